@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +58,8 @@ def write(folder: Path, state: Mapping[str, Any]) -> None:
 
 def write_private(path: Path, content: bytes) -> None:
     """Replaces a file as a whole, with mode 0600: a reader sees the old content or the new, never a part."""
+    import tempfile  # costs 10 ms, and readers of the state need it never
+
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the first byte on
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,0 +1,47 @@
+"""A deadline enforced from outside the call that may hang."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from xai_runbook.errors import TimedOut
+
+T = TypeVar("T")
+
+
+def within(seconds: float, ask: Callable[[], T], *, on: str, give_up: Callable[[], object] | None = None) -> T:
+    """What `ask()` returns, if it does so within `seconds`; its exceptions pass through.
+
+    A socket's timeout is one read's, and a server's statement_timeout needs a server that runs: neither ends a call to
+    a stopped process or a server that drips. So the call has a thread of its own, and whoever waits does not wait
+    longer. `give_up` should make the call end (shut its socket down); the thread dies with the process otherwise.
+
+    Errors: TimedOut.
+    """
+    outcome: list[tuple[bool, object]] = []
+
+    def run() -> None:
+        try:
+            outcome.append((True, ask()))
+        except BaseException as error:  # handed to the one who waits, whatever it is
+            outcome.append((False, error))
+
+    thread = threading.Thread(target=run, daemon=True, name=f"ask {on}")
+    thread.start()
+    try:
+        thread.join(seconds)
+    finally:
+        # also when Ctrl-C ends the wait: nothing of ours goes on asking
+        if not outcome and give_up is not None:
+            with suppress(Exception):
+                give_up()
+    if not outcome:
+        raise TimedOut(f"no whole answer within {seconds:g} s", on=on, hint="is it overloaded, stopped or cut off?")
+    answered, value = outcome[0]
+    if answered:
+        return value  # type: ignore[return-value]
+    assert isinstance(value, BaseException)
+    raise value

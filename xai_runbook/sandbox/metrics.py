@@ -1,0 +1,58 @@
+"""What a simulated node counts, under the runbook's metric names.
+
+The series are kept and written by prometheus_client, which jupyter-server brings anyway: a label combination appears
+once it has occurred and not before, as in any real exporter, and the ``process_`` metrics are the process's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class NodeMetrics:
+    """The metrics of one node, in a registry of their own."""
+
+    def __init__(self, height: Callable[[], float], best: Callable[[], float], peers: Callable[[], float]) -> None:
+        """The three gauges are read from the node at each scrape, so they cannot lag behind it."""
+        disable_created_metrics()
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        gauges = (
+            ("blockchain_height", "Height of the newest block this node holds.", height),
+            ("network_best_height", "Highest height heard from peers, or held.", best),
+            ("network_peers", "Peers connected and shaken hands with.", peers),
+        )
+        for name, text, read in gauges:
+            Gauge(name, text, registry=registry).set_function(read)
+        self.blocks = Counter("blockchain_blocks", "Blocks taken in, by where they came from.", ["origin"], registry=registry)
+        self.transactions = Counter("blockchain_transactions", "Transactions accepted.", registry=registry)
+        self.mempool = Gauge("mempool_transactions", "Transactions waiting for a block.", registry=registry)
+        self._requests = Counter("http_requests", "Requests answered.", ["method", "route", "status"], registry=registry)
+        self._seconds = Histogram(
+            "http_request_duration_seconds",
+            "Time to answer a request.",
+            ["route"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts one answered request."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus's text format."""
+        return generate_latest(self.registry)

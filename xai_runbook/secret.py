@@ -1,0 +1,76 @@
+"""References to secrets: where one is kept, never what it is."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.errors import SettingsError
+
+MASK = "********"
+_REFERENCE = re.compile(r"(env):([A-Za-z_][A-Za-z0-9_]*)|(file):(/.+|~/.+)")
+
+
+class Secret:
+    """A reference such as `env:PROMETHEUS_TOKEN` or `file:~/.secrets/db`, looked up only when `reveal` is called.
+
+    Its text, repr, format, JSON and pickle are the mask or the reference; the value is never kept here.
+    """
+
+    __slots__ = ("reference",)
+
+    def __init__(self, reference: str) -> None:
+        if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
+            # not echoed: what stands in its place may be the secret itself
+            raise SettingsError(
+                "a secret must be a reference, not a value", hint='"env:NAME_OF_VARIABLE" or "file:/path/to/file"'
+            )
+        self.reference = reference
+
+    def reveal(self) -> str:
+        """The secret's text, read now. Errors: SettingsError when the variable or file is missing or empty."""
+        kind, _, name = self.reference.partition(":")
+        if kind == "env":
+            value = os.environ.get(name, "")
+        else:
+            try:
+                value = Path(name).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "not UTF-8 text"
+                raise SettingsError(f"the secret cannot be read: {reason}", on=self.reference) from None
+        if not value:
+            raise SettingsError("the secret is empty or not set", on=self.reference, hint="set it, then run again")
+        return value
+
+    def __repr__(self) -> str:
+        return f"Secret({self.reference!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return format(MASK, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.reference == self.reference
+
+    def __hash__(self) -> int:
+        return hash(self.reference)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        def checked(value: object) -> Secret:
+            if isinstance(value, Secret):
+                return value
+            try:
+                return cls(value)  # type: ignore[arg-type]
+            except SettingsError as error:
+                raise ValueError(f"{error.what}: {error.hint}") from None
+
+        return core_schema.no_info_plain_validator_function(
+            checked, serialization=core_schema.plain_serializer_function_ser_schema(lambda secret: secret.reference)
+        )

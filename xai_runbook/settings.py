@@ -1,0 +1,292 @@
+"""What we were told about one environment: `environments/NAME.toml` over `environments/defaults.toml`.
+
+Every table is a model that refuses unknown keys. A part (prometheus, nodes, database, cache) that has no table is not
+configured. Hosts, names and limits live here; secrets never do, only references to them (`Secret`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from xai_runbook.errors import InputError
+from xai_runbook.findings import Limit
+from xai_runbook.secret import Secret
+from xai_runbook.window import duration_seconds
+
+
+def _duration(text: str) -> str:
+    try:
+        duration_seconds(text)
+    except InputError as error:
+        raise ValueError(f"{error.what}: {error.hint}") from None
+    return text
+
+
+def _url(text: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address starts with http:// or https:// and names a host")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("an address has no user, password, query or fragment in it; use auth_header and auth_value")
+    _ = parts.port  # ValueError where it is out of range
+    return text.rstrip("/")
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+Url = Annotated[str, AfterValidator(_url)]
+MetricName = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
+Pointer = Annotated[str, Field(pattern=r"^(/[^/]*)+$")]
+HeightIs = Literal["index", "count"]
+
+
+class Model(BaseModel):
+    """Unknown keys are refused; what was read stays as it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Access(Model):
+    """How an HTTP part is reached and how we prove who we are."""
+
+    timeout: Duration = "10s"
+    """For a whole answer, not for a single read."""
+    auth_header: str = "Authorization"
+    auth_value: Secret | None = None
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+
+
+class Prometheus(Access):
+    """One Prometheus server."""
+
+    url: Url = "http://localhost:9091"
+    """The runbook's port, which is normally the Pushgateway's: what answers is identified before it is believed."""
+    step: Duration = "15s"
+    """The evaluation interval of its rules; alerts are judged on the same grid."""
+    lookback: Duration = "5m"
+    most_series: Annotated[int, Field(gt=0)] = 5000
+
+
+class Fact(Model):
+    """Where one fact stands in a node's API, and what it counts."""
+
+    path: Annotated[str, Field(pattern=r"^/")]
+    pointer: Pointer
+    """An RFC 6901 JSON pointer into the answer."""
+    height_is: HeightIs = "index"
+    includes_self: bool = False
+    """Whether the node counts itself among its peers."""
+
+
+class Facts(Model):
+    """The facts that the runbook asks of a node."""
+
+    height: Fact = Fact(path="/api/v1/blockchain/info", pointer="/block_height")
+    synced: Fact = Fact(path="/api/v1/blockchain/info", pointer="/is_synced")
+    peer_count: Fact = Fact(path="/api/v1/network/info", pointer="/peer_count")
+    peers: Fact = Fact(path="/api/v1/network/info", pointer="/peers")
+
+
+class Node(Access):
+    """One node's API."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
+    url: Url = "http://localhost:8080"
+    timeout: Duration = "5s"
+    facts: Facts | None = None
+    """Only where this node's API differs from the others'."""
+
+
+class Nodes(Model):
+    """Our nodes, and the reference nodes that tell how far the network is."""
+
+    node: Annotated[list[Node], Field(min_length=1)]
+    reference: list[Node] = []
+    facts: Facts = Facts()
+    informative_statuses: list[Annotated[int, Field(ge=300, le=599)]] = [503]
+    """Non-2xx answers whose bodies still carry facts, such as "503, still syncing"."""
+    requests_per_second: Annotated[float, Field(gt=0)] = 10.0
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Nodes:
+        names = [node.name for node in (*self.node, *self.reference)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two nodes share the name {twice[0]}")
+        return self
+
+
+class Operator(Model):
+    """The role that changes are made with; resolved by apply alone."""
+
+    user: str
+    password: Secret | None = None
+
+
+class Database(Model):
+    """One PostgreSQL database, and the role that may only read."""
+
+    host: str = "xai-db.internal"
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    dbname: str = "xai_blockchain"
+    user: str = "xai_monitor"
+    password: Secret | None = None
+    """Without it, libpq's own ~/.pgpass and service file are used."""
+    service: str | None = None
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "verify-full"
+    sslrootcert: str | None = None
+    timeout: Duration = "10s"
+    system_identifier: str | None = None
+    """`SELECT system_identifier FROM pg_control_system()`: another server behind the same name is refused."""
+    operator: Operator | None = None
+
+    @field_validator("dbname", "user", "host")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        # libpq reads such a database name as a whole connection string and goes to another server
+        if not value or "=" in value or "://" in value or any(ord(character) < 32 for character in value):
+            raise ValueError("must be a plain name, not a connection string")
+        return value
+
+
+class Cache(Model):
+    """One Redis or Valkey server."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 6379
+    password: Secret | None = None
+    tls: bool = False
+    timeout: Duration = "3s"
+
+
+class Windows(Model):
+    """Spans that PromQL looks back over."""
+
+    rate: Duration
+    requests: Duration
+    growth: Duration
+    history: Duration
+
+
+class Metrics(Model):
+    """What each metric is called here."""
+
+    height: MetricName
+    height_is: HeightIs
+    best_height: MetricName
+    peers: MetricName
+    process_cpu_seconds: MetricName
+    process_memory_bytes: MetricName
+    requests: MetricName
+    request_seconds: MetricName
+    host_cpu_seconds: MetricName
+    host_memory_available_bytes: MetricName
+    host_memory_bytes: MetricName
+    filesystem_available_bytes: MetricName
+    filesystem_bytes: MetricName
+    database_backends: MetricName
+    database_max_connections: MetricName
+    database_reserved_connections: MetricName
+
+
+class Signals(Model):
+    """PromQL of each limit that Prometheus judges, named as the limit."""
+
+    high_cpu: str
+    low_disk: str
+    high_memory: str
+    api_errors: str
+    api_latency: str
+    database_connections: str
+    peer_count: str
+    block_height: str
+    sync_lag: str
+    metrics_missing: str
+
+
+class Limits(Model):
+    """The table of limits. Those that have a signal become Prometheus rules too."""
+
+    high_cpu: Limit
+    low_disk: Limit
+    high_memory: Limit
+    api_errors: Limit
+    api_latency: Limit
+    database_connections: Limit
+    peer_count: Limit
+    block_height: Limit
+    sync_lag: Limit
+    metrics_missing: Limit
+    prometheus_reachable: Limit
+    database_reachable: Limit
+    node_reachable: Limit
+    cache_reachable: Limit
+    network_lag: Limit
+    node_peers: Limit
+    pool: Limit
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, tables: Any) -> Any:
+        if not isinstance(tables, dict):
+            return tables
+        return {key: {"name": key, **row} if isinstance(row, dict) else row for key, row in tables.items()}
+
+
+class Outputs(Model):
+    """Where runs are kept; relative to the folder the command runs in."""
+
+    folder: str = "outputs"
+    acknowledgements: str = "outputs/acknowledgements.toml"
+
+
+class Settings(Model):
+    """One environment, whole."""
+
+    name: str
+    description: str = ""
+    production: bool = False
+    """No provoked faults, and every output says so."""
+    simulated: list[str] = []
+    """Parts that are not the real thing, said in every report."""
+    windows: Windows
+    metrics: Metrics
+    signals: Signals
+    limits: Limits
+    prometheus: Prometheus | None = None
+    nodes: Nodes | None = None
+    database: Database | None = None
+    cache: Cache | None = None
+    contacts: dict[str, str] = {}
+    outputs: Outputs = Outputs()
+
+    @model_validator(mode="after")
+    def _signals_name_what_exists(self) -> Settings:
+        for key in Signals.model_fields:
+            self.promql(key)
+        return self
+
+    @property
+    def not_configured(self) -> list[str]:
+        """Parts that this environment does not declare."""
+        return [part for part in PARTS if getattr(self, part) is None]
+
+    def promql(self, name: str) -> str:
+        """The PromQL of a limit's signal, with this environment's metric names and windows filled in."""
+        words = self.metrics.model_dump() | {f"{key}_window": text for key, text in self.windows.model_dump().items()}
+
+        def word(match: re.Match[str]) -> str:
+            if match[1] not in words:
+                raise ValueError(f"signals.{name} names ${{{match[1]}}}, which is neither a metric nor a window")
+            return str(words[match[1]])
+
+        return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()
+
+
+PARTS = ("prometheus", "nodes", "database", "cache")
