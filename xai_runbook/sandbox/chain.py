@@ -73,7 +73,7 @@ def follows(block: Block, parent: Block) -> bool:
 
 
 def past(at: float, count: int = 120, seconds_per_block: float = 1.2) -> list[Block]:
-    """The blocks up to START_HEIGHT, the last one mined at ``at``: the same on every node, hashes as in the database."""
+    """The blocks up to START_HEIGHT, the last mined at ``at``: the same on every node, hashes as in the database."""
     return [
         Block(
             height=height,
@@ -98,11 +98,12 @@ class Chain:
         self._blocks: dict[int, Block] = {}
         self._unwritten: list[Block] = []
         for segment in sorted(folder.glob("*.jsonl"), key=lambda path: int(path.stem))[-KEPT // SEGMENT :]:
-            for line in segment.read_text(encoding="ascii").splitlines():
-                try:
-                    block = from_dict(json.loads(line))
-                except (ValueError, TypeError):
-                    break  # the process was killed while it wrote this line
+            text = segment.read_text(encoding="ascii")
+            whole = text[: text.rfind("\n") + 1]
+            if whole != text:  # the process was killed while it wrote the last line
+                segment.write_text(whole, encoding="ascii")
+            for line in whole.splitlines():
+                block = from_dict(json.loads(line))
                 self._blocks[block.height] = block
         if not self._blocks:
             raise FileNotFoundError(f"no blocks in {folder}")
@@ -131,7 +132,8 @@ class Chain:
         self._blocks[block.height] = block
         self.tip = block
         self._unwritten.append(block)
-        if self._blocks.pop(block.height - KEPT, None) is not None and block.height % SEGMENT == 0:
+        self._blocks.pop(block.height - KEPT, None)
+        if block.height % SEGMENT == 0:
             (self.folder / f"{block.height // SEGMENT - KEPT // SEGMENT - 1}.jsonl").unlink(missing_ok=True)
         while self._unwritten:
             first = self._unwritten[0]

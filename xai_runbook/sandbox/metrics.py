@@ -26,7 +26,7 @@ class NodeMetrics:
 
     def __init__(self, height: Callable[[], float], best: Callable[[], float], peers: Callable[[], float]) -> None:
         """The three gauges are read from the node at each scrape, so they cannot lag behind it."""
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         gauges = (
@@ -36,10 +36,14 @@ class NodeMetrics:
         )
         for name, text, read in gauges:
             Gauge(name, text, registry=registry).set_function(read)
-        self.blocks = Counter("blockchain_blocks", "Blocks taken in, by where they came from.", ["origin"], registry=registry)
+        self.blocks = Counter(
+            "blockchain_blocks", "Blocks taken in, by where they came from.", ["origin"], registry=registry
+        )
         self.transactions = Counter("blockchain_transactions", "Transactions accepted.", registry=registry)
         self.mempool = Gauge("mempool_transactions", "Transactions waiting for a block.", registry=registry)
-        self._requests = Counter("http_requests", "Requests answered.", ["method", "route", "status"], registry=registry)
+        self._requests = Counter(
+            "http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        )
         self._seconds = Histogram(
             "http_request_duration_seconds",
             "Time to answer a request.",
