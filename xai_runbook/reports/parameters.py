@@ -1,0 +1,126 @@
+"""A notebook's parameters: what it declares, and whether what it is given fits.
+
+papermill writes the *names* it is given into the notebook as code, and formats paths with the values. So nothing reaches
+it that a notebook has not declared itself, in the one cell tagged `parameters`, as plain assignments of literals.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from xai_runbook.errors import InputError, inert
+
+_MOST = 10_000  # characters of one value: parameters name things, they carry no data
+
+
+def declared(notebook: Mapping[str, Any], name: str) -> dict[str, object]:
+    """The parameters of a notebook (as its JSON) and their defaults; none where no cell is tagged `parameters`.
+
+    The cell is read as a syntax tree, never run. Errors: InputError when there are two such cells, or one holds
+    anything but assignments of literals; it names the notebook `name`.
+    """
+    sources = [
+        text(cell.get("source"))
+        for cell in notebook.get("cells", [])
+        if cell.get("cell_type") == "code" and "parameters" in cell.get("metadata", {}).get("tags", [])
+    ]
+    if len(sources) > 1:
+        raise InputError(f"{len(sources)} cells are tagged `parameters`", on=name, hint="keep one")
+    found: dict[str, object] = {}
+    for source in sources:
+        try:
+            statements = ast.parse(source).body
+        except (SyntaxError, ValueError, RecursionError):
+            raise InputError("its parameters cell is not Python", on=name) from None
+        for statement in statements:
+            found.update(_assignment(statement, name))
+    return found
+
+
+def _assignment(statement: ast.stmt, name: str) -> dict[str, object]:
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=target)], value=value):
+            pass
+        case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value):
+            pass
+        case ast.Expr(value=ast.Constant(value=str())):
+            return {}
+        case _:
+            raise InputError(
+                f"line {statement.lineno} of its parameters cell is no assignment of a literal", on=name,
+                hint='one line each: window = "24h"',
+            )
+    try:
+        return {target: ast.literal_eval(value)}
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise InputError(f"parameter {target} has a default that is no literal", on=name) from None
+
+
+def text(source: object) -> str:
+    """A cell's source, which the format keeps as one string or as a list of lines; "" where it is neither."""
+    if isinstance(source, list):
+        return "".join(line for line in source if isinstance(line, str))
+    return source if isinstance(source, str) else ""
+
+
+def given(pairs: Iterable[str]) -> dict[str, object]:
+    """The parameters of command-line texts such as "window=6h". Errors: InputError, also for a name given twice."""
+    found: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"{inert(pair, 60)!r} names no parameter", hint="-p NAME=VALUE, such as -p window=6h")
+        if name in found:
+            raise InputError(f"parameter {name} is given twice", hint="give it once")
+        found[name] = value
+    return found
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
+    """Nothing, when each of `names` is one of `known`. Errors: InputError, which lists those that are known."""
+    choices = sorted(set(known))
+    for name in names:
+        if name not in choices:
+            close = difflib.get_close_matches(name, choices, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            hint += f"There are: {', '.join(choices)}" if choices else "none is declared by these notebooks"
+            raise InputError(f"no notebook declares a parameter {inert(name, 60)!r}", hint=hint)
+
+
+def fitted(defaults: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
+    """Those of `values` that `defaults` declares, each of its default's type; texts are read as that type.
+
+    >>> fitted({"window": "24h", "limit": 0.5, "deep": False}, {"window": "6h", "limit": "1", "deep": "true", "x": 1})
+    {'window': '6h', 'limit': 1.0, 'deep': True}
+
+    Errors: InputError for a value that does not fit.
+    """
+    return {name: _fit(name, default, values[name]) for name, default in defaults.items() if name in values}
+
+
+def _fit(name: str, default: object, value: object) -> object:
+    kind = type(default)
+    fit = value
+    if isinstance(value, str) and kind is not str and default is not None:
+        fit = _parsed(kind, value.strip())
+    if kind is float and type(fit) is int:
+        fit = float(fit)
+    fits = type(fit) is kind if default is not None else isinstance(fit, str | int | float | bool)
+    if not fits or (isinstance(fit, float) and not math.isfinite(fit)) or len(str(fit)) > _MOST:
+        raise InputError(
+            f"parameter {name} cannot be {inert(repr(value), 60)}", hint=f"its default is {inert(repr(default), 60)}"
+        )
+    return fit
+
+
+def _parsed(kind: type, value: str) -> object:
+    if kind is bool:
+        return {"true": True, "false": False}.get(value.lower())
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
