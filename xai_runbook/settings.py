@@ -275,7 +275,10 @@ class Settings(Model):
     @property
     def not_configured(self) -> list[str]:
         """Parts that this environment does not declare."""
-        return [part for part in PARTS if getattr(self, part) is None]
+        missing = [part for part in PARTS if getattr(self, part) is None]
+        if self.nodes is not None and not self.nodes.reference:
+            missing.append("nodes.reference")
+        return missing
 
     def promql(self, name: str) -> str:
         """The PromQL of a limit's signal, with this environment's metric names and windows filled in."""

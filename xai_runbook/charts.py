@@ -1,0 +1,128 @@
+"""A few shapes of chart: what a frame of history looks like beside its limit. matplotlib is imported on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import inert
+from xai_runbook.findings import Limit, quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame, Series
+
+MOST_LINES = 8
+_LIMIT_COLOUR = "#b3001b"
+
+
+def timeline(history: DataFrame, limit: Limit | None = None, *, title: str = "", unit: str = "") -> Axes:
+    """Axes with a line a series over time (UTC), the limit dashed, and the times shaded in which it was passed.
+
+    `history` is a range query's frame: label columns, `at`, `value`. A gap in the samples is a gap in the line. Only
+    the MOST_LINES series nearest to the limit's wrong side are drawn, and the title says how many there are.
+    """
+    unit = unit or (limit.unit if limit else "")
+    axes = _axes(title or (limit.title if limit else ""))
+    series = _series(history)
+    if not series:
+        axes.text(0.5, 0.5, "no samples in this window", transform=axes.transAxes, ha="center", va="center")
+    series.sort(key=lambda named: float(named[1].min() if limit and limit.direction == "below" else -named[1].max()))
+    for name, values in series[:MOST_LINES]:
+        (line,) = axes.plot(values.index, values.to_numpy(), linewidth=1.2, label=name)
+        for start, end in _passed(values, limit):
+            axes.axvspan(start, end, color=_LIMIT_COLOUR, alpha=0.12, linewidth=0)  # type: ignore[arg-type]
+            axes.plot(values[start:end].index, values[start:end].to_numpy(), color=line.get_color(), linewidth=2.4)
+    if len(series) > MOST_LINES:
+        axes.set_title(f"{axes.get_title()} ({MOST_LINES} of {len(series)} series)", loc="left")
+    if limit is not None:
+        axes.axhline(limit.threshold, color=_LIMIT_COLOUR, linestyle="--", linewidth=1, label=f"alert {limit.describe()}")
+    _format(axes, unit)
+    if series:
+        axes.legend(loc="upper left", fontsize="small", frameon=False, ncols=3)
+    return axes
+
+
+def bars(frame: DataFrame, *, label: str, value: str, limit: Limit | None = None, title: str = "", unit: str = "") -> Axes:
+    """Axes with a horizontal bar a row: column `value` by column `label`, the limit as a dashed line."""
+    unit = unit or (limit.unit if limit else "")
+    axes = _axes(title or (limit.title if limit else ""), height=0.6 + 0.35 * max(1, min(len(frame), 20)))
+    shown = frame.head(20).iloc[::-1]
+    names = [inert(str(name), 40) for name in shown[label]]
+    numbers = [float(number) for number in shown[value]]
+    wrong = [limit is not None and number == number and limit.exceeded(number) for number in numbers]
+    drawn = axes.barh(names, numbers, color=[_LIMIT_COLOUR if bad else "#4c78a8" for bad in wrong])
+    axes.bar_label(drawn, labels=[f" {quantity(number, unit)}" for number in numbers], fontsize="small")
+    if limit is not None:
+        axes.axvline(limit.threshold, color=_LIMIT_COLOUR, linestyle="--", linewidth=1)
+    axes.xaxis.set_major_formatter(lambda number, _: quantity(number, unit))
+    axes.margins(x=0.2)
+    return axes
+
+
+def _axes(title: str, height: float = 2.6) -> Axes:
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["figure.max_open_warning"] = 0  # a notebook of many charts keeps none of them open on purpose
+    _, axes = plt.subplots(figsize=(9, height), layout="constrained")
+    axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="both", alpha=0.25)
+    return axes
+
+
+def _series(history: DataFrame) -> list[tuple[str, Series[Any]]]:
+    """A name and a time-indexed series for each combination of labels, with a NaN where samples are missing."""
+    labels = [column for column in history.columns if column not in ("at", "value")]
+    # labels that are the same everywhere name nothing
+    telling = [column for column in labels if history[column].nunique() > 1]
+    if not labels:
+        groups: Any = [("value", history)] if len(history) else []
+    else:
+        groups = history.groupby(telling or labels[:1], observed=True, sort=True)
+    named = []
+    for key, rows in groups:
+        name = " ".join(inert(str(part), 40) for part in (key if isinstance(key, tuple) else (key,)))
+        named.append((name, _broken(rows.set_index("at")["value"].sort_index())))
+    return named
+
+
+def _broken(values: Series[Any]) -> Series[Any]:
+    """The series with a NaN put into every gap of more than three usual steps, so that no line bridges it."""
+    if len(values) < 3:
+        return values
+    import pandas as pd
+
+    steps = values.index.to_series().diff()
+    gaps = steps[steps > 3 * steps.median()]
+    if gaps.empty:
+        return values
+    middles = pd.Series(float("nan"), index=pd.DatetimeIndex(gaps.index - gaps / 2))
+    return pd.concat([values, middles]).sort_index()
+
+
+def _passed(values: Series[Any], limit: Limit | None) -> list[tuple[Any, Any]]:
+    """Start and end of every stretch that stayed on the wrong side for the limit's duration or longer."""
+    if limit is None or values.empty:
+        return []
+    wrong = values > limit.threshold if limit.direction == "above" else values < limit.threshold
+    stretches = (wrong != wrong.shift()).cumsum()[wrong]
+    spans = [(rows.index[0], rows.index[-1]) for _, rows in stretches.groupby(stretches)]
+    return [(start, end) for start, end in spans if (end - start).total_seconds() >= limit.duration_seconds]
+
+
+def _format(axes: Axes, unit: str) -> None:
+    from datetime import UTC
+
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(tz=UTC)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+    axes.set_xlabel("UTC", fontsize="small")
+    if unit:
+        axes.yaxis.set_major_formatter(lambda number, _: quantity(number, unit))
+    else:
+        axes.ticklabel_format(axis="y", useOffset=False, style="plain")
+    axes.tick_params(labelsize="small")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.25 * (high - low))  # the legend's place

@@ -1,0 +1,59 @@
+"""The command line: `xai-runbook COMMAND --help` has an example of each."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from xai_runbook.errors import XaiRunbookError, inert
+
+COULD_NOT_TELL = 3
+INTERRUPTED = 130
+
+# each has add_commands(subparsers) and imports nothing heavy before one of its commands runs
+_MODULES = ("ping", "reports.commands", "sandbox.commands", "coverage")
+
+
+class Parser(argparse.ArgumentParser):
+    """Leaves with 3 on a usage error: argparse's own 2 would read as a critical alert."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(COULD_NOT_TELL, f"{self.prog}: {inert(message)}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line's parser."""
+    whole = Parser(
+        prog="xai-runbook",
+        description="The XAI blockchain's operations runbook: questions, reports and a sandbox to rehearse in.",
+        epilog="Start here:  xai-runbook sandbox up && xai-runbook check",
+    )
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for module in _MODULES:
+        import_module(f"xai_runbook.{module}").add_commands(commands)
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; 3 where it could not be run, 130 where Ctrl-C ended it."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except XaiRunbookError as error:
+        print(f"xai-runbook: {inert(str(error))}", file=sys.stderr)
+        return COULD_NOT_TELL
+    except KeyboardInterrupt:
+        print("xai-runbook: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `xai-runbook coverage | head`: the reader has gone, and Python must not complain at exit either
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

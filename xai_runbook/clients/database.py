@@ -1,0 +1,198 @@
+"""PostgreSQL, as a role that may only read. One query a file in `sql/`; one connection a handle."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, LiteralString, cast
+
+from xai_runbook.clients.deadline import within
+from xai_runbook.errors import AccessDenied, BadAnswer, CannotAsk, InputError, Unreachable, WrongServer, inert
+from xai_runbook.window import duration_seconds
+
+if TYPE_CHECKING:
+    import psycopg
+    from pandas import DataFrame
+
+    from xai_runbook import settings
+
+
+@cache
+def statement(name: str, server_version: int) -> LiteralString:
+    """The SQL of query `name` for a server of that major version.
+
+    `NAME_15.sql` serves 15 and later, until a file with a higher number; `NAME.sql` serves what is older than all.
+    """
+    variants = {0: f"{name}.sql"}
+    for entry in files("xai_runbook.sql").iterdir():
+        stem, _, version = entry.name.removesuffix(".sql").rpartition("_")
+        if stem == name and version.isdigit():
+            variants[int(version)] = entry.name
+    chosen = variants[max(version for version in variants if version <= server_version)]
+    return cast("LiteralString", files("xai_runbook.sql").joinpath(chosen).read_text(encoding="utf-8"))
+
+
+class Database:
+    """A read-only handle on one database: who we are, and how long we may take, is told to the server on connecting.
+
+    `SET default_transaction_read_only` is a seat belt; the wall is that the role owns nothing and may write nothing.
+    """
+
+    def __init__(self, settings: settings.Database) -> None:
+        self._settings = settings
+        self._seconds = duration_seconds(settings.timeout)
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def dbname(self) -> str:
+        """The database's name."""
+        return self._settings.dbname
+
+    @property
+    def address(self) -> str:
+        """Where it is, as messages name it; never with a password."""
+        where = self._settings
+        return f"service {where.service}" if where.service else f"{where.user}@{where.host}:{where.port}/{where.dbname}"
+
+    def frame(self, name: str, parameters: Mapping[str, object] | None = None) -> DataFrame:
+        """The rows of `sql/NAME.sql`, a column each as the query names it; empty with its columns where none match.
+
+        Errors: Unreachable, TimedOut, AccessDenied, WrongServer, BadAnswer (the server refused the statement).
+        """
+        from pandas import DataFrame
+
+        columns, rows = self._bounded(lambda: self._ask(name, parameters))
+        return DataFrame.from_records(rows, columns=columns)
+
+    def close(self) -> None:
+        """Ends the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+    def _bounded(self, ask: Any) -> Any:
+        import psycopg
+
+        # the wait for another thread's question counts too: two questions may take twice the time, not for ever
+        if not self._one_at_a_time.acquire(timeout=2 * self._seconds):
+            raise Unreachable("another question still occupies the connection", on=self.address, hint="ask again")
+        try:
+            # the server has its own shorter statement_timeout; this is for a server that does not keep it
+            return within(self._seconds + 1, ask, on=self.address, give_up=self._cut)
+        except psycopg.Error as error:
+            self.close()
+            raise _translated(error, self.address) from None
+        except CannotAsk:
+            self.close()
+            raise
+        finally:
+            self._one_at_a_time.release()
+
+    def _ask(self, name: str, parameters: Mapping[str, object] | None) -> tuple[list[str], list[tuple[Any, ...]]]:
+        connection = self._open()
+        text = statement(name, connection.info.server_version // 10000)
+        with connection.cursor() as cursor:
+            cursor.execute(text, parameters)
+            return [column.name for column in cursor.description or ()], cursor.fetchall()
+
+    def _cut(self) -> None:
+        """Ends whatever the connection waits for, at the socket: a stopped backend answers no cancel request."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            with socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
+        self._connection = None
+
+    def _open(self) -> psycopg.Connection[tuple[Any, ...]]:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        import psycopg
+
+        where, milliseconds = self._settings, int(self._seconds * 1000)
+        connection = psycopg.connect(
+            "",
+            **({"service": where.service} if where.service else {"host": where.host, "port": where.port}),
+            dbname=where.dbname,
+            user=where.user,
+            password=where.password.reveal() if where.password else None,
+            sslmode=where.sslmode,
+            sslrootcert=where.sslrootcert,
+            connect_timeout=max(2, int(self._seconds)),
+            application_name="xai-runbook",
+            autocommit=True,
+            options=(
+                f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout=1000 "
+                f"-c idle_in_transaction_session_timeout={milliseconds} -c search_path=pg_catalog -c TimeZone=UTC"
+            ),
+        )
+        try:
+            self._identify(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _identify(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        """Refuses another server behind the same name, and a role that could change things."""
+        row = connection.execute(statement("identity", connection.info.server_version // 10000)).fetchone()
+        assert row is not None
+        expected, (system_identifier, dbname, powers) = self._settings.system_identifier, row[:3]
+        if expected is not None and str(system_identifier) != expected:
+            raise WrongServer(
+                f"this is server {system_identifier}, the settings expect {expected}", on=self.address,
+                hint="was it restored or failed over? If that is right, change system_identifier in the settings",
+            )
+        if dbname != self._settings.dbname:
+            raise WrongServer(f"we are in database {dbname!r}", on=self.address, hint="dbname in the settings")
+        if powers:
+            raise AccessDenied(
+                f"{self._settings.user} could change things ({powers}); questions are asked as a role that cannot",
+                on=self.address, hint="a role with pg_monitor alone: CREATE ROLE xai_monitor LOGIN IN ROLE pg_monitor",
+            )
+
+
+def _translated(error: psycopg.Error, address: str) -> CannotAsk | InputError:
+    """Ours, from a template: libpq's own texts can echo connection strings, so only what the server said is shown."""
+    from psycopg import errors
+
+    state, said = error.sqlstate, inert(error.diag.message_primary or "", 300)
+    if state is None:
+        text = str(error).lower()
+        if "password" in text and ("no password" in text or "authentication failed" in text):
+            return AccessDenied("no or a wrong password", on=address, hint="the password's reference, or ~/.pgpass")
+        if "does not exist" in text and "database" in text:
+            return WrongServer("there is no such database", on=address, hint="dbname in the settings")
+        if "too many" in text or "remaining connection slots" in text:
+            return Unreachable("all its connection slots are taken", on=address, hint="03_database: who holds them")
+        if "no pg_hba.conf entry" in text or "does not exist" in text or "not permitted" in text:
+            return AccessDenied("the server lets us not in", on=address, hint="the role, pg_hba.conf and sslmode")
+        if "definition of service" in text or "service file" in text:
+            return Unreachable("libpq knows no such service", on=address, hint="~/.pg_service.conf or PGSERVICEFILE")
+        if "certificate" in text or "ssl" in text:
+            return WrongServer("no TLS as the settings want it", on=address, hint="sslmode and sslrootcert")
+        if "could not translate" in text or "resolve" in text or "name or service" in text:
+            return Unreachable("no such host", on=address, hint="host in the settings, and the resolver")
+        if "refused" in text:
+            return Unreachable("the connection was refused", on=address, hint="does it run, and on this port?")
+        if "timeout" in text or "timed out" in text:
+            from xai_runbook.errors import TimedOut
+
+            return TimedOut("no answer in time", on=address, hint="is it overloaded, stopped or cut off?")
+        return Unreachable("the connection failed or was lost", on=address, hint="the server's log, and the network")
+    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
+        from xai_runbook.errors import TimedOut
+
+        return TimedOut(f"the server gave up: {said}", on=address, hint="is it overloaded, or a table locked?")
+    if isinstance(error, errors.InsufficientPrivilege | errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
+        return AccessDenied(f"the server refused: {said}", on=address, hint="GRANT pg_monitor to the role")
+    if isinstance(error, errors.TooManyConnections | errors.CannotConnectNow | errors.AdminShutdown):
+        return Unreachable(f"the server turned us away: {said}", on=address, hint="is it starting, stopping or full?")
+    return BadAnswer(f"the server refused the statement: {said} ({state})", on=address, hint="is it a supported version?")

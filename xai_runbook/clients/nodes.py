@@ -1,0 +1,106 @@
+"""XAI nodes' HTTP API: facts by path and JSON pointer, as the settings say where each stands."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.clients import http
+from xai_runbook.errors import BadAnswer, CannotAsk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xai_runbook import settings
+
+_MOST_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one node said, or why it could not be asked (`error`)."""
+
+    node: str
+    values: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: CannotAsk | None = None
+
+
+class Nodes:
+    """A read-only handle on our nodes and the reference nodes. GET only, and no faster than the settings allow."""
+
+    def __init__(self, settings: settings.Nodes) -> None:
+        self._settings = settings
+        self._next_at = 0.0
+        self._turn = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """Our nodes' names."""
+        return [node.name for node in self._settings.node]
+
+    def facts(self, *names: str) -> list[Facts]:
+        """Those facts (fields of settings.Facts) of each of our nodes, asked side by side, in the settings' order."""
+        return self._ask(self._settings.node, names)
+
+    def reference_facts(self, *names: str) -> list[Facts]:
+        """Those facts of each reference node; an empty list where the settings name none."""
+        return self._ask(self._settings.reference, names)
+
+    def _ask(self, nodes: Sequence[settings.Node], names: Sequence[str]) -> list[Facts]:
+        if not nodes:
+            return []
+        with ThreadPoolExecutor(max_workers=min(32, len(nodes))) as pool:
+            return list(pool.map(lambda node: self._ask_one(node, names), nodes))
+
+    def _ask_one(self, node: settings.Node, names: Sequence[str]) -> Facts:
+        facts, answers, values, seconds = node.facts or self._settings.facts, {}, {}, 0.0
+        try:
+            for name in names:
+                fact: settings.Fact = getattr(facts, name)
+                if fact.path not in answers:
+                    self._wait_for_turn()
+                    answer = http.get(
+                        node, node.url, fact.path, informative=self._settings.informative_statuses,
+                        most_bytes=_MOST_BYTES,
+                    )
+                    answers[fact.path], seconds = answer, max(seconds, answer.seconds)
+                values[name] = _fact(name, fact, answers[fact.path])
+        except CannotAsk as error:
+            return Facts(node.name, error=error)
+        return Facts(node.name, values, seconds)
+
+    def _wait_for_turn(self) -> None:
+        with self._turn:
+            now = time.monotonic()
+            at = max(now, self._next_at)
+            self._next_at = at + 1 / self._settings.requests_per_second
+        time.sleep(at - now)
+
+
+def _fact(name: str, fact: settings.Fact, answer: http.Answer) -> Any:
+    """The fact, of the type that it must have; heights as the index of the newest block."""
+    value = answer.json()
+    for token in fact.pointer.split("/")[1:]:
+        key = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, dict) and key in value:
+            value = value[key]
+        else:
+            raise BadAnswer(
+                f"its answer has no {fact.pointer}", on=answer.url, hint=f"nodes.facts.{name}.pointer in the settings"
+            )
+    if name == "synced" and isinstance(value, bool):
+        return value
+    if name == "peers" and isinstance(value, list):
+        return value
+    if name in ("height", "peer_count") and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value - (fact.height_is == "count") if name == "height" else value - fact.includes_self
+    raise BadAnswer(
+        f"{fact.pointer} is {type(value).__name__} {str(value)[:40]!r}, which cannot be its {name}", on=answer.url,
+        hint=f"nodes.facts.{name} in the settings",
+    )

@@ -1,0 +1,113 @@
+"""Section 6 of the runbook: troubleshooting. So far its blockchain sync questions, asked of the nodes' own API."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import NoData, NotConfigured, inert
+from xai_runbook.findings import Finding, Limit, judge
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.nodes import Facts, Nodes
+
+
+def reachability(nodes: Nodes) -> DataFrame:
+    """One row a node: whether it answers with its height. Down is a known answer, not an error.
+
+    Columns: node, answers (1 or 0), seconds, error. Source: runbook, Blockchain Sync Issues.
+    """
+    return _frame(nodes.facts("height"), lambda facts: {"answers": 0 if facts.error else 1, "seconds": facts.seconds})
+
+
+def sync_status(nodes: Nodes) -> DataFrame:
+    """One row a node: how far it is, what it says of itself, and how far the network is.
+
+    Columns: node, synced (bool, as the node says), height (index of its newest block), network_height (of the highest
+    reference), lag_blocks (network_height less height, at least 0), error. Source: runbook, Blockchain Sync Issues;
+    the runbook's `curl -s | jq` prints null and exits 0 where there is no answer.
+    Errors: NotConfigured where the settings name no reference node; NoData where none answers.
+    """
+    # the reference first: a block that arrives between the two questions must not look like a lag
+    network = network_height(nodes)["height"].max()
+    if math.isnan(network):
+        raise NoData("no reference node tells the network's height", on="nodes.reference", hint="are they reachable?")
+
+    def row(facts: Facts) -> dict[str, Any]:
+        height = facts.values.get("height", math.nan)
+        return {
+            "synced": facts.values.get("synced"),
+            "height": height,
+            "network_height": network,
+            "lag_blocks": max(network - height, 0) if not math.isnan(height) else math.nan,
+        }
+
+    return _frame(nodes.facts("synced", "height"), row)
+
+
+def network_height(nodes: Nodes) -> DataFrame:
+    """One row a reference node: the height of the network as it tells it.
+
+    Columns: node, height (index of the newest block), seconds, error. Errors: NotConfigured where the settings name
+    no reference: the runbook's own is a reserved example domain. Source: runbook, Blockchain Sync Issues; RFC 2606.
+    """
+    answers = nodes.reference_facts("height")
+    if not answers:
+        raise NotConfigured(
+            "no reference node is configured, so the network's height is nobody's question", on="nodes.reference",
+            hint="a table [[nodes.reference]] with a node of another operator",
+        )
+    return _frame(answers, lambda facts: {"height": facts.values.get("height", math.nan), "seconds": facts.seconds})
+
+
+def peer_status(nodes: Nodes) -> DataFrame:
+    """One row a node: the peers that it counts and lists, itself left out.
+
+    Columns: node, peer_count (as it counts), peers_listed (as it lists), peers (their addresses, comma-separated),
+    error; a node whose two numbers differ says so in error, and its peer_count is missing: which one is right cannot
+    be told. Source: runbook, Blockchain Sync Issues.
+    """
+
+    def row(facts: Facts) -> dict[str, Any]:
+        if facts.error:
+            return {"peer_count": math.nan, "peers_listed": math.nan, "peers": ""}
+        count, listed = facts.values["peer_count"], facts.values["peers"]
+        told = {"peer_count": count, "peers_listed": len(listed), "peers": ", ".join(map(_peer, listed))}
+        if count != len(listed):
+            told |= {"peer_count": math.nan, "error": f"it counts {count} peers and lists {len(listed)}"}
+        return told
+
+    return _frame(nodes.facts("peer_count", "peers"), row)
+
+
+def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
+    """`alert` that lists the nodes that do not answer."""
+    return judge(limit, reachability, value="answers", target="node", noun="answers")
+
+
+def check_network_lag(sync_status: DataFrame, limit: Limit) -> Finding:
+    """`alert` that lists the nodes that are further behind the network than the limit allows."""
+    return judge(limit, sync_status, value="lag_blocks", target="node", noun="blocks behind the network")
+
+
+def check_peers(peer_status: DataFrame, limit: Limit) -> Finding:
+    """`alert` that lists the nodes with fewer peers than the limit asks for."""
+    return judge(limit, peer_status, value="peer_count", target="node", noun="peers connected")
+
+
+def _frame(answers: list[Facts], row: Any) -> DataFrame:
+    from pandas import DataFrame
+
+    rows = [
+        {"node": facts.node, "error": facts.error.what if facts.error else "", **row(facts)} for facts in answers
+    ]
+    frame = DataFrame(rows)
+    frame["error"] = frame.pop("error")  # last, where the eye looks for it
+    return frame
+
+
+def _peer(peer: object) -> str:
+    address = peer.get("address", "?") if isinstance(peer, dict) else peer
+    return inert(str(address), 100)

@@ -1,0 +1,20 @@
+-- Who answers, and as whom: an address can lie, a restored snapshot keeps its identifier, so both are shown.
+-- powers: what would let this role change something, whatever default_transaction_read_only says.
+SELECT s.system_identifier::text AS system_identifier,
+       current_database()::text AS database,
+       concat_ws(', ',
+           CASE WHEN r.rolsuper THEN 'superuser' END,
+           CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
+           CASE WHEN pg_has_role(r.oid, d.datdba, 'member') THEN 'owner of the database' END,
+           (SELECT string_agg(g.rolname::text, ', ' ORDER BY g.rolname) FROM pg_roles g
+            WHERE g.rolname IN ('pg_signal_backend', 'pg_write_all_data', 'pg_write_server_files',
+                                'pg_execute_server_program', 'pg_maintain', 'rds_superuser')
+              AND pg_has_role(r.oid, g.oid, 'member') AND NOT r.rolsuper)) AS powers,
+       current_user::text AS role,
+       coalesce(host(inet_server_addr()), 'socket') AS server_address,
+       inet_server_port() AS server_port,
+       current_setting('server_version') AS version,
+       pg_is_in_recovery() AS in_recovery,
+       pg_postmaster_start_time() AS started_at
+FROM pg_control_system() s, pg_roles r, pg_database d
+WHERE r.rolname = current_user AND d.datname = current_database()
