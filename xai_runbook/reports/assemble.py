@@ -1,0 +1,162 @@
+"""Assembles notebooks/health_report.ipynb from the section notebooks, so that no question is written twice.
+
+    python -m xai_runbook.reports.assemble          writes it
+    python -m xai_runbook.reports.assemble --check  exits 1 where the committed one is not what would be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.errors import InputError, XaiRunbookError
+from xai_runbook.files import write_whole
+from xai_runbook.reports import notebooks
+from xai_runbook.reports.notebooks import HEALTH_REPORT, Cell
+
+_TITLE = """# Health report
+
+Is the blockchain well, now? Every question here belongs to a section notebook, where it can be followed up; this one is
+assembled from them (`make notebooks`), so change a question there. Open it when you come on call, or let
+`xai-runbook report` run it.
+
+Reads: whatever the environment declares, with credentials that can only read. Changes: nothing."""
+
+
+def assembled(sections: Sequence[Path]) -> bytes:
+    """The health report's bytes, the same for the same sections. Errors: InputError where sections contradict."""
+    every = {path.stem: notebooks.read(path) for path in sections}
+    cells = [_markdown("title", _TITLE), _parameters(every), *_setup(every)]
+    seen: dict[str, str] = {}
+    for section, content in every.items():
+        questions = list(_questions(content))
+        if questions:
+            cells.append(_markdown(f"section-{section.replace('_', '-')}", _heading(section, content)))
+        for cell, above in questions:
+            if cell.id in seen:
+                raise InputError(f"two sections ask {cell.id}", on=f"{seen[cell.id]} and {section}", hint="rename one")
+            seen[cell.id] = section
+            if above:
+                cells.append(_markdown(f"about-{cell.id}", above.source))
+            cells.append(_code(cell.id, cell.source, tags=sorted(cell.tags), section=section))
+    document = {
+        "cells": cells,
+        "metadata": {
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def section_paths(folder: Path) -> list[Path]:
+    """The section notebooks in a folder, in the order of their numbers."""
+    return sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if path.stem != HEALTH_REPORT)
+
+
+def _parameters(every: dict[str, list[Cell]]) -> dict[str, Any]:
+    """One cell with each parameter that the health cells' notebooks declare, comment and all."""
+    lines: dict[str, str] = {}
+    values: dict[str, tuple[object, str]] = {}
+    for section, cells in _with_questions(every):
+        for cell in (cell for cell in cells if "parameters" in cell.tags):
+            for name, value, line in _assignments(cell, section):
+                if name in values and values[name][0] != value:
+                    other = values[name][1]
+                    raise InputError(f"parameter {name} has two defaults", on=f"{other} and {section}", hint="agree")
+                values.setdefault(name, (value, section))
+                lines.setdefault(name, line)
+    return _code("parameters", "\n".join(lines.values()), tags=["parameters"])
+
+
+def _assignments(cell: Cell, section: str) -> Iterator[tuple[str, object, str]]:
+    source = cell.source.splitlines()
+    for statement in ast.parse(cell.source).body:
+        if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+            raise InputError("a parameters cell holds assignments of literals only", on=f"{section}, {cell.id}")
+        text = "\n".join(source[statement.lineno - 1 : statement.end_lineno])
+        yield statement.targets[0].id, ast.literal_eval(statement.value), text
+
+
+def _setup(every: dict[str, list[Cell]]) -> list[dict[str, Any]]:
+    """The imports of all sections once, merged, then each other set-up statement once."""
+    imports: dict[tuple[str, str], set[str]] = {}
+    others: dict[str, None] = {}
+    for _, cells in _with_questions(every):
+        for cell in (cell for cell in cells if "setup" in cell.tags):
+            for statement in ast.parse(cell.source).body:
+                if isinstance(statement, ast.ImportFrom) and not statement.level:
+                    imports.setdefault(("from", statement.module or ""), set()).update(map(ast.unparse, statement.names))
+                elif isinstance(statement, ast.Import):
+                    imports.setdefault(("import", ""), set()).update(map(ast.unparse, statement.names))
+                elif not isinstance(statement, ast.Expr):  # a lone expression only shows something
+                    others.setdefault(ast.get_source_segment(cell.source, statement) or ast.unparse(statement))
+    lines = [f"import {name}" for name in sorted(imports.pop(("import", ""), ()))]
+    lines += [f"from {module} import {', '.join(sorted(names))}" for (_, module), names in sorted(imports.items())]
+    return [_code("setup", "\n".join([*lines, "", *others]), tags=["setup"]), _code("bound", "env", tags=[])]
+
+
+def _with_questions(every: dict[str, list[Cell]]) -> Iterable[tuple[str, list[Cell]]]:
+    return [(section, cells) for section, cells in every.items() if any("health" in cell.tags for cell in cells)]
+
+
+def _questions(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell | None]]:
+    for above, cell in zip([None, *cells], cells, strict=False):
+        if "health" in cell.tags:
+            if not cell.is_question:
+                raise InputError(f"the health cell {cell.id} lacks the tag raises-exception", on=cell.section)
+            yield cell, above if above and above.kind == "markdown" else None
+
+
+def _heading(section: str, cells: Sequence[Cell]) -> str:
+    """The section's own title as a heading, with the way to it."""
+    titles = (line[2:] for cell in cells if cell.kind == "markdown" for line in cell.source.splitlines()
+              if line.startswith("# "))
+    return f"## {next(titles, section)}\n\nFollow up in `{section}.ipynb`."
+
+
+def _markdown(id_: str, source: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "id": id_[:64], "metadata": {}, "source": source.splitlines(keepends=True)}
+
+
+def _code(id_: str, source: str, *, tags: list[str], section: str = "") -> dict[str, Any]:
+    metadata: dict[str, Any] = {"tags": tags} if tags else {}
+    if section:
+        metadata["xai_runbook"] = {"section": section}
+    return {
+        "cell_type": "code", "execution_count": None, "id": id_[:64], "metadata": metadata, "outputs": [],
+        "source": source.splitlines(keepends=True),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the health report, or with --check says whether it is current."""
+    parser = argparse.ArgumentParser(prog="python -m xai_runbook.reports.assemble", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where it is not current")
+    parser.add_argument("--folder", type=Path, default=notebooks.folder(), help="where the notebooks are")
+    options = parser.parse_args(arguments)
+    path = options.folder / f"{HEALTH_REPORT}.ipynb"
+    try:
+        content = assembled(section_paths(options.folder))
+    except XaiRunbookError as error:
+        print(error, file=sys.stderr)
+        return 1
+    current = path.is_file() and path.read_bytes() == content
+    if options.check:
+        print(f"{path.name} is {'current' if current else 'not current: make notebooks'}", file=sys.stderr)
+        return 0 if current else 1
+    if not current:
+        write_whole(path, content)
+        path.chmod(0o644)  # committed source, not a report
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Asks the health report's questions in this process: no kernel, no charts, several at once, in seconds."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.errors import CannotAsk, InputError, NotConfigured, ReportError, XaiRunbookError, inert
+from xai_runbook.findings import Finding
+from xai_runbook.reports.notebooks import HEALTH_REPORT, Cell, find, read
+from xai_runbook.reports.result import Answer, NotebookResult, RunStatus
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A health cell without its charts: what is run, and whose value is the finding."""
+
+    cell: Cell
+    before: ast.Module
+    answer: ast.Expression | None
+
+
+def check(
+    environment: str,
+    only: Sequence[str] = (),
+    *,
+    seconds: float = 30.0,
+    notebook: Path | None = None,
+) -> NotebookResult:
+    """The answers of the health cells (or those named in `only`), in their notebook's order.
+
+    All are asked at once, so `seconds` is the deadline of each and of the whole; a question without an answer by then is
+    unknown. Errors: InputError for a name that no question has, SettingsError
+    for the environment, ReportError where the set-up cells fail.
+    """
+    started = time.monotonic()
+    path = notebook or find(HEALTH_REPORT)
+    cells = read(path)
+    asked = _chosen([cell for cell in cells if cell.is_question and "health" in cell.tags], only)
+    setup = [_parsed(cell) for cell in cells if cell.is_setup]
+    charts = _names_of_charts(setup)
+    questions = [_question(cell, charts) for cell in asked]
+    # what a question prints is for its notebook; here it would land in the middle of the screen, or of the JSON
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        namespace = _set_up(setup, questions, environment)
+        results = _ask_all(questions, namespace, seconds)
+    wrong = [f"{answer.name}: {reason}" for answer, reason in results if reason]
+    status: RunStatus = "failed" if wrong else "completed"
+    return NotebookResult(
+        name=path.stem, path=path, status=status, seconds=time.monotonic() - started,
+        error=wrong[0] if wrong else "", answers=tuple(answer for answer, _ in results),
+    )
+
+
+def _chosen(questions: list[Cell], only: Sequence[str]) -> list[Cell]:
+    known = [cell.id for cell in questions]
+    for name in only:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, cutoff=0.5) or known
+            raise InputError(f"no question is called {inert(name, 100)!r}", hint=f"one of {', '.join(close)}")
+    return [cell for cell in questions if not only or cell.id in only]
+
+
+def _parsed(cell: Cell) -> ast.Module:
+    try:
+        return ast.parse(cell.source, filename=f"<{cell.id}>")
+    except (SyntaxError, ValueError, RecursionError):
+        raise ReportError(f"the set-up cell {cell.id} is not Python", hint="make notebooks") from None
+
+
+def _names_of_charts(setup: Sequence[ast.Module]) -> set[str]:
+    """The names under which the set-up cells import the charts."""
+    names: set[str] = set()
+    for node in (statement for module in setup for statement in module.body):
+        if isinstance(node, ast.ImportFrom):
+            from_charts = node.module == "xai_runbook.charts"
+            names |= {alias.asname or alias.name for alias in node.names if from_charts or alias.name == "charts"}
+    return names
+
+
+def _question(cell: Cell, charts: set[str]) -> _Question:
+    """The cell less the charts it draws, and less what only they use: that would be asked for nothing."""
+    nothing = ast.Module(body=[], type_ignores=[])
+    try:
+        body = ast.parse(cell.source, filename=f"<{cell.id}>").body
+    except (SyntaxError, ValueError, RecursionError):
+        return _Question(cell, nothing, None)
+    if not body or not isinstance(body[-1], ast.Expr):
+        return _Question(cell, nothing, None)
+    kept, needed, only_drawn = [], _loaded(body[-1]), set[str]()
+    for statement in reversed(body[:-1]):
+        draws = isinstance(statement, ast.Expr | ast.Assign) and bool(_loaded(statement) & charts)
+        if draws or (_bound(statement) and _bound(statement) <= only_drawn - needed):
+            only_drawn |= _loaded(statement)
+        else:
+            kept.append(statement)
+            needed |= _loaded(statement)
+    return _Question(cell, ast.Module(body=kept[::-1], type_ignores=[]), ast.Expression(body[-1].value))
+
+
+def _loaded(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+
+
+def _bound(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+
+
+def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environment: str) -> dict[str, Any]:
+    """The names that the set-up cells bind; what they import and nothing here uses is not imported."""
+    trees = [*(question.before for question in questions), *(question.answer for question in questions)]
+    statements = [statement for module in setup for statement in module.body]
+    plain = [statement for statement in statements if not isinstance(statement, ast.Import | ast.ImportFrom)]
+    used = set[str]().union(*(_loaded(tree) for tree in (*trees, *plain) if tree))
+    namespace: dict[str, Any] = {"__name__": HEALTH_REPORT}
+    for statement in statements:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            statement.names = [
+                alias for alias in statement.names if (alias.asname or alias.name.partition(".")[0]) in used
+            ]
+            if not statement.names:
+                continue
+        try:
+            exec(compile(ast.Module([statement], []), "<set-up>", "exec"), namespace)  # noqa: S102 - our own notebook
+        except XaiRunbookError:
+            raise
+        except Exception as error:
+            raise ReportError(
+                f"the set-up cells failed: {type(error).__name__}: {inert(str(error), 300)}",
+                on=f"line {statement.lineno}", hint="xai-runbook ping, then the notebook in JupyterLab",
+            ) from None
+        if "environment" in _bound(statement):
+            namespace["environment"] = environment
+    return namespace
+
+
+def _ask_all(
+    questions: Sequence[_Question], namespace: Mapping[str, Any], seconds: float
+) -> list[tuple[Answer, str]]:
+    """Each question's answer, and why it is no proper one where it is not; every question in a thread of its own.
+
+    Daemon threads: one that hangs in a library must not keep the process, and its answer is no longer waited for.
+    """
+    end = time.monotonic() + seconds
+    told: dict[str, tuple[Answer, str]] = {}
+
+    def ask(question: _Question) -> None:
+        told[question.cell.id] = _asked(question, dict(namespace))
+
+    threads = [threading.Thread(target=ask, args=(question,), daemon=True) for question in questions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    late = f"there was no answer within {seconds:g} s"
+    return [told.get(question.cell.id) or (_unknown(question, late, namespace), late) for question in questions]
+
+
+def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[Answer, str]:
+    cell = question.cell
+    if question.answer is None:
+        reason = "NoFinding: the cell does not end in a check"
+        return _unknown(question, reason, namespace), reason
+    try:
+        exec(compile(question.before, f"<{cell.id}>", "exec"), namespace)  # noqa: S102 - our own notebook
+        found = eval(compile(question.answer, f"<{cell.id}>", "eval"), namespace)
+    except NotConfigured as error:
+        return Answer(name=cell.id, section=cell.section, finding=None, not_configured=error.part), ""
+    except CannotAsk as error:
+        return _unknown(question, error, namespace), ""
+    except BaseException as error:  # exit() too: whatever ends a question, it has not been answered
+        reason = inert(f"{type(error).__name__}: {error}", 300)
+        return _unknown(question, reason, namespace), reason
+    if not isinstance(found, Finding) or found.name != cell.id:
+        said = f"the finding {found.name}" if isinstance(found, Finding) else f"a {type(found).__name__}"
+        reason = inert(f"NoFinding: the cell came to {said}", 300)
+        return _unknown(question, reason, namespace), reason
+    return Answer(name=cell.id, section=cell.section, finding=replace(found, section=cell.section)), ""
+
+
+def _unknown(question: _Question, reason: XaiRunbookError | str, namespace: Mapping[str, Any]) -> Answer:
+    limit = getattr(getattr(namespace.get("env"), "limits", None), question.cell.id, None)
+    finding = replace(Finding.unknown(question.cell.id, reason, limit), section=question.cell.section)
+    return Answer(name=question.cell.id, section=question.cell.section, finding=finding)
