@@ -1,0 +1,167 @@
+"""A real Prometheus for a test, with history that promtool wrote and an exporter whose text the test sets."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import subprocess
+import threading
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.environments import SHIPPED
+from xai_runbook.sandbox import programs
+from xai_runbook.settings import Settings
+
+
+def program(name: str) -> str:
+    """Where the program is; the test is skipped where it can be neither found nor fetched."""
+    missing = programs.fetch([name])
+    if missing:
+        pytest.skip(missing[name])
+    return str(programs.find(name))
+
+
+def settings(url: str = "http://127.0.0.1:9", **tables: Any) -> Settings:
+    """The shipped defaults, durations and all, for a Prometheus at `url`; `tables` are merged key by key."""
+    whole = tomllib.loads((SHIPPED / "defaults.toml").read_text())
+    whole["prometheus"] = {"url": url}
+    for table, keys in tables.items():
+        for key, value in keys.items():
+            both = isinstance(value, dict) and isinstance(whole[table].get(key), dict)
+            whole[table][key] = {**whole[table][key], **value} if both else value
+    return Settings.model_validate({**whole, "name": "test"})
+
+
+def handle(url: str, **tables: Any) -> Prometheus:
+    """A handle of the server at `url`."""
+    told = settings(url, **tables)
+    assert told.prometheus is not None
+    return Prometheus(told.prometheus, told)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers every GET by `server.answer(path) -> (status, content type, body)`."""
+
+    def do_GET(self) -> None:
+        status, kind, body = self.server.answer(self.path)  # type: ignore[attr-defined]
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(answer: Any) -> Iterator[str]:
+    """A server on loopback that answers as `answer` says; its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.daemon_threads = True
+    server.answer = answer  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class Exporter:
+    """A target for Prometheus: `text` is what the next scrape gets, None is a target that fails."""
+
+    def __init__(self) -> None:
+        self.text: str | None = ""
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        if self.text is None:
+            return 500, "text/plain", b""
+        return 200, "text/plain; version=0.0.4", self.text.encode()
+
+
+def history(series: Mapping[str, Mapping[int, float | str]]) -> str:
+    """OpenMetrics text: each series' (name and labels) values by Unix time."""
+    lines: list[str] = []
+    by_name: dict[str, list[str]] = {}
+    for name in series:
+        by_name.setdefault(name.partition("{")[0], []).append(name)
+    for name, members in by_name.items():
+        lines.append(f"# TYPE {name} unknown")
+        lines += [f"{member} {value} {at}" for member in members for at, value in series[member].items()]
+    return "\n".join([*lines, "# EOF", ""])
+
+
+@contextmanager
+def running(
+    folder: Path, *, past: str = "", rules: str = "", exporters: Mapping[str, str] | None = None, flags: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """A Prometheus that scrapes `exporters` (instance: address) every 200 ms; its address."""
+    prometheus = program("prometheus")
+    data = folder / "data"
+    if past:
+        (folder / "past.om").write_text(past)
+        subprocess.run(
+            [program("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=24h", "openmetrics",
+             str(folder / "past.om"), str(data)], check=True, capture_output=True, timeout=60,
+        )
+    config: dict[str, Any] = {
+        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "1s"},
+        "scrape_configs": [{
+            "job_name": "xai-node",
+            "static_configs": [
+                {"targets": [address.removeprefix("http://")], "labels": {"instance": instance}}
+                for instance, address in (exporters or {}).items()
+            ],
+        }],
+    }
+    if rules:
+        (folder / "rules.yml").write_text(rules)
+        config["rule_files"] = [str(folder / "rules.yml")]
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            [prometheus, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={data}",
+             f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=15d", *flags],
+            stdout=log, stderr=log,
+        )
+    try:
+        until(lambda: process.poll() is not None or _ready(url), "Prometheus is ready")
+        assert process.poll() is None, (folder / "prometheus.log").read_text()[-2000:]
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def until(true: Any, what: str, seconds: float = 20) -> None:
+    """Waits until `true()`; fails with `what` had been waited for."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
+        time.sleep(0.05)

@@ -1,0 +1,168 @@
+"""Monitoring against a real Prometheus with a day of history."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.operations import prometheus_server as server
+from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.errors import InputError, NoData, WrongServer
+from xai_runbook.operations import monitoring
+from xai_runbook.window import Window
+
+STEP = 15
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    now = int(time.time()) // STEP * STEP
+    short, long = range(now - 7200, now + 900, STEP), range(now - 90_000, now + 900, 60)
+
+    def rising(rate: float) -> dict[int, float | str]:
+        return {at: (at - now + 100_000) * rate for at in short}
+
+    buckets = {"0.1": 5.0, "0.5": 8.0, "1": 9.0, "+Inf": 10.0}
+    series: dict[str, dict[int, float | str]] = {
+        'blockchain_height{instance="node-1",job="xai"}': {at: 1_000_000 + (at - now) // 60 for at in long},
+        'network_peers{instance="node-1",job="xai"}': {at: 3.0 for at in short},
+        'network_peers{instance="node-2",job="xai"}': {at: 5.0 for at in short if at < now - 600 or at > now + 1800},
+        'process_cpu_seconds_total{instance="node-1",job="xai"}': rising(0.4),
+        'process_resident_memory_bytes{instance="node-1",job="xai"}': {at: 5e8 for at in short},
+        'http_requests_total{instance="node-1",route="/a",status="200"}': rising(9),
+        'http_requests_total{instance="node-1",route="/a",status="503"}': rising(1),
+        'http_requests_total{instance="node-2",route="/a",status="200"}': rising(4),
+        'http_requests_total{instance="node-3",route="/a",status="200"}': rising(0),
+    }
+    for bound, rate in buckets.items():
+        for instance, factor in (("node-1", 1.0), ("node-3", 0.0)):
+            name = f'http_request_duration_seconds_bucket{{instance="{instance}",route="/a",le="{bound}"}}'
+            series[name] = rising(rate * factor)
+            if bound == "+Inf":
+                series[f'http_request_duration_seconds_count{{instance="{instance}",route="/a"}}'] = rising(rate * factor)
+    with server.running(tmp_path_factory.mktemp("prometheus"), past=server.history(series)) as address:
+        yield address
+
+
+@pytest.fixture
+def prometheus(url: str) -> Prometheus:
+    return server.handle(url)
+
+
+def test_the_height_is_an_index_with_its_age(prometheus: Prometheus, url: str) -> None:
+    heights = monitoring.blockchain_height(prometheus)
+    assert list(heights.columns) == ["node", "height", "age_seconds"]
+    assert heights["node"].tolist() == ["node-1"]
+    assert abs(heights["height"].iloc[0] - 1_000_000) <= 1
+    assert 0 <= heights["age_seconds"].iloc[0] <= 61
+    counted = server.handle(url, metrics={"height_is": "count"})
+    assert monitoring.blockchain_height(counted)["height"].iloc[0] in heights["height"].iloc[0] - 1 + [0, 1]
+
+
+def test_a_metric_that_does_not_exist_is_no_data_and_not_a_zero(url: str) -> None:
+    elsewhere = server.handle(url, metrics={"height": "no_such_height", "peers": "no_such_peers"})
+    with pytest.raises(NoData, match="no series of no_such_height") as raised:
+        monitoring.blockchain_height(elsewhere)
+    assert "not a 0" in str(raised.value) and "[metrics]" in raised.value.hint
+    with pytest.raises(NoData, match="no_such_peers"):
+        monitoring.network_peers(elsewhere)
+    with pytest.raises(NoData, match="peer_count"):
+        monitoring.signal(elsewhere, elsewhere.settings.limits.peer_count)
+    with pytest.raises(NoData, match="targets"):
+        monitoring.targets(elsewhere)
+
+
+def test_peers_are_those_of_nodes_that_were_heard_lately(prometheus: Prometheus) -> None:
+    peers = monitoring.network_peers(prometheus)
+    assert dict(zip(peers["node"], peers["peers"], strict=True)) == {"node-1": 3.0}  # node-2 ended ten minutes ago
+
+
+def test_cpu_is_cores_and_memory_is_what_the_runbook_called_cpu(prometheus: Prometheus) -> None:
+    cpu, memory = monitoring.process_cpu(prometheus), monitoring.process_memory(prometheus)
+    assert cpu.loc[0, "cores_used"] == pytest.approx(0.4, rel=1e-6)
+    assert memory.loc[0, "resident_bytes"] == 5e8
+    assert list(cpu.columns) == ["job", "instance", "cores_used"] and cpu.loc[0, "job"] == "xai"
+
+
+def test_latency_has_quantiles_traffic_and_says_where_the_buckets_end(prometheus: Prometheus) -> None:
+    latency = monitoring.request_latency(prometheus, quantiles=(0.5, 0.95))
+    busy = latency[latency["instance"] == "node-1"].set_index("quantile")
+    assert busy.loc[0.5, "seconds"] == pytest.approx(0.1, rel=1e-3)
+    assert busy.loc[0.5, "requests_per_second"] == pytest.approx(10, rel=1e-3)
+    assert not busy.loc[0.5, "in_last_bucket"]
+    assert busy.loc[0.95, "seconds"] == 1.0 and busy.loc[0.95, "in_last_bucket"]
+    quiet = latency[latency["instance"] == "node-3"]
+    assert quiet["seconds"].isna().all() and (quiet["requests_per_second"] == 0).all()
+    assert not quiet["in_last_bucket"].any()
+    with pytest.raises(InputError, match="quantiles"):
+        monitoring.request_latency(prometheus, quantiles=(95,))
+
+
+def test_the_literal_query_of_the_runbook_for_latency_has_no_series(prometheus: Prometheus) -> None:
+    assert prometheus.instant("http_request_duration_seconds").empty
+
+
+def test_error_rate_of_what_never_failed_is_zero_and_of_what_was_never_asked_nothing(prometheus: Prometheus) -> None:
+    rate = monitoring.error_rate(prometheus).set_index("instance")
+    assert rate.loc["node-1", "error_ratio"] == pytest.approx(0.1, rel=1e-6)
+    assert rate.loc["node-2", "error_ratio"] == 0
+    assert math.isnan(rate.loc["node-3", "error_ratio"]) and rate.loc["node-3", "requests_per_second"] == 0
+
+
+def test_history_takes_limits_and_metrics_and_about_500_points(prometheus: Prometheus) -> None:
+    heights = monitoring.history(prometheus, "height", "24h")
+    assert 450 <= len(heights) <= 501
+    assert heights["value"].is_monotonic_increasing
+    assert "__name__" not in heights and heights["instance"].dtype == "category"
+    peers = monitoring.history(prometheus, "peer_count", Window.parse("1h"))
+    assert set(peers["instance"]) == {"node-1", "node-2"}
+    with pytest.raises(InputError, match="'hieght' is no signal or metric"):
+        monitoring.history(prometheus, "hieght")
+
+
+def test_the_literal_range_of_the_runbook_lies_before_what_is_kept(prometheus: Prometheus) -> None:
+    seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
+    with pytest.raises(NoData, match="before what Prometheus keeps"):
+        monitoring.history(prometheus, "height", seed)
+
+
+def test_a_signal_covers_twice_the_duration_on_the_rules_grid(prometheus: Prometheus) -> None:
+    limit = prometheus.settings.limits.peer_count
+    frame = monitoring.signal(prometheus, limit)
+    assert frame.attrs["step_seconds"] == STEP
+    seconds = (frame.attrs["end"] - frame.attrs["start"]).total_seconds()
+    assert 600 + 60 <= seconds <= 600 + 60 + 3 * STEP
+    assert (frame["at"].astype("int64") % (STEP * 1000) == 0).all()
+    with pytest.raises(InputError, match="not judged by Prometheus"):
+        monitoring.signal(prometheus, prometheus.settings.limits.node_reachable)
+
+
+def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus: Prometheus) -> None:
+    frame = monitoring.signal(prometheus, prometheus.settings.limits.api_latency)
+    idle = frame.groupby("instance", observed=True)["idle"].all()
+    assert dict(idle) == {"node-1": False, "node-3": True}
+
+
+def test_prometheus_answers(url: str) -> None:
+    [row] = monitoring.prometheus_answers(server.handle(url)).to_dict("records")
+    assert row["answers"] == 1 and row["version"][0].isdigit() and row["error"] == "" and row["target"] == url
+
+
+def test_prometheus_that_refuses_is_known_to_be_down() -> None:
+    [row] = monitoring.prometheus_answers(server.handle("http://127.0.0.1:9")).to_dict("records")
+    assert row["answers"] == 0 and "refused" in row["error"]
+
+
+def test_no_alerts_without_rules_is_no_answer(prometheus: Prometheus) -> None:
+    with pytest.raises(NoData, match="no alerting rules"):
+        monitoring.active_alerts(prometheus)
+
+
+def test_another_server_is_no_answer_at_all() -> None:
+    with server.serving(lambda path: (404, "text/plain", b"404 page not found")) as elsewhere:
+        with pytest.raises(WrongServer, match="Pushgateway"):
+            monitoring.prometheus_answers(server.handle(elsewhere))

@@ -1,0 +1,236 @@
+"""A Prometheus server, read over its HTTP API; versions 2 and 3."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from string import Template
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pandas as pd
+
+from xai_runbook.clients import http, samples
+from xai_runbook.errors import BadAnswer, InputError, NoData, TimedOut, TooMuch, Unreachable, WrongServer, inert
+from xai_runbook.window import Window, duration_seconds, duration_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from xai_runbook.settings import Prometheus as Access
+    from xai_runbook.settings import Settings
+
+MOST_POINTS = 11_000
+"""What Prometheus answers for one series at once; longer windows are asked for in pieces."""
+CHART_POINTS = 500
+_ERRORS = (400, 422, 500, 503)
+_HINT = "9091 is normally the Pushgateway's port; Prometheus itself listens on 9090"
+
+
+def quoted(text: str) -> str:
+    """`text` as a PromQL string literal, whatever is in it.
+
+    >>> print(quoted('node "1"'))
+    "node \\\\"1\\\\""
+    """
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    return '"' + escaped + '"'
+
+
+class Prometheus:
+    """One server, which is asked what it is before it is believed; nothing but GET is sent to it."""
+
+    def __init__(self, access: Access, settings: Settings) -> None:
+        self.access = access
+        self.settings = settings
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.access.url
+
+    @cached_property
+    def version(self) -> str:
+        """Its version, once it has proved to be a Prometheus. Errors: WrongServer; Unreachable, TimedOut ..."""
+        return str(self.buildinfo()["version"])
+
+    def buildinfo(self) -> dict[str, Any]:
+        """What it says it is: `version`, `revision` ... Errors: WrongServer where it is no Prometheus."""
+        try:
+            answer = http.get(self.access, self.url, "/api/v1/status/buildinfo", informative=(503,))
+        except WrongServer as error:  # the Pushgateway does not know this path
+            raise WrongServer(f"no Prometheus answers here: it {error.what}", on=self.url, hint=_HINT) from None
+        if answer.status == 503:
+            raise Unreachable("is not ready (HTTP 503)", on=self.url, hint="after a start it reads its log first: wait")
+        try:
+            data = answer.json()["data"]
+            if not isinstance(data["version"], str):
+                raise TypeError
+        except BadAnswer as error:
+            raise WrongServer(f"no Prometheus answers here: it {error.what}", on=self.url, hint=_HINT) from None
+        except (KeyError, TypeError):
+            raise WrongServer(
+                "no Prometheus answers here: it does not say its version", on=self.url, hint=_HINT
+            ) from None
+        return dict(data)
+
+    def promql(self, template: str, **texts: str) -> str:
+        """`template` with ${metric} and ${name_window} from the settings, and each of `texts` as a quoted string."""
+        words = self.settings.metrics.model_dump() | {
+            f"{key}_window": text for key, text in self.settings.windows.model_dump().items()
+        }
+        return Template(template).substitute(words, **{key: quoted(text) for key, text in texts.items()})
+
+    def instant(self, query: str, at: datetime | None = None) -> pd.DataFrame:
+        """What `query` is at one instant, by default now: one row a series.
+
+        Columns: the labels (text, "" where a series lacks one), at (UTC), value. A label named at or value is called
+        label_at, label_value. No series is an empty frame. `attrs["warnings"]` is what Prometheus warned of.
+        Errors: InputError (PromQL), WrongServer, TooMuch, BadAnswer, Unreachable, TimedOut ...
+        """
+        parameters = {"query": query, "timeout": self.access.timeout}
+        if at is not None:
+            parameters["time"] = _stamp(at)
+        return samples.text_frame(self._samples("/api/v1/query", parameters))
+
+    def range(self, query: str, window: Window, step: str | None = None) -> pd.DataFrame:
+        """What `query` is on a grid over `window`; without a `step`, about 500 points that rules too are judged at.
+
+        The grid is the multiples of the step in Unix time, so the same window gives the same points. Columns: the
+        labels (categorical), at (UTC), value; a gap is an absent row, NaN and infinities are values. `attrs` has
+        `warnings`, `step_seconds`, and `start` and `end`, the first and last instant of the grid.
+        Errors: NoData for a window that lies before what is kept; else as for `instant`.
+        """
+        step_seconds = duration_seconds(step) if step else self._chart_step(window.seconds)
+        if not step_seconds:
+            raise InputError("a step of 0s never arrives", hint='"15s"')
+        # in whole milliseconds, Prometheus' resolution: seconds as floats would drift off the grid
+        step_ms = round(step_seconds * 1000)
+        first_ms, last_ms = (math.floor(instant.timestamp() * 1000) // step_ms * step_ms
+                             for instant in (window.start, window.end))
+        oldest = self._oldest()
+        if oldest and window.end < oldest:
+            raise NoData(
+                f"the window lies before what Prometheus keeps: it ends {window.end:%Y-%m-%d %H:%M} UTC, and all older"
+                f" than {oldest:%Y-%m-%d %H:%M} UTC is gone", on=self.url, hint="a later window",
+            )
+        parts = []
+        for start_ms in range(first_ms, last_ms + 1, step_ms * MOST_POINTS):
+            end_ms = min(last_ms, start_ms + step_ms * (MOST_POINTS - 1))
+            parameters = {
+                "query": query, "timeout": self.access.timeout, "step": duration_text(step_seconds),
+                "start": _stamp(_instant(start_ms)), "end": _stamp(_instant(end_ms)),
+            }
+            parts.append(self._samples("/api/v1/query_range", parameters))
+        frame = samples.frame(samples.joined(parts, on=self.url, most_series=self.access.most_series))
+        if oldest and window.start < oldest:
+            frame.attrs["warnings"].append(f"nothing before {oldest:%Y-%m-%d %H:%M} UTC: older data is not kept")
+        frame.attrs.update(step_seconds=step_ms / 1000, start=_instant(first_ms), end=_instant(last_ms))
+        return frame
+
+    def alerts(self) -> pd.DataFrame:
+        """Alerts that Prometheus' own rules hold now, pending and firing; none is an empty frame.
+
+        Columns: alert, state, severity, labels (the others, "name=value, ..."), value, active_at (UTC), summary.
+        """
+        rows = []
+        for alert in self._items("/api/v1/alerts", "alerts"):
+            labels = dict(alert["labels"])
+            rows.append({
+                "alert": labels.pop("alertname", ""), "state": alert["state"], "severity": labels.pop("severity", ""),
+                "labels": inert(_named(labels)), "value": float(alert["value"]), "active_at": alert["activeAt"],
+                "summary": inert(alert.get("annotations", {}).get("summary", "")),
+            })
+        columns = ["alert", "state", "severity", "labels", "value", "active_at", "summary"]
+        return _times(pd.DataFrame(rows, columns=columns), "active_at")
+
+    def alerting_rules(self) -> pd.DataFrame:
+        """The alerting rules that are loaded, whatever their state; none is an empty frame.
+
+        Columns: alert, group, query, duration_seconds, severity, health ("ok", "err"), error, evaluated_at (UTC).
+        """
+        rows = [
+            {
+                "alert": rule["name"], "group": group["name"], "query": rule["query"],
+                "duration_seconds": float(rule["duration"]), "severity": rule.get("labels", {}).get("severity", ""),
+                "health": rule["health"], "error": inert(rule.get("lastError", "")),
+                "evaluated_at": rule["lastEvaluation"],
+            }
+            for group in self._items("/api/v1/rules", "groups", {"type": "alert"})
+            for rule in group["rules"]
+            if rule["type"] == "alerting"
+        ]
+        columns = ["alert", "group", "query", "duration_seconds", "severity", "health", "error", "evaluated_at"]
+        return _times(pd.DataFrame(rows, columns=columns), "evaluated_at")
+
+    def _samples(self, path: str, parameters: Mapping[str, str]) -> samples.Samples:
+        answer = self._ask(path, parameters)
+        return samples.decode(answer.body, on=self.url, most_series=self.access.most_series)
+
+    def _items(self, path: str, key: str, parameters: Mapping[str, str] | None = None) -> list[Any]:
+        try:
+            return list(self._ask(path, parameters or {}).json()["data"][key])
+        except (KeyError, TypeError):
+            raise BadAnswer(f"its answer has no {key}", on=self.url, hint="is it a Prometheus of version 2 or 3?") from None
+
+    def _ask(self, path: str, parameters: Mapping[str, str]) -> http.Answer:
+        _ = self.version  # something else may answer "success" to anything
+        answer = http.get(self.access, self.url, path, parameters, informative=_ERRORS)
+        if answer.status in _ERRORS:
+            self._refuse(answer)
+        return answer
+
+    def _refuse(self, answer: http.Answer) -> NoReturn:
+        try:
+            told = answer.json()
+            kind, words = str(told["errorType"]), inert(str(told["error"]), 500)
+        except (BadAnswer, KeyError, TypeError):
+            raise BadAnswer(f"failed with HTTP {answer.status}", on=self.url, hint="read Prometheus' log") from None
+        if kind == "bad_data":
+            raise InputError(f"Prometheus cannot read the query: {words}", on=self.url, hint="mend the PromQL")
+        if "too many samples" in words:
+            raise TooMuch(f"too much for Prometheus: {words}", on=self.url, hint="a shorter window or a longer step")
+        if kind in ("timeout", "canceled"):
+            raise TimedOut(f"Prometheus gave the query up: {words}", on=self.url, hint="a shorter window, or a sum")
+        raise BadAnswer(f"Prometheus failed ({inert(kind, 40)}): {words}", on=self.url, hint="read Prometheus' log")
+
+    def _chart_step(self, seconds: float) -> float:
+        """The rules' step, or as many of them as keep a window at CHART_POINTS."""
+        rule = duration_seconds(self.access.step)
+        return rule * max(1, math.ceil(seconds / CHART_POINTS / rule))
+
+    @cached_property
+    def _kept_seconds(self) -> float | None:
+        """How long samples are kept; None where that is not said (by size alone, or by another server)."""
+        try:
+            kept = str(self._ask("/api/v1/status/runtimeinfo", {}).json()["data"]["storageRetention"])
+            return duration_seconds(kept.partition(" ")[0]) or None
+        except (BadAnswer, WrongServer, InputError, KeyError, TypeError):
+            return None
+
+    def _oldest(self) -> datetime | None:
+        kept = self._kept_seconds
+        return datetime.now(UTC) - timedelta(seconds=kept) if kept else None
+
+    def __repr__(self) -> str:
+        return f"Prometheus({self.url})"
+
+
+def _instant(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+
+
+def _stamp(at: datetime) -> str:
+    if at.tzinfo is None:
+        raise InputError(f"the instant {at} has no time zone", hint="2026-01-31T10:00:00Z")
+    return format(at.timestamp(), ".3f")
+
+
+def _named(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={text}" for name, text in sorted(labels.items()))
+
+
+def _times(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    # Go writes nine digits after the second
+    frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601").astype("datetime64[ms, UTC]")
+    return frame
