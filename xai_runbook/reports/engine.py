@@ -37,6 +37,8 @@ class Orders:
     tell: Callable[[str, int, int], None]
     """Progress: a cell's name, its number, how many there are."""
     cell_seconds: float
+    source: str = ""
+    """The notebook's file name, for the record."""
     mask: Mask = field(default_factory=Mask)
 
 
@@ -46,6 +48,7 @@ class ReportEngine(NBClientEngine):
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, *, orders: Orders, **arguments: Any) -> Any:  # type: ignore[override]
         """The notebook `nb`, run and kept, however far it came."""
+        nb.metadata.papermill["input_path"] = orders.source  # papermill put the whole notebook there
         try:
             return super().execute_notebook(nb, kernel_name, orders=orders, **arguments)
         finally:
@@ -72,8 +75,8 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         self.set_up: list[Any] = []
 
     async def _run(self) -> None:
-        notes: dict[str, Any] = {"faults": [], "ran": []}
-        self.nb.metadata[NOTES] = notes
+        self.nb.metadata[NOTES] = {"faults": [], "ran": []}
+        notes = self.nb.metadata[NOTES]  # a copy of what was assigned
         cells = self.nb.cells
         for cell in cells:
             _table(cell.metadata.get(NOTES)).pop("fault", None)  # of an earlier run

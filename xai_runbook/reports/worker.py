@@ -60,7 +60,7 @@ def _run(order: dict[str, Any], kernel: Kernel, channel: TextIO) -> None:
     def tell(name: str, number: int, of: int) -> None:
         _say(channel, {"cell": name, "done": number, "cells": of})
 
-    orders = Orders(kernel, write, tell, order["cell_seconds"], mask)
+    orders = Orders(kernel, write, tell, order["cell_seconds"], target.name, mask)
     papermill_engines.register("xai-runbook", ReportEngine)
     # an error output makes papermill raise in the end; what it means is for whoever reads the copy to say
     with suppress(PapermillExecutionError):
