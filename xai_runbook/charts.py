@@ -30,7 +30,7 @@ def timeline(history: DataFrame, limit: Limit | None = None, *, title: str = "",
     for name, values in series[:MOST_LINES]:
         (line,) = axes.plot(values.index, values.to_numpy(), linewidth=1.2, label=name)
         for start, end in _passed(values, limit):
-            axes.axvspan(start, end, color=_LIMIT_COLOUR, alpha=0.12, linewidth=0)  # type: ignore[arg-type]
+            axes.axvspan(start, end, color=_LIMIT_COLOUR, alpha=0.12, linewidth=0)
             axes.plot(values[start:end].index, values[start:end].to_numpy(), color=line.get_color(), linewidth=2.4)
     if len(series) > MOST_LINES:
         axes.set_title(f"{axes.get_title()} ({MOST_LINES} of {len(series)} series)", loc="left")
@@ -97,7 +97,8 @@ def _broken(values: Series[Any]) -> Series[Any]:
     if gaps.empty:
         return values
     middles = pd.Series(float("nan"), index=pd.DatetimeIndex(gaps.index - gaps / 2))
-    return pd.concat([values, middles]).sort_index()
+    whole: Series[Any] = pd.concat([values, middles]).sort_index()
+    return whole
 
 
 def _passed(values: Series[Any], limit: Limit | None) -> list[tuple[Any, Any]]:
@@ -115,9 +116,9 @@ def _format(axes: Axes, unit: str) -> None:
 
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(tz=UTC)
+    locator = AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
     axes.set_xlabel("UTC", fontsize="small")
     if unit:
         axes.yaxis.set_major_formatter(lambda number, _: quantity(number, unit))

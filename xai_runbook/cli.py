@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # `xai-runbook coverage | head`: the reader has gone, and Python must not complain at exit either
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import CannotAsk, XaiRunbookError
+from xai_runbook.errors import NotConfigured, XaiRunbookError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from xai_runbook.environment import Environment
 
 
+FAILED = ("down", "unknown")
+
+
 @dataclass(frozen=True)
 class Reply:
-    """One part's answer: `status` is ok, down or not configured."""
+    """One target's answer: `status` is ok, down, unknown (something else answers, or we are not let in) or
+    not configured."""
 
     part: str
     target: str
@@ -31,14 +35,18 @@ class Reply:
 
 def replies(env: Environment) -> list[Reply]:
     """A Reply for each target of each part, all asked at once; parts without settings are "not configured"."""
-    asks: dict[str, Callable[[Environment], list[Reply]]] = {
-        "prometheus": _prometheus, "nodes": _nodes, "database": _database, "cache": _cache,
+    from xai_runbook.operations import reachability
+
+    asks: dict[str, Callable[[], DataFrame]] = {
+        "prometheus": lambda: reachability.of_prometheus(env.prometheus),
+        "nodes": lambda: reachability.of_nodes(env.nodes),
+        "nodes.reference": lambda: reachability.of_references(env.nodes),
+        "database": lambda: reachability.of_database(env.database),
+        "cache": lambda: reachability.of_cache(env.cache),
     }
-    missing = env.settings.not_configured
     with ThreadPoolExecutor(max_workers=len(asks)) as pool:
-        answered = list(pool.map(lambda part: [] if part in missing else _told(part, asks[part], env), asks))
-    silent = [Reply(part, "", "not configured", mend=f"a table [{part}], if you have one") for part in missing]
-    return [reply for part in answered for reply in part] + silent
+        told = list(pool.map(lambda part: _replies(part, asks[part]), asks))
+    return [reply for part in told for reply in part]
 
 
 def answers(env: Environment) -> DataFrame:
@@ -48,59 +56,23 @@ def answers(env: Environment) -> DataFrame:
     return DataFrame([asdict(reply) for reply in replies(env)])
 
 
-def _told(part: str, ask: Callable[[Environment], list[Reply]], env: Environment) -> list[Reply]:
+def _replies(part: str, ask: Callable[[], DataFrame]) -> list[Reply]:
     try:
-        return ask(env)
+        frame = ask()
+    except NotConfigured as error:
+        return [Reply(part, "", "not configured", mend=error.hint)]
     except XaiRunbookError as error:
-        return [_down(part, error.on, error)]
-
-
-def _down(part: str, target: str, error: XaiRunbookError) -> Reply:
-    return Reply(part, target, "down", error.what, mend=error.hint)
-
-
-def _prometheus(env: Environment) -> list[Reply]:
-    from time import monotonic
-
-    started = monotonic()
-    build = env.prometheus.buildinfo()
-    detail = f"Prometheus {build.get('version', '?')}"
-    settings = env.settings.prometheus
-    assert settings is not None
-    return [Reply("prometheus", settings.url, "ok", detail, monotonic() - started)]
-
-
-def _nodes(env: Environment) -> list[Reply]:
-    told = []
-    for part, facts in (("nodes", env.nodes.facts), ("nodes.reference", env.nodes.reference_facts)):
-        for answer in facts("height"):
-            if isinstance(answer.error, CannotAsk):
-                told.append(_down(part, answer.node, answer.error))
-            else:
-                height = f"height {answer.values['height']}"
-                told.append(Reply(part, answer.node, "ok", height, answer.seconds))
-    return told
-
-
-def _database(env: Environment) -> list[Reply]:
-    from time import monotonic
-
-    started = monotonic()
-    who = env.database.frame("identity").iloc[0]
-    detail = f"PostgreSQL {who['version']} as {who['role']}, system_identifier {who['system_identifier']}"
-    if who["in_recovery"]:
-        detail += ", a standby"
-    return [Reply("database", env.database.address, "ok", detail, monotonic() - started)]
-
-
-def _cache(env: Environment) -> list[Reply]:
-    from time import monotonic
-
-    started = monotonic()
-    info = env.cache.info()
-    server = "Valkey" if "valkey_version" in info else "Redis"
-    version = info.get("valkey_version") or info.get("redis_version", "?")
-    return [Reply("cache", env.cache.address, "ok", f"{server} {version}", monotonic() - started)]
+        return [Reply(part, error.on, "unknown", error.what, mend=error.hint)]
+    if frame.empty:
+        return [Reply(part, "", "not configured", mend=f"a table [[{part}]]")]
+    words = {1.0: "ok", 0.0: "down"}
+    return [
+        Reply(
+            part, row["target"], words.get(row["answers"], "unknown"), row["detail"] or row["error"], row["seconds"],
+            row["mend"],
+        )
+        for row in frame.to_dict("records")
+    ]
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -131,6 +103,6 @@ def run(arguments: argparse.Namespace) -> int:
         for reply in told:
             took = f"{reply.seconds * 1000:.0f} ms" if reply.seconds is not None else ""
             print(f"  {reply.status:<15} {reply.part:<16} {reply.target:<34} {took:>8}  {reply.detail}")
-            if reply.status == "down" and reply.mend:
+            if reply.status in FAILED and reply.mend:
                 print(f"  {'':<15} mend: {reply.mend}")
-    return 3 if any(reply.status == "down" for reply in told) else 0
+    return 3 if any(reply.status in FAILED for reply in told) else 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import CannotAsk
 from xai_runbook.findings import Finding, Limit, judge
 
 if TYPE_CHECKING:
@@ -21,25 +19,6 @@ def identity(database: Database) -> DataFrame:
     server_port, version, in_recovery, started_at. Source: PostgreSQL docs, pg_control_system.
     """
     return database.frame("identity")
-
-
-def reachability(database: Database) -> DataFrame:
-    """One row: whether the database lets us in and answers a query. Down is a known answer, not an error.
-
-    Columns: target, answers (1 or 0), version, role, seconds (to log in and ask), error.
-    Deeper than the runbook's pg_isready, which says yes to unknown users, unknown databases and a full server.
-    Source: runbook, Database Connection Errors.
-    """
-    from pandas import DataFrame
-
-    started = time.monotonic()
-    row: dict[str, object] = {"target": database.address, "answers": 0, "version": "", "role": "", "error": ""}
-    try:
-        who = database.frame("identity").iloc[0]
-        row |= {"answers": 1, "version": who["version"], "role": who["role"]}
-    except CannotAsk as error:
-        row["error"] = error.what
-    return DataFrame([row | {"seconds": time.monotonic() - started}])
 
 
 def connections(database: Database) -> DataFrame:
@@ -61,11 +40,6 @@ def sessions(database: Database, *, most: int = 50) -> DataFrame:
     Source: runbook, Connection Management; PostgreSQL docs, pg_stat_activity.
     """
     return database.frame("sessions", {"most": most})
-
-
-def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
-    """`alert` where the database does not let us in and answer."""
-    return judge(limit, reachability, value="answers", target="target", noun="answers")
 
 
 def check_pool(connections: DataFrame, limit: Limit) -> Finding:

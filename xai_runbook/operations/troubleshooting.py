@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from xai_runbook.clients.nodes import Facts, Nodes
 
 
-def reachability(nodes: Nodes) -> DataFrame:
-    """One row a node: whether it answers with its height. Down is a known answer, not an error.
-
-    Columns: node, answers (1 or 0), seconds, error. Source: runbook, Blockchain Sync Issues.
-    """
-    return _frame(nodes.facts("height"), lambda facts: {"answers": 0 if facts.error else 1, "seconds": facts.seconds})
-
-
 def sync_status(nodes: Nodes) -> DataFrame:
     """One row a node: how far it is, what it says of itself, and how far the network is.
 
@@ -80,11 +72,6 @@ def peer_status(nodes: Nodes) -> DataFrame:
         return told
 
     return _frame(nodes.facts("peer_count", "peers"), row)
-
-
-def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists the nodes that do not answer."""
-    return judge(limit, reachability, value="answers", target="node", noun="answers")
 
 
 def check_network_lag(sync_status: DataFrame, limit: Limit) -> Finding:

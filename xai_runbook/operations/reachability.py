@@ -1,0 +1,114 @@
+"""Whether each part answers: the first question of every section, and what `xai-runbook ping` shows.
+
+Down is known: a part that refuses or does not answer in time is a row with `answers` 0. Where it answers but we are
+not let in, or something else answers, whether the part is well cannot be told: `answers` is missing, and `error` says
+why. Every frame here has one row a target and the columns
+
+    target, answers (1, 0 or missing), detail (version, as whom we ask), seconds (until the whole answer), error, mend
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import CannotAsk, TimedOut, Unreachable
+from xai_runbook.findings import Finding, Limit, judge
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.cache import Cache
+    from xai_runbook.clients.database import Database
+    from xai_runbook.clients.nodes import Facts, Nodes
+    from xai_runbook.clients.prometheus import Prometheus
+
+_COLUMNS = ("target", "answers", "detail", "seconds", "error", "mend")
+
+
+def of_prometheus(prometheus: Prometheus) -> DataFrame:
+    """One row: whether Prometheus answers, and as which version. Columns as the module says.
+
+    Source: Prometheus docs, HTTP API, Build Information; the runbook's 9091 is normally the Pushgateway's port.
+    """
+    return _asked(prometheus.url, lambda: f"Prometheus {prometheus.buildinfo()['version']}")
+
+
+def of_database(database: Database) -> DataFrame:
+    """One row: whether the database lets us in and answers a query, and as whom. Columns as the module says.
+
+    Deeper than the runbook's pg_isready, which says yes to unknown users, unknown databases and a full server.
+    Source: runbook, Database Connection Errors.
+    """
+
+    def ask() -> str:
+        who = database.frame("identity").iloc[0]
+        standby = ", a standby" if who["in_recovery"] else ""
+        return f"PostgreSQL {who['version']} as {who['role']}, system_identifier {who['system_identifier']}{standby}"
+
+    return _asked(database.address, ask)
+
+
+def of_cache(cache: Cache) -> DataFrame:
+    """One row: whether the cache answers INFO, and as which version. Columns as the module says."""
+
+    def ask() -> str:
+        info = cache.info()
+        kind = "valkey" if "valkey_version" in info else "redis"
+        return f"{kind.capitalize()} {info.get(f'{kind}_version', '?')}"
+
+    return _asked(cache.address, ask)
+
+
+def of_nodes(nodes: Nodes) -> DataFrame:
+    """One row a node of ours: whether it answers with its height. Columns as the module says.
+
+    Source: runbook, Blockchain Sync Issues.
+    """
+    return _told(nodes.facts("height"))
+
+
+def of_references(nodes: Nodes) -> DataFrame:
+    """One row a reference node: whether it answers with its height. Columns as the module says."""
+    return _told(nodes.reference_facts("height"))
+
+
+def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
+    """`alert` that lists the targets that do not answer; `unknown` where that could not be told."""
+    return judge(limit, reachability, value="answers", target="target", noun="answers")
+
+
+def _asked(target: str, ask: Callable[[], str]) -> DataFrame:
+    started = time.monotonic()
+    try:
+        detail, error = ask(), None
+    except CannotAsk as failure:
+        detail, error = "", failure
+    return _frame([_row(target, detail, time.monotonic() - started, error)])
+
+
+def _told(answers: list[Facts]) -> DataFrame:
+    return _frame([
+        _row(facts.node, "" if facts.error else f"height {facts.values['height']}", facts.seconds, facts.error)
+        for facts in answers
+    ])
+
+
+def _row(target: str, detail: str, seconds: float, error: CannotAsk | None) -> dict[str, object]:
+    down = isinstance(error, Unreachable | TimedOut)
+    return {
+        "target": target,
+        "answers": 1.0 if error is None else 0.0 if down else math.nan,
+        "detail": detail,
+        "seconds": seconds,
+        "error": error.what if error else "",
+        "mend": error.hint if error else "",
+    }
+
+
+def _frame(rows: list[dict[str, object]]) -> DataFrame:
+    from pandas import DataFrame
+
+    return DataFrame(rows, columns=list(_COLUMNS))
