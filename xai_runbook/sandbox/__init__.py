@@ -1,1 +1,111 @@
-"""The sandbox: a small production of real servers on this machine, and its faults."""
+"""The sandbox: a small production of real servers on this machine, and its faults.
+
+Plain functions that return data; each takes the run folder, by default this user's (``state.run_folder``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 300.0
+"""The longest that a start may take: the first one downloads programs and seeds the database."""
+COMMAND_SECONDS = 90.0
+
+
+def up(
+    folder: Path | None = None,
+    *,
+    bound: bool = False,
+    progress: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """The state of the sandbox (see ``state.read``), which is started where none runs in the folder.
+
+    Where it is started, the state has the key `started` as True. Progress gets events: {event: note, text},
+    {event: ready, part, seconds}, {event: up, seconds}. A bound sandbox goes down with the calling process.
+    Raises SandboxError where a part did not become ready; nothing is left running then.
+    """
+    from xai_runbook.sandbox import start, state
+
+    where = (folder or state.run_folder()).resolve()
+    return start.up(where, bound=bound, progress=progress, seconds=START_SECONDS)
+
+
+def status(folder: Path | None = None) -> dict[str, Any] | None:
+    """The state of the running sandbox, each part with its `condition` (running, frozen, ended); None where none runs."""
+    from xai_runbook.sandbox import state
+
+    found = state.read(folder)
+    if found is None:
+        return None
+    for part in found["parts"].values():
+        part["condition"] = state.condition(int(part["pid"]), float(part["create_time"]))
+    return found
+
+
+def down(folder: Path | None = None) -> bool:
+    """Whether there was anything to take down: a sandbox, or what a crashed one left. All of it is gone on return.
+
+    Raises SandboxError where another process holds the folder and does not let go.
+    """
+    from xai_runbook.sandbox import start, state
+
+    return start.down((folder or state.run_folder()).resolve())
+
+
+@contextmanager
+def running(
+    folder: Path | None = None, *, progress: Callable[[dict[str, Any]], None] = lambda _: None
+) -> Iterator[dict[str, Any]]:
+    """The state of a sandbox for the time of a with block: one that runs is used and left, else one is started, and
+    taken down afterwards, even if this process is killed.
+    """
+    found = up(folder, bound=True, progress=progress)
+    try:
+        yield found
+    finally:
+        if found.get("started"):
+            down(folder)
+
+
+def faults(folder: Path | None = None) -> list[dict[str, Any]]:
+    """The faults there are: name, part, does, finding (that names it), broken (now)."""
+    from xai_runbook.sandbox import state
+    from xai_runbook.sandbox.fault import FAULTS
+
+    broken = (state.read(folder) or {}).get("faults", [])
+    return [
+        {
+            "name": fault.name,
+            "part": fault.part,
+            "does": fault.does,
+            "finding": fault.finding,
+            "broken": fault.name in broken,
+        }
+        for fault in FAULTS.values()
+    ]
+
+
+def break_(fault: str, folder: Path | None = None) -> list[str]:
+    """Breaks a fault in the running sandbox; the names of the faults that changed.
+
+    Raises SandboxError: no sandbox, no such fault, broken already.
+    """
+    return _command(folder, "break", fault)
+
+
+def heal(fault: str | None = None, folder: Path | None = None) -> list[str]:
+    """Heals one fault, or all; the names of those that were broken. Returns when the part is ready again.
+
+    Raises SandboxError: no sandbox, no such fault, a part that does not come back.
+    """
+    return _command(folder, "heal", fault)
+
+
+def _command(folder: Path | None, verb: str, fault: str | None) -> list[str]:
+    from xai_runbook.sandbox import start, state
+
+    where = (folder or state.run_folder()).resolve()
+    return start.command(where, {"do": verb, "fault": fault}, COMMAND_SECONDS)

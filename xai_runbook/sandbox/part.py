@@ -135,5 +135,11 @@ def environment(folder: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # the run folder is the working folder, and holds no modules
         MARK: str(folder),
     }
+
+
+def bound(argv: Sequence[str], death_signal: signal.Signals) -> list[str]:
+    """The command line under which a process gets the signal when the thread that started it ends, however that ends."""
+    return ["setpriv", "--pdeathsig", death_signal.name.removeprefix("SIG"), "--", *argv]

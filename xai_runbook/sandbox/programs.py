@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from xai_runbook.errors import InputError, SandboxError
 from xai_runbook.sandbox import state
+from xai_runbook.sandbox.part import bound
 
 OLDEST_POSTGRES = 13
 DOWNLOAD_SECONDS = 180.0
@@ -198,7 +200,7 @@ def _download(packages: Sequence[str], folder: Path) -> None:
 def _run(argv: list[str], folder: Path) -> None:
     try:
         done = subprocess.run(
-            argv,
+            bound(argv, signal.SIGTERM),
             cwd=folder,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
             | {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},

@@ -13,6 +13,7 @@ from typing import Any
 
 SCHEMA = 1
 STATE_FILE = "state.json"
+SOCKET_FILE = "control.sock"
 
 
 def run_folder() -> Path:
@@ -78,16 +79,28 @@ def alive(pid: int, created: float) -> bool:
     return found is not None and abs(found - created) < 0.015
 
 
+def condition(pid: int, created: float) -> str:
+    """Whether a recorded process is `running`, `frozen` (stopped by a signal) or `ended`."""
+    if not alive(pid, created):
+        return "ended"
+    return "frozen" if (_stat(pid) or "?")[0] in "Tt" else "running"
+
+
 def created_at(pid: int) -> float | None:
     """When a process was created, in seconds since boot (a wall clock that is set does not change it); None if gone.
 
     A zombie counts as gone.
     """
+    fields = _stat(pid)
+    return None if not fields or fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the program's name, which may itself hold spaces and brackets."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() or None
+    except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _xdg(variable: str, otherwise: str) -> Path:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox.part import START_HEIGHT, environment
+from xai_runbook.sandbox.part import START_HEIGHT, bound, environment
 
 if TYPE_CHECKING:
     import psycopg
@@ -176,10 +176,13 @@ def _running(argv: list[str], data: Path) -> Iterator[None]:
     log = data.parent / "log"
     with open(log, "wb") as file:
         server = subprocess.Popen(
-            # As `fetch` and this run in the part's own thread, which ends before the server must: no death signal here.
-            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment(data.parent),
+            bound(argv, signal.SIGINT),  # ends with this thread, which ends it anyway
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=environment(data.parent),
             start_new_session=True,
-        )  # fmt: skip
+        )
     try:
         deadline = time.monotonic() + STEP_SECONDS
         while True:
@@ -227,7 +230,12 @@ def connect(data: Path, port: int, database: str) -> Iterator[psycopg.Connection
 def _run(argv: list[str]) -> str:
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=STEP_SECONDS, check=False, text=True
+            bound(argv, signal.SIGKILL),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=STEP_SECONDS,
+            check=False,
+            text=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SandboxError(f"could not run {argv[0]}: {error}") from None

@@ -1,0 +1,67 @@
+"""What a sandbox consists of: the parts of all modules together, and what the settings then are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xai_runbook.sandbox import cache, node, postgres, programs
+from xai_runbook.sandbox.part import NODES, REFERENCE, Layout, Part
+
+NEEDS = {
+    "postgres": ("postgres",),
+    "cache": ("valkey-server",),
+    "prometheus": ("prometheus", "promtool"),
+    "node-exporter": ("prometheus-node-exporter",),
+    "postgres-exporter": ("prometheus-postgres-exporter",),
+}
+"""The programs that a part needs and that may not be there; the others run on this Python."""
+
+
+def parts(layout: Layout, say: Callable[[str], None]) -> tuple[list[Part], dict[str, str]]:
+    """Every part that can run here, and why each other one cannot, with how to get it. Fetches what can be fetched."""
+    absent = programs.fetch([program for needed in NEEDS.values() for program in needed], say)
+    missing = {
+        part: absent[program] for part, needed in NEEDS.items() for program in reversed(needed) if program in absent
+    }
+    found = [
+        part
+        for module in (postgres, cache, node, *_theirs())
+        for part in module.parts(layout)
+        if part.name not in missing
+    ]
+    return found, missing
+
+
+def overlay(layout: Layout) -> dict[str, Any]:
+    """What settings.load lays over environments/sandbox.toml: where the parts of this sandbox are."""
+    return {
+        "prometheus": {"url": layout.url("prometheus")},
+        "nodes": {
+            "node": [{"name": name, "url": layout.url(name)} for name in NODES],
+            "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE)}],
+        },
+        "database": postgres.overlay(layout),
+        "cache": {"host": layout.host, "port": layout.ports["cache"]},
+    }
+
+
+def measure(layout: Layout, pids: Callable[[], dict[str, int]]) -> None:
+    """Serves the sandbox's own use against its quotas, for ever."""
+    import importlib
+
+    serve = getattr(importlib.import_module("xai_runbook.sandbox.quota"), "serve", None)
+    if serve:
+        serve(layout, pids)
+
+
+def _theirs() -> list[Any]:
+    import importlib
+
+    found = []
+    for name in ("prometheus", "workload"):
+        try:
+            found.append(importlib.import_module(f"xai_runbook.sandbox.{name}"))
+        except ModuleNotFoundError:
+            continue
+    return found

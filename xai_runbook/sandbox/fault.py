@@ -1,0 +1,142 @@
+"""The faults that a sandbox can be given: each is made in the real part, and each is named by a finding.
+
+They are commands to the running supervisor (`command`), so that a part which is started again is its child again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox import state
+
+if TYPE_CHECKING:
+    from xai_runbook.sandbox.supervisor import Supervisor
+
+SLOW_READ_SECONDS = 2.0
+LAGGING_BLOCKS_PER_SECOND = 0.1
+
+Act = Callable[["Supervisor"], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: what it does, in which part, which finding names it, and how it is made and healed."""
+
+    name: str
+    part: str
+    does: str
+    finding: str
+    make: Act
+    undo: Act
+
+
+def _stop(supervisor: Supervisor, part: str) -> None:
+    supervisor.stop_part(part)
+
+
+def _start(supervisor: Supervisor, part: str) -> None:
+    supervisor.start_part(part)
+
+
+def _signal(supervisor: Supervisor, part: str, how: signal.Signals) -> None:
+    supervisor.signal_part(part, how)
+
+
+def _control(supervisor: Supervisor, part: str, **wishes: bool | float | None) -> None:
+    """Tells a node by its control file, which it watches, what to do differently from now on."""
+    path = supervisor.layout.part_folder(part) / "control.json"
+    now = json.loads(path.read_bytes()) if path.exists() else {}
+    state.write_private(path, json.dumps(now | wishes).encode())
+
+
+def _move_store(supervisor: Supervisor, part: str, source: str, target: str) -> None:
+    folder = supervisor.layout.part_folder(part)
+    if not (folder / source).exists():
+        raise SandboxError(f"{part} has no {source} folder", on=str(folder))
+    if (folder / target).exists():  # what a node began anew in the meantime
+        shutil.rmtree(folder / target)
+    (folder / source).rename(folder / target)
+
+
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault(
+            "node-stopped", "node-2", "ends the process of node-2: its port refuses", "node_reachable",
+            partial(_stop, part="node-2"), partial(_start, part="node-2"),
+        ),
+        Fault(
+            "node-hung", "node-2", "freezes the process of node-2: it accepts and never answers", "node_reachable",
+            partial(_signal, part="node-2", how=signal.SIGSTOP), partial(_signal, part="node-2", how=signal.SIGCONT),
+        ),
+        Fault(
+            "height-frozen", "node-1", "node-1 stops mining: the height stands still on all nodes", "block_height",
+            partial(_control, part="node-1", mining=False), partial(_control, part="node-1", mining=True),
+        ),
+        Fault(
+            "peers-lost", "node-3", "node-3 closes its peer connections and its listener", "peer_count",
+            partial(_control, part="node-3", peers=False), partial(_control, part="node-3", peers=True),
+        ),
+        Fault(
+            "sync-lag", "node-3", "node-3 takes in blocks more slowly than the network makes them", "sync_lag",
+            partial(_control, part="node-3", intake_blocks_per_second=LAGGING_BLOCKS_PER_SECOND),
+            partial(_control, part="node-3", intake_blocks_per_second=None),
+        ),
+        Fault(
+            "api-errors", "node-2", "moves the block store of node-2 away: its reads answer 500", "api_errors",
+            partial(_move_store, part="node-2", source="chain", target="chain.away"),
+            partial(_move_store, part="node-2", source="chain.away", target="chain"),
+        ),
+        Fault(
+            "api-slow", "node-2", f"each read of node-2 takes {SLOW_READ_SECONDS:g} s longer", "api_latency",
+            partial(_control, part="node-2", read_delay_seconds=SLOW_READ_SECONDS),
+            partial(_control, part="node-2", read_delay_seconds=0.0),
+        ),
+        Fault(
+            "database-down", "postgres", "shuts PostgreSQL down (fast shutdown): its port refuses", "database_reachable",
+            partial(_stop, part="postgres"), partial(_start, part="postgres"),
+        ),
+        Fault(
+            "prometheus-down", "prometheus", "ends Prometheus: its port refuses", "prometheus_reachable",
+            partial(_stop, part="prometheus"), partial(_start, part="prometheus"),
+        ),
+    )
+}  # fmt: skip
+
+
+def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
+    """Breaks one fault, or heals one or all that are broken; the names of those it changed.
+
+    Raises SandboxError for an unknown name, a fault that is broken already, and a part that another fault holds.
+    """
+    if name is not None and name not in FAULTS:
+        raise SandboxError(f"{name!r} is no fault of the sandbox", hint=f"one of {', '.join(FAULTS)}")
+    if verb == "break" and name is not None:
+        _break(supervisor, FAULTS[name])
+        return [name]
+    if verb == "heal":
+        wanted = [name] if name is not None else list(reversed(supervisor.broken))
+        healed = [each for each in wanted if each in supervisor.broken]
+        for each in healed:
+            FAULTS[each].undo(supervisor)
+            supervisor.broken.remove(each)
+        return healed
+    raise SandboxError(f"the supervisor does not know how to {verb!r} {name or ''}")
+
+
+def _break(supervisor: Supervisor, fault: Fault) -> None:
+    for other in supervisor.broken:
+        if other == fault.name or FAULTS[other].part == fault.part:
+            raise SandboxError(
+                f"{other} is broken already" if other == fault.name else f"{other} has hold of {fault.part}",
+                on=fault.name, hint=f"xai-runbook sandbox heal {other}",
+            )  # fmt: skip
+    fault.make(supervisor)
+    supervisor.broken.append(fault.name)
