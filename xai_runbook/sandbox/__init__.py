@@ -34,7 +34,7 @@ def up(
 
 
 def status(folder: Path | None = None) -> dict[str, Any] | None:
-    """The state of the running sandbox, each part with its `condition` (running, frozen, ended); None where none runs."""
+    """The state of the running sandbox, its parts with `condition` (running, frozen, ended); None where none runs."""
     from xai_runbook.sandbox import state
 
     found = state.read(folder)

@@ -1,4 +1,4 @@
-"""``xai-runbook sandbox ...``: the command line of the sandbox. Cheap to import; the work is imported when it is done."""
+"""``xai-runbook sandbox ...``: the command line of the sandbox. Cheap to import: what does the work is imported late."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NOT_RUNNING = 3  # as for `systemctl status`
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds ``sandbox`` with its commands; each sets `run`, a function of the parsed arguments that returns the exit code.
+    """Adds ``sandbox`` with its commands; each sets `run`, which takes the parsed arguments and returns the exit code.
 
-    These functions may raise XaiRunbookError and KeyboardInterrupt.
+    It may raise XaiRunbookError and KeyboardInterrupt.
     """
     sandbox = subparsers.add_parser(
         "sandbox",
@@ -187,7 +187,7 @@ def _interrupt(*_: object) -> None:
 
 
 class _Progress:
-    """Shows events on a terminal's stderr, on one line that is rewritten; where stderr is no terminal, shows nothing."""
+    """Shows events on one line of a terminal that is rewritten; nothing where stderr is no terminal."""
 
     def __init__(self) -> None:
         self._ready: list[str] = []

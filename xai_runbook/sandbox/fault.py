@@ -100,7 +100,7 @@ FAULTS = {
             partial(_control, part="node-2", read_delay_seconds=0.0),
         ),
         Fault(
-            "database-down", "postgres", "shuts PostgreSQL down (fast shutdown): its port refuses", "database_reachable",
+            "database-down", "postgres", "shuts PostgreSQL down: its port refuses", "database_reachable",
             partial(_stop, part="postgres"), partial(_start, part="postgres"),
         ),
         Fault(

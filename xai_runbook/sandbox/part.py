@@ -141,5 +141,5 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def bound(argv: Sequence[str], death_signal: signal.Signals) -> list[str]:
-    """The command line under which a process gets the signal when the thread that started it ends, however that ends."""
+    """The command line under which a process gets the signal when the thread that started it ends, for any reason."""
     return ["setpriv", "--pdeathsig", death_signal.name.removeprefix("SIG"), "--", *argv]

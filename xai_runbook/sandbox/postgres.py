@@ -54,7 +54,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
     return {
         "host": layout.host,
         "port": layout.ports["postgres"],
-        "name": layout.database,
+        "dbname": layout.database,
         "user": monitor.name,
         "password": f"file:{monitor.password_file}",
         "system_identifier": str(identifier),

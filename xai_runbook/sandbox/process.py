@@ -73,7 +73,7 @@ def main(folder: str, is_bound: bool) -> None:
     except SandboxError as error:
         say({"event": "failed", "what": error.what, "on": error.on, "hint": error.hint})
         code = 1
-    except BaseException as error:  # noqa: BLE001 - whoever started us raises it
+    except BaseException as error:  # whoever started us raises it
         say({"event": "failed", "what": f"{type(error).__name__}: {error}", "on": folder, "hint": ""})
         code = 1
     os._exit(code)  # threads that still wait for a part have nothing left to do

@@ -17,7 +17,7 @@ SOCKET_FILE = "control.sock"
 
 
 def run_folder() -> Path:
-    """The folder of this user's sandbox: ``$XAI_RUNBOOK_SANDBOX``, else ``xai-runbook/sandbox`` in the XDG state folder."""
+    """The folder of this user's sandbox: ``$XAI_RUNBOOK_SANDBOX``, else in the XDG state folder."""
     told = os.environ.get("XAI_RUNBOOK_SANDBOX")
     if told:
         return Path(told).expanduser().resolve()
@@ -74,7 +74,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def alive(pid: int, created: float) -> bool:
-    """Whether the process with this pid is the one that was created at that moment (seconds since boot), not a zombie."""
+    """Whether the process with this pid is the one that was created then (seconds since boot), and no zombie."""
     found = created_at(pid)
     return found is not None and abs(found - created) < 0.015
 

@@ -136,7 +136,7 @@ class Supervisor:
             self._ready_at = datetime.now(UTC)
             self._note()
             self._say({"event": "up", "seconds": (self._ready_at - self._started_at).total_seconds()})
-        except BaseException as error:  # noqa: BLE001 - `run` raises it
+        except BaseException as error:  # `run` raises it
             self._failure = self._failure or error
             self.stop()
 
@@ -149,7 +149,7 @@ class Supervisor:
             self.start_part(part.name)
             self._say({"event": "ready", "part": part.name, "seconds": round(time.monotonic() - begun, 3)})
             self._ready[part.name].set_result(None)
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+        except BaseException as error:  # whoever waits for it raises it
             self._ready[part.name].set_exception(error)
 
     def _spawn(self, part: Part) -> subprocess.Popen[bytes]:
@@ -178,7 +178,7 @@ class Supervisor:
                     "death_signal": int(part.death_signal),
                 }
                 spawned.set_result(process)
-            except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+            except BaseException as error:  # whoever waits for it raises it
                 spawned.set_exception(error)
 
         self._tasks.put(task)
@@ -229,7 +229,7 @@ class Supervisor:
                     self._note()
             except SandboxError as error:
                 answer = {"what": error.what, "on": error.on, "hint": error.hint}
-            except Exception as error:  # noqa: BLE001 - whoever asked is told
+            except Exception as error:  # whoever asked is told
                 answer = {"what": f"{type(error).__name__}: {error}", "on": "", "hint": ""}
             stream.write(json.dumps(answer).encode() + b"\n")
 
