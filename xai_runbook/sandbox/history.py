@@ -59,7 +59,9 @@ def write(path: Path, series: Iterable[Series]) -> int:
                 ends.extend(f" {at}\n" for at in one.times.tolist())
             labels = ",".join(f'{name}="{value}"' for name, value in one.labels.items())
             head = f"{one.name}{{{labels}}} "
-            file.write("".join([f"{head}{value}{end}" for value, end in zip(one.values.tolist(), ends, strict=True)]))
+            file.write(
+                "".join([f"{head}{value}{end}" for value, end in zip(one.values.round(3).tolist(), ends, strict=True)])
+            )
             written += len(ends)
         file.write("# EOF\n")
     return written

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from xai_runbook.sandbox.metrics import DURATION_BUCKETS
 from xai_runbook.sandbox.part import NODES, START_HEIGHT
 from xai_runbook.sandbox.quota import CPU_CORES, DISK_BYTES, MEMORY_BYTES
+from xai_runbook.sandbox.workload import ROUTES
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Integers: TypeAlias = NDArray[np.int64]
@@ -32,13 +33,6 @@ AHEAD_SECONDS = 5
 
 BLOCK_SECONDS = 1.2
 SEED = 1_204_800
-
-ROUTES = {  # route: (method, status of success, requests a second and node, median seconds)
-    "/api/v1/blockchain/info": ("GET", 200, 0.7, 0.0012),
-    "/api/v1/network/info": ("GET", 200, 0.3, 0.0012),
-    "/api/v1/blocks/{height}": ("GET", 200, 1.1, 0.008),
-    "/api/v1/transactions": ("POST", 202, 0.5, 0.0015),
-}
 
 
 @dataclass(frozen=True)
@@ -101,8 +95,7 @@ def everything(now: float, database_port: int, database: str) -> Iterator[Series
         labels = {"instance": instance, "job": job}
         yield Series("up", labels, day.times, np.ones(len(day.times), np.int64))
         for name, own, values in metrics:
-            rounded: Floats | Integers = values if values.dtype == np.int64 else np.round(values, 3)
-            yield Series(name, {**labels, **own}, day.times, rounded)
+            yield Series(name, {**labels, **own}, day.times, values)
 
 
 Metric: TypeAlias = tuple[str, dict[str, str], "Floats | Integers"]
