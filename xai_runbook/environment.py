@@ -88,6 +88,6 @@ class Environment:
 def connect(name: str = "") -> Environment:
     """The Environment of that name; without one, `$XAI_RUNBOOK_ENV`, else the sandbox. Nothing is asked yet.
 
-    Errors: SettingsError, which names the file, table and key.
+    Errors: SettingsError, which names the file, table and key; SandboxError where it is the sandbox and none runs.
     """
-    return Environment(environments.load(name))
+    return Environment(environments.load(name, running=True))

@@ -29,11 +29,14 @@ class Cache:
         Errors: Unreachable, TimedOut, AccessDenied, BadAnswer.
         """
         import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         where, seconds = self._settings, duration_seconds(self._settings.timeout)
         client = redis.Redis(
             host=where.host, port=where.port, ssl=where.tls, socket_timeout=seconds, socket_connect_timeout=seconds,
             password=where.password.reveal() if where.password else None,
+            retry=Retry(NoBackoff(), 0),  # its default asks for seconds; whether it answers now is the question
         )
         try:
             answer = within(seconds, client.info, on=self.address, give_up=client.connection_pool.disconnect)

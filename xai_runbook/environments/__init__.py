@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.errors import SettingsError
+from xai_runbook.errors import SandboxError, SettingsError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -36,10 +36,11 @@ def names() -> list[str]:
     return sorted(found - {"defaults"})
 
 
-def load(name: str = "") -> Settings:
+def load(name: str = "", *, running: bool = False) -> Settings:
     """The Settings of an environment: defaults, its file, a running sandbox's ports, then XAI_RUNBOOK_TABLE__KEY.
 
-    Without a name, `$XAI_RUNBOOK_ENV`, else the sandbox. Errors: SettingsError, which names file, table and key.
+    Without a name, `$XAI_RUNBOOK_ENV`, else the sandbox. Errors: SettingsError, which names file, table and key;
+    SandboxError where the sandbox must be `running` and is not.
     """
     from pydantic import ValidationError
 
@@ -49,7 +50,10 @@ def load(name: str = "") -> Settings:
     path = _find(name)
     tables = _merge(_read(SHIPPED / "defaults.toml"), _read(path))
     if path == SHIPPED / "sandbox.toml":
-        tables = _merge(tables, _sandbox_overlay())
+        overlay = _sandbox_overlay()
+        if running and not overlay:
+            raise SandboxError("the sandbox does not run", hint="xai-runbook sandbox up, or --env with another name")
+        tables = _merge(tables, overlay)
     tables = _merge(tables, _overrides(os.environ))
     if tables.get("name", name) != name:
         raise SettingsError("an environment's name is its file's", on=f"{path}, key name", hint="leave `name` out")

@@ -38,8 +38,8 @@ def overlay(layout: Layout) -> dict[str, Any]:
     return {
         "prometheus": {"url": layout.url("prometheus")},
         "nodes": {
-            "node": [{"name": name, "url": layout.url(name)} for name in NODES],
-            "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE)}],
+            "node": [{"name": name, "url": layout.url(name), "timeout": "2s"} for name in NODES],
+            "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE), "timeout": "2s"}],
         },
         "database": postgres.overlay(layout),
         "cache": {"host": layout.host, "port": layout.ports["cache"]},
