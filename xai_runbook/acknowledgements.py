@@ -17,12 +17,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import InputError, SettingsError, inert
 from xai_runbook.files import make_private, write_whole
 from xai_runbook.findings import Finding, Severity, Status
 from xai_runbook.window import duration_seconds
+
+if TYPE_CHECKING:
+    from xai_runbook.settings import Settings
 
 _LONGEST = timedelta(days=366)
 _LOCK_SECONDS = 5.0
@@ -83,8 +86,14 @@ def acknowledgement(finding: Finding, environment: str, until: str, why: str) ->
         raise InputError("an acknowledgement needs a reason", hint='--why "replacement disk arrives at 14:00"')
     now = datetime.now(UTC)
     return Acknowledgement(
-        environment=environment, finding=finding.name, until=instant(until, now), why=inert(why.strip(), 500),
-        by=f"{_login()}@{socket.gethostname()}", at=now, status=finding.status, severity=finding.severity,
+        environment=environment,
+        finding=finding.name,
+        until=instant(until, now),
+        why=inert(why.strip(), 500),
+        by=f"{_login()}@{socket.gethostname()}",
+        at=now,
+        status=finding.status,
+        severity=finding.severity,
         targets=finding.targets,
     )
 
@@ -104,6 +113,11 @@ def instant(text: str, now: datetime) -> datetime:
     if not now < until <= now + _LONGEST:
         raise InputError(f"{until.isoformat()} is not within the next year", hint='a time to come, such as "4h"')
     return until.astimezone(UTC).replace(microsecond=0)
+
+
+def place(settings: Settings) -> Path:
+    """The file of an environment."""
+    return Path(settings.outputs.acknowledgements).expanduser()
 
 
 def read(path: Path) -> list[Acknowledgement]:
@@ -134,12 +148,17 @@ def _one(row: Any, number: int, path: Path) -> Acknowledgement:
         if row["until"].tzinfo is None or row["at"].tzinfo is None:
             raise ValueError("no time zone")
         return Acknowledgement(
-            **texts, until=row["until"], at=row["at"], status=Status(row["status"]),
-            severity=Severity(row["severity"]) if row.get("severity") else None, targets=tuple(targets),
+            **texts,
+            until=row["until"],
+            at=row["at"],
+            status=Status(row["status"]),
+            severity=Severity(row["severity"]) if row.get("severity") else None,
+            targets=tuple(targets),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SettingsError(
-            f"acknowledgement {number} cannot be read: {type(error).__name__} {inert(str(error), 100)}", on=str(path),
+            f"acknowledgement {number} cannot be read: {type(error).__name__} {inert(str(error), 100)}",
+            on=str(path),
             hint="mend or remove it; `xai-runbook ack` writes them whole",
         ) from None
 
@@ -178,7 +197,8 @@ def _changing(path: Path) -> Iterator[list[Acknowledgement]]:
                 {key: value for key, value in asdict(row).items() if value is not None}
                 | {"status": str(row.status), "targets": list(row.targets)}
                 | ({"severity": str(row.severity)} if row.severity else {})
-                for row in rows if now < row.until
+                for row in rows
+                if now < row.until
             ]
             write_whole(path, tomli_w.dumps({"acknowledgement": tables}).encode())
     except OSError as error:

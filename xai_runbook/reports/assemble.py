@@ -1,7 +1,7 @@
 """Assembles notebooks/health_report.ipynb from the section notebooks, so that no question is written twice.
 
-    python -m xai_runbook.reports.assemble          writes it
-    python -m xai_runbook.reports.assemble --check  exits 1 where the committed one is not what would be written
+python -m xai_runbook.reports.assemble          writes it
+python -m xai_runbook.reports.assemble --check  exits 1 where the committed one is not what would be written
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def assembled(sections: Sequence[Path]) -> bytes:
                 raise InputError(f"two sections ask {cell.id}", on=f"{seen[cell.id]} and {section}", hint="rename one")
             seen[cell.id] = section
             if above:
-                cells.append(_markdown(f"about-{cell.id}", above.source))
+                cells.append(_markdown(f"about-{cell.id}", _below_section(above.source)))
             cells.append(_code(cell.id, cell.source, tags=sorted(cell.tags), section=section))
     document = {
         "cells": cells,
@@ -86,21 +86,35 @@ def _assignments(cell: Cell, section: str) -> Iterator[tuple[str, object, str]]:
 
 
 def _setup(every: dict[str, list[Cell]]) -> list[dict[str, Any]]:
-    """The imports of all sections once, merged, then each other set-up statement once."""
-    imports: dict[tuple[str, str], set[str]] = {}
-    others: dict[str, None] = {}
+    """One cell: the imports that the questions use, merged, then each other set-up statement once; what shows, last."""
+    imports: dict[str, set[str]] = {}
+    others: dict[str, bool] = {}
+    used = set[str]()
     for _, cells in _with_questions(every):
+        used |= {name for cell in cells if "health" in cell.tags for name in _loaded(cell)}
         for cell in (cell for cell in cells if "setup" in cell.tags):
+            used |= _loaded(cell)
             for statement in ast.parse(cell.source).body:
                 if isinstance(statement, ast.ImportFrom) and not statement.level:
-                    imports.setdefault(("from", statement.module or ""), set()).update(map(ast.unparse, statement.names))
+                    imports.setdefault(statement.module or "", set()).update(map(ast.unparse, statement.names))
                 elif isinstance(statement, ast.Import):
-                    imports.setdefault(("import", ""), set()).update(map(ast.unparse, statement.names))
-                elif not isinstance(statement, ast.Expr):  # a lone expression only shows something
-                    others.setdefault(ast.get_source_segment(cell.source, statement) or ast.unparse(statement))
-    lines = [f"import {name}" for name in sorted(imports.pop(("import", ""), ()))]
-    lines += [f"from {module} import {', '.join(sorted(names))}" for (_, module), names in sorted(imports.items())]
-    return [_code("setup", "\n".join([*lines, "", *others]), tags=["setup"]), _code("bound", "env", tags=[])]
+                    imports.setdefault("", set()).update(map(ast.unparse, statement.names))
+                else:
+                    text = ast.get_source_segment(cell.source, statement) or ast.unparse(statement)
+                    others.setdefault(text, isinstance(statement, ast.Expr))
+    lines = [f"import {name}" for name in _kept(imports.pop("", ()), used)]
+    for module, names in sorted(imports.items()):
+        if kept := _kept(names, used):
+            lines.append(f"from {module} import {', '.join(kept)}")
+    return [_code("setup", "\n".join([*lines, "", *sorted(others, key=others.__getitem__)]), tags=["setup"])]
+
+
+def _kept(imported: Iterable[str], used: set[str]) -> list[str]:
+    return [name for name in sorted(imported) if name.rpartition(" as ")[2].partition(".")[0] in used]
+
+
+def _loaded(cell: Cell) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
 
 
 def _with_questions(every: dict[str, list[Cell]]) -> Iterable[tuple[str, list[Cell]]]:
@@ -117,9 +131,19 @@ def _questions(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell | None]]:
 
 def _heading(section: str, cells: Sequence[Cell]) -> str:
     """The section's own title as a heading, with the way to it."""
-    titles = (line[2:] for cell in cells if cell.kind == "markdown" for line in cell.source.splitlines()
-              if line.startswith("# "))
+    titles = (
+        line[2:]
+        for cell in cells
+        if cell.kind == "markdown"
+        for line in cell.source.splitlines()
+        if line.startswith("# ")
+    )
     return f"## {next(titles, section)}\n\nFollow up in `{section}.ipynb`."
+
+
+def _below_section(source: str) -> str:
+    """A question's text with its headings one level further down, under the section's own."""
+    return "\n".join(f"#{line}" if line.startswith("## ") else line for line in source.splitlines())
 
 
 def _markdown(id_: str, source: str) -> dict[str, Any]:
@@ -131,7 +155,11 @@ def _code(id_: str, source: str, *, tags: list[str], section: str = "") -> dict[
     if section:
         metadata["xai_runbook"] = {"section": section}
     return {
-        "cell_type": "code", "execution_count": None, "id": id_[:64], "metadata": metadata, "outputs": [],
+        "cell_type": "code",
+        "execution_count": None,
+        "id": id_[:64],
+        "metadata": metadata,
+        "outputs": [],
         "source": source.splitlines(keepends=True),
     }
 

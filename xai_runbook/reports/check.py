@@ -1,4 +1,4 @@
-"""Asks the health report's questions in this process: no kernel, no charts, several at once, in seconds."""
+"""Asks the health report's questions in this process: no kernel, nothing shown, all at once, in seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xai_runbook.reports.result import Answer, NotebookResult, RunStatus
 
 @dataclass(frozen=True)
 class _Question:
-    """A health cell without its charts: what is run, and whose value is the finding."""
+    """A health cell without what it only shows: what is run, and whose value is the finding."""
 
     cell: Cell
     before: ast.Module
@@ -46,8 +46,8 @@ def check(
     cells = read(path)
     asked = _chosen([cell for cell in cells if cell.is_question and "health" in cell.tags], only)
     setup = [_parsed(cell) for cell in cells if cell.is_setup]
-    charts = _names_of_charts(setup)
-    questions = [_question(cell, charts) for cell in asked]
+    showing = _names_that_show(setup)
+    questions = [_question(cell, showing) for cell in asked]
     # what a question prints is for its notebook; here it would land in the middle of the screen, or of the JSON
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         namespace = _set_up(setup, questions, environment)
@@ -55,8 +55,12 @@ def check(
     wrong = [f"{answer.name}: {reason}" for answer, reason in results if reason]
     status: RunStatus = "failed" if wrong else "completed"
     return NotebookResult(
-        name=path.stem, path=path, status=status, seconds=time.monotonic() - started,
-        error=wrong[0] if wrong else "", answers=tuple(answer for answer, _ in results),
+        name=path.stem,
+        path=path,
+        status=status,
+        seconds=time.monotonic() - started,
+        error=wrong[0] if wrong else "",
+        answers=tuple(answer for answer, _ in results),
     )
 
 
@@ -77,8 +81,8 @@ def _parsed(cell: Cell) -> ast.Module:
 
 
 def _names_of_charts(setup: Sequence[ast.Module]) -> set[str]:
-    """The names under which the set-up cells import the charts."""
-    names: set[str] = set()
+    """The names under which the set-up cells import the charts, and IPython's display: both only show something."""
+    names = {"display"}
     for node in (statement for module in setup for statement in module.body):
         if isinstance(node, ast.ImportFrom):
             from_charts = node.module == "xai_runbook.charts"
@@ -86,8 +90,8 @@ def _names_of_charts(setup: Sequence[ast.Module]) -> set[str]:
     return names
 
 
-def _question(cell: Cell, charts: set[str]) -> _Question:
-    """The cell less the charts it draws, and less what only they use: that would be asked for nothing."""
+def _question(cell: Cell, showing: set[str]) -> _Question:
+    """The cell less the tables and charts it shows, and less what only they use: that would be asked for nothing."""
     nothing = ast.Module(body=[], type_ignores=[])
     try:
         body = ast.parse(cell.source, filename=f"<{cell.id}>").body
@@ -95,11 +99,11 @@ def _question(cell: Cell, charts: set[str]) -> _Question:
         return _Question(cell, nothing, None)
     if not body or not isinstance(body[-1], ast.Expr):
         return _Question(cell, nothing, None)
-    kept, needed, only_drawn = [], _loaded(body[-1]), set[str]()
+    kept, needed, only_shown = [], _loaded(body[-1]), set[str]()
     for statement in reversed(body[:-1]):
-        draws = isinstance(statement, ast.Expr | ast.Assign) and bool(_loaded(statement) & charts)
-        if draws or (_bound(statement) and _bound(statement) <= only_drawn - needed):
-            only_drawn |= _loaded(statement)
+        shows = isinstance(statement, ast.Expr | ast.Assign) and bool(_loaded(statement) & showing)
+        if shows or (_bound(statement) and _bound(statement) <= only_shown - needed):
+            only_shown |= _loaded(statement)
         else:
             kept.append(statement)
             needed |= _loaded(statement)
@@ -135,16 +139,15 @@ def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environ
         except Exception as error:
             raise ReportError(
                 f"the set-up cells failed: {type(error).__name__}: {inert(str(error), 300)}",
-                on=f"line {statement.lineno}", hint="xai-runbook ping, then the notebook in JupyterLab",
+                on=f"line {statement.lineno}",
+                hint="xai-runbook ping, then the notebook in JupyterLab",
             ) from None
         if "environment" in _bound(statement):
             namespace["environment"] = environment
     return namespace
 
 
-def _ask_all(
-    questions: Sequence[_Question], namespace: Mapping[str, Any], seconds: float
-) -> list[tuple[Answer, str]]:
+def _ask_all(questions: Sequence[_Question], namespace: Mapping[str, Any], seconds: float) -> list[tuple[Answer, str]]:
     """Each question's answer, and why it is no proper one where it is not; every question in a thread of its own.
 
     Daemon threads: one that hangs in a library must not keep the process, and its answer is no longer waited for.

@@ -73,7 +73,9 @@ def read(path: Path) -> list[Cell]:
     except OSError as error:
         raise InputError(f"the notebook cannot be read: {error.strerror}", on=str(path)) from None
     except (ValueError, RecursionError):
-        raise InputError("the notebook is not JSON", on=str(path), hint="restore it, or open it in JupyterLab") from None
+        raise InputError(
+            "the notebook is not JSON", on=str(path), hint="restore it, or open it in JupyterLab"
+        ) from None
     try:
         if document["nbformat"] != 4:
             raise InputError(f"the notebook has format {document['nbformat']}, not 4", on=str(path))

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,8 +67,11 @@ class Record:
             "findings": [finding.to_json() for finding in self.findings],
             "notebooks": [
                 {
-                    "name": result.name, "path": str(result.path), "status": result.status,
-                    "seconds": round(result.seconds, 3), "error": result.error or None,
+                    "name": result.name,
+                    "path": str(result.path),
+                    "status": result.status,
+                    "seconds": round(result.seconds, 3),
+                    "error": result.error or None,
                 }
                 for result in self.notebooks
             ],
@@ -101,8 +104,13 @@ def record(
         if answer.charts:
             charts.setdefault(answer.name, answer.charts)
     return Record(
-        id=id_, environment=settings.name, description=settings.description, production=settings.production,
-        simulated=tuple(settings.simulated), started_at=started_at, finished_at=datetime.now(UTC),
+        id=id_,
+        environment=settings.name,
+        description=settings.description,
+        production=settings.production,
+        simulated=tuple(settings.simulated),
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
         complete=bool(results) and set(declared) == ran and len(ran) == len(results) and asked <= told,
         not_configured=tuple(dict.fromkeys(part for part in parts if part)),
         findings=tuple(sorted(findings, key=lambda finding: (finding.rank, bool(finding.acknowledged)))),
@@ -121,11 +129,14 @@ def findings_of(results: Sequence[NotebookResult]) -> list[Finding]:
 
 
 def _relative(result: NotebookResult, folder: Path | None) -> NotebookResult:
-    from dataclasses import replace
-
     if folder and result.path.is_relative_to(folder):
         return replace(result, path=result.path.relative_to(folder))
     return result
+
+
+def folder_of(settings: Settings, out: str | None = None) -> Path:
+    """Where an environment's reports are kept, unless `out` says otherwise."""
+    return Path(out).expanduser() if out else Path(settings.outputs.folder).expanduser() / "reports"
 
 
 def new_id(environment: str, now: datetime | None = None) -> str:
@@ -178,7 +189,8 @@ def keep(made: Record, page: str, folder: Path) -> Path:
 
 def _not_kept(error: OSError, folder: Path) -> ReportError:
     return ReportError(
-        f"the report cannot be kept: {error.strerror or error}", on=str(folder),
+        f"the report cannot be kept: {error.strerror or error}",
+        on=str(folder),
         hint="make room or choose another folder with --out; `xai-runbook check` writes nothing",
     )
 

@@ -1,0 +1,109 @@
+"""A record on a terminal: the verdict, what is wrong and what to do next, worst first, on one screen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+from collections.abc import Iterator
+from typing import TextIO
+
+from xai_runbook.errors import inert
+from xai_runbook.findings import Finding, Status
+from xai_runbook.reports.record import Record
+
+_RED, _ORANGE, _YELLOW, _PURPLE, _GREEN, _DIM, _BOLD = "1;31", "31", "33", "35", "32", "2", "1"
+_COLOURS = {"critical": _RED, "high": _ORANGE, "medium": _YELLOW, "unknown": _PURPLE, "ok": _GREEN, "alert": _ORANGE}
+_MARGIN = " " * 10
+
+
+def show(made: Record, stream: TextIO) -> str:
+    """The screen as it fits `stream`: its width and height where it is a terminal, colours where they are wanted."""
+    if not stream.isatty():
+        return screen(made, width=100)
+    size = shutil.get_terminal_size()
+    colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return screen(made, width=size.columns, height=size.lines, colour=colour)
+
+
+def screen(made: Record, *, width: int = 80, height: int | None = None, colour: bool = False) -> str:
+    """The screen's text, no line longer than `width`; where `height` is too little, what is ok shrinks to names."""
+    width = max(width, 30)
+    counted = [finding for finding in made.findings if not finding.acknowledged]
+    wrong = [finding for finding in counted if finding.status is not Status.OK]
+    well = [finding for finding in counted if finding.status is Status.OK]
+    known = [finding for finding in made.findings if finding.acknowledged]
+    top = [*_head(made, width), *(line for finding in wrong for line in _wrong(finding, width))]
+    bottom = [*(line for finding in known for line in _acknowledged(finding, width)), *_foot(made, width)]
+    rows = [_cut(f"{'ok':9} {finding.name:22} {finding.summary}", width) for finding in well]
+    if height and len(top) + len(rows) + len(bottom) >= height:
+        rows = _wrapped("ok", ", ".join(finding.name for finding in well), width) if well else []
+    return "\n".join(_painted(line, colour) for line in (*top, *rows, *bottom))
+
+
+def word(finding: Finding) -> str:
+    """The one word for how bad it is: critical, high, medium, unknown or ok."""
+    return str(finding.severity or "medium") if finding.status is Status.ALERT else str(finding.status)
+
+
+def _head(made: Record, width: int) -> Iterator[str]:
+    seconds = (made.finished_at - made.started_at).total_seconds()
+    name = f"PRODUCTION {made.environment}" if made.production else made.environment
+    yield _cut(
+        f"{made.verdict.upper()} · {name} · {made.finished_at:%Y-%m-%d %H:%M:%S} UTC · {len(made.findings)} answers"
+        f" in {seconds:.1f} s",
+        width,
+    )
+    if not made.complete:
+        errors = [
+            f"{result.name}: {result.error or result.status}"
+            for result in made.notebooks
+            if result.status != "completed"
+        ]
+        yield from _wrapped("incomplete", "; ".join(errors) or "not every question was answered", width)
+
+
+def _wrong(finding: Finding, width: int) -> Iterator[str]:
+    yield from _wrapped(word(finding), f"{finding.name}: {finding.summary}", width)
+    if finding.targets:
+        yield from _wrapped("", f"on: {', '.join(finding.targets)}", width)
+    if finding.hint:
+        yield from _wrapped("", f"next: {finding.hint}", width)
+
+
+def _acknowledged(finding: Finding, width: int) -> Iterator[str]:
+    marks = finding.acknowledged or {}
+    yield from _wrapped(
+        "seen",
+        f"{finding.name} ({word(finding)}): {finding.summary}; set aside by {marks.get('by')} until"
+        f" {marks.get('until')}: {marks.get('why')}",
+        width,
+    )
+
+
+def _foot(made: Record, width: int) -> Iterator[str]:
+    if made.not_configured:
+        yield from _wrapped("", f"not configured: {', '.join(made.not_configured)}", width)
+    if made.simulated:
+        yield from _wrapped("", f"simulated: {', '.join(made.simulated)}", width)
+
+
+def _wrapped(first: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        inert(text), width, initial_indent=f"{first:9} ", subsequent_indent=_MARGIN, break_on_hyphens=False
+    )
+
+
+def _cut(line: str, width: int) -> str:
+    line = inert(line)
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _painted(line: str, colour: bool) -> str:
+    first = line.split(" ", 1)[0]
+    if not colour:
+        return line
+    if first in ("seen", "") or first not in (*_COLOURS, "incomplete"):
+        verdict = _COLOURS.get(first.lower()) if first.isupper() else None
+        return f"\033[{_BOLD};{verdict}m{line}\033[0m" if verdict else f"\033[{_DIM}m{line}\033[0m"
+    return f"\033[{_COLOURS.get(first, _PURPLE)}m{first}\033[0m{line[len(first) :]}"
