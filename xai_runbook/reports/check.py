@@ -37,9 +37,9 @@ def check(
 ) -> NotebookResult:
     """The answers of the health cells (or those named in `only`), in their notebook's order.
 
-    All are asked at once, so `seconds` is the deadline of each and of the whole; a question without an answer by then is
-    unknown. Errors: InputError for a name that no question has, SettingsError
-    for the environment, ReportError where the set-up cells fail.
+    All are asked at once, so `seconds` is the deadline of each and of the whole; one without an answer by then is
+    unknown. Errors: InputError for a name that no question has, SettingsError for the environment, ReportError where
+    the set-up cells fail.
     """
     started = time.monotonic()
     path = notebook or find(HEALTH_REPORT)
@@ -80,8 +80,8 @@ def _parsed(cell: Cell) -> ast.Module:
         raise ReportError(f"the set-up cell {cell.id} is not Python", hint="make notebooks") from None
 
 
-def _names_of_charts(setup: Sequence[ast.Module]) -> set[str]:
-    """The names under which the set-up cells import the charts, and IPython's display: both only show something."""
+def _names_that_show(setup: Sequence[ast.Module]) -> set[str]:
+    """`display`, and the names under which the set-up cells import the charts."""
     names = {"display"}
     for node in (statement for module in setup for statement in module.body):
         if isinstance(node, ast.ImportFrom):
@@ -174,7 +174,7 @@ def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[Answer, str]
         return _unknown(question, reason, namespace), reason
     try:
         exec(compile(question.before, f"<{cell.id}>", "exec"), namespace)  # noqa: S102 - our own notebook
-        found = eval(compile(question.answer, f"<{cell.id}>", "eval"), namespace)
+        found = eval(compile(question.answer, f"<{cell.id}>", "eval"), namespace)  # noqa: S307
     except NotConfigured as error:
         return Answer(name=cell.id, section=cell.section, finding=None, not_configured=error.part), ""
     except CannotAsk as error:
