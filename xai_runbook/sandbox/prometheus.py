@@ -6,7 +6,6 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -14,7 +13,7 @@ from urllib.request import urlopen
 from xai_runbook.sandbox import history, programs
 from xai_runbook.sandbox.part import NODES, Layout, Part
 
-RETENTION = "3d"
+RETENTION_TIME, RETENTION_SIZE = "3d", "400MB"
 NODE_COLLECTORS = ("cpu", "meminfo", "filesystem", "loadavg", "diskstats", "netdev", "uname")
 DATABASE_QUERIES_SECONDS = 2
 """The postgres exporter asks a dozen queries a scrape: every other second is enough."""
@@ -56,12 +55,10 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
 
 def rules() -> str:
     """The rule file: the alert table of the sandbox's settings."""
-    if find_spec("xai_runbook.operations.rules") is None:  # TO GO: the module is on its way
-        return "groups: []\n"
     from xai_runbook.environments import load
     from xai_runbook.operations.rules import alert_rules
 
-    return str(alert_rules(load("sandbox")))
+    return alert_rules(load("sandbox"))
 
 
 def _prometheus(layout: Layout) -> Part | None:
@@ -86,7 +83,8 @@ def _prometheus(layout: Layout) -> Part | None:
         str(program),
         f"--config.file={config}",
         f"--storage.tsdb.path={data}",
-        f"--storage.tsdb.retention.time={RETENTION}",
+        f"--storage.tsdb.retention.time={RETENTION_TIME}",
+        f"--storage.tsdb.retention.size={RETENTION_SIZE}",
         f"--web.listen-address={layout.host}:{port}",
         "--log.level=warn",
     ]

@@ -108,8 +108,8 @@ def node(day: Day, number: int) -> Iterator[Metric]:
     yield "blockchain_height", {}, height
     yield "network_best_height", {}, np.maximum(height, day.heights(0.1))
     yield "network_peers", {}, 3 * ones
-    yield "process_resident_memory_bytes", {}, day.around(37e6 + 0.4e6 * number, 0.12).astype(np.int64)
-    yield "process_cpu_seconds_total", {}, day.counted(day.traffic(0.011 + 0.001 * number), 900.0)
+    yield "process_resident_memory_bytes", {}, day.around(31.2e6 + 0.1e6 * number, 0.12).astype(np.int64)
+    yield "process_cpu_seconds_total", {}, day.counted(day.traffic(0.0155 + 0.0005 * number), 2_000.0)
     yield "process_start_time_seconds", {}, (day.now - 3 * DAY_SECONDS - 100 * number) * ones
     yield "process_open_fds", {}, day.around(18, 0.3, 0.1).astype(np.int64)
     origin = "mined" if number == 0 else "peer"
@@ -144,12 +144,11 @@ def histogram(day: Day, route: str, rate: Floats, start: float, median: float) -
 def sandbox(day: Day) -> Iterator[Metric]:
     """The sandbox's use of its quotas."""
     ones = np.ones(len(day.times), np.int64)
-    yield "sandbox_cpu_seconds_total", {}, day.counted(day.traffic(0.25), 20_000.0)
+    yield "sandbox_cpu_seconds_total", {}, day.counted(day.traffic(0.085), 9_000.0)
     yield "sandbox_cpu_quota_cores", {}, CPU_CORES * ones
-    yield "sandbox_memory_bytes", {}, day.around(0.34 * MEMORY_BYTES, 0.25).astype(np.int64)
+    yield "sandbox_memory_bytes", {}, day.around(225e6, 0.25).astype(np.int64)
     yield "sandbox_memory_quota_bytes", {}, MEMORY_BYTES * ones
-    growth = np.linspace(0.10, 0.13, len(day.times))
-    yield "sandbox_disk_used_bytes", {}, (growth * DISK_BYTES).astype(np.int64)
+    yield "sandbox_disk_used_bytes", {}, np.linspace(88e6, 98e6, len(day.times)).astype(np.int64)
     yield "sandbox_disk_quota_bytes", {}, DISK_BYTES * ones
 
 
@@ -187,16 +186,16 @@ def postgres(day: Day, port: int, database: str) -> Iterator[Metric]:
     yield "pg_up", {}, ones
     yield "pg_settings_max_connections", server, 60 * ones
     yield "pg_settings_superuser_reserved_connections", server, 3 * ones
-    for state, level in (("active", 1.4), ("idle", 9.0), ("idle in transaction", 0.5)):
+    for state, level in (("active", 1.2), ("idle", 8.0), ("idle in transaction", 0.2)):
         count = day.around(level, 0.9, 0.15)
         yield "pg_stat_activity_count", {"state": state, **own}, np.clip(np.round(count), 0, 30).astype(np.int64)
-    yield "pg_stat_database_numbackends", {"datid": "16384", **own}, np.round(day.around(11, 0.8, 0.1)).astype(np.int64)
-    counters = {"xact_commit": 9, "xact_rollback": 0.01, "blks_hit": 900, "blks_read": 1.5, "tup_returned": 4000}
+    yield "pg_stat_database_numbackends", {"datid": "16388", **own}, np.round(day.around(9, 0.8, 0.1)).astype(np.int64)
+    counters = {"xact_commit": 4.7, "xact_rollback": 0.01, "blks_hit": 900, "blks_read": 1.5, "tup_returned": 4000}
     counters |= {"tup_fetched": 700, "tup_inserted": 4, "tup_updated": 3, "tup_deleted": 0.02, "deadlocks": 0.0}
     for name, rate in counters.items():
         grown = day.counted(day.traffic(rate), 5e6 * rate).astype(np.int64)
-        yield f"pg_stat_database_{name}", {"datid": "16384", **own}, grown
-    size = np.linspace(28e6, 30e6, len(day.times)).astype(np.int64)
+        yield f"pg_stat_database_{name}", {"datid": "16388", **own}, grown
+    size = np.linspace(24e6, 30.9e6, len(day.times)).astype(np.int64)
     yield "pg_database_size_bytes", own, size
 
 
