@@ -1,0 +1,173 @@
+"""`xai-runbook coverage`: which of the runbook's items are answered, and where."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One item of the runbook, and what answers it; `tests` is None where there is no checkout to look in."""
+
+    item: int
+    line: int
+    literal: str
+    operation: str | None
+    notebook: str | None
+    tests: list[str] | None
+    errata: list[str]
+
+    @property
+    def answered(self) -> bool:
+        """Whether an operation answers it, a notebook asks it and, as far as can be seen, a test calls it."""
+        return bool(self.operation and self.notebook and self.tests != [])
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call found in a syntax tree."""
+
+    function: str
+    """Its dotted name, with import aliases resolved."""
+    words: frozenset[str]
+    """Names, attributes and texts of the function that makes it (its parameters too), or of the statement."""
+    place: str
+    """The test function that makes it; empty outside of one."""
+
+
+@cache
+def runbook() -> dict[str, Any]:
+    """runbook.toml: `item`, a list in the runbook's order, and `errata` by id."""
+    import tomllib
+
+    return tomllib.loads((PACKAGE / "runbook.toml").read_text(encoding="utf-8"))
+
+
+def coverage() -> list[Row]:
+    """A Row for each of the runbook's items, in its order."""
+    asked = {path.stem: list(_calls(ast.parse(_code(path)))) for path in _notebooks()}
+    tested = {where: list(_calls(ast.parse(path.read_text(encoding="utf-8")))) for where, path in _tests().items()}
+    return [
+        Row(
+            item["item"], item["line"], item["literal"], item.get("operation"),
+            _notebook(item, asked), _tested(item, tested) if tested else None, item.get("errata", []),
+        )
+        for item in runbook()["item"]
+    ]  # fmt: skip
+
+
+def _notebook(item: dict[str, Any], asked: dict[str, list[Call]]) -> str | None:
+    return next((name for name, calls in asked.items() if any(_answers(call, item) for call in calls)), None)
+
+
+def _tested(item: dict[str, Any], tested: dict[str, list[Call]]) -> list[str]:
+    places = {
+        f"{where}::{call.place}" if call.place else where
+        for where, calls in tested.items() for call in calls if _answers(call, item)
+    }  # fmt: skip
+    return sorted(places)
+
+
+def _answers(call: Call, item: dict[str, Any]) -> bool:
+    return call.function == item.get("operation") and item.get("given", "") in {"", *call.words}
+
+
+def _notebooks() -> list[Path]:
+    """The section notebooks before 00_start_here, which only points to them; the health report is made of them."""
+    from xai_runbook.reports import notebooks
+
+    found = [path for path in notebooks.folder().glob("*.ipynb") if path.stem != notebooks.HEALTH_REPORT]
+    return sorted(found, key=lambda path: (path.stem.startswith("00"), path.stem))
+
+
+def _code(path: Path) -> str:
+    from xai_runbook.reports import notebooks
+
+    return "\n".join(cell.source for cell in notebooks.read(path) if cell.kind == "code")
+
+
+def _tests() -> dict[str, Path]:
+    """The checkout's test modules by name; none where the package is installed from a wheel."""
+    checkout = PACKAGE.parent
+    if not (checkout / "pyproject.toml").is_file():
+        return {}
+    return {path.relative_to(checkout).as_posix(): path for path in sorted((checkout / "tests").rglob("test_*.py"))}
+
+
+def _calls(tree: ast.Module) -> Iterator[Call]:
+    """Every call of one of ours, wherever it stands in the module."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    for place, part in _parts(tree):
+        words = _words(part)
+        for node in ast.walk(part):
+            if isinstance(node, ast.Call) and (dotted := _dotted(node.func)):
+                first, dot, rest = dotted.partition(".")
+                function = f"{names.get(first, first)}{dot}{rest}"
+                if function.startswith("xai_runbook."):
+                    yield Call(function, words, place)
+
+
+def _parts(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Each top-level function, or method of a top-level class, that is a test, by name; the rest without one."""
+    for node in tree.body:
+        for part in node.body if isinstance(node, ast.ClassDef) else [node]:
+            name = part.name if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) else ""
+            prefix = f"{node.name}::" if isinstance(node, ast.ClassDef) else ""
+            yield f"{prefix}{name}" if name.startswith("test_") else "", part
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        before = _dotted(node.value)
+        return f"{before}.{node.attr}" if before else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _words(part: ast.AST) -> frozenset[str]:
+    words: set[str] = set()
+    for node in ast.walk(part):
+        match node:
+            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.Constant(value=str(word)):
+                words.add(word)
+    return frozenset(words)
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `coverage`."""
+    parser = subparsers.add_parser(
+        "coverage",
+        help="which of the runbook's items are answered, and where",
+        description="Lists the runbook's items: the operation that answers each, the notebook that asks it, its tests.",
+        epilog="example:\n  xai-runbook coverage --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    rows = coverage()
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], ensure_ascii=False, indent=1))
+        return 0
+    for row in rows:
+        operation = (row.operation or "-").removeprefix("xai_runbook.operations.")
+        tests = "-" if row.tests is None else str(len(row.tests))
+        literal = row.literal if len(row.literal) <= 58 else row.literal[:57] + "…"
+        print(f"{row.item:>4} {row.line:>4}  {literal:<58}  {operation:<30} {row.notebook or '-':<19} {tests:>3}")
+    print(f"{sum(row.answered for row in rows)} of {len(rows)}")
+    return 0
