@@ -1,0 +1,50 @@
+# `make help` lists the targets. Every target first sees to .venv, which costs nothing when it is current.
+PYTHON ?= python3
+VENV := .venv
+MADE := $(VENV)/.made
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup report lab test torture bench check format notebooks lock
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+setup: $(MADE)  ## .venv with xai-runbook in it, from requirements.lock (PYTHON=python3.12 for another Python)
+
+$(MADE): requirements.lock pyproject.toml
+	@.ci/venv "$(PYTHON)" $(VENV)
+	@touch $@
+
+report: setup  ## starts the sandbox, makes its health report, takes the sandbox down again
+	@xai-runbook sandbox run -- xai-runbook report --env sandbox
+
+lab: setup  ## JupyterLab on 00_start_here with the sandbox bound, on this machine's loopback only; Ctrl-C ends both
+	@xai-runbook sandbox run -- jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.port_retries=100 \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+
+test: setup  ## every test, on real servers; what was skipped is listed with its reason (ARGS="-k name", ARGS=--cov)
+	@.ci/tools
+	@python -m pytest -rs $(ARGS)
+
+torture: setup  ## the long tests, apart from the others
+	@python -m pytest -rs -m torture --timeout 3600 $(ARGS); code=$$?; \
+	  if [ $$code = 5 ]; then echo "there are no tortures yet"; else exit $$code; fi
+
+bench: setup  ## the benchmarks, each as a ratio; outputs/bench.json
+	@xai-runbook sandbox run -- python -m benchmarks
+
+check: setup  ## the gate alone: format, lint, types, rooms, notebooks, doctests
+	@.ci/gate
+
+format: setup  ## formats and mends what ruff can
+	@ruff format && ruff check --fix
+
+notebooks: setup  ## assembles notebooks/health_report.ipynb from the section notebooks
+	@python -m xai_runbook.reports.assemble
+
+lock: setup  ## makes requirements.lock anew from pyproject.toml (asks the package index; ARGS=--upgrade for new releases)
+	@uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --extra sandbox --group dev \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS) \
+	  pyproject.toml --output-file requirements.lock
