@@ -1,4 +1,4 @@
-"""``xai-runbook sandbox ...``: the command line of the sandbox. Cheap to import: what does the work is imported late."""
+"""``xai-runbook sandbox ...``: the command line of the sandbox. Cheap to import: the work comes in later."""
 
 from __future__ import annotations
 

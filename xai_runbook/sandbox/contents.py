@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import cache, node, postgres, programs
 from xai_runbook.sandbox.part import NODES, REFERENCE, Layout, Part
 
@@ -24,12 +25,12 @@ def parts(layout: Layout, say: Callable[[str], None]) -> tuple[list[Part], dict[
     missing = {
         part: absent[program] for part, needed in NEEDS.items() for program in reversed(needed) if program in absent
     }
-    found = [
-        part
-        for module in (postgres, cache, node, *_theirs())
-        for part in module.parts(layout)
-        if part.name not in missing
-    ]
+    found: list[Part] = []
+    for name, module in {"postgres": postgres, "cache": cache, "nodes": node, **_theirs()}.items():
+        try:
+            found += [part for part in module.parts(layout) if part.name not in missing]
+        except SandboxError as error:  # it cannot run here: the rest can
+            missing[name] = str(error)
     return found, missing
 
 
@@ -55,13 +56,13 @@ def measure(layout: Layout, pids: Callable[[], dict[str, int]]) -> None:
         serve(layout, pids)
 
 
-def _theirs() -> list[Any]:
+def _theirs() -> dict[str, Any]:
     import importlib
 
-    found = []
+    found = {}
     for name in ("prometheus", "workload"):
         try:
-            found.append(importlib.import_module(f"xai_runbook.sandbox.{name}"))
+            found[name] = importlib.import_module(f"xai_runbook.sandbox.{name}")
         except ModuleNotFoundError:
             continue
     return found

@@ -25,6 +25,7 @@ def parts(layout: Layout) -> list[Part]:
     server = programs.find("postgres")
     if server is None:
         return []
+    as_somebody = unprivileged()
     data = layout.folder / "postgres" / "data"
 
     def prepare() -> None:
@@ -42,24 +43,25 @@ def parts(layout: Layout) -> list[Part]:
             set_passwords(connection, layout)
             connection.execute("SELECT count(*) FROM blocks")
 
-    argv = [*unprivileged(), str(server), "-D", str(data), "-c", f"port={layout.ports['postgres']}"]
+    argv = [*as_somebody, str(server), "-D", str(data), "-c", f"port={layout.ports['postgres']}"]
     return [Part("postgres", argv, lambda: accepts(data), signal.SIGINT, prepare=prepare, finish=finish)]
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
-    """What the settings of the sandbox's `database` table are. Raises OSError before the first start."""
-    control = (layout.folder / "postgres" / "data" / "global" / "pg_control").read_bytes()
-    (identifier,) = struct.unpack_from("=Q", control)
+    """What the settings of the sandbox's `database` table are."""
     monitor, operator = layout.role("monitor"), layout.role("operator")
-    return {
+    settings: dict[str, Any] = {
         "host": layout.host,
         "port": layout.ports["postgres"],
         "dbname": layout.database,
         "user": monitor.name,
         "password": f"file:{monitor.password_file}",
-        "system_identifier": str(identifier),
         "operator": {"user": operator.name, "password": f"file:{operator.password_file}"},
     }
+    control = layout.folder / "postgres" / "data" / "global" / "pg_control"
+    if control.exists():  # otherwise there is no server program, and the database is asked in vain
+        settings["system_identifier"] = str(struct.unpack_from("=Q", control.read_bytes())[0])
+    return settings
 
 
 def set_passwords(connection: psycopg.Connection[Any], layout: Layout) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from xai_runbook.errors import SandboxError
@@ -16,7 +16,10 @@ from xai_runbook.sandbox.supervisor import Event, Supervisor
 
 
 def supervise(
-    folder: Path, say: Callable[[Event], None], started: Callable[[Supervisor], None] = lambda _: None
+    folder: Path,
+    say: Callable[[Event], None],
+    started: Callable[[Supervisor], None] = lambda _: None,
+    ports: Mapping[str, int] | None = None,
 ) -> bool:
     """Runs a sandbox in the folder until it is stopped by a signal; False where another process holds the folder.
 
@@ -31,7 +34,7 @@ def supervise(
             say({"event": "note", "text": f"ended {ended} processes that a crashed sandbox had left"})
         (folder / "tmp").mkdir(mode=0o700)
         (folder / "logs").mkdir(mode=0o700, exist_ok=True)
-        supervisor = Supervisor(folder, say)
+        supervisor = Supervisor(folder, say, ports)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: supervisor.stop())
         started(supervisor)

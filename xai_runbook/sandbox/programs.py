@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from xai_runbook.sandbox.part import bound
 
 OLDEST_POSTGRES = 13
 DOWNLOAD_SECONDS = 180.0
+RETRY_SECONDS = 600.0
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,14 @@ def fetch(names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> 
     packages = sorted({package for name in absent if (package := PROGRAMS[name].package)})
     said = ""
     if packages and _allowed("XAI_RUNBOOK_FETCH") and shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        say(f"fetching {', '.join(packages)}")
-        try:
-            _unpack(packages)
-        except SandboxError as error:
-            said = f" (tried to fetch it: {error.what})"
+        said = _lately_failed()
+        if not said:
+            say(f"fetching {', '.join(packages)}")
+            try:
+                _unpack(packages)
+            except SandboxError as error:
+                said = f" (tried to fetch it: {error.what})"
+                (_programs_folder() / FAILED).write_text(said, encoding="utf-8")
     return {name: _why(name) + said for name in absent if find(name) is None}
 
 
@@ -146,6 +152,15 @@ def _programs_folder() -> Path:
     return state.cache_folder() / "programs"
 
 
+def _lately_failed() -> str:
+    """What was said when a download last failed, for ten minutes: offline, not every start waits for the network."""
+    try:
+        failed = _programs_folder() / FAILED
+        return failed.read_text(encoding="utf-8") if time.time() - failed.stat().st_mtime < RETRY_SECONDS else ""
+    except OSError:
+        return ""
+
+
 def _unpacked(program: Program) -> Path | None:
     if program.package is None:
         return None
@@ -180,7 +195,7 @@ def _unpack(packages: Sequence[str]) -> None:
 
 
 def _download(packages: Sequence[str], folder: Path) -> None:
-    options = ["-q", "-o", "APT::Sandbox::User="]
+    options = ["-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15"]
     try:
         _run(["apt-get", *options, "download", "--", *packages], folder)
         return

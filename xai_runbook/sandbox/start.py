@@ -149,7 +149,7 @@ def _gone(found: dict[str, Any], seconds: float) -> bool:
 
 
 def command(folder: Path, asked: dict[str, Any], seconds: float) -> list[str]:
-    """What the supervisor of the folder's sandbox did about a command. Raises SandboxError with its reason if nothing."""
+    """What the supervisor of the folder's sandbox did about a command. Raises SandboxError if nothing."""
     if state.read(folder) is None:
         raise SandboxError("no sandbox runs", on=str(folder), hint="xai-runbook sandbox up")
     deadline = time.monotonic() + seconds

@@ -15,11 +15,11 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from xai_runbook.errors import SandboxError
@@ -27,15 +27,16 @@ from xai_runbook.sandbox import contents, fault, reaper, state
 from xai_runbook.sandbox.part import Layout, Part, bound, environment, free_ports
 
 STOP_SECONDS = 5.0
+SETTLE_SECONDS = 10.0
 Event = dict[str, Any]
 
 
 class Supervisor:
     """One running sandbox, seen from inside. Methods are called from any thread, `run` from the main thread."""
 
-    def __init__(self, folder: Path, say: Callable[[Event], None]) -> None:
+    def __init__(self, folder: Path, say: Callable[[Event], None], ports: Mapping[str, int] | None = None) -> None:
         self.folder = folder
-        self.layout = Layout(folder, state.cache_folder(), free_ports())
+        self.layout = Layout(folder, state.cache_folder(), ports or free_ports())
         self.broken: list[str] = []
         self.parts: dict[str, Part] = {}
         self._say = say
@@ -48,6 +49,7 @@ class Supervisor:
         self._ready_at: datetime | None = None
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
+        self._starting: list[threading.Thread] = []
         self._writing = threading.RLock()
         self._commanding = threading.Lock()
 
@@ -124,7 +126,7 @@ class Supervisor:
             self.parts = {part.name: part for part in parts}
             self._ready = {name: Future() for name in self.parts}
             for part in parts:
-                self._in_background(self._first_start, part)
+                self._starting.append(self._in_background(self._first_start, part))
             for part in parts:
                 try:
                     self._ready[part.name].result()
@@ -250,6 +252,14 @@ class Supervisor:
     def _take_down(self) -> None:
         self._stopping.set()
         self._end(dict(self._running))
+        deadline = time.monotonic() + SETTLE_SECONDS  # for who still copies files; starts are refused by now
+        while any(thread.is_alive() for thread in list(self._starting)) and time.monotonic() < deadline:
+            try:
+                task = self._tasks.get(timeout=0.02)
+            except Empty:
+                continue
+            if task:
+                task()
         with self._writing:  # and keep it: no note after this
             self._recorded = {}
             self._note()
@@ -274,8 +284,10 @@ class Supervisor:
                 },
             )
 
-    def _in_background(self, work: Callable[..., object], *arguments: object) -> None:
-        threading.Thread(target=work, args=arguments, daemon=True).start()
+    def _in_background(self, work: Callable[..., object], *arguments: object) -> threading.Thread:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        thread.start()
+        return thread
 
 
 def _is_ready(part: Part) -> bool:

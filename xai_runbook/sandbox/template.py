@@ -86,7 +86,15 @@ def unprivileged() -> list[str]:
             return []
     except KeyError:
         pass
-    return ["unshare", "-U", "--map-user=65534", "--map-group=65534"]
+    namespace = ["unshare", "-U", "--map-user=65534", "--map-group=65534"]
+    try:
+        _run([*namespace, "true"])
+    except SandboxError:
+        raise SandboxError(
+            "PostgreSQL does not run as root, and no user namespace is to be had here to hide that",
+            hint="start the sandbox as an ordinary user",
+        ) from None
+    return namespace
 
 
 def accepts(data: Path) -> bool:
@@ -115,13 +123,13 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _fresh(clusters: Path, key: str) -> Path | None:
-    """The template with this key that is young enough; older ones of the same key are removed."""
+    """The template with this key that is young enough; those that are too old are removed."""
     fresh = None
-    for template in sorted(clusters.glob(f"{key}-*")):
+    for template in sorted(clusters.glob("*-*")):
         age = time.time() - int(template.name.rpartition("-")[2])
         if 0 <= age < TEMPLATE_SECONDS:
-            fresh = template
-        else:
+            fresh = template if template.name.startswith(f"{key}-") else fresh
+        elif not template.name.startswith("."):
             shutil.rmtree(template, ignore_errors=True)
     return fresh
 
@@ -176,7 +184,7 @@ def _running(argv: list[str], data: Path) -> Iterator[None]:
     log = data.parent / "log"
     with open(log, "wb") as file:
         server = subprocess.Popen(
-            bound(argv, signal.SIGINT),  # ends with this thread, which ends it anyway
+            bound(argv, signal.SIGINT),  # the signal comes when this thread ends, and it outlives the server
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

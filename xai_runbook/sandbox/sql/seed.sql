@@ -1,4 +1,4 @@
--- The last blocks before the nodes' start, about three hours of them, ending now. Run as the owner.
+-- The last blocks before the nodes' start, more than two hours of them, ending now. Run as the owner.
 -- xai.start_height is set by the caller. Everything is derived from the height by hashing: the same rows each time.
 INSERT INTO wallets (address, created_at, label)
 SELECT 'XAI' || left(encode(sha256(convert_to('wallet ' || n, 'UTF8')), 'hex'), 40),
@@ -10,7 +10,7 @@ INSERT INTO blocks (height, hash, previous_hash, mined_at, miner, difficulty, tr
 SELECT h,
        encode(sha256(convert_to('xai-sandbox block ' || h, 'UTF8')), 'hex'),
        encode(sha256(convert_to('xai-sandbox block ' || h - 1, 'UTF8')), 'hex'),
-       now() - (current_setting('xai.start_height')::bigint - h) * interval '1.5 seconds',
+       now() - (current_setting('xai.start_height')::bigint - h) * interval '1.2 seconds',
        'XAI' || left(encode(sha256(convert_to('wallet ' || 1 + h % 3, 'UTF8')), 'hex'), 40),
        48000 + (h % 2016) * 3,
        1 + (h * 7919 % 5)::integer,
