@@ -32,7 +32,7 @@ def _rule(limit: Limit, signal: str) -> dict[str, object]:
     comparison = ">" if limit.direction == "above" else "<"
     return {
         "alert": limit.alert,
-        "expr": " ".join(["(" + signal + ")", comparison, repr(limit.threshold)]),
+        "expr": " ".join(["(" + signal + "\n)", comparison, repr(limit.threshold)]),  # a signal may end in a comment
         "for": limit.duration,
         "labels": {"severity": limit.severity.value, "limit": limit.name},
         "annotations": {
