@@ -1,50 +1,16 @@
-"""How much of what a cell shows is kept, and what of it is masked."""
+"""How much of what a cell shows is kept, with its losses declared."""
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
 
 from xai_runbook.findings import MIME_TYPE
-from xai_runbook.secret import MASK
+from xai_runbook.reports.masks import Mask
 
 _HEAD, _TAIL = 48_000, 16_000  # characters of each stream
 _DISPLAYS, _DISPLAY_CHARACTERS, _FINDINGS, _ERRORS = 200, 8_000_000, 20, 20
 _ERROR_LINES, _ERROR_CHARACTERS = 200, 4000
-_SHORTEST = 4  # a shorter value would mask half of the language
-
-
-class Mask:
-    """Replaces known secret values, and their usual spellings, in texts and in JSON values.
-
-    This is the net under the rule that no secret gets that far, not the rule.
-    """
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        spellings = set()
-        for secret in secrets:
-            if len(secret) >= _SHORTEST:
-                spellings |= {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]}
-        self.spellings = sorted(spellings, key=len, reverse=True)
-        self.longest = max(map(len, spellings), default=0)
-
-    def __call__(self, text: str) -> str:
-        for spelling in self.spellings:
-            text = text.replace(spelling, MASK)
-        return text
-
-    def value(self, value: Any) -> Any:
-        """`value` with every text in it masked; containers are changed in place."""
-        if not self.spellings:
-            return value
-        if isinstance(value, str):
-            return self(value)
-        for key in value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-            value[key] = self.value(value[key])
-        return value
 
 
 class _Stream:

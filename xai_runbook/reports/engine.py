@@ -1,8 +1,8 @@
 """The papermill engine of a report: every cell gets its turn, and nothing that failed passes for success.
 
 Plain papermill stops at the first error, waits for ever, takes a kernel's death for completion, and keeps whatever is
-printed. This one gives each cell a deadline, starts a dead kernel again and repeats the set-up cells, keeps the head and
-the tail of long outputs, and writes down in the notebook's own metadata what it saw (`reports.read` reads that).
+printed. This one gives each cell a deadline, starts a dead kernel again and repeats the set-up cells, keeps the head
+and the tail of long outputs, and writes down in the notebook's own metadata what it saw (`reports.read` reads that).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 
-from xai_runbook.reports.bounds import Kept, Mask
+from xai_runbook.reports.bounds import Kept
 from xai_runbook.reports.launch import Kernel
+from xai_runbook.reports.masks import Mask
 from xai_runbook.reports.read import NOTES, SET_UP, name_of, tags_of
 
 _START_SECONDS = 60.0
@@ -42,11 +43,11 @@ class Orders:
     mask: Mask = field(default_factory=Mask)
 
 
-class ReportEngine(NBClientEngine):
+class ReportEngine(NBClientEngine):  # type: ignore[misc]
     """Runs a notebook as `orders` say; papermill's other arguments about kernels and time do not apply."""
 
     @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, *, orders: Orders, **arguments: Any) -> Any:  # type: ignore[override]
+    def execute_notebook(cls, nb: Any, kernel_name: str, *, orders: Orders, **arguments: Any) -> Any:
         """The notebook `nb`, run and kept, however far it came."""
         nb.metadata.papermill["input_path"] = orders.source  # papermill put the whole notebook there
         try:
@@ -56,7 +57,7 @@ class ReportEngine(NBClientEngine):
             orders.write(nb, True)
 
     @classmethod
-    def execute_managed_notebook(  # type: ignore[override]
+    def execute_managed_notebook(
         cls, nb_man: NotebookExecutionManager, kernel_name: str, *, orders: Orders, **ignored: Any
     ) -> None:
         """None; the notebook that `nb_man` holds has been run."""
@@ -138,7 +139,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
     def _disconnect(self) -> None:
         if self.kc is not None:
             self.kc.stop_channels()
-            self.kc = None
+            self.kc = None  # type: ignore[assignment]
 
     async def _turn(self, cell: Any, index: int) -> str:
         """What went wrong while a cell ran, "" where nothing did; its errors stand in its outputs."""
@@ -183,9 +184,10 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
                 content = await self._before(reply, _GRACE_SECONDS)
             if content is None:
                 lost = True
-                ended = self.kernel.poll() is not None
-                how = f"the kernel died ({self.kernel.obituary()})" if ended else "which it ignored, so the kernel ended"
-                fault = f"{fault}, {how}" if fault and not ended else fault or how
+                if self.kernel.poll() is None:
+                    fault += ", which it ignored, so its kernel was ended"
+                else:
+                    fault = fault or f"the kernel died ({self.kernel.obituary()})"
                 await asyncio.wait([outputs], timeout=0.2)
             else:
                 whole = await self._drained(outputs)

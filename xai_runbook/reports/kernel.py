@@ -7,7 +7,6 @@ it: any Jupyter runs it too.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import Any
 
@@ -23,10 +22,11 @@ class Shell(ZMQInteractiveShell):
     """Keeps the exit codes of `!commands`, every one of a cell."""
 
     failed_commands: list[int]
+    system_raise_on_error: bool
 
     def system_piped(self, cmd: str) -> None:
         """None; the exit code is kept where it is not 0."""
-        super().system_piped(cmd)
+        super().system_piped(cmd)  # type: ignore[no-untyped-call]
         code = self.user_ns.get("_exit_code", 0)
         if code:
             self.failed_commands.append(code)
@@ -40,12 +40,14 @@ class Kernel(IPythonKernel):
     shell_class = Shell
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        shell = self.shell
+        assert isinstance(shell, Shell)
         self.failed_threads: list[str] = []
-        self.shell.failed_commands = []
-        with contextlib.suppress(Exception):  # older IPython lacks it
-            # x = !command has no other way of telling that it failed
-            self.shell.system_raise_on_error = True
+        self.failed_commands: list[int] = []
+        shell.failed_commands = self.failed_commands
+        # `x = !command` has no other way of telling that it failed; older IPython lacks it
+        shell.system_raise_on_error = True
         told = threading.excepthook
 
         def note(failure: threading.ExceptHookArgs) -> None:
@@ -58,11 +60,11 @@ class Kernel(IPythonKernel):
 
     async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """IPython's reply, with `xai_runbook`: texts of what failed since the last one."""
-        reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
+        reply: dict[str, Any] = await super().do_execute(*args, **kwargs)  # type: ignore[no-untyped-call]
         told = [f"a thread failed: {words}" for words in self.failed_threads]
-        told += [f"a shell command ended with exit code {code}" for code in self.shell.failed_commands]
+        told += [f"a shell command ended with exit code {code}" for code in self.failed_commands]
         self.failed_threads.clear()
-        self.shell.failed_commands.clear()
+        self.failed_commands.clear()
         reply["xai_runbook"] = told
         return reply
 

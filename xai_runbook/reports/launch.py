@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 MARK = "XAI_RUNBOOK_REPORT_RUN"
 """The environment variable by which every process of one run is found again, whatever session it moved to."""
@@ -35,7 +36,7 @@ class Kernel:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.starts = 0
-        self.connection: dict[str, object] = {}
+        self.connection: Any = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

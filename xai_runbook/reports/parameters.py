@@ -1,7 +1,7 @@
 """A notebook's parameters: what it declares, and whether what it is given fits.
 
-papermill writes the *names* it is given into the notebook as code, and formats paths with the values. So nothing reaches
-it that a notebook has not declared itself, in the one cell tagged `parameters`, as plain assignments of literals.
+papermill writes the *names* it is given into the notebook as code, and formats paths with the values. So it gets
+nothing but what a notebook declares itself, in the one cell tagged `parameters`, as plain assignments of literals.
 """
 
 from __future__ import annotations

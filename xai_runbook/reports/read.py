@@ -1,7 +1,7 @@
 """Reads the answers back out of an executed notebook, ours or one that plain papermill made.
 
-What a notebook holds is untrusted: a cell shows what servers said, and a file may come from anywhere. Nothing here turns
-a gap, a forgery or a half-run cell into `ok`.
+What a notebook holds is untrusted: a cell shows what servers said, and a file may come from anywhere. Nothing here
+turns a gap, a forgery or a half-run cell into `ok`.
 """
 
 from __future__ import annotations

@@ -43,12 +43,12 @@ def _run(order: dict[str, Any], kernel: Kernel, channel: TextIO) -> None:
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
-    from xai_runbook.reports.bounds import Mask
     from xai_runbook.reports.engine import Orders, ReportEngine
+    from xai_runbook.reports.masks import Mask
 
     mask = Mask(order["secrets"])
     target = Path(order["target"])
-    notebook = nbformat.from_dict(order["notebook"])  # type: ignore[no-untyped-call]
+    notebook = nbformat.from_dict(order["notebook"])
 
     def write(executed: Any, last: bool) -> None:
         for cell in executed.cells:

@@ -1,0 +1,70 @@
+"""Known secret values, and their masking in whatever is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
+
+from xai_runbook.errors import SettingsError
+from xai_runbook.secret import MASK, Secret
+
+_SHORTEST = 4  # a shorter value would mask half of the language
+
+
+class Mask:
+    """Replaces known secret values, and their usual spellings, in texts and in JSON values.
+
+    This is the net under the rule that no secret gets that far, not the rule.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        spellings = set()
+        for secret in secrets:
+            if len(secret) >= _SHORTEST:
+                spellings |= {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+        self.spellings = sorted(spellings, key=len, reverse=True)
+        self.longest = max(map(len, spellings), default=0)
+
+    def __call__(self, text: str) -> str:
+        for spelling in self.spellings:
+            text = text.replace(spelling, MASK)
+        return text
+
+    def value(self, value: Any) -> Any:
+        """`value` with every text in it masked; containers are changed in place."""
+        if not self.spellings:
+            return value
+        if isinstance(value, str):
+            return self(value)
+        for key in value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+            value[key] = self.value(value[key])
+        return value
+
+
+def known_secrets(environment: str = "") -> list[str]:
+    """The values of the secrets that an environment's reading handles use. The operator's are not looked up.
+
+    Errors: SettingsError for an environment that cannot be loaded; a secret that is not there is not known.
+    """
+    from xai_runbook import environments
+
+    values: list[str] = []
+
+    def walk(item: object) -> None:
+        if isinstance(item, Secret):
+            with suppress(SettingsError):
+                values.append(item.reveal())
+        elif isinstance(item, dict):
+            for value in item.values():
+                walk(value)
+        elif isinstance(item, list | tuple):
+            for value in item:
+                walk(value)
+        elif type(item).__module__ == "xai_runbook.settings" and type(item).__name__ != "Operator":
+            walk(vars(item))
+
+    walk(environments.load(environment))
+    return values
