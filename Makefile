@@ -12,6 +12,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 setup: $(MADE)  ## .venv with xai-runbook in it, from requirements.lock (PYTHON=python3.12 for another Python)
+	@:
 
 $(MADE): requirements.lock pyproject.toml
 	@.ci/venv "$(PYTHON)" $(VENV)
