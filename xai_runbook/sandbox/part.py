@@ -6,6 +6,7 @@ starts them. Imports of the standard library alone, because every part pays for 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -117,6 +118,17 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
             return True
     except OSError:
         return False
+
+
+def taken(port: int) -> bool:
+    """Whether another program listens on this loopback port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else our own dying connections count
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def seed_hash(height: int) -> str:

@@ -106,6 +106,8 @@ def fetch(names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> 
             except SandboxError as error:
                 said = f" (tried to fetch it: {error.what})"
                 (_programs_folder() / FAILED).write_text(said, encoding="utf-8")
+            except OSError as error:
+                said = f" (nowhere to unpack it: {error})"
     return {name: _why(name) + said for name in absent if find(name) is None}
 
 

@@ -57,8 +57,12 @@ def up(folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None],
             on=str(folder),
             hint=f"look at {folder}/logs",
         )
-    except BaseException:  # a Ctrl-C too: nothing is left half started
+    except SandboxError:
         _end(supervisor)
+        raise
+    except BaseException:  # a Ctrl-C: nothing is left half started, wherever it was
+        _end(supervisor)
+        down(folder)
         raise
 
 

@@ -7,7 +7,6 @@ that waits is done by others. The main thread does nothing but take such tasks f
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from typing import Any
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import contents, fault, reaper, state
-from xai_runbook.sandbox.part import Layout, Part, bound, environment, free_ports
+from xai_runbook.sandbox.part import Layout, Part, bound, environment, free_ports, taken
 
 STOP_SECONDS = 5.0
 SETTLE_SECONDS = 10.0
@@ -192,7 +191,7 @@ class Supervisor:
     def _ended(self, part: Part, code: int) -> SandboxError:
         ours = {name: port for name, port in self.layout.ports.items() if name in (part.name, f"{part.name}-peer")}
         for name, port in ours.items():
-            if _taken(port):
+            if taken(port):
                 return SandboxError(
                     f"{part.name} ended before it was ready: its port {port} ({name}) was taken by another program",
                     on=self._tail(part.name),
@@ -295,13 +294,3 @@ def _is_ready(part: Part) -> bool:
         return part.ready()
     except OSError:
         return False
-
-
-def _taken(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else our own dying connections count
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False

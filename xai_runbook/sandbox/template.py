@@ -44,7 +44,7 @@ SETTINGS = {
     "password_encryption": "scram-sha-256",
     "wal_level": "replica",
     "max_wal_senders": "4",
-    "min_wal_size": "16MB",
+    "min_wal_size": "8MB",
     "max_wal_size": "128MB",
     "log_line_prefix": "%m [%p] %q%u@%d/%a ",
     "log_timezone": "UTC",
@@ -147,7 +147,15 @@ def _make(server: Path, clusters: Path, key: str) -> Path:
         (data / "postgresql.conf").write_text(settings, encoding="utf-8")
         (data / "pg_hba.conf").write_text(ACCESS, encoding="utf-8")
         (data / "pg_ident.conf").write_text("", encoding="utf-8")
-        with _running([*prefix, str(server), "-D", str(data), "-c", "listen_addresses=", "-c", "fsync=off"], data):
+        light = {
+            "listen_addresses": "",
+            "fsync": "off",
+            "wal_level": "minimal",
+            "max_wal_senders": "0",
+            "wal_recycle": "off",
+        }
+        options = [word for name, value in light.items() for word in ("-c", f"{name}={value}")]
+        with _running([*prefix, str(server), "-D", str(data), *options], data):
             _fill(data)
         (data / "postmaster.opts").unlink(missing_ok=True)
         template = clusters / f"{key}-{int(time.time())}"

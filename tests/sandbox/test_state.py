@@ -1,0 +1,115 @@
+"""Where the sandbox lives, and what its state file is worth when its supervisor is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_runbook.sandbox import state
+
+
+def described(pid: int, **more: Any) -> dict[str, Any]:
+    return {
+        "schema": state.SCHEMA,
+        "pid": pid,
+        "create_time": state.created_at(pid) or 0.0,
+        "ready_at": "2026-01-01T00:00:00+00:00",
+        "parts": {},
+    } | more
+
+
+def test_the_run_folder_is_what_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XAI_RUNBOOK_SANDBOX", str(tmp_path / "here"))
+    assert state.run_folder() == tmp_path / "here"
+
+
+def test_the_run_folder_follows_xdg_and_ignores_a_relative_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("XAI_RUNBOOK_SANDBOX", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert state.run_folder() == tmp_path / "state" / "xai-runbook" / "sandbox"
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert state.run_folder() == tmp_path / ".local" / "state" / "xai-runbook" / "sandbox"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert state.cache_folder() == tmp_path / ".cache" / "xai-runbook"
+
+
+def test_a_written_state_is_read_back_and_private(tmp_path: Path) -> None:
+    state.write(tmp_path, described(os.getpid(), faults=["api-slow"]))
+    found = state.read(tmp_path)
+    assert found is not None
+    assert found["faults"] == ["api-slow"]
+    assert (tmp_path / state.STATE_FILE).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [state.STATE_FILE]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 99}', b"\xff\xfe"])
+def test_a_state_file_that_is_none_of_ours_is_no_sandbox(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / state.STATE_FILE).write_bytes(content)
+    assert state.read(tmp_path) is None
+
+
+def test_no_folder_is_no_sandbox(tmp_path: Path) -> None:
+    assert state.read(tmp_path / "nowhere") is None
+
+
+def test_a_starting_sandbox_is_not_up_yet(tmp_path: Path) -> None:
+    state.write(tmp_path, described(os.getpid(), ready_at=None))
+    assert state.read(tmp_path) is None
+    assert state.read_any(tmp_path) is not None
+
+
+def test_a_dead_supervisor_is_no_sandbox(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        state.write(tmp_path, described(process.pid))
+        assert state.read(tmp_path) is not None
+    assert state.read(tmp_path) is None
+
+
+def test_a_zombie_and_a_reused_pid_are_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        created = state.created_at(process.pid)
+        assert created is not None
+        assert state.alive(process.pid, created)
+        assert not state.alive(process.pid, created - 60.0), "another process that had this pid before"
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{process.pid}").exists(), "still a zombie"
+        assert not state.alive(process.pid, created)
+
+
+def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
+    sizes = (10, 200_000)
+    done = threading.Event()
+
+    def write() -> None:
+        for n in range(60):
+            state.write_private(tmp_path / "state.json", json.dumps({"text": "x" * sizes[n % 2]}).encode())
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    read = 0
+    while not done.is_set():
+        if (tmp_path / "state.json").exists():
+            assert len(json.loads((tmp_path / "state.json").read_bytes())["text"]) in sizes
+            read += 1
+    thread.join()
+    assert read > 0
+
+
+def test_reading_the_state_costs_few_imports() -> None:
+    listed = "import sys; import xai_runbook.sandbox.state; print(' '.join(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", listed], check=True, capture_output=True, text=True, timeout=30
+    ).stdout.split()
+    assert not {"psycopg", "pydantic", "tempfile", "subprocess", "asyncio", "tornado", "numpy"} & set(loaded)
