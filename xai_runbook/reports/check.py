@@ -180,13 +180,20 @@ def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[Answer, str]
     except CannotAsk as error:
         return _unknown(question, error, namespace), ""
     except BaseException as error:  # exit() too: whatever ends a question, it has not been answered
-        reason = inert(f"{type(error).__name__}: {error}", 300)
+        reason = inert(f"{type(error).__name__}: {_words(error)}", 300)
         return _unknown(question, reason, namespace), reason
     if not isinstance(found, Finding) or found.name != cell.id:
         said = f"the finding {found.name}" if isinstance(found, Finding) else f"a {type(found).__name__}"
         reason = inert(f"NoFinding: the cell came to {said}", 300)
         return _unknown(question, reason, namespace), reason
     return Answer(name=cell.id, section=cell.section, finding=replace(found, section=cell.section)), ""
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(it cannot even be shown)"
 
 
 def _unknown(question: _Question, reason: XaiRunbookError | str, namespace: Mapping[str, Any]) -> Answer:

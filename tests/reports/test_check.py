@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.reports.samples import SETUP, cell, environment, notebook, question
+from xai_runbook.errors import InputError, ReportError, SettingsError
+from xai_runbook.findings import Status
+from xai_runbook.reports.check import check
+from xai_runbook.reports.result import Answer, NotebookResult
+
+
+@pytest.fixture(autouse=True)
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path))
+    environment(tmp_path)
+
+
+def asked(folder: Path, *cells: dict[str, Any], only: tuple[str, ...] = (), **more: Any) -> NotebookResult:
+    setup = more.pop("setup", SETUP)
+    return check("plain", only, notebook=notebook(folder / "some.ipynb", *cells, setup=setup), **more)
+
+
+def one(result: NotebookResult) -> Answer:
+    (answer,) = result.answers
+    return answer
+
+
+def test_answers_come_in_the_notebooks_order_with_their_section(tmp_path: Path) -> None:
+    result = asked(
+        tmp_path, question("b", 'ok("b")', section="02_monitoring"), question("a", 'ok("a")', section="03_database")
+    )
+    assert [(answer.name, answer.section) for answer in result.answers] == [("b", "02_monitoring"), ("a", "03_database")]
+    assert all(answer.finding and answer.finding.section == answer.section for answer in result.answers)
+    assert (result.status, result.error) == ("completed", "")
+
+
+def test_the_environment_is_the_one_that_was_named_whatever_the_notebook_says(tmp_path: Path) -> None:
+    found = one(asked(tmp_path, question("a", 'ok("a", f"{environment} {env.name}")'))).finding
+    assert found
+    assert found.summary == "plain plain"
+
+
+def test_only_health_questions_are_asked_and_of_those_only_the_named(tmp_path: Path) -> None:
+    cells = [question("a", 'ok("a")'), question("b", 'ok("b")'), question("c", 'ok("c")', health=False)]
+    assert [answer.name for answer in asked(tmp_path, *cells).answers] == ["a", "b"]
+    assert [answer.name for answer in asked(tmp_path, *cells, only=("b",)).answers] == ["b"]
+
+
+def test_a_name_that_no_question_has_is_refused_with_those_that_come_close(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"block_hight.*block_height"):
+        asked(tmp_path, question("block_height", 'ok("block_height")'), only=("block_hight",))
+
+
+def test_what_cannot_be_asked_is_unknown_with_its_reason_and_the_rest_is_answered(tmp_path: Path) -> None:
+    refused = question("pool", 'raise errors.Unreachable("refused", on="db:5432", hint="start it")\nok("pool")')
+    result = asked(tmp_path, refused, question("a", 'ok("a")'))
+    pool, other = (answer.finding for answer in result.answers)
+    assert pool
+    assert other
+    assert (pool.status, pool.summary) == (Status.UNKNOWN, "unknown, because refused (db:5432)")
+    assert pool.severity == "high", "from its limit"
+    assert pool.hint == "start it"
+    assert other.status is Status.OK
+    assert result.status == "completed"
+
+
+def test_a_part_that_is_not_configured_is_listed_and_alarms_nobody(tmp_path: Path) -> None:
+    answer = one(asked(tmp_path, question("a", "env.database")))
+    assert (answer.finding, answer.not_configured) == (None, "database")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(0)\n1", "SystemExit: 0"),
+        ("exit()", "SystemExit"),
+        ("raise KeyboardInterrupt\n1", "KeyboardInterrupt"),
+        ('raise ExceptionGroup("several", [ValueError("one")])\n1', "ExceptionGroup: several"),
+        ("class Sly(Exception):\n    def __str__(self): raise RuntimeError\nraise Sly\n1", "Sly"),
+        ("ok('another')", "NoFinding: the cell came to the finding another"),
+        ("42", "NoFinding: the cell came to a int"),
+        ("found = ok('a')", "NoFinding: the cell does not end in a check"),
+        ("", "NoFinding: the cell does not end in a check"),
+        ("ok('a'", "NoFinding: the cell does not end in a check"),
+        ('raise errors.SettingsError("broken")\n1', "SettingsError: broken"),
+    ],
+)
+def test_anything_else_than_one_finding_is_unknown_and_not_complete(tmp_path: Path, source: str, said: str) -> None:
+    result = asked(tmp_path, question("a", source), question("b", 'ok("b")'))
+    first, second = (answer.finding for answer in result.answers)
+    assert first
+    assert second
+    assert first.status is Status.UNKNOWN
+    assert said in first.summary
+    assert second.status is Status.OK
+    assert result.status == "failed"
+    assert result.error.startswith("a: ")
+
+
+def test_a_question_that_never_ends_is_unknown_at_the_deadline(tmp_path: Path) -> None:
+    started = time.monotonic()
+    hangs = question("slow", 'import time\ntime.sleep(20)\nok("slow")')
+    result = asked(tmp_path, hangs, question("b", 'ok("b")'), seconds=0.5)
+    assert time.monotonic() - started < 3
+    slow, quick = (answer.finding for answer in result.answers)
+    assert slow
+    assert quick
+    assert slow.summary == "unknown, because there was no answer within 0.5 s"
+    assert quick.status is Status.OK
+    assert result.status == "failed"
+
+
+def test_questions_are_asked_at_once(tmp_path: Path) -> None:
+    started = time.monotonic()
+    asked(tmp_path, *(question(f"q{n}", f'import time\ntime.sleep(0.5)\nok("q{n}")') for n in range(8)))
+    assert time.monotonic() - started < 3
+
+
+def test_what_one_question_binds_no_other_sees(tmp_path: Path) -> None:
+    cells = [question("a", 'mine = 1\nok("a")'), question("b", 'import time\ntime.sleep(0.2)\nok("b", str(mine))')]
+    second = asked(tmp_path, *cells).answers[1].finding
+    assert second
+    assert "NameError" in second.summary
+
+
+def test_what_is_only_shown_is_neither_drawn_nor_asked_for(tmp_path: Path) -> None:
+    setup = SETUP + "\nfrom xai_runbook import charts\n\n\nasked = []\n\n\ndef query(what):\n    asked.append(what)\n    return what\n"
+    source = """\
+used = query("used")
+history = query("history")
+display(query("table"))
+charts.timeline(history, query("chart"))
+axes = charts.bars(history)
+ok("a", f"{used} {asked}")"""
+    found = one(asked(tmp_path, question("a", source), setup=setup)).finding
+    assert found
+    assert found.summary == "used ['used']"
+
+
+def test_charts_under_another_name_are_not_drawn_either(tmp_path: Path) -> None:
+    setup = SETUP + "\nfrom xai_runbook.charts import timeline as drawn\n"
+    found = one(asked(tmp_path, question("a", 'drawn(nothing)\nok("a")'), setup=setup)).finding
+    assert found
+    assert found.status is Status.OK
+
+
+def test_an_import_that_no_question_uses_is_not_made(tmp_path: Path) -> None:
+    setup = SETUP + "\nimport there_is_no_such_module\nfrom there_is_neither import this\n"
+    found = one(asked(tmp_path, question("a", 'ok("a")'), setup=setup)).finding
+    assert found
+    assert found.status is Status.OK
+    with pytest.raises(ReportError, match="ModuleNotFoundError"):
+        asked(tmp_path, question("a", 'this\nok("a")'), setup=setup)
+
+
+def test_what_a_question_prints_stays_off_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(tmp_path, question("a", 'print("x" * 1000)\nok("a")'))
+    assert capsys.readouterr().out == ""
+
+
+def test_set_up_that_fails_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="ZeroDivisionError"):
+        asked(tmp_path, question("a", 'ok("a")'), setup="env = 1 / 0")
+    with pytest.raises(SettingsError, match="nowhere"):
+        check("nowhere", notebook=notebook(tmp_path / "x.ipynb", question("a", 'ok("a")')))
+
+
+def test_a_file_that_is_no_notebook_is_named(tmp_path: Path) -> None:
+    for text in ("{", "[]", '{"nbformat": 3, "cells": []}', '{"nbformat": 4, "cells": [1]}', "[" * 100_000):
+        path = tmp_path / "bad.ipynb"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=r"bad\.ipynb"):
+            check("plain", notebook=path)
+
+
+def test_markdown_and_plain_cells_are_passed_over(tmp_path: Path) -> None:
+    result = asked(tmp_path, cell("m", "# text", kind="markdown"), cell("c", "1 / 0"), question("a", 'ok("a")'))
+    assert [answer.name for answer in result.answers] == ["a"]
+
+
+def test_it_brings_in_no_kernel_no_charts_and_no_papermill(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "some.ipynb", question("a", 'ok("a")'))
+    code = (
+        "import sys; from pathlib import Path; from xai_runbook.reports.check import check\n"
+        f"assert check('plain', notebook=Path({str(path)!r})).status == 'completed'\n"
+        "heavy = {'nbformat', 'papermill', 'nbclient', 'IPython', 'jupyter_client', 'matplotlib', 'boto3', 'jinja2'}\n"
+        "sys.exit(str(heavy & sys.modules.keys()) if heavy & sys.modules.keys() else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
