@@ -79,10 +79,14 @@ class Kept:
         lines = [str(line)[:_ERROR_CHARACTERS] for line in content.get("traceback") or []]
         if len(lines) > _ERROR_LINES:
             lines[_ERROR_LINES // 2 : -_ERROR_LINES // 2] = ["…"]
-        outputs.append(_node(
-            output_type="error", ename=str(content.get("ename", ""))[:200],
-            evalue=str(content.get("evalue", ""))[:_ERROR_CHARACTERS], traceback=lines,
-        ))
+        outputs.append(
+            _node(
+                output_type="error",
+                ename=str(content.get("ename", ""))[:200],
+                evalue=str(content.get("evalue", ""))[:_ERROR_CHARACTERS],
+                traceback=lines,
+            )
+        )
 
     def room(self, content: dict[str, Any]) -> bool:
         """Whether a display is to be kept; findings have room of their own."""

@@ -235,8 +235,14 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         fault = "; ".join(str(item) for item in told) if isinstance(told, list) else ""
         if content.get("status") != "ok" and not any(output.output_type == "error" for output in cell.outputs):
             name, value = str(content.get("ename") or "Error"), str(content.get("evalue") or "")
-            message = {"msg_type": "error", "content": {"ename": name, "evalue": value, "traceback": [
-                *(str(line) for line in content.get("traceback") or [f"{name}: {value}"])]}}
+            message = {
+                "msg_type": "error",
+                "content": {
+                    "ename": name,
+                    "evalue": value,
+                    "traceback": [*(str(line) for line in content.get("traceback") or [f"{name}: {value}"])],
+                },
+            }
             self.kept.error(cell.outputs, message)
             fault = fault or f"{name}: {value or 'without words'}"
         return fault
@@ -284,4 +290,3 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
 
 def _table(item: object) -> dict[str, Any]:
     return item if isinstance(item, dict) else {}
-

@@ -61,9 +61,20 @@ class Kernel:
         environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
         with (self.folder / "kernel.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "xai_runbook.reports.kernel", "-f", str(file),
-                 "--HistoryManager.enabled=False", "--IPKernelApp.capture_fd_output=True"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "xai_runbook.reports.kernel",
+                    "-f",
+                    str(file),
+                    "--HistoryManager.enabled=False",
+                    "--IPKernelApp.capture_fd_output=True",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
             )  # no new session: it ends with its worker's process group
 
     def poll(self) -> int | None:

@@ -51,7 +51,8 @@ def _assignment(statement: ast.stmt, name: str) -> dict[str, object]:
             return {}
         case _:
             raise InputError(
-                f"line {statement.lineno} of its parameters cell is no assignment of a literal", on=name,
+                f"line {statement.lineno} of its parameters cell is no assignment of a literal",
+                on=name,
                 hint='one line each: window = "24h"',
             )
     try:

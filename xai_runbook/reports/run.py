@@ -119,8 +119,14 @@ class _Run:
     """The tasks, the workers that are at them, and the time there is."""
 
     def __init__(
-        self, tasks: list[_Task], folder: Path, variables: dict[str, str], secrets: list[str],
-        cell_seconds: float, deadline: float, progress: Callable[[Event], None],
+        self,
+        tasks: list[_Task],
+        folder: Path,
+        variables: dict[str, str],
+        secrets: list[str],
+        cell_seconds: float,
+        deadline: float,
+        progress: Callable[[Event], None],
     ) -> None:
         self.tasks, self.folder, self.variables, self.secrets = tasks, folder, variables, secrets
         self.mask = Mask(secrets)
@@ -151,8 +157,12 @@ class _Run:
     def _start(self, task: _Task) -> None:
         folder = self.folder / f"n{self.tasks.index(task)}"
         order = {
-            "parent": os.getpid(), "folder": str(folder), "target": str(task.target.resolve()),
-            "notebook": task.notebook, "parameters": task.parameters, "cell_seconds": self.cell_seconds,
+            "parent": os.getpid(),
+            "folder": str(folder),
+            "target": str(task.target.resolve()),
+            "notebook": task.notebook,
+            "parameters": task.parameters,
+            "cell_seconds": self.cell_seconds,
             "secrets": self.secrets,
         }
         try:
@@ -221,7 +231,8 @@ def _make_folder(out: Path) -> None:
             probe.write(b"x" * 4096)
     except OSError as error:
         raise ReportError(
-            f"the folder for executed notebooks cannot be written: {error.strerror}", on=str(out),
+            f"the folder for executed notebooks cannot be written: {error.strerror}",
+            on=str(out),
             hint="--out with a folder that can be written and has room",
         ) from None
 

@@ -66,8 +66,14 @@ def _run(order: dict[str, Any], kernel: Kernel, channel: TextIO) -> None:
     with suppress(PapermillExecutionError):
         # neither input nor output path: papermill would format them with the parameters, and pick handlers by scheme
         execute_notebook(
-            notebook, None, order["parameters"], engine_name="xai-runbook", kernel_name="python3", language="python",
-            progress_bar=False, orders=orders,
+            notebook,
+            None,
+            order["parameters"],
+            engine_name="xai-runbook",
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            orders=orders,
         )
 
 

@@ -35,7 +35,11 @@ class Worker:
             stdin.seek(0)
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "xai_runbook.reports.worker"],
-                stdin=stdin, stdout=subprocess.PIPE, stderr=log, env=dict(variables), start_new_session=True,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=dict(variables),
+                start_new_session=True,
             )
         assert self.process.stdout is not None
         self.stdout: IO[bytes] = self.process.stdout

@@ -1,0 +1,38 @@
+"""Notebooks written for the tests: cells with made-up questions, as JSON files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+OK = 'Finding(name="{}", status=Status.OK, summary="all is well")'
+
+Cell = dict[str, object]
+
+
+def cell(name: str, source: str, *tags: str) -> Cell:
+    return {
+        "cell_type": "code",
+        "id": name,
+        "metadata": {"tags": list(tags)},
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }
+
+
+PARAMETERS = cell("parameters", 'environment = ""  # which one\nwindow = "24h"\nlimit = 0.5\ndeep = False', "parameters")
+SET_UP = cell("set-up", "from xai_runbook.findings import Finding, Status\nfrom xai_runbook.errors import *", "setup")
+
+
+def question(name: str, before: str = "") -> Cell:
+    """A question that is answered `ok`, after `before` has run in its cell."""
+    return cell(name, f"{before}\n{OK.format(name)}".strip(), "raises-exception")
+
+
+def write(folder: Path, name: str, *cells: Cell) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [PARAMETERS, SET_UP, *cells]}
+    path.write_text(json.dumps(notebook))
+    return path
