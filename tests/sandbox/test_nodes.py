@@ -73,7 +73,9 @@ def test_blocks_advance_and_reach_every_node(net: Net) -> None:
     before = net.height("node-1")
     assert before >= START_HEIGHT
     eventually(lambda: net.height("node-3") >= before + 2 and net.height("mainnet") >= before + 2)
-    assert net.get("node-2", f"/api/v1/blocks/{before}")["hash"] == net.get("node-1", f"/api/v1/blocks/{before}")["hash"]
+    assert (
+        net.get("node-2", f"/api/v1/blocks/{before}")["hash"] == net.get("node-1", f"/api/v1/blocks/{before}")["hash"]
+    )
 
 
 def test_the_past_is_the_databases(net: Net) -> None:
@@ -142,7 +144,9 @@ def test_height_frozen(net: Net) -> None:
 
 def test_peers_lost(net: Net) -> None:
     net.control("node-3", peers=False)
-    eventually(lambda: net.peers("node-3") == 0 and all(net.peers(name) == 2 for name in ("node-1", "node-2", "mainnet")))
+    eventually(
+        lambda: net.peers("node-3") == 0 and all(net.peers(name) == 2 for name in ("node-1", "node-2", "mainnet"))
+    )
     assert net.get("node-3", "/api/v1/blockchain/info")["is_synced"] is False
     net.control("node-3", peers=True)
     eventually(net.whole, 15)

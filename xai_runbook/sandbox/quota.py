@@ -81,7 +81,7 @@ class Use:
         alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         self._spent = {pid: spent for pid, spent in self._spent.items() if pid in alive}
         self._strangers = {pid: times for pid, times in self._strangers.items() if pid in alive}
-        for pid in {os.getpid(), *self._pids().values()} & alive:
+        for pid in set(self._pids().values()) & alive:
             self._spent.setdefault(pid, 0.0)
         for pid in sorted(alive - self._spent.keys()):
             times = self._strangers.get(pid, 0)
@@ -105,7 +105,7 @@ def serve(layout: Layout, pids: Callable[[], Mapping[str, int]]) -> None:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 
-    use = Use(layout.folder, pids)
+    use = Use(layout.folder, lambda: {"supervisor": os.getpid(), **pids()})
 
     class Quotas(Collector):
         def collect(self) -> Iterator[Metric]:
