@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from xai_runbook.calls import Call
 
 PACKAGE = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One item of the runbook, and what answers it; `tests` is None where there is no checkout to look in."""
 
     item: int
@@ -32,18 +30,6 @@ class Row:
         return bool(self.operation and self.notebook and self.tests != [])
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call found in a syntax tree."""
-
-    function: str
-    """Its dotted name, with import aliases resolved."""
-    words: frozenset[str]
-    """Names, attributes and texts of the function that makes it (its parameters too), or of the statement."""
-    place: str
-    """The test function that makes it; empty outside of one."""
-
-
 @cache
 def runbook() -> dict[str, Any]:
     """runbook.toml: `item`, a list in the runbook's order, and `errata` by id."""
@@ -54,8 +40,10 @@ def runbook() -> dict[str, Any]:
 
 def coverage() -> list[Row]:
     """A Row for each of the runbook's items, in its order."""
-    asked = {path.stem: list(_calls(ast.parse(_code(path)))) for path in _notebooks()}
-    tested = {where: list(_calls(ast.parse(path.read_text(encoding="utf-8")))) for where, path in _tests().items()}
+    from xai_runbook.calls import calls
+
+    asked = {path.stem: calls(_code(path)) for path in _notebooks()}
+    tested = {where: calls(path.read_text(encoding="utf-8")) for where, path in _tests().items()}
     return [
         Row(
             item["item"], item["line"], item["literal"], item.get("operation"),
@@ -103,49 +91,6 @@ def _tests() -> dict[str, Path]:
     return {path.relative_to(checkout).as_posix(): path for path in sorted((checkout / "tests").rglob("test_*.py"))}
 
 
-def _calls(tree: ast.Module) -> Iterator[Call]:
-    """Every call of one of ours, wherever it stands in the module."""
-    names: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update({alias.asname: alias.name for alias in node.names if alias.asname})
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
-    for place, part in _parts(tree):
-        words = _words(part)
-        for node in ast.walk(part):
-            if isinstance(node, ast.Call) and (dotted := _dotted(node.func)):
-                first, dot, rest = dotted.partition(".")
-                function = f"{names.get(first, first)}{dot}{rest}"
-                if function.startswith("xai_runbook."):
-                    yield Call(function, words, place)
-
-
-def _parts(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Each top-level function, or method of a top-level class, that is a test, by name; the rest without one."""
-    for node in tree.body:
-        for part in node.body if isinstance(node, ast.ClassDef) else [node]:
-            name = part.name if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) else ""
-            prefix = f"{node.name}::" if isinstance(node, ast.ClassDef) else ""
-            yield f"{prefix}{name}" if name.startswith("test_") else "", part
-
-
-def _dotted(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        before = _dotted(node.value)
-        return f"{before}.{node.attr}" if before else ""
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _words(part: ast.AST) -> frozenset[str]:
-    words: set[str] = set()
-    for node in ast.walk(part):
-        match node:
-            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.Constant(value=str(word)):
-                words.add(word)
-    return frozenset(words)
-
-
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `coverage`."""
     parser = subparsers.add_parser(
@@ -162,7 +107,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
 def _run(options: argparse.Namespace) -> int:
     rows = coverage()
     if options.json:
-        print(json.dumps([asdict(row) for row in rows], ensure_ascii=False, indent=1))
+        import json
+
+        print(json.dumps([row._asdict() for row in rows], ensure_ascii=False, indent=1))
         return 0
     for row in rows:
         operation = (row.operation or "-").removeprefix("xai_runbook.operations.")
