@@ -92,7 +92,10 @@ def _read_fast(body: bytes, on: str, most_series: int) -> Samples | None:
     if not body.startswith(_HEAD):
         return None
     labels: list[bytes] = []
-    numbers: list[NDArray[np.float64]] = []
+    instants: list[NDArray[np.int64]] = []
+    values: list[NDArray[np.float64]] = []
+    times: list[float] = []
+    at_ms = np.empty(0, dtype=np.int64)
     here = len(_HEAD)
     try:
         while True:
@@ -102,7 +105,11 @@ def _read_fast(body: bytes, on: str, most_series: int) -> Samples | None:
                 return None
             labels.append(body[here + len(_LABELS) - 1 : first + 1])
             _refuse_more(len(labels), most_series, on)
-            numbers.append(_numbers(body[first + len(_VALUES) : last]))
+            own, told = _series(body[first + len(_VALUES) : last])
+            if own != times:  # the series of one answer mostly share their times
+                times, at_ms = own, _milliseconds(np.array(own, dtype=np.float64))
+            instants.append(at_ms)
+            values.append(np.array(told, dtype=np.float64))  # None, for NaN, becomes NaN
             here = last + 2
             if body.startswith(b"}]", here):
                 break
@@ -119,31 +126,29 @@ def _read_fast(body: bytes, on: str, most_series: int) -> Samples | None:
         warnings = _warnings(answer)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
-    whole = np.concatenate(numbers)
-    lengths = np.array([len(one) for one in numbers], dtype=np.int64) // 2
-    return Samples(every, lengths, _milliseconds(whole[0::2]), whole[1::2].copy(), warnings)
+    lengths = np.array([len(one) for one in values], dtype=np.int64)
+    return Samples(every, lengths, np.concatenate(instants), np.concatenate(values), warnings)
 
 
-def _numbers(series: bytes) -> NDArray[np.float64]:
-    """Time, value, time, value ... of `1705334400,"0.84"],[1705334460,"NaN"`. ValueError where it looks otherwise.
+def _series(text: bytes) -> tuple[list[float], list[float]]:
+    """Times and values of `1705334400,"0.84"],[1705334460,"NaN"`. ValueError, TypeError where it looks otherwise.
 
     Looking for one byte is many times faster than for two, so the rare cases are looked for by theirs.
     """
-    count = series.count(b"[") + 1
-    regular = series.translate(None, _NUMERALS) == (_SAMPLE * count)[:-3]
-    if regular and not (b"-" in series and b'"-0"' in series):  # as a JSON integer it would lose its sign
-        gaps = b"N" in series
-        bare = (series.replace(b'"NaN"', b"null") if gaps else series).translate(None, _PUNCTUATION)
+    count = text.count(b"[") + 1
+    regular = text.translate(None, _NUMERALS) == (_SAMPLE * count)[:-3]
+    if regular and not (b"-" in text and b'"-0"' in text):  # as a JSON integer it would lose its sign
+        bare = (text.replace(b'"NaN"', b"null") if b"N" in text else text).translate(None, _PUNCTUATION)
         try:
             # with neither quotes nor brackets the series is one JSON array of exactly 2 * count numbers
             numbers = orjson.loads(b"[" + bare + b"]")
-            return np.array(numbers, dtype=np.float64) if gaps else np.fromiter(numbers, np.float64, 2 * count)
+            return numbers[0::2], numbers[1::2]
         except orjson.JSONDecodeError:
             pass  # +Inf, or a numeral that JSON does not know
-    pairs = orjson.loads(b"[[" + series + b"]]")
+    pairs = orjson.loads(b"[[" + text + b"]]")
     if not all(type(at) in (int, float) for at, _ in pairs):
         raise TypeError("a time is a number")
-    return np.array([number for at, value in pairs for number in (at, float(_text(value)))], dtype=np.float64)
+    return [at for at, _ in pairs], [float(_text(value)) for _, value in pairs]
 
 
 def _text(value: Any) -> str:
