@@ -33,6 +33,7 @@ def begin(layout: Layout, promtool: Path, data: Path, now: float) -> subprocess.
     """The process that makes the blocks of the day before ``now`` in Prometheus's data folder; see ``finish``."""
     argv = [sys.executable, "-m", "xai_runbook.sandbox.history", str(promtool), str(data)]
     argv += [str(now), str(layout.ports["postgres"]), layout.database]
+    layout.part_folder("tmp")  # promtool assembles its blocks in there
     with open(layout.log_file("history"), "ab") as log:
         return subprocess.Popen(argv, env=environment(layout.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
