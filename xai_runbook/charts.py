@@ -35,19 +35,23 @@ def timeline(history: DataFrame, limit: Limit | None = None, *, title: str = "",
     if len(series) > MOST_LINES:
         axes.set_title(f"{axes.get_title()} ({MOST_LINES} of {len(series)} series)", loc="left")
     if limit is not None:
-        axes.axhline(limit.threshold, color=_LIMIT_COLOUR, linestyle="--", linewidth=1, label=f"alert {limit.describe()}")
+        axes.axhline(
+            limit.threshold, color=_LIMIT_COLOUR, linestyle="--", linewidth=1, label=f"alert {limit.describe()}"
+        )
     _format(axes, unit)
     if series:
         axes.legend(loc="upper left", fontsize="small", frameon=False, ncols=3)
     return axes
 
 
-def bars(frame: DataFrame, *, label: str, value: str, limit: Limit | None = None, title: str = "", unit: str = "") -> Axes:
+def bars(
+    frame: DataFrame, *, label: str, value: str, limit: Limit | None = None, title: str = "", unit: str = ""
+) -> Axes:
     """Axes with a horizontal bar a row: column `value` by column `label`, the limit as a dashed line."""
     unit = unit or (limit.unit if limit else "")
     axes = _axes(title or (limit.title if limit else ""), height=0.6 + 0.35 * max(1, min(len(frame), 20)))
     shown = frame.head(20).iloc[::-1]
-    names = [inert(str(name), 40) for name in shown[label]]
+    names = [_plain(name) for name in shown[label]]
     numbers = [float(number) for number in shown[value]]
     wrong = [limit is not None and number == number and limit.exceeded(number) for number in numbers]
     drawn = axes.barh(names, numbers, color=[_LIMIT_COLOUR if bad else "#4c78a8" for bad in wrong])
@@ -64,10 +68,16 @@ def _axes(title: str, height: float = 2.6) -> Axes:
 
     plt.rcParams["figure.max_open_warning"] = 0  # a notebook of many charts keeps none of them open on purpose
     _, axes = plt.subplots(figsize=(9, height), layout="constrained")
-    axes.set_title(title, loc="left", fontsize="medium", fontweight="bold")
+    axes.set_title(_plain(title, 100), loc="left", fontsize="medium", fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="both", alpha=0.25)
     return axes
+
+
+def _plain(text: object, most: int = 40) -> str:
+    """Text that matplotlib draws as it is: no formula between dollar signs, and never left out of a legend."""
+    shown = inert(str(text), most).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def _series(history: DataFrame) -> list[tuple[str, Series[Any]]]:
@@ -81,7 +91,7 @@ def _series(history: DataFrame) -> list[tuple[str, Series[Any]]]:
         groups = history.groupby(telling or labels[:1], observed=True, sort=True)
     named = []
     for key, rows in groups:
-        name = " ".join(inert(str(part), 40) for part in (key if isinstance(key, tuple) else (key,)))
+        name = " ".join(_plain(part) for part in (key if isinstance(key, tuple) else (key,)))
         named.append((name, _broken(rows.set_index("at")["value"].sort_index())))
     return named
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Environment:
-    """A handful of handles; each holds read-only credentials, and raises NotConfigured where its part has no settings."""
+    """A handful of handles with read-only credentials; one whose part has no settings raises NotConfigured."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -79,9 +79,10 @@ class Environment:
             notes.append(f"simulated: {', '.join(self.settings.simulated)}")
         if self.settings.not_configured:
             notes.append(f"not configured: {', '.join(self.settings.not_configured)}")
+        described = html.escape("; ".join(note for note in notes if note))
         return (
             f'<div style="border:2px solid {colour};padding:.4em .8em"><strong style="color:{colour}">{word}</strong> '
-            f"<strong>{html.escape(self.name)}</strong><br>{html.escape('; '.join(note for note in notes if note))}</div>"
+            f"<strong>{html.escape(self.name)}</strong><br>{described}</div>"
         )
 
 

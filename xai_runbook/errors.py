@@ -6,6 +6,8 @@
     ├── NotConfigured         the settings do not declare that part: nobody checks it, nobody is alarmed
     ├── SandboxError          the sandbox could not be started, found or commanded
     ├── ReportError           a report could not be made or kept at all
+    ├── JournalError          the journal cannot be written, or is not what was written
+    ├── Refused               a plan will not be applied; nothing was done
     └── CannotAsk             a declared part could not be asked: the finding is `unknown`, never `ok`
         ├── Unreachable       refused, no route, no such name, connection lost
         ├── TimedOut          no whole answer before the deadline
@@ -71,6 +73,14 @@ class SandboxError(XaiRunbookError):
 
 class ReportError(XaiRunbookError):
     """A report could not be made or kept at all."""
+
+
+class JournalError(XaiRunbookError):
+    """The journal cannot be written, or is not what was written."""
+
+
+class Refused(XaiRunbookError):
+    """A plan will not be applied. Nothing was done."""
 
 
 class CannotAsk(XaiRunbookError):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from xai_runbook.errors import XaiRunbookError, inert
+from xai_runbook.errors import InputError, XaiRunbookError, inert
+from xai_runbook.quantities import Unit
+from xai_runbook.quantities import quantity as quantity
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
@@ -49,9 +51,6 @@ class Verdict(StrEnum):
         return {"ok": 0, "alert": 1, "critical": 2, "unknown": 3}[self.value]
 
 
-Unit = Literal["ratio", "seconds", "bytes", "blocks", "peers", "connections", "series", "answers"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Limit:
     """One row of the settings' table of limits: the only place where a threshold stands."""
@@ -72,9 +71,14 @@ class Limit:
     """How long the wrong side must hold without a break, as a Prometheus duration."""
 
     def __post_init__(self) -> None:
-        duration_seconds(self.duration)
+        try:
+            duration_seconds(self.duration)
+        except InputError as error:  # not echoed: settings never are
+            raise ValueError(f"its duration is none; write {error.hint}") from None
         if not math.isfinite(self.threshold):
             raise ValueError("a threshold must be a finite number")
+        if self.unit == "ratio" and not 0 <= self.threshold <= 1:
+            raise ValueError("a threshold in ratio goes from 0 to 1: 0.8 is 80 %")
 
     @property
     def duration_seconds(self) -> float:
@@ -96,34 +100,6 @@ class Limit:
         """The limit in words: "above 80 % for 5m"."""
         held = f" for {self.duration}" if self.duration_seconds else ""
         return f"{self.direction} {quantity(self.threshold, self.unit)}{held}"
-
-
-def quantity(value: float, unit: str) -> str:
-    """`value` with its unit, for people: ratios as percent, seconds and bytes scaled.
-
-    >>> quantity(0.8, "ratio"), quantity(3, "peers"), quantity(0.25, "seconds"), quantity(float("nan"), "blocks")
-    ('80 %', '3 peers', '250 ms', 'no value')
-    """
-    if math.isnan(value):
-        return "no value"
-    if unit == "ratio":
-        return f"{_number(value * 100)} %"
-    if unit == "seconds" and abs(value) < 1:
-        return f"{_number(value * 1000)} ms"
-    if unit == "bytes":
-        for size, name in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-            if abs(value) >= size:
-                return f"{_number(value / size)} {name}"
-    return f"{_number(value)} {unit}"
-
-
-def _number(value: float) -> str:
-    if math.isinf(value):
-        return "infinite" if value > 0 else "minus infinite"
-    if value == int(value):
-        return f"{int(value)}"
-    # small differences matter near a limit, digits far right of them do not
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,20 +156,27 @@ class Finding:
         """The finding in `data`; ValueError where it is not one (an executed notebook is untrusted input)."""
         if not isinstance(data, dict) or not {"name", "status", "summary", "observed_at"} <= data.keys():
             raise ValueError("not a finding")
-        texts = {key: data.get(key) or "" for key in ("name", "summary", "hint", "section")}
-        targets = data.get("targets") or []
-        if not all(isinstance(text, str) for text in (*texts.values(), *targets)):
+        texts = {key: data.get(key, "") for key in ("name", "summary", "hint", "section")}
+        targets, acknowledged = data.get("targets", []), data.get("acknowledged")
+        if not isinstance(targets, list) or not isinstance(acknowledged, dict | None):
+            raise ValueError("a finding's targets are a list, its acknowledgement a table")
+        words = [*texts.values(), *targets, *(acknowledged or {}), *(acknowledged or {}).values(), data["observed_at"]]
+        if not all(isinstance(word, str) for word in words):
             raise ValueError("a finding's texts must be strings")
         observed_at = datetime.fromisoformat(data["observed_at"])
         if observed_at.tzinfo is None:
             raise ValueError("a finding's time must have a zone")
+        try:
+            observed_at = observed_at.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("a finding's time must be one of the calendar") from None
         return cls(
             **{key: inert(text) for key, text in texts.items()},
             status=Status(data["status"]),
-            severity=Severity(data["severity"]) if data.get("severity") else None,
+            severity=Severity(data["severity"]) if data.get("severity") is not None else None,
             targets=tuple(inert(target, 200) for target in targets),
-            observed_at=observed_at.astimezone(UTC),
-            acknowledged=data.get("acknowledged"),
+            observed_at=observed_at,
+            acknowledged={inert(key): inert(text) for key, text in acknowledged.items()} if acknowledged else None,
         )
 
     def __str__(self) -> str:
@@ -228,52 +211,70 @@ def judge(limit: Limit, frame: DataFrame, *, value: str, target: str, noun: str)
     """The finding for one value a target, all held against `limit`, whose name it takes.
 
     `frame` has a column `target`, a column `value` in the limit's unit, and perhaps `error` (text where that target
-    did not answer). A value that is missing or NaN is unknown; no rows at all is unknown. The summary names the worst
-    target; `noun` says what the values are: "connections in use".
+    did not answer). A value that is missing or NaN is unknown; no rows at all is unknown. The summary begins with the
+    worst target; `noun` says what the values are, with or without the unit: "peers connected".
     """
-    rows = list(
-        zip(
-            frame[target].astype(str),
-            frame[value].astype(float),
-            frame["error"] if "error" in frame else [None] * len(frame),
-            strict=True,
-        )
-    )
-    mute = [(name, error if isinstance(error, str) and error else "no value") for name, number, error in rows
-            if math.isnan(number)]
-    told = [(name, number) for name, number, _ in rows if not math.isnan(number)]
-    wrong = [(name, number) for name, number in told if limit.exceeded(number)]
-    finding = Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary="", hint=limit.hint)
+    errors = frame["error"] if "error" in frame else [""] * len(frame)
+    rows = list(zip(frame[target].astype(str), frame[value].astype(float), errors, strict=True))
     if not rows:
         return Finding.unknown(limit.name, f"there is nothing to judge: no {noun}", limit)
-    silent = f"; no answer from {', '.join(name for name, _ in mute)}" if mute else ""
+    mute = [
+        (name, error if isinstance(error, str) and error else "it gives no value")
+        for name, number, error in rows
+        if math.isnan(number)
+    ]
+    told = sorted(
+        ((name, number) for name, number, _ in rows if not math.isnan(number)),
+        key=lambda row: row[1],
+        reverse=limit.direction == "above",
+    )  # worst first
+    wrong = [(name, number) for name, number in told if limit.exceeded(number)]
+    words = noun.removeprefix(limit.unit).strip()  # "3 peers connected", not "3 peers peers connected"
     if wrong:
-        worst = (max if limit.direction == "above" else min)(wrong, key=lambda row: row[1])
-        return replace(
-            finding,
-            status=Status.ALERT,
-            summary=inert(f"{quantity(worst[1], limit.unit)} {_of(noun, limit.unit)} on {worst[0]}"
-                          f" ({len(wrong)} of {len(rows)} {limit.describe()}){silent}"),
-            targets=tuple(inert(name, 200) for name, _ in wrong),
-        )
-    if mute:
-        return replace(
-            finding,
-            status=Status.UNKNOWN,
-            summary=inert(f"unknown, because {len(mute)} of {len(rows)} gave no answer: {mute[0][0]}: {mute[0][1]}"),
-            targets=tuple(inert(name, 200) for name, _ in mute),
-        )
-    nearest = (max if limit.direction == "above" else min)(told, key=lambda row: row[1])
-    return replace(
-        finding,
-        summary=inert(f"{quantity(nearest[1], limit.unit)} {_of(noun, limit.unit)}"
-                      f"{f' on {nearest[0]}' if len(told) > 1 else ''}, alert when {limit.describe()}"),
+        status, named = Status.ALERT, [name for name, _ in wrong]
+        each = [
+            f"{quantity(number, limit.unit)}{f' {words}' if place == 0 else ''}{f' on {name}' if len(rows) > 1 else ''}"
+            for place, (name, number) in enumerate(wrong[:_MOST_NAMED])
+        ]
+        summary = f"{_listed(each, len(wrong))}: {limit.describe()}"
+        summary += f" ({len(wrong)} of {len(rows)})" if len(rows) > 1 else ""
+        summary += f"; {_not_judged(mute, len(rows))}" if mute else ""
+    elif mute:
+        status, named = Status.UNKNOWN, [name for name, _ in mute]
+        summary = f"unknown, because {_not_judged(mute, len(rows))}"
+    else:
+        status, named = Status.OK, []
+        name, number = told[0]
+        nearest = f"{quantity(number, limit.unit)} {words}"
+        if len(told) > 1 and number == told[-1][1]:
+            nearest += f" on each of {len(told)}"
+        elif len(told) > 1:
+            nearest = f"at {'most' if limit.direction == 'above' else 'least'} {nearest} ({name})"
+        summary = f"{nearest}; alert when {limit.describe()}"
+    return Finding(
+        name=limit.name,
+        status=status,
+        severity=limit.severity,
+        summary=inert(summary),
+        hint=limit.hint,
+        targets=tuple(inert(name, 200) for name in named),
     )
 
 
-def _of(noun: str, unit: str) -> str:
-    """`noun` without the unit that `quantity` has just said: "3 peers connected", not "3 peers peers connected"."""
-    return noun.removeprefix(f"{unit} ")
+_MOST_NAMED = 3
+
+
+def _not_judged(mute: list[tuple[str, str]], total: int) -> str:
+    """Who could not be judged, and why: "node-2 could not be judged: the connection was refused"."""
+    reasons = {reason for _, reason in mute}
+    if len(mute) > 1 and len(reasons) == 1:
+        who = f"none of {total}" if len(mute) == total else _listed([name for name, _ in mute[:_MOST_NAMED]], len(mute))
+        return f"{who} could be judged: {mute[0][1]}" if len(mute) == total else f"not judged: {who}: {mute[0][1]}"
+    return _listed([f"{name} could not be judged: {reason}" for name, reason in mute[:_MOST_NAMED]], len(mute), "; ")
+
+
+def _listed(shown: list[str], total: int, between: str = ", ") -> str:
+    return between.join(shown) + (f" and {total - len(shown)} more" if total > len(shown) else "")
 
 
 def verdict(findings: Iterable[Finding], *, complete: bool) -> Verdict:

@@ -68,7 +68,11 @@ def _replies(part: str, ask: Callable[[], DataFrame]) -> list[Reply]:
     words = {1.0: "ok", 0.0: "down"}
     return [
         Reply(
-            part, row["target"], words.get(row["answers"], "unknown"), row["detail"] or row["error"], row["seconds"],
+            part,
+            row["target"],
+            words.get(row["answers"], "unknown"),
+            row["detail"] or row["error"],
+            row["seconds"],
             row["mend"],
         )
         for row in frame.to_dict("records")

@@ -1,7 +1,8 @@
 """What we were told about one environment: `environments/NAME.toml` over `environments/defaults.toml`.
 
 Every table is a model that refuses unknown keys. A part (prometheus, nodes, database, cache) that has no table is not
-configured. Hosts, names and limits live here; secrets never do, only references to them (`Secret`).
+configured. Hosts, names and limits live here; secrets never do, only references to them (`Secret`). A password that
+somebody wrote into the wrong key must not come back in a complaint: no message here repeats a value.
 """
 
 from __future__ import annotations
@@ -9,53 +10,26 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from xai_runbook.errors import InputError
 from xai_runbook.findings import Limit
+from xai_runbook.kinds import Duration, HeaderName, HeightIs, MetricName, Misplaced, Path, Pointer, Step, Timeout, Url
 from xai_runbook.secret import Secret
-from xai_runbook.window import duration_seconds
-
-
-def _duration(text: str) -> str:
-    try:
-        duration_seconds(text)
-    except InputError as error:
-        raise ValueError(f"{error.what}: {error.hint}") from None
-    return text
-
-
-def _url(text: str) -> str:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("an address starts with http:// or https:// and names a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("an address has no user, password, query or fragment in it; use auth_header and auth_value")
-    _ = parts.port  # ValueError where it is out of range
-    return text.rstrip("/")
-
-
-Duration = Annotated[str, AfterValidator(_duration)]
-Url = Annotated[str, AfterValidator(_url)]
-MetricName = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
-Pointer = Annotated[str, Field(pattern=r"^(/[^/]*)+$")]
-HeightIs = Literal["index", "count"]
 
 
 class Model(BaseModel):
     """Unknown keys are refused; what was read stays as it was read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # a name of digits alone (an identifier, a role) is a number to TOML, and meant as text
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 class Access(Model):
     """How an HTTP part is reached and how we prove who we are."""
 
-    timeout: Duration = "10s"
+    timeout: Timeout = "10s"
     """For a whole answer, not for a single read."""
-    auth_header: str = "Authorization"
+    auth_header: HeaderName = "Authorization"
     auth_value: Secret | None = None
     ca_file: str | None = None
     client_certificate: str | None = None
@@ -67,7 +41,7 @@ class Prometheus(Access):
 
     url: Url = "http://localhost:9091"
     """The runbook's port, which is normally the Pushgateway's: what answers is identified before it is believed."""
-    step: Duration = "15s"
+    step: Step = "15s"
     """The evaluation interval of its rules; alerts are judged on the same grid."""
     lookback: Duration = "5m"
     most_series: Annotated[int, Field(gt=0)] = 5000
@@ -76,7 +50,7 @@ class Prometheus(Access):
 class Fact(Model):
     """Where one fact stands in a node's API, and what it counts."""
 
-    path: Annotated[str, Field(pattern=r"^/")]
+    path: Path
     pointer: Pointer
     """An RFC 6901 JSON pointer into the answer."""
     height_is: HeightIs = "index"
@@ -98,7 +72,7 @@ class Node(Access):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
     url: Url = "http://localhost:8080"
-    timeout: Duration = "5s"
+    timeout: Timeout = "5s"
     facts: Facts | None = None
     """Only where this node's API differs from the others'."""
 
@@ -115,10 +89,12 @@ class Nodes(Model):
 
     @model_validator(mode="after")
     def _distinct(self) -> Nodes:
-        names = [node.name for node in (*self.node, *self.reference)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two nodes share the name {twice[0]}")
+        seen: set[str] = set()
+        for table, nodes in (("node", self.node), ("reference", self.reference)):
+            for place, node in enumerate(nodes):
+                if node.name in seen:
+                    raise Misplaced("two nodes share this name", "nodes", table, place, "name")
+                seen.add(node.name)
         return self
 
 
@@ -141,16 +117,16 @@ class Database(Model):
     service: str | None = None
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "verify-full"
     sslrootcert: str | None = None
-    timeout: Duration = "10s"
+    timeout: Timeout = "10s"
     system_identifier: str | None = None
     """`SELECT system_identifier FROM pg_control_system()`: another server behind the same name is refused."""
     operator: Operator | None = None
 
-    @field_validator("dbname", "user", "host")
+    @field_validator("dbname", "user", "host", "service")
     @classmethod
-    def _plain(cls, value: str) -> str:
+    def _plain(cls, value: str | None) -> str | None:
         # libpq reads such a database name as a whole connection string and goes to another server
-        if not value or "=" in value or "://" in value or any(ord(character) < 32 for character in value):
+        if value is not None and (not value or "=" in value or "://" in value or not value.isprintable()):
             raise ValueError("must be a plain name, not a connection string")
         return value
 
@@ -162,7 +138,7 @@ class Cache(Model):
     port: Annotated[int, Field(ge=1, le=65535)] = 6379
     password: Secret | None = None
     tls: bool = False
-    timeout: Duration = "3s"
+    timeout: Timeout = "3s"
 
 
 class Windows(Model):
@@ -286,7 +262,7 @@ class Settings(Model):
 
         def word(match: re.Match[str]) -> str:
             if match[1] not in words:
-                raise ValueError(f"signals.{name} names ${{{match[1]}}}, which is neither a metric nor a window")
+                raise Misplaced(f"names ${{{match[1]}}}, which is neither a metric nor a window", "signals", name)
             return str(words[match[1]])
 
         return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()

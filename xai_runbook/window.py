@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from xai_runbook.errors import InputError
 
 _UNIT_SECONDS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile(
-    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?", flags=re.ASCII
+_DURATION = re.compile(  # more digits than these are no time that anybody waits
+    r"(?:(\d{1,12})y)?(?:(\d{1,12})w)?(?:(\d{1,12})d)?(?:(\d{1,12})h)?(?:(\d{1,12})m(?!s))?(?:(\d{1,12})s)?"
+    r"(?:(\d{1,15})ms)?",
+    flags=re.ASCII,
 )
 
 
@@ -56,7 +58,10 @@ class Window:
             instant = getattr(self, name)
             if instant.tzinfo is None:
                 raise InputError(f"the window's {name} {instant} has no time zone", hint="2026-01-31T10:00:00Z")
-            object.__setattr__(self, name, instant.astimezone(UTC))
+            try:
+                object.__setattr__(self, name, instant.astimezone(UTC))
+            except OverflowError:
+                raise InputError(f"the window's {name} {instant} is outside the calendar") from None
         if self.end <= self.start:
             raise InputError(f"the window ends ({self.end}) before it starts ({self.start})", hint="swap the two")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Mapping
@@ -11,15 +12,26 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, LiteralString
 
+import psycopg
+from pandas import DataFrame
+from psycopg import errors
+
 from xai_runbook.clients.deadline import within
-from xai_runbook.errors import AccessDenied, BadAnswer, CannotAsk, InputError, Unreachable, WrongServer, inert
+from xai_runbook.errors import (
+    AccessDenied,
+    BadAnswer,
+    TimedOut,
+    Unreachable,
+    WrongServer,
+    XaiRunbookError,
+    inert,
+)
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
-    import psycopg
-    from pandas import DataFrame
-
     from xai_runbook import settings
+
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @cache
@@ -48,7 +60,7 @@ class Database:
     def __init__(self, settings: settings.Database) -> None:
         self._settings = settings
         self._seconds = duration_seconds(settings.timeout)
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._connection: Connection | None = None
         self._one_at_a_time = threading.Lock()
 
     @property
@@ -65,11 +77,10 @@ class Database:
     def frame(self, name: str, parameters: Mapping[str, object] | None = None) -> DataFrame:
         """The rows of `sql/NAME.sql`, a column each as the query names it; empty with its columns where none match.
 
-        Errors: Unreachable, TimedOut, AccessDenied, WrongServer, BadAnswer (the server refused the statement).
+        A connection that was lost while nobody asked is opened anew. Errors: Unreachable, TimedOut, AccessDenied,
+        WrongServer, BadAnswer (the server refused the statement), SettingsError (the password cannot be read).
         """
-        from pandas import DataFrame
-
-        columns, rows = self._bounded(lambda: self._ask(name, parameters))
+        columns, rows = self._bounded(name, parameters)
         return DataFrame.from_records(rows, columns=columns)
 
     def close(self) -> None:
@@ -79,44 +90,44 @@ class Database:
             with suppress(Exception):
                 connection.close()
 
-    def _bounded(self, ask: Any) -> Any:
-        import psycopg
-
+    def _bounded(self, name: str, parameters: Mapping[str, object] | None) -> tuple[list[str], list[tuple[Any, ...]]]:
         # the wait for another thread's question counts too: two questions may take twice the time, not for ever
         if not self._one_at_a_time.acquire(timeout=2 * self._seconds):
-            raise Unreachable("another question still occupies the connection", on=self.address, hint="ask again")
+            raise TimedOut("other questions still occupy the connection", on=self.address, hint="ask again")
+        attempt = _Attempt(self._connection)
         try:
             # the server has its own shorter statement_timeout; this is for a server that does not keep it
-            return within(self._seconds + 1, ask, on=self.address, give_up=self._cut)
+            answer = within(
+                self._seconds + 1, lambda: self._ask(attempt, name, parameters), on=self.address, give_up=attempt.cut
+            )
+            self._connection = attempt.connection
+            return answer
         except psycopg.Error as error:
-            self.close()
+            self._connection = None
             raise _translated(error, self.address) from None
-        except CannotAsk:
-            self.close()
+        except BaseException:  # Ctrl-C too: a connection in the middle of a question is not asked another
+            self._connection = None
             raise
         finally:
             self._one_at_a_time.release()
 
-    def _ask(self, name: str, parameters: Mapping[str, object] | None) -> tuple[list[str], list[tuple[Any, ...]]]:
-        connection = self._open()
-        text = statement(name, connection.info.server_version // 10000)
-        with connection.cursor() as cursor:
-            cursor.execute(text, parameters)
-            return [column.name for column in cursor.description or ()], cursor.fetchall()
+    def _ask(
+        self, attempt: _Attempt, name: str, parameters: Mapping[str, object] | None
+    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+        idle = attempt.connection
+        try:
+            if idle is not None:
+                try:
+                    return _rows(idle, name, parameters)
+                except psycopg.OperationalError:
+                    if not idle.closed or attempt.given_up:  # refused, not lost
+                        raise
+            return _rows(self._open(attempt), name, parameters)
+        except BaseException:
+            attempt.close()
+            raise
 
-    def _cut(self) -> None:
-        """Ends whatever the connection waits for, at the socket: a stopped backend answers no cancel request."""
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            with socket.socket(fileno=os.dup(connection.fileno())) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
-        self._connection = None
-
-    def _open(self) -> psycopg.Connection[tuple[Any, ...]]:
-        if self._connection is not None and not self._connection.closed:
-            return self._connection
-        import psycopg
-
+    def _open(self, attempt: _Attempt) -> Connection:
         where, milliseconds = self._settings, int(self._seconds * 1000)
         connection = psycopg.connect(
             "",
@@ -134,22 +145,19 @@ class Database:
                 f"-c idle_in_transaction_session_timeout={milliseconds} -c search_path=pg_catalog -c TimeZone=UTC"
             ),
         )
-        try:
-            self._identify(connection)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
+        attempt.took(connection)
+        self._identify(connection)
         return connection
 
-    def _identify(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    def _identify(self, connection: Connection) -> None:
         """Refuses another server behind the same name, and a role that could change things."""
         row = connection.execute(statement("identity", connection.info.server_version // 10000)).fetchone()
         assert row is not None
         expected, (system_identifier, dbname, powers) = self._settings.system_identifier, row[:3]
         if expected is not None and str(system_identifier) != expected:
             raise WrongServer(
-                f"this is server {system_identifier}, the settings expect {expected}", on=self.address,
+                f"this is server {system_identifier}, the settings expect {expected}",
+                on=self.address,
                 hint="was it restored or failed over? If that is right, change system_identifier in the settings",
             )
         if dbname != self._settings.dbname:
@@ -157,17 +165,55 @@ class Database:
         if powers:
             raise AccessDenied(
                 f"{self._settings.user} could change things ({powers}); questions are asked as a role that cannot",
-                on=self.address, hint="a role with pg_monitor alone: CREATE ROLE xai_monitor LOGIN IN ROLE pg_monitor",
+                on=self.address,
+                hint="a role with pg_monitor alone: CREATE ROLE xai_monitor LOGIN IN ROLE pg_monitor",
             )
 
 
-def _translated(error: psycopg.Error, address: str) -> CannotAsk | InputError:
-    """Ours, from a template: libpq's own texts can echo connection strings, so only what the server said is shown."""
-    from psycopg import errors
+class _Attempt:
+    """One question's connection, which can be cut from outside while another thread waits on it."""
 
+    def __init__(self, connection: Connection | None) -> None:
+        self.connection = None if connection is None or connection.closed else connection
+        self.given_up = False
+        self._turn = threading.Lock()
+
+    def took(self, connection: Connection) -> None:
+        """Notes a fresh connection; one that comes too late is closed."""
+        with self._turn:
+            self.connection = connection
+        if self.given_up:
+            raise psycopg.OperationalError("nobody waits any more")
+
+    def cut(self) -> None:
+        """Ends whatever the connection waits for, at the socket: a stopped backend answers no cancel request."""
+        with self._turn:
+            self.given_up = True
+            if self.connection is not None and not self.connection.closed:
+                with suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as wire:
+                    wire.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Closes the connection; by the thread that used it."""
+        with self._turn:
+            if self.connection is not None:
+                self.connection.close()
+
+
+def _rows(
+    connection: Connection, name: str, parameters: Mapping[str, object] | None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    text = statement(name, connection.info.server_version // 10000)
+    with connection.cursor() as cursor:
+        cursor.execute(text, parameters)
+        return [column.name for column in cursor.description or ()], cursor.fetchall()
+
+
+def _translated(error: psycopg.Error, address: str) -> XaiRunbookError:
+    """Ours, from a template: libpq's own texts can echo connection strings, so only what the server said is shown."""
     state, said = error.sqlstate, inert(error.diag.message_primary or "", 300)
     if state is None:
-        text = str(error).lower()
+        text = re.sub(r"'[^']*'|\"[^\"]*\"", "", str(error)).lower()  # without the names of hosts and roles
         if "password" in text and ("no password" in text or "authentication failed" in text):
             return AccessDenied("no or a wrong password", on=address, hint="the password's reference, or ~/.pgpass")
         if "does not exist" in text and "database" in text:
@@ -178,6 +224,8 @@ def _translated(error: psycopg.Error, address: str) -> CannotAsk | InputError:
             return AccessDenied("the server lets us not in", on=address, hint="the role, pg_hba.conf and sslmode")
         if "definition of service" in text or "service file" in text:
             return Unreachable("libpq knows no such service", on=address, hint="~/.pg_service.conf or PGSERVICEFILE")
+        if "role" in text and ("does not exist" in text or "not permitted" in text):
+            return AccessDenied("there is no such role, or it may not log in", on=address, hint="user in the settings")
         if "certificate" in text or "ssl" in text:
             return WrongServer("no TLS as the settings want it", on=address, hint="sslmode and sslrootcert")
         if "could not translate" in text or "resolve" in text or "name or service" in text:
@@ -185,16 +233,16 @@ def _translated(error: psycopg.Error, address: str) -> CannotAsk | InputError:
         if "refused" in text:
             return Unreachable("the connection was refused", on=address, hint="does it run, and on this port?")
         if "timeout" in text or "timed out" in text:
-            from xai_runbook.errors import TimedOut
-
             return TimedOut("no answer in time", on=address, hint="is it overloaded, stopped or cut off?")
         return Unreachable("the connection failed or was lost", on=address, hint="the server's log, and the network")
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
-        from xai_runbook.errors import TimedOut
-
         return TimedOut(f"the server gave up: {said}", on=address, hint="is it overloaded, or a table locked?")
-    if isinstance(error, errors.InsufficientPrivilege | errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
+    if isinstance(
+        error, errors.InsufficientPrivilege | errors.InvalidPassword | errors.InvalidAuthorizationSpecification
+    ):
         return AccessDenied(f"the server refused: {said}", on=address, hint="GRANT pg_monitor to the role")
     if isinstance(error, errors.TooManyConnections | errors.CannotConnectNow | errors.AdminShutdown):
         return Unreachable(f"the server turned us away: {said}", on=address, hint="is it starting, stopping or full?")
-    return BadAnswer(f"the server refused the statement: {said} ({state})", on=address, hint="is it a supported version?")
+    return BadAnswer(
+        f"the server refused the statement: {said} ({state})", on=address, hint="is it a supported version?"
+    )

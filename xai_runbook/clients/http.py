@@ -13,10 +13,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from xai_runbook.clients.deadline import within
-from xai_runbook.errors import AccessDenied, BadAnswer, CannotAsk, TooMuch, Unreachable, WrongServer, inert
+from xai_runbook.errors import (
+    AccessDenied,
+    BadAnswer,
+    CannotAsk,
+    SettingsError,
+    TimedOut,
+    TooMuch,
+    Unreachable,
+    WrongServer,
+    inert,
+)
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
+    from xai_runbook.secret import Secret
     from xai_runbook.settings import Access
 
 MOST_BYTES = 256 * 2**20
@@ -59,7 +70,8 @@ def get(
     """The whole answer to one GET, within the access's timeout. Redirects and proxies are not followed.
 
     `informative` are statuses outside 200-299 whose bodies are wanted all the same. Errors: Unreachable, TimedOut,
-    AccessDenied, WrongServer (certificate, redirect, 404), BadAnswer, TooMuch.
+    AccessDenied (also 429), WrongServer (certificate, redirect, 404), BadAnswer, TooMuch; SettingsError where a secret
+    or a TLS file cannot be used.
     """
     parts = urlsplit(base_url)
     target = f"{parts.path}{path}" + (f"?{urlencode(parameters)}" if parameters else "")
@@ -67,7 +79,7 @@ def get(
     seconds = duration_seconds(access.timeout)
     headers = {"Accept": "application/json", "User-Agent": "xai-runbook"}
     if access.auth_value is not None:
-        headers[access.auth_header] = access.auth_value.reveal()
+        headers[access.auth_header] = _sendable(access.auth_value)
     connection = _connection(access, parts.scheme, parts.hostname or "", parts.port, seconds)
 
     def give_up() -> None:
@@ -90,9 +102,18 @@ def get(
     return answer
 
 
-def _connection(
-    access: Access, scheme: str, host: str, port: int | None, seconds: float
-) -> http.client.HTTPConnection:
+def _sendable(secret: Secret) -> str:
+    value = secret.reveal()
+    if not value.isascii() or not value.isprintable():
+        raise SettingsError(
+            "the secret cannot be sent as a header: it has other characters than printable ASCII",
+            on=secret.reference,
+            hint="is it the right file, with the value alone on one line?",
+        )
+    return value
+
+
+def _connection(access: Access, scheme: str, host: str, port: int | None, seconds: float) -> http.client.HTTPConnection:
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=seconds)
     try:
@@ -100,10 +121,9 @@ def _connection(
         if access.client_certificate:
             context.load_cert_chain(access.client_certificate, access.client_key)
     except OSError as error:
-        from xai_runbook.errors import SettingsError
-
         raise SettingsError(
-            f"a TLS file cannot be used: {error.strerror or 'not a certificate or key'}", on=f"{scheme}://{host}",
+            f"a TLS file cannot be used: {error.strerror or 'not a certificate or key'}",
+            on=f"{scheme}://{host}",
             hint="ca_file, client_certificate and client_key name PEM files that we may read",
         ) from None
     return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
@@ -122,8 +142,11 @@ def _ask(
             raise TooMuch(f"the answer is larger than {most_bytes} bytes", on=url, hint="ask for less at a time")
     if response.length:  # fewer bytes came than were announced, and http.client says so only for read() without a size
         raise http.client.IncompleteRead(b"", response.length)
-    return response.status, response.headers.get("Content-Type", ""), response.headers.get("Location", ""), b"".join(
-        pieces
+    return (
+        response.status,
+        response.headers.get("Content-Type", ""),
+        response.headers.get("Location", ""),
+        b"".join(pieces),
     )
 
 
@@ -139,13 +162,13 @@ def _translated(error: Exception, url: str) -> CannotAsk:
     if isinstance(error, ConnectionRefusedError):
         return Unreachable("the connection was refused", on=url, hint="does it run, and on this port?")
     if isinstance(error, TimeoutError):
-        from xai_runbook.errors import TimedOut
-
         return TimedOut("no answer in time", on=url, hint="is it overloaded, stopped or cut off?")
     if isinstance(error, http.client.IncompleteRead):
         return BadAnswer("the answer was cut short", on=url, hint="ask again; then read the server's log")
     if isinstance(error, (http.client.HTTPException, ValueError)):
-        return BadAnswer(f"what came is not HTTP ({type(error).__name__})", on=url, hint="is the port another server's?")
+        return BadAnswer(
+            f"what came is not HTTP ({type(error).__name__})", on=url, hint="is the port another server's?"
+        )
     reason = error.strerror if isinstance(error, OSError) else None
     return Unreachable(f"the connection failed: {reason or type(error).__name__}", on=url, hint="network and firewall")
 
@@ -155,7 +178,7 @@ def _refusal(answer: Answer, location: str) -> CannotAsk:
     if status in (401, 403):
         return AccessDenied(f"we may not ask (HTTP {status})", on=answer.url, hint="auth_header and auth_value")
     if status == 429:
-        return Unreachable("we ask too often (HTTP 429)", on=answer.url, hint="lower requests_per_second, or wait")
+        return AccessDenied("we ask too often (HTTP 429)", on=answer.url, hint="lower requests_per_second, or wait")
     if 300 <= status < 400:
         return WrongServer(
             f"redirects to {inert(location, 200)!r} (HTTP {status})", on=answer.url, hint="name the final address"

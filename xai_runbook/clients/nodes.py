@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.clients import http
-from xai_runbook.errors import BadAnswer, CannotAsk
+from xai_runbook.errors import BadAnswer, CannotAsk, SettingsError, XaiRunbookError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,12 +21,15 @@ _MOST_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class Facts:
-    """What one node said, or why it could not be asked (`error`)."""
+    """What one node said, or why it could not be asked (`error`).
+
+    `values` has the facts asked for; `peers` brings `peers_listed` along: how many they are without the node itself.
+    """
 
     node: str
     values: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
-    error: CannotAsk | None = None
+    error: XaiRunbookError | None = None
 
 
 class Nodes:
@@ -64,12 +67,17 @@ class Nodes:
                 if fact.path not in answers:
                     self._wait_for_turn()
                     answer = http.get(
-                        node, node.url, fact.path, informative=self._settings.informative_statuses,
+                        node,
+                        node.url,
+                        fact.path,
+                        informative=self._settings.informative_statuses,
                         most_bytes=_MOST_BYTES,
                     )
                     answers[fact.path], seconds = answer, max(seconds, answer.seconds)
                 values[name] = _fact(name, fact, answers[fact.path])
-        except CannotAsk as error:
+                if name == "peers":
+                    values["peers_listed"] = len(values[name]) - fact.includes_self
+        except (CannotAsk, SettingsError) as error:  # a secret that is missing for one node hides no other
             return Facts(node.name, error=error)
         return Facts(node.name, values, seconds)
 
@@ -96,11 +104,15 @@ def _fact(name: str, fact: settings.Fact, answer: http.Answer) -> Any:
             )
     if name == "synced" and isinstance(value, bool):
         return value
-    if name == "peers" and isinstance(value, list):
+    if name == "peers" and isinstance(value, list) and len(value) >= fact.includes_self:
         return value
-    if name in ("height", "peer_count") and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value - (fact.height_is == "count") if name == "height" else value - fact.includes_self
+    if name in ("height", "peer_count") and isinstance(value, int) and not isinstance(value, bool):
+        # as the index of the newest block, and without the node itself
+        told = value - (fact.height_is == "count" if name == "height" else fact.includes_self)
+        if told >= 0:
+            return told
     raise BadAnswer(
-        f"{fact.pointer} is {type(value).__name__} {str(value)[:40]!r}, which cannot be its {name}", on=answer.url,
+        f"{fact.pointer} is {type(value).__name__} {str(value)[:40]!r}, which cannot be its {name}",
+        on=answer.url,
         hint=f"nodes.facts.{name} in the settings",
     )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from xai_runbook.errors import SandboxError, SettingsError
 
@@ -54,13 +57,14 @@ def load(name: str = "", *, running: bool = False) -> Settings:
         if running and not overlay:
             raise SandboxError("the sandbox does not run", hint="xai-runbook sandbox up, or --env with another name")
         tables = _merge(tables, overlay)
-    tables = _merge(tables, _overrides(os.environ))
+    overrides = _overrides(os.environ)
+    tables = _merge(tables, overrides)
     if tables.get("name", name) != name:
         raise SettingsError("an environment's name is its file's", on=f"{path}, key name", hint="leave `name` out")
     try:
         return Settings.model_validate({**tables, "name": name})
     except ValidationError as error:
-        raise _explained(error, path) from None
+        raise _explained(error, path, overrides) from None
 
 
 def _find(name: str) -> Path:
@@ -68,11 +72,12 @@ def _find(name: str) -> Path:
         raise SettingsError(f"{name!r} is not the name of an environment", hint=f"one of {', '.join(names())}")
     for folder in folders():
         path = folder / f"{name}.toml"
-        if path.is_file():
+        if os.path.isfile(path):  # False too where a folder may not be read
             return path
     places = ", ".join(str(folder) for folder in folders()[:-1])
     raise SettingsError(
-        f"there is no environment {name!r}", on=f"looked in {places}",
+        f"there is no environment {name!r}",
+        on=f"looked in {places}",
         hint=f"one of {', '.join(names())}, or copy production.example.toml to {folders()[-2]}/{name}.toml",
     )
 
@@ -120,38 +125,98 @@ def _overrides(variables: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
     return tables
 
 
-_EXAMPLES = {
-    "extra_forbidden": "remove it, or mend its spelling",
-    "missing": "add it",
-}
-
-
-def _explained(error: ValidationError, path: Path) -> SettingsError:
-    """The first complaints of pydantic, as file, table and key; values are never echoed: one may be a secret."""
+def _explained(error: ValidationError, path: Path, overrides: dict[str, Any]) -> SettingsError:
+    """The first complaint of pydantic, as file, table and key; values are never echoed: one may be a secret."""
     complaints = error.errors(include_input=False, include_url=False)
     first = complaints[0]
-    *tables, key = [str(part) for part in first["loc"]] or [""]
+    loc = getattr(first.get("ctx", {}).get("error"), "loc", first["loc"])
+    *tables, key = [str(part) for part in loc] or [""]
     where = f"table [{'.'.join(tables)}], key {key}" if tables else f"key {key}" if key else "as a whole"
     what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
     more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
-    return SettingsError(
-        f"{what}{more}", on=f"{path}, {where}",
-        hint=f"{_EXAMPLES.get(first['type'], 'see the example')}: {_example(tables, key)}",
-    )
+    source = f"variable {_variable(loc)}" if _holds(overrides, loc) else str(path)
+    if first["type"] == "extra_forbidden":
+        known = keys_of(tables)
+        near = get_close_matches(key, known, 1)
+        hint = (
+            f"mend its spelling to {near[0]}: {_example(tables, near[0])}"
+            if near
+            else (f"remove it; the keys here are {', '.join(known)}")
+        )
+    else:
+        hint = f"{'add it' if first['type'] == 'missing' else 'see the example'}: {_example(tables, key)}"
+    return SettingsError(f"{what}{more}", on=f"{source}, {where}", hint=hint)
 
 
-def _example(tables: list[str], key: str) -> str:
-    """How the shipped files write that key, else a line of the same shape."""
+def _variable(loc: Sequence[str | int]) -> str:
+    return f"XAI_RUNBOOK_{'__'.join(str(part) for part in loc).upper()}"
+
+
+def _holds(overrides: dict[str, Any], loc: Sequence[str | int]) -> bool:
+    """Whether the key at `loc`, or the value that it is in, came from a variable."""
+    table: Any = overrides
+    for part in loc:
+        if not isinstance(table, dict):
+            return True
+        if part not in table:
+            return False
+        table = table[part]
+    return bool(loc)
+
+
+def keys_of(tables: Sequence[str]) -> list[str]:
+    """The keys that the settings' table of that path may have."""
+    return list(_fields(tables))
+
+
+def _fields(tables: Sequence[str]) -> dict[str, Any]:
+    """Annotation and default of each key of a table, found in the models: {key: (annotation, default)}."""
+    from xai_runbook.settings import Settings
+
+    model: Any = Settings
+    for name in tables:
+        if not name.isdigit():  # a place in a list of tables
+            model = _inner(_declared(model).get(name, (None, None))[0])
+    return _declared(model)
+
+
+def _declared(model: Any) -> dict[str, Any]:
+    if hasattr(model, "model_fields"):
+        return {key: (field.annotation, field.default) for key, field in model.model_fields.items()}
+    if is_dataclass(model):
+        return {field.name: (field.type, field.default) for field in fields(model) if field.name != "name"}
+    return {}
+
+
+def _inner(annotation: Any) -> Any:
+    """The model within `Model | None`, `list[Model]` or `Annotated[...]`."""
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    return _inner(parts[0]) if parts else annotation
+
+
+def _example(tables: Sequence[str], key: str) -> str:
+    """How the shipped files write that key, else its default, else a line of the same shape."""
     for shipped in ("production.example.toml", "defaults.toml"):
         table: Any = _read(SHIPPED / shipped)
         for name in tables:
-            table = table[int(name)] if name.isdigit() and isinstance(table, list) and int(name) < len(table) else (
-                table.get(name, {}) if isinstance(table, dict) else {}
+            # another node than the first is written as the first
+            table = (
+                table[0]
+                if name.isdigit() and isinstance(table, list) and table
+                else (table.get(name) if isinstance(table, dict) else None)
             )
-        if isinstance(table, dict) and not isinstance(table.get(key, {}), dict):
-            import json
+        if isinstance(table, dict) and isinstance(table.get(key), str | int | float):
+            return _line(key, table[key])
+    annotation, default = _fields(tables).get(key, (None, None))
+    inner = _declared(_inner(annotation))
+    if inner:
+        return f"a table [{'.'.join([*tables, key])}] with {', '.join(inner)}"
+    if getattr(_inner(annotation), "__name__", "") == "Secret":
+        return f'{key} = "env:NAME_OF_VARIABLE" or {key} = "file:/path/to/file"'
+    return _line(key, default if isinstance(default, str | int | float) else "...")
 
-            return f"{key} = {json.dumps(table[key], ensure_ascii=False)}"
-        if isinstance(table, dict) and table and all(not isinstance(value, dict) for value in table.values()):
-            return f"[{'.'.join(tables)}] has the keys {', '.join(table)}" if tables else f"has {', '.join(table)}"
-    return "environments/production.example.toml"
+
+def _line(key: str, value: str | int | float) -> str:
+    import json
+
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"

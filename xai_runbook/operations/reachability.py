@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import CannotAsk, TimedOut, Unreachable
-from xai_runbook.findings import Finding, Limit, judge
+from xai_runbook.errors import CannotAsk, SettingsError, TimedOut, Unreachable, XaiRunbookError, inert
+from xai_runbook.findings import Finding, Limit, Status
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -76,27 +76,56 @@ def of_references(nodes: Nodes) -> DataFrame:
 
 
 def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists the targets that do not answer; `unknown` where that could not be told."""
-    return judge(limit, reachability, value="answers", target="target", noun="answers")
+    """`alert` that lists the targets that do not answer and why; `unknown` where that could not be told."""
+    rows = [
+        (inert(str(row["target"]), 200), float(row["answers"]), f"{row['error'] or 'no reason given'}", row["mend"])
+        for row in reachability.to_dict("records")
+    ]
+    if not rows:
+        return Finding.unknown(limit.name, "there is nothing to ask", limit)
+    untold = [row for row in rows if math.isnan(row[1])]
+    down = [row for row in rows if not math.isnan(row[1]) and limit.exceeded(row[1])]
+    doubts = "; ".join(f"whether {target} is well cannot be told: {error}" for target, _, error, _ in untold)
+    if down:
+        who = f"{len(down)} of {len(rows)}: " if len(rows) > 1 else ""
+        words = "; ".join(f"{target} does not answer: {error}" for target, _, error, _ in down)
+        status, summary, wrong = Status.ALERT, f"{who}{words}{'; ' if doubts else ''}{doubts}", down
+    elif untold:
+        status, summary, wrong = Status.UNKNOWN, f"unknown, because {doubts}", untold
+    else:
+        status, summary, wrong = Status.OK, f"all {len(rows)} answer" if len(rows) > 1 else f"{rows[0][0]} answers", []
+    # where it answers but is not what it should be, what to mend is known better than the limit's general hint
+    hint = next((mend for *_, mend in wrong if mend), limit.hint) if status is Status.UNKNOWN else limit.hint
+    return Finding(
+        name=limit.name,
+        status=status,
+        severity=limit.severity,
+        summary=inert(summary),
+        hint=inert(hint),
+        targets=tuple(target for target, *_ in wrong),
+    )
 
 
 def _asked(target: str, ask: Callable[[], str]) -> DataFrame:
     started = time.monotonic()
+    error: XaiRunbookError | None
     try:
         detail, error = ask(), None
-    except CannotAsk as failure:
+    except (CannotAsk, SettingsError) as failure:
         detail, error = "", failure
     return _frame([_row(target, detail, time.monotonic() - started, error)])
 
 
 def _told(answers: list[Facts]) -> DataFrame:
-    return _frame([
-        _row(facts.node, "" if facts.error else f"height {facts.values['height']}", facts.seconds, facts.error)
-        for facts in answers
-    ])
+    return _frame(
+        [
+            _row(facts.node, "" if facts.error else f"height {facts.values['height']}", facts.seconds, facts.error)
+            for facts in answers
+        ]
+    )
 
 
-def _row(target: str, detail: str, seconds: float, error: CannotAsk | None) -> dict[str, object]:
+def _row(target: str, detail: str, seconds: float, error: XaiRunbookError | None) -> dict[str, object]:
     down = isinstance(error, Unreachable | TimedOut)
     return {
         "target": target,

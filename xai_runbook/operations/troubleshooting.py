@@ -48,7 +48,8 @@ def network_height(nodes: Nodes) -> DataFrame:
     answers = nodes.reference_facts("height")
     if not answers:
         raise NotConfigured(
-            "no reference node is configured, so the network's height is nobody's question", on="nodes.reference",
+            "no reference node is configured, so the network's height is nobody's question",
+            on="nodes.reference",
             hint="a table [[nodes.reference]] with a node of another operator",
         )
     return _frame(answers, lambda facts: {"height": facts.values.get("height", math.nan), "seconds": facts.seconds})
@@ -65,10 +66,10 @@ def peer_status(nodes: Nodes) -> DataFrame:
     def row(facts: Facts) -> dict[str, Any]:
         if facts.error:
             return {"peer_count": math.nan, "peers_listed": math.nan, "peers": ""}
-        count, listed = facts.values["peer_count"], facts.values["peers"]
-        told = {"peer_count": count, "peers_listed": len(listed), "peers": ", ".join(map(_peer, listed))}
-        if count != len(listed):
-            told |= {"peer_count": math.nan, "error": f"it counts {count} peers and lists {len(listed)}"}
+        count, listed = facts.values["peer_count"], facts.values["peers_listed"]
+        told = {"peer_count": count, "peers_listed": listed, "peers": ", ".join(map(_peer, facts.values["peers"]))}
+        if count != listed:
+            told |= {"peer_count": math.nan, "error": f"it counts {count} peers and lists {listed}"}
         return told
 
     return _frame(nodes.facts("peer_count", "peers"), row)
@@ -87,9 +88,7 @@ def check_peers(peer_status: DataFrame, limit: Limit) -> Finding:
 def _frame(answers: list[Facts], row: Any) -> DataFrame:
     from pandas import DataFrame
 
-    rows = [
-        {"node": facts.node, "error": facts.error.what if facts.error else "", **row(facts)} for facts in answers
-    ]
+    rows = [{"node": facts.node, "error": facts.error.what if facts.error else "", **row(facts)} for facts in answers]
     frame = DataFrame(rows)
     frame["error"] = frame.pop("error")  # last, where the eye looks for it
     return frame

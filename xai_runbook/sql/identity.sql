@@ -5,7 +5,13 @@ SELECT s.system_identifier::text AS system_identifier,
        concat_ws(', ',
            CASE WHEN r.rolsuper THEN 'superuser' END,
            CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,
+           CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
            CASE WHEN pg_has_role(r.oid, d.datdba, 'member') THEN 'owner of the database' END,
+           CASE WHEN NOT r.rolsuper AND EXISTS (
+               SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname <> 'pg_catalog' AND n.nspname !~ '^pg_(toast|temp)'
+                 AND has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+           ) THEN 'may write to tables' END,
            (SELECT string_agg(g.rolname::text, ', ' ORDER BY g.rolname) FROM pg_roles g
             WHERE g.rolname IN ('pg_signal_backend', 'pg_write_all_data', 'pg_write_server_files',
                                 'pg_execute_server_program', 'pg_maintain', 'rds_superuser')

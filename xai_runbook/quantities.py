@@ -1,0 +1,37 @@
+"""Numbers with their units, in words for people."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+Unit = Literal["ratio", "seconds", "bytes", "blocks", "peers", "connections", "series", "answers"]
+
+
+def quantity(value: float, unit: str) -> str:
+    """`value` with its unit, for people: ratios as percent, seconds and bytes scaled.
+
+    >>> quantity(0.8, "ratio"), quantity(3, "peers"), quantity(1, "peers"), quantity(0.25, "seconds")
+    ('80 %', '3 peers', '1 peer', '250 ms')
+    >>> quantity(float("nan"), "blocks"), quantity(5 * 2**30, "bytes")
+    ('no value', '5 GiB')
+    """
+    if not math.isfinite(value):
+        return "no value" if math.isnan(value) else "infinite" if value > 0 else "minus infinite"
+    if unit == "ratio":
+        return f"{_number(value * 100)} %"
+    if unit == "seconds" and abs(value) < 1:
+        return f"{_number(value * 1000)} ms"
+    if unit == "bytes":
+        for size, name in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+            if abs(value) >= size:
+                return f"{_number(value / size)} {name}"
+    one = abs(value) == 1 and unit != "series"
+    return f"{_number(value)} {unit.removesuffix('s') if one else unit}"
+
+
+def _number(value: float) -> str:
+    if value == int(value):
+        return f"{int(value)}"
+    # small differences matter near a limit, digits far right of them do not
+    return f"{value:.1f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3g}"
