@@ -64,16 +64,18 @@ def _shown(finding: Finding, limits: dict[str, Limit], made: Record) -> _Shown:
 
 def _headline(made: Record) -> str:
     """What the verdict rests on, in one sentence."""
+    every = len(made.findings)
     counted = [finding for finding in made.findings if not finding.acknowledged]
     alerts = sum(finding.status is Status.ALERT for finding in counted)
     unknown = sum(finding.status is Status.UNKNOWN for finding in counted)
-    said = [f"{alerts} alert{'s' * (alerts != 1)}"] * bool(alerts)
-    said += [f"{unknown} that could not be told"] * bool(unknown)
-    aside = len(made.findings) - len(counted)
-    asked = f"{len(made.findings)} question{'s' * (len(made.findings) != 1)} answered"
-    text = f"{asked}: {' and '.join(said) or 'nothing is wrong'}" if made.findings else "No question was answered"
-    text += f"; {aside} acknowledged" * bool(aside)
-    return f"{text}." if made.complete else f"{text}. The report is not complete: see the notebooks below."
+    parts = [f"{alerts} alert{'s' * (alerts != 1)}"] * bool(alerts)
+    parts += [f"{unknown} could not be told"] * bool(unknown)
+    parts += [f"{every - len(counted)} acknowledged"] * (len(counted) < every)
+    well = f"{len(counted) - alerts - unknown} in order" if parts else "all in order"
+    text = (
+        f"{every} question{'s' * (every != 1)}: {', '.join([*parts, well])}." if every else "No question was answered."
+    )
+    return text if made.complete else f"{text} The report is not complete: see the notebooks below."
 
 
 @cache

@@ -27,18 +27,34 @@ def show(made: Record, stream: TextIO) -> str:
 
 
 def screen(made: Record, *, width: int = 80, height: int | None = None, colour: bool = False) -> str:
-    """The screen's text, no line longer than `width`; where `height` is too little, what is ok shrinks to names."""
+    """The screen's text, no line longer than `width`.
+
+    Where it would not fit `height`, first what is ok shrinks to names, then the hints of what is unknown go, then all
+    but one line each: the worst must not scroll away.
+    """
     width = max(width, 30)
+    for detail in (3, 2, 1, 0):
+        lines = _lines(made, width, detail)
+        if height is None or len(lines) < height:
+            break
+    return "\n".join(_painted(line, colour) for line in lines)
+
+
+def _lines(made: Record, width: int, detail: int) -> list[str]:
     counted = [finding for finding in made.findings if not finding.acknowledged]
-    wrong = [finding for finding in counted if finding.status is not Status.OK]
     well = [finding for finding in counted if finding.status is Status.OK]
-    known = [finding for finding in made.findings if finding.acknowledged]
-    top = [*_head(made, width), *(line for finding in wrong for line in _wrong(finding, width))]
-    bottom = [*(line for finding in known for line in _acknowledged(finding, width)), *_foot(made, width)]
-    rows = [_cut(f"{'ok':9} {finding.name:22} {finding.summary}", width) for finding in well]
-    if height and len(top) + len(rows) + len(bottom) >= height:
-        rows = _wrapped("ok", ", ".join(finding.name for finding in well), width) if well else []
-    return "\n".join(_painted(line, colour) for line in (*top, *rows, *bottom))
+    lines = [*_head(made, width)]
+    for finding in counted:
+        if finding.status is not Status.OK:
+            lines += _wrong(finding, width, detail - (finding.status is Status.UNKNOWN))
+    for finding in made.findings:
+        if finding.acknowledged:
+            lines += _acknowledged(finding, width)[: 1 if detail == 0 else None]
+    if detail == 3:
+        lines += [_cut(f"{'ok':9} {finding.name:22} {finding.summary}", width) for finding in well]
+    elif well:
+        lines += _wrapped("ok", ", ".join(finding.name for finding in well), width)
+    return [*lines, *_foot(made, width)]
 
 
 def word(finding: Finding) -> str:
@@ -63,17 +79,20 @@ def _head(made: Record, width: int) -> Iterator[str]:
         yield from _wrapped("incomplete", "; ".join(errors) or "not every question was answered", width)
 
 
-def _wrong(finding: Finding, width: int) -> Iterator[str]:
-    yield from _wrapped(word(finding), f"{finding.name}: {finding.summary}", width)
+def _wrong(finding: Finding, width: int, detail: int) -> list[str]:
+    lines = _wrapped(word(finding), f"{finding.name}: {finding.summary}", width)
+    if detail <= 0:
+        return [_cut(f"{word(finding):9} {finding.name}: {finding.summary}", width)]
     if finding.targets:
-        yield from _wrapped("", f"on: {', '.join(finding.targets)}", width)
-    if finding.hint:
-        yield from _wrapped("", f"next: {finding.hint}", width)
+        lines += _wrapped("", f"on: {', '.join(finding.targets)}", width)
+    if finding.hint and detail > 1:
+        lines += _wrapped("", f"next: {finding.hint}", width)
+    return lines
 
 
-def _acknowledged(finding: Finding, width: int) -> Iterator[str]:
+def _acknowledged(finding: Finding, width: int) -> list[str]:
     marks = finding.acknowledged or {}
-    yield from _wrapped(
+    return _wrapped(
         "seen",
         f"{finding.name} ({word(finding)}): {finding.summary}; set aside by {marks.get('by')} until"
         f" {marks.get('until')}: {marks.get('why')}",
