@@ -79,10 +79,15 @@ def _parameters(every: dict[str, list[Cell]]) -> dict[str, Any]:
 def _assignments(cell: Cell, section: str) -> Iterator[tuple[str, object, str]]:
     source = cell.source.splitlines()
     for statement in ast.parse(cell.source).body:
-        if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
-            raise InputError("a parameters cell holds assignments of literals only", on=f"{section}, {cell.id}")
-        text = "\n".join(source[statement.lineno - 1 : statement.end_lineno])
-        yield statement.targets[0].id, ast.literal_eval(statement.value), text
+        try:
+            if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+                raise ValueError
+            value = ast.literal_eval(statement.value)
+        except ValueError:
+            raise InputError(
+                "a parameters cell holds assignments of literals only", on=f"{section}, {cell.id}"
+            ) from None
+        yield statement.targets[0].id, value, "\n".join(source[statement.lineno - 1 : statement.end_lineno])
 
 
 def _setup(every: dict[str, list[Cell]]) -> list[dict[str, Any]]:
@@ -126,7 +131,8 @@ def _questions(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell | None]]:
         if "health" in cell.tags:
             if not cell.is_question:
                 raise InputError(f"the health cell {cell.id} lacks the tag raises-exception", on=cell.section)
-            yield cell, above if above and above.kind == "markdown" else None
+            is_about_it = above and above.kind == "markdown" and not above.source.startswith("# ")
+            yield cell, above if is_about_it else None
 
 
 def _heading(section: str, cells: Sequence[Cell]) -> str:
