@@ -31,14 +31,16 @@ def within(seconds: float, ask: Callable[[], T], *, on: str, give_up: Callable[[
 
     thread = threading.Thread(target=run, daemon=True, name=f"ask {on}")
     thread.start()
+    late = True
     try:
         thread.join(seconds)
+        late = not outcome  # told now: giving up makes the call end, with an error that says nothing
     finally:
         # also when Ctrl-C ends the wait: nothing of ours goes on asking
-        if not outcome and give_up is not None:
+        if late and give_up is not None:
             with suppress(Exception):
                 give_up()
-    if not outcome:
+    if late:
         raise TimedOut(f"no whole answer within {seconds:g} s", on=on, hint="is it overloaded, stopped or cut off?")
     answered, value = outcome[0]
     if answered:

@@ -133,21 +133,17 @@ def _ask(
     connection: http.client.HTTPConnection, target: str, headers: Mapping[str, str], most_bytes: int, url: str
 ) -> tuple[int, str, str, bytes]:
     connection.request("GET", target, headers=dict(headers))
-    response = connection.getresponse()
-    pieces, size = [], 0
-    while piece := response.read(_PIECE):
-        pieces.append(piece)
-        size += len(piece)
-        if size > most_bytes:
-            raise TooMuch(f"the answer is larger than {most_bytes} bytes", on=url, hint="ask for less at a time")
-    if response.length:  # fewer bytes came than were announced, and http.client says so only for read() without a size
-        raise http.client.IncompleteRead(b"", response.length)
-    return (
-        response.status,
-        response.headers.get("Content-Type", ""),
-        response.headers.get("Location", ""),
-        b"".join(pieces),
-    )
+    with connection.getresponse() as response:
+        pieces, size = [], 0
+        while piece := response.read(_PIECE):
+            pieces.append(piece)
+            size += len(piece)
+            if size > most_bytes:
+                raise TooMuch(f"the answer is larger than {most_bytes} bytes", on=url, hint="ask for less at a time")
+        if response.length:  # fewer bytes came than were announced; http.client tells only a read() without a size
+            raise http.client.IncompleteRead(b"", response.length)
+        told = response.headers
+        return response.status, told.get("Content-Type", ""), told.get("Location", ""), b"".join(pieces)
 
 
 def _translated(error: Exception, url: str) -> CannotAsk:
@@ -163,6 +159,8 @@ def _translated(error: Exception, url: str) -> CannotAsk:
         return Unreachable("the connection was refused", on=url, hint="does it run, and on this port?")
     if isinstance(error, TimeoutError):
         return TimedOut("no answer in time", on=url, hint="is it overloaded, stopped or cut off?")
+    if isinstance(error, http.client.RemoteDisconnected):
+        return Unreachable("it hung up without an answer", on=url, hint="does it start or stop? Its log knows")
     if isinstance(error, http.client.IncompleteRead):
         return BadAnswer("the answer was cut short", on=url, hint="ask again; then read the server's log")
     if isinstance(error, (http.client.HTTPException, ValueError)):
