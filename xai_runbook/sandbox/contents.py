@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import cache, node, postgres, programs
+from xai_runbook.sandbox import cache, node, postgres, programs, prometheus, quota, workload
 from xai_runbook.sandbox.part import NODES, REFERENCE, Layout, Part
 
 NEEDS = {
@@ -26,11 +26,12 @@ def parts(layout: Layout, say: Callable[[str], None]) -> tuple[list[Part], dict[
         part: absent[program] for part, needed in NEEDS.items() for program in reversed(needed) if program in absent
     }
     found: list[Part] = []
-    for name, module in {"postgres": postgres, "cache": cache, "nodes": node, **_theirs()}.items():
-        try:
-            found += [part for part in module.parts(layout) if part.name not in missing]
-        except SandboxError as error:  # it cannot run here: the rest can
-            missing[name] = str(error)
+    try:
+        found += postgres.parts(layout)
+    except SandboxError as error:  # it cannot run here, though the program is there: the rest can
+        missing["postgres"] = str(error)
+    for module in (cache, node, prometheus, workload):
+        found += [part for part in module.parts(layout) if part.name not in missing]
     return found, missing
 
 
@@ -49,20 +50,4 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 def measure(layout: Layout, pids: Callable[[], dict[str, int]]) -> None:
     """Serves the sandbox's own use against its quotas, for ever."""
-    import importlib
-
-    serve = getattr(importlib.import_module("xai_runbook.sandbox.quota"), "serve", None)
-    if serve:
-        serve(layout, pids)
-
-
-def _theirs() -> dict[str, Any]:
-    import importlib
-
-    found = {}
-    for name in ("prometheus", "workload"):
-        try:
-            found[name] = importlib.import_module(f"xai_runbook.sandbox.{name}")
-        except ModuleNotFoundError:
-            continue
-    return found
+    quota.serve(layout, pids)

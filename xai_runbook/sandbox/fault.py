@@ -95,7 +95,7 @@ FAULTS = {
             partial(_move_store, part="node-2", source="chain.away", target="chain"),
         ),
         Fault(
-            "api-slow", "node-2", f"each read of node-2 takes {SLOW_READ_SECONDS:g} s longer", "api_latency",
+            "api-slow", "node-2", f"each read of a block at node-2 takes {SLOW_READ_SECONDS:g} s longer", "api_latency",
             partial(_control, part="node-2", read_delay_seconds=SLOW_READ_SECONDS),
             partial(_control, part="node-2", read_delay_seconds=0.0),
         ),
