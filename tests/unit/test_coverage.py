@@ -1,0 +1,128 @@
+"""The runbook as data, and the table of what answers it: every row is true."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_runbook import coverage
+from xai_runbook.calls import calls
+from xai_runbook.cli import main
+
+ROWS = coverage.coverage()
+ANSWERED = [row for row in ROWS if row.operation]
+
+
+def test_there_are_144_items_in_their_order() -> None:
+    assert [row.item for row in ROWS] == list(range(1, 145))
+    lines = [row.line for row in ROWS]
+    assert lines == sorted(lines)
+
+
+@pytest.mark.parametrize("row", ANSWERED, ids=lambda row: f"item-{row.item}")
+def test_an_answered_item_has_an_operation_a_notebook_and_a_test(row: coverage.Row, checkout: Path) -> None:
+    assert row.operation
+    module, _, name = row.operation.rpartition(".")
+    assert callable(getattr(import_module(module), name))
+    assert module.startswith("xai_runbook.operations.")
+    assert row.notebook, "no notebook asks it"
+    assert (checkout / "notebooks" / f"{row.notebook}.ipynb").is_file()
+    assert row.tests, "no test calls it"
+    assert row.answered
+    for place in row.tests:
+        path, _, function = place.partition("::")
+        assert f"def {function.rpartition('::')[2]}" in (checkout / path).read_text(encoding="utf-8")
+
+
+def test_errata_of_an_answered_item_say_what_was_wrong_and_what_instead() -> None:
+    texts = coverage.runbook()["errata"]
+    for row in ANSWERED:
+        assert set(row.errata) <= set(texts), f"item {row.item}"
+    for name, text in texts.items():
+        assert set(text) == {"what", "instead"}, name
+        assert all(value.endswith(".") for value in text.values()), name
+        assert any(name in row.errata for row in ROWS), f"{name} belongs to no item"
+
+
+def test_literals_stand_in_the_runbook_on_their_lines(checkout: Path) -> None:
+    path = checkout.parent / "shared" / "runbook.md"
+    if not path.is_file():
+        pytest.skip(f"the runbook itself is not beside this checkout ({path.name})")
+    runbook = path.read_text(encoding="utf-8").splitlines()
+    for item in coverage.runbook()["item"]:
+        written = runbook[item["line"] - 1 : item.get("last_line", item["line"])]
+        assert "\n".join(written).strip() == item["literal"], f"item {item['item']}"
+
+
+def test_the_command_ends_with_the_count(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coverage"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 145
+    assert lines[-1] == f"{len(ANSWERED)} of 144"
+
+
+def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["coverage", "--json"]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    assert {tuple(row) for row in rows} == {("item", "line", "literal", "operation", "notebook", "tests", "errata")}
+    height = rows[26]
+    assert height["operation"] == "xai_runbook.operations.monitoring.blockchain_height"
+    assert (height["item"], height["line"], height["notebook"]) == (27, 95, "02_monitoring")
+    assert height["errata"] == ["E12", "E15"]
+    assert rows[0]["operation"] is None
+    assert rows[0]["tests"] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from xai_runbook.operations import monitoring\nmonitoring.height(1)",
+        "from xai_runbook.operations import monitoring as m\nm.height(1)",
+        "from xai_runbook.operations.monitoring import height\nheight(1)",
+        "from xai_runbook.operations.monitoring import height as h\nx = [h(n) for n in (1,)]",
+        "import xai_runbook.operations.monitoring\nxai_runbook.operations.monitoring.height(1)",
+        "import xai_runbook.operations.monitoring as m\nif True:\n    print(m.height(1))",
+    ],
+)
+def test_calls_are_found_through_every_kind_of_import(code: str) -> None:
+    assert "xai_runbook.operations.monitoring.height" in [call.function for call in calls(code)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from xai_runbook.operations import monitoring\nmonitoring.height",
+        "from xai_runbook.operations import monitoring\n# monitoring.height(1)\n'monitoring.height(1)'",
+        "from elsewhere import monitoring\nmonitoring.height(1)",
+        "import monitoring\nmonitoring.height(1)",
+    ],
+)
+def test_a_mention_is_no_call(code: str) -> None:
+    assert calls(code) == []
+
+
+def test_a_call_tells_its_test_and_the_words_around_it() -> None:
+    code = """
+from pytest import mark
+from xai_runbook.operations import alerts
+
+def state(limit):
+    return alerts.check_alert([], limit)
+
+@mark.parametrize("name", ["high_cpu", "low_disk"])
+def test_one(limits, name):
+    assert alerts.check_alert([], getattr(limits, name))
+
+class TestMore:
+    def test_two(self, limits):
+        alerts.check_alert([], limits.sync_lag)
+"""
+    found = {call.place: call.words for call in calls(code)}
+    assert set(found) == {"", "test_one", "TestMore::test_two"}
+    assert {"high_cpu", "low_disk"} <= found["test_one"]
+    assert "sync_lag" in found["TestMore::test_two"]
+    assert "sync_lag" not in found["test_one"]

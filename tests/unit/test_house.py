@@ -1,0 +1,137 @@
+"""Rules of the house that no tool of the gate knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_runbook.cli import main
+
+MOST_LINES = 300
+NOT_OURS = re.compile(r"(^|_)(utils?|helpers?|managers?|handlers?|common|base|wrappers?)($|_)")
+
+
+@pytest.fixture(scope="module")
+def modules(checkout: Path) -> dict[str, ast.Module]:
+    found = sorted((checkout / "xai_runbook").rglob("*.py"))
+    return {path.relative_to(checkout).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in found}
+
+
+def committed(checkout: Path) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=checkout, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip(f"not a git checkout, so what is committed is not known: {listed.stderr.strip()}")
+    return [path for name in listed.stdout.split("\0") if name and (path := checkout / name).is_file()]
+
+
+def test_modules_are_short(checkout: Path) -> None:
+    lengths = {
+        path.relative_to(checkout).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (checkout / "xai_runbook").rglob("*.py")
+    }
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_nothing_is_named_for_what_it_is_not(modules: dict[str, ast.Module]) -> None:
+    names = {Path(name).stem for name in modules} | {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.name).lower()
+        for tree in modules.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    assert sorted(name for name in names if NOT_OURS.search(name)) == []
+
+
+def public(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
+    """The module's public functions and classes, and their public methods."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node
+            if isinstance(node, ast.ClassDef):
+                for part in node.body:
+                    if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and not part.name.startswith("_"):
+                        yield f"{node.name}.{part.name}", part
+
+
+def test_public_names_have_docstrings(modules: dict[str, ast.Module]) -> None:
+    silent = [name for name, tree in modules.items() if tree.body and not ast.get_docstring(tree)]
+    silent += [
+        f"{module}: {name}"
+        for module, tree in modules.items()
+        for name, node in public(tree)
+        if not ast.get_docstring(node)
+    ]
+    assert silent == []
+
+
+def test_what_is_committed_names_no_registry_and_no_folder_of_a_machine(checkout: Path) -> None:
+    # written so that this file does not name them either
+    strange = re.compile(r"py" r"pi\.org|python" r"hosted|reg" r"istry\.npm|/wo" r"rk/|/tmp/b" r"rief|/root" r"/")
+    found = []
+    for path in committed(checkout):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(checkout)}: {match[0]}" for match in strange.finditer(text)]
+    assert found == []
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    heavy = {
+        "IPython", "asyncio", "boto3", "concurrent.futures", "dataclasses", "hashlib", "http", "inspect", "jinja2",
+        "matplotlib", "nbformat", "numpy", "orjson", "pandas", "papermill", "psutil", "psycopg", "pydantic", "redis",
+        "ssl", "tornado", "zmq",
+    }  # fmt: skip
+    asked = "import sys, xai_runbook.cli; xai_runbook.cli.parser(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(heavy & set(loaded)) == []
+
+
+def test_the_package_shows_a_dozen_names_and_they_all_exist() -> None:
+    import xai_runbook
+
+    assert len(xai_runbook.__all__) <= 12
+    for name in xai_runbook.__all__:
+        assert getattr(xai_runbook, name).__name__.rpartition(".")[2] == name
+
+
+def test_every_dependency_says_why(checkout: Path) -> None:
+    text = (checkout / "pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)
+    plain = {"pytest", "mypy", "pandas-stubs", "ruff", "build", "hatchling"}  # the names say it
+    for table in (project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()):
+        for requirement in table:
+            (line,) = [line for line in text.splitlines() if line.strip().startswith(f'"{requirement}"')]
+            assert re.search(r"#\s+\S", line) or re.split(r"[=<>\[]", requirement)[0] in plain, line
+
+
+def shell_lines(checkout: Path) -> list[str]:
+    """README's command lines, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", (checkout / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_names_commands_that_exist(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (checkout / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"setup", "report", "test", "lab", "bench", "torture", "notebooks", "check", "help"} <= targets
+    lines = shell_lines(checkout)
+    made = {word for line in lines if line.startswith("make ") for word in line.split()[1:] if "=" not in word}
+    assert "report" in made
+    assert made <= targets
+    for line in lines:
+        if line.startswith("xai-runbook "):
+            words = [word for word in line.split()[1:] if re.fullmatch(r"[a-z]+", word)]
+            command = words[:2] if words[0] == "sandbox" else words[:1]
+            with pytest.raises(SystemExit) as left:
+                main([*command, "--help"])
+            assert left.value.code == 0, line
+            assert "example" in capsys.readouterr().out, f"{' '.join(command)} --help shows no example"
