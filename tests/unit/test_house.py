@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -124,7 +125,7 @@ def test_the_readme_names_commands_that_exist(checkout: Path, capsys: pytest.Cap
     targets = set(re.findall(r"^([a-z]+):", (checkout / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert {"setup", "report", "test", "lab", "bench", "torture", "notebooks", "check", "help"} <= targets
     lines = shell_lines(checkout)
-    made = {word for line in lines if line.startswith("make ") for word in line.split()[1:] if "=" not in word}
+    made = {word for line in lines if line.startswith("make ") for word in shlex.split(line)[1:] if "=" not in word}
     assert "report" in made
     assert made <= targets
     for line in lines:

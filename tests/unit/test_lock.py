@@ -64,7 +64,7 @@ def test_every_requirement_is_pinned_within_its_range(project: dict[str, Any], l
 
 
 def test_what_is_pinned_is_what_is_needed(project: dict[str, Any], lock: str) -> None:
-    """Walks from pyproject.toml over the installed packages' own requirements: nothing is missing, nothing left over."""
+    """Walks from pyproject.toml over the installed packages' own requirements: nothing missing, nothing left over."""
     pinned = here(lock)
     waiting = [(requirement, "") for requirement in asked(project)]
     seen: set[tuple[str, str]] = set()
