@@ -92,6 +92,8 @@ class Callers:
 
     async def read(self, name: str, path: str, body: bytes | None = None) -> Any:
         """The decoded answer, or None when there is none worth the name."""
+        from tornado.httpclient import HTTPClientError
+
         self._waiting[name] += 1
         try:
             method = "GET" if body is None else "POST"
@@ -99,7 +101,7 @@ class Callers:
                 self.nodes[name] + path, method=method, body=body, request_timeout=TIMEOUT_SECONDS, raise_error=False
             )
             return json.loads(answer.body) if answer.code < 300 else None
-        except (OSError, ValueError):
+        except (HTTPClientError, OSError, ValueError):  # the first is also a timeout
             return None
         finally:
             self._waiting[name] -= 1
