@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from xai_runbook.errors import InputError, inert
-from xai_runbook.findings import Finding, Limit, Status, quantity
+from xai_runbook.findings import Finding, Limit, Severity, Status, quantity
 from xai_runbook.window import duration_text
 
 if TYPE_CHECKING:
@@ -115,6 +115,32 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
         return Finding.unknown(limit.name, f"no value before {newest:%Y-%m-%d %H:%M:%S} UTC", limit)
     last = judged[judged["at"] == judged["at"].max()].reset_index(drop=True)
     return _finding(last.assign(target=_names(last)), limit, newest.astimezone(UTC))
+
+
+def check_active(active: DataFrame) -> Finding:
+    """The finding over the table of `monitoring.active_alerts`: `alert` where one fires, as severe as the severest.
+
+    A severity that is not one of the runbook's three words counts as medium; "none" and "info" (a watchdog that always
+    fires) turn nothing. Pending alerts are `ok`, and said. Source: runbook, Manual Alert Testing.
+    """
+    counted = active[~active["severity"].isin(["none", "info"])]
+    firing = counted[counted["state"] == FIRING]
+    pending = sorted(set(counted["alert"][counted["state"] == PENDING]))
+    waiting = f"pending: {', '.join(pending)}" if pending else ""
+    if firing.empty:
+        quiet = f"nothing fires{'' if active.empty else f' of {len(active)} active'}"
+        return Finding(name="active_alerts", status=Status.OK, summary=_joined([quiet, waiting]))
+    words = {severity.value: severity for severity in Severity}
+    severities = [words.get(text, Severity.MEDIUM) for text in firing["severity"]]
+    rows = [f"{alert} {labels}".strip() for alert, labels in zip(firing["alert"], firing["labels"], strict=True)]
+    return Finding(
+        name="active_alerts",
+        status=Status.ALERT,
+        severity=max(severities, key=list(Severity).index),
+        summary=_joined([f"{len(firing)} firing: {', '.join(sorted(set(firing['alert'])))}", waiting]),
+        targets=tuple(inert(row, 200) for row in rows),
+        hint="each alert's annotation says what to do; silences and routes are the Alertmanager's",
+    )
 
 
 def _step_seconds(frame: DataFrame) -> float:

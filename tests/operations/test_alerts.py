@@ -1,0 +1,290 @@
+"""What an alert's check says: every trap of silence, on frames and against a live Prometheus."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.operations import prometheus_server as server
+from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.errors import InputError, NoData
+from xai_runbook.findings import Finding, Limit, Severity, Status
+from xai_runbook.operations import alerts, monitoring, rules
+
+LAG = Limit(name="sync_lag", title="Sync lag", threshold=10, unit="blocks", direction="above", duration="5m",
+            severity=Severity.MEDIUM, hint="look at peers")
+PEERS = Limit(name="peer_count", title="Peer count", threshold=3, unit="peers", direction="below", duration="1m",
+              severity=Severity.MEDIUM, hint="look at peers")
+STEP = 15
+
+
+def frame(ago_minutes: float = 0, **series: Sequence[float | None]) -> pd.DataFrame:
+    """A signal's frame that ends about now; None is a gap."""
+    end = int(time.time() - ago_minutes * 60) // STEP * STEP
+    rows = [
+        (name, datetime.fromtimestamp(end - STEP * back, UTC), value)
+        for name, values in series.items()
+        for back, value in zip(range(len(values) - 1, -1, -1), values, strict=True)
+        if value is not None
+    ]
+    made = pd.DataFrame(rows, columns=["instance", "at", "value"])
+    made["at"] = pd.to_datetime(made["at"], utc=True)
+    made.attrs.update(step_seconds=float(STEP), end=datetime.fromtimestamp(end, UTC), warnings=[])
+    return made
+
+
+def test_above_for_the_whole_duration_is_an_alert_that_names_its_targets() -> None:
+    finding = alerts.check_alert(frame(node_1=[3] * 40, node_2=[12] * 40, node_3=[11] * 21), LAG)
+    assert finding.status is Status.ALERT
+    assert finding.severity is Severity.MEDIUM
+    assert finding.targets == ("node_2", "node_3")
+    assert "12 blocks on node_2" in finding.summary
+    assert "2 of 3 above 10 blocks for 5m" in finding.summary
+    assert finding.hint == "look at peers"
+
+
+def test_one_evaluation_short_of_the_duration_is_pending_which_is_ok_and_said() -> None:
+    finding = alerts.check_alert(frame(node_1=[3] * 20 + [12] * 20), LAG)
+    assert finding.status is Status.OK
+    assert "node_1 above 10 blocks for 4m45s of 5m" in finding.summary
+
+
+def test_one_good_evaluation_starts_the_duration_anew() -> None:
+    values = [12.0] * 40
+    values[-3] = 10.0  # the threshold itself is still right
+    assert alerts.check_alert(frame(node_1=values), LAG).status is Status.OK
+
+
+def test_a_sawtooth_below_the_limit_is_fine() -> None:
+    finding = alerts.check_alert(frame(node_1=[0, 1, 2, 3, 4, 5, 6, 7] * 5), LAG)
+    assert finding.status is Status.OK
+    assert "7 blocks on node_1, alert when above 10 blocks for 5m" in finding.summary
+    assert finding.targets == ()
+
+
+@pytest.mark.parametrize("last", [None, math.nan])
+def test_a_target_without_a_value_now_is_unknown_and_named(last: float | None) -> None:
+    finding = alerts.check_alert(frame(node_1=[3] * 40, node_2=[*([12] * 39), last]), LAG)
+    assert finding.status is Status.UNKNOWN
+    assert finding.targets == ("node_2",)
+    assert "no value of node_2" in finding.summary
+
+
+def test_an_alert_beside_an_unknown_is_an_alert_that_says_so() -> None:
+    finding = alerts.check_alert(frame(node_1=[12] * 40, node_2=[*([3] * 39), None]), LAG)
+    assert finding.status is Status.ALERT
+    assert finding.targets == ("node_1",)
+    assert "no value of node_2" in finding.summary
+
+
+def test_nothing_at_all_is_unknown() -> None:
+    for empty in (frame(), pd.DataFrame()):
+        finding = alerts.check_alert(empty, LAG)
+        assert finding.status is Status.UNKNOWN
+        assert "no series of sync_lag" in finding.summary
+
+
+def test_data_older_than_the_lookback_is_unknown_though_it_was_good() -> None:
+    finding = alerts.check_alert(frame(ago_minutes=8, node_1=[3] * 40), LAG)
+    assert finding.status is Status.UNKNOWN
+    assert "newest data is 8m" in finding.summary
+    assert alerts.check_alert(frame(ago_minutes=3, node_1=[3] * 40), LAG).status is Status.OK
+
+
+def test_everything_gone_at_the_end_of_the_window_is_unknown_though_it_was_good() -> None:
+    finding = alerts.check_alert(frame(node_1=[*([3] * 30), None, None], node_2=[*([3] * 30), None, None]), LAG)
+    assert finding.status is Status.UNKNOWN
+    assert finding.targets == ("node_1", "node_2")
+
+
+def test_a_window_in_the_past_is_judged_as_of_then() -> None:
+    past = frame(ago_minutes=600, node_1=[12] * 40 + [3] * 40)
+    middle = past.attrs["end"] - timedelta(seconds=41 * STEP)
+    assert alerts.check_alert(past, LAG, at=middle).status is Status.ALERT
+    assert alerts.check_alert(past, LAG, at=past.attrs["end"]).status is Status.OK
+
+
+def test_without_attributes_the_grid_is_read_from_the_rows() -> None:
+    bare = frame(node_1=[12] * 40)
+    bare.attrs.clear()
+    assert alerts.check_alert(bare, LAG).status is Status.ALERT
+
+
+def test_idle_is_ok_where_it_is_known_and_unknown_where_it_is_not() -> None:
+    slow = Limit(name="api_latency", title="Slow API", threshold=1, unit="seconds", direction="above", duration="1m",
+                 severity=Severity.MEDIUM, hint="")
+    quiet = frame(node_1=[math.nan] * 10)
+    assert alerts.check_alert(quiet.assign(idle=False), slow).status is Status.UNKNOWN
+    finding = alerts.check_alert(quiet.assign(idle=True), slow)
+    assert (finding.status, finding.summary) == (Status.OK, "no requests to judge")
+    both = frame(node_1=[math.nan] * 10, node_2=[0.2] * 10)
+    finding = alerts.check_alert(both.assign(idle=both["instance"] == "node_1"), slow)
+    assert finding.status is Status.OK
+    assert finding.summary == "200 ms on node_2, alert when above 1 second for 1m; nothing to judge on 1 of 2"
+
+
+def test_infinite_is_above_everything() -> None:
+    assert alerts.check_alert(frame(node_1=[math.inf] * 40), LAG).status is Status.ALERT
+
+
+def test_targets_are_told_apart_by_the_labels_in_which_they_differ() -> None:
+    both = frame(host=[12] * 40)
+    both = pd.concat([both.assign(mountpoint="/", job="node"), both.assign(mountpoint="/data", job="node")])
+    assert alerts.check_alert(both, LAG).targets == ("host /", "host /data")
+
+
+def test_what_a_label_holds_is_inert() -> None:
+    finding = alerts.check_alert(frame(**{"a\x1b[31m\u202eb": [12] * 40}), LAG)
+    assert finding.targets == ("a\ufffd[31m\ufffdb",)
+    assert "\x1b" not in finding.summary
+
+
+def test_a_step_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError):
+        alerts.evaluate(frame(node_1=[1]), LAG, step_seconds=0)
+
+
+def test_evaluate_keeps_since_when() -> None:
+    judged = alerts.evaluate(frame(node_1=[3, 3, 12, 12, 12]), PEERS, step_seconds=STEP)
+    assert judged["state"].tolist() == ["inactive"] * 5
+    judged = alerts.evaluate(frame(node_1=[3, 2, 2, 2, 2, 2, 2, 3]), PEERS, step_seconds=STEP)
+    assert judged["state"].tolist() == ["inactive"] + ["pending"] * 4 + ["firing"] * 2 + ["inactive"]
+    assert judged["active_since"].notna().tolist() == [False] + [True] * 6 + [False]
+    assert judged["active_since"].dropna().nunique() == 1
+
+
+def table(*rows: tuple[str, str, str]) -> pd.DataFrame:
+    made = pd.DataFrame(rows, columns=["alert", "state", "severity"])
+    return made.assign(labels="instance=node-1", value=1.0, active_at=datetime.now(UTC), summary="")
+
+
+def test_active_alerts_are_as_severe_as_the_severest() -> None:
+    finding = alerts.check_active(table(("Lag", "firing", "medium"), ("Cpu", "firing", "critical"), ("Disk", "pending", "high")))
+    assert (finding.status, finding.severity) == (Status.ALERT, Severity.CRITICAL)
+    assert finding.summary == "2 firing: Cpu, Lag; pending: Disk"
+    assert finding.targets == ("Lag instance=node-1", "Cpu instance=node-1")
+    assert alerts.check_active(table(("Odd", "firing", "page"))).severity is Severity.MEDIUM
+
+
+def test_no_active_alert_a_pending_one_and_a_watchdog_are_ok() -> None:
+    assert alerts.check_active(table()).summary == "nothing fires"
+    assert alerts.check_active(table(("Disk", "pending", "high"))).summary == "nothing fires of 1 active; pending: Disk"
+    assert alerts.check_active(table(("Watchdog", "firing", "none"))).status is Status.OK
+
+
+class Live:
+    """Three exporters, a Prometheus that scrapes them five times a second, and limits that take a second or two."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.exporters = {f"node-{number}": server.Exporter() for number in (1, 2, 3)}
+        addresses = {name: stack.enter_context(server.serving(one.answer)) for name, one in self.exporters.items()}
+        tables = {
+            "windows": {"rate": "2s", "requests": "2s", "growth": "1s"},
+            "limits": {name: {"duration": "2s"} for name in ("peer_count", "block_height", "metrics_missing", "api_errors")},
+        }
+        loaded = server.settings(**tables)
+        assert loaded.prometheus is not None
+        written = rules.alert_rules(loaded.model_copy(
+            update={"prometheus": loaded.prometheus.model_copy(update={"step": "1s"})}))
+        url = stack.enter_context(server.running(folder, rules=written, exporters=addresses))
+        handle = server.handle(url, **tables)
+        self.prometheus = Prometheus(handle.access.model_copy(update={"step": "1s"}), handle.settings)
+        self.started = time.monotonic()
+
+    def say(self, growing: bool = True, **numbers: float | None) -> None:
+        """Lets each exporter say its peers (None: it fails), and a height that grows or stands."""
+        for name, exporter in self.exporters.items():
+            peers = numbers.get(name.replace("-", "_"), 3.0)
+            grown = int((time.monotonic() - self.started) * 5) if growing else 0
+            exporter.text = None if peers is None else f"network_peers {peers}\nblockchain_height {1000 + grown}\n"
+
+    def check(self, name: str) -> Finding:
+        limit = getattr(self.prometheus.settings.limits, name)
+        try:
+            return alerts.check_alert(monitoring.signal(self.prometheus, limit), limit)
+        except NoData as error:
+            return Finding.unknown(name, error, limit)
+
+    def until(self, name: str, status: Status, targets: tuple[str, ...], **said: float | bool | None) -> Finding:
+        """Keeps saying so until the finding is that; its last state is what fails otherwise."""
+        end = time.monotonic() + 20
+        while True:
+            self.say(**said)  # type: ignore[arg-type]
+            finding = self.check(name)
+            if finding.status is status and finding.targets == targets:
+                return finding
+            assert time.monotonic() < end, finding
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with ExitStack() as stack:
+        yield Live(tmp_path_factory.mktemp("live"), stack)
+
+
+def test_live_a_constant_gauge_is_fine_and_a_dead_exporter_is_not_its_last_value(live: Live) -> None:
+    live.until("peer_count", Status.OK, ())
+    for _ in range(10):  # constant for longer than the limit's duration: three peers are three peers
+        live.say()
+        time.sleep(0.3)
+    assert live.check("peer_count").status is Status.OK
+    finding = live.until("peer_count", Status.UNKNOWN, ("node-2",), node_2=None)  # the stale marker ends it at once
+    assert "no value of node-2" in finding.summary
+    assert dict(monitoring.network_peers(live.prometheus).values) == {"node-1": 3.0, "node-3": 3.0}
+    up = monitoring.targets(live.prometheus).set_index("instance")["up"]
+    assert dict(up) == {"node-1": 1, "node-2": 0, "node-3": 1}
+    live.until("peer_count", Status.OK, ())
+
+
+def test_live_a_standing_height_alerts_and_a_reset_one_does_not(live: Live) -> None:
+    live.until("block_height", Status.OK, ())
+    live.until("block_height", Status.ALERT, ("node-1", "node-2", "node-3"), growing=False)
+    live.until("block_height", Status.OK, ())
+    live.started = time.monotonic()  # all begin again at 1000, and grow
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        live.say()
+        assert live.check("block_height").status is not Status.ALERT
+        time.sleep(0.2)
+    live.until("block_height", Status.OK, ())
+
+
+def test_live_all_targets_down_alerts_as_missing_and_nothing_else_claims_health(live: Live) -> None:
+    live.until("metrics_missing", Status.OK, ())
+    down = {"node_1": None, "node_2": None, "node_3": None}
+    finding = live.until("metrics_missing", Status.ALERT, ("blockchain_height", "network_peers"), **down)
+    assert "0 series" in finding.summary
+    for name in ("block_height", "peer_count"):
+        assert live.check(name).status is Status.UNKNOWN, name  # absent is not standing still, and not no peers
+    with pytest.raises(NoData):
+        monitoring.blockchain_height(live.prometheus)
+    live.until("metrics_missing", Status.OK, ())
+
+
+def test_live_prometheus_own_alerts_are_those_that_we_find(live: Live) -> None:
+    assert len(live.prometheus.alerting_rules()) == 10
+    assert set(live.prometheus.alerting_rules()["health"]) <= {"ok", "unknown"}
+    live.until("peer_count", Status.ALERT, ("node-3",), node_3=1.0)
+
+    def firing() -> list[str]:
+        live.say(node_3=1.0)
+        active = monitoring.active_alerts(live.prometheus)
+        return active.loc[active["state"] == "firing", "alert"].tolist()
+
+    server.until(lambda: "PeerCount" in firing(), "PeerCount fires in Prometheus")
+    active = monitoring.active_alerts(live.prometheus)
+    row = active[active["alert"] == "PeerCount"].iloc[0]
+    assert "instance=node-3" in row["labels"]
+    assert (row["severity"], row["value"], str(active["active_at"].dtype)) == ("medium", 1.0, "datetime64[ms, UTC]")
+    assert row["summary"] == "Peer count: node-3 1 below 3 peers for 2s"
+    assert "PeerCount instance=node-3" in alerts.check_active(active).targets[0]
+    server.until(lambda: (live.say(), monitoring.active_alerts(live.prometheus).empty)[1], "no alert is left")
+    assert alerts.check_active(monitoring.active_alerts(live.prometheus)).status is Status.OK
