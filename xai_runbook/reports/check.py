@@ -51,7 +51,10 @@ def check(
     # what a question prints is for its notebook; here it would land in the middle of the screen, or of the JSON
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         namespace = _set_up(setup, questions, environment)
-        results = _ask_all(questions, namespace, seconds)
+        try:
+            results = _ask_all(questions, namespace, seconds)
+        finally:
+            _close(namespace.get("env"))
     wrong = [f"{answer.name}: {reason}" for answer, reason in results if reason]
     status: RunStatus = "failed" if wrong else "completed"
     return NotebookResult(
@@ -165,6 +168,13 @@ def _ask_all(questions: Sequence[_Question], namespace: Mapping[str, Any], secon
         thread.join(max(0.0, end - time.monotonic()))
     late = f"there was no answer within {seconds:g} s"
     return [told.get(question.cell.id) or (_unknown(question, late, namespace), late) for question in questions]
+
+
+def _close(environment: object) -> None:
+    """Ends the connections that the questions opened; the process may live on."""
+    for handle in list(getattr(environment, "__dict__", {}).values()):
+        if callable(close := getattr(handle, "close", None)):
+            close()
 
 
 def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[Answer, str]:

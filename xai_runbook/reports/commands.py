@@ -10,7 +10,6 @@ from xai_runbook.reports import ack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from xai_runbook.reports.record import Record
@@ -103,7 +102,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from xai_runbook.window import duration_seconds
 
     started_at, seconds = datetime.now(UTC), duration_seconds(arguments.timeout)
-    settings = load(arguments.env or "")
+    settings = load(arguments.env or "", running=True)
     known = acknowledgements.read(acknowledgements.place(settings))
     result = check(settings.name, arguments.finding, seconds=seconds)
     made = record(
@@ -136,12 +135,15 @@ def _report(arguments: argparse.Namespace) -> int:
     from xai_runbook.environments import load
     from xai_runbook.errors import ReportError
     from xai_runbook.reports import record
+    from xai_runbook.reports.notebooks import read
     from xai_runbook.reports.result import Interrupted
 
+    # whatever can be wrong with what we were told is wrong before anything runs
     started_at = datetime.now(UTC)
-    settings = load(arguments.env or "")
-    acknowledgements.read(acknowledgements.place(settings))  # a file that cannot be read is told before anything is run
+    settings = load(arguments.env or "", running=True)
+    known = acknowledgements.read(acknowledgements.place(settings))
     chosen, options = _chosen(arguments), _options(arguments, settings)
+    declared = {path.stem: [cell.id for cell in read(path) if cell.is_question] for path in chosen}
     folder, id_ = record.folder_of(settings, arguments.out).absolute(), record.new_id(settings.name, started_at)
     place, code = record.open_folder(folder, id_), None
     try:
@@ -151,11 +153,19 @@ def _report(arguments: argparse.Namespace) -> int:
     except BaseException:
         _leave_nothing(place)
         raise
-    made = _judged(settings, results, chosen, id_, started_at, place)
+    made = record.record(
+        settings,
+        results,
+        id_=id_,
+        started_at=started_at,
+        declared=declared,
+        judged=acknowledgements.applied(record.findings_of(results), known, settings.name),
+        relative_to=place,
+    )
     try:
         page = record.keep(made, _page(made, settings), folder)
     except ReportError:
-        _tell(made, as_json=arguments.json)
+        _tell(made, as_json=arguments.json)  # a full disk must not hide what was found
         raise
     _tell(made, as_json=arguments.json)
     _say(f"{made.verdict}: {page}", to_stderr=arguments.json)
@@ -208,31 +218,6 @@ def _run(
     from xai_runbook.reports.run import execute
 
     return execute(chosen, out=place, environment=None, progress=progress, **options)  # type: ignore[arg-type]
-
-
-def _judged(
-    settings: Settings,
-    results: list[NotebookResult],
-    chosen: Sequence[Path],
-    id_: str,
-    started_at: datetime,
-    place: Path,
-) -> Record:
-    from xai_runbook import acknowledgements
-    from xai_runbook.reports import record
-    from xai_runbook.reports.notebooks import read
-
-    declared = {path.stem: [cell.id for cell in read(path) if cell.is_question] for path in chosen}
-    known = acknowledgements.read(acknowledgements.place(settings))
-    return record.record(
-        settings,
-        results,
-        id_=id_,
-        started_at=started_at,
-        declared=declared,
-        relative_to=place,
-        judged=acknowledgements.applied(record.findings_of(results), known, settings.name),
-    )
 
 
 def _page(made: Record, settings: Settings) -> str:
