@@ -283,6 +283,21 @@ def test_without_prometheus_and_the_systems_programs_the_rest_runs(folder: Path,
     assert sorted(path.name for path in (tmp_path / "cache" / "xai-runbook").iterdir()) == ["clusters"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user needs no way to be one")
+def test_root_without_user_namespaces_has_a_database_too(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "unshare").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "unshare").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    code, out, err = command(folder, "up", "--json", PATH=path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["missing"].get("postgres") is None
+    assert os.stat(f"/proc/{told['parts']['postgres']['pid']}").st_uid == 65534
+    os.kill(told["pid"], signal.SIGKILL)
+    until(lambda: nothing_runs(folder))
+
+
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 

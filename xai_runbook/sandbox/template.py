@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,10 +74,11 @@ def copy_template(server: Path, data: Path, cache: Path) -> None:
 
 
 def unprivileged() -> list[str]:
-    """What to put before PostgreSQL's programs: nothing, or, as root or as a user without a name, a user namespace.
+    """What to put before PostgreSQL's programs: nothing, or, as root or as a user without a name, a way to be somebody.
 
-    The server refuses root and needs a name; the namespace shows it an ordinary user, while on disk the files stay the
-    caller's.
+    The server refuses root and needs a name. A user namespace shows it an ordinary user, while on disk the files stay
+    the caller's. Where there are none (many containers), root becomes `nobody` who may still enter root's folders.
+    Raises SandboxError where neither is to be had.
     """
     import pwd
 
@@ -86,15 +87,18 @@ def unprivileged() -> list[str]:
             return []
     except KeyError:
         pass
-    namespace = ["unshare", "-U", "--map-user=65534", "--map-group=65534"]
-    try:
-        _run([*namespace, "true"])
-    except SandboxError:
-        raise SandboxError(
-            "PostgreSQL does not run as root, and no user namespace is to be had here to hide that",
-            hint="start the sandbox as an ordinary user",
-        ) from None
-    return namespace
+    nobody = "--reuid=65534 --regid=65534 --clear-groups --inh-caps=+dac_override --ambient-caps=+dac_override"
+    for prefix in (
+        ["unshare", "-U", "--map-user=65534", "--map-group=65534"],
+        ["setpriv", *nobody.split(), "--pdeathsig", "INT", "--"],  # again: a new user id cancels the one from outside
+    ):
+        with suppress(SandboxError):
+            _run([*prefix, "true"])
+            return prefix
+    raise SandboxError(
+        "PostgreSQL does not run as root, and nothing here lets it be somebody else",
+        hint="start the sandbox as an ordinary user",
+    )
 
 
 def accepts(data: Path) -> bool:
