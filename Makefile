@@ -23,7 +23,8 @@ report: setup  ## starts the sandbox, makes its health report, takes the sandbox
 
 lab: setup  ## JupyterLab on 00_start_here with the sandbox bound, on this machine's loopback only; Ctrl-C ends both
 	@xai-runbook sandbox run -- jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.port_retries=100 \
-	  $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+	  --ServerApp.answer_yes=True $(if $(filter 0,$(shell id -u)),--allow-root) \
+	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: setup  ## every test, on real servers; what was skipped is listed with its reason (ARGS="-k name", ARGS=--cov)
 	@.ci/tools

@@ -135,4 +135,4 @@ def test_the_readme_names_commands_that_exist(checkout: Path, capsys: pytest.Cap
             with pytest.raises(SystemExit) as left:
                 main([*command, "--help"])
             assert left.value.code == 0, line
-            assert "example" in capsys.readouterr().out, f"{' '.join(command)} --help shows no example"
+            assert "example" in capsys.readouterr().out.lower(), f"{' '.join(command)} --help shows no example"
