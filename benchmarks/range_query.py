@@ -129,10 +129,24 @@ def rows() -> list[dict[str, Any]]:
     query, to_client = against_api_client(answer)
     size = f"{SERIES} series x {SAMPLES} samples"
     return [
-        {"name": f"range answer to DataFrame, {size}", "value": decode, "unit": "seconds",
-         "against": "orjson.loads of the same bytes", "ratio": to_orjson, "goal": 0.5, "better": "lower"},
-        {"name": f"range query to DataFrame, {size}", "value": query, "unit": "seconds",
-         "against": "prometheus-api-client MetricRangeDataFrame", "ratio": to_client, "goal": 0.1, "better": "lower"},
+        {
+            "name": f"range answer to DataFrame, {size}",
+            "value": decode,
+            "unit": "seconds",
+            "against": "orjson.loads of the same bytes",
+            "ratio": to_orjson,
+            "goal": 0.5,
+            "better": "lower",
+        },
+        {
+            "name": f"range query to DataFrame, {size}",
+            "value": query,
+            "unit": "seconds",
+            "against": "prometheus-api-client MetricRangeDataFrame",
+            "ratio": to_client,
+            "goal": 0.1,
+            "better": "lower",
+        },
     ]
 
 

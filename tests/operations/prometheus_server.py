@@ -107,7 +107,12 @@ def history(series: Mapping[str, Mapping[int, float | str]]) -> str:
 
 @contextmanager
 def running(
-    folder: Path, *, past: str = "", rules: str = "", exporters: Mapping[str, str] | None = None, flags: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    past: str = "",
+    rules: str = "",
+    exporters: Mapping[str, str] | None = None,
+    flags: tuple[str, ...] = (),
 ) -> Iterator[str]:
     """A Prometheus that scrapes `exporters` (instance: address) every 200 ms; its address."""
     prometheus = program("prometheus")
@@ -115,18 +120,30 @@ def running(
     if past:
         (folder / "past.om").write_text(past)
         subprocess.run(
-            [program("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=24h", "openmetrics",
-             str(folder / "past.om"), str(data)], check=True, capture_output=True, timeout=60,
+            [
+                program("promtool"),
+                "tsdb",
+                "create-blocks-from",
+                "--max-block-duration=24h",
+                "openmetrics",
+                str(folder / "past.om"),
+                str(data),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=60,
         )
     config: dict[str, Any] = {
         "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "1s"},
-        "scrape_configs": [{
-            "job_name": "xai-node",
-            "static_configs": [
-                {"targets": [address.removeprefix("http://")], "labels": {"instance": instance}}
-                for instance, address in (exporters or {}).items()
-            ],
-        }],
+        "scrape_configs": [
+            {
+                "job_name": "xai-node",
+                "static_configs": [
+                    {"targets": [address.removeprefix("http://")], "labels": {"instance": instance}}
+                    for instance, address in (exporters or {}).items()
+                ],
+            }
+        ],
     }
     if rules:
         (folder / "rules.yml").write_text(rules)
@@ -138,9 +155,16 @@ def running(
     url = f"http://127.0.0.1:{port}"
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
-            [prometheus, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={data}",
-             f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=15d", *flags],
-            stdout=log, stderr=log,
+            [
+                prometheus,
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={data}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--storage.tsdb.retention.time=15d",
+                *flags,
+            ],
+            stdout=log,
+            stderr=log,
         )
     try:
         until(lambda: process.poll() is not None or _ready(url), "Prometheus is ready")

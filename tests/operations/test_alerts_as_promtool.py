@@ -1,4 +1,4 @@
-"""The evaluator against `promtool test rules`, which is Prometheus' own: random series, every state at every instant."""
+"""The evaluator against `promtool test rules`: random series, every state at every instant."""
 
 from __future__ import annotations
 
@@ -20,9 +20,18 @@ from xai_runbook.window import duration_text
 
 STEP, POINTS = 15, 160
 LIMITS = [
-    Limit(name=f"fuzz_{direction}_{seconds}", title="Fuzz", threshold=3, unit="blocks", direction=direction,
-          severity=Severity.HIGH, hint="", duration=duration_text(seconds))
-    for direction in ("above", "below") for seconds in (0, 20, 60, 300)
+    Limit(
+        name=f"fuzz_{direction}_{seconds}",
+        title="Fuzz",
+        threshold=3,
+        unit="blocks",
+        direction=direction,
+        severity=Severity.HIGH,
+        hint="",
+        duration=duration_text(seconds),
+    )
+    for direction in ("above", "below")
+    for seconds in (0, 20, 60, 300)
 ]
 
 
@@ -32,8 +41,16 @@ def series(chance: random.Random) -> list[float | None]:
     while len(values) < POINTS:
         kind = chance.choices(["right", "wrong", "edge", "nan", "inf", "gap"], [3, 3, 1, 0.6, 0.3, 1])[0]
         length = chance.choice([1, 1, 2, 4, 5, 20, 21, 22, 28])
-        values += [{"right": chance.choice([0.0, 2.0]), "wrong": chance.choice([4.0, 9.0]), "edge": 3.0, "nan": math.nan,
-                    "inf": math.inf, "gap": None}[kind]] * length
+        values += [
+            {
+                "right": chance.choice([0.0, 2.0]),
+                "wrong": chance.choice([4.0, 9.0]),
+                "edge": 3.0,
+                "nan": math.nan,
+                "inf": math.inf,
+                "gap": None,
+            }[kind]
+        ] * length
     return values[:POINTS]
 
 
@@ -48,38 +65,76 @@ def notation(values: list[float | None], stale: bool) -> str:
 
 
 def frame(many: dict[str, list[float | None]]) -> pd.DataFrame:
-    rows = [(name, datetime.fromtimestamp(STEP * point, UTC), value)
-            for name, values in many.items() for point, value in enumerate(values) if value is not None]
+    rows = [
+        (name, datetime.fromtimestamp(STEP * point, UTC), value)
+        for name, values in many.items()
+        for point, value in enumerate(values)
+        if value is not None
+    ]
     return pd.DataFrame(rows, columns=["instance", "at", "value"])
 
 
-def promtool(folder: Path, many: dict[str, list[float | None]], stale: bool, wanted: dict[int, set[tuple[str, str, str]]]) -> str:
+def promtool(
+    folder: Path, many: dict[str, list[float | None]], stale: bool, wanted: dict[int, set[tuple[str, str, str]]]
+) -> str:
     """What promtool has to say against `wanted`: at each instant, (alert, instance, state) of all that is active."""
-    rules = [{
-        "alert": limit.alert, "for": limit.duration,
-        "expr": " ".join(["fuzz", ">" if limit.direction == "above" else "<", repr(limit.threshold)]),
-    } for limit in LIMITS]
-    (folder / "rules.yml").write_text(json.dumps({"groups": [{"name": "fuzz", "interval": f"{STEP}s", "rules": rules}]}))
-    tests = [{"expr": "ALERTS", "eval_time": f"{at}s", "exp_samples": [
-        {"labels": f'ALERTS{{alertname="{alert}",alertstate="{state}",instance="{instance}"}}', "value": 1}
-        for alert, instance, state in sorted(active)]} for at, active in wanted.items()]
-    whole: dict[str, Any] = {"rule_files": ["rules.yml"], "evaluation_interval": f"{STEP}s", "tests": [{
-        "interval": f"{STEP}s",
-        "input_series": [{"series": f'fuzz{{instance="{name}"}}', "values": notation(values, stale)}
-                         for name, values in many.items()],
-        "promql_expr_test": tests,
-    }]}
+    rules = [
+        {
+            "alert": limit.alert,
+            "for": limit.duration,
+            "expr": " ".join(["fuzz", ">" if limit.direction == "above" else "<", repr(limit.threshold)]),
+        }
+        for limit in LIMITS
+    ]
+    (folder / "rules.yml").write_text(
+        json.dumps({"groups": [{"name": "fuzz", "interval": f"{STEP}s", "rules": rules}]})
+    )
+    tests = [
+        {
+            "expr": "ALERTS",
+            "eval_time": f"{at}s",
+            "exp_samples": [
+                {"labels": f'ALERTS{{alertname="{alert}",alertstate="{state}",instance="{instance}"}}', "value": 1}
+                for alert, instance, state in sorted(active)
+            ],
+        }
+        for at, active in wanted.items()
+    ]
+    whole: dict[str, Any] = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": f"{STEP}s",
+        "tests": [
+            {
+                "interval": f"{STEP}s",
+                "input_series": [
+                    {"series": f'fuzz{{instance="{name}"}}', "values": notation(values, stale)}
+                    for name, values in many.items()
+                ],
+                "promql_expr_test": tests,
+            }
+        ],
+    }
     (folder / "test.yml").write_text(json.dumps(whole))
-    done = subprocess.run([server.program("promtool"), "test", "rules", "test.yml"], cwd=folder, capture_output=True,
-                          text=True, timeout=120)
+    done = subprocess.run(
+        [server.program("promtool"), "test", "rules", "test.yml"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def ours(many: dict[str, list[float | None]], lookback_seconds: float) -> dict[int, set[tuple[str, str, str]]]:
     active: dict[int, set[tuple[str, str, str]]] = {STEP * point: set() for point in range(POINTS)}
     for limit in LIMITS:
-        judged = alerts.evaluate(frame(many), limit, step_seconds=STEP, lookback_seconds=lookback_seconds,
-                                 at=datetime.fromtimestamp(STEP * (POINTS - 1), UTC))
+        judged = alerts.evaluate(
+            frame(many),
+            limit,
+            step_seconds=STEP,
+            lookback_seconds=lookback_seconds,
+            at=datetime.fromtimestamp(STEP * (POINTS - 1), UTC),
+        )
         for at, instance, state in zip(judged["at"], judged["instance"], judged["state"], strict=True):
             if state in (alerts.PENDING, alerts.FIRING):
                 active[int(at.timestamp())].add((limit.alert, instance, state))

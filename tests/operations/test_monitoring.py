@@ -43,7 +43,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             name = f'http_request_duration_seconds_bucket{{instance="{instance}",route="/a",le="{bound}"}}'
             series[name] = rising(rate * factor)
             if bound == "+Inf":
-                series[f'http_request_duration_seconds_count{{instance="{instance}",route="/a"}}'] = rising(rate * factor)
+                series[f'http_request_duration_seconds_count{{instance="{instance}",route="/a"}}'] = rising(
+                    rate * factor
+                )
     with server.running(tmp_path_factory.mktemp("prometheus"), past=server.history(series)) as address:
         yield address
 
@@ -163,6 +165,8 @@ def test_no_alerts_without_rules_is_no_answer(prometheus: Prometheus) -> None:
 
 
 def test_another_server_is_no_answer_at_all() -> None:
-    with server.serving(lambda path: (404, "text/plain", b"404 page not found")) as elsewhere:
-        with pytest.raises(WrongServer, match="Pushgateway"):
-            monitoring.prometheus_answers(server.handle(elsewhere))
+    with (
+        server.serving(lambda path: (404, "text/plain", b"404 page not found")) as elsewhere,
+        pytest.raises(WrongServer, match="Pushgateway"),
+    ):
+        monitoring.prometheus_answers(server.handle(elsewhere))

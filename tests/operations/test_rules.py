@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.operations import prometheus_server as server
+from tests.operations.two_hours import END, MINUTE, STEP, stories
 from xai_runbook.clients.prometheus import Prometheus, quoted
 from xai_runbook.environments import load
 from xai_runbook.errors import NoData
@@ -24,87 +25,7 @@ from xai_runbook.operations import alerts, monitoring, rules
 from xai_runbook.settings import Settings, Signals
 from xai_runbook.window import Window
 
-STEP, END = 15, 7200
-MINUTE = 60
-GONE = range(100 * MINUTE, 115 * MINUTE)
-"""When no height is exported by anybody."""
-
-Story = Callable[[int], float | None]
 Active = dict[int, set[tuple[str, frozenset[tuple[str, str]]]]]
-
-
-def between(first: int, last: int, inside: float, outside: float) -> Story:
-    return lambda t: inside if first * MINUTE <= t < last * MINUTE else outside
-
-
-def counter(rate: Story) -> Story:
-    """A counter that grows by `rate` a second."""
-    def total(t: int) -> float:
-        return sum((rate(at) or 0.0) * STEP for at in range(0, t, STEP))
-    return total
-
-
-def height(story: Story) -> Story:
-    return lambda t: None if t in GONE else story(t)
-
-
-def stories() -> dict[str, Story]:
-    """What happens to each series, by its name and labels."""
-    told: dict[str, Story] = {}
-    for instance, busy in {"busy": between(20, 40, 0.95, 0.3), "short": between(20, 24, 0.95, 0.3),
-                           "calm": between(0, 0, 0, 0.79)}.items():
-        for cpu in ("0", "1"):
-            told[f'node_cpu_seconds_total{{instance="{instance}",cpu="{cpu}",mode="idle"}}'] = counter(
-                lambda t, busy=busy: 1 - (busy(t) or 0))  # type: ignore[misc]
-            told[f'node_cpu_seconds_total{{instance="{instance}",cpu="{cpu}",mode="user"}}'] = counter(busy)
-    for labels, free in {'instance="full",mountpoint="/",fstype="ext4"': between(30, 50, 9, 50),
-                         'instance="edge",mountpoint="/",fstype="ext4"': between(0, 0, 0, 10),
-                         'instance="edge",mountpoint="/run",fstype="tmpfs"': between(0, 0, 0, 0)}.items():
-        told[f"node_filesystem_avail_bytes{{{labels}}}"] = free
-        told[f"node_filesystem_size_bytes{{{labels}}}"] = lambda t: 100
-    for instance, free in {"short": between(10, 14, 5, 50), "long": between(10, 20, 5, 50)}.items():
-        told[f'node_memory_MemAvailable_bytes{{instance="{instance}"}}'] = free
-        told[f'node_memory_MemTotal_bytes{{instance="{instance}"}}'] = lambda t: 100
-    failing = counter(between(30, 120, 2, 0))
-    for labels, requests in {
-        'instance="failing",status="200"': counter(lambda t: 50),
-        'instance="failing",status="500"': lambda t: failing(t) if t >= 30 * MINUTE else None,
-        'instance="never-failed",status="200"': counter(lambda t: 50),
-        'instance="idle",status="200"': lambda t: 7,
-        'instance="restarted",status="200"': lambda t: t * 5.0 if t < 3600 else (t - 3600) * 5.0,
-        'instance="restarted",status="500"': lambda t: 900.0 if t < 3600 else 0.0,
-    }.items():
-        told[f"http_requests_total{{{labels}}}"] = requests
-    for instance, slow in {"slow": between(20, 50, 1, 0), "fast": between(0, 0, 0, 0)}.items():
-        for bound in ("0.5", "2.5", "+Inf"):
-            told[f'http_request_duration_seconds_bucket{{instance="{instance}",le="{bound}"}}'] = counter(
-                lambda t, slow=slow, bound=bound: 10 - (9 if slow(t) and bound == "0.5" else 0))  # type: ignore[misc]
-    for bound in ("0.5", "2.5", "+Inf"):
-        told[f'http_request_duration_seconds_bucket{{instance="idle",le="{bound}"}}'] = lambda t: 3
-    for instance, used in {"crowded": between(30, 60, 68, 20), "edge": between(0, 0, 0, 67.6)}.items():  # 77.6 of 97
-        told[f'pg_stat_activity_count{{instance="{instance}",state="active"}}'] = used
-        told[f'pg_stat_activity_count{{instance="{instance}",state="idle"}}'] = lambda t: 10
-        told[f'pg_settings_max_connections{{instance="{instance}"}}'] = lambda t: 100
-        told[f'pg_settings_superuser_reserved_connections{{instance="{instance}"}}'] = lambda t: 3
-    told['network_peers{instance="lonely"}'] = between(30, 50, 2, 3)
-    told['network_peers{instance="edge"}'] = lambda t: 3
-    for instance, blocks in {
-        "stalled": lambda t: 1000 + min(t, 40 * MINUTE) // 30,
-        "growing": lambda t: 1000 + t // 30,
-        "slow": lambda t: 1000 + t // (20 * MINUTE),            # one block each 20 minutes: slow, not stalled
-        "re-synced": lambda t: 5000 + t // 30 if t < 3600 else (t - 3600) // 2,
-        "late": lambda t: None if t < 50 * MINUTE else 1000 + t // 30,
-        "late-stalled": lambda t: None if t < 50 * MINUTE else 1000,
-        "gap": lambda t: None if 55 * MINUTE <= t < 62 * MINUTE else 1000 + min(t, 40 * MINUTE) // 30,
-        "lag-10": lambda t: 1000 + t // 30,
-        "lag-11": lambda t: 1000 + t // 30,
-        "sawtooth": lambda t: 1000 + t // 120 * 4,
-    }.items():
-        told[f'blockchain_height{{instance="{instance}"}}'] = height(blocks)
-    told['network_best_height{instance="lag-10"}'] = lambda t: 1010 + t // 30
-    told['network_best_height{instance="lag-11"}'] = lambda t: 1000 + t // 30 + (11 if 30 * MINUTE <= t < 3000 else 0)
-    told['network_best_height{instance="sawtooth"}'] = lambda t: 1000 + t // 30 + (4 if t % 600 < 300 else 3)
-    return told
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +50,12 @@ def start() -> int:
 def prometheus(
     tmp_path_factory: pytest.TempPathFactory, told: dict[str, list[float | None]], start: int
 ) -> Iterator[Prometheus]:
-    past = server.history({
-        name: {start + STEP * point: value for point, value in enumerate(values) if value is not None}
-        for name, values in told.items()
-    })
+    past = server.history(
+        {
+            name: {start + STEP * point: value for point, value in enumerate(values) if value is not None}
+            for name, values in told.items()
+        }
+    )
     with server.running(tmp_path_factory.mktemp("rules"), past=past) as address:
         yield server.handle(address)
 
@@ -155,15 +78,24 @@ def judged(prometheus: Prometheus, start: int) -> Active:
 
 def fired(judged: Active, alert: str, instance: str) -> list[int]:
     """The seconds at which that alert fires there."""
-    return [t for t, active in judged.items()
-            for state, labels in active if state == f"{alert} firing" and ("instance", instance) in labels]
+    return [
+        t
+        for t, active in judged.items()
+        for state, labels in active
+        if state == f"{alert} firing" and ("instance", instance) in labels
+    ]
 
 
 def test_promtool_takes_the_rules(tmp_path: Path, real: Settings) -> None:
     for settings in (real, load("sandbox")):
         (tmp_path / "rules.yml").write_text(rules.alert_rules(settings))
-        done = subprocess.run([server.program("promtool"), "check", "rules", "rules.yml"], cwd=tmp_path, timeout=60,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [server.program("promtool"), "check", "rules", "rules.yml"],
+            cwd=tmp_path,
+            timeout=60,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "10 rules found" in done.stdout
 
@@ -181,23 +113,47 @@ def test_each_rule_is_its_limit(real: Settings) -> None:
 
 
 def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_are(tmp_path: Path) -> None:
-    settings = server.settings(signals={"peer_count": "network_peers # ours"},
-                               limits={"peer_count": {"hint": "{{ .Nothing }}"}})
+    settings = server.settings(
+        signals={"peer_count": "network_peers # ours"}, limits={"peer_count": {"hint": "{{ .Nothing }}"}}
+    )
     (tmp_path / "rules.yml").write_text(rules.alert_rules(settings))
-    test = {"rule_files": ["rules.yml"], "evaluation_interval": "15s", "tests": [{
-        "interval": "15s", "input_series": [{"series": "network_peers", "values": "2x40"}],
-        "alert_rule_test": [{"eval_time": "6m", "alertname": "PeerCount", "exp_alerts": [{
-            "exp_labels": {"severity": "medium", "limit": "peer_count"},
-            "exp_annotations": {"summary": "Peer count:  2 below 3 peers for 5m", "hint": "{{ .Nothing }}"},
-        }]}],
-    }]}
+    test = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "interval": "15s",
+                "input_series": [{"series": "network_peers", "values": "2x40"}],
+                "alert_rule_test": [
+                    {
+                        "eval_time": "6m",
+                        "alertname": "PeerCount",
+                        "exp_alerts": [
+                            {
+                                "exp_labels": {"severity": "medium", "limit": "peer_count"},
+                                "exp_annotations": {
+                                    "summary": "Peer count:  2 below 3 peers for 5m",
+                                    "hint": "{{ .Nothing }}",
+                                },
+                            }
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
     assert promtool(tmp_path, test) == ""
 
 
 def promtool(folder: Path, test: dict[str, Any]) -> str:
     (folder / "test.yml").write_text(json.dumps(test))
-    done = subprocess.run([server.program("promtool"), "test", "rules", "test.yml"], cwd=folder, timeout=120,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [server.program("promtool"), "test", "rules", "test.yml"],
+        cwd=folder,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
@@ -209,22 +165,40 @@ def test_every_state_of_every_rule_is_ours_too(
 
     def sample(state: str, labels: frozenset[tuple[str, str]]) -> dict[str, Any]:
         alert, _, state = state.partition(" ")
-        every = {"alertname": alert, "alertstate": state, "severity": limits[alert].severity.value,
-                 "limit": limits[alert].name, **dict(labels)}
+        every = {
+            "alertname": alert,
+            "alertstate": state,
+            "severity": limits[alert].severity.value,
+            "limit": limits[alert].name,
+            **dict(labels),
+        }
         pairs = ",".join(name + "=" + quoted(text) for name, text in every.items())
         return {"labels": "ALERTS{" + pairs + "}", "value": 1}
 
-    test = {"rule_files": ["rules.yml"], "evaluation_interval": "15s", "tests": [{
-        "interval": "15s",
-        "input_series": [
-            {"series": name, "values": " ".join("_" if value is None else repr(float(value)) for value in values)}
-            for name, values in told.items()
+    test = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "interval": "15s",
+                "input_series": [
+                    {
+                        "series": name,
+                        "values": " ".join("_" if value is None else repr(float(value)) for value in values),
+                    }
+                    for name, values in told.items()
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": "ALERTS",
+                        "eval_time": f"{t}s",
+                        "exp_samples": [sample(*one) for one in sorted(active, key=str)],
+                    }
+                    for t, active in judged.items()
+                ],
+            }
         ],
-        "promql_expr_test": [
-            {"expr": "ALERTS", "eval_time": f"{t}s", "exp_samples": [sample(*one) for one in sorted(active, key=str)]}
-            for t, active in judged.items()
-        ],
-    }]}
+    }
     assert promtool(tmp_path, test) == ""
     states = [state for active in judged.values() for state, _ in active]
     for alert in limits:
@@ -234,14 +208,14 @@ def test_every_state_of_every_rule_is_ours_too(
 @pytest.mark.parametrize(
     ("alert", "instance", "first_minutes", "last_minutes"),
     [
-        ("HighCpu", "busy", 26.5, 40.5),         # the rate looks back two minutes, then five must hold
+        ("HighCpu", "busy", 26.5, 40.5),  # the rate looks back two minutes, then five must hold
         ("LowDisk", "full", 31, 50),
         ("HighMemory", "long", 15, 20),
         ("ApiErrors", "failing", 37, 120),
         ("ApiLatency", "slow", 25.5, 55),
         ("DatabaseConnections", "crowded", 35, 60),
         ("PeerCount", "lonely", 35, 50),
-        ("BlockHeight", "stalled", 71, 105),     # 30 minutes after the first minute without a block
+        ("BlockHeight", "stalled", 71, 105),  # 30 minutes after the first minute without a block
         ("BlockHeight", "late-stalled", 81, 105),
         ("SyncLag", "lag-11", 35, 50),
     ],
@@ -258,11 +232,23 @@ def test_what_should_fire_fires_when_it_should(
 @pytest.mark.parametrize(
     ("alert", "instance"),
     [
-        ("HighCpu", "short"), ("HighCpu", "calm"), ("LowDisk", "edge"), ("HighMemory", "short"),
-        ("ApiErrors", "never-failed"), ("ApiErrors", "idle"), ("ApiErrors", "restarted"),
-        ("ApiLatency", "fast"), ("ApiLatency", "idle"), ("DatabaseConnections", "edge"), ("PeerCount", "edge"),
-        ("BlockHeight", "growing"), ("BlockHeight", "slow"), ("BlockHeight", "re-synced"), ("BlockHeight", "late"),
-        ("SyncLag", "lag-10"), ("SyncLag", "sawtooth"),
+        ("HighCpu", "short"),
+        ("HighCpu", "calm"),
+        ("LowDisk", "edge"),
+        ("HighMemory", "short"),
+        ("ApiErrors", "never-failed"),
+        ("ApiErrors", "idle"),
+        ("ApiErrors", "restarted"),
+        ("ApiLatency", "fast"),
+        ("ApiLatency", "idle"),
+        ("DatabaseConnections", "edge"),
+        ("PeerCount", "edge"),
+        ("BlockHeight", "growing"),
+        ("BlockHeight", "slow"),
+        ("BlockHeight", "re-synced"),
+        ("BlockHeight", "late"),
+        ("SyncLag", "lag-10"),
+        ("SyncLag", "sawtooth"),
     ],
 )
 def test_what_should_not_fire_does_not(judged: Active, alert: str, instance: str) -> None:
@@ -282,6 +268,8 @@ def test_a_height_that_nobody_exports_fires_as_missing_and_not_as_standing(judge
 
 
 def test_a_signal_over_a_window_without_its_metric_is_no_data(prometheus: Prometheus, start: int) -> None:
-    window = Window(datetime.fromtimestamp(start + 106 * MINUTE, UTC), datetime.fromtimestamp(start + 114 * MINUTE, UTC))
+    window = Window(
+        datetime.fromtimestamp(start + 106 * MINUTE, UTC), datetime.fromtimestamp(start + 114 * MINUTE, UTC)
+    )
     with pytest.raises(NoData, match="block_height"):
         monitoring.signal(prometheus, prometheus.settings.limits.block_height, window)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.operations import prometheus_server as server
 from xai_runbook.clients.prometheus import MOST_POINTS, Prometheus, quoted
 from xai_runbook.errors import (
-    AccessDenied,
     BadAnswer,
-    CannotAsk,
     InputError,
     NoData,
-    TimedOut,
     TooMuch,
-    Unreachable,
-    WrongServer,
 )
 from xai_runbook.window import Window
 
@@ -40,14 +31,16 @@ def now() -> int:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, now: int) -> Iterator[str]:
     day = range(now - 90_000, now + 60, 60)
-    past = server.history({
-        'up_and_on{instance="a"}': {at: at - now for at in day},
-        'gappy{instance="a"}': {at: 1.0 for at in day if not now - 7200 < at < now - 3600},
-        'odd{instance="a"}': {at: ("NaN" if at % 120 else "+Inf") for at in day},
-        'clash{at="x",value="y"}': {at: 1.0 for at in day},
-        f"strange{{name={quoted(STRANGE)}}}": {at: 1.0 for at in day},
-        **{f'many{{n="{n}"}}': {now: 1.0} for n in range(30)},
-    })
+    past = server.history(
+        {
+            'up_and_on{instance="a"}': {at: at - now for at in day},
+            'gappy{instance="a"}': {at: 1.0 for at in day if not now - 7200 < at < now - 3600},
+            'odd{instance="a"}': {at: ("NaN" if at % 120 else "+Inf") for at in day},
+            'clash{at="x",value="y"}': {at: 1.0 for at in day},
+            f"strange{{name={quoted(STRANGE)}}}": {at: 1.0 for at in day},
+            **{f'many{{n="{n}"}}': {now: 1.0} for n in range(30)},
+        }
+    )
     with server.running(tmp_path_factory.mktemp("prometheus"), past=past) as address:
         yield address
 
@@ -71,8 +64,10 @@ def test_an_instant_answer_has_a_row_for_each_series(prometheus: Prometheus, now
 
 
 def test_no_series_is_an_empty_frame_with_its_columns(prometheus: Prometheus, now: int) -> None:
-    for frame in (prometheus.instant("nothing_of_that_name"),
-                  prometheus.range("nothing_of_that_name", window(now, -600, 0))):
+    for frame in (
+        prometheus.instant("nothing_of_that_name"),
+        prometheus.range("nothing_of_that_name", window(now, -600, 0)),
+    ):
         assert frame.empty
         assert list(frame.columns) == ["at", "value"]
         assert str(frame["at"].dtype) == "datetime64[ms, UTC]"
@@ -121,7 +116,7 @@ def test_labels_that_clash_with_our_columns_are_renamed(prometheus: Prometheus, 
 
 
 def test_a_quoted_label_value_finds_exactly_its_series(prometheus: Prometheus) -> None:
-    query = prometheus.promql('last_over_time(strange{name=${name}}[1h])', name=STRANGE)
+    query = prometheus.promql("last_over_time(strange{name=${name}}[1h])", name=STRANGE)
     assert prometheus.instant(query)["name"].tolist() == [STRANGE]
     sly = prometheus.promql("strange{name=${name}}", name='x"} or up_and_on{instance!="')
     assert prometheus.instant(sly).empty
@@ -157,142 +152,16 @@ def test_a_query_that_cannot_be_answered_is_no_empty_answer(prometheus: Promethe
 
 def test_too_many_samples_is_too_much(tmp_path: Path, now: int) -> None:
     past = server.history({'up_and_on{instance="a"}': {at: 1.0 for at in range(now - 3600, now, 15)}})
-    with server.running(tmp_path, past=past, flags=("--query.max-samples=50",)) as address:
-        with pytest.raises(TooMuch, match="too many samples"):
-            server.handle(address).range("up_and_on", window(now, -3600, 0), "15s")
+    with (
+        server.running(tmp_path, past=past, flags=("--query.max-samples=50",)) as address,
+        pytest.raises(TooMuch, match="too many samples"),
+    ):
+        server.handle(address).range("up_and_on", window(now, -3600, 0), "15s")
 
 
 def test_the_version_is_the_servers(prometheus: Prometheus) -> None:
     assert prometheus.version == prometheus.buildinfo()["version"]
     assert repr(prometheus) == f"Prometheus({prometheus.url})"
-
-
-def known(path: str) -> bool:
-    return "buildinfo" in path
-
-
-def good(data: Any) -> tuple[int, str, bytes]:
-    return 200, "application/json", json.dumps({"status": "success", "data": data}).encode()
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        ((404, "text/plain", b"404 page not found"), "HTTP 404"),  # what a Pushgateway answers
-        ((200, "text/html", b"<html><title>Log in</title>"), "HTML page"),
-        ((302, "text/html", b""), "redirects"),
-        ((200, "application/json", b'{"status":"ok"}'), "does not say its version"),
-        ((200, "application/json", b'{"data":{"version":3}}'), "does not say its version"),
-        ((200, "application/json", b"[]"), "does not say its version"),
-        ((200, "application/json", b'{"data":{"vers'), "not whole JSON"),
-    ],
-)
-def test_what_is_no_prometheus_is_named_with_both_ports(answer: tuple[int, str, bytes], says: str) -> None:
-    with server.serving(lambda path: answer) as elsewhere:
-        with pytest.raises(WrongServer, match=says) as raised:
-            server.handle(elsewhere).instant("up")
-    assert "9091" in raised.value.hint
-    assert "9090" in raised.value.hint
-
-
-def test_one_that_starts_is_not_ready_rather_than_wrong() -> None:
-    with server.serving(lambda path: (503, "text/plain", b"Service Unavailable")) as starting:
-        with pytest.raises(Unreachable, match="not ready"):
-            server.handle(starting).instant("up")
-
-
-def failure(kind: str, words: str) -> bytes:
-    return json.dumps({"status": "error", "errorType": kind, "error": words}).encode()
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "error", "says"),
-    [
-        (400, failure("bad_data", "1:3: parse error"), InputError, "parse error"),
-        (422, failure("execution", "query processing would load too many samples into memory"), TooMuch, "too many"),
-        (422, failure("execution", "multiple matches\x1b[31m"), BadAnswer, "multiple matches\ufffd"),
-        (503, failure("timeout", "query timed out in expression evaluation"), TimedOut, "timed out"),
-        (503, failure("canceled", "query was canceled"), TimedOut, "canceled"),
-        (500, failure("internal", "out of range"), BadAnswer, "internal"),
-        (500, b"<html>oops", BadAnswer, "HTTP 500"),
-        (400, b"[]", BadAnswer, "HTTP 400"),
-        (401, b"", AccessDenied, "may not ask"),
-        (429, b"", AccessDenied, "too often"),
-        (200, b"<html>oops", BadAnswer, "not what Prometheus answers"),
-        (200, b'{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"val', BadAnswer, "not what"),
-        (200, b'{"status":"success","data":{"resultType":"tensor","result":[]}}', BadAnswer, "tensor"),
-        (200, b'{"status":"success","data":{"resultType":"vector","result":null}}', BadAnswer, "vector"),
-        (200, b'{"status":"success","data":{"resultType":"string","result":[1,"text"]}}', BadAnswer, "not what"),
-    ],
-)
-def test_each_failure_has_its_error_and_is_inert(status: int, body: bytes, error: type[Exception], says: str) -> None:
-    def answer(path: str) -> tuple[int, str, bytes]:
-        return good({"version": "2.42.0"}) if known(path) else (status, "application/json", body)
-
-    with server.serving(answer) as broken:
-        with pytest.raises(error, match=says) as raised:
-            server.handle(broken).instant("up")
-    assert "\x1b" not in str(raised.value)
-
-
-def test_warnings_are_kept() -> None:
-    body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": []},
-                       "warnings": ["part of the data is missing"], "infos": ["not a counter"]}).encode()
-    with server.serving(lambda path: good({"version": "3.1.0"}) if known(path) else (200, "", body)) as warning:
-        frame = server.handle(warning).instant("up")
-    assert frame.attrs["warnings"] == ["part of the data is missing", "not a counter"]
-
-
-def test_a_server_that_says_nothing_of_what_it_keeps_is_still_asked() -> None:
-    asked = []
-
-    def answer(path: str) -> tuple[int, str, bytes]:
-        asked.append(path.partition("?")[0])
-        if "runtimeinfo" in path:
-            return 404, "text/plain", b""
-        return good({"version": "2.24.0"} if known(path) else {"resultType": "matrix", "result": []})
-
-    with server.serving(answer) as other:
-        handle = server.handle(other)
-        for _ in range(2):
-            assert handle.range("up", Window.parse("1h")).empty
-    assert asked.count("/api/v1/status/buildinfo") == 1
-    assert asked.count("/api/v1/status/runtimeinfo") == 1
-
-
-def test_a_server_that_hangs_is_given_up_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts in the kernel, never answers
-        handle = server.handle(f"http://127.0.0.1:{listening.getsockname()[1]}")
-        hurried = Prometheus(handle.access.model_copy(update={"timeout": "300ms"}), handle.settings)
-        started = time.monotonic()
-        with pytest.raises(TimedOut):
-            hurried.instant("up")
-    assert time.monotonic() - started < 3
-
-
-def test_a_server_that_drips_is_given_up_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        def drip() -> None:
-            peer, _ = listening.accept()
-            with peer:
-                peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-                try:
-                    while True:
-                        peer.sendall(b" ")
-                        time.sleep(0.05)
-                except OSError:
-                    pass
-
-        thread = threading.Thread(target=drip, daemon=True)
-        thread.start()
-        handle = server.handle(f"http://127.0.0.1:{listening.getsockname()[1]}")
-        hurried = Prometheus(handle.access.model_copy(update={"timeout": "400ms"}), handle.settings)
-        started = time.monotonic()
-        with pytest.raises(CannotAsk):
-            hurried.instant("up")
-        assert time.monotonic() - started < 3
-        thread.join(5)
-        assert not thread.is_alive()
 
 
 def test_an_instant_without_a_zone_is_refused(prometheus: Prometheus) -> None:

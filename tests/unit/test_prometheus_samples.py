@@ -15,17 +15,57 @@ from hypothesis import strategies as st
 from xai_runbook.clients import samples
 from xai_runbook.errors import BadAnswer, TooMuch
 
-NASTY = ['"values":[[', '},"values":[[1,"2"]]},{"metric":{', "]]", "}]", "\\", '\\"', "\n", "é\u202e", "{}", "NaN", "-0"]
-VALUES = ["NaN", "+Inf", "-Inf", "-0", "0", "1", "-1.5", "1e+06", "1e-320", "123456789012345678901234", "18446744073709551617",
-          "0.1", "1.7976931348623157e+308", "007", "1e999", "1.", "0x1p-2", "nan", "null", "true", "", "1,2", "]]", "1_0"]
+NASTY = [
+    '"values":[[',
+    '},"values":[[1,"2"]]},{"metric":{',
+    "]]",
+    "}]",
+    "\\",
+    '\\"',
+    "\n",
+    "é\u202e",
+    "{}",
+    "NaN",
+    "-0",
+]
+VALUES = [
+    "NaN",
+    "+Inf",
+    "-Inf",
+    "-0",
+    "0",
+    "1",
+    "-1.5",
+    "1e+06",
+    "1e-320",
+    "123456789012345678901234",
+    "18446744073709551617",
+    "0.1",
+    "1.7976931348623157e+308",
+    "007",
+    "1e999",
+    "1.",
+    "0x1p-2",
+    "nan",
+    "null",
+    "true",
+    "",
+    "1,2",
+    "]]",
+    "1_0",
+]
 
 label = st.one_of(st.text(max_size=8), st.sampled_from(NASTY))
 value = st.one_of(st.floats(width=64).map(repr), st.sampled_from(VALUES))
 instant = st.one_of(st.integers(0, 4_000_000_000), st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000))
-series = st.fixed_dictionaries({
-    "metric": st.dictionaries(st.one_of(label, st.sampled_from(["at", "value", "values", "instance"])), label, max_size=3),
-    "values": st.lists(st.tuples(instant, value).map(list), max_size=4),
-})
+series = st.fixed_dictionaries(
+    {
+        "metric": st.dictionaries(
+            st.one_of(label, st.sampled_from(["at", "value", "values", "instance"])), label, max_size=3
+        ),
+        "values": st.lists(st.tuples(instant, value).map(list), max_size=4),
+    }
+)
 
 
 def answer(result: list[Any], **more: Any) -> dict[str, Any]:
@@ -38,8 +78,14 @@ def outcome(read: Any, body: bytes) -> Any:
     except (BadAnswer, TooMuch) as error:
         return type(error)
     return (
-        [dict(one) for one in got.labels], got.lengths.tolist(), got.at_ms.tolist(), list(got.warnings),
-        [(repr(number), math.copysign(1, number)) if not math.isnan(number) else "nan" for number in got.values.tolist()],
+        [dict(one) for one in got.labels],
+        got.lengths.tolist(),
+        got.at_ms.tolist(),
+        list(got.warnings),
+        [
+            (repr(number), math.copysign(1, number)) if not math.isnan(number) else "nan"
+            for number in got.values.tolist()
+        ],
     )
 
 
@@ -65,14 +111,23 @@ def test_damaged_answers_are_read_the_same_or_refused_by_both(result: list[Any],
     for _ in range(data.draw(st.integers(1, 3))):
         first = data.draw(st.integers(0, len(body)))
         last = min(len(body), first + data.draw(st.integers(0, 6)))
-        piece = data.draw(st.sampled_from([b"", b'"', b",", b"[", b"]", b"}", b"{", b"1", b"-", b"null", b'"1"', b"NaN", b" "]))
+        piece = data.draw(
+            st.sampled_from([b"", b'"', b",", b"[", b"]", b"}", b"{", b"1", b"-", b"null", b'"1"', b"NaN", b" "])
+        )
         body = body[:first] + piece + body[last:]
     same(body)
 
 
 def test_what_prometheus_writes_takes_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = orjson.dumps(answer([{"metric": {"a": 'x"},{'}, "values": [[1, "2"], [1.5, "NaN"]]},
-                                {"metric": {"a": "y"}, "values": [[1, "+Inf"], [2, "3e+20"]]}], warnings=["w"]))
+    body = orjson.dumps(
+        answer(
+            [
+                {"metric": {"a": 'x"},{'}, "values": [[1, "2"], [1.5, "NaN"]]},
+                {"metric": {"a": "y"}, "values": [[1, "+Inf"], [2, "3e+20"]]},
+            ],
+            warnings=["w"],
+        )
+    )
     plain = outcome(samples.read_any, body)
     monkeypatch.setattr(samples, "read_any", None)  # calling it would fail
     assert outcome(samples.decode, body) == plain
@@ -108,18 +163,25 @@ def test_truncated_answers_are_refused_wherever_they_end() -> None:
 
 @pytest.mark.parametrize("indent", [None, 1])
 def test_more_series_than_we_take_are_refused(indent: int | None) -> None:
-    body = json.dumps(answer([{"metric": {"a": str(n)}, "values": [[1, "2"]]} for n in range(11)]), indent=indent,
-                      separators=(",", ":")).encode()
+    body = json.dumps(
+        answer([{"metric": {"a": str(n)}, "values": [[1, "2"]]} for n in range(11)]),
+        indent=indent,
+        separators=(",", ":"),
+    ).encode()
     assert len(samples.decode(body, on="test", most_series=11).labels) == 11
     with pytest.raises(TooMuch, match="more than 10 series"):
         samples.decode(body, on="test", most_series=10)
 
 
 def test_the_frame_has_categories_utc_and_room_for_labels_named_as_our_columns() -> None:
-    body = orjson.dumps(answer([
-        {"metric": {"instance": "a", "at": "x", "label_at": "z"}, "values": [[1.5, "1"], [2, "NaN"]]},
-        {"metric": {"instance": "b", "value": "y"}, "values": [[1, "+Inf"]]},
-    ]))
+    body = orjson.dumps(
+        answer(
+            [
+                {"metric": {"instance": "a", "at": "x", "label_at": "z"}, "values": [[1.5, "1"], [2, "NaN"]]},
+                {"metric": {"instance": "b", "value": "y"}, "values": [[1, "+Inf"]]},
+            ]
+        )
+    )
     frame = samples.frame(samples.decode(body, on="test", most_series=10))
     assert len(set(frame.columns)) == 6
     assert {"instance", "at", "value", "label_value"} < set(frame.columns)
@@ -133,12 +195,22 @@ def test_the_frame_has_categories_utc_and_room_for_labels_named_as_our_columns()
 
 
 def test_parts_of_a_window_become_one_series_each() -> None:
-    first = orjson.dumps(answer([{"metric": {"a": "1"}, "values": [[1, "10"]]}, {"metric": {"a": "2"}, "values": [[1, "20"]]}]))
-    second = orjson.dumps(answer([{"metric": {"a": "2"}, "values": [[2, "21"]]}, {"metric": {"a": "3"}, "values": [[2, "30"]]}],
-                                 warnings=["w"]))
+    first = orjson.dumps(
+        answer([{"metric": {"a": "1"}, "values": [[1, "10"]]}, {"metric": {"a": "2"}, "values": [[1, "20"]]}])
+    )
+    second = orjson.dumps(
+        answer(
+            [{"metric": {"a": "2"}, "values": [[2, "21"]]}, {"metric": {"a": "3"}, "values": [[2, "30"]]}],
+            warnings=["w"],
+        )
+    )
     parts = [samples.decode(body, on="test", most_series=10) for body in (first, second)]
     whole = samples.joined(parts, on="test", most_series=3)
-    assert [(one["a"], int(count)) for one, count in zip(whole.labels, whole.lengths, strict=True)] == [("1", 1), ("2", 2), ("3", 1)]
+    assert [(one["a"], int(count)) for one, count in zip(whole.labels, whole.lengths, strict=True)] == [
+        ("1", 1),
+        ("2", 2),
+        ("3", 1),
+    ]
     assert whole.values.tolist() == [10, 20, 21, 30]
     assert whole.at_ms.tolist() == [1000, 1000, 2000, 2000]
     assert whole.warnings == ("w",)

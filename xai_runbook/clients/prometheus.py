@@ -45,6 +45,20 @@ class Prometheus:
         self.settings = settings
 
     @property
+    def environment(self) -> str:
+        """The name of its environment."""
+        return self.settings.name
+
+    @property
+    def production(self) -> bool:
+        """Whether the settings say so."""
+        return self.settings.production
+
+    def identity(self) -> dict[str, str]:
+        """Where it is."""
+        return {"url": self.url}
+
+    @property
     def url(self) -> str:
         """Where it is."""
         return self.access.url
@@ -106,20 +120,26 @@ class Prometheus:
             raise InputError("a step of 0s never arrives", hint='"15s"')
         # in whole milliseconds, Prometheus' resolution: seconds as floats would drift off the grid
         step_ms = round(step_seconds * 1000)
-        first_ms, last_ms = (math.floor(instant.timestamp() * 1000) // step_ms * step_ms
-                             for instant in (window.start, window.end))
+        first_ms, last_ms = (
+            math.floor(instant.timestamp() * 1000) // step_ms * step_ms for instant in (window.start, window.end)
+        )
         oldest = self._oldest()
         if oldest and window.end < oldest:
             raise NoData(
                 f"the window lies before what Prometheus keeps: it ends {window.end:%Y-%m-%d %H:%M} UTC, and all older"
-                f" than {oldest:%Y-%m-%d %H:%M} UTC is gone", on=self.url, hint="a later window",
+                f" than {oldest:%Y-%m-%d %H:%M} UTC is gone",
+                on=self.url,
+                hint="a later window",
             )
         parts = []
         for start_ms in range(first_ms, last_ms + 1, step_ms * MOST_POINTS):
             end_ms = min(last_ms, start_ms + step_ms * (MOST_POINTS - 1))
             parameters = {
-                "query": query, "timeout": self.access.timeout, "step": duration_text(step_seconds),
-                "start": _stamp(_instant(start_ms)), "end": _stamp(_instant(end_ms)),
+                "query": query,
+                "timeout": self.access.timeout,
+                "step": duration_text(step_seconds),
+                "start": _stamp(_instant(start_ms)),
+                "end": _stamp(_instant(end_ms)),
             }
             parts.append(self._samples("/api/v1/query_range", parameters))
         frame = samples.frame(samples.joined(parts, on=self.url, most_series=self.access.most_series))
@@ -136,11 +156,17 @@ class Prometheus:
         rows = []
         for alert in self._items("/api/v1/alerts", "alerts"):
             labels = dict(alert["labels"])
-            rows.append({
-                "alert": labels.pop("alertname", ""), "state": alert["state"], "severity": labels.pop("severity", ""),
-                "labels": inert(_named(labels)), "value": float(alert["value"]), "active_at": alert["activeAt"],
-                "summary": inert(alert.get("annotations", {}).get("summary", "")),
-            })
+            rows.append(
+                {
+                    "alert": labels.pop("alertname", ""),
+                    "state": alert["state"],
+                    "severity": labels.pop("severity", ""),
+                    "labels": inert(_named(labels)),
+                    "value": float(alert["value"]),
+                    "active_at": alert["activeAt"],
+                    "summary": inert(alert.get("annotations", {}).get("summary", "")),
+                }
+            )
         columns = ["alert", "state", "severity", "labels", "value", "active_at", "summary"]
         return _times(pd.DataFrame(rows, columns=columns), "active_at")
 
@@ -151,9 +177,13 @@ class Prometheus:
         """
         rows = [
             {
-                "alert": rule["name"], "group": group["name"], "query": rule["query"],
-                "duration_seconds": float(rule["duration"]), "severity": rule.get("labels", {}).get("severity", ""),
-                "health": rule["health"], "error": inert(rule.get("lastError", "")),
+                "alert": rule["name"],
+                "group": group["name"],
+                "query": rule["query"],
+                "duration_seconds": float(rule["duration"]),
+                "severity": rule.get("labels", {}).get("severity", ""),
+                "health": rule["health"],
+                "error": inert(rule.get("lastError", "")),
                 "evaluated_at": rule["lastEvaluation"],
             }
             for group in self._items("/api/v1/rules", "groups", {"type": "alert"})
@@ -171,7 +201,9 @@ class Prometheus:
         try:
             return list(self._ask(path, parameters or {}).json()["data"][key])
         except (KeyError, TypeError):
-            raise BadAnswer(f"its answer has no {key}", on=self.url, hint="is it a Prometheus of version 2 or 3?") from None
+            raise BadAnswer(
+                f"its answer has no {key}", on=self.url, hint="is it a Prometheus of version 2 or 3?"
+            ) from None
 
     def _ask(self, path: str, parameters: Mapping[str, str]) -> http.Answer:
         _ = self.version  # something else may answer "success" to anything

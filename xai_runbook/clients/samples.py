@@ -64,7 +64,8 @@ def read_any(body: bytes, *, on: str, most_series: int) -> Samples:
         _refuse_more(len(series), most_series, on)
         if any("histogram" in one or "histograms" in one for one in series):
             raise BadAnswer(
-                "answered with native histograms, which are no numbers", on=on,
+                "answered with native histograms, which are no numbers",
+                on=on,
                 hint="ask for histogram_quantile(), histogram_count() or histogram_sum() of them",
             )
         labels = _checked([one["metric"] for one in series])
@@ -177,7 +178,8 @@ def _warnings(answer: Any) -> tuple[str, ...]:
 def _refuse_more(count: int, most: int, on: str) -> None:
     if count > most:
         raise TooMuch(
-            f"more than {most} series answer", on=on,
+            f"more than {most} series answer",
+            on=on,
             hint="narrow the query (a label, sum by), or raise most_series in [prometheus]",
         )
 
@@ -214,8 +216,10 @@ def frame(samples: Samples) -> pd.DataFrame:
 
 def text_frame(samples: Samples) -> pd.DataFrame:
     """As `frame`, with labels as plain strings: for answers of one sample a series."""
-    return _framed({name: np.repeat(np.array(texts, dtype=object), samples.lengths)
-                    for name, texts in _columns(samples.labels)}, samples)
+    return _framed(
+        {name: np.repeat(np.array(texts, dtype=object), samples.lengths) for name, texts in _columns(samples.labels)},
+        samples,
+    )
 
 
 def _framed(columns: dict[str, Any], samples: Samples) -> pd.DataFrame:

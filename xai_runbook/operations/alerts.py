@@ -63,10 +63,17 @@ def evaluate(
         fresh = (found >= 0) & (grid - seen_ms[newest] <= lookback)
         value = np.where(fresh, values[newest], np.nan)
         state, since = _states(grid, value, fresh & idles[newest], limit, held)
-        parts.append(pd.DataFrame({
-            **dict(zip(labels, names, strict=True)), "at": grid.view("M8[ms]"), "value": value, "state": state,
-            "active_since": since.view("M8[ms]"),
-        }))
+        parts.append(
+            pd.DataFrame(
+                {
+                    **dict(zip(labels, names, strict=True)),
+                    "at": grid.view("M8[ms]"),
+                    "value": value,
+                    "state": state,
+                    "active_since": since.view("M8[ms]"),
+                }
+            )
+        )
     whole = pd.concat(parts, ignore_index=True)
     return whole.assign(at=whole["at"].dt.tz_localize("UTC"), active_since=whole["active_since"].dt.tz_localize("UTC"))
 
@@ -156,14 +163,22 @@ def _names(last: DataFrame) -> list[str]:
     labels = [column for column in last.columns if column not in (*_OURS, "state", "active_since")]
     telling = [label for label in labels if label == "instance" or last[label].nunique() > 1] or labels[:1]
     ordered = sorted(telling, key=lambda label: label != "instance")
-    return [inert(" ".join(text for text in row if text), 200) or "all" for row in zip(
-        *(last[label].astype("str") for label in ordered), strict=True)] if ordered else ["all"] * len(last)
+    return (
+        [
+            inert(" ".join(text for text in row if text), 200) or "all"
+            for row in zip(*(last[label].astype("str") for label in ordered), strict=True)
+        ]
+        if ordered
+        else ["all"] * len(last)
+    )
 
 
 def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:
     """The finding over the states of all targets at one instant."""
     rows: dict[str, list[dict[str, Any]]] = {
-        state: [{str(key): cell for key, cell in row.items()} for row in last[last["state"] == state].to_dict("records")]
+        state: [
+            {str(key): cell for key, cell in row.items()} for row in last[last["state"] == state].to_dict("records")
+        ]
         for state in STATES
     }
     finding = Finding(
@@ -174,14 +189,19 @@ def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:
     if rows[FIRING]:
         words = f"{limit.title}: {_worst(rows[FIRING], limit)} ({len(rows[FIRING])} of {len(last)} {limit.describe()})"
         since = min(row["active_since"] for row in rows[FIRING])
-        told = [f"{words} since {since:%Y-%m-%d %H:%M:%S} UTC at the latest", _pending(rows[PENDING], limit, at), unknown]
-        return replace(finding, status=Status.ALERT, summary=_joined(told),
-                       targets=tuple(row["target"] for row in rows[FIRING]))
+        told = [
+            f"{words} since {since:%Y-%m-%d %H:%M:%S} UTC at the latest",
+            _pending(rows[PENDING], limit, at),
+            unknown,
+        ]
+        return replace(
+            finding, status=Status.ALERT, summary=_joined(told), targets=tuple(row["target"] for row in rows[FIRING])
+        )
     if silent:
-        told = [f"unknown, because {len(silent)} of {len(last)} gave {unknown}",
-                _pending(rows[PENDING], limit, at)]
-        return replace(finding, status=Status.UNKNOWN, summary=_joined(told),
-                       targets=tuple(row["target"] for row in silent))
+        told = [f"unknown, because {len(silent)} of {len(last)} gave {unknown}", _pending(rows[PENDING], limit, at)]
+        return replace(
+            finding, status=Status.UNKNOWN, summary=_joined(told), targets=tuple(row["target"] for row in silent)
+        )
     values = [row for row in rows[INACTIVE] + rows[PENDING] if not math.isnan(row["value"])]
     idle = len(last) - len(values)
     told = [
@@ -198,7 +218,7 @@ def _worst(rows: list[dict[str, Any]], limit: Limit) -> str:
 
 
 def _pending(rows: list[dict[str, Any]], limit: Limit, at: datetime) -> str:
-    """"node-3 above 10 blocks for 12s of 5m": what will be an alert if it stays so."""
+    """ "node-3 above 10 blocks for 12s of 5m": what will be an alert if it stays so."""
     return ", ".join(
         f"{row['target']} {limit.direction} {quantity(limit.threshold, limit.unit)} for"
         f" {duration_text(round((row['at'] - row['active_since']).total_seconds()))} of {limit.duration}"

@@ -40,8 +40,11 @@ def prometheus_answers(prometheus: Prometheus) -> DataFrame:
     except (Unreachable, TimedOut) as failure:
         error = str(failure)
     row = {
-        "target": prometheus.url, "answers": 1.0 if version else 0.0, "version": version,
-        "seconds": time.monotonic() - started, "error": error,
+        "target": prometheus.url,
+        "answers": 1.0 if version else 0.0,
+        "version": version,
+        "seconds": time.monotonic() - started,
+        "error": error,
     }
     return pd.DataFrame([row])
 
@@ -118,10 +121,12 @@ def request_latency(prometheus: Prometheus, quantiles: Sequence[float] = (0.5, 0
     buckets = _columns(buckets, [*by, "le"], value="value", at="at")
     buckets["bound"] = buckets["le"].astype(float)
     group = buckets.groupby(by)
-    about = pd.DataFrame({
-        "requests_per_second": buckets[np.isposinf(buckets["bound"])].set_index(by)["value"],
-        "last": buckets[np.isfinite(buckets["bound"])].groupby(by)["bound"].max().reindex(group.size().index),
-    })
+    about = pd.DataFrame(
+        {
+            "requests_per_second": buckets[np.isposinf(buckets["bound"])].set_index(by)["value"],
+            "last": buckets[np.isfinite(buckets["bound"])].groupby(by)["bound"].max().reindex(group.size().index),
+        }
+    )
     answers = []
     for quantile in quantiles:
         asked = "histogram_quantile(" + repr(float(quantile)) + ", " + query + ")"
@@ -165,7 +170,8 @@ def active_alerts(prometheus: Prometheus) -> DataFrame:
     frame = prometheus.alerts()
     if frame.empty and prometheus.alerting_rules().empty:
         raise NoData(
-            "Prometheus has no alerting rules, so that none is active says nothing", on=prometheus.url,
+            "Prometheus has no alerting rules, so that none is active says nothing",
+            on=prometheus.url,
             hint="load the rules that operations.rules.alert_rules writes",
         )
     ranks = {"critical": 0, "high": 1, "medium": 2}
@@ -210,9 +216,9 @@ def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None) -
     if limit.name in _IDLE and frame["value"].isna().any():
         quiet = prometheus.range(prometheus.promql(_IDLE[limit.name]), window, step)
         pairs = pd.MultiIndex.from_frame(_columns(quiet, ["instance"], at="at"))
-        frame["idle"] = frame["value"].isna() & pd.MultiIndex.from_frame(
-            _columns(frame, ["instance"], at="at")
-        ).isin(pairs)
+        frame["idle"] = frame["value"].isna() & pd.MultiIndex.from_frame(_columns(frame, ["instance"], at="at")).isin(
+            pairs
+        )
     return frame
 
 
@@ -232,7 +238,8 @@ def _none(frame: DataFrame, metric: str, prometheus: Prometheus, setting: str) -
     """`frame`, unless it is empty: Prometheus answers "success" with nothing for what does not exist."""
     if frame.empty:
         raise NoData(
-            f"no series of {metric} in Prometheus (that is not a 0)", on=prometheus.url,
+            f"no series of {metric} in Prometheus (that is not a 0)",
+            on=prometheus.url,
             hint=f"are the targets up (monitoring.targets), and is it called so here: {setting}",
         )
     return frame
