@@ -51,16 +51,23 @@ def statement(name: str, server_version: int) -> LiteralString:
     return text
 
 
+def identified(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """The facts of `sql/identity.sql` that tell one server and database from all others."""
+    (row,) = rows
+    return {key: str(row[key]) for key in ("system_identifier", "server_address", "server_port", "database")}
+
+
 class Database:
     """A read-only handle on one database: who we are, and how long we may take, is told to the server on connecting.
 
     `SET default_transaction_read_only` is a seat belt; the wall is that the role owns nothing and may write nothing.
     """
 
-    def __init__(self, settings: settings.Database) -> None:
+    def __init__(self, settings: settings.Database, *, environment: str = "", production: bool = False) -> None:
+        self.environment, self.production = environment, production
+        self._connection: Connection | None = None
         self._settings = settings
         self._seconds = duration_seconds(settings.timeout)
-        self._connection: Connection | None = None
         self._one_at_a_time = threading.Lock()
 
     @property
@@ -83,12 +90,23 @@ class Database:
         columns, rows = self._bounded(name, parameters)
         return DataFrame.from_records(rows, columns=columns)
 
+    def rows(self, name: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+        """As `frame`, but the rows as the server gave them: what a plan holds must not have been through pandas."""
+        columns, rows = self._bounded(name, parameters)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def identity(self) -> dict[str, str]:
+        """Which server this is, measured: its identifier, which a restored snapshot keeps, and where it listens."""
+        return identified(self.rows("identity"))
+
     def close(self) -> None:
         """Ends the connection, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):
                 connection.close()
+
+    __del__ = close  # nobody has to remember: a notebook's handle ends with the notebook
 
     def _bounded(self, name: str, parameters: Mapping[str, object] | None) -> tuple[list[str], list[tuple[Any, ...]]]:
         # the wait for another thread's question counts too: two questions may take twice the time, not for ever
@@ -104,7 +122,7 @@ class Database:
             return answer
         except psycopg.Error as error:
             self._connection = None
-            raise _translated(error, self.address) from None
+            raise translated(error, self.address) from None
         except BaseException:  # Ctrl-C too: a connection in the middle of a question is not asked another
             self._connection = None
             raise
@@ -209,7 +227,7 @@ def _rows(
         return [column.name for column in cursor.description or ()], cursor.fetchall()
 
 
-def _translated(error: psycopg.Error, address: str) -> XaiRunbookError:
+def translated(error: psycopg.Error, address: str) -> XaiRunbookError:
     """Ours, from a template: libpq's own texts can echo connection strings, so only what the server said is shown."""
     state, said = error.sqlstate, inert(error.diag.message_primary or "", 300)
     if state is None:
@@ -220,7 +238,14 @@ def _translated(error: psycopg.Error, address: str) -> XaiRunbookError:
             return WrongServer("there is no such database", on=address, hint="dbname in the settings")
         if "too many" in text or "remaining connection slots" in text:
             return Unreachable("all its connection slots are taken", on=address, hint="03_database: who holds them")
-        if "no pg_hba.conf entry" in text or "does not exist" in text or "not permitted" in text:
+        if "invalid response" in text or "expected authentication request" in text:
+            return WrongServer("what answers is not PostgreSQL", on=address, hint="is the port another server's?")
+        if (
+            "permission denied" in text
+            or "no pg_hba.conf entry" in text
+            or "does not exist" in text
+            or "not permitted" in text
+        ):
             return AccessDenied("the server lets us not in", on=address, hint="the role, pg_hba.conf and sslmode")
         if "definition of service" in text or "service file" in text:
             return Unreachable("libpq knows no such service", on=address, hint="~/.pg_service.conf or PGSERVICEFILE")
