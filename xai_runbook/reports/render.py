@@ -75,7 +75,7 @@ def _headline(made: Record) -> str:
     text = (
         f"{every} question{'s' * (every != 1)}: {', '.join([*parts, well])}." if every else "No question was answered."
     )
-    return text if made.complete else f"{text} The report is not complete: see the notebooks below."
+    return text if made.complete else f"{text} The report is not complete."
 
 
 @cache
