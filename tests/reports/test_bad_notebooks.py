@@ -9,6 +9,7 @@ import pytest
 from written import OK, cell, question, write
 
 from xai_runbook.findings import Status
+from xai_runbook.reports.read import faults as faults_of
 from xai_runbook.reports.result import NotebookResult
 from xai_runbook.reports.run import execute
 
@@ -61,12 +62,21 @@ CASES = {
 }
 
 
+DEADLY = ("exit", "exit-first", "os-exit", "killed")  # to their kernel
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResult]:
+    """The bad cells in two notebooks, each followed by a good question."""
     folder = tmp_path_factory.mktemp("bad")
-    paths = [
-        write(folder, name, bad, cell("wait", "import time; time.sleep(0.6)"), question("after"))
+    wait = {"late-thread": "import time; time.sleep(0.6)"}
+    cells = {
+        name: [bad, cell(f"wait-{name}", wait.get(name, "pass")), question(f"after-{name}")]
         for name, (bad, _, _) in CASES.items()
+    }
+    paths = [
+        write(folder, kind, *(one for name in cells if (name in DEADLY) is deadly for one in cells[name]))
+        for kind, deadly in (("deadly", True), ("gentle", False))
     ]
     told = execute(paths, parameters={}, out=folder / "out", jobs=2, cell_seconds=60, run_seconds=170, secrets=[])
     return {result.name: result for result in told}
@@ -75,12 +85,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResul
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_that_failed_passes_for_success(name: str, results: dict[str, NotebookResult]) -> None:
     _, error, words = CASES[name]
-    result = results[name]
+    result = results["deadly" if name in DEADLY else "gentle"]
     answers = {answer.name: answer.finding for answer in result.answers}
     assert result.status == "failed"
-    assert error in result.error
+    executed = json.loads(result.path.read_text())
+    faults = [line for line in faults_of(executed) if line.partition(": ")[0] in (name, f"wait-{name}")]
+    assert len(faults) == 1
+    assert error in faults[0]
     # the rest of the notebook still ran, in a kernel that has its set-up
-    after = answers["after"]
+    after = answers[f"after-{name}"]
     assert after is not None
     assert after.status is Status.OK
     if words is not None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 OK = 'Finding(name="{}", status=Status.OK, summary="all is well")'
 
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
 Cell = dict[str, object]
 
 
@@ -21,7 +23,7 @@ def cell(name: str, source: str, *tags: str) -> Cell:
     }
 
 
-PARAMETERS = cell("parameters", 'environment = ""  # which one\nwindow = "24h"\nlimit = 0.5\ndeep = False', "parameters")
+PARAMETERS = cell("parameters", 'environment = ""\nwindow = "24h"\nlimit = 0.5\ndeep = False', "parameters")
 SET_UP = cell("set-up", "from xai_runbook.findings import Finding, Status\nfrom xai_runbook.errors import *", "setup")
 
 
@@ -33,6 +35,11 @@ def question(name: str, before: str = "") -> Cell:
 def write(folder: Path, name: str, *cells: Cell) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.ipynb"
-    notebook = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [PARAMETERS, SET_UP, *cells]}
+    notebook = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {"kernelspec": KERNEL},
+        "cells": [PARAMETERS, SET_UP, *cells],
+    }
     path.write_text(json.dumps(notebook))
     return path

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from xai_runbook.errors import SettingsError
 from xai_runbook.secret import MASK, Secret
@@ -24,7 +26,12 @@ class Mask:
         spellings = set()
         for secret in secrets:
             if len(secret) >= _SHORTEST:
-                spellings |= {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]}
+                spellings |= {
+                    secret, repr(secret)[1:-1], quote(secret, safe=""), quote_plus(secret),
+                    html.escape(secret), html.escape(secret, quote=False),
+                    json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1],
+                    base64.b64encode(secret.encode()).decode(), secret.encode().hex(),
+                }  # fmt: skip
         self.spellings = sorted(spellings, key=len, reverse=True)
         self.longest = max(map(len, spellings), default=0)
 

@@ -241,11 +241,21 @@ def _make_folder(out: Path) -> None:
 def _private_folder() -> Iterator[Path]:
     """A new folder that only we can enter, with a path short enough for sockets; it is removed in the end."""
     place = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="xr-", dir=place if len(place) <= _LONGEST_PLACE else "/tmp"))
+    place = place if len(place) <= _LONGEST_PLACE else "/tmp"
+    _clear_after_the_dead(Path(place))
+    folder = Path(tempfile.mkdtemp(prefix=f"xr-{os.getpid()}-", dir=place))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_after_the_dead(place: Path) -> None:
+    """Removes our folders whose run was killed before it could."""
+    for folder in place.glob("xr-*-*"):
+        number = folder.name.split("-")[1]
+        if number.isdigit() and not Path("/proc", number).exists() and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Stopped(KeyboardInterrupt):
