@@ -198,6 +198,31 @@ def test_run_leaves_a_sandbox_that_was_up_already(folder: Path) -> None:
     assert left["pid"] == found["pid"]
 
 
+def test_run_passes_a_sigterm_on_to_its_command_and_takes_the_sandbox_down(folder: Path, tmp_path: Path) -> None:
+    puts_away = (
+        f"trap 'echo put away > {tmp_path}/said; exit 9' TERM; touch {tmp_path}/begun; while :; do sleep 0.1; done"
+    )
+    with commands(folder, "run", "--", "sh", "-c", puts_away) as process:
+        until((tmp_path / "begun").exists, 60)
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 9
+    assert (tmp_path / "said").read_text() == "put away\n"
+    assert nothing_runs(folder)
+
+
+def test_heal_starts_a_part_again_that_ended_by_itself(folder: Path) -> None:
+    found = sandbox.up(folder)
+    assert sandbox.heal(folder=folder) == []
+    os.kill(found["parts"]["cache"]["pid"], signal.SIGKILL)
+    until(lambda: state.condition(found["parts"]["cache"]["pid"], found["parts"]["cache"]["create_time"]) == "ended")
+    assert sandbox.heal(folder=folder) == ["cache"]
+    again = sandbox.status(folder)
+    assert again is not None
+    assert again["parts"]["cache"]["condition"] == "running"
+    assert again["parts"]["cache"]["port"] == found["parts"]["cache"]["port"]
+
+
 def test_run_killed_takes_its_sandbox_with_it(folder: Path) -> None:
     with commands(folder, "run", "--", "sleep", "20") as process:
         until(lambda: state.read(folder), 60)
