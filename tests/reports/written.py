@@ -41,5 +41,5 @@ def write(folder: Path, name: str, *cells: Cell) -> Path:
         "metadata": {"kernelspec": KERNEL},
         "cells": [PARAMETERS, SET_UP, *cells],
     }
-    path.write_text(json.dumps(notebook))
+    path.write_text(json.dumps({**notebook, "cells": [PARAMETERS, SET_UP, *cells]}))
     return path

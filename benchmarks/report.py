@@ -1,0 +1,82 @@
+"""A report against a loop of plain papermill over the same notebooks, and `check` against plain papermill on its cells.
+
+Needs a running sandbox: `xai-runbook sandbox run -- python -m benchmarks report`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.reports.notebooks import find, names
+
+PAIRS = 3
+COMMAND = Path(sys.executable).with_name("xai-runbook")
+PAPERMILL = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+
+
+def _report(folder: Path) -> float:
+    """Seconds of `xai-runbook report --all`; the report must be whole."""
+    started = time.perf_counter()
+    command = [str(COMMAND), "report", "--env", "sandbox", "--all", "--json", "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    seconds = time.perf_counter() - started
+    _whole(done)
+    return seconds
+
+
+def _check(folder: Path) -> float:
+    """Seconds of `xai-runbook check`; every question must have an answer."""
+    started = time.perf_counter()
+    command = [str(COMMAND), "check", "--env", "sandbox", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    seconds = time.perf_counter() - started
+    _whole(done)
+    return seconds
+
+
+def _whole(done: subprocess.CompletedProcess[str]) -> None:
+    try:
+        complete = json.loads(done.stdout)["complete"]
+    except (ValueError, KeyError):
+        complete = False
+    if not complete:
+        raise RuntimeError(f"it did not come to a whole answer: {done.stdout[-300:]} {done.stderr[-300:]}")
+
+
+def _papermill(notebooks: list[str], folder: Path) -> float:
+    """Seconds of papermill on each notebook, one after another, each run to its end."""
+    started = time.perf_counter()
+    for name in notebooks:
+        command = [*PAPERMILL, "-p", "environment", "sandbox", str(find(name)), str(folder / f"{name}.ipynb")]
+        subprocess.run(command, capture_output=True, timeout=600, check=True)
+    return time.perf_counter() - started
+
+
+def rows(pairs: int = PAIRS) -> list[dict[str, Any]]:
+    """Rows for the bench: name, value, unit, against, ratio, goal, better."""
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, ours, notebooks, goal, against in (
+            ("xai-runbook report --all", _report, names(), 0.5, f"papermill, {len(names())} notebooks in turn"),
+            ("xai-runbook check", _check, ["health_report"], 0.3, "papermill health_report.ipynb"),
+        ):
+            runs = [(ours(folder), _papermill(notebooks, folder)) for _ in range(pairs)]
+            found.append({
+                "name": name, "value": statistics.median(seconds for seconds, _ in runs), "unit": "seconds",
+                "against": against, "ratio": statistics.median(seconds / plain for seconds, plain in runs),
+                "goal": goal, "better": "lower",
+            })  # fmt: skip
+    return found
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(f"{row['name']}: {row['value']:.2f} s, {row['ratio']:.3f} of {row['against']} (goal {row['goal']})")
