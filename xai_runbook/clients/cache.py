@@ -63,7 +63,7 @@ class Cache:
             ) from None
         finally:
             client.close()
-        if not isinstance(answer, dict) or not answer:
+        if not {"redis_version", "valkey_version"} & set(answer):
             raise BadAnswer("what came is no answer to INFO", on=self.address, hint="is it a Redis server?")
         return dict(answer)
 

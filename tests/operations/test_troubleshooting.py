@@ -1,0 +1,107 @@
+"""Section 6 against the sandbox's nodes, and the words that a tired engineer reads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from xai_runbook import settings
+from xai_runbook.clients.nodes import Nodes
+from xai_runbook.environment import Environment
+from xai_runbook.errors import NoData, NotConfigured
+from xai_runbook.findings import Status
+from xai_runbook.operations import troubleshooting
+
+
+def test_sync_status(env: Environment) -> None:
+    told = troubleshooting.sync_status(env.nodes)
+    assert list(told.columns) == ["node", "synced", "height", "network_height", "lag_blocks", "error"]
+    assert told["node"].tolist() == ["node-1", "node-2", "node-3"]
+    assert told["synced"].all()
+    assert (told["height"] > 1_000_000).all()
+    assert told["lag_blocks"].between(0, 10).all()
+    finding = troubleshooting.check_network_lag(told, env.limits.network_lag)
+    assert finding.status is Status.OK, finding
+    assert finding.summary.endswith("; alert when above 10 blocks")
+
+
+def test_network_height(env: Environment) -> None:
+    (row,) = troubleshooting.network_height(env.nodes).to_dict("records")
+    assert row["node"] == "mainnet"
+    assert row["height"] > 1_000_000
+    assert row["error"] == ""
+
+
+def test_peer_status(env: Environment) -> None:
+    told = troubleshooting.peer_status(env.nodes)
+    assert told["peer_count"].tolist() == told["peers_listed"].tolist() == [3, 3, 3]
+    assert all(len(peers.split(", ")) == 3 for peers in told["peers"])
+    finding = troubleshooting.check_peers(told, env.limits.node_peers)
+    assert finding.status is Status.OK
+    assert finding.summary == "3 peers connected on each of 3; alert when below 3 peers"
+
+
+def nodes(**tables: Any) -> Nodes:
+    node = [{"name": "node-1", "url": "http://127.0.0.1:1", "timeout": "500ms"}]
+    return Nodes(settings.Nodes.model_validate({"node": node} | tables))
+
+
+def test_no_reference_is_not_configured() -> None:
+    with pytest.raises(NotConfigured) as caught:
+        troubleshooting.sync_status(nodes())
+    assert caught.value.part == "nodes.reference"
+
+
+def test_a_reference_that_does_not_answer() -> None:
+    reference = [{"name": "mainnet", "url": "http://127.0.0.1:1", "timeout": "500ms"}]
+    with pytest.raises(NoData, match="no reference node"):
+        troubleshooting.sync_status(nodes(reference=reference))
+
+
+def lags(**lag: float) -> pd.DataFrame:
+    errors = ["the connection was refused" if math.isnan(blocks) else "" for blocks in lag.values()]
+    return pd.DataFrame({"node": list(lag), "lag_blocks": list(lag.values()), "error": errors})
+
+
+@pytest.mark.parametrize(
+    ("lag", "status", "summary", "targets"),
+    [
+        ({"a": 0, "b": 2}, "ok", "at most 2 blocks behind the network (b); alert when above 10 blocks", ()),
+        ({"a": 10, "b": 10}, "ok", "10 blocks behind the network on each of 2; alert when above 10 blocks", ()),
+        ({"a": 1}, "ok", "1 block behind the network; alert when above 10 blocks", ()),
+        ({"a": 11}, "alert", "11 blocks behind the network: above 10 blocks", ("a",)),
+        ({"a": 0, "b": 25}, "alert", "25 blocks behind the network on b: above 10 blocks (1 of 2)", ("b",)),
+        (
+            {"a": 12, "b": 25, "c": math.nan},
+            "alert",
+            "25 blocks behind the network on b, 12 blocks on a: above 10 blocks (2 of 3); "
+            "c could not be judged: the connection was refused",
+            ("b", "a"),
+        ),
+        (
+            {"a": 0, "b": math.nan},
+            "unknown",
+            "unknown, because b could not be judged: the connection was refused",
+            ("b",),
+        ),
+        (
+            {"a": math.nan, "b": math.nan},
+            "unknown",
+            "unknown, because none of 2 could be judged: the connection was refused",
+            ("a", "b"),
+        ),
+    ],
+)
+def test_lag_in_words(env: Environment, lag: dict[str, float], status: str, summary: str, targets: tuple[str]) -> None:
+    finding = troubleshooting.check_network_lag(lags(**lag), env.limits.network_lag)
+    assert (finding.status, finding.summary, finding.targets) == (status, summary, targets)
+
+
+def test_two_numbers_of_peers_that_differ(env: Environment) -> None:
+    told = pd.DataFrame({"node": ["a"], "peer_count": [math.nan], "error": ["it counts 4 peers and lists 3"]})
+    finding = troubleshooting.check_peers(told, env.limits.node_peers)
+    assert finding.status is Status.UNKNOWN
+    assert finding.summary == "unknown, because a could not be judged: it counts 4 peers and lists 3"
