@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
+import time
 import urllib.error
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -130,10 +134,7 @@ def test_metrics_have_the_runbooks_names_and_no_class_that_never_occurred(net: N
 
 def test_height_frozen(net: Net) -> None:
     net.control("node-1", mining=False)
-    frozen = eventually(lambda: (height := net.height("node-1")) == net.height("node-1") and height)
     eventually(lambda: (net.layout.part_folder("node-1") / "node.log").read_text().count('"control"'))
-    import time
-
     time.sleep(1)
     frozen = net.height("node-1")
     time.sleep(3)
@@ -180,8 +181,6 @@ def test_api_errors_come_from_a_lost_store_and_it_loses_no_block(net: Net) -> No
 
 
 def test_api_slow(net: Net) -> None:
-    import time
-
     net.control("node-2", read_delay_seconds=0.7)
 
     def seconds() -> float:
@@ -216,6 +215,36 @@ def test_a_stopped_node_comes_back_with_its_chain_and_syncs(net: Net) -> None:
     start(net.layout, part, net.running)
     eventually(part.ready)
     eventually(net.whole, 10)
+
+
+def test_a_node_that_was_away_too_long_begins_anew(net: Net) -> None:
+    part = {part.name: part for part in node.parts(net.layout)}["node-2"]
+    net.running["node-2"].terminate()
+    net.running["node-2"].wait(5)
+    store = net.layout.part_folder("node-2") / "chain"
+    shutil.rmtree(store)
+    Chain.begin(store, [replace(block, height=block.height - 9_000) for block in past(1_800_000_000.0)])
+    start(net.layout, part, net.running)
+    eventually(net.whole, 20)
+    assert net.get("node-2", f"/api/v1/blocks/{net.height('node-2')}")["height"] > START_HEIGHT
+    with pytest.raises(urllib.error.HTTPError) as gone:
+        net.get("node-2", f"/api/v1/blocks/{START_HEIGHT - 9_000}")
+    gone.value.close()
+    assert gone.value.code == 404
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET / HTTP/1.1", b"5", b"{}", b'{"type": "new"}', b'{"type": "height", "height": "x"}']
+)
+def test_what_is_no_peer_is_turned_away(net: Net, line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", net.layout.ports["node-1-peer"]), timeout=8) as stranger:
+        stranger.sendall(line + b"\n")
+        stranger.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := stranger.recv(4096):
+            received += piece
+    assert json.loads(received.splitlines()[0])["type"] == "hello"
+    assert net.peers("node-1") == 3
 
 
 def test_the_log_is_one_json_object_a_line(net: Net) -> None:
@@ -253,7 +282,5 @@ def test_blocks_that_do_not_follow_are_refused() -> None:
     good = mine(tip, "m", ["t"], tip.mined_at + 1)
     assert follows(good, tip)
     assert not follows(mine(good, "m", [], good.mined_at + 1), tip)
-    from dataclasses import replace
-
     assert not follows(replace(good, transactions=("forged",)), tip)
     assert not follows(replace(good, hash="00" + "f" * 62), tip)

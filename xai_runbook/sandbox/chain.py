@@ -62,14 +62,16 @@ def mine(parent: Block, miner: str, transactions: Sequence[str], at: float) -> B
 
 
 def follows(block: Block, parent: Block) -> bool:
-    """Whether ``block`` is a valid next block of ``parent``: height, parent's hash, its own hash and the work in it."""
+    """Whether ``block`` is a valid next block of ``parent``: height, parent's hash, its own hash and the work in it.
+
+    The blocks of the past are known by their hashes alone: they were never mined.
+    """
+    if block.height != parent.height + 1 or block.parent_hash != parent.hash:
+        return False
+    if block.height <= START_HEIGHT:
+        return block.hash == seed_hash(block.height)
     content = _digest(block.height, block.parent_hash, block.mined_at, block.miner, block.transactions)
-    return (
-        block.height == parent.height + 1
-        and block.parent_hash == parent.hash
-        and block.hash.startswith(DIFFICULTY)
-        and block.hash == sha256(f"{content}{block.nonce}".encode()).hexdigest()
-    )
+    return block.hash == sha256(f"{content}{block.nonce}".encode()).hexdigest() and block.hash.startswith(DIFFICULTY)
 
 
 def past(at: float, count: int = 120, seconds_per_block: float = 1.2) -> list[Block]:
@@ -141,12 +143,12 @@ class Chain:
                 file.write(first.line() + "\n")
             self._unwritten.pop(0)
 
-    def restart(self, block: Block) -> None:
-        """Forgets everything and goes on from ``block``: for a node whose peers no longer keep its next block."""
+    def forget(self) -> None:
+        """Drops all blocks: for a node whose peers no longer keep its next one. The caller appends a block at once."""
         self._blocks.clear()
+        self._unwritten.clear()
         for segment in self.folder.glob("*.jsonl"):
             segment.unlink()
-        self.append(block)
 
     def recent(self, first: int, count: int) -> list[Block]:
         """Up to ``count`` blocks from height ``first`` on, out of memory; from the oldest kept one if that is later."""

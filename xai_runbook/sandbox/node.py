@@ -131,7 +131,8 @@ class Node:
                     self.take(block, "peer")
                 elif block.height > self.chain.height + 1:
                     self.log("warning", "peers no longer keep the next block", held=self.chain.height)
-                    self.chain.restart(block)
+                    self.chain.forget()
+                    self.take(block, "peer")
                 else:
                     self.log("error", "block refused", height=block.height)
                     break
