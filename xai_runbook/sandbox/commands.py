@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+INTERRUPTED_SECONDS = 10.0
 NOT_RUNNING = 3  # as for `systemctl status`
 
 
@@ -149,7 +150,7 @@ def _changed(how: str, names: list[str], as_json: bool) -> int:
     if as_json:
         _print_json({how: names})
     else:
-        print(f"{how}: {', '.join(names) or 'nothing, there was no such fault'}")
+        print(f"{how}: {', '.join(names) or 'nothing, no such fault was broken'}")
     return 0
 
 
@@ -165,7 +166,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if not argv:
         raise InputError("no command to run", hint="xai-runbook sandbox run -- COMMAND [ARGUMENT ...]")
     folder = state.run_folder()
-    # Whoever ends us means the command too: it gets the signal, and the sandbox is taken down as after any other end.
     signal.signal(signal.SIGTERM, _interrupt)
     with _Progress() as progress, sandbox.running(folder, progress=progress):
         progress.finish()
@@ -174,11 +174,16 @@ def _run(arguments: argparse.Namespace) -> int:
             child = subprocess.Popen(argv, env=environment)
         except OSError as error:
             raise InputError(f"{argv[0]} cannot be run: {error.strerror}") from None
+        # Whoever ends us means the command: it gets the signal, and the sandbox goes down as after any other end.
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         try:
             code = child.wait()
-        except KeyboardInterrupt:  # Ctrl-C went to the child too; after a SIGTERM it is for us to pass on
-            child.terminate()
-            code = child.wait()
+        except KeyboardInterrupt:  # a terminal's Ctrl-C went to the child too, which may have something to put away
+            try:
+                code = child.wait(INTERRUPTED_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                code = child.wait()
     return code if code >= 0 else 128 - code
 
 
@@ -213,7 +218,7 @@ class _Progress:
 
 
 def _print_parts(found: dict[str, Any]) -> None:
-    for name, part in found["parts"].items():
+    for name, part in sorted(found["parts"].items()):
         port = f"127.0.0.1:{part['port']}" if part["port"] else ""
         print(f"  {name:18} {part.get('condition', 'running'):8} pid {part['pid']:<8} {port}")
     for name, why in found["missing"].items():
