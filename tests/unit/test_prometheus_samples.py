@@ -154,6 +154,13 @@ def test_what_is_no_series_is_refused(series: Any, says: str) -> None:
         samples.decode(orjson.dumps(answer([series])), on="test", most_series=10)
 
 
+def test_labels_that_are_two_objects_are_refused() -> None:
+    body = orjson.dumps(answer([{"metric": {"a": "b"}, "values": [[1, "2"]]}] * 2))
+    broken = body.replace(b'{"a":"b"}', b'{"a":"b"},{"c":"d"}', 1)
+    with pytest.raises(BadAnswer):
+        samples.decode(broken, on="test", most_series=10)
+
+
 def test_truncated_answers_are_refused_wherever_they_end() -> None:
     body = orjson.dumps(answer([{"metric": {"a": "b"}, "values": [[1, "2"], [2, "3"]]}] * 2))
     for end in range(len(body)):
