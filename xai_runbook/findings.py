@@ -215,7 +215,8 @@ def judge(limit: Limit, frame: DataFrame, *, value: str, target: str, noun: str)
     worst target; `noun` says what the values are, with or without the unit: "peers connected".
     """
     errors = frame["error"] if "error" in frame else [""] * len(frame)
-    rows = list(zip(frame[target].astype(str), frame[value].astype(float), errors, strict=True))
+    numbers = frame[value].where(frame[value].notna(), math.nan).astype(float)
+    rows = list(zip(frame[target].astype(str), numbers, errors, strict=True))
     if not rows:
         return Finding.unknown(limit.name, f"there is nothing to judge: no {noun}", limit)
     mute = [

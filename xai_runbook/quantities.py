@@ -16,8 +16,11 @@ def quantity(value: float, unit: str) -> str:
     >>> quantity(float("nan"), "blocks"), quantity(5 * 2**30, "bytes")
     ('no value', '5 GiB')
     """
-    if not math.isfinite(value):
-        return "no value" if math.isnan(value) else "infinite" if value > 0 else "minus infinite"
+    if math.isnan(value):
+        return "no value"
+    if math.isinf(value):
+        size = "infinite" if value > 0 else "minus infinite"
+        return size if unit == "ratio" else f"{size} {unit}"
     if unit == "ratio":
         return f"{_number(value * 100)} %"
     if unit == "seconds" and abs(value) < 1:

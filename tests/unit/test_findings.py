@@ -1,0 +1,326 @@
+"""Limits, findings and verdicts: every row of the tables, and texts that come from nobody we trust."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xai_runbook.errors import Unreachable
+from xai_runbook.findings import (
+    MIME_TYPE,
+    Finding,
+    Limit,
+    Severity,
+    Status,
+    Verdict,
+    judge,
+    quantity,
+    verdict,
+)
+
+NAN, INF = math.nan, math.inf
+
+
+def limit(**fields: Any) -> Limit:
+    told = {"threshold": 10, "unit": "blocks", "direction": "above", "severity": Severity.MEDIUM, "hint": "look"}
+    return Limit(name="lag", title="Lag", **told | fields)
+
+
+def finding(**fields: Any) -> Finding:
+    return Finding(**{"name": "lag", "status": Status.ALERT, "summary": "12 blocks", "hint": "look"} | fields)
+
+
+# --- Limit ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("direction", "value", "wrong"),
+    [
+        ("above", 10, False), ("above", math.nextafter(10, 11), True), ("above", INF, True), ("above", -INF, False),
+        ("below", 10, False), ("below", math.nextafter(10, 9), True), ("below", -INF, True), ("below", INF, False),
+    ],
+)  # fmt: skip
+def test_exactly_at_the_threshold_is_right(direction: str, value: float, wrong: bool) -> None:
+    assert limit(direction=direction).exceeded(value) is wrong
+
+
+def test_nan_is_no_side() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        limit().exceeded(NAN)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"threshold": NAN}, {"threshold": INF}, {"duration": "5 minutes"}, {"duration": ""}, {"unit": "ratio"}],
+)
+def test_a_limit_that_is_none(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"threshold|duration"):
+        limit(**fields)
+
+
+def test_limit_in_words() -> None:
+    assert limit().describe() == "above 10 blocks"
+    assert limit(threshold=1, direction="below", duration="30m").describe() == "below 1 block for 30m"
+    assert limit(threshold=0.8, unit="ratio", duration="5m").describe() == "above 80 % for 5m"
+    assert limit().alert == "Lag"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (0.8, "ratio", "80 %"), (0.8004, "ratio", "80.04 %"), (0.01, "ratio", "1 %"), (1 / 3, "ratio", "33.33 %"),
+        (0.07, "ratio", "7 %"), (0, "ratio", "0 %"), (1, "ratio", "100 %"), (0.00012345, "ratio", "0.0123 %"),
+        (1, "peers", "1 peer"), (2, "peers", "2 peers"), (1, "series", "1 series"), (0, "blocks", "0 blocks"),
+        (0.0123, "seconds", "12.3 ms"), (1, "seconds", "1 second"), (75.25, "seconds", "75.25 seconds"),
+        (1536, "bytes", "1.5 KiB"), (3 * 2**40, "bytes", "3 TiB"), (12, "bytes", "12 bytes"),
+        (INF, "blocks", "infinite blocks"), (-INF, "ratio", "minus infinite"), (NAN, "seconds", "no value"),
+        (1204821, "blocks", "1204821 blocks"), (-3, "blocks", "-3 blocks"),
+    ],
+)  # fmt: skip
+def test_quantity(value: float, unit: str, words: str) -> None:
+    assert quantity(value, unit) == words
+
+
+@given(st.floats(allow_nan=True), st.sampled_from(["ratio", "seconds", "bytes", "blocks", "answers"]))
+def test_every_number_has_words(value: float, unit: str) -> None:
+    assert quantity(value, unit).strip()
+
+
+# --- judge ------------------------------------------------------------------------------------------------------
+
+
+def judged(rows: dict[str, float], errors: list[Any] | None = None, **fields: Any) -> Finding:
+    frame = pd.DataFrame({"node": list(rows), "lag": list(rows.values())})
+    if errors is not None:
+        frame["error"] = errors
+    return judge(limit(**fields), frame, value="lag", target="node", noun="blocks behind")
+
+
+@pytest.mark.parametrize(
+    ("direction", "rows", "status", "targets", "summary"),
+    [
+        ("above", {"a": 10.0}, "ok", (), "10 blocks behind; alert when above 10 blocks"),
+        ("below", {"a": 10.0}, "ok", (), "10 blocks behind; alert when below 10 blocks"),
+        ("above", {"a": 11.0}, "alert", ("a",), "11 blocks behind: above 10 blocks"),
+        ("below", {"a": 9.0}, "alert", ("a",), "9 blocks behind: below 10 blocks"),
+        ("above", {"a": 1.0, "b": 3.0}, "ok", (), "at most 3 blocks behind (b); alert when above 10 blocks"),
+        ("below", {"a": 11.0, "b": 13.0}, "ok", (), "at least 11 blocks behind (a); alert when below 10 blocks"),
+        ("above", {"a": 11.0, "b": 13.0}, "alert", ("b", "a"),
+         "13 blocks behind on b, 11 blocks on a: above 10 blocks (2 of 2)"),
+        ("below", {"a": 1.0, "b": 3.0, "c": 99.0}, "alert", ("a", "b"),
+         "1 block behind on a, 3 blocks on b: below 10 blocks (2 of 3)"),
+        ("above", {"a": INF}, "alert", ("a",), "infinite blocks behind: above 10 blocks"),
+        ("above", {"a": -INF}, "ok", (), "minus infinite blocks behind; alert when above 10 blocks"),
+        ("above", {"a": NAN}, "unknown", ("a",), "unknown, because a could not be judged: it gives no value"),
+        ("above", {"a": 1.0, "b": NAN}, "unknown", ("b",), "unknown, because b could not be judged: it gives no value"),
+        ("above", {"a": 11.0, "b": NAN}, "alert", ("a",),
+         "11 blocks behind on a: above 10 blocks (1 of 2); b could not be judged: it gives no value"),
+        ("above", {"a": NAN, "b": NAN}, "unknown", ("a", "b"),
+         "unknown, because none of 2 could be judged: it gives no value"),
+        ("above", {}, "unknown", (), "unknown, because there is nothing to judge: no blocks behind"),
+    ],
+)  # fmt: skip
+def test_judge(direction: str, rows: dict[str, float], status: str, targets: tuple[str], summary: str) -> None:
+    told = judged(rows, direction=direction)
+    assert (told.status, told.targets, told.summary) == (status, targets, summary)
+    assert (told.name, told.severity, told.hint) == ("lag", "medium", "look")
+
+
+def test_a_missing_number_in_a_column_of_objects() -> None:
+    assert judged({"a": None, "b": 1}).status is Status.UNKNOWN  # type: ignore[dict-item]
+    assert judged({"a": pd.NA, "b": 1}).status is Status.UNKNOWN  # type: ignore[dict-item]
+
+
+def test_errors_of_the_targets() -> None:
+    told = judged({"a": 1, "b": NAN}, ["", "the connection was refused"])
+    assert told.summary == "unknown, because b could not be judged: the connection was refused"
+    told = judged({"a": NAN, "b": NAN}, ["refused", "hangs"])
+    assert told.summary == "unknown, because a could not be judged: refused; b could not be judged: hangs"
+    told = judged({"a": NAN}, [None])
+    assert told.summary == "unknown, because a could not be judged: it gives no value"
+
+
+def test_many_targets_are_counted_in_words_and_listed_in_full() -> None:
+    told = judged({f"node-{place}": 20.0 + place for place in range(50)})
+    assert told.summary == (
+        "69 blocks behind on node-49, 68 blocks on node-48, 67 blocks on node-47 and 47 more: "
+        "above 10 blocks (50 of 50)"
+    )
+    assert len(told.targets) == 50
+
+
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=5), st.floats(allow_nan=True), max_size=6),
+    st.sampled_from(["above", "below"]),
+)
+def test_judge_never_says_ok_of_what_it_cannot_tell(rows: dict[str, float], direction: str) -> None:
+    told = judged(rows, direction=direction)
+    wrong = [value for value in rows.values() if not math.isnan(value) and limit(direction=direction).exceeded(value)]
+    if wrong:
+        assert told.status is Status.ALERT
+        assert len(told.targets) == len(wrong)
+    elif not rows or any(map(math.isnan, rows.values())):
+        assert told.status is Status.UNKNOWN
+    else:
+        assert told.status is Status.OK
+        assert told.targets == ()
+    assert told.summary
+
+
+# --- verdict ----------------------------------------------------------------------------------------------------
+
+OK = finding(status=Status.OK)
+UNKNOWN = finding(status=Status.UNKNOWN, severity=Severity.CRITICAL)
+MEDIUM, HIGH, CRITICAL = (finding(severity=severity) for severity in Severity)
+BARE = finding(severity=None)
+SEEN = {"until": "2030-01-01T00:00:00+00:00", "why": "known", "by": "me"}
+SEEN_CRITICAL = finding(severity=Severity.CRITICAL, acknowledged=SEEN)
+
+
+@pytest.mark.parametrize(
+    ("findings", "complete", "said", "exit_code"),
+    [
+        ([OK], True, "ok", 0),
+        ([OK, OK], False, "unknown", 3),
+        ([], True, "unknown", 3),
+        ([], False, "unknown", 3),
+        ([OK, UNKNOWN], True, "unknown", 3),
+        ([OK, MEDIUM], True, "alert", 1),
+        ([UNKNOWN, MEDIUM], True, "alert", 1),
+        ([HIGH, BARE], True, "alert", 1),
+        ([HIGH], False, "unknown", 3),
+        ([CRITICAL], False, "critical", 2),
+        ([OK, UNKNOWN, HIGH, CRITICAL], True, "critical", 2),
+        ([SEEN_CRITICAL], True, "ok", 0),
+        ([SEEN_CRITICAL], False, "unknown", 3),
+        ([SEEN_CRITICAL, MEDIUM], True, "alert", 1),
+        ([SEEN_CRITICAL, UNKNOWN], True, "unknown", 3),
+    ],
+)
+def test_verdict(findings: list[Finding], complete: bool, said: str, exit_code: int) -> None:
+    told = verdict(iter(findings), complete=complete)
+    assert (told, told.exit_code) == (Verdict(said), exit_code)
+
+
+@given(st.lists(st.sampled_from([OK, UNKNOWN, MEDIUM, HIGH, CRITICAL, BARE, SEEN_CRITICAL]), max_size=6), st.booleans())
+def test_verdict_follows_the_worst(findings: list[Finding], complete: bool) -> None:
+    told = verdict(findings, complete=complete)
+    counted = [each.rank for each in findings if not each.acknowledged]
+    worst = min(counted, default=4)
+    assert (told is Verdict.CRITICAL) == (worst == 0)
+    if told is Verdict.OK:
+        assert complete
+        assert findings
+        assert worst == 4
+    assert told is verdict(reversed(findings), complete=complete)
+
+
+def test_worst_first() -> None:
+    order = [CRITICAL, HIGH, MEDIUM, UNKNOWN, OK]
+    assert sorted(reversed(order), key=lambda each: each.rank) == order
+    assert BARE.rank == MEDIUM.rank
+
+
+# --- Finding ----------------------------------------------------------------------------------------------------
+
+texts = st.text(max_size=40)
+findings = st.builds(
+    Finding,
+    name=texts,
+    status=st.sampled_from(Status),
+    summary=texts,
+    severity=st.none() | st.sampled_from(Severity),
+    targets=st.lists(texts, max_size=4).map(tuple),
+    hint=texts,
+    observed_at=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
+    section=texts,
+    acknowledged=st.none() | st.fixed_dictionaries({"until": texts, "why": texts, "by": texts}),
+)
+
+
+@given(findings)
+def test_json_comes_back_as_it_went(told: Finding) -> None:
+    once = Finding.from_json(json.loads(json.dumps(told.to_json())))
+    # what was not fit for a page is replaced on the way in, once
+    assert Finding.from_json(once.to_json()) == once
+    assert (once.status, once.severity, once.observed_at) == (told.status, told.severity, told.observed_at)
+    if told.summary.isprintable() and told.summary.isascii():
+        assert once.summary == told.summary
+
+
+@given(findings)
+def test_no_text_reaches_the_page_as_markup_or_the_terminal_as_an_order(told: Finding) -> None:
+    page = told._repr_mimebundle_()["text/html"]
+    assert page.count("<") == page.count("</") * 2, page  # our own tags and no other
+    once = Finding.from_json(told.to_json())
+    assert all(letter.isprintable() or letter == "\n" or letter == "\u3000" for letter in str(once) if letter < "\x80")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "fine"}, {"status": None}, {"status": []}, {"status": 1}, {"severity": "bad"}, {"severity": 0},
+        {"severity": ["high"]}, {"summary": 5}, {"summary": None}, {"name": 0}, {"name": ["x"]}, {"hint": {}},
+        {"targets": "abc"}, {"targets": [1]}, {"targets": 5}, {"targets": {"a": 1}},
+        {"observed_at": "yesterday"}, {"observed_at": 5}, {"observed_at": None}, {"observed_at": "2026-01-01T00:00:00"},
+        {"observed_at": "0001-01-01T00:00:00+14:00"}, {"observed_at": "9999-12-31T23:59:59-14:00"},
+        {"acknowledged": "yes"}, {"acknowledged": {"until": 5}}, {"acknowledged": [1]},
+    ],
+)  # fmt: skip
+def test_garbage_is_no_finding(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        Finding.from_json(finding().to_json() | change)
+
+
+@pytest.mark.parametrize("key", ["name", "status", "summary", "observed_at"])
+def test_a_finding_lacks_nothing(key: str) -> None:
+    told = finding().to_json()
+    del told[key]
+    with pytest.raises(ValueError, match="not a finding"):
+        Finding.from_json(told)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: (
+    st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(list(finding().to_json())), inner))))  # fmt: skip
+def test_any_json_is_a_finding_or_a_value_error(data: Any) -> None:
+    for candidate in (data, finding().to_json() | data if isinstance(data, dict) else data):
+        try:
+            told = Finding.from_json(candidate)
+        except ValueError:
+            continue
+        assert isinstance(told, Finding)
+
+
+def test_hostile_texts_are_inert() -> None:
+    bad = "<script>alert(1)</script>\x1b]0;x\x07\u202e\x00"
+    told = Finding.from_json(finding(summary=bad, hint=bad, targets=(bad,), name=bad).to_json())
+    page = told._repr_mimebundle_()["text/html"]
+    assert "<script" not in page
+    for character in "\x1b\x07\u202e\x00":
+        assert character not in str(told) + page + json.dumps(told.to_json(), ensure_ascii=False)
+
+
+def test_what_it_shows() -> None:
+    told = finding(severity=Severity.CRITICAL, targets=("node-1", "node-2"))
+    assert str(told) == "ALERT (critical) lag: 12 blocks\n  on: node-1, node-2\n  next: look"
+    shown = told._repr_mimebundle_()
+    assert shown["text/plain"] == str(told)
+    assert shown[MIME_TYPE] == told.to_json()
+    assert "Next: look" in shown["text/html"]
+    assert str(finding(status=Status.OK, severity=Severity.HIGH)) == "OK lag: 12 blocks"
+
+
+def test_unknown_says_why() -> None:
+    error = Unreachable("the connection was refused\x1b", on="http://x", hint="start it")
+    told = Finding.unknown("lag", error, limit())
+    assert told.summary == "unknown, because the connection was refused\N{REPLACEMENT CHARACTER} (http://x)"
+    assert (told.status, told.severity, told.hint) == (Status.UNKNOWN, Severity.MEDIUM, "start it")
+    assert Finding.unknown("lag", "no idea", limit()).hint == "look"
+    assert Finding.unknown("lag", "no idea").severity is None
