@@ -1,7 +1,7 @@
 """The XAI blockchain's operations runbook as typed operations, notebooks and health reports.
 
-    from xai_runbook import connect
-    env = connect("sandbox")
+from xai_runbook import connect
+env = connect("sandbox")
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment, connect
     from xai_runbook.errors import XaiRunbookError
+    from xai_runbook.execution import Outcome, apply
     from xai_runbook.findings import Finding, Limit, Severity, Status, Verdict
+    from xai_runbook.plans import Plan
     from xai_runbook.secret import Secret
     from xai_runbook.window import Window
 
@@ -19,12 +21,15 @@ __all__ = [
     "Environment",
     "Finding",
     "Limit",
+    "Outcome",
+    "Plan",
     "Secret",
     "Severity",
     "Status",
     "Verdict",
     "Window",
     "XaiRunbookError",
+    "apply",
     "connect",
 ]
 
@@ -32,12 +37,15 @@ _HOMES = {
     "Environment": "environment",
     "Finding": "findings",
     "Limit": "findings",
+    "Outcome": "execution",
+    "Plan": "plans",
     "Secret": "secret",
     "Severity": "findings",
     "Status": "findings",
     "Verdict": "findings",
     "Window": "window",
     "XaiRunbookError": "errors",
+    "apply": "execution",
     "connect": "environment",
 }
 

@@ -14,7 +14,7 @@ COULD_NOT_TELL = 3
 INTERRUPTED = 130
 
 # each has add_commands(subparsers) and imports nothing heavy before one of its commands runs
-_MODULES = ("ping", "reports.commands", "sandbox.commands", "coverage")
+_MODULES = ("ping", "reports.commands", "execution.commands", "sandbox.commands", "coverage")
 
 
 class Parser(argparse.ArgumentParser):

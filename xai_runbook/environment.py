@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from xai_runbook.clients.cache import Cache
     from xai_runbook.clients.database import Database
     from xai_runbook.clients.nodes import Nodes
+    from xai_runbook.clients.operator import Operator
     from xai_runbook.clients.prometheus import Prometheus
+    from xai_runbook.clients.sandbox import Sandbox
     from xai_runbook.settings import Limits, Settings
 
 
@@ -52,7 +54,20 @@ class Environment:
         """The PostgreSQL database, as the role that may only read."""
         from xai_runbook.clients.database import Database
 
-        return Database(self._part("database"))
+        return Database(self._part("database"), environment=self.name, production=self.settings.production)
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """The sandbox itself, as what load is provoked in."""
+        from xai_runbook.clients.sandbox import Sandbox
+
+        return Sandbox(self._part("sandbox"), environment=self.name, production=self.settings.production)
+
+    def operator(self) -> Operator:
+        """A new session as the role that changes are made with. Only `execution` asks for it (import-linter, tests)."""
+        from xai_runbook.clients.operator import Operator
+
+        return Operator(self._part("database"))
 
     @cached_property
     def cache(self) -> Cache:

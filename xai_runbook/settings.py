@@ -220,6 +220,24 @@ class Outputs(Model):
 
     folder: str = "outputs"
     acknowledgements: str = "outputs/acknowledgements.toml"
+    journal: str = "outputs/journal"
+    """Those who make changes in one environment share it: "applied before" and "unknown blocks" hold among them."""
+
+
+class Changes(Model):
+    """What may change without a person."""
+
+    headless: list[str] = []
+    """Changes of risk additive that `xai-runbook apply FILE` may carry out unasked, such as "database.backup"."""
+
+
+class Sandbox(Model):
+    """The running sandbox; set by itself, never in a file."""
+
+    folder: str
+    quota_url: Url
+    mark: dict[str, str]
+    """The environment variable by which the sandbox knows processes as its own."""
 
 
 class Settings(Model):
@@ -239,6 +257,8 @@ class Settings(Model):
     nodes: Nodes | None = None
     database: Database | None = None
     cache: Cache | None = None
+    sandbox: Sandbox | None = None
+    changes: Changes = Changes()
     contacts: dict[str, str] = {}
     outputs: Outputs = Outputs()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xai_runbook.errors import InputError
 from xai_runbook.findings import Finding, Limit, judge
+from xai_runbook.plans import Condition, Plan, Risk, Sql, change, facts
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,3 +48,111 @@ def check_pool(connections: DataFrame, limit: Limit) -> Finding:
     """`alert` where more of the usable connections are in use than the limit allows."""
     used, usable = connections[["used", "usable"]].iloc[0]
     return judge(limit, connections, value="used_ratio", target="target", noun=f"in use ({used} of {usable})")
+
+
+MOST_SESSIONS = 10
+
+
+@change
+def terminate(database: Database, *, pids: list[int]) -> Plan:
+    """A Plan that ends exactly these client sessions of this database; at most MOST_SESSIONS of them.
+
+    Each is ended only while it still is the session that was seen (its pid and its start). The runbook's line ends
+    every session of every database, replication and itself-made background processes included, and stops half way
+    where the role may not. Cancel first: `cancel`. Errors: InputError for pids that are no such sessions.
+    Source: runbook, Connection Management; PostgreSQL docs, pg_terminate_backend.
+    """
+    rows = _sessions(database, "sessions_by_pid", pids, "client sessions")
+    return Plan(
+        verb="terminate",
+        scope=database.dbname,
+        targets=tuple(f"session {row['pid']} of {row['role']} ({row['application_name']})" for row in rows),
+        observed=tuple(rows),
+        steps=tuple(
+            Sql(
+                name="terminate_session",
+                parameters={"pid": row["pid"], "backend_start": row["backend_start"]},
+                equivalent=f'psql -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {row["pid"]}'
+                f" AND backend_start = '{row['backend_start']}'\"",
+            )
+            for row in rows
+        ),
+        expected=Condition(
+            question="xai_runbook.operations.database.sessions_left",
+            arguments={"sessions": [f"{row['pid']} {row['backend_start']}" for row in rows]},
+            column="left_count",
+            comparison="==",
+            value="0",
+            within="5s",
+        ),
+        undo="cannot be undone: the clients may connect again; what they had not committed is rolled back",
+        risk=Risk.DESTRUCTIVE,
+    )
+
+
+@change
+def cancel(database: Database, *, pids: list[int]) -> Plan:
+    """A Plan that cancels exactly the statements that these sessions run now; the sessions stay.
+
+    Each is cancelled only while it still is the statement that was seen (pid, session start, statement start).
+    Errors: InputError for pids that run no statement in this database.
+    Source: runbook, Connection Management; PostgreSQL docs, pg_cancel_backend.
+    """
+    rows = _sessions(database, "statements_by_pid", pids, "sessions that run a statement")
+    return Plan(
+        verb="cancel",
+        scope=database.dbname,
+        targets=tuple(
+            f"statement of session {row['pid']} of {row['role']} ({row['application_name']})" for row in rows
+        ),
+        observed=tuple(rows),
+        steps=tuple(
+            Sql(
+                name="cancel_statement",
+                parameters={key: row[key] for key in ("pid", "backend_start", "query_start")},
+                equivalent=f'psql -c "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = {row["pid"]}'
+                f" AND query_start = '{row['query_start']}'\"",
+            )
+            for row in rows
+        ),
+        expected=Condition(
+            question="xai_runbook.operations.database.statements_left",
+            arguments={"statements": [f"{row['pid']} {row['backend_start']} {row['query_start']}" for row in rows]},
+            column="left_count",
+            comparison="==",
+            value="0",
+            within="5s",
+        ),
+        undo="cannot be undone: the client gets an error, and its transaction is rolled back",
+        risk=Risk.CHANGE,
+    )
+
+
+def sessions_left(database: Database, *, sessions: list[str]) -> DataFrame:
+    """One row: left_count, how many of these sessions ("PID START", the start in ISO UTC) still exist."""
+    return database.frame("sessions_left", {"sessions": sessions})
+
+
+def statements_left(database: Database, *, statements: list[str]) -> DataFrame:
+    """One row: left_count, how many of these statements ("PID START STATEMENT_START", ISO UTC) still run."""
+    return database.frame("statements_left", {"statements": statements})
+
+
+def _sessions(database: Database, query: str, pids: list[int], what: str) -> list[dict[str, str | None]]:
+    """The rows of exactly these pids, as facts."""
+    if not pids or len(pids) > MOST_SESSIONS or len(set(pids)) != len(pids) or not all(type(p) is int for p in pids):
+        raise InputError(
+            f"pids must be 1 to {MOST_SESSIONS} different numbers",
+            on=database.address,
+            hint="database.sessions shows them; there is no way to name everybody",
+        )
+    rows = [facts(row) for row in database.rows(query, {"pids": pids})]
+    gone = sorted(set(pids) - {int(row["pid"] or 0) for row in rows})
+    if gone:
+        raise InputError(
+            f"{', '.join(map(str, gone))} are no {what} of others here (ended, another database's, or a background"
+            " process)",
+            on=database.address,
+            hint="database.sessions shows them",
+        )
+    return rows

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START_SECONDS = 300.0
 """The longest that a start may take: the first one downloads programs and seeds the database."""
@@ -97,7 +99,9 @@ def break_(fault: str, folder: Path | None = None) -> list[str]:
 
 
 def heal(fault: str | None = None, folder: Path | None = None) -> list[str]:
-    """Heals one fault, or all; the names of those that were broken. Returns when the part is ready again.
+    """Heals one fault, or all, and then starts again what ended by itself; the names of what it changed.
+
+    Returns when the parts are ready again.
 
     Raises SandboxError: no sandbox, no such fault, a part that does not come back.
     """

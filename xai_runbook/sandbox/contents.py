@@ -7,7 +7,7 @@ from typing import Any
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import cache, node, postgres, programs, prometheus, quota, workload
-from xai_runbook.sandbox.part import NODES, REFERENCE, Layout, Part
+from xai_runbook.sandbox.part import MARK, NODES, REFERENCE, Layout, Part
 
 NEEDS = {
     "postgres": ("postgres",),
@@ -45,6 +45,11 @@ def overlay(layout: Layout) -> dict[str, Any]:
         },
         "database": postgres.overlay(layout),
         "cache": {"host": layout.host, "port": layout.ports["cache"]},
+        "sandbox": {
+            "folder": str(layout.folder),
+            "quota_url": layout.url("quota"),
+            "mark": {MARK: str(layout.folder)},
+        },
     }
 
 

@@ -112,7 +112,8 @@ FAULTS = {
 
 
 def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
-    """Breaks one fault, or heals one or all that are broken; the names of those it changed.
+    """Breaks one fault, or heals one or all that are broken; the names of those (and of parts started again).
+
 
     Raises SandboxError for an unknown name, a fault that is broken already, and a part that another fault holds.
     """
@@ -127,6 +128,10 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
         for each in healed:
             FAULTS[each].undo(supervisor)
             supervisor.broken.remove(each)
+        if name is None:  # and whatever ended by itself, or by somebody's hand
+            for part in supervisor.ended_parts():
+                supervisor.start_part(part)
+                healed.append(part)
         return healed
     raise SandboxError(f"the supervisor does not know how to {verb!r} {name or ''}")
 

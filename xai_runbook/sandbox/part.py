@@ -1,7 +1,7 @@
 """What the sandbox is made of, as data: its layout on disk and on loopback, and its parts (one process each).
 
 A module that contributes to the sandbox returns ``Part`` values from a function of the ``Layout``; only the supervisor
-starts them. Imports of the standard library alone, because every part pays for it at its start.
+starts them. Next to no imports, because every part pays for them at its start.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+
+from xai_runbook.errors import SandboxError
 
 MARK = "XAI_RUNBOOK_SANDBOX_PART"
 """The environment variable that every process of a sandbox carries; its value is the run folder's real path."""
@@ -35,6 +37,10 @@ PORTS = (
     REFERENCE,
     *(f"{name}-peer" for name in (*NODES, REFERENCE)),
 )
+
+
+class PortTaken(SandboxError):
+    """A part could not have its port: another program took it after it was chosen."""
 
 
 @dataclass(frozen=True)

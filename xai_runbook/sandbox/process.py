@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import reaper
+from xai_runbook.sandbox.part import PortTaken
 from xai_runbook.sandbox.supervisor import Event, Supervisor
 
 
@@ -74,10 +75,16 @@ def main(folder: str, is_bound: bool) -> None:
         if not supervise(Path(folder), say, started):
             say({"event": "busy"})
     except SandboxError as error:
-        say({"event": "failed", "what": error.what, "on": error.on, "hint": error.hint})
+        say(
+            {"event": "failed", "what": error.what, "on": error.on, "hint": error.hint}
+            | {"port_taken": isinstance(error, PortTaken)}
+        )
         code = 1
     except BaseException as error:  # whoever started us raises it
-        say({"event": "failed", "what": f"{type(error).__name__}: {error}", "on": folder, "hint": ""})
+        say(
+            {"event": "failed", "what": f"{type(error).__name__}: {error}", "on": folder, "hint": ""}
+            | {"port_taken": False}
+        )
         code = 1
     os._exit(code)  # threads that still wait for a part have nothing left to do
 

@@ -7,9 +7,10 @@ provoked later is started with it): nothing else on the machine can turn the ver
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +66,10 @@ class Use:
             return self._total, memory
 
     def disk(self) -> float:
-        """Bytes that the run folder takes on disk, at most DISK_SECONDS old."""
+        """Bytes that the run folder and our nameless files take on disk, at most DISK_SECONDS old."""
         used, at = self._disk
         if time.monotonic() - at >= DISK_SECONDS:
-            used = float(sum(_allocated(self._folder)))
+            used = float(sum(_allocated(self._folder)) + _nameless(self._spent, os.stat(self._folder).st_dev))
             self._disk = (used, time.monotonic())
         return used
 
@@ -149,3 +150,16 @@ def _allocated(folder: Path) -> Iterator[int]:
         for name in files:
             with suppress(OSError):  # gone since it was listed
                 yield os.lstat(os.path.join(path, name)).st_blocks * 512
+
+
+def _nameless(pids: Iterable[int], device: int) -> int:
+    """Bytes of files on this device that have no name any more and that our processes still hold open, as df counts."""
+    sizes: dict[int, int] = {}
+    for pid in pids:
+        with suppress(OSError):  # it ended, or is another user's
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    found = os.stat(f"/proc/{pid}/fd/{name}")
+                    if stat.S_ISREG(found.st_mode) and not found.st_nlink and found.st_dev == device:
+                        sizes[found.st_ino] = found.st_blocks * 512
+    return sum(sizes.values())

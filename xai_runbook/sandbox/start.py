@@ -16,16 +16,30 @@ from typing import IO, Any
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import reaper, state
+from xai_runbook.sandbox.part import PortTaken
 
 STOP_SECONDS = 20.0
 
 
 def up(folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None], seconds: float) -> dict[str, Any]:
-    """See ``xai_runbook.sandbox.up``."""
+    """See ``xai_runbook.sandbox.up``. A start that lost a port to another program is tried once more with others."""
+    for last in (False, True):
+        try:
+            return _up_once(folder, bound=bound, progress=progress, seconds=seconds)
+        except PortTaken as error:
+            if last:
+                raise
+            progress({"event": "note", "text": f"once more, with other ports: {error.what}"})
+    raise AssertionError
+
+
+def _up_once(
+    folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None], seconds: float
+) -> dict[str, Any]:
     if found := state.read(folder):
         return found
     deadline = time.monotonic() + seconds
-    command = [sys.executable, "-m", "xai_runbook.sandbox.process", str(folder), *(["--bound"] if bound else [])]
+    command = [sys.executable, "-P", "-m", "xai_runbook.sandbox.process", str(folder), *(["--bound"] if bound else [])]
     supervisor = subprocess.Popen(
         command,
         stdin=subprocess.PIPE if bound else subprocess.DEVNULL,
@@ -48,7 +62,8 @@ def up(folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None],
                     return _others(folder, deadline)
                 case "failed":
                     supervisor.wait(STOP_SECONDS)
-                    raise SandboxError(event["what"], on=event["on"], hint=event["hint"] or f"look at {folder}/logs")
+                    kind = PortTaken if event["port_taken"] else SandboxError
+                    raise kind(event["what"], on=event["on"], hint=event["hint"] or f"look at {folder}/logs")
                 case _:
                     progress(event)
         late = time.monotonic() >= deadline

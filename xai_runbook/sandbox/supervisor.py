@@ -23,7 +23,7 @@ from typing import Any
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import contents, fault, reaper, state
-from xai_runbook.sandbox.part import Layout, Part, bound, environment, free_ports, taken
+from xai_runbook.sandbox.part import Layout, Part, PortTaken, bound, environment, free_ports, taken
 
 STOP_SECONDS = 5.0
 SETTLE_SECONDS = 10.0
@@ -112,6 +112,10 @@ class Supervisor:
             name: process.pid for name, process in running.items() if process.poll() is None
         }
 
+    def ended_parts(self) -> list[str]:
+        """The parts that were ready once and do not run now."""
+        return [name for name, process in dict(self._running).items() if process.poll() is not None]
+
     def _part(self, name: str) -> Part:
         if name not in self.parts:
             raise SandboxError(f"{name} is no part of this sandbox", on=self._missing.get(name, ""))
@@ -192,7 +196,7 @@ class Supervisor:
         ours = {name: port for name, port in self.layout.ports.items() if name in (part.name, f"{part.name}-peer")}
         for name, port in ours.items():
             if taken(port):
-                return SandboxError(
+                return PortTaken(
                     f"{part.name} ended before it was ready: its port {port} ({name}) was taken by another program",
                     on=self._tail(part.name),
                     hint="start the sandbox again: it chooses other ports",

@@ -1,0 +1,76 @@
+"""The sandbox as what load is provoked in: its quotas and use, its own processes, and the room on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xai_runbook.clients import http
+from xai_runbook.errors import BadAnswer
+
+if TYPE_CHECKING:
+    from xai_runbook import settings
+
+LOAD = "xai_runbook.sandbox.load"
+"""The module whose processes are provoked load."""
+_SAMPLE = re.compile(r"^(sandbox_\w+) ([-+.0-9eE]+)$", flags=re.MULTILINE)
+
+
+class Sandbox:
+    """A read-only handle on the running sandbox."""
+
+    def __init__(self, settings: settings.Sandbox, *, environment: str, production: bool) -> None:
+        self.environment, self.production = environment, production
+        self.folder = Path(settings.folder)
+        self.quota_url = settings.quota_url
+        self.mark = settings.mark
+
+    def identity(self) -> dict[str, str]:
+        """Which sandbox this is: its folder, on which machine."""
+        machine = Path("/etc/machine-id")
+        return {"folder": str(self.folder), "machine": machine.read_text().strip() if machine.exists() else ""}
+
+    def quotas(self) -> dict[str, float]:
+        """What it is allowed, in base units: cpu_quota_cores, memory_quota_bytes, disk_quota_bytes."""
+        return {key: value for key, value in self.metrics().items() if "_quota_" in key}
+
+    def metrics(self) -> dict[str, float]:
+        """Use and quotas as it exports them, without the prefix sandbox_. Errors: those of http.get, BadAnswer."""
+        from xai_runbook.settings import Access
+
+        answer = http.get(Access(timeout="3s"), self.quota_url, "/metrics")
+        found = {
+            name.removeprefix("sandbox_"): float(value)
+            for name, value in _SAMPLE.findall(answer.body.decode("utf-8", "replace"))
+        }
+        if not found:
+            raise BadAnswer("it exports no quotas", on=self.quota_url, hint="xai-runbook sandbox status")
+        return found
+
+    def loads(self) -> list[dict[str, str]]:
+        """The provoked loads that run in this sandbox: pid, started (clock ticks since boot), what."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                argv = (entry / "cmdline").read_bytes().split(b"\0")
+                if LOAD.encode() not in argv or not self._ours((entry / "environ").read_bytes()):
+                    continue
+                started = (entry / "stat").read_text().rpartition(")")[2].split()[19]
+            except (OSError, IndexError):
+                continue  # it ended, or is somebody else's
+            what = argv[argv.index(LOAD.encode()) + 1 :][:1]
+            found.append({"pid": entry.name, "started": started, "what": b"".join(what).decode("ascii", "replace")})
+        return found
+
+    def room(self) -> dict[str, int]:
+        """What this machine has left: memory_available_bytes, disk_available_bytes (where the sandbox's folder is)."""
+        words = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()
+        disk = os.statvfs(self.folder)
+        return {"memory_available_bytes": int(words[0]) * 1024, "disk_available_bytes": disk.f_bavail * disk.f_frsize}
+
+    def _ours(self, environ: bytes) -> bool:
+        return all(f"{name}={value}".encode() in environ.split(b"\0") for name, value in self.mark.items())

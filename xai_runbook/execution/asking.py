@@ -1,0 +1,94 @@
+"""A change's command line, made from its signature and docstring."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import typing
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.execution import changes
+from xai_runbook.plans import HANDLES, Plan
+
+
+def listed() -> list[tuple[str, str]]:
+    """Each change's short name, and the first line of its docstring."""
+    return [
+        (changes.short(name), (changes.named(name).__doc__ or "").strip().splitlines()[0]) for name in changes.names()
+    ]
+
+
+def parser(dotted: str) -> argparse.ArgumentParser:
+    """The parser of one change's own arguments. Errors: Refused where it is none of ours."""
+    from xai_runbook.cli import Parser
+
+    function = changes.named(dotted)
+    found = Parser(
+        prog=f"xai-runbook plan {changes.short(dotted)}",
+        description=inspect.cleandoc(function.__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Example:\n  xai-runbook plan {changes.short(dotted)}{_example(function)} --out change.plan.json",
+    )
+    for name, parameter in _arguments(function).items():
+        known = _type(function, name)
+        found.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            help=f"{_words(known)}",
+            required=parameter.default is parameter.empty,
+            default=None if parameter.default is parameter.empty else parameter.default,
+            **known,
+        )
+    found.add_argument("--env", help="the environment (XAI_RUNBOOK_ENV, else the sandbox)")
+    found.add_argument("--out", type=Path, metavar="FILE", help="writes the plan there, for xai-runbook apply")
+    found.add_argument("--json", action="store_true", help="the plan and its digest, for programs")
+    return found
+
+
+def asked_plan(dotted: str, words: list[str]) -> tuple[Plan, Path | None, bool]:
+    """The plan that the command line asks for, the file it is to be written to, and whether as JSON."""
+    from xai_runbook.environment import connect
+
+    options = parser(dotted).parse_args(words)
+    arguments = {name: getattr(options, name) for name in _arguments(changes.named(dotted))}
+    plan = changes.planned(
+        connect(options.env or ""), changes.named(dotted).__module__ + "." + dotted.rpartition(".")[2], arguments
+    )
+    return plan, options.out, options.json
+
+
+def _arguments(function: Any) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter for name, parameter in inspect.signature(function).parameters.items() if name not in HANDLES
+    }
+
+
+def _type(function: Any, name: str) -> dict[str, Any]:
+    annotation = inspect.signature(function).parameters[name].annotation
+    kinds: dict[str, dict[str, Any]] = {
+        "int": {"type": int},
+        "float": {"type": float},
+        "str": {"type": str},
+        "list[int]": {"type": int, "nargs": "+"},
+        "list[str]": {"type": str, "nargs": "+"},
+        "bool": {"action": argparse.BooleanOptionalAction},
+    }
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    if text.startswith("Literal["):
+        return {"choices": typing.get_args(eval(text, {"Literal": typing.Literal}))}  # noqa: S307 - our own source
+    return kinds[text.removesuffix(" | None")]
+
+
+def _words(known: dict[str, Any]) -> str:
+    if "choices" in known:
+        return f"one of {', '.join(map(str, known['choices']))}"
+    return f"one or more: {known['type'].__name__}" if "nargs" in known else known.get("type", bool).__name__
+
+
+def _example(function: Any) -> str:
+    needed = [name for name, parameter in _arguments(function).items() if parameter.default is parameter.empty]
+    values = {int: "4711", str: "NAME", float: "0.5"}
+    return "".join(
+        f" --{name.replace('_', '-')} {values.get(_type(function, name).get('type', str), 'x')}" for name in needed
+    )

@@ -1,0 +1,218 @@
+"""`apply`: every refusal, then the intent, then the act, then what is observed, then the outcome."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import InputError, JournalError, Refused, XaiRunbookError, inert
+from xai_runbook.execution import changes, person
+from xai_runbook.execution.locks import Lock
+from xai_runbook.execution.outcome import Outcome, Status
+from xai_runbook.execution.refusals import BEFORE_THE_LOCK, UNDER_THE_LOCK, Case, holds, stopped, target
+from xai_runbook.execution.steps import Actor, Ambiguous, Done
+from xai_runbook.journal import Journal
+from xai_runbook.plans import Plan, Risk
+from xai_runbook.window import duration_seconds
+
+if TYPE_CHECKING:
+    from xai_runbook.environment import Environment
+
+POLL_SECONDS = 0.2
+
+Progress = Callable[[str], None]
+
+
+def apply(
+    plan: Plan,
+    env: Environment,
+    *,
+    confirm: str = "",
+    reason: str = "",
+    digest: str = "",
+    progress: Progress | None = None,
+) -> Outcome | Plan:
+    """The Outcome of carrying the plan out; the plan itself, and nothing done, where `confirm` is empty.
+
+    `confirm` is the plan's `words`, typed by a person; `reason` is free text, such as an incident number; `digest` is
+    what the plan's file said, where it came from one. Errors: Refused, with nothing done; JournalError, with nothing
+    done, or, after acting, where the outcome could not be written (it then counts as unknown).
+    """
+    if not plan.steps or not confirm:
+        return plan
+    if not person.is_there():
+        raise Refused(
+            "there is no person here to have typed the confirmation",
+            on="a scheduled run, papermill or a pipe",
+            hint="type it in a terminal or in JupyterLab; nothing headless changes anything",
+        )
+    return _through_the_door(plan, env, confirm, reason, digest or plan.digest, progress or shown())
+
+
+def apply_headless(
+    plan: Plan, env: Environment, *, digest: str, reason: str = "", progress: Progress | None = None
+) -> Outcome | Plan:
+    """As `apply` without a person: only for `additive` plans of changes that the settings allow by name (P2)."""
+    if not plan.steps:
+        return plan
+    if plan.risk is not Risk.ADDITIVE:
+        raise Refused(f"a plan of risk {plan.risk} needs a person", on=plan.verb, hint="type the confirmation yourself")
+    if changes.short(plan.change) not in env.settings.changes.headless:
+        raise Refused(
+            "the settings do not allow this change without a person",
+            on=changes.short(plan.change),
+            hint="changes.headless in the settings lists those that may",
+        )
+    return _through_the_door(plan, env, plan.words, reason, digest, progress or (lambda _: None))
+
+
+def _through_the_door(
+    plan: Plan, env: Environment, confirm: str, reason: str, digest: str, progress: Progress
+) -> Outcome:
+    if not isinstance(reason, str) or len(reason) > 2000:
+        raise InputError("a reason is text of at most 2000 characters", hint="an incident number, or a sentence")
+    journal = Journal(Path(env.settings.outputs.journal))
+    case = Case(plan, digest, env, journal, confirm)
+    for refused in BEFORE_THE_LOCK:
+        refused(case)
+    _writable(journal)
+    actor = Actor(env)
+    with Lock(journal.folder, target(plan)) as lock:
+        for refused in UNDER_THE_LOCK:
+            refused(case)
+        try:
+            actor.open(dict(plan.identity), _server_key(plan))
+            entry = journal.append(
+                "intent",
+                digest=plan.digest,
+                target=target(plan),
+                reason=inert(reason),
+                environment=env.name,
+                plan=plan.to_json(),
+            )
+
+            def say(words: str) -> None:
+                lock.say(words)
+                progress(words)
+
+            return _carried_out(case, actor, entry, say)
+        finally:
+            actor.close()
+
+
+def _carried_out(case: Case, actor: Actor, entry: int, say: Progress) -> Outcome:
+    """Acts, looks, and records; from here on every way out leaves an outcome, or an intent that counts as unknown."""
+    plan, effects, words, ambiguous, interrupted = case.plan, 0, "", False, False
+    step = plan.steps[0]
+    try:
+        for number, step in enumerate(plan.steps, 1):
+            stopped(case)
+            here = f"step {number} of {len(plan.steps)}"
+            say(here)
+            done: Done = actor.act(step, lambda told, here=here: say(f"{here}: {told}"))  # type: ignore[misc]
+            effects += done.had_effect
+            if not done.had_effect:
+                words = f"{here}: {done.words}"
+                break  # P10: the first error ends it
+    except Ambiguous as error:
+        ambiguous, words = True, str(error)
+    except Refused as error:
+        words = str(error)
+    except KeyboardInterrupt:
+        # a program has been ended with us; what became of a statement that was sent cannot be told
+        interrupted, ambiguous, words = True, step.kind != "command", "interrupted by Ctrl-C"
+    say("looking whether it came about")
+    # where nothing happened there is nothing to wait for; where something went wrong, one look tells what is so now
+    patient = not words and bool(effects)
+    came_about, observed = (False, []) if not effects and not ambiguous else _observed(case, patient)
+    status, summary = _judged(plan, effects, words, ambiguous, came_about)
+    outcome = Outcome(
+        status=status, entry=entry, summary=inert(summary, 600), observed=tuple(observed), interrupted=interrupted
+    )
+    try:
+        case.journal.append("outcome", **outcome.to_json())
+    except JournalError as error:
+        raise JournalError(
+            f"it acted, and the outcome could not be written: {outcome.summary}",
+            on=error.on,
+            hint=f"make room, then xai-runbook journal reconcile {entry}",
+        ) from None
+    return outcome
+
+
+def _judged(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: bool) -> tuple[Status, str]:
+    if came_about and effects == len(plan.steps):
+        return "done", f"{plan.verb} {', '.join(plan.targets)}"
+    if not effects and not ambiguous:
+        return "failed", f"nothing was done: {words}"
+    if came_about and ambiguous and effects == len(plan.steps) - 1:
+        # the answer was lost, and what it was to bring about is seen: but seen is not caused
+        return "unknown", f"{words}; what was expected is so now"
+    told = words or f"what was expected did not come about within {plan.expected.within if plan.expected else '0s'}"
+    return "unknown", f"{effects} of {len(plan.steps)} steps took effect: {told}"
+
+
+def _observed(case: Case, patient: bool) -> tuple[bool, list[Mapping[str, str | None]]]:
+    """Whether the expected condition came true in its time, and the rows last seen."""
+    expected = case.plan.expected
+    assert expected is not None, "a plan with steps says what must be true afterwards"
+    end = time.monotonic() + (duration_seconds(expected.within) if patient else 0)
+    rows: list[Mapping[str, str | None]] = []
+    while True:
+        with suppress(XaiRunbookError):
+            told, rows = holds(case.env, expected)
+            if told:
+                return True, rows
+        if time.monotonic() >= end:
+            return False, rows
+        time.sleep(POLL_SECONDS)
+
+
+def _writable(journal: Journal) -> None:
+    """P15: where the intent could not be written, nothing is begun, not even a lock."""
+    from xai_runbook.files import make_private
+
+    try:
+        make_private(journal.folder)
+        room = journal.folder / "room"
+        with room.open("wb") as file:
+            file.write(b"\0" * 65536)
+            file.flush()
+        room.unlink()
+    except OSError as error:
+        raise JournalError(
+            f"cannot be written, so nothing is done: {error.strerror}",
+            on=str(journal.folder),
+            hint="room on the disk, and our rights to it",
+        ) from None
+
+
+def _server_key(plan: Plan) -> int:
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(target(plan).encode()).digest()[:8], "big", signed=True)
+
+
+def shown() -> Progress:
+    """Progress for where this runs: one line that is rewritten, in a notebook or a terminal; none elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if getattr(shell, "kernel", None) is not None:
+        import html
+
+        from IPython.display import HTML, display
+
+        handle = display(HTML("<em>…</em>"), display_id=True)
+        return lambda words: handle.update(HTML(f"<em>{html.escape(words)}</em>"))
+    if sys.stderr is not None and sys.stderr.isatty():
+
+        def line(words: str) -> None:
+            sys.stderr.write(f"\r\x1b[K{words[:150]}")
+            sys.stderr.flush()
+
+        return line
+    return lambda _: None

@@ -1,0 +1,50 @@
+"""What came of applying a plan."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+MIME_TYPE = "application/vnd.xai-runbook.outcome+json"
+
+Status = Literal["done", "failed", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """`done`; `failed`: known to have had no effect; `unknown`: some effect short of what was expected, or not to be
+    told. Unknown blocks its target until `xai-runbook journal reconcile` has looked."""
+
+    status: Status
+    entry: int
+    """The number of its intent in the journal."""
+    summary: str
+    observed: tuple[Mapping[str, str | None], ...] = ()
+    """The rows of the expected condition's query, as last seen."""
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 failed, 3 unknown, 130 interrupted."""
+        return 130 if self.interrupted else {"done": 0, "failed": 1, "unknown": 3}[self.status]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        rows = [", ".join(f"{key} {value}" for key, value in row.items()) for row in self.observed[:10]]
+        seen = "".join(f"\n  observed: {row}" for row in rows)
+        undo = "" if self.status == "failed" else f"\n  the way back: xai-runbook undo {self.entry}"
+        look = f"\n  next: xai-runbook journal reconcile {self.entry}" if self.status == "unknown" else ""
+        return f"{self.status.upper()} (journal entry {self.entry}): {self.summary}{seen}{look}{undo}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        colour = {"done": "#1a7f37", "failed": "#9a6700"}.get(self.status, "#6e5494")
+        page = (
+            f'<pre style="border-left:.4em solid {colour};padding:.3em .8em;white-space:pre-wrap">'
+            f"{html.escape(str(self))}</pre>"
+        )
+        return {"text/plain": str(self), "text/html": page, MIME_TYPE: self.to_json()}

@@ -1,0 +1,86 @@
+"""Looks at what a change of unknown outcome did, so that its target is free again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from xai_runbook.errors import InputError, Refused, XaiRunbookError, inert
+from xai_runbook.execution import changes
+from xai_runbook.execution.locks import Lock
+from xai_runbook.execution.outcome import Outcome
+from xai_runbook.execution.refusals import holds
+from xai_runbook.journal import Entry, Journal
+from xai_runbook.plans import Call, Plan
+
+if TYPE_CHECKING:
+    from xai_runbook.environment import Environment
+
+
+def journal_of(env: Environment) -> Journal:
+    """The environment's journal."""
+    return Journal(Path(env.settings.outputs.journal))
+
+
+def entry_of(journal: Journal, number: int) -> Entry:
+    """The entry of that number. Errors: InputError where there is none."""
+    for entry in journal.entries():
+        if entry.number == number:
+            return entry
+    raise InputError(f"the journal has no entry {number}", on=str(journal.path), hint="xai-runbook journal list")
+
+
+def reconcile(env: Environment, number: int, *, told: Literal["done", "failed", ""] = "", why: str = "") -> Outcome:
+    """The Outcome of looking at an entry whose outcome is unknown, which is recorded where it could be told.
+
+    `done` where what was expected is so now; `failed` where the very same plan could be made again, so that nothing of
+    it has happened; else `unknown`, until a person who has looked says which (`told`) and `why`.
+    Errors: InputError, Refused (it is still being applied, or another environment's).
+    """
+    journal = journal_of(env)
+    entry = entry_of(journal, number)
+    if entry.status != "unknown":
+        raise InputError(f"entry {number} is known: {entry.status}", on=str(journal.path), hint="nothing to reconcile")
+    if told and not why.strip():
+        raise InputError("who says what came of it must say how they know", hint="--why TEXT")
+    plan = Plan.from_json(entry.intent["plan"])
+    if plan.environment != env.name:
+        raise Refused(f"entry {number} is of environment {plan.environment!r}", on=env.name, hint="--env")
+    # its target must not be worked on while we look, and whoever acted there must have ended
+    with Lock(journal.folder, entry.intent["target"]) as lock:
+        lock.say(f"reconciling entry {number}")
+        looked = (told, f"told by a person: {why}", ()) if told else _looked(env, plan)
+        status, summary, rows = looked
+        outcome = Outcome(status=status or "unknown", entry=number, summary=inert(summary, 600), observed=tuple(rows))
+        if status:
+            journal.append("reconciled", **outcome.to_json())
+    return outcome
+
+
+def _looked(
+    env: Environment, plan: Plan
+) -> tuple[Literal["done", "failed", ""], str, Sequence[Mapping[str, str | None]]]:
+    assert plan.expected is not None
+    try:
+        came_about, rows = holds(env, plan.expected)
+    except XaiRunbookError as error:
+        return "", f"what is so now cannot be told: {error}", ()
+    if came_about:
+        return "done", "what was expected is so now", rows
+    try:
+        again = changes.planned(env, plan.change, plan.arguments)
+    except XaiRunbookError as error:
+        return "", f"what was expected is not so, and planning it again says: {error}", rows
+    if again.world == plan.world:  # what programs do ends with them, so this holds for them too
+        return "failed", "the same plan could be made again: nothing of it has happened, or nothing lasting", rows
+    return "", "what was expected is not so, and the world is not as it was either", rows
+
+
+def undo(env: Environment, number: int) -> Plan:
+    """The Plan of the way back from an entry. Errors: Refused where there is none, with what the plan said of it."""
+    entry = entry_of(journal_of(env), number)
+    plan = Plan.from_json(entry.intent["plan"])
+    if not isinstance(plan.undo, Call):
+        raise Refused(f"there is no plan for the way back: {plan.undo}", on=f"journal entry {number}")
+    return changes.planned(env, plan.undo.change, plan.undo.arguments)

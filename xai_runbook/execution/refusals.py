@@ -1,0 +1,208 @@
+"""Why a plan is not applied: each reason is one function, in the order in which `apply` asks them.
+
+A refusal raises Refused; nothing has been done by then. `GUARDS` is the list; a test takes each out in turn and sees
+its own test fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from xai_runbook import clock
+from xai_runbook.errors import Refused
+from xai_runbook.execution import changes
+from xai_runbook.journal import Entry, Journal
+from xai_runbook.plans import Condition, Plan
+
+if TYPE_CHECKING:
+    from xai_runbook.environment import Environment
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a refusal looks at."""
+
+    plan: Plan
+    digest: str
+    """What the plan file said, or the plan's own where it never was a file."""
+    env: Environment
+    journal: Journal
+    confirm: str
+
+
+def edited(case: Case) -> None:
+    """P5: the digest covers every field, creation and expiry too."""
+    if case.digest != case.plan.digest:
+        raise Refused("the plan was edited after it was made", on=case.plan.verb, hint="make the plan anew")
+
+
+def not_ours(case: Case) -> None:
+    """Only functions of xai_runbook.operations that are marked as changes are ever called."""
+    changes.named(case.plan.change)
+
+
+def expired(case: Case) -> None:
+    """P5: a plan is about a world of minutes ago at most."""
+    if datetime.now(UTC) >= datetime.fromisoformat(case.plan.expires_at):
+        raise Refused(f"the plan expired at {case.plan.expires_at[:19]} UTC", on=case.plan.verb, hint="make it anew")
+
+
+def clock_moved(case: Case) -> None:
+    """An expiry means nothing where the clock cannot be believed."""
+    created = datetime.fromisoformat(case.plan.created_at)
+    ahead = (created - datetime.now(UTC)).total_seconds()
+    if ahead > clock.MOST_DRIFT_SECONDS:
+        raise Refused(
+            f"the plan was made {ahead:.0f} s in the future", on=case.plan.created_at, hint="set this machine's clock"
+        )
+    moved = clock.moved(created, case.plan.boot)
+    if abs(moved) > clock.MOST_DRIFT_SECONDS:
+        raise Refused(
+            f"the wall clock was set by {moved:+.0f} s since the plan was made",
+            on=case.plan.boot,
+            hint="see that the clock is right, then make the plan anew",
+        )
+
+
+def another_environment(case: Case) -> None:
+    """P3: by name first."""
+    if case.plan.environment != case.env.name:
+        raise Refused(
+            f"the plan is for environment {case.plan.environment!r}",
+            on=f"this is {case.env.name!r}",
+            hint="connect to the environment that it was made for, or plan again in this one",
+        )
+
+
+def another_server(case: Case) -> None:
+    """P3: and then as measured: a name can lead to another server, and a restored snapshot keeps its identifier."""
+    for key, then in sorted(case.plan.identity.items()):
+        handle, _, name = key.partition(".")
+        now = getattr(case.env, handle).identity().get(name)
+        if now != then:
+            raise Refused(
+                f"another server answers: {name} was {then} and is {now}", on=handle, hint="make the plan anew"
+            )
+
+
+def used_before(case: Case) -> None:
+    """P8: a plan is applied once."""
+    for entry in case.journal.entries():
+        if entry.intent.get("digest") == case.plan.digest:
+            raise Refused(
+                f"this plan was applied before, at {str(entry.intent['at'])[:19]} UTC by {entry.intent['user']}",
+                on=f"journal entry {entry.number}",
+                hint="make the plan anew",
+            )
+
+
+def stopped(case: Case) -> None:
+    """P20: a stop file is looked at first, and before each step."""
+    if case.journal.stop_file.exists():
+        try:
+            why = case.journal.stop_file.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            why = "its reason cannot be read"
+        raise Refused(f"changes are stopped: {why}", on=str(case.journal.stop_file), hint="xai-runbook resume")
+
+
+def unknown_before(case: Case) -> None:
+    """P16: an outcome that nobody knows blocks its target until somebody has looked."""
+    for entry in case.journal.entries():
+        if entry.status == "unknown" and target(case.plan) == entry.intent.get("target"):
+            raise Refused(
+                f"what an earlier change did is not known (journal entry {entry.number}, {_told(entry)})",
+                on=target(case.plan),
+                hint=f"xai-runbook journal reconcile {entry.number}",
+            )
+
+
+# after the target's lock is held
+
+
+def world_moved(case: Case) -> None:
+    """P6: the same change is planned again, and must come to the same."""
+    again = changes.planned(case.env, case.plan.change, case.plan.arguments)
+    if again.world != case.plan.world:
+        raise Refused(
+            f"the world has moved since the plan was made: {difference(case.plan.world, again.world)}",
+            on=target(case.plan),
+            hint="look at it again and make the plan anew",
+        )
+
+
+def wrong_words(case: Case) -> None:
+    """P8: typed, and bound to the digest."""
+    if case.confirm.split() != case.plan.words.split():
+        raise Refused(
+            "the confirmation is not the plan's", on=f"typed: {case.confirm!r:.80}", hint=f"type: {case.plan.words}"
+        )
+
+
+def guard_failed(case: Case) -> None:
+    """P11: what must hold before acting, of quantities that always move."""
+    for guard in case.plan.guards:
+        told, rows = holds(case.env, guard)
+        if not told:
+            raise Refused(f"{guard} does not hold: {rows or 'no rows'}", on=target(case.plan), hint="see to it first")
+
+
+BEFORE_THE_LOCK: tuple[Callable[[Case], None], ...] = (
+    edited, not_ours, expired, clock_moved, another_environment, another_server, used_before, stopped, unknown_before,
+)  # fmt: skip
+UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
+    used_before, stopped, unknown_before, world_moved, wrong_words, guard_failed,
+)  # fmt: skip
+"""The first three again: what was looked up before the lock may have been written by the one who held it."""
+
+
+def target(plan: Plan) -> str:
+    """What is locked, and what an unknown outcome blocks: the servers that the plan is about, whatever their names."""
+    return " ".join(f"{key}={value}" for key, value in sorted(plan.identity.items()))
+
+
+def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:
+    """Whether the condition holds now, and the rows that say so. Errors: those of its query."""
+    from xai_runbook.plans import facts
+
+    frame = changes.asked(env, condition.question, condition.arguments)
+    rows = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    seen: list[Mapping[str, str | None]] = [facts(row) for row in rows]
+    told = bool(seen) and all(_compared(row[condition.column], condition) for row in seen)
+    return told, seen
+
+
+def _compared(value: str | None, condition: Condition) -> bool:
+    if condition.comparison == "==":
+        return value == condition.value
+    if value is None:
+        return False
+    if condition.comparison == "<=":
+        return Decimal(value) <= Decimal(condition.value)
+    return Decimal(value) >= Decimal(condition.value)
+
+
+def difference(then: Plan, now: Plan) -> str:
+    """What differs between two plans, in words: rows that have gone, come or changed; then other fields."""
+    gone = [row for row in then.observed if row not in now.observed]
+    come = [row for row in now.observed if row not in then.observed]
+    told = [f"{_row(row)} has gone or changed" for row in gone] + [f"{_row(row)} is new or changed" for row in come]
+    if not told:
+        told = [
+            f"{field.name}: {getattr(then, field.name)!r:.100} is now {getattr(now, field.name)!r:.100}"
+            for field in fields(Plan)
+            if getattr(then, field.name) != getattr(now, field.name)
+        ]
+    return "; ".join(told[:6]) + (f"; and {len(told) - 6} more" if len(told) > 6 else "")
+
+
+def _row(row: Mapping[str, str | None]) -> str:
+    return "(" + ", ".join(f"{key} {value}" for key, value in row.items()) + ")"
+
+
+def _told(entry: Entry) -> str:
+    return "ended before it could say" if entry.outcome is None else str(entry.outcome.get("summary", ""))[:120]

@@ -1,0 +1,228 @@
+"""What was meant, and what came of it: one JSON record a line, each holding the SHA-256 of the line before it.
+
+An intent is on disk before anything acts, its outcome after. Beside the records lies the head, the number of records
+and the hash of the last one: a chain alone would not miss lines that were cut off its end. A last line without its end
+is a write that a crash cut short; it is set aside, and that is recorded. Everything else that does not fit is damage.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.errors import JournalError
+from xai_runbook.files import make_private, write_whole
+
+START = "0" * 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One intent and what became of it."""
+
+    number: int
+    intent: Mapping[str, Any]
+    outcome: Mapping[str, Any] | None
+    """None while it acts, and for ever where that ended before it could say."""
+    reconciled: Mapping[str, Any] | None
+
+    @property
+    def status(self) -> str:
+        """done, failed or unknown, as last told."""
+        told = self.reconciled or self.outcome
+        return str(told["status"]) if told else "unknown"
+
+
+class Journal:
+    """The journal in one folder; those who share the folder share its memory and its locks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "journal.jsonl"
+        self._head = folder / "head.json"
+
+    @property
+    def stop_file(self) -> Path:
+        """While it exists, nothing acts."""
+        return self.folder / "STOP"
+
+    def append(self, kind: str, **payload: Any) -> int:
+        """The record's number; it is on disk when this returns. Errors: JournalError, and nothing is half written."""
+        try:
+            make_private(self.folder)
+            with self._alone():
+                count, last = self._recovered()
+                return self._write(count, last, kind, payload)
+        except OSError as error:
+            raise JournalError(
+                f"cannot be written: {error.strerror}",
+                on=str(self.folder),
+                hint="room on the disk, and our rights to it",
+            ) from None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every record, the oldest first. Errors: JournalError where a line is not what was written."""
+        return [record for record, _ in self._lines()]
+
+    def entries(self) -> list[Entry]:
+        """Every intent with its outcome, the oldest first."""
+        found: dict[int, Entry] = {}
+        for record in self.records():
+            number = int(record.get("entry", 0))
+            if record["kind"] == "intent":
+                found[record["number"]] = Entry(record["number"], record, None, None)
+            elif record["kind"] == "outcome" and number in found:
+                found[number] = Entry(number, found[number].intent, record, None)
+            elif record["kind"] == "reconciled" and number in found:
+                found[number] = Entry(number, found[number].intent, found[number].outcome, record)
+        return list(found.values())
+
+    def verify(self) -> int:
+        """How many records there are, all of them proved. Errors: JournalError, which names the first that is not."""
+        head = self._told_head()
+        count, at_head = 0, START
+        for count, (_, last) in enumerate(self._lines(), 1):
+            if count == head["count"]:
+                at_head = last
+        if head["count"] > count:
+            raise JournalError(
+                f"{head['count'] - count} records were cut off its end (it had {head['count']})",
+                on=str(self.path),
+                hint="a copy of it from elsewhere",
+            )
+        # a crash between a record and its head leaves one record that the head does not know yet, never two
+        if at_head != head["hash"] or count - head["count"] > 1:
+            raise JournalError(
+                f"what stands after record {head['count']} is not what was written",
+                on=str(self.path),
+                hint="a copy of it from elsewhere",
+            )
+        return count
+
+    def _lines(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Each record with its own hash; a torn last line is passed over, since `append` sets it aside."""
+        import orjson
+
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise JournalError(f"cannot be read: {error.strerror}", on=str(self.path)) from None
+        last = START
+        whole = content.rpartition(b"\n")[0]
+        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+            try:
+                record = orjson.loads(line)
+                fits = record["number"] == number and record["previous"] == last and isinstance(record["kind"], str)
+            except (ValueError, KeyError, TypeError):
+                fits = False
+            if not fits:
+                raise JournalError(
+                    f"record {number} was changed, or one before it taken out",
+                    on=str(self.path),
+                    hint="a copy of it from elsewhere; do not mend it by hand",
+                )
+            last = hashlib.sha256(line).hexdigest()
+            yield record, last
+
+    def _told_head(self) -> dict[str, Any]:
+        try:
+            head = json.loads(self._head.read_bytes())
+            return {"count": int(head["count"]), "hash": str(head["hash"])}
+        except FileNotFoundError:
+            # a crash before the very first head leaves one record at most
+            if self.path.exists() and self.path.read_bytes().count(b"\n") > 1:
+                raise JournalError("its head is missing", on=str(self._head), hint="a copy from elsewhere") from None
+            return {"count": 0, "hash": START}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise JournalError("its head cannot be read", on=str(self._head), hint="a copy from elsewhere") from None
+
+    def _recovered(self) -> tuple[int, str]:
+        """How many whole records there are and the last one's hash, from the head and what came after it."""
+        head = self._told_head()
+        size = self.path.stat().st_size if self.path.exists() else 0
+        tail = self._tail(size)
+        if tail is not None and tail[0] == head["count"] and tail[1] == head["hash"]:
+            return tail[0], tail[1]
+        # not the plain case: prove all of it, then set a torn end aside
+        count = self.verify()
+        content = self.path.read_bytes() if size else b""
+        whole, _, torn = content.rpartition(b"\n")
+        last = hashlib.sha256(whole.rpartition(b"\n")[2]).hexdigest() if count else START
+        if torn:
+            write_whole(self.folder / f"torn-after-{count}", torn)
+            os.truncate(self.path, len(content) - len(torn))
+            self._write(count, last, "recovered", {"torn_bytes": len(torn)})
+            return self._recovered()
+        return count, last
+
+    def _tail(self, size: int) -> tuple[int, str] | None:
+        """Number and hash of the last line, without reading the rest; None where it is torn."""
+        if not size:
+            return 0, START
+        with self.path.open("rb") as file:
+            reach = 65536
+            while True:
+                file.seek(max(0, size - reach))
+                end = file.read()
+                if not end.endswith(b"\n"):
+                    return None
+                line = end[:-1].rpartition(b"\n")[2]
+                if len(line) < len(end) - 1 or reach >= size:
+                    break
+                reach *= 8
+        try:
+            return int(json.loads(line)["number"]), hashlib.sha256(line).hexdigest()
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _write(self, count: int, last: str, kind: str, payload: Mapping[str, Any]) -> int:
+        record = {
+            "number": count + 1,
+            "previous": last,
+            "kind": kind,
+            "at": datetime.now(UTC).isoformat(),
+            "user": pwd.getpwuid(os.getuid()).pw_name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            **payload,
+        }
+        line = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, line + b"\n")
+                os.fsync(descriptor)
+            except BaseException:
+                os.ftruncate(descriptor, before)  # a full disk: what fitted of the line must not stay
+                raise
+        finally:
+            os.close(descriptor)
+        write_whole(self._head, json.dumps({"count": count + 1, "hash": hashlib.sha256(line).hexdigest()}).encode())
+        return count + 1
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        descriptor = os.open(self.folder / "writing", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]

@@ -1,0 +1,293 @@
+"""A change as data: what it saw, what it would do, what must be true afterwards, and the way back. Nothing acts here.
+
+A change is a plain function under `@change` that reads through its handles and returns a Plan:
+
+    @change
+    def terminate(database: Database, *, pids: list[int]) -> Plan: ...
+
+Everything in a plan is a plain scalar, so that its JSON is canonical, its digest means something, and planning the same
+change again in the same world gives the same plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from functools import wraps
+from typing import Any, Literal, ParamSpec, cast
+
+from xai_runbook.errors import InputError
+from xai_runbook.window import duration_seconds
+
+SCHEMA = "xai-runbook/plan/1"
+EXPIRES_AFTER = timedelta(minutes=10)
+HANDLES = ("prometheus", "nodes", "database", "cache", "sandbox")
+"""Parameters of a change with these names take the environment's handle of that name; all others are its arguments."""
+
+Argument = str | int | float | bool | None | list[str] | list[int]
+P = ParamSpec("P")
+
+
+class Risk(StrEnum):
+    """What a plan can cost. Only `additive` ones (backup, capture, profile) may ever run without a person."""
+
+    ADDITIVE = "additive"
+    CHANGE = "change"
+    DESTRUCTIVE = "destructive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sql:
+    """One statement, `sql/NAME.sql`, with the operator's role. It returns one row with a column `done`.
+
+    `done` false is a compare-and-set that found the world changed: known to have had no effect.
+    """
+
+    name: str
+    parameters: Mapping[str, str | None]
+    equivalent: str
+    """The equivalent line for a shell, shown beside the real call."""
+    kind: Literal["sql"] = "sql"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One program, without a shell; `python` as its first word is the Python that runs this package.
+
+    It ends by itself within `seconds`, is ended with us, and succeeds by exit code 0: known to have had no effect
+    lasting beyond its own end.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    seconds: str
+    equivalent: str
+    kind: Literal["command"] = "command"
+
+
+Step = Sql | Command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """True when a query has rows and, in every row, `column` compares so with `value`."""
+
+    question: str
+    """The query's dotted name, in xai_runbook.operations."""
+    arguments: Mapping[str, Argument]
+    column: str
+    comparison: Literal["==", "<=", ">="]
+    value: str
+    within: str = "0s"
+    """How long it may take to become true."""
+
+    def __str__(self) -> str:
+        late = f" within {self.within}" if duration_seconds(self.within) else ""
+        return f"{self.column} {self.comparison} {self.value}{late} ({self.question.rpartition('.')[2]})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A change that would be planned when it is wanted: the way back."""
+
+    change: str
+    arguments: Mapping[str, Argument]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one call of a change would do. `@change` fills in the fields after `guards`."""
+
+    verb: str
+    scope: str
+    """One word for where: the database's name, the sandbox. It is typed in the confirmation."""
+    targets: tuple[str, ...]
+    observed: tuple[Mapping[str, str | None], ...]
+    """The rows that the change saw of exactly its targets; see `fact`. Nothing in them may move by itself."""
+    steps: tuple[Step, ...]
+    expected: Condition | None
+    """What must be true afterwards; None only where there are no steps."""
+    undo: Call | str
+    risk: Risk
+    note: str = ""
+    """Why there is nothing to do, or what to know before doing it."""
+    guards: tuple[Condition, ...] = ()
+    """For quantities that always move: looked at right before acting, never compared for equality."""
+    change: str = ""
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    environment: str = ""
+    production: bool = False
+    identity: Mapping[str, str] = field(default_factory=dict)
+    created_at: str = ""
+    expires_at: str = ""
+    boot: str = ""
+    """Which boot of which machine, and its monotonic clock then: a wall clock that was set is seen against it."""
+    version: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, which covers every field."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    @property
+    def words(self) -> str:
+        """What a person types to confirm: verb, count, scope, and the start of the digest."""
+        return f"{self.verb} {len(self.targets)} {self.scope} {self.digest[:4]}"
+
+    @property
+    def world(self) -> Plan:
+        """The plan without what differs each time it is made: equal worlds give equal ones."""
+        return replace(self, created_at="", expires_at="", boot="")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, without the digest."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    def canonical(self) -> bytes:
+        """The one way in which this plan is written: sorted keys, no white space, UTF-8, finite numbers only."""
+        return json.dumps(
+            self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        ).encode()
+
+    def file(self) -> bytes:
+        """What `plan --out` writes: the plan and its digest."""
+        return (
+            json.dumps(
+                {"digest": self.digest, "plan": self.to_json()}, indent=1, sort_keys=True, ensure_ascii=False
+            ).encode()
+            + b"\n"
+        )
+
+    @classmethod
+    def from_json(cls, data: object) -> Plan:
+        """The plan that `to_json` gave. Errors: InputError where it is not one, field by field."""
+        try:
+            return _plan(data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is not a plan: {type(error).__name__}: {error}", hint="make it anew") from None
+
+    def __str__(self) -> str:
+        from xai_runbook.shown import plan_text
+
+        return plan_text(self)
+
+    def _repr_html_(self) -> str:
+        from xai_runbook.shown import plan_html
+
+        return plan_html(self)
+
+
+def _plan(data: Any) -> Plan:
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise ValueError(f"its schema is not {SCHEMA}")
+    fields = {key: value for key, value in data.items() if key != "schema"}
+    steps = tuple(_step(step) for step in fields.pop("steps"))
+    undo = fields.pop("undo")
+    expected = fields.pop("expected")
+    plan = Plan(
+        **{
+            **fields,
+            "targets": tuple(fields["targets"]),
+            "observed": tuple(fields["observed"]),
+            "steps": steps,
+            "expected": Condition(**expected) if expected else None,
+            "guards": tuple(Condition(**guard) for guard in fields["guards"]),
+            "undo": Call(**undo) if isinstance(undo, dict) else undo,
+            "risk": Risk(fields["risk"]),
+        }
+    )
+    if json.loads(plan.canonical()) != data:
+        raise ValueError("it holds what no plan holds")
+    return plan
+
+
+def _step(data: Any) -> Step:
+    if data["kind"] == "sql":
+        return Sql(**data)
+    return Command(**{**data, "argv": tuple(data["argv"])})
+
+
+def fact(value: object) -> str | None:
+    """A scalar that a server answered with, as text that loses nothing: numbers in full, times in UTC microseconds.
+
+    Taken from the rows, before pandas could make 2^53 of 2^53 + 1. Errors: InputError for any other type.
+    """
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = value.item()
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | Decimal):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    raise InputError(f"a plan cannot hold {type(value).__name__} {value!r:.80}", hint="a scalar: text, number, time")
+
+
+def facts(row: Mapping[str, object]) -> dict[str, str | None]:
+    """The row with every value as a `fact`."""
+    return {key: fact(value) for key, value in row.items()}
+
+
+def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
+    """Marks a change: the Plan it returns also says how it was called, on which servers, and until when it holds."""
+    signature = inspect.signature(function)
+    name = f"{function.__module__}.{function.__qualname__}"
+
+    @wraps(function)
+    def planned(*args: P.args, **kwargs: P.kwargs) -> Plan:
+        from xai_runbook import clock
+
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        handles = {key: value for key, value in bound.arguments.items() if key in HANDLES}
+        arguments = {key: _argument(key, value) for key, value in bound.arguments.items() if key not in HANDLES}
+        plan = function(*args, **kwargs)
+        now = datetime.now(UTC)
+        environments = {handle.environment for handle in handles.values()}
+        if len(environments) != 1:
+            raise InputError(f"{name} needs the handles of one environment", hint="all of them from one connect()")
+        return replace(
+            plan,
+            change=name,
+            arguments=arguments,
+            environment=environments.pop(),
+            production=any(handle.production for handle in handles.values()),
+            identity={
+                f"{key}.{fact_}": value for key, handle in handles.items() for fact_, value in handle.identity().items()
+            },
+            created_at=cast("str", fact(now)),
+            expires_at=cast("str", fact(now + EXPIRES_AFTER)),
+            boot=clock.boot(),
+            version=_version(),
+        )
+
+    planned.is_change = True  # type: ignore[attr-defined]
+    return planned
+
+
+def _argument(name: str, value: object) -> Argument:
+    plain = isinstance(value, str | bool | int | None) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        items = list(value)
+        if all(isinstance(item, str) for item in items) or all(type(item) is int for item in items):
+            return cast("Argument", items)
+    if not plain:
+        raise InputError(f"{name} cannot be {type(value).__name__}", hint="text, a number, or a list of either")
+    return cast("Argument", value)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("xai_runbook")

@@ -1,0 +1,75 @@
+"""How a plan shows itself: as text for a terminal, as HTML for a notebook."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import inert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from xai_runbook.plans import Plan, Step
+
+
+def plan_text(plan: Plan) -> str:
+    """The whole plan, a screen of it; every text of a server made inert."""
+    lines = [f"PLAN {inert(plan.verb)}: {len(plan.targets)} target(s) in {inert(plan.scope)}, risk {plan.risk}"]
+    if plan.production:
+        lines[0] = f"PRODUCTION {lines[0]}"
+    lines += [f"  {name:<12}{text}" for name, text in _parts(plan)]
+    if plan.steps:
+        lines.append(f"  to apply    type: {plan.words}")
+    return "\n".join(lines)
+
+
+def plan_html(plan: Plan) -> str:
+    """The same as HTML, all of it escaped."""
+    colour = {"destructive": "#b3001b", "change": "#9a6700"}.get(plan.risk, "#1a7f37")
+    production = '<strong style="color:#b3001b">PRODUCTION</strong> ' if plan.production else ""
+    rows = "".join(
+        f'<tr><th style="text-align:left;vertical-align:top">{html.escape(name)}</th>'
+        f'<td style="text-align:left"><code style="white-space:pre-wrap">{html.escape(text)}</code></td></tr>'
+        for name, text in _parts(plan)
+    )
+    confirm = (
+        f'<div>To apply it, type: <code style="user-select:all"><strong>{html.escape(plan.words)}</strong></code></div>'
+        if plan.steps
+        else ""
+    )
+    return (
+        f'<div style="border:2px solid {colour};padding:.4em .8em">{production}'
+        f'<strong style="color:{colour}">PLAN {html.escape(inert(plan.verb))}</strong> '
+        f"{len(plan.targets)} target(s) in {html.escape(inert(plan.scope))}, risk {html.escape(plan.risk)}"
+        f"<table>{rows}</table>{confirm}</div>"
+    )
+
+
+def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
+    yield "where", inert(f"{plan.environment}: " + ", ".join(f"{key} {text}" for key, text in plan.identity.items()))
+    for target in plan.targets:
+        yield "target", inert(target, 200)
+    for row in plan.observed:
+        yield "seen", inert(", ".join(f"{key} {text}" for key, text in row.items()), 400)
+    if not plan.steps:
+        yield "steps", "none: there is nothing to do"
+    for number, step in enumerate(plan.steps, 1):
+        yield f"step {number}", _real(step)
+        yield "  in a shell", inert(step.equivalent, 400)
+    for guard in plan.guards:
+        yield "only while", inert(str(guard))
+    if plan.expected:
+        yield "afterwards", inert(str(plan.expected))
+    undo = plan.undo if isinstance(plan.undo, str) else f"{plan.undo.change.rpartition('.')[2]} (xai-runbook undo)"
+    yield "way back", inert(undo)
+    if plan.note:
+        yield "note", inert(plan.note)
+    yield "holds until", f"{plan.expires_at[:19].replace('T', ' ')} UTC"
+    yield "digest", plan.digest
+
+
+def _real(step: Step) -> str:
+    if step.kind == "sql":
+        return inert(f"sql/{step.name}.sql with {', '.join(f'{key}={text}' for key, text in step.parameters.items())}")
+    return inert(" ".join(step.argv), 400)

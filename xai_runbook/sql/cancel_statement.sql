@@ -1,0 +1,9 @@
+-- Compare and set: only the statement that was planned for, not the session's next one.
+SELECT coalesce(bool_and(pg_cancel_backend(pid)), false) AS done
+FROM pg_stat_activity
+WHERE pid = %(pid)s::int
+  AND backend_start = %(backend_start)s::timestamptz
+  AND query_start = %(query_start)s::timestamptz
+  AND state = 'active'
+  AND datname = current_database()
+  AND backend_type = 'client backend'

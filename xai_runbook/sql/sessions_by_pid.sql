@@ -1,0 +1,15 @@
+-- Exactly these sessions, as they can be told from any later one: a pid is used again, a pid with its start is not.
+-- Only what does not move by itself: state and query would differ each time one looks.
+SELECT pid,
+       backend_start,
+       datname::text AS database,
+       usename::text AS role,
+       application_name,
+       coalesce(host(client_addr), 'socket') AS client_address
+FROM pg_stat_activity
+WHERE pid = ANY (%(pids)s::int[])
+  AND backend_type = 'client backend'
+  AND datname = current_database()
+  AND pid <> pg_backend_pid()
+  AND application_name NOT IN ('xai-runbook', 'xai-runbook apply')
+ORDER BY pid

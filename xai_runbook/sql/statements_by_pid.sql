@@ -1,0 +1,15 @@
+-- What exactly these sessions run now; query_start tells the statement from a later one of the same session.
+SELECT pid,
+       backend_start,
+       query_start,
+       datname::text AS database,
+       usename::text AS role,
+       application_name
+FROM pg_stat_activity
+WHERE pid = ANY (%(pids)s::int[])
+  AND backend_type = 'client backend'
+  AND state = 'active'
+  AND datname = current_database()
+  AND pid <> pg_backend_pid()
+  AND application_name NOT IN ('xai-runbook', 'xai-runbook apply')
+ORDER BY pid
