@@ -126,6 +126,14 @@ def test_history_takes_limits_and_metrics_and_about_500_points(prometheus: Prome
         monitoring.history(prometheus, "hieght")
 
 
+def test_rates_in_a_chart_look_back_far_enough_for_its_points(url: str) -> None:
+    hasty = server.handle(url, windows={"rate": "10s", "requests": "10s"})  # less than the history's scrapes are apart
+    frame = monitoring.history(hasty, "api_errors", "2h")
+    failing = frame[frame["instance"] == "node-1"]["value"]
+    assert len(failing) > 400
+    assert failing.iloc[-1] == pytest.approx(0.1, rel=1e-6)
+
+
 def test_the_literal_range_of_the_runbook_lies_before_what_is_kept(prometheus: Prometheus) -> None:
     seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
     with pytest.raises(NoData, match="before what Prometheus keeps"):

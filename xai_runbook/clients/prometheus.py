@@ -115,7 +115,7 @@ class Prometheus:
         `warnings`, `step_seconds`, and `start` and `end`, the first and last instant of the grid.
         Errors: NoData for a window that lies before what is kept; else as for `instant`.
         """
-        step_seconds = duration_seconds(step) if step else self._chart_step(window.seconds)
+        step_seconds = duration_seconds(step) if step else self.chart_step_seconds(window)
         if not step_seconds:
             raise InputError("a step of 0s never arrives", hint='"15s"')
         # in whole milliseconds, Prometheus' resolution: seconds as floats would drift off the grid
@@ -147,6 +147,11 @@ class Prometheus:
             frame.attrs["warnings"].append(f"nothing before {oldest:%Y-%m-%d %H:%M} UTC: older data is not kept")
         frame.attrs.update(step_seconds=step_ms / 1000, start=_instant(first_ms), end=_instant(last_ms))
         return frame
+
+    def chart_step_seconds(self, window: Window) -> float:
+        """The rules' step, or as many of them as keep a window at CHART_POINTS."""
+        rule = duration_seconds(self.access.step)
+        return rule * max(1, math.ceil(window.seconds / CHART_POINTS / rule))
 
     def alerts(self) -> pd.DataFrame:
         """Alerts that Prometheus' own rules hold now, pending and firing; none is an empty frame.
@@ -225,11 +230,6 @@ class Prometheus:
         if kind in ("timeout", "canceled"):
             raise TimedOut(f"Prometheus gave the query up: {words}", on=self.url, hint="a shorter window, or a sum")
         raise BadAnswer(f"Prometheus failed ({inert(kind, 40)}): {words}", on=self.url, hint="read Prometheus' log")
-
-    def _chart_step(self, seconds: float) -> float:
-        """The rules' step, or as many of them as keep a window at CHART_POINTS."""
-        rule = duration_seconds(self.access.step)
-        return rule * max(1, math.ceil(seconds / CHART_POINTS / rule))
 
     @cached_property
     def _kept_seconds(self) -> float | None:

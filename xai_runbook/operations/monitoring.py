@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.prometheus import Prometheus
     from xai_runbook.findings import Limit
+    from xai_runbook.settings import Settings
 
 SLACK_SECONDS = 60.0
 
@@ -183,19 +184,31 @@ def history(prometheus: Prometheus, name: str, window: Window | str | None = Non
     """A signal or metric over a window, for a chart: about 500 points a series.
 
     `name` is a limit's ("sync_lag") or a metric's of the settings ("height"); `window` is a Window or text such as
-    "6h", by default the settings' history. Columns: the labels (categorical), at (UTC), value; gaps are absent rows.
+    "6h", by default the settings' history. Rates look back over two points at least. Columns: the labels
+    (categorical), at (UTC), value; gaps are absent rows.
     Errors: NoData, InputError. Source: runbook, Prometheus Queries (the range query); errata E14.
     """
+    if not isinstance(window, Window):
+        window = Window.parse(window or prometheus.settings.windows.history)
     if name in Signals.model_fields:
-        query = prometheus.settings.promql(name)
+        query = _widened(prometheus, window).promql(name)
     elif name in Metrics.model_fields and name != "height_is":
         query = prometheus.promql("${" + name + "}")
     else:
         known = sorted({*Signals.model_fields, *Metrics.model_fields} - {"height_is"})
         raise InputError(f"{name!r} is no signal or metric", hint=f"one of {', '.join(known)}")
-    if not isinstance(window, Window):
-        window = Window.parse(window or prometheus.settings.windows.history)
     return _plain(_none(prometheus.range(query, window), name, prometheus, _called(name)))
+
+
+def _widened(prometheus: Prometheus, window: Window) -> Settings:
+    """The settings with rates that look back as far as a chart's points lie apart: none falls between two points.
+
+    Over hours at least far enough for two scrapes a minute apart, as older history may be coarse.
+    """
+    least = max(2 * prometheus.chart_step_seconds(window), 150.0 if window.seconds > 3600 else 0.0)
+    windows = prometheus.settings.windows
+    wide = {key: duration_text(max(least, duration_seconds(getattr(windows, key)))) for key in ("rate", "requests")}
+    return prometheus.settings.model_copy(update={"windows": windows.model_copy(update=wide)})
 
 
 def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None) -> DataFrame:
