@@ -58,10 +58,10 @@ class Environment:
 
     @cached_property
     def sandbox(self) -> Sandbox:
-        """The sandbox itself, as what load is provoked in."""
+        """The sandbox itself, as what load is provoked in; elsewhere a handle that says there is none."""
         from xai_runbook.clients.sandbox import Sandbox
 
-        return Sandbox(self._part("sandbox"), environment=self.name, production=self.settings.production)
+        return Sandbox(self.settings.sandbox, environment=self.name, production=self.settings.production)
 
     def operator(self) -> Operator:
         """A new session as the role that changes are made with. Only `execution` asks for it (import-linter, tests)."""

@@ -118,6 +118,8 @@ class Plan:
     risk: Risk
     note: str = ""
     """Why there is nothing to do, or what to know before doing it."""
+    refused: str = ""
+    """Why this is not done here at all, such as load in production. Such a plan has no steps, and Run All goes on."""
     guards: tuple[Condition, ...] = ()
     """For quantities that always move: looked at right before acting, never compared for equality."""
     change: str = ""

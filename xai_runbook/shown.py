@@ -52,7 +52,9 @@ def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "target", inert(target, 200)
     for row in plan.observed:
         yield "seen", inert(", ".join(f"{key} {text}" for key, text in row.items()), 400)
-    if not plan.steps:
+    if plan.refused:
+        yield "REFUSED", inert(plan.refused)
+    elif not plan.steps:
         yield "steps", "none: there is nothing to do"
     for number, step in enumerate(plan.steps, 1):
         yield f"step {number}", _real(step)

@@ -249,7 +249,7 @@ def _shown(plan: Plan, out: Path | None, *, as_json: bool) -> int:
         print(plan)
         if out is not None:
             print(f"  written to  {out}: xai-runbook apply {out}")
-    return 0
+    return 3 if plan.refused else 0
 
 
 def _said(came: Outcome, as_json: bool) -> None:

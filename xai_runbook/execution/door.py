@@ -42,6 +42,8 @@ def apply(
     what the plan's file said, where it came from one. Errors: Refused, with nothing done; JournalError, with nothing
     done, or, after acting, where the outcome could not be written (it then counts as unknown).
     """
+    if plan.refused and confirm:
+        raise Refused(plan.refused, on=f"environment {plan.environment}", hint="see the plan's note")
     if not plan.steps or not confirm:
         return plan
     if not person.is_there():

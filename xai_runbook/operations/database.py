@@ -77,7 +77,10 @@ def terminate(database: Database, *, pids: list[int]) -> Plan:
             )
             for row in rows
         ),
-        expected=Condition(
+        note="" if rows else "no session was named",
+        expected=None
+        if not rows
+        else Condition(
             question="xai_runbook.operations.database.sessions_left",
             arguments={"sessions": [f"{row['pid']} {row['backend_start']}" for row in rows]},
             column="left_count",
@@ -115,7 +118,10 @@ def cancel(database: Database, *, pids: list[int]) -> Plan:
             )
             for row in rows
         ),
-        expected=Condition(
+        note="" if rows else "no session was named",
+        expected=None
+        if not rows
+        else Condition(
             question="xai_runbook.operations.database.statements_left",
             arguments={"statements": [f"{row['pid']} {row['backend_start']} {row['query_start']}" for row in rows]},
             column="left_count",
@@ -140,9 +146,11 @@ def statements_left(database: Database, *, statements: list[str]) -> DataFrame:
 
 def _sessions(database: Database, query: str, pids: list[int], what: str) -> list[dict[str, str | None]]:
     """The rows of exactly these pids, as facts."""
-    if not pids or len(pids) > MOST_SESSIONS or len(set(pids)) != len(pids) or not all(type(p) is int for p in pids):
+    if not pids:
+        return []
+    if len(pids) > MOST_SESSIONS or len(set(pids)) != len(pids) or not all(type(p) is int for p in pids):
         raise InputError(
-            f"pids must be 1 to {MOST_SESSIONS} different numbers",
+            f"pids must be at most {MOST_SESSIONS} different numbers",
             on=database.address,
             hint="database.sessions shows them; there is no way to name everybody",
         )

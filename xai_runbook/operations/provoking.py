@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import NoData, Refused
+from xai_runbook.errors import NoData
 from xai_runbook.plans import Argument, Call, Command, Condition, Plan, Risk, change, facts
 from xai_runbook.window import duration_seconds, duration_text
 
@@ -35,6 +35,8 @@ def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
     A rate over a window w shows a full load only after 0.8 w and forgets it 0.2 w after its end, so the condition holds
     for the load's length less 0.6 w; the rule wants it for its `for`. Item 46; erratum E20.
     """
+    if refused := _refusal(sandbox, "provoke"):
+        return refused
     limit = prometheus.settings.limits.high_cpu
     window = duration_seconds(prometheus.settings.windows.rate)
     # one more than it may use: nice as they are, they must get their share of a busy machine too
@@ -49,6 +51,8 @@ def provoke_memory(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
 
     Item 47; erratum E21.
     """
+    if refused := _refusal(sandbox, "provoke"):
+        return refused
     limit = prometheus.settings.limits.high_memory
     quota = sandbox.quotas()["memory_quota_bytes"]
     target = int(quota * (1 + limit.threshold) / 2)
@@ -69,6 +73,8 @@ def provoke_disk(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
 
     The file has no name, so the kernel frees it when the load ends, however that ends. Item 48; erratum E22.
     """
+    if refused := _refusal(sandbox, "provoke"):
+        return refused
     limit = prometheus.settings.limits.low_disk
     quota = sandbox.quotas()["disk_quota_bytes"]
     target = int(quota * (1 - limit.threshold / 2))
@@ -95,7 +101,8 @@ def provoke_disk(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
 @change
 def end_load(sandbox: Sandbox) -> Plan:
     """A Plan that ends the provoked loads that run now: the way back of the three above, should one not wait."""
-    _not_in_production(sandbox)
+    if refused := _refusal(sandbox, "end"):
+        return refused
     rows = [facts(row) for row in sandbox.loads()]
     pids = [str(row["pid"]) for row in rows]
     return Plan(
@@ -165,7 +172,6 @@ def _provoked(
     *,
     guards: tuple[Condition, ...],
 ) -> Plan:
-    _not_in_production(sandbox)
     lasts = duration_text(math.ceil(seconds))
     until_settled: dict[str, Argument] = {"alert": limit.alert, "window": duration_text(math.ceil(seconds) + 60)}
     return Plan(
@@ -206,13 +212,22 @@ def _provoked(
     )
 
 
-def _not_in_production(sandbox: Sandbox) -> None:
-    if sandbox.production:
-        raise Refused(
-            "the settings say production, where no load is provoked",
-            on=sandbox.environment,
-            hint="rehearse in the sandbox: --env sandbox",
-        )
+def _refusal(sandbox: Sandbox, verb: str) -> Plan | None:
+    """The refused plan where no load may be provoked; None in a sandbox."""
+    if sandbox.exists and not sandbox.production:
+        return None
+    why = "the settings say production, where no load is provoked" if sandbox.production else "this is no sandbox"
+    return Plan(
+        verb=verb,
+        scope="sandbox",
+        targets=(),
+        observed=(),
+        steps=(),
+        expected=None,
+        undo="nothing was done",
+        risk=Risk.CHANGE,
+        refused=f"{why}; rehearse with --env sandbox",
+    )
 
 
 def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
