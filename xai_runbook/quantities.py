@@ -19,8 +19,8 @@ def quantity(value: float, unit: str) -> str:
     if math.isnan(value):
         return "no value"
     if math.isinf(value):
-        size = "infinite" if value > 0 else "minus infinite"
-        return size if unit == "ratio" else f"{size} {unit}"
+        endless = "infinite" if value > 0 else "minus infinite"
+        return endless if unit == "ratio" else f"{endless} {unit}"
     if unit == "ratio":
         return f"{_number(value * 100)} %"
     if unit == "seconds" and abs(value) < 1:

@@ -1,0 +1,329 @@
+"""What an environment's file may say, and what is said where it is wrong: file, table, key, example, and no value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_runbook import environments
+from xai_runbook.environment import Environment, connect
+from xai_runbook.errors import NotConfigured, SandboxError, SettingsError
+from xai_runbook.findings import Severity
+from xai_runbook.settings import Limits, Settings, Signals
+
+SECRET = "hunter2-Tr0ub4dor"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a user's environments, with nothing else of the machine in sight."""
+    monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path / "chosen"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("XAI_RUNBOOK_SANDBOX", str(tmp_path / "no-sandbox"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "chosen").mkdir()
+    return tmp_path / "chosen"
+
+
+def load(folder: Path, text: str, name: str = "mine") -> Settings:
+    (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return environments.load(name)
+
+
+def complaint(folder: Path, text: str) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        load(folder, text)
+    assert SECRET not in f"{caught.value} {caught.value!r}"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what", "example"),
+    [
+        (f'[prometheus]\nurl = "http://me:{SECRET}@host"', "table [prometheus], key url", "auth_value", "url = "),
+        (f'[prometheus]\nurl = "http://host:{SECRET}"', "table [prometheus], key url", "port", "url = "),
+        (f'[prometheus]\nurl = "{SECRET}"', "table [prometheus], key url", "http://", "url = "),
+        (f'[prometheus]\nurl = "http://{SECRET} x"', "table [prometheus], key url", "spaces", "url = "),
+        (f'[prometheus]\nurl = "http://h?token={SECRET}"', "table [prometheus], key url", "query", "url = "),
+        (f'[prometheus]\ntimeout = "{SECRET}"', "table [prometheus], key timeout", "duration", 'timeout = "10s"'),
+        ('[prometheus]\ntimeout = "0s"', "table [prometheus], key timeout", "100ms", 'timeout = "10s"'),
+        ('[prometheus]\nstep = "0s"', "table [prometheus], key step", "no time", 'step = "15s"'),
+        (f'[prometheus]\nauth_value = "{SECRET}"', "table [prometheus], key auth_value", "reference", "env:NAME"),
+        (f"[prometheus]\nauth_value = ['{SECRET}']", "table [prometheus], key auth_value", "reference", "env:NAME"),
+        (f'[prometheus]\nauth_header = "X {SECRET}"', "table [prometheus], key auth_header", "pattern", "auth_header"),
+        (f'[prometheus]\npassword = "{SECRET}"', "table [prometheus], key password", "unknown key", "auth_value"),
+        (f'[prometheus]\ntimeuot = "{SECRET}"', "table [prometheus], key timeuot", "unknown key", 'timeout = "10s"'),
+        (f'prometheus = "{SECRET}"', "key prometheus", "dictionary", "url"),
+        (f'[database]\npassword = "{SECRET}"', "table [database], key password", "reference", "env:NAME"),
+        (f'[database]\nport = "{SECRET}"', "table [database], key port", "integer", "port = 5432"),
+        ("[database]\nport = 70000", "table [database], key port", "65535", "port = 5432"),
+        (f'[database]\ndbname = "postgresql://u:{SECRET}@h/d"', "key dbname", "connection string", "xai_blockchain"),
+        (f'[database]\ndbname = "host=h password={SECRET}"', "key dbname", "connection string", "xai_blockchain"),
+        (
+            f'[database]\nsslmode = "{SECRET}"',
+            "table [database], key sslmode",
+            "verify-full",
+            'sslmode = "verify-full"',
+        ),
+        (
+            f'[database.operator]\nuser = "o"\npassword = "{SECRET}"',
+            "table [database.operator], key password",
+            "ref",
+            "env:",
+        ),
+        (f'[databse]\nhost = "{SECRET}"', "key databse", "unknown key", "database"),
+        (f'[cache]\nport = "{SECRET}"', "table [cache], key host", "required", "host = "),
+        ("[nodes]\nrequests_per_second = 0", "table [nodes], key node", "required", "[nodes.node]"),
+        (
+            f'[[nodes.node]]\nname = "a"\n[[nodes.node]]\nname = "b"\nurl = "{SECRET}"',
+            "table [nodes.node.1], key url",
+            "",
+            "url = ",
+        ),
+        (f'[[nodes.node]]\nname = "a b {SECRET}"', "table [nodes.node.0], key name", "pattern", "name = "),
+        (
+            '[[nodes.node]]\nname = "a"\n[[nodes.reference]]\nname = "a"',
+            "table [nodes.reference.0], key name",
+            "two nodes",
+            "name = ",
+        ),
+        (
+            '[[nodes.node]]\nname = "a"\n[nodes.facts.height]\npath = "/x"\npointer = "block~height"',
+            "key pointer",
+            "pattern",
+            "/block_height",
+        ),
+        (
+            '[[nodes.node]]\nname = "a"\n[nodes.facts.height]\npath = "/x y"\npointer = "/a"',
+            "table [nodes.facts.height], key path",
+            "pattern",
+            "path = ",
+        ),
+        ("[limits.high_cpu]\nthreshold = 80", "high_cpu", "from 0 to 1", "high_cpu"),
+        (
+            f'[limits.high_cpu]\nthreshold = "{SECRET}"',
+            "table [limits.high_cpu], key threshold",
+            "number",
+            "threshold = 0.8",
+        ),
+        (f'[limits.high_cpu]\nduration = "{SECRET}"', "high_cpu", "duration", "high_cpu"),
+        (
+            f'[limits.high_cpu]\nseverity = "{SECRET}"',
+            "table [limits.high_cpu], key severity",
+            "'critical'",
+            "severity = ",
+        ),
+        (f'[limits.hi_cpu]\nhint = "{SECRET}"', "table [limits], key hi_cpu", "unknown key", "high_cpu"),
+        ("[limits.high_cpu]\nthreshold = nan", "high_cpu", "finite", "high_cpu"),
+        ('[signals]\nhigh_cpu = "up{${nothing}}"', "table [signals], key high_cpu", "${nothing}", "high_cpu = "),
+        ('[metrics]\nheight = "a-b"', "table [metrics], key height", "pattern", 'height = "blockchain_height"'),
+        (f'[windows]\nrate = "{SECRET}"', "table [windows], key rate", "duration", 'rate = "2m"'),
+        (f'production = "{SECRET}"', "key production", "boolean", "production = true"),
+    ],
+)
+def test_a_complaint_names_file_table_key_and_shows_an_example(
+    folder: Path, text: str, where: str, what: str, example: str
+) -> None:
+    told = complaint(folder, text)
+    assert str(folder / "mine.toml") in told.on
+    assert where in told.on
+    assert what in told.what
+    assert example in told.hint
+
+
+def test_several_complaints_are_counted(folder: Path) -> None:
+    assert complaint(folder, "[database]\nport = 'x'\nhosst = 'y'").what.endswith("(and 1 more)")
+
+
+@pytest.mark.parametrize(
+    "content", [f'[database]\npassword = "{SECRET}'.encode(), b"a = ", b"[x]\n[x]", b"\xff\xfe", b"a\x00 = 1"]
+)
+def test_what_is_not_toml(folder: Path, content: bytes) -> None:
+    (folder / "mine.toml").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        environments.load("mine")
+    assert str(folder / "mine.toml") in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../mine", "/etc/passwd", "a b", "defaults", "", ".", "x\x1b"])
+def test_unknown_environment(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mine.toml").write_text("")
+    monkeypatch.setenv("XAI_RUNBOOK_ENV", "also-nowhere")
+    with pytest.raises(SettingsError) as caught:
+        environments.load(name)
+    assert "mine, sandbox" in caught.value.hint
+    assert "\x1b" not in str(caught.value)
+
+
+def test_where_files_are_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$XAI_RUNBOOK_CONFIG, then the working folder, then the XDG folder, then what is shipped."""
+    places = [folder, Path("environments"), folder.parent / "xdg" / "xai-runbook"]
+    for place in places:
+        place.mkdir(exist_ok=True, parents=True)
+        (place / "mine.toml").write_text(f'description = "{place.name}"')
+        (place / "sandbox.toml").write_text(f'description = "{place.name}"')
+    for place in places:
+        assert environments.load("mine").description == place.name
+        assert environments.load("sandbox").description == place.name
+        (place / "mine.toml").unlink()
+        (place / "sandbox.toml").unlink()
+    assert environments.load("sandbox").simulated == ["nodes"]
+    monkeypatch.delenv("XAI_RUNBOOK_CONFIG")
+    assert environments.folders()[0] == Path("environments")
+
+
+def test_names(folder: Path) -> None:
+    (folder / "mine.toml").write_text("")
+    assert environments.names() == ["mine", "sandbox"]
+
+
+def test_the_environment_that_the_shell_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mine.toml").write_text("")
+    assert environments.load().name == "sandbox"
+    monkeypatch.setenv("XAI_RUNBOOK_ENV", "mine")
+    assert environments.load().name == "mine"
+    assert environments.load("sandbox").name == "sandbox"
+
+
+def test_a_sandbox_that_does_not_run(folder: Path) -> None:
+    with pytest.raises(SandboxError, match="sandbox up"):
+        connect("sandbox")
+
+
+def test_a_running_sandbox_gives_the_ports(sandbox: dict[str, Any]) -> None:
+    told = environments.load("sandbox", running=True)
+    assert told.database is not None
+    assert told.database.port == sandbox["overlay"]["database"]["port"]
+    assert told.not_configured == []
+
+
+def test_another_name_in_the_file(folder: Path) -> None:
+    with pytest.raises(SettingsError, match="key name"):
+        load(folder, 'name = "other"')
+    assert load(folder, 'name = "mine"').name == "mine"
+
+
+def test_overrides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_RUNBOOK_PROMETHEUS__URL", "http://override:9090")
+    monkeypatch.setenv("XAI_RUNBOOK_DATABASE__PORT", "6000")
+    monkeypatch.setenv("XAI_RUNBOOK_DATABASE__SYSTEM_IDENTIFIER", "7300000000000000001")
+    monkeypatch.setenv("XAI_RUNBOOK_LIMITS__HIGH_CPU__THRESHOLD", "0.5")
+    monkeypatch.setenv("XAI_RUNBOOK_NODES__NODE", '[{name = "a", url = "http://a"}]')
+    told = load(folder, '[prometheus]\nurl = "http://file:9090"\nstep = "30s"\n[database]\nport = 5000')
+    assert told.prometheus is not None
+    assert told.database is not None
+    assert told.nodes is not None
+    assert (told.prometheus.url, told.prometheus.step) == ("http://override:9090", "30s")
+    assert (told.database.port, told.database.system_identifier) == (6000, "7300000000000000001")
+    assert told.limits.high_cpu.threshold == 0.5
+    assert told.limits.high_cpu.duration == "5m"
+    assert [node.name for node in told.nodes.node] == ["a"]
+
+
+def test_a_wrong_override_names_the_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAI_RUNBOOK_DATABASE__PASSWORD", SECRET)
+    told = complaint(folder, "[database]\nport = 5000")
+    assert "variable XAI_RUNBOOK_DATABASE__PASSWORD" in told.on
+    assert "mine.toml" not in told.on
+
+
+def test_parts_without_a_table_are_not_configured(folder: Path) -> None:
+    told = load(folder, "")
+    assert told.not_configured == ["prometheus", "nodes", "database", "cache"]
+    env = Environment(told)
+    for part in told.not_configured:
+        with pytest.raises(NotConfigured) as caught:
+            getattr(env, part)
+        assert caught.value.part == part
+        assert "mine" in caught.value.what
+
+
+def test_no_reference_node_is_not_configured(folder: Path) -> None:
+    told = load(folder, '[[nodes.node]]\nname = "a"')
+    assert "nodes.reference" in told.not_configured
+
+
+def test_production_is_unmistakable(folder: Path) -> None:
+    env = Environment(load(folder, 'production = true\ndescription = "<b>x</b>"'))
+    assert repr(env) == "Environment(mine, PRODUCTION)"
+    assert "PRODUCTION" in env._repr_html_()
+    assert "<b>" not in env._repr_html_()
+    other = Environment(load(folder, ""))
+    assert "PRODUCTION" not in repr(other) + other._repr_html_()
+    assert "not production" in other._repr_html_()
+
+
+def test_the_production_example_holds_the_runbooks_facts(folder: Path) -> None:
+    told = environments.load("production.example")
+    assert told.production
+    assert told.prometheus is not None
+    assert told.nodes is not None
+    assert told.database is not None
+    assert told.prometheus.url == "http://localhost:9091"
+    assert told.nodes.node[0].url == "http://localhost:8080"
+    assert told.nodes.facts.height.path == "/api/v1/blockchain/info"
+    assert told.nodes.facts.peers.path == "/api/v1/network/info"
+    assert (told.database.host, told.database.port, told.database.dbname) == ("xai-db.internal", 5432, "xai_blockchain")
+    assert told.database.sslmode == "verify-full"
+    assert told.contacts["on_call"] == "PagerDuty"
+    text = (environments.SHIPPED / "production.example.toml").read_text()
+    for fact in ("xai-node", "12030", "xai-db-proxy.internal", "deploy/terraform", "xai-db-instance", "sg-12345678"):
+        assert fact in text
+
+
+def test_the_alert_table_of_the_runbook(folder: Path) -> None:
+    limits = load(folder, "").limits
+    table = {
+        "high_cpu": ("above 80 % for 5m", Severity.CRITICAL),
+        "low_disk": ("below 10 % for 1m", Severity.CRITICAL),
+        "high_memory": ("above 85 % for 5m", Severity.HIGH),
+        "api_errors": ("above 1 % for 5m", Severity.HIGH),
+        "database_connections": ("above 80 % for 5m", Severity.HIGH),
+        "peer_count": ("below 3 peers for 5m", Severity.MEDIUM),
+        "block_height": ("below 1 block for 30m", Severity.HIGH),
+        "sync_lag": ("above 10 blocks for 5m", Severity.MEDIUM),
+    }
+    told = {name: (getattr(limits, name).describe(), getattr(limits, name).severity) for name in table}
+    assert told == table
+    for name in Limits.model_fields:
+        assert getattr(limits, name).name == name
+        assert getattr(limits, name).hint
+
+
+def test_placeholders_of_the_signals(folder: Path) -> None:
+    told = load(folder, '[metrics]\npeers = "my:peers"\n[windows]\nrate = "7m"')
+    assert told.promql("peer_count") == "my:peers"
+    assert "[7m]" in told.promql("high_cpu")
+    for name in Signals.model_fields:
+        assert "${" not in told.promql(name)
+
+
+def test_secrets_stay_references(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_PASSWORD", SECRET)
+    told = load(folder, '[database]\npassword = "env:MY_PASSWORD"\n[prometheus]\nauth_value = "file:/run/token"')
+    assert told.database is not None
+    assert told.database.password is not None
+    assert told.database.password.reveal() == SECRET
+    everything = f"{told!r} {told.model_dump_json()} {told.model_dump()}"
+    assert SECRET not in everything
+    assert json.loads(told.model_dump_json())["database"]["password"] == "env:MY_PASSWORD"
+
+
+def test_what_was_read_stays_as_it_was_read(folder: Path) -> None:
+    told = load(folder, "")
+    with pytest.raises(ValueError, match="frozen"):
+        told.production = True
+
+
+@pytest.mark.parametrize(("text", "url"), [("http://h/", "http://h"), ("https://h:1/p/", "https://h:1/p")])
+def test_an_address_has_no_last_slash(folder: Path, text: str, url: str) -> None:
+    told = load(folder, f'[prometheus]\nurl = "{text}"')
+    assert told.prometheus is not None
+    assert told.prometheus.url == url
