@@ -19,6 +19,7 @@ from written import cell, question, write
 
 from xai_runbook.errors import InputError, ReportError
 from xai_runbook.findings import Status
+from xai_runbook.reports.masks import known_secrets
 from xai_runbook.reports.result import Event
 from xai_runbook.reports.run import execute
 
@@ -177,6 +178,34 @@ def test_known_secrets_are_masked_wherever_they_show(tmp_path: Path) -> None:
     assert secret not in str(result)
     assert result.answers[0].finding is not None
     assert result.answers[0].finding.summary == "as ********"
+
+
+def test_the_secrets_of_the_environment_are_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_text("correct horse\n")
+    (tmp_path / "operator").write_text("battery staple")
+    (tmp_path / "there.toml").write_text(
+        f"""
+        [prometheus]
+        auth_value = "env:TOKEN_OF_TEST"
+        [[nodes.node]]
+        name = "node-1"
+        auth_value = "env:TOKEN_THAT_IS_NOT_SET"
+        [database]
+        password = "file:{tmp_path / "password"}"
+        operator = {{user = "o", password = "file:{tmp_path / "operator"}"}}
+        """
+    )
+    monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("TOKEN_OF_TEST", "Bearer 12345")
+    # the operator's is looked up by nothing that only reads
+    assert sorted(known_secrets("there")) == ["Bearer 12345", "correct horse"]
+    leak = cell("leak", "import os; print(os.environ['TOKEN_OF_TEST'])")
+    path = write(tmp_path, "leaks", leak)
+    [result] = execute([path], parameters={"environment": "there"}, out=tmp_path / "out")
+    assert "12345" not in result.path.read_text()
+    assert "********" in result.path.read_text()
+    with pytest.raises(InputError, match="parameter window has a secret in it"):
+        execute([path], parameters={"environment": "there", "window": "correct horse"}, out=tmp_path / "out2")
 
 
 def test_a_persons_own_start_up_files_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

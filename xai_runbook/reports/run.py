@@ -58,6 +58,9 @@ def execute(
     for task in tasks:
         task.parameters = parameter.fitted(task.defaults, parameters)
     masked = list(secrets) if secrets is not None else known_secrets(str(parameters.get("environment") or ""))
+    for name, value in parameters.items():
+        if Mask(masked)(str(value)) != str(value):
+            raise InputError(f"parameter {name} has a secret in it", hint="parameters are kept in the executed copy")
     variables = {**os.environ, **(environment or {}), MARK: uuid.uuid4().hex}
     if parameters.get("environment"):
         variables["XAI_RUNBOOK_ENV"] = str(parameters["environment"])
