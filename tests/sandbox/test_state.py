@@ -108,8 +108,9 @@ def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
 
 
 def test_reading_the_state_costs_few_imports() -> None:
-    listed = "import sys; import xai_runbook.sandbox.state; print(' '.join(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", listed], check=True, capture_output=True, text=True, timeout=30
-    ).stdout.split()
-    assert not {"psycopg", "pydantic", "tempfile", "subprocess", "asyncio", "tornado", "numpy"} & set(loaded)
+    listed = (
+        "import sys; before = set(sys.modules); import xai_runbook.sandbox.state; print(*set(sys.modules) - before)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", listed], check=True, capture_output=True, text=True, timeout=30)
+    costly = {"psycopg", "pydantic", "tempfile", "subprocess", "asyncio", "tornado", "numpy"}
+    assert not costly & set(loaded.stdout.split())
