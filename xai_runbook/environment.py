@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from xai_runbook import environments
 from xai_runbook.errors import NotConfigured
@@ -18,9 +19,31 @@ if TYPE_CHECKING:
     from xai_runbook.clients.sandbox import Sandbox
     from xai_runbook.settings import Limits, Settings
 
+T = TypeVar("T")
+
+
+class Absent:
+    """The handle of a part that the settings do not declare: whatever is asked of it raises NotConfigured."""
+
+    def __init__(self, part: str, environment: str, production: bool) -> None:
+        self.part, self.environment, self.production = part, environment, production
+
+    def identity(self) -> dict[str, str]:
+        """Nothing: there is no server whose identity could be measured."""
+        return {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # IPython and pickle look for what a handle may have; that is no question
+            raise AttributeError(name)
+        raise NotConfigured(
+            f"{self.part} is not configured in environment {self.environment}",
+            on=self.part,
+            hint=f"a table [{self.part}] in its file",
+        )
+
 
 class Environment:
-    """A handful of handles with read-only credentials; one whose part has no settings raises NotConfigured."""
+    """A handful of handles with read-only credentials; asking one whose part has no settings raises NotConfigured."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -40,49 +63,51 @@ class Environment:
         """The Prometheus server."""
         from xai_runbook.clients.prometheus import Prometheus
 
-        return Prometheus(self._part("prometheus"), self.settings)
+        return self._handle("prometheus", lambda part: Prometheus(part, self.settings))
 
     @cached_property
     def nodes(self) -> Nodes:
         """Our nodes' API, and the reference nodes'."""
         from xai_runbook.clients.nodes import Nodes
 
-        return Nodes(self._part("nodes"))
+        return self._handle("nodes", Nodes)
 
     @cached_property
     def database(self) -> Database:
         """The PostgreSQL database, as the role that may only read."""
         from xai_runbook.clients.database import Database
 
-        return Database(self._part("database"), environment=self.name, production=self.settings.production)
-
-    @cached_property
-    def sandbox(self) -> Sandbox:
-        """The sandbox itself, as what load is provoked in; elsewhere a handle that says there is none."""
-        from xai_runbook.clients.sandbox import Sandbox
-
-        return Sandbox(self.settings.sandbox, environment=self.name, production=self.settings.production)
-
-    def operator(self) -> Operator:
-        """A new session as the role that changes are made with. Only `execution` asks for it (import-linter, tests)."""
-        from xai_runbook.clients.operator import Operator
-
-        return Operator(self._part("database"))
+        return self._handle("database", lambda part: Database(part, **self._named))
 
     @cached_property
     def cache(self) -> Cache:
         """The Redis or Valkey server."""
         from xai_runbook.clients.cache import Cache
 
-        return Cache(self._part("cache"))
+        return self._handle("cache", Cache)
 
-    def _part(self, name: str) -> Any:
-        settings = getattr(self.settings, name)
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """The sandbox itself, as what load is provoked in."""
+        from xai_runbook.clients.sandbox import Sandbox
+
+        return self._handle("sandbox", lambda part: Sandbox(part, **self._named))
+
+    def operator(self) -> Operator:
+        """A new session as the role that changes are made with. Only `execution` asks for it (import-linter, tests)."""
+        from xai_runbook.clients.operator import Operator
+
+        return self._handle("database", Operator)
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {"environment": self.name, "production": self.settings.production}
+
+    def _handle(self, part: str, make: Callable[[Any], T]) -> T:
+        settings = getattr(self.settings, part)
         if settings is None:
-            raise NotConfigured(
-                f"{name} is not configured in environment {self.name}", on=name, hint=f"a table [{name}] in its file"
-            )
-        return settings
+            return cast("T", Absent(part, **self._named))
+        return make(settings)
 
     def __repr__(self) -> str:
         return f"Environment({self.name}{', PRODUCTION' if self.settings.production else ''})"

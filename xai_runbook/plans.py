@@ -23,7 +23,7 @@ from enum import StrEnum
 from functools import wraps
 from typing import Any, Literal, ParamSpec, cast
 
-from xai_runbook.errors import InputError
+from xai_runbook.errors import CannotAsk, InputError, NotConfigured
 from xai_runbook.window import duration_seconds
 
 SCHEMA = "xai-runbook/plan/1"
@@ -254,7 +254,14 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
         bound.apply_defaults()
         handles = {key: value for key, value in bound.arguments.items() if key in HANDLES}
         arguments = {key: _argument(key, value) for key, value in bound.arguments.items() if key not in HANDLES}
-        plan = function(*args, **kwargs)
+        identity: dict[str, str] = {}
+        try:
+            for key, handle in handles.items():
+                identity |= {f"{key}.{told}": value for told, value in handle.identity().items()}
+            plan = function(*args, **kwargs)
+        except (CannotAsk, NotConfigured) as error:
+            # not raised: in a notebook the cells below would fall with it, and Run All must go on
+            plan = _refused(function.__name__, f"it cannot be planned, because {error}")
         now = datetime.now(UTC)
         environments = {handle.environment for handle in handles.values()}
         if len(environments) != 1:
@@ -265,9 +272,7 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
             arguments=arguments,
             environment=environments.pop(),
             production=any(handle.production for handle in handles.values()),
-            identity={
-                f"{key}.{fact_}": value for key, handle in handles.items() for fact_, value in handle.identity().items()
-            },
+            identity=identity,
             created_at=cast("str", fact(now)),
             expires_at=cast("str", fact(now + EXPIRES_AFTER)),
             boot=clock.boot(),
@@ -276,6 +281,20 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
 
     planned.is_change = True  # type: ignore[attr-defined]
     return planned
+
+
+def _refused(verb: str, why: str) -> Plan:
+    return Plan(
+        verb=verb,
+        scope="nothing",
+        targets=(),
+        observed=(),
+        steps=(),
+        expected=None,
+        undo="nothing was done",
+        risk=Risk.CHANGE,
+        refused=why,
+    )
 
 
 def _argument(name: str, value: object) -> Argument:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_runbook.clients import http
-from xai_runbook.errors import BadAnswer, NotConfigured
+from xai_runbook.errors import BadAnswer
 
 if TYPE_CHECKING:
     from xai_runbook import settings
@@ -20,36 +19,16 @@ _SAMPLE = re.compile(r"^(sandbox_\w+) ([-+.0-9eE]+)$", flags=re.MULTILINE)
 
 
 class Sandbox:
-    """A read-only handle on the running sandbox; in any other environment there is none, and `exists` is False."""
+    """A read-only handle on the running sandbox."""
 
-    def __init__(self, settings: settings.Sandbox | None, *, environment: str, production: bool) -> None:
+    def __init__(self, settings: settings.Sandbox, *, environment: str, production: bool) -> None:
         self.environment, self.production = environment, production
-        self._settings = settings
-
-    @property
-    def exists(self) -> bool:
-        """Whether this environment is a sandbox."""
-        return self._settings is not None
-
-    @property
-    def folder(self) -> Path:
-        """Its run folder."""
-        return Path(self._told.folder)
-
-    @property
-    def quota_url(self) -> str:
-        """Where it exports its quotas and its use."""
-        return self._told.quota_url
-
-    @property
-    def mark(self) -> Mapping[str, str]:
-        """The environment variable by which it knows processes as its own."""
-        return self._told.mark
+        self.folder = Path(settings.folder)
+        self.quota_url = settings.quota_url
+        self.mark = settings.mark
 
     def identity(self) -> dict[str, str]:
         """Which sandbox this is: its folder, on which machine."""
-        if not self.exists:
-            return {}
         machine = Path("/etc/machine-id")
         return {"folder": str(self.folder), "machine": machine.read_text().strip() if machine.exists() else ""}
 
@@ -92,12 +71,6 @@ class Sandbox:
         words = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()
         disk = os.statvfs(self.folder)
         return {"memory_available_bytes": int(words[0]) * 1024, "disk_available_bytes": disk.f_bavail * disk.f_frsize}
-
-    @property
-    def _told(self) -> settings.Sandbox:
-        if self._settings is None:
-            raise NotConfigured("this environment is no sandbox", on="sandbox", hint="--env sandbox")
-        return self._settings
 
     def _ours(self, environ: bytes) -> bool:
         return all(f"{name}={value}".encode() in environ.split(b"\0") for name, value in self.mark.items())

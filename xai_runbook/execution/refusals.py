@@ -127,6 +127,8 @@ def unknown_before(case: Case) -> None:
 def world_moved(case: Case) -> None:
     """P6: the same change is planned again, and must come to the same."""
     again = changes.planned(case.env, case.plan.change, case.plan.arguments)
+    if again.refused:
+        raise Refused(again.refused, on=target(case.plan), hint="see to it, then make the plan anew")
     if again.world != case.plan.world:
         raise Refused(
             f"the world has moved since the plan was made: {difference(case.plan.world, again.world)}",

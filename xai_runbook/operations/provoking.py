@@ -213,10 +213,9 @@ def _provoked(
 
 
 def _refusal(sandbox: Sandbox, verb: str) -> Plan | None:
-    """The refused plan where no load may be provoked; None in a sandbox."""
-    if sandbox.exists and not sandbox.production:
+    """The refused plan of a production; None elsewhere, where the handle itself says whether there is a sandbox."""
+    if not sandbox.production:
         return None
-    why = "the settings say production, where no load is provoked" if sandbox.production else "this is no sandbox"
     return Plan(
         verb=verb,
         scope="sandbox",
@@ -226,7 +225,7 @@ def _refusal(sandbox: Sandbox, verb: str) -> Plan | None:
         expected=None,
         undo="nothing was done",
         risk=Risk.CHANGE,
-        refused=f"{why}; rehearse with --env sandbox",
+        refused="the settings say production, where no load is provoked; rehearse with --env sandbox",
     )
 
 
