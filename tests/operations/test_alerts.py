@@ -150,6 +150,21 @@ def test_idle_is_ok_where_it_is_known_and_unknown_where_it_is_not() -> None:
     assert finding.summary == "200 ms on node_2, alert when above 1 second for 1m; nothing to judge on 1 of 2"
 
 
+def test_a_sum_without_labels_is_one_target() -> None:
+    bare = frame(node_1=[12] * 40)
+    whole = bare.drop(columns="instance")
+    whole.attrs.update(bare.attrs)
+    assert alerts.check_alert(whole, LAG).targets == ("all",)
+
+
+def test_an_instant_before_all_values_is_unknown() -> None:
+    late = frame(node_1=[3] * 40)
+    finding = alerts.check_alert(late, LAG, at=late["at"].min() - timedelta(minutes=1))
+    assert finding.status is Status.UNKNOWN
+    assert "no value before" in finding.summary
+    assert alerts.evaluate(late.iloc[:0], LAG, step_seconds=STEP).empty
+
+
 def test_infinite_is_above_everything() -> None:
     assert alerts.check_alert(frame(node_1=[math.inf] * 40), LAG).status is Status.ALERT
 

@@ -93,6 +93,13 @@ def test_each_failure_has_its_error_and_is_inert(status: int, body: bytes, error
     assert "\x1b" not in str(raised.value)
 
 
+def test_alerts_that_are_none_are_refused() -> None:
+    with server.serving(lambda path: good({"version": "2.42.0"} if known(path) else {"rules": []})) as odd:
+        for ask in (server.handle(odd).alerts, server.handle(odd).alerting_rules):
+            with pytest.raises(BadAnswer, match="no (alerts|groups)"):
+                ask()
+
+
 def test_warnings_are_kept() -> None:
     body = json.dumps(
         {
