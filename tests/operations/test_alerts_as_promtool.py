@@ -152,6 +152,15 @@ def test_every_state_at_every_instant_is_promtools(tmp_path: Path, stale: bool) 
     assert promtool(tmp_path, many, stale, wanted) == ""
 
 
+@pytest.mark.torture
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("stale", [True, False], ids=["range answers", "raw samples"])
+def test_more_random_series_are_judged_as_promtool_does(tmp_path: Path, stale: bool, seed: int) -> None:
+    chance = random.Random(seed)
+    many = {f"node-{number}": series(chance) for number in range(16)}
+    assert promtool(tmp_path, many, stale, ours(many, lookback_seconds=0 if stale else 300)) == ""
+
+
 def test_promtool_would_notice_one_wrong_state(tmp_path: Path) -> None:
     many = {"node-1": [4.0] * POINTS}
     wanted = ours(many, 300)

@@ -96,7 +96,7 @@ def test_each_failure_has_its_error_and_is_inert(status: int, body: bytes, error
 def test_alerts_that_are_none_are_refused() -> None:
     with server.serving(lambda path: good({"version": "2.42.0"} if known(path) else {"rules": []})) as odd:
         for ask in (server.handle(odd).alerts, server.handle(odd).alerting_rules):
-            with pytest.raises(BadAnswer, match="no (alerts|groups)"):
+            with pytest.raises(BadAnswer, match=r"no (alerts|groups)"):
                 ask()
 
 
