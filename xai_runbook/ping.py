@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import NotConfigured, XaiRunbookError
@@ -35,6 +35,7 @@ class Reply:
 
 def replies(env: Environment) -> list[Reply]:
     """A Reply for each target of each part, all asked at once; parts without settings are "not configured"."""
+    from xai_runbook.clients.deadline import side_by_side
     from xai_runbook.operations import reachability
 
     asks: dict[str, Callable[[], DataFrame]] = {
@@ -44,8 +45,7 @@ def replies(env: Environment) -> list[Reply]:
         "database": lambda: reachability.of_database(env.database),
         "cache": lambda: reachability.of_cache(env.cache),
     }
-    with ThreadPoolExecutor(max_workers=len(asks)) as pool:
-        told = list(pool.map(lambda part: _replies(part, asks[part]), asks))
+    told = side_by_side([partial(_replies, part, ask) for part, ask in asks.items()])
     return [reply for part in told for reply in part]
 
 

@@ -1,9 +1,9 @@
-"""A deadline enforced from outside the call that may hang."""
+"""A deadline enforced from outside the call that may hang, and calls made side by side that Ctrl-C ends."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -47,3 +47,31 @@ def within(seconds: float, ask: Callable[[], T], *, on: str, give_up: Callable[[
         return value  # type: ignore[return-value]
     assert isinstance(value, BaseException)
     raise value
+
+
+def side_by_side(asks: Sequence[Callable[[], T]]) -> list[T]:
+    """What each of `asks` returns, all asked at once, in their order; the first one's exception passes through.
+
+    A thread pool would wait for its threads on Ctrl-C and again at exit; these die with the process.
+    """
+    outcomes: dict[int, tuple[bool, object]] = {}
+
+    def run(place: int, ask: Callable[[], T]) -> None:
+        try:
+            outcomes[place] = (True, ask())
+        except BaseException as error:  # handed to the one who waits, whatever it is
+            outcomes[place] = (False, error)
+
+    threads = [threading.Thread(target=run, args=(place, ask), daemon=True) for place, ask in enumerate(asks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told: list[T] = []
+    for place in range(len(asks)):
+        answered, value = outcomes[place]
+        if not answered:
+            assert isinstance(value, BaseException)
+            raise value
+        told.append(value)  # type: ignore[arg-type]
+    return told

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.clients import http
+from xai_runbook.clients.deadline import side_by_side
 from xai_runbook.errors import BadAnswer, CannotAsk, SettingsError, XaiRunbookError
 
 if TYPE_CHECKING:
@@ -54,10 +55,7 @@ class Nodes:
         return self._ask(self._settings.reference, names)
 
     def _ask(self, nodes: Sequence[settings.Node], names: Sequence[str]) -> list[Facts]:
-        if not nodes:
-            return []
-        with ThreadPoolExecutor(max_workers=min(32, len(nodes))) as pool:
-            return list(pool.map(lambda node: self._ask_one(node, names), nodes))
+        return side_by_side([partial(self._ask_one, node, names) for node in nodes])
 
     def _ask_one(self, node: settings.Node, names: Sequence[str]) -> Facts:
         facts, answers, values, seconds = node.facts or self._settings.facts, {}, {}, 0.0

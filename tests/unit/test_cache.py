@@ -1,0 +1,38 @@
+"""The cache's handle on a real server: it asks INFO, says who it is, and knows a wrong password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xai_runbook import settings
+from xai_runbook.clients.cache import Cache
+from xai_runbook.environment import Environment
+from xai_runbook.errors import SettingsError, TimedOut, Unreachable
+
+
+def handle(env: Environment, **more: Any) -> Cache:
+    assert env.settings.cache is not None
+    return Cache(settings.Cache.model_validate(env.settings.cache.model_dump() | more))
+
+
+def test_info(env: Environment) -> None:
+    told = env.cache.info()
+    assert told["used_memory"] > 0
+    assert told["role"] == "master"
+
+
+def test_tls_where_there_is_none(env: Environment) -> None:
+    with pytest.raises((Unreachable, TimedOut)):
+        handle(env, tls=True, timeout="1s").info()
+
+
+def test_a_secret_that_is_not_there(env: Environment) -> None:
+    with pytest.raises(SettingsError, match="NO_SUCH_VARIABLE_HERE"):
+        handle(env, password="env:NO_SUCH_VARIABLE_HERE").info()
+
+
+def test_no_such_host(env: Environment) -> None:
+    with pytest.raises((Unreachable, TimedOut)):
+        handle(env, host="no-such-host.invalid").info()

@@ -1,0 +1,45 @@
+"""What `import xai_runbook` gives, and that it costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import xai_runbook
+
+HEAVY = ("pandas", "numpy", "pydantic", "matplotlib", "boto3", "psycopg", "tornado", "redis", "orjson", "jinja2",
+         "papermill", "nbformat", "IPython", "psutil", "asyncio", "unittest")  # fmt: skip
+
+
+def imported(code: str) -> set[str]:
+    """The top-level modules that a fresh Python has after running `code`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules, file=sys.stderr)"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def test_names() -> None:
+    assert xai_runbook.__all__ == sorted(xai_runbook.__all__)
+    assert len(xai_runbook.__all__) <= 13
+    assert dir(xai_runbook) == xai_runbook.__all__
+    for name in xai_runbook.__all__:
+        assert getattr(xai_runbook, name).__name__ == name
+        assert getattr(xai_runbook, name).__doc__
+
+
+def test_no_other_name() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        xai_runbook.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import xai_runbook", "import xai_runbook.cli; xai_runbook.cli.parser()", "import xai_runbook.findings",
+     "import xai_runbook.environment", "import xai_runbook.operations.database", "import xai_runbook.charts"],
+)  # fmt: skip
+def test_nothing_heavy_at_import(code: str) -> None:
+    assert imported(code) & set(HEAVY) == set()

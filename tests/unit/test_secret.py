@@ -1,0 +1,76 @@
+"""A secret is where it is kept: no way of looking at it shows what it is."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from xai_runbook.errors import SettingsError
+from xai_runbook.secret import MASK, Secret
+
+VALUE = "hunter2-Tr0ub4dor"
+
+
+def test_revealed_from_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET", VALUE)
+    assert Secret("env:MY_SECRET").reveal() == VALUE
+
+
+def test_revealed_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text(f"{VALUE}\r\n")
+    assert Secret(f"file:{tmp_path}/secret").reveal() == VALUE
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Secret("file:~/secret").reveal() == VALUE
+
+
+def test_read_late_and_anew(tmp_path: Path) -> None:
+    secret = Secret(f"file:{tmp_path}/secret")
+    for value in ("one", "two"):
+        (tmp_path / "secret").write_text(value)
+        assert secret.reveal() == value
+
+
+def test_nothing_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET", VALUE)
+    secret = Secret("env:MY_SECRET")
+    secret.reveal()
+    shown = [str(secret), repr(secret), f"{secret}", f"{secret:>20}", f"{secret!r}", "%s" % secret, repr([secret])]  # noqa: UP031
+    shown += [pickle.dumps(secret).decode("latin-1"), json.dumps({"secret": str(secret)}), repr(vars(type(secret)))]
+    assert not [text for text in shown if VALUE in text]
+    assert str(secret) == MASK
+    for again in (pickle.loads(pickle.dumps(secret)), copy.deepcopy(secret)):
+        assert again == secret
+        assert hash(again) == hash(secret)
+        assert again.reveal() == VALUE
+    assert secret != Secret("env:OTHER")
+    assert secret != "env:MY_SECRET"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [VALUE, "", "env:", "env:1X", "env:A B", "file:", "file:relative", "vault:x", "env:A\n", None, 5, ["env:A"]],
+)
+def test_a_value_is_no_reference(value: object) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Secret(value)  # type: ignore[arg-type]
+    assert VALUE not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe\x00"])
+def test_what_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        Secret(f"file:{path}").reveal()
+    assert caught.value.on == f"file:{path}"
+
+
+def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_SECRET", raising=False)
+    with pytest.raises(SettingsError, match="env:MY_SECRET"):
+        Secret("env:MY_SECRET").reveal()
