@@ -6,23 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
 from xai_runbook.errors import XaiRunbookError, inert
+from xai_runbook.usage import COULD_NOT_TELL, Parser
 
-COULD_NOT_TELL = 3
 INTERRUPTED = 130
 
 # each has add_commands(subparsers) and imports nothing heavy before one of its commands runs
 _MODULES = ("ping", "reports.commands", "execution.commands", "sandbox.commands", "coverage")
-
-
-class Parser(argparse.ArgumentParser):
-    """Leaves with 3 on a usage error: argparse's own 2 would read as a critical alert."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(COULD_NOT_TELL, f"{self.prog}: {inert(message)}\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -80,7 +80,7 @@ def test_the_bytes_are_the_same_each_time(tmp_path: Path) -> None:
 
 def test_sections_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     paths = sections(tmp_path)
-    notebook(tmp_path / "05_more.ipynb", question("other", "env"), parameters='window = "6h"')
+    notebook(tmp_path / "05_more.ipynb", question("other", "f(env, window)"), parameters='window = "6h"')
     with pytest.raises(InputError, match="window has two defaults.*02_monitoring and 05_more|05_more"):
         assembled([*paths, tmp_path / "05_more.ipynb"])
     notebook(tmp_path / "05_more.ipynb", question("pool", "env"))
@@ -89,7 +89,7 @@ def test_sections_that_contradict_each_other_are_refused(tmp_path: Path) -> None
     notebook(tmp_path / "05_more.ipynb", cell("other", "env", "health"))
     with pytest.raises(InputError, match="raises-exception"):
         assembled([*paths, tmp_path / "05_more.ipynb"])
-    notebook(tmp_path / "05_more.ipynb", question("other", "env"), parameters="window = f()")
+    notebook(tmp_path / "05_more.ipynb", question("other", "f(env, window)"), parameters="window = f()")
     with pytest.raises(InputError, match="literals"):
         assembled([*paths, tmp_path / "05_more.ipynb"])
 

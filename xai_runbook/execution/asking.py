@@ -21,7 +21,7 @@ def listed() -> list[tuple[str, str]]:
 
 def parser(dotted: str) -> argparse.ArgumentParser:
     """The parser of one change's own arguments. Errors: Refused where it is none of ours."""
-    from xai_runbook.cli import Parser
+    from xai_runbook.usage import Parser
 
     function = changes.named(dotted)
     found = Parser(

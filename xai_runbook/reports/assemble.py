@@ -27,6 +27,11 @@ assembled from them (`make notebooks`), so change a question there. Open it when
 
 Reads: whatever the environment declares, with credentials that can only read. Changes: nothing."""
 
+_NEXT = """## Where next
+
+Each finding that is not `ok` names the notebook to open. `unknown` is not `ok`: `00_start_here` says which part does
+not answer. Without charts, in seconds: `xai-runbook check`."""
+
 
 def assembled(sections: Sequence[Path]) -> bytes:
     """The health report's bytes, the same for the same sections. Errors: InputError where sections contradict."""
@@ -44,6 +49,7 @@ def assembled(sections: Sequence[Path]) -> bytes:
             if above:
                 cells.append(_markdown(f"about-{cell.id}", _below_section(above.source)))
             cells.append(_code(cell.id, cell.source, tags=sorted(cell.tags), section=section))
+    cells.append(_markdown("next", _NEXT))
     document = {
         "cells": cells,
         "metadata": {
@@ -62,12 +68,15 @@ def section_paths(folder: Path) -> list[Path]:
 
 
 def _parameters(every: dict[str, list[Cell]]) -> dict[str, Any]:
-    """One cell with each parameter that the health cells' notebooks declare, comment and all."""
+    """One cell with each parameter that the questions and the set-up use, comment and all."""
     lines: dict[str, str] = {}
     values: dict[str, tuple[object, str]] = {}
     for section, cells in _with_questions(every):
+        used = set[str]().union(*(_loaded(cell) for cell in cells if {"health", "setup"} & set(cell.tags)))
         for cell in (cell for cell in cells if "parameters" in cell.tags):
             for name, value, line in _assignments(cell, section):
+                if name not in used:
+                    continue
                 if name in values and values[name][0] != value:
                     other = values[name][1]
                     raise InputError(f"parameter {name} has two defaults", on=f"{other} and {section}", hint="agree")
