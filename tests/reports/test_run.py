@@ -154,6 +154,29 @@ def test_the_time_for_the_whole_run_ends_it_and_keeps_what_was_run(tmp_path: Pat
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["slow.ipynb"]
 
 
+def test_a_worker_that_falls_silent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xai_runbook.reports.run._SLACK_SECONDS", 6)
+    stop = cell("stop", "import os, signal, time\nos.kill(os.getppid(), signal.SIGSTOP)\ntime.sleep(100)")
+    path = write(tmp_path, "silent", question("first"), stop, question("last"))
+    begun = time.monotonic()
+    [result] = execute([path], parameters={}, out=tmp_path / "out", cell_seconds=4, secrets=[])
+    assert time.monotonic() - begun < 25
+    assert (result.status, result.error) == ("incomplete", "nothing was heard of it for 10 s")
+    assert [answer.finding.status for answer in result.answers if answer.finding] == [Status.OK, Status.UNKNOWN]
+
+
+def test_a_kernel_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ipykernel.py").write_text("raise RuntimeError('no kernel today')")
+    path = write(tmp_path, "dead", question("pool"))
+    broken = {"PYTHONPATH": str(tmp_path / "broken")}
+    [result] = execute([path], parameters={}, out=tmp_path / "out", environment=broken, secrets=[])
+    assert result.status == "incomplete"
+    assert "the kernel did not come up: exit code 1, RuntimeError: no kernel today" in result.error
+    assert result.answers[0].finding is not None
+    assert result.answers[0].finding.status is Status.UNKNOWN
+
+
 def test_known_secrets_are_masked_wherever_they_show(tmp_path: Path) -> None:
     secret = 'pa"ss/wörd\\7'
     path = write(

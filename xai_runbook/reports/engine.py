@@ -120,8 +120,8 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
             if await self._answered(request, 0.5):
                 return
             if self.kernel.poll() is not None or monotonic() > deadline:
-                ended = self.kernel.obituary() if self.kernel.poll() is not None else f"in {_START_SECONDS:g} s"
-                raise RuntimeError(f"the kernel did not come up ({ended})")
+                ended = f"no answer in {_START_SECONDS:g} s" if self.kernel.poll() is None else self.kernel.obituary()
+                raise RuntimeError(f"the kernel did not come up: {ended}, {self.kernel.last_words()}")
 
     async def _answered(self, request: str, seconds: float) -> bool:
         try:

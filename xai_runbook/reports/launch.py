@@ -103,3 +103,10 @@ class Kernel:
         with suppress(ValueError):
             return f"signal {signal.Signals(-code).name}"
         return f"signal {-code}"
+
+    def last_words(self) -> str:
+        """The last line that it wrote outside of any cell."""
+        with suppress(OSError):
+            lines = (self.folder / "kernel.log").read_text(errors="replace")[-5000:].strip().splitlines()
+            return lines[-1] if lines else "without a word"
+        return "without a word"
