@@ -1,0 +1,69 @@
+"""The runbook's table of alerts, row by row: what it says, and what it says of live data."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from xai_runbook.environment import Environment
+from xai_runbook.errors import NoData
+from xai_runbook.findings import Finding, Limit, Status
+from xai_runbook.operations import alerts, monitoring
+
+# the runbook's words: threshold, and duration where it has one
+ROWS = {
+    "high_cpu": (0.80, "above", "critical", "5m"),
+    "low_disk": (0.10, "below", "critical", None),
+    "high_memory": (0.85, "above", "high", None),
+    "api_errors": (0.01, "above", "high", None),
+    "database_connections": (0.80, "above", "high", None),
+    "peer_count": (3, "below", "medium", None),
+    "block_height": (1, "below", "high", "30m"),
+    "sync_lag": (10, "above", "medium", None),
+}
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS.items(), ids=ROWS)
+def test_the_row_is_the_runbooks(checkout: Path, name: str, row: tuple[float, str, str, str | None]) -> None:
+    shipped = tomllib.loads((checkout / "xai_runbook/environments/defaults.toml").read_text(encoding="utf-8"))
+    limit = shipped["limits"][name]
+    threshold, direction, severity, duration = row
+    assert (limit["threshold"], limit["direction"], limit["severity"]) == (threshold, direction, severity)
+    assert duration in (None, limit["duration"])
+
+
+def judged(env: Environment, limit: Limit, status: Status) -> Finding:
+    """The row's finding of the running sandbox, once it is that; its last state is what fails otherwise."""
+    end = time.monotonic() + 45
+    while True:
+        try:
+            finding = alerts.check_alert(monitoring.signal(env.prometheus, limit), limit)
+        except NoData as error:  # a rate has no value before its second scrape
+            finding = Finding.unknown(limit.name, error, limit)
+        if finding.status is status or time.monotonic() > end:
+            return finding
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "high_cpu", "low_disk", "high_memory", "api_errors", "database_connections", "peer_count", "block_height",
+        "sync_lag",
+    ],
+)  # fmt: skip
+def test_the_row_is_ok_on_a_healthy_sandbox_and_an_alert_past_its_limit(env: Environment, name: str) -> None:
+    limit = getattr(env.limits, name)
+    assert judged(env, limit, Status.OK).status is Status.OK
+    # the same data held against a limit that it is past
+    least, most = (0.0, 1.0) if limit.unit == "ratio" else (-1e6, 1e6)
+    past = dataclasses.replace(limit, threshold=most if limit.direction == "below" else least, duration="2s")
+    if name == "api_errors":  # there are none, and no share of errors is below 0
+        past = dataclasses.replace(past, threshold=most, direction="below")
+    finding = judged(env, past, Status.ALERT)
+    assert (finding.name, finding.status, finding.severity) == (name, Status.ALERT, limit.severity)
+    assert finding.targets
