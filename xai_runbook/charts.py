@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import inert
@@ -33,7 +34,7 @@ def timeline(history: DataFrame, limit: Limit | None = None, *, title: str = "",
             axes.axvspan(start, end, color=_LIMIT_COLOUR, alpha=0.12, linewidth=0)
             axes.plot(values[start:end].index, values[start:end].to_numpy(), color=line.get_color(), linewidth=2.4)
     if len(series) > MOST_LINES:
-        axes.set_title(f"{axes.get_title()} ({MOST_LINES} of {len(series)} series)", loc="left")
+        axes.set_title(f"{axes.get_title(loc='left')} ({MOST_LINES} of {len(series)} series)", loc="left")
     if limit is not None:
         axes.axhline(
             limit.threshold, color=_LIMIT_COLOUR, linestyle="--", linewidth=1, label=f"alert {limit.describe()}"
@@ -53,8 +54,11 @@ def bars(
     shown = frame.head(20).iloc[::-1]
     names = [_plain(name) for name in shown[label]]
     numbers = [float(number) for number in shown[value]]
-    wrong = [limit is not None and number == number and limit.exceeded(number) for number in numbers]
-    drawn = axes.barh(names, numbers, color=[_LIMIT_COLOUR if bad else "#4c78a8" for bad in wrong])
+    wrong = [limit is not None and not math.isnan(number) and limit.exceeded(number) for number in numbers]
+    colours = [_LIMIT_COLOUR if bad else "#4c78a8" for bad in wrong]
+    # what has no length is said in words beside an empty bar
+    lengths = [number if math.isfinite(number) else 0.0 for number in numbers]
+    drawn = axes.barh(range(len(names)), lengths, tick_label=names, color=colours)
     axes.bar_label(drawn, labels=[f" {quantity(number, unit)}" for number in numbers], fontsize="small")
     if limit is not None:
         axes.axvline(limit.threshold, color=_LIMIT_COLOUR, linestyle="--", linewidth=1)

@@ -34,6 +34,8 @@ def quantity(value: float, unit: str) -> str:
 
 
 def _number(value: float) -> str:
+    if abs(value) >= 1e15:
+        return f"{value:.3g}"
     if value == int(value):
         return f"{int(value)}"
     # small differences matter near a limit, digits far right of them do not

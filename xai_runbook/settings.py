@@ -184,6 +184,7 @@ class Signals(Model):
     block_height: str
     sync_lag: str
     metrics_missing: str
+    targets_up: str
 
 
 class Limits(Model):
@@ -199,6 +200,7 @@ class Limits(Model):
     block_height: Limit
     sync_lag: Limit
     metrics_missing: Limit
+    targets_up: Limit
     prometheus_reachable: Limit
     database_reachable: Limit
     node_reachable: Limit

@@ -157,24 +157,6 @@ def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus:
     assert dict(idle) == {"node-1": False, "node-3": True}
 
 
-def test_prometheus_answers(url: str) -> None:
-    [row] = monitoring.prometheus_answers(server.handle(url)).to_dict("records")
-    assert row["answers"] == 1 and row["version"][0].isdigit() and row["error"] == "" and row["target"] == url
-
-
-def test_prometheus_that_refuses_is_known_to_be_down() -> None:
-    [row] = monitoring.prometheus_answers(server.handle("http://127.0.0.1:9")).to_dict("records")
-    assert row["answers"] == 0 and "refused" in row["error"]
-
-
 def test_no_alerts_without_rules_is_no_answer(prometheus: Prometheus) -> None:
     with pytest.raises(NoData, match="no alerting rules"):
         monitoring.active_alerts(prometheus)
-
-
-def test_another_server_is_no_answer_at_all() -> None:
-    with (
-        server.serving(lambda path: (404, "text/plain", b"404 page not found")) as elsewhere,
-        pytest.raises(WrongServer, match="Pushgateway"),
-    ):
-        monitoring.prometheus_answers(server.handle(elsewhere))

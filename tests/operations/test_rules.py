@@ -97,7 +97,7 @@ def test_promtool_takes_the_rules(tmp_path: Path, real: Settings) -> None:
             text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "10 rules found" in done.stdout
+        assert "11 rules found" in done.stdout
 
 
 def test_each_rule_is_its_limit(real: Settings) -> None:
@@ -218,6 +218,7 @@ def test_every_state_of_every_rule_is_ours_too(
         ("BlockHeight", "stalled", 71, 105),  # 30 minutes after the first minute without a block
         ("BlockHeight", "late-stalled", 81, 105),
         ("SyncLag", "lag-11", 35, 50),
+        ("TargetsUp", "down", 35, 50),
     ],
 )
 def test_what_should_fire_fires_when_it_should(
@@ -241,6 +242,7 @@ def test_what_should_fire_fires_when_it_should(
         ("ApiErrors", "restarted"),
         ("ApiLatency", "fast"),
         ("ApiLatency", "idle"),
+        ("TargetsUp", "restarting"),
         ("DatabaseConnections", "edge"),
         ("PeerCount", "edge"),
         ("BlockHeight", "growing"),

@@ -44,7 +44,7 @@ def sources(document: dict[str, Any]) -> dict[str, str]:
 def test_sections_come_in_order_with_their_questions_and_the_text_above(tmp_path: Path) -> None:
     made = document(tmp_path)
     assert [cell["id"] for cell in made["cells"]] == [
-        "title", "parameters", "setup", "section-02-monitoring", "high_cpu", "section-03-database", "about-pool", "pool",
+        "title", "parameters", "setup", "section-02-monitoring", "high_cpu", "section-03-database", "about-pool", "pool", "next",
     ]
     told = sources(made)
     assert told["section-03-database"].startswith("## The database\n")
@@ -65,8 +65,9 @@ def test_set_up_is_merged_and_holds_only_what_the_questions_use(tmp_path: Path) 
     )
 
 
-def test_parameters_are_merged_by_name_with_their_comments(tmp_path: Path) -> None:
-    assert sources(document(tmp_path))["parameters"] == 'environment = ""  # which\nwindow = "24h"  # how far back'
+def test_parameters_that_questions_use_are_merged_by_name_with_their_comments(tmp_path: Path) -> None:
+    # window is declared and used by no question
+    assert sources(document(tmp_path))["parameters"] == 'environment = ""  # which'
 
 
 def test_the_bytes_are_the_same_each_time(tmp_path: Path) -> None:

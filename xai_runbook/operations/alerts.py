@@ -150,27 +150,6 @@ def check_active(active: DataFrame) -> Finding:
     )
 
 
-def check_active_alerts(active: DataFrame) -> Finding:
-    """The finding of what Prometheus itself fires now, whoever wrote the rule; its severity is the worst label there.
-
-    `active` is the frame of `monitoring.active_alerts`. Source: runbook, Manual Alert Testing; erratum E23.
-    """
-    firing = active[active["state"] == "firing"]
-    if firing.empty:
-        waiting = f"; pending: {', '.join(sorted(set(active['alert'])))}" if len(active) else ""
-        return Finding(name="active_alerts", status=Status.OK, summary=inert(f"no alert fires{waiting}"))
-    labels = [severity for severity in reversed(Severity) if severity in set(firing["severity"])]
-    names = sorted(set(firing["alert"]))
-    return Finding(
-        name="active_alerts",
-        status=Status.ALERT,
-        severity=labels[0] if labels else Severity.MEDIUM,
-        summary=inert(f"{len(firing)} firing: {', '.join(names)}"),
-        targets=tuple(inert(name, 200) for name in names),
-        hint="02_monitoring: the question of the same name; silences and routing are Alertmanager's",
-    )
-
-
 def _step_seconds(frame: DataFrame) -> float:
     """The grid that the frame was asked on; the least distance of its instants where it does not say so itself."""
     if "step_seconds" in frame.attrs:

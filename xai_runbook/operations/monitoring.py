@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from xai_runbook.errors import InputError, NoData, TimedOut, Unreachable
+from xai_runbook.errors import InputError, NoData
 from xai_runbook.settings import Metrics, Signals
 from xai_runbook.window import Window, duration_seconds, duration_text
 
@@ -26,28 +25,6 @@ SLACK_SECONDS = 60.0
 
 # Where a signal is NaN because nothing happened: a quantile of no requests. Other NaNs stay unexplained.
 _IDLE = {"api_latency": "sum by (instance) (rate(${request_seconds}_count[${requests_window}])) == 0"}
-
-
-def prometheus_answers(prometheus: Prometheus) -> DataFrame:
-    """Whether Prometheus answers, and as what: one row.
-
-    Columns: target (its address), answers (1 or 0), version, seconds (until it had said so), error. Refusing or not
-    answering in time is known to be down and is a row; a server that is something else is an error.
-    Errors: WrongServer, AccessDenied, BadAnswer. Source: Prometheus docs, HTTP API, Build Information.
-    """
-    started, version, error = time.monotonic(), "", ""
-    try:
-        version = str(prometheus.buildinfo()["version"])
-    except (Unreachable, TimedOut) as failure:
-        error = str(failure)
-    row = {
-        "target": prometheus.url,
-        "answers": 1.0 if version else 0.0,
-        "version": version,
-        "seconds": time.monotonic() - started,
-        "error": error,
-    }
-    return pd.DataFrame([row])
 
 
 def targets(prometheus: Prometheus) -> DataFrame:

@@ -130,9 +130,9 @@ def _row(target: str, detail: str, seconds: float, error: XaiRunbookError | None
     return {
         "target": target,
         "answers": 1.0 if error is None else 0.0 if down else math.nan,
-        "detail": detail,
+        "detail": inert(detail, 200),
         "seconds": seconds,
-        "error": error.what if error else "",
+        "error": inert(error.what) if error else "",
         "mend": error.hint if error else "",
     }
 

@@ -173,8 +173,9 @@ def _ask_all(questions: Sequence[_Question], namespace: Mapping[str, Any], secon
 def _close(environment: object) -> None:
     """Ends the connections that the questions opened; the process may live on."""
     for handle in list(getattr(environment, "__dict__", {}).values()):
-        if callable(close := getattr(handle, "close", None)):
-            close()
+        # asked of the class: the handle of a part that is not configured answers to no name at all
+        if hasattr(type(handle), "close"):
+            handle.close()
 
 
 def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[Answer, str]:
