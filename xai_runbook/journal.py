@@ -50,6 +50,8 @@ class Journal:
         self.folder = folder
         self.path = folder / "journal.jsonl"
         self._head = folder / "head.json"
+        self._entries: list[Entry] = []
+        self._entries_of: tuple[int, ...] | None = None
 
     @property
     def stop_file(self) -> Path:
@@ -75,7 +77,20 @@ class Journal:
         return [record for record, _ in self._lines()]
 
     def entries(self) -> list[Entry]:
-        """Every intent with its outcome, the oldest first."""
+        """Every intent with its outcome, the oldest first; read again only where the file is another than before."""
+        now = self._seen()
+        if now is None or now != self._entries_of:
+            self._entries, self._entries_of = self._read_entries(), now
+        return self._entries
+
+    def _seen(self) -> tuple[int, ...] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _read_entries(self) -> list[Entry]:
         found: dict[int, Entry] = {}
         for record in self.records():
             number = int(record.get("entry", 0))
@@ -160,6 +175,8 @@ class Journal:
         content = self.path.read_bytes() if size else b""
         whole, _, torn = content.rpartition(b"\n")
         last = hashlib.sha256(whole.rpartition(b"\n")[2]).hexdigest() if count else START
+        if count != head["count"]:
+            self._tell_head(count, last)  # a crash came between the two; a second one must not leave it two behind
         if torn:
             write_whole(self.folder / f"torn-after-{count}", torn)
             os.truncate(self.path, len(content) - len(torn))
@@ -210,8 +227,11 @@ class Journal:
                 raise
         finally:
             os.close(descriptor)
-        write_whole(self._head, json.dumps({"count": count + 1, "hash": hashlib.sha256(line).hexdigest()}).encode())
+        self._tell_head(count + 1, hashlib.sha256(line).hexdigest())
         return count + 1
+
+    def _tell_head(self, count: int, last: str) -> None:
+        write_whole(self._head, json.dumps({"count": count, "hash": last}).encode())
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

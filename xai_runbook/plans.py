@@ -15,12 +15,13 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Literal, ParamSpec, cast
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
@@ -31,6 +32,7 @@ EXPIRES_AFTER = timedelta(minutes=10)
 HANDLES = ("prometheus", "nodes", "database", "cache", "sandbox")
 """Parameters of a change with these names take the environment's handle of that name; all others are its arguments."""
 
+_BOOT = re.compile(r"[0-9a-f-]+ [0-9]+\.[0-9]+")
 Argument = str | int | float | bool | None | list[str] | list[int]
 P = ParamSpec("P")
 
@@ -133,6 +135,12 @@ class Plan:
     """Which boot of which machine, and its monotonic clock then: a wall clock that was set is seen against it."""
     version: str = ""
 
+    def __post_init__(self) -> None:
+        if bool(self.steps) != (self.expected is not None):
+            raise InputError(
+                "a plan with steps says what must be true afterwards, and one without says nothing", on=self.verb
+            )
+
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, which covers every field."""
@@ -154,9 +162,7 @@ class Plan:
 
     def canonical(self) -> bytes:
         """The one way in which this plan is written: sorted keys, no white space, UTF-8, finite numbers only."""
-        return json.dumps(
-            self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        ).encode()
+        return _canonical(self.to_json())
 
     def file(self) -> bytes:
         """What `plan --out` writes: the plan and its digest."""
@@ -172,8 +178,8 @@ class Plan:
         """The plan that `to_json` gave. Errors: InputError where it is not one, field by field."""
         try:
             return _plan(data)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"this is not a plan: {type(error).__name__}: {error}", hint="make it anew") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"this is not a plan: {_complaint(error)}", hint="make it anew") from None
 
     def __str__(self) -> str:
         from xai_runbook.shown import plan_text
@@ -190,30 +196,33 @@ def _plan(data: Any) -> Plan:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
     fields = {key: value for key, value in data.items() if key != "schema"}
-    steps = tuple(_step(step) for step in fields.pop("steps"))
-    undo = fields.pop("undo")
-    expected = fields.pop("expected")
-    plan = Plan(
-        **{
-            **fields,
-            "targets": tuple(fields["targets"]),
-            "observed": tuple(fields["observed"]),
-            "steps": steps,
-            "expected": Condition(**expected) if expected else None,
-            "guards": tuple(Condition(**guard) for guard in fields["guards"]),
-            "undo": Call(**undo) if isinstance(undo, dict) else undo,
-            "risk": Risk(fields["risk"]),
-        }
-    )
-    if json.loads(plan.canonical()) != data:
+    plan = cast("Plan", _checker().validate_json(_canonical(fields), strict=True))
+    # nothing was left out, filled in or taken for something else on the way
+    if plan.canonical() != _canonical(data):
         raise ValueError("it holds what no plan holds")
+    created, expires = datetime.fromisoformat(plan.created_at), datetime.fromisoformat(plan.expires_at)
+    if created.tzinfo is None or expires.tzinfo is None or not _BOOT.fullmatch(plan.boot):
+        raise ValueError("when it was made is not told as plans tell it")
     return plan
 
 
-def _step(data: Any) -> Step:
-    if data["kind"] == "sql":
-        return Sql(**data)
-    return Command(**{**data, "argv": tuple(data["argv"])})
+@cache
+def _checker() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Plan)
+
+
+def _canonical(data: object) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _complaint(error: Exception) -> str:
+    errors = getattr(error, "errors", None)  # pydantic's own text is many lines
+    if errors is None:
+        return f"{type(error).__name__}: {error}"
+    first = errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def fact(value: object) -> str | None:
@@ -223,8 +232,10 @@ def fact(value: object) -> str | None:
     """
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
-    if value is None or isinstance(value, str):
-        return value
+    if isinstance(value, str):
+        return _text(value)
+    if value is None:
+        return None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | Decimal):
@@ -234,6 +245,14 @@ def fact(value: object) -> str | None:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     raise InputError(f"a plan cannot hold {type(value).__name__} {value!r:.80}", hint="a scalar: text, number, time")
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, such as undecodable bytes of a command line
+        raise InputError(f"a plan cannot hold {value!r:.80}", hint="text that can be written as UTF-8") from None
+    return value
 
 
 def facts(row: Mapping[str, object]) -> dict[str, str | None]:
@@ -298,16 +317,19 @@ def _refused(verb: str, why: str) -> Plan:
 
 
 def _argument(name: str, value: object) -> Argument:
-    plain = isinstance(value, str | bool | int | None) or (isinstance(value, float) and math.isfinite(value))
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        items = list(value)
-        if all(isinstance(item, str) for item in items) or all(type(item) is int for item in items):
-            return cast("Argument", items)
-    if not plain:
-        raise InputError(f"{name} cannot be {type(value).__name__}", hint="text, a number, or a list of either")
-    return cast("Argument", value)
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, str) for item in value):
+            return [_text(item) for item in value]
+        if all(type(item) is int for item in value):
+            return list(value)
+    raise InputError(f"{name} cannot be {type(value).__name__}", hint="text, a number, or a list of either")
 
 
+@cache
 def _version() -> str:
     from importlib.metadata import version
 

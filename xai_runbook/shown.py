@@ -20,7 +20,7 @@ def plan_text(plan: Plan) -> str:
         lines[0] = f"PRODUCTION {lines[0]}"
     lines += [f"  {name:<12}{text}" for name, text in _parts(plan)]
     if plan.steps:
-        lines.append(f"  to apply    type: {plan.words}")
+        lines.append(f"  to apply    type: {inert(plan.words)}")
     return "\n".join(lines)
 
 
@@ -34,7 +34,7 @@ def plan_html(plan: Plan) -> str:
         for name, text in _parts(plan)
     )
     confirm = (
-        f'<div>To apply it, type: <code style="user-select:all"><strong>{html.escape(plan.words)}</strong></code></div>'
+        f'<div>To apply it, type: <code style="user-select:all"><strong>{html.escape(inert(plan.words))}</strong></code></div>'
         if plan.steps
         else ""
     )
@@ -67,7 +67,7 @@ def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
     yield "way back", inert(undo)
     if plan.note:
         yield "note", inert(plan.note)
-    yield "holds until", f"{plan.expires_at[:19].replace('T', ' ')} UTC"
+    yield "holds until", inert(f"{plan.expires_at[:19].replace('T', ' ')} UTC")
     yield "digest", plan.digest
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.operations import prometheus_server as server
 from xai_runbook.clients.prometheus import Prometheus
-from xai_runbook.errors import InputError, NoData, WrongServer
+from xai_runbook.errors import InputError, NoData
 from xai_runbook.operations import monitoring
 from xai_runbook.window import Window
 

@@ -65,9 +65,8 @@ def test_set_up_is_merged_and_holds_only_what_the_questions_use(tmp_path: Path) 
     )
 
 
-def test_parameters_that_questions_use_are_merged_by_name_with_their_comments(tmp_path: Path) -> None:
-    # window is declared and used by no question
-    assert sources(document(tmp_path))["parameters"] == 'environment = ""  # which'
+def test_parameters_are_merged_by_name_with_their_comments(tmp_path: Path) -> None:
+    assert sources(document(tmp_path))["parameters"] == 'environment = ""  # which\nwindow = "24h"  # how far back'
 
 
 def test_the_bytes_are_the_same_each_time(tmp_path: Path) -> None:

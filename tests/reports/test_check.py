@@ -71,7 +71,7 @@ def test_what_cannot_be_asked_is_unknown_with_its_reason_and_the_rest_is_answere
 
 
 def test_a_part_that_is_not_configured_is_listed_and_alarms_nobody(tmp_path: Path) -> None:
-    answer = one(asked(tmp_path, question("a", "env.database")))
+    answer = one(asked(tmp_path, question("a", 'env.database.frame("pool")')))
     assert (answer.finding, answer.not_configured) == (None, "database")
 
 

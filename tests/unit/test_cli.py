@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_public_names import HEAVY, imported
 
+from tests.unit.fresh import HEAVY, imported
 from xai_runbook import cli
 from xai_runbook.errors import SettingsError
 

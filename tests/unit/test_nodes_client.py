@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 import pytest
-from bad_server import Behave, hangs, says, serving
 
+from tests.unit.bad_server import Behave, hangs, says, serving
 from xai_runbook import settings
 from xai_runbook.clients.nodes import Nodes
 from xai_runbook.errors import BadAnswer, CannotAsk, SettingsError, TimedOut, Unreachable
