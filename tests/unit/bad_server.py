@@ -25,8 +25,13 @@ class Served:
 
 
 @contextmanager
-def serving(behave: Behave, tls: ssl.SSLContext | None = None) -> Iterator[Served]:
-    """Serves `behave`, which gets each accepted socket after its request has been read; ended afterwards."""
+def serving(
+    behave: Behave, tls: ssl.SSLContext | None = None, read: Callable[[socket.socket], bytes] | None = None
+) -> Iterator[Served]:
+    """Serves `behave`, which gets each accepted socket after its request has been read; ended afterwards.
+
+    `read` is for requests that are not HTTP's.
+    """
     over = threading.Event()
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -37,7 +42,7 @@ def serving(behave: Behave, tls: ssl.SSLContext | None = None) -> Iterator[Serve
                 if tls is not None:
                     peer = tls.wrap_socket(peer, server_side=True)
                     accepted.append(peer)
-                served.requests.append(request(peer))
+                served.requests.append((read or request)(peer))
                 behave(peer)
             with suppress(OSError):
                 peer.close()
