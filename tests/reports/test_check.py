@@ -35,7 +35,10 @@ def test_answers_come_in_the_notebooks_order_with_their_section(tmp_path: Path) 
     result = asked(
         tmp_path, question("b", 'ok("b")', section="02_monitoring"), question("a", 'ok("a")', section="03_database")
     )
-    assert [(answer.name, answer.section) for answer in result.answers] == [("b", "02_monitoring"), ("a", "03_database")]
+    assert [(answer.name, answer.section) for answer in result.answers] == [
+        ("b", "02_monitoring"),
+        ("a", "03_database"),
+    ]
     assert all(answer.finding and answer.finding.section == answer.section for answer in result.answers)
     assert (result.status, result.error) == ("completed", "")
 
@@ -131,7 +134,10 @@ def test_what_one_question_binds_no_other_sees(tmp_path: Path) -> None:
 
 
 def test_what_is_only_shown_is_neither_drawn_nor_asked_for(tmp_path: Path) -> None:
-    setup = SETUP + "\nfrom xai_runbook import charts\n\n\nasked = []\n\n\ndef query(what):\n    asked.append(what)\n    return what\n"
+    setup = (
+        SETUP
+        + "\nfrom xai_runbook import charts\n\n\nasked = []\n\n\ndef query(what):\n    asked.append(what)\n    return what\n"
+    )
     source = """\
 used = query("used")
 history = query("history")

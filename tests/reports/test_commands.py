@@ -158,7 +158,8 @@ def test_ack_without_a_report_says_what_to_do(settings: Settings, capsys: pytest
 
 def test_interrupted_it_ends_keeps_what_it_has_and_leaves_with_130(settings: Settings, tmp_path: Path) -> None:
     path = notebook(
-        tmp_path / "mine.ipynb", question("a", 'ok("a")'),
+        tmp_path / "mine.ipynb",
+        question("a", 'ok("a")'),
         question("b", 'from pathlib import Path\nPath("here").touch()\nimport time\ntime.sleep(60)\nok("b")'),
     )
     argv = [sys.executable, "-m", "xai_runbook.cli", "report", "--env", "plain", "--notebook", str(path)]
@@ -222,14 +223,21 @@ def test_check_of_the_running_sandbox_is_well_and_takes_names(
 
 def test_the_screen_is_worst_first_and_fits_its_width(settings: Settings) -> None:
     made = recorded(
-        settings, finding("a", "ok", summary="x" * 200), finding("b", "unknown"),
+        settings,
+        finding("a", "ok", summary="x" * 200),
+        finding("b", "unknown"),
         finding("c", severity="critical", targets=("n-1", "n-2"), hint="do " * 60),
     )
     for width in (30, 60, 120):
         lines = screen(made, width=width).splitlines()
         assert max(map(len, lines)) <= width
         text = "\n".join(lines)
-        assert text.index("CRITICAL") < text.index("c is alert"[:5]) < text.index("unknown   b") < text.index("ok        a")
+        assert (
+            text.index("CRITICAL")
+            < text.index("c is alert"[:5])
+            < text.index("unknown   b")
+            < text.index("ok        a")
+        )
 
 
 def test_the_screen_shrinks_to_the_height_and_keeps_the_worst(settings: Settings) -> None:

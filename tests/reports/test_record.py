@@ -30,8 +30,18 @@ def test_its_json_is_the_schema(settings: Settings) -> None:
     told = json.loads(json.dumps(made.to_json()))
     assert told["schema"] == "xai-runbook/report/1"
     assert told.keys() >= {
-        "id", "environment", "started_at", "finished_at", "verdict", "complete", "not_configured", "findings",
-        "notebooks", "production", "simulated", "tool",
+        "id",
+        "environment",
+        "started_at",
+        "finished_at",
+        "verdict",
+        "complete",
+        "not_configured",
+        "findings",
+        "notebooks",
+        "production",
+        "simulated",
+        "tool",
     }
     assert told["environment"] == "plain"
     assert told["production"] is True
@@ -41,7 +51,15 @@ def test_its_json_is_the_schema(settings: Settings) -> None:
     assert told["not_configured"] == ["prometheus", "nodes", "database", "cache"]
     assert [row["name"] for row in told["findings"]] == ["b", "a"], "worst first"
     assert told["findings"][0].keys() == {
-        "name", "section", "status", "severity", "summary", "targets", "hint", "observed_at", "acknowledged",
+        "name",
+        "section",
+        "status",
+        "severity",
+        "summary",
+        "targets",
+        "hint",
+        "observed_at",
+        "acknowledged",
     }
     assert told["notebooks"] == [
         {"name": "health_report", "path": "health_report.ipynb", "status": "completed", "seconds": 1.25, "error": None}
@@ -76,7 +94,9 @@ def test_where_two_notebooks_ask_the_same_the_worse_answer_counts(settings: Sett
 
 
 def test_its_id_sorts_by_time_and_names_the_environment() -> None:
-    assert re.fullmatch(r"20261125T001500Z-sandbox-[0-9a-f]{4}", new_id("sandbox", datetime(2026, 11, 25, 0, 15, tzinfo=UTC)))
+    assert re.fullmatch(
+        r"20261125T001500Z-sandbox-[0-9a-f]{4}", new_id("sandbox", datetime(2026, 11, 25, 0, 15, tzinfo=UTC))
+    )
 
 
 def test_it_is_kept_private_and_latest_points_at_the_newest(settings: Settings, tmp_path: Path) -> None:
