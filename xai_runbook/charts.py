@@ -140,4 +140,8 @@ def _format(axes: Axes, unit: str) -> None:
         axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.tick_params(labelsize="small")
     low, high = axes.get_ylim()
+    if unit != "blocks" or low < 0:
+        low = 0.0  # nothing here can be negative, and a share or a count means most when it is seen from nothing
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high and (unit != "ratio" or tick <= 1)]
     axes.set_ylim(low, high + 0.25 * (high - low))  # the legend's place
+    axes.set_yticks(ticks)
