@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from xai_runbook.calls import Call
+    from pathlib import Path
 
-PACKAGE = Path(__file__).parent
+    from xai_runbook.calls import Call
 
 
 class Row(NamedTuple):
@@ -35,7 +34,8 @@ def runbook() -> dict[str, Any]:
     """runbook.toml: `item`, a list in the runbook's order, and `errata` by id."""
     import tomllib
 
-    return tomllib.loads((PACKAGE / "runbook.toml").read_text(encoding="utf-8"))
+    with open(f"{__file__.removesuffix('coverage.py')}runbook.toml", "rb") as file:
+        return tomllib.load(file)
 
 
 def coverage() -> list[Row]:
@@ -85,7 +85,9 @@ def _code(path: Path) -> str:
 
 def _tests() -> dict[str, Path]:
     """The checkout's test modules by name; none where the package is installed from a wheel."""
-    checkout = PACKAGE.parent
+    from pathlib import Path
+
+    checkout = Path(__file__).parent.parent
     if not (checkout / "pyproject.toml").is_file():
         return {}
     return {path.relative_to(checkout).as_posix(): path for path in sorted((checkout / "tests").rglob("test_*.py"))}
