@@ -134,10 +134,8 @@ def test_what_one_question_binds_no_other_sees(tmp_path: Path) -> None:
 
 
 def test_what_is_only_shown_is_neither_drawn_nor_asked_for(tmp_path: Path) -> None:
-    setup = (
-        SETUP
-        + "\nfrom xai_runbook import charts\n\n\nasked = []\n\n\ndef query(what):\n    asked.append(what)\n    return what\n"
-    )
+    query = "asked = []\n\n\ndef query(what):\n    asked.append(what)\n    return what\n"
+    setup = f"{SETUP}\nfrom xai_runbook import charts\n\n{query}"
     source = """\
 used = query("used")
 history = query("history")

@@ -14,7 +14,7 @@ import pytest
 from tests.reports.samples import AT, environment, finding, recorded, result
 from xai_runbook.errors import ReportError
 from xai_runbook.findings import Verdict
-from xai_runbook.reports.record import folder_of, kept, keep, new_id, open_folder, record
+from xai_runbook.reports.record import folder_of, keep, kept, new_id, open_folder, record
 from xai_runbook.reports.result import Answer
 from xai_runbook.settings import Settings
 
