@@ -18,10 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import JournalError
 from xai_runbook.files import make_private, write_whole
+
+if TYPE_CHECKING:
+    from xai_runbook.environment import Environment
 
 START = "0" * 64
 
@@ -246,3 +249,10 @@ class Journal:
 def _write_all(descriptor: int, content: bytes) -> None:
     while content:
         content = content[os.write(descriptor, content) :]
+
+
+def journal_of(env: Environment) -> Journal:
+    """The environment's journal. A relative path is one place for this user, whichever folder a command or a notebook
+    runs in: a stop, or an outcome that nobody knows, must be seen from all of them."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "xai-runbook"
+    return Journal((state / Path(env.settings.outputs.journal).expanduser()).expanduser())

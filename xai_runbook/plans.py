@@ -19,12 +19,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
 from functools import cache, wraps
 from typing import Any, Literal, ParamSpec, cast
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
+from xai_runbook.facts import fact, plain
 from xai_runbook.window import duration_seconds
 
 SCHEMA = "xai-runbook/plan/1"
@@ -132,7 +132,7 @@ class Plan:
     created_at: str = ""
     expires_at: str = ""
     boot: str = ""
-    """Which boot of which machine, and its monotonic clock then: a wall clock that was set is seen against it."""
+    """Which boot, and its monotonic clock then: a wall clock that was set is seen against it."""
     version: str = ""
 
     def __post_init__(self) -> None:
@@ -175,7 +175,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: object) -> Plan:
-        """The plan that `to_json` gave. Errors: InputError where it is not one, field by field."""
+        """The plan that `to_json` gave. Errors: InputError where it is not one."""
         try:
             return _plan(data)
         except (TypeError, ValueError, RecursionError) as error:
@@ -200,15 +200,15 @@ def _plan(data: Any) -> Plan:
     # nothing was left out, filled in or taken for something else on the way
     if plan.canonical() != _canonical(data):
         raise ValueError("it holds what no plan holds")
-    created, expires = datetime.fromisoformat(plan.created_at), datetime.fromisoformat(plan.expires_at)
-    if created.tzinfo is None or expires.tzinfo is None or not _BOOT.fullmatch(plan.boot):
+    times = [datetime.fromisoformat(text) for text in (plan.created_at, plan.expires_at)]
+    if None in [time.tzinfo for time in times] or not _BOOT.fullmatch(plan.boot):
         raise ValueError("when it was made is not told as plans tell it")
     return plan
 
 
 @cache
 def _checker() -> Any:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter  # only those who read plan files pay for it
 
     return TypeAdapter(Plan)
 
@@ -218,46 +218,10 @@ def _canonical(data: object) -> bytes:
 
 
 def _complaint(error: Exception) -> str:
-    errors = getattr(error, "errors", None)  # pydantic's own text is many lines
-    if errors is None:
-        return f"{type(error).__name__}: {error}"
-    first = errors(include_url=False, include_input=False)[0]
+    if not hasattr(error, "errors"):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]  # pydantic's own text is many lines
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-
-
-def fact(value: object) -> str | None:
-    """A scalar that a server answered with, as text that loses nothing: numbers in full, times in UTC microseconds.
-
-    Taken from the rows, before pandas could make 2^53 of 2^53 + 1. Errors: InputError for any other type.
-    """
-    if type(value).__module__ == "numpy" and hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, str):
-        return _text(value)
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | Decimal):
-        return str(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return repr(value)
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
-    raise InputError(f"a plan cannot hold {type(value).__name__} {value!r:.80}", hint="a scalar: text, number, time")
-
-
-def _text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, such as undecodable bytes of a command line
-        raise InputError(f"a plan cannot hold {value!r:.80}", hint="text that can be written as UTF-8") from None
-    return value
-
-
-def facts(row: Mapping[str, object]) -> dict[str, str | None]:
-    """The row with every value as a `fact`."""
-    return {key: fact(value) for key, value in row.items()}
 
 
 def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
@@ -318,12 +282,12 @@ def _refused(verb: str, why: str) -> Plan:
 
 def _argument(name: str, value: object) -> Argument:
     if isinstance(value, str):
-        return _text(value)
+        return plain(value)
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, list | tuple):
         if all(isinstance(item, str) for item in value):
-            return [_text(item) for item in value]
+            return [plain(item) for item in value]
         if all(type(item) is int for item in value):
             return list(value)
     raise InputError(f"{name} cannot be {type(value).__name__}", hint="text, a number, or a list of either")

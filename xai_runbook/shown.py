@@ -18,9 +18,9 @@ def plan_text(plan: Plan) -> str:
     lines = [f"PLAN {inert(plan.verb)}: {len(plan.targets)} target(s) in {inert(plan.scope)}, risk {plan.risk}"]
     if plan.production:
         lines[0] = f"PRODUCTION {lines[0]}"
-    lines += [f"  {name:<12}{text}" for name, text in _parts(plan)]
+    lines += [f"  {name:<13}{text}" for name, text in _parts(plan)]
     if plan.steps:
-        lines.append(f"  to apply    type: {inert(plan.words)}")
+        lines.append(f"  to apply     type: {inert(plan.words)}")
     return "\n".join(lines)
 
 
@@ -33,8 +33,9 @@ def plan_html(plan: Plan) -> str:
         f'<td style="text-align:left"><code style="white-space:pre-wrap">{html.escape(text)}</code></td></tr>'
         for name, text in _parts(plan)
     )
+    words = html.escape(inert(plan.words))
     confirm = (
-        f'<div>To apply it, type: <code style="user-select:all"><strong>{html.escape(inert(plan.words))}</strong></code></div>'
+        f'<div>To apply it, type: <code style="user-select:all"><strong>{words}</strong></code></div>'
         if plan.steps
         else ""
     )

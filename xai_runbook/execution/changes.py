@@ -81,7 +81,11 @@ def _handles(env: Environment, function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _checked(function: Callable[..., Any], arguments: Mapping[str, Argument]) -> dict[str, Any]:
-    known = [name for name in inspect.signature(function).parameters if name not in HANDLES]
+    parameters = inspect.signature(function).parameters
+    known = [name for name in parameters if name not in HANDLES]
+    for name in known:
+        if name not in arguments and parameters[name].default is inspect.Parameter.empty:
+            raise InputError(f"{function.__name__} needs {name}")
     for name in arguments:
         if name not in known:
             raise InputError(

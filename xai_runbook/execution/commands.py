@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.errors import InputError, inert
+from xai_runbook.errors import InputError, Refused, inert
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
@@ -118,8 +118,16 @@ def run_apply(options: argparse.Namespace) -> int:
     from xai_runbook.execution.outcome import Outcome
 
     plan, digest = read_plan(options.file)
+    if digest != plan.digest:  # before anybody reads it and types its words
+        raise Refused("the plan was edited after it was made", on=str(options.file), hint="make the plan anew")
     env = connect(options.env or plan.environment)
     out = sys.stderr if options.json else sys.stdout
+    if plan.refused:
+        raise Refused(plan.refused, on=f"environment {plan.environment}")
+    if not plan.steps:
+        print(plan, file=out)
+        print("there is nothing to do", file=out)
+        return 0
     if person.is_there():
         print(plan, file=out)
         print("type the words to apply it, anything else to leave it: ", end="", file=out, flush=True)
@@ -130,9 +138,7 @@ def run_apply(options: argparse.Namespace) -> int:
         came = door.apply(plan, env, confirm=typed, reason=options.reason, digest=digest)
     else:
         came = door.apply_headless(plan, env, digest=digest, reason=options.reason)
-    if not isinstance(came, Outcome):
-        print("there is nothing to do", file=out)
-        return 0
+    assert isinstance(came, Outcome)  # there are steps, and words
     if sys.stderr.isatty():
         print(file=sys.stderr)
     _said(came, options.json)
@@ -142,9 +148,10 @@ def run_apply(options: argparse.Namespace) -> int:
 def run_journal(options: argparse.Namespace) -> int:
     """Shows or proves the journal, or reconciles one entry."""
     from xai_runbook.execution import reconcile
+    from xai_runbook.journal import journal_of
 
     env = _environment(options)
-    journal = reconcile.journal_of(env)
+    journal = journal_of(env)
     if options.verb in ("show", "reconcile") and options.entry is None:
         raise InputError(f"which entry to {options.verb}?", hint=f"xai-runbook journal {options.verb} N")
     if options.verb == "verify":
@@ -196,10 +203,10 @@ def run_undo(options: argparse.Namespace) -> int:
 
 def run_stop(options: argparse.Namespace) -> int:
     """Writes the stop file."""
-    from xai_runbook.execution import reconcile
     from xai_runbook.files import make_private, write_whole
+    from xai_runbook.journal import journal_of
 
-    journal = reconcile.journal_of(_environment(options))
+    journal = journal_of(_environment(options))
     make_private(journal.folder)
     write_whole(journal.stop_file, f"{inert(options.why)}\n".encode())
     print(f"nothing changes any more: {journal.stop_file}")
@@ -208,9 +215,9 @@ def run_stop(options: argparse.Namespace) -> int:
 
 def run_resume(options: argparse.Namespace) -> int:
     """Takes the stop file away."""
-    from xai_runbook.execution import reconcile
+    from xai_runbook.journal import journal_of
 
-    journal = reconcile.journal_of(_environment(options))
+    journal = journal_of(_environment(options))
     was = journal.stop_file.exists()
     journal.stop_file.unlink(missing_ok=True)
     print("changes may be applied again" if was else "changes were not stopped")

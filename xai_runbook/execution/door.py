@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import InputError, JournalError, Refused, XaiRunbookError, inert
 from xai_runbook.execution import changes, person
+from xai_runbook.execution.interrupts import Interrupts
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome, Status
 from xai_runbook.execution.refusals import BEFORE_THE_LOCK, UNDER_THE_LOCK, Case, holds, stopped, target
 from xai_runbook.execution.steps import Actor, Ambiguous, Done
-from xai_runbook.journal import Journal
+from xai_runbook.files import make_private
+from xai_runbook.journal import Journal, journal_of
 from xai_runbook.plans import Plan, Risk
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.05
+ROOM_BYTES = 2**20
+"""What must be free before anything begins: an intent holds a whole plan."""
 
 Progress = Callable[[str], None]
 
@@ -46,6 +51,8 @@ def apply(
         raise Refused(plan.refused, on=f"environment {plan.environment}", hint="see the plan's note")
     if not plan.steps or not confirm:
         return plan
+    if not isinstance(confirm, str):
+        raise InputError("a confirmation is text", hint="type the plan's words")
     if not person.is_there():
         raise Refused(
             "there is no person here to have typed the confirmation",
@@ -61,6 +68,8 @@ def apply_headless(
     """As `apply` without a person: only for `additive` plans of changes that the settings allow by name (P2)."""
     if not plan.steps:
         return plan
+    if person.notebook() is not None:
+        raise Refused("a notebook never acts without a person", on=plan.verb, hint="xai-runbook apply FILE")
     if plan.risk is not Risk.ADDITIVE:
         raise Refused(f"a plan of risk {plan.risk} needs a person", on=plan.verb, hint="type the confirmation yourself")
     if changes.short(plan.change) not in env.settings.changes.headless:
@@ -77,7 +86,7 @@ def _through_the_door(
 ) -> Outcome:
     if not isinstance(reason, str) or len(reason) > 2000:
         raise InputError("a reason is text of at most 2000 characters", hint="an incident number, or a sentence")
-    journal = Journal(Path(env.settings.outputs.journal))
+    journal = journal_of(env)
     case = Case(plan, digest, env, journal, confirm)
     for refused in BEFORE_THE_LOCK:
         refused(case)
@@ -87,35 +96,39 @@ def _through_the_door(
         for refused in UNDER_THE_LOCK:
             refused(case)
         try:
-            actor.open(dict(plan.identity), _server_key(plan))
-            entry = journal.append(
-                "intent",
-                digest=plan.digest,
-                target=target(plan),
-                reason=inert(reason),
-                environment=env.name,
-                plan=plan.to_json(),
-            )
+            actor.open(plan.identity, target(plan))
 
             def say(words: str) -> None:
                 lock.say(words)
-                progress(words)
+                with suppress(Exception):  # a terminal that was hung up must not end a change half way
+                    progress(words)
 
-            return _carried_out(case, actor, entry, say)
+            with Interrupts() as ctrl_c:
+                entry = journal.append(
+                    "intent",
+                    digest=plan.digest,
+                    target=target(plan),
+                    reason=inert(reason),
+                    environment=env.name,
+                    plan=plan.to_json(),
+                )
+                return _carried_out(case, actor, entry, say, ctrl_c)
         finally:
             actor.close()
 
 
-def _carried_out(case: Case, actor: Actor, entry: int, say: Progress) -> Outcome:
-    """Acts, looks, and records; from here on every way out leaves an outcome, or an intent that counts as unknown."""
-    plan, effects, words, ambiguous, interrupted = case.plan, 0, "", False, False
-    step = plan.steps[0]
+def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: Interrupts) -> Outcome:
+    """Acts, looks, and records; whatever ends it before that leaves an intent alone, which counts as unknown."""
+    plan, effects, words, ambiguous = case.plan, 0, "", False
     try:
         for number, step in enumerate(plan.steps, 1):
             stopped(case)
             here = f"step {number} of {len(plan.steps)}"
+            if ctrl_c.pressed:
+                words = f"interrupted by Ctrl-C before {here}"
+                break
             say(here)
-            done: Done = actor.act(step, lambda told, here=here: say(f"{here}: {told}"))  # type: ignore[misc]
+            done: Done = actor.act(step, lambda told, here=here: say(f"{here}: {told}"), ctrl_c)  # type: ignore[misc]
             effects += done.had_effect
             if not done.had_effect:
                 words = f"{here}: {done.words}"
@@ -124,16 +137,20 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress) -> Outcome
         ambiguous, words = True, str(error)
     except Refused as error:
         words = str(error)
-    except KeyboardInterrupt:
-        # a program has been ended with us; what became of a statement that was sent cannot be told
-        interrupted, ambiguous, words = True, step.kind != "command", "interrupted by Ctrl-C"
-    say("looking whether it came about")
-    # where nothing happened there is nothing to wait for; where something went wrong, one look tells what is so now
-    patient = not words and bool(effects)
-    came_about, observed = (False, []) if not effects and not ambiguous else _observed(case, patient)
+    came_about = False
+    observed: list[Mapping[str, str | None]] = []
+    if effects or ambiguous:
+        say("looking whether it came about")
+        # where something went wrong, one look tells what is so now
+        came_about, observed = _observed(case, 0.0 if words else _patience(plan), ctrl_c)
     status, summary = _judged(plan, effects, words, ambiguous, came_about)
     outcome = Outcome(
-        status=status, entry=entry, summary=inert(summary, 600), observed=tuple(observed), interrupted=interrupted
+        status=status,
+        entry=entry,
+        summary=inert(summary, 600),
+        observed=tuple(observed),
+        interrupted=ctrl_c.pressed and status != "done",
+        way_back=inert(plan.undo) if isinstance(plan.undo, str) else f"xai-runbook undo {entry}",
     )
     try:
         case.journal.append("outcome", **outcome.to_json())
@@ -154,49 +171,41 @@ def _judged(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: b
     if came_about and ambiguous and effects == len(plan.steps) - 1:
         # the answer was lost, and what it was to bring about is seen: but seen is not caused
         return "unknown", f"{words}; what was expected is so now"
-    told = words or f"what was expected did not come about within {plan.expected.within if plan.expected else '0s'}"
+    told = words or f"what was expected did not come about within {_patience(plan):g} s"
     return "unknown", f"{effects} of {len(plan.steps)} steps took effect: {told}"
 
 
-def _observed(case: Case, patient: bool) -> tuple[bool, list[Mapping[str, str | None]]]:
-    """Whether the expected condition came true in its time, and the rows last seen."""
-    expected = case.plan.expected
-    assert expected is not None, "a plan with steps says what must be true afterwards"
-    end = time.monotonic() + (duration_seconds(expected.within) if patient else 0)
+def _patience(plan: Plan) -> float:
+    return duration_seconds(plan.expected.within) if plan.expected else 0.0
+
+
+def _observed(case: Case, seconds: float, ctrl_c: Interrupts) -> tuple[bool, list[Mapping[str, str | None]]]:
+    """Whether the expected condition came true in that time, and the rows last seen."""
+    assert case.plan.expected is not None  # a plan with steps has one
+    end = time.monotonic() + seconds
     rows: list[Mapping[str, str | None]] = []
     while True:
         with suppress(XaiRunbookError):
-            told, rows = holds(case.env, expected)
+            told, rows = holds(case.env, case.plan.expected)
             if told:
                 return True, rows
-        if time.monotonic() >= end:
+        if ctrl_c.pressed or time.monotonic() >= end:
             return False, rows
         time.sleep(POLL_SECONDS)
 
 
 def _writable(journal: Journal) -> None:
-    """P15: where the intent could not be written, nothing is begun, not even a lock."""
-    from xai_runbook.files import make_private
-
+    """P15: where intent and outcome would not find room, nothing is begun, not even a lock."""
     try:
         make_private(journal.folder)
-        room = journal.folder / "room"
-        with room.open("wb") as file:
-            file.write(b"\0" * 65536)
-            file.flush()
-        room.unlink()
+        with tempfile.TemporaryFile(dir=journal.folder) as room:
+            os.posix_fallocate(room.fileno(), 0, ROOM_BYTES)
     except OSError as error:
         raise JournalError(
             f"cannot be written, so nothing is done: {error.strerror}",
             on=str(journal.folder),
             hint="room on the disk, and our rights to it",
         ) from None
-
-
-def _server_key(plan: Plan) -> int:
-    import hashlib
-
-    return int.from_bytes(hashlib.sha256(target(plan).encode()).digest()[:8], "big", signed=True)
 
 
 def shown() -> Progress:

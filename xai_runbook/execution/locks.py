@@ -8,11 +8,12 @@ import json
 import os
 import pwd
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from xai_runbook.errors import Refused
+from xai_runbook.errors import JournalError, Refused
 
 
 class Lock:
@@ -31,9 +32,14 @@ class Lock:
         }
 
     def __enter__(self) -> Lock:
-        """Errors: Refused, which says who holds it, since when, and how far that is."""
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        """Errors: Refused, which says who holds it, since when, and how far that is; JournalError."""
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise JournalError(
+                f"its lock cannot be taken: {error.strerror}", on=str(self._path), hint="our rights to that folder"
+            ) from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,19 +54,21 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.ftruncate(self._descriptor, 0)
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
 
     def say(self, progress: str) -> None:
         """Tells those who wait how far this is: "step 3 of 5"."""
         content = json.dumps(self._said | {"progress": progress}).encode()
-        # truncated last, so that a reader finds whole JSON or rubbish after it, never nothing
-        os.pwrite(self._descriptor, content, 0)
-        os.ftruncate(self._descriptor, len(content))
+        with suppress(OSError):  # a full disk in the middle of a change must not end it
+            # truncated last, so that a reader finds whole JSON and perhaps a rest after it, never nothing
+            os.pwrite(self._descriptor, content, 0)
+            os.ftruncate(self._descriptor, len(content))
 
     def _holder(self) -> str:
         try:
-            told = json.loads(self._path.read_bytes())
+            told, _ = json.JSONDecoder().raw_decode(self._path.read_text(encoding="utf-8"))
             return f"{told['user']}@{told['host']} pid {told['pid']} since {told['since']}, {told['progress']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "another apply"

@@ -24,6 +24,8 @@ class Outcome:
     observed: tuple[Mapping[str, str | None], ...] = ()
     """The rows of the expected condition's query, as last seen."""
     interrupted: bool = False
+    way_back: str = ""
+    """What to do to undo it, or that it cannot be undone."""
 
     @property
     def exit_code(self) -> int:
@@ -37,7 +39,7 @@ class Outcome:
     def __str__(self) -> str:
         rows = [", ".join(f"{key} {value}" for key, value in row.items()) for row in self.observed[:10]]
         seen = "".join(f"\n  observed: {row}" for row in rows)
-        undo = "" if self.status == "failed" else f"\n  the way back: xai-runbook undo {self.entry}"
+        undo = f"\n  the way back: {self.way_back}" if self.way_back and self.status != "failed" else ""
         look = f"\n  next: xai-runbook journal reconcile {self.entry}" if self.status == "unknown" else ""
         return f"{self.status.upper()} (journal entry {self.entry}): {self.summary}{seen}{look}{undo}"
 

@@ -10,7 +10,7 @@ def is_there() -> bool:
 
     There is no switch: tests bring a terminal or such a client.
     """
-    kernel = _kernel()
+    kernel = notebook()
     if kernel is not None:
         # what the client said with the very request that runs now
         return bool(getattr(kernel, "_allow_stdin", False))
@@ -20,7 +20,8 @@ def is_there() -> bool:
         return False
 
 
-def _kernel() -> object | None:
+def notebook() -> object | None:
+    """The kernel of the notebook that this runs in; None elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from xai_runbook.errors import InputError, Refused, XaiRunbookError, inert
+from xai_runbook.errors import CannotAsk, InputError, NotConfigured, Refused, XaiRunbookError, inert
 from xai_runbook.execution import changes
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome
-from xai_runbook.execution.refusals import holds
-from xai_runbook.journal import Entry, Journal
+from xai_runbook.execution.refusals import holds, target
+from xai_runbook.execution.steps import Actor
+from xai_runbook.journal import Entry, Journal, journal_of
 from xai_runbook.plans import Call, Plan
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
-
-
-def journal_of(env: Environment) -> Journal:
-    """The environment's journal."""
-    return Journal(Path(env.settings.outputs.journal))
 
 
 def entry_of(journal: Journal, number: int) -> Entry:
@@ -50,8 +45,7 @@ def reconcile(env: Environment, number: int, *, told: Literal["done", "failed", 
     # its target must not be worked on while we look, and whoever acted there must have ended
     with Lock(journal.folder, entry.intent["target"]) as lock:
         lock.say(f"reconciling entry {number}")
-        looked = (told, f"told by a person: {why}", ()) if told else _looked(env, plan)
-        status, summary, rows = looked
+        status, summary, rows = (told, f"told by a person: {why}", ()) if told else _looked(env, plan)
         outcome = Outcome(status=status or "unknown", entry=number, summary=inert(summary, 600), observed=tuple(rows))
         if status:
             journal.append("reconciled", **outcome.to_json())
@@ -61,17 +55,24 @@ def reconcile(env: Environment, number: int, *, told: Literal["done", "failed", 
 def _looked(
     env: Environment, plan: Plan
 ) -> tuple[Literal["done", "failed", ""], str, Sequence[Mapping[str, str | None]]]:
-    assert plan.expected is not None
+    assert plan.expected is not None  # a plan with steps has one
+    actor = Actor(env)
     try:
+        # the server's own lock: as long as the session that acted holds it, what that one sent may still come about
+        actor.open(plan.identity, target(plan))
         came_about, rows = holds(env, plan.expected)
-    except XaiRunbookError as error:
+    except (CannotAsk, NotConfigured) as error:
         return "", f"what is so now cannot be told: {error}", ()
+    finally:
+        actor.close()
     if came_about:
         return "done", "what was expected is so now", rows
     try:
         again = changes.planned(env, plan.change, plan.arguments)
     except XaiRunbookError as error:
         return "", f"what was expected is not so, and planning it again says: {error}", rows
+    if again.refused:
+        return "", f"what was expected is not so, and planning it again says: {again.refused}", rows
     if again.world == plan.world:  # what programs do ends with them, so this holds for them too
         return "failed", "the same plan could be made again: nothing of it has happened, or nothing lasting", rows
     return "", "what was expected is not so, and the world is not as it was either", rows

@@ -1,7 +1,6 @@
 """Why a plan is not applied: each reason is one function, in the order in which `apply` asks them.
 
-A refusal raises Refused; nothing has been done by then. `GUARDS` is the list; a test takes each out in turn and sees
-its own test fail.
+A refusal raises Refused; nothing has been done by then. A test takes each out in turn and sees its own test fail.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from xai_runbook import clock
-from xai_runbook.errors import Refused
+from xai_runbook.errors import InputError, Refused
 from xai_runbook.execution import changes
+from xai_runbook.facts import facts
 from xai_runbook.journal import Entry, Journal
-from xai_runbook.plans import Condition, Plan
+from xai_runbook.plans import HANDLES, Condition, Plan
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
@@ -80,13 +80,18 @@ def another_environment(case: Case) -> None:
 
 def another_server(case: Case) -> None:
     """P3: and then as measured: a name can lead to another server, and a restored snapshot keeps its identifier."""
-    for key, then in sorted(case.plan.identity.items()):
-        handle, _, name = key.partition(".")
-        now = getattr(case.env, handle).identity().get(name)
-        if now != then:
-            raise Refused(
-                f"another server answers: {name} was {then} and is {now}", on=handle, hint="make the plan anew"
-            )
+    for handle in sorted({key.partition(".")[0] for key in case.plan.identity}):
+        if handle not in HANDLES:
+            raise Refused(f"there are no servers called {handle!r:.60}", on="the plan", hint="make the plan anew")
+        now = {f"{handle}.{name}": value for name, value in getattr(case.env, handle).identity().items()}
+        for key, then in sorted(case.plan.identity.items()):
+            if key.startswith(f"{handle}.") and now.get(key) != then:
+                name = key.partition(".")[2]
+                raise Refused(
+                    f"another server answers: {name} was {then} and is {now.get(key)}",
+                    on=handle,
+                    hint="make the plan anew",
+                )
 
 
 def used_before(case: Case) -> None:
@@ -126,7 +131,14 @@ def unknown_before(case: Case) -> None:
 
 def world_moved(case: Case) -> None:
     """P6: the same change is planned again, and must come to the same."""
-    again = changes.planned(case.env, case.plan.change, case.plan.arguments)
+    try:
+        again = changes.planned(case.env, case.plan.change, case.plan.arguments)
+    except InputError as error:
+        raise Refused(
+            f"the world has moved since the plan was made, and it cannot be made any more: {error.what}",
+            on=target(case.plan),
+            hint="look at it again and make the plan anew",
+        ) from None
     if again.refused:
         raise Refused(again.refused, on=target(case.plan), hint="see to it, then make the plan anew")
     if again.world != case.plan.world:
@@ -169,8 +181,6 @@ def target(plan: Plan) -> str:
 
 def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:
     """Whether the condition holds now, and the rows that say so. Errors: those of its query."""
-    from xai_runbook.plans import facts
-
     frame = changes.asked(env, condition.question, condition.arguments)
     rows = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     seen: list[Mapping[str, str | None]] = [facts(row) for row in rows]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from xai_runbook.errors import CannotAsk, Refused, XaiRunbookError, inert
+from xai_runbook.errors import AccessDenied, BadAnswer, CannotAsk, Refused, XaiRunbookError, inert
+from xai_runbook.execution.interrupts import Interrupts
 from xai_runbook.plans import Command, Sql, Step
 from xai_runbook.window import duration_seconds
 
@@ -40,8 +42,11 @@ class Actor:
         self._env = env
         self._database: Operator | None = None
 
-    def open(self, plan_identity: dict[str, str], lock_key: int) -> None:
-        """Connects where the steps need it, and takes the server's own lock. Errors: Refused, CannotAsk."""
+    def open(self, plan_identity: Mapping[str, str], target: str) -> None:
+        """Connects where the steps need it, and takes the server's own lock.
+
+        Errors: Refused, CannotAsk, NotConfigured.
+        """
         if not any(key.startswith("database.") for key in plan_identity):
             return
         self._database = self._env.operator()
@@ -54,7 +59,8 @@ class Actor:
                 hint="database.operator in the settings",
             )
         # P14: those who do not share our journal folder meet here; the server lets go when the session ends
-        (row,) = self._database.rows("take_advisory_lock", {"key": lock_key})
+        key = int.from_bytes(hashlib.sha256(target.encode()).digest()[:8], "big", signed=True)
+        (row,) = self._database.rows("take_advisory_lock", {"key": key})
         if not row["taken"]:
             raise Refused(
                 "the target is locked by another apply, seen in the database itself",
@@ -67,15 +73,13 @@ class Actor:
         if self._database is not None:
             self._database.close()
 
-    def act(self, step: Step, said: Callable[[str], None]) -> Done:
-        """Does one step. Errors: Ambiguous, KeyboardInterrupt (nothing of the step runs on)."""
-        return self._statement(step) if isinstance(step, Sql) else _program(step, said)
+    def act(self, step: Step, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
+        """Does one step: a program ends at Ctrl-C, a statement's answer is waited for. Errors: Ambiguous."""
+        return self._statement(step) if isinstance(step, Sql) else _program(step, said, ctrl_c)
 
     def _statement(self, step: Sql) -> Done:
         if self._database is None:
             return Done(False, "the plan names no database")
-        from xai_runbook.errors import AccessDenied, BadAnswer
-
         try:
             rows = self._database.rows(step.name, step.parameters)
         except (AccessDenied, BadAnswer) as error:
@@ -88,51 +92,56 @@ class Actor:
         return Done(True, "done")
 
 
-def _program(step: Command, said: Callable[[str], None]) -> Done:
+def _program(step: Command, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
     """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death."""
     limit = time.monotonic() + duration_seconds(step.seconds)
     argv = [sys.executable, *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
     try:
         process = subprocess.Popen(
             argv,
-            env={**_plain_environment(), **step.environment},
+            # who started it: should that have died by the time it looks, it must not begin
+            env={**_plain_environment(), **step.environment, "XAI_RUNBOOK_PARENT": str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            text=True,
-            errors="replace",
         )
     except OSError as error:
         return Done(False, f"{argv[0]} could not be started: {error.strerror}")
-    last = ""
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    last, why = "", ""
     try:
-        os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
-        while process.poll() is None:
+        while process.poll() is None and not why:
             if time.monotonic() > limit:
-                return Done(False, f"it did not end within {step.seconds} and was ended")
-            last = _heard(process, said) or last
-            time.sleep(0.1)
-        last = _heard(process, said) or last
+                why = f"it did not end within {step.seconds} and was ended"
+            elif ctrl_c.pressed:
+                why = "interrupted by Ctrl-C, and ended"
+            else:
+                last = _heard(process.stdout, said) or last
+                time.sleep(0.1)
+        last = _heard(process.stdout, said) or last
     finally:
         _end(process)
-    if process.returncode:
-        return Done(False, inert(f"it ended with exit code {process.returncode}: {last}", 300))
-    return Done(True, inert(last, 300) or "done")
+    if process.returncode == 0:  # also where it was through just before it was to be ended
+        return Done(True, last or "done")
+    return Done(False, why or f"it ended with exit code {process.returncode}: {last}")
 
 
-def _heard(process: subprocess.Popen[str], said: Callable[[str], None]) -> str:
+def _heard(output: IO[bytes], said: Callable[[str], None]) -> str:
+    """The last whole line that it has written since, told on; empty where there is none."""
     try:
-        lines = (process.stdout.read() or "").splitlines() if process.stdout else []
-    except (OSError, TypeError):  # nothing to read yet
+        lines = os.read(output.fileno(), 2**20).decode(errors="replace").splitlines()
+    except BlockingIOError:
         return ""
-    if lines:
-        said(inert(lines[-1], 200))
-        return lines[-1]
-    return ""
+    if not lines:
+        return ""
+    last = inert(lines[-1], 200)
+    said(last)
+    return last
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     for how in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
             break

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import InputError
+from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, judge
-from xai_runbook.plans import Condition, Plan, Risk, Sql, change, facts
+from xai_runbook.plans import Condition, Plan, Risk, Sql, change
 
 if TYPE_CHECKING:
     from pandas import DataFrame

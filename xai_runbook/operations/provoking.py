@@ -11,7 +11,8 @@ import math
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import NoData
-from xai_runbook.plans import Argument, Call, Command, Condition, Plan, Risk, change, facts
+from xai_runbook.facts import facts
+from xai_runbook.plans import Argument, Call, Command, Condition, Plan, Risk, change
 from xai_runbook.window import duration_seconds, duration_text
 
 if TYPE_CHECKING:
