@@ -239,8 +239,9 @@ def test_parts_without_a_table_are_not_configured(folder: Path) -> None:
     assert told.not_configured == ["prometheus", "nodes", "database", "cache"]
     env = Environment(told)
     for part in told.not_configured:
+        handle = getattr(env, part)  # a notebook may bind it; asking it is what cannot be done
         with pytest.raises(NotConfigured) as caught:
-            getattr(env, part)
+            handle.ask()
         assert caught.value.part == part
         assert "mine" in caught.value.what
 
