@@ -64,6 +64,8 @@ def bars(
         axes.axvline(limit.threshold, color=_LIMIT_COLOUR, linestyle="--", linewidth=1)
     axes.xaxis.set_major_formatter(lambda number, _: quantity(number, unit))
     axes.margins(x=0.2)
+    if unit == "bytes":
+        axes.set_xticks(_powers_of_two(*axes.get_xlim()))
     return axes
 
 
@@ -143,5 +145,15 @@ def _format(axes: Axes, unit: str) -> None:
     if unit != "blocks" or low < 0:
         low = 0.0  # nothing here can be negative, and a share or a count means most when it is seen from nothing
     ticks = [tick for tick in axes.get_yticks() if low <= tick <= high and (unit != "ratio" or tick <= 1)]
+    if unit == "bytes":
+        ticks = _powers_of_two(low, high)
     axes.set_ylim(low, high + 0.25 * (high - low))  # the legend's place
     axes.set_yticks(ticks)
+
+
+def _powers_of_two(low: float, high: float) -> list[float]:
+    """At most nine ticks between two sizes, round in KiB, MiB or GiB."""
+    if high <= low:
+        return []
+    step = 2.0 ** math.ceil(math.log2((high - low) / 8))
+    return [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)]

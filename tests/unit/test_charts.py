@@ -137,3 +137,11 @@ def test_bars_of_any_numbers(numbers: list[float]) -> None:
 def test_at_most_twenty_bars() -> None:
     frame = pd.DataFrame({"name": [str(place) for place in range(50)], "value": range(50)})
     assert len(charts.bars(frame, label="name", value="value").patches) == 20
+
+
+def test_sizes_have_round_ticks() -> None:
+    frame = pd.DataFrame({"table": ["a", "b"], "size": [5e9, 2e9]})
+    axes = charts.bars(frame, label="table", value="size", unit="bytes")
+    drawn(axes)
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["0 bytes", "1 GiB", "2 GiB", "3 GiB", "4 GiB", "5 GiB"]

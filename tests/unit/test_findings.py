@@ -133,6 +133,14 @@ def test_judge(direction: str, rows: dict[str, float], status: str, targets: tup
     assert (told.name, told.severity, told.hint) == ("lag", "medium", "look")
 
 
+def test_what_targets_and_errors_say_is_inert() -> None:
+    told = judged({"\x1b[2J<b>": NAN}, ["\x1b]0;owned\x07\u202e"])
+    assert not {"\x1b", "\x07", "\u202e"} & set(str(told))
+    told = judged({"\x1b[2J<b>": 99})
+    assert "\x1b" not in str(told)
+    assert "<b>" not in told._repr_mimebundle_()["text/html"]
+
+
 def test_a_missing_number_in_a_column_of_objects() -> None:
     assert judged({"a": None, "b": 1}).status is Status.UNKNOWN  # type: ignore[dict-item]
     assert judged({"a": pd.NA, "b": 1}).status is Status.UNKNOWN  # type: ignore[dict-item]
