@@ -1,4 +1,4 @@
-"""Each fault of the sandbox is named by the finding that ought to name it within a minute, and is gone a minute after."""
+"""Each fault of the sandbox is named by its finding within a minute, and gone from it a minute after healing."""
 
 from __future__ import annotations
 
@@ -33,8 +33,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(*words: str, cwd: Path) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "xai_runbook.cli", *words, "--env", "sandbox", "--json"], cwd=cwd, capture_output=True,
-        text=True, timeout=200, check=False,
+        [sys.executable, "-m", "xai_runbook.cli", *words, "--env", "sandbox", "--json"],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -61,9 +65,7 @@ def test_a_fault_is_named_and_its_healing_seen(fault: Any, folder: Path, tmp_pat
     assert took <= SECONDS, f"not healthy to begin with: {told}"
     sandboxes.break_(fault.name, folder)
     try:
-        took, code, told = until(
-            tmp_path, lambda findings: findings[fault.finding]["status"] == "alert", fault.finding
-        )
+        took, code, told = until(tmp_path, lambda findings: findings[fault.finding]["status"] == "alert", fault.finding)
         (finding,) = told["findings"]
         assert took <= SECONDS, finding
         assert code == (2 if finding["severity"] == "critical" else 1)
