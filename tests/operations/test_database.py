@@ -276,17 +276,24 @@ def test_the_monitor_cannot_vacuum(server: Server) -> None:
 
 
 def test_the_session_wears_the_seat_belt(server: Server) -> None:
+    """Set by us for the session, whatever the role has from elsewhere."""
+    expected = {
+        "default_transaction_read_only": "on",
+        "statement_timeout": "2000",
+        "lock_timeout": "1000",
+        "idle_in_transaction_session_timeout": "2000",
+        "application_name": "xai-runbook",
+        "search_path": "pg_catalog",
+        "TimeZone": "UTC",
+    }
     with server.handle() as handle:
         handle.frame("identity")
         assert handle._connection is not None
         told = handle._connection.execute(
-            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)",
-            [["default_transaction_read_only", "statement_timeout", "lock_timeout", "application_name", "search_path"]],
+            "SELECT name, setting, source FROM pg_settings WHERE name = ANY(%s)", [list(expected)]
         ).fetchall()
-    assert dict(told) == {
-        "default_transaction_read_only": "on", "statement_timeout": "2000", "lock_timeout": "1000",
-        "application_name": "xai-runbook", "search_path": "pg_catalog",
-    }  # fmt: skip
+    assert {name: setting for name, setting, _ in told} == expected
+    assert {source for _, _, source in told} == {"client"}
 
 
 @pytest.mark.parametrize(

@@ -196,3 +196,12 @@ def test_a_list_that_holds_the_node_itself() -> None:
     values, error = one_node(says(answer(peer_count=3, peers=["me", "a", "b"])), "peer_count", "peers", facts=facts)
     assert error is None
     assert (values["peer_count"], values["peers_listed"]) == (2, 2)
+
+
+@pytest.mark.parametrize(("count", "peers"), [(3, ["a"]), (0, ["a"]), (2, [])])
+def test_two_numbers_that_differ_are_no_number(count: int, peers: list[str]) -> None:
+    with serving(says(answer(peers=peers, peer_count=count))) as served:
+        told = settings.Nodes.model_validate({"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000})
+        (row,) = troubleshooting.peer_status(Nodes(told)).to_dict("records")
+    assert row["peer_count"] != row["peer_count"]
+    assert row["error"] == f"it counts {count} peers and lists {len(peers)}"
