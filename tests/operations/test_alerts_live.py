@@ -13,7 +13,8 @@ from tests.operations import prometheus_server as server
 from xai_runbook.clients.prometheus import Prometheus
 from xai_runbook.errors import NoData
 from xai_runbook.findings import Finding, Status
-from xai_runbook.operations import alerts, monitoring, rules
+from xai_runbook.operations import alerts, monitoring, rulesfrom xai_runbook.settings import Signals
+
 
 
 class Live:
@@ -110,7 +111,7 @@ def test_live_all_targets_down_alerts_as_missing_and_nothing_else_claims_health(
 
 
 def test_live_prometheus_own_alerts_are_those_that_we_find(live: Live) -> None:
-    assert len(live.prometheus.alerting_rules()) == 10
+    assert len(live.prometheus.alerting_rules()) == len(Signals.model_fields)
     assert set(live.prometheus.alerting_rules()["health"]) <= {"ok", "unknown"}
     live.until("peer_count", Status.ALERT, ("node-3",), node_3=1.0)
 

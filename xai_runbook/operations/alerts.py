@@ -214,6 +214,8 @@ def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:
 
 def _worst(rows: list[dict[str, Any]], limit: Limit) -> str:
     row = (max if limit.direction == "above" else min)(rows, key=lambda row: row["value"])
+    if len(rows) > 1 and all(other["value"] == row["value"] for other in rows):
+        return f"{quantity(row['value'], limit.unit)} on each of {len(rows)}"
     return f"{quantity(row['value'], limit.unit)} on {row['target']}"
 
 
