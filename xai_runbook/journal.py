@@ -213,7 +213,7 @@ class Journal:
             "previous": last,
             "kind": kind,
             "at": datetime.now(UTC).isoformat(),
-            "user": pwd.getpwuid(os.getuid()).pw_name,
+            "user": user(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             **payload,
@@ -249,6 +249,14 @@ class Journal:
 def _write_all(descriptor: int, content: bytes) -> None:
     while content:
         content = content[os.write(descriptor, content) :]
+
+
+def user() -> str:
+    """The name of the user that this runs as; its number where it has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def journal_of(env: Environment) -> Journal:

@@ -31,6 +31,7 @@ class Operator:
         self._settings, self._role = settings, settings.operator
         self._seconds = duration_seconds(settings.timeout)
         self._connection: psycopg.Connection[Any] | None = None
+        self._given_up = False
 
     @property
     def address(self) -> str:
@@ -57,7 +58,11 @@ class Operator:
 
     def _ask(self, name: str, parameters: Mapping[str, object] | None) -> list[dict[str, Any]]:
         if self._connection is None:
-            self._connection = self._open()
+            connection = self._open()
+            if self._given_up:  # nobody waits any more: nothing may be sent that late
+                connection.close()
+                raise psycopg.OperationalError("nobody waits any more")
+            self._connection = connection
         text = statement(name, self._connection.info.server_version // 10000)
         with self._connection.cursor() as cursor:
             cursor.execute(text, parameters)
@@ -66,7 +71,7 @@ class Operator:
 
     def _open(self) -> psycopg.Connection[Any]:
         where, milliseconds = self._settings, int(self._seconds * 1000)
-        return psycopg.connect(
+        connection = psycopg.connect(
             "",
             **({"service": where.service} if where.service else {"host": where.host, "port": where.port}),
             dbname=where.dbname,
@@ -77,13 +82,21 @@ class Operator:
             connect_timeout=max(2, int(self._seconds)),
             application_name="xai-runbook apply",
             autocommit=True,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
             options=(
                 f"-c statement_timeout={milliseconds} -c lock_timeout=1000 -c search_path=pg_catalog -c TimeZone=UTC"
             ),
         )
+        if connection.info.server_version >= 140000:
+            # what runs on the server for us ends soon after us (P19)
+            connection.execute("SET client_connection_check_interval = '1s'")
+        return connection
 
     def _cut(self) -> None:
         """Ends the wait at the socket: a stopped server answers no cancel request."""
+        self._given_up = True
         if self._connection is not None and not self._connection.closed:
             import os
 

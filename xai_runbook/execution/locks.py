@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 import socket
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from xai_runbook.errors import JournalError, Refused
+from xai_runbook.journal import user
 
 
 class Lock:
@@ -25,7 +25,7 @@ class Lock:
         self._descriptor = -1
         self._said = {
             "target": target,
-            "user": pwd.getpwuid(os.getuid()).pw_name,
+            "user": user(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
