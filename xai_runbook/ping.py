@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xai_runbook.errors import NotConfigured, XaiRunbookError
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 FAILED = ("down", "unknown")
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """One target's answer: `status` is ok, down, unknown (something else answers, or we are not let in) or
     not configured."""
 
@@ -53,7 +51,7 @@ def answers(env: Environment) -> DataFrame:
     """The replies as a frame. Columns: part, target, status, detail, seconds, mend."""
     from pandas import DataFrame
 
-    return DataFrame([asdict(reply) for reply in replies(env)])
+    return DataFrame([reply._asdict() for reply in replies(env)])
 
 
 def _replies(part: str, ask: Callable[[], DataFrame]) -> list[Reply]:
@@ -101,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         import json
 
-        print(json.dumps([asdict(reply) for reply in told], indent=2))
+        print(json.dumps([reply._asdict() for reply in told], indent=2))
     else:
         print(f"environment {env.name}{' - PRODUCTION' if env.settings.production else ''}")
         for reply in told:

@@ -31,7 +31,7 @@ def test_json(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     assert ping.run(arguments("sandbox", as_json=True)) == 0
     told = json.loads(capsys.readouterr().out)
     assert len(told) == 7
-    assert set(told[0]) == set(Reply.__dataclass_fields__)
+    assert set(told[0]) == set(Reply._fields)
     assert {reply["status"] for reply in told} == {"ok"}
 
 

@@ -10,7 +10,6 @@ from tests.unit.fresh import HEAVY, imported
 
 def test_names() -> None:
     assert xai_runbook.__all__ == sorted(xai_runbook.__all__)
-    assert len(xai_runbook.__all__) <= 13
     assert dir(xai_runbook) == xai_runbook.__all__
     for name in xai_runbook.__all__:
         assert getattr(xai_runbook, name).__name__ == name
