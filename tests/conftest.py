@@ -12,9 +12,12 @@ import pytest
 from xai_runbook.environment import Environment, connect
 
 # what is set on the machine that runs the tests must not choose what they ask
-for _name in [name for name in os.environ if name.startswith("XAI_RUNBOOK_") and name not in (
-    "XAI_RUNBOOK_SYSTEM_PROGRAMS", "XAI_RUNBOOK_FETCH", "XAI_RUNBOOK_PERSON"
-)]:
+for _name in [
+    name
+    for name in os.environ
+    if name.startswith("XAI_RUNBOOK_")
+    and name not in ("XAI_RUNBOOK_SYSTEM_PROGRAMS", "XAI_RUNBOOK_FETCH", "XAI_RUNBOOK_PERSON")
+]:
     del os.environ[_name]
 
 

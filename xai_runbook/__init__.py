@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from xai_runbook.environment import Environment, connect
     from xai_runbook.errors import XaiRunbookError
     from xai_runbook.execution import Outcome, apply
-    from xai_runbook.findings import Finding, Limit, Severity, Status, Verdict
+    from xai_runbook.findings import Finding, Limit, Severity, Status
     from xai_runbook.plans import Plan
     from xai_runbook.secret import Secret
     from xai_runbook.window import Window
@@ -26,7 +26,6 @@ __all__ = [
     "Secret",
     "Severity",
     "Status",
-    "Verdict",
     "Window",
     "XaiRunbookError",
     "apply",
@@ -42,7 +41,6 @@ _HOMES = {
     "Secret": "secret",
     "Severity": "findings",
     "Status": "findings",
-    "Verdict": "findings",
     "Window": "window",
     "XaiRunbookError": "errors",
     "apply": "execution",

@@ -49,7 +49,11 @@ def used(tree: ast.AST) -> set[str]:
 
 def test_there_are_notebooks() -> None:
     assert {path.stem for path in NOTEBOOKS} >= {
-        "00_start_here", "02_monitoring", "03_database", "06_troubleshooting", "health_report"
+        "00_start_here",
+        "02_monitoring",
+        "03_database",
+        "06_troubleshooting",
+        "health_report",
     }
 
 
@@ -57,7 +61,8 @@ def test_there_are_notebooks() -> None:
 def test_a_question_ends_in_exactly_one_check(path: Path, cell: dict[str, Any]) -> None:
     tree = ast.parse(cell["source"])
     checks = [
-        node for node in ast.walk(tree)
+        node
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2].startswith("check_")
     ]
     assert len(checks) == 1
@@ -77,7 +82,8 @@ def test_a_question_uses_only_the_set_up_cells_and_itself(path: Path, cell: dict
 @pytest.mark.parametrize(("path", "cell"), list(questions()))
 def test_a_question_is_named_as_its_limit(path: Path, cell: dict[str, Any]) -> None:
     limits = {
-        node.attr for node in ast.walk(ast.parse(cell["source"]))
+        node.attr
+        for node in ast.walk(ast.parse(cell["source"]))
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "env.limits"
     }
     assert limits <= {cell["id"]}
@@ -92,7 +98,14 @@ def test_every_limit_has_a_question_in_the_health_report() -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_cells_are_small_and_plain(path: Path) -> None:
     refused = (
-        ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.Try, ast.TryStar,
+        ast.FunctionDef,
+        ast.AsyncFunctionDef,
+        ast.ClassDef,
+        ast.Lambda,
+        ast.For,
+        ast.While,
+        ast.Try,
+        ast.TryStar,
         ast.With,
     )
     for cell in code(path):
@@ -101,7 +114,9 @@ def test_cells_are_small_and_plain(path: Path) -> None:
         tree = ast.parse(source)
         assert not [node for node in ast.walk(tree) if isinstance(node, refused)], cell["id"]
         assert len(source.splitlines()) <= 10, cell["id"]
-        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        texts = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
         assert not [text for text in texts if "://" in text or "select " in text.lower()], cell["id"]
         numbers = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, float)]
         assert not numbers, f"a limit in {cell['id']}?"
@@ -110,9 +125,7 @@ def test_cells_are_small_and_plain(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_parameters_are_commented_literals(path: Path) -> None:
     (parameters,) = [cell for cell in code(path) if "parameters" in cell["tags"]]
-    for line, statement in zip(
-        parameters["source"].splitlines(), ast.parse(parameters["source"]).body, strict=True
-    ):
+    for line, statement in zip(parameters["source"].splitlines(), ast.parse(parameters["source"]).body, strict=True):
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
         assert "  # " in line

@@ -41,8 +41,13 @@ def monitor(env: Environment) -> Any:
     where = env.settings.database
     assert where is not None and where.password is not None
     with psycopg.connect(
-        host=where.host, port=where.port, dbname=where.dbname, user=where.user, password=where.password.reveal(),
-        autocommit=True, application_name="test",
+        host=where.host,
+        port=where.port,
+        dbname=where.dbname,
+        user=where.user,
+        password=where.password.reveal(),
+        autocommit=True,
+        application_name="test",
     ) as connection:
         yield connection
 
@@ -50,6 +55,7 @@ def monitor(env: Environment) -> Any:
 def world(env: Environment, monitor: psycopg.Connection[Any], sandbox: dict[str, Any]) -> dict[str, object]:
     """What must not change: definitions, roles, settings and sessions of PostgreSQL; keys of the cache; rules and
     configuration of Prometheus; processes of everything."""
+
     def rows(query: str) -> str:
         return hashlib.sha256(repr(monitor.execute(query.encode()).fetchall()).encode()).hexdigest()
 
@@ -64,7 +70,9 @@ def world(env: Environment, monitor: psycopg.Connection[Any], sandbox: dict[str,
             "SELECT pid, backend_start FROM pg_stat_activity WHERE backend_type = 'client backend'"
             " AND application_name NOT IN ('xai-runbook', 'test') AND usename <> 'xai_monitor' ORDER BY pid"
         ),
-        "cache": {key: env.cache.info().get(key) for key in ("db0", "role", "config_file", "rdb_changes_since_last_save")},
+        "cache": {
+            key: env.cache.info().get(key) for key in ("db0", "role", "config_file", "rdb_changes_since_last_save")
+        },
         "prometheus": hashlib.sha256(config).hexdigest(),
         "processes": {name: part["pid"] for name, part in sandbox["parts"].items()},
     }
@@ -77,7 +85,9 @@ def written_by_the_monitor(monitor: psycopg.Connection[Any]) -> list[str]:
     ).fetchall()
     assert rows, "the role's statements must be seen, else this proves nothing"
     lines = [" ".join(line for line in query.splitlines() if not line.startswith("--")) for (query,) in rows]
-    return [line for line in lines if line.split()[0].upper() not in ("SELECT", "WITH", "SET", "SHOW", "BEGIN", "COMMIT")]
+    return [
+        line for line in lines if line.split()[0].upper() not in ("SELECT", "WITH", "SET", "SHOW", "BEGIN", "COMMIT")
+    ]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -91,7 +101,8 @@ def test_run_all_by_plain_papermill_changes_nothing(
     assert world(env, monitor, sandbox) == before
     assert not written_by_the_monitor(monitor)
     asked = {
-        cell["id"] for cell in json.loads(notebook.read_text())["cells"]
+        cell["id"]
+        for cell in json.loads(notebook.read_text())["cells"]
         if "raises-exception" in cell["metadata"].get("tags", [])
     }
     found = findings(out)

@@ -210,6 +210,16 @@ def test_active_alerts_are_as_severe_as_the_severest() -> None:
     assert alerts.check_active(table(("Odd", "firing", "page"))).severity is Severity.MEDIUM
 
 
+def test_an_alert_of_ours_is_named_and_counts_in_its_own_question() -> None:
+    active = table(("SyncLag", "firing", "medium"), ("Other", "firing", "high"))
+    active.loc[0, "labels"] = "instance=node-1, limit=sync_lag"
+    finding = alerts.check_active(active)
+    assert (finding.targets, finding.severity) == (("Other instance=node-1",), Severity.HIGH)
+    assert finding.summary == "1 firing: Other; ours, each judged by its own question: SyncLag"
+    alone = alerts.check_active(active.head(1))
+    assert alone.status is Status.OK and alone.summary.startswith("nothing else fires of 1 active; ours")
+
+
 def test_no_active_alert_a_pending_one_and_a_watchdog_are_ok() -> None:
     assert alerts.check_active(table()).summary == "nothing fires"
     assert alerts.check_active(table(("Disk", "pending", "high"))).summary == "nothing fires of 1 active; pending: Disk"

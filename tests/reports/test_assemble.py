@@ -17,17 +17,23 @@ IMPORT = "from xai_runbook import connect\nfrom xai_runbook.operations import {}
 
 def sections(folder: Path) -> list[Path]:
     notebook(
-        folder / "03_database.ipynb", cell("title", "# The database\n\nIs it well?", kind="markdown"),
+        folder / "03_database.ipynb",
+        cell("title", "# The database\n\nIs it well?", kind="markdown"),
         cell("about", "## Enough room?\n\nA good answer is yes.", kind="markdown"),
-        question("pool", "database.check_pool(env)"), question("aside", "database.aside(env)", health=False),
+        question("pool", "database.check_pool(env)"),
+        question("aside", "database.aside(env)", health=False),
         setup=IMPORT.format("database, unused"),
     )
     notebook(
-        folder / "02_monitoring.ipynb", cell("title", "# Monitoring", kind="markdown"),
-        question("high_cpu", "alerts.check(env, window)"), setup=IMPORT.format("alerts"),
+        folder / "02_monitoring.ipynb",
+        cell("title", "# Monitoring", kind="markdown"),
+        question("high_cpu", "alerts.check(env, window)"),
+        setup=IMPORT.format("alerts"),
         parameters='environment = ""  # which\nwindow = "24h"  # how far back',
     )
-    notebook(folder / "04_scaling.ipynb", question("later", "other.later(env)", health=False), setup=IMPORT.format("other"))
+    notebook(
+        folder / "04_scaling.ipynb", question("later", "other.later(env)", health=False), setup=IMPORT.format("other")
+    )
     notebook(folder / "health_report.ipynb")
     return section_paths(folder)
 
@@ -44,7 +50,15 @@ def sources(document: dict[str, Any]) -> dict[str, str]:
 def test_sections_come_in_order_with_their_questions_and_the_text_above(tmp_path: Path) -> None:
     made = document(tmp_path)
     assert [cell["id"] for cell in made["cells"]] == [
-        "title", "parameters", "setup", "section-02-monitoring", "high_cpu", "section-03-database", "about-pool", "pool", "next",
+        "title",
+        "parameters",
+        "setup",
+        "section-02-monitoring",
+        "high_cpu",
+        "section-03-database",
+        "about-pool",
+        "pool",
+        "next",
     ]
     told = sources(made)
     assert told["section-03-database"].startswith("## The database\n")
@@ -52,7 +66,8 @@ def test_sections_come_in_order_with_their_questions_and_the_text_above(tmp_path
     assert told["pool"] == "database.check_pool(env)"
     by_id = {cell["id"]: cell for cell in made["cells"]}
     assert by_id["pool"]["metadata"] == {
-        "tags": ["health", "raises-exception"], "xai_runbook": {"section": "03_database"},
+        "tags": ["health", "raises-exception"],
+        "xai_runbook": {"section": "03_database"},
     }
     assert by_id["parameters"]["metadata"]["tags"] == ["parameters"]
     assert by_id["setup"]["metadata"]["tags"] == ["setup"]
@@ -81,7 +96,7 @@ def test_the_bytes_are_the_same_each_time(tmp_path: Path) -> None:
 def test_sections_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     paths = sections(tmp_path)
     notebook(tmp_path / "05_more.ipynb", question("other", "f(env, window)"), parameters='window = "6h"')
-    with pytest.raises(InputError, match="window has two defaults.*02_monitoring and 05_more|05_more"):
+    with pytest.raises(InputError, match=r"window has two defaults.*02_monitoring and 05_more|05_more"):
         assembled([*paths, tmp_path / "05_more.ipynb"])
     notebook(tmp_path / "05_more.ipynb", question("pool", "env"))
     with pytest.raises(InputError, match="two sections ask pool"):
@@ -129,7 +144,6 @@ def test_the_committed_health_report_is_a_notebook_whose_questions_all_come_from
         assert "health" in one.tags
         assert notebooks.find(one.section).is_file(), one.id
         assert isinstance(ast.parse(one.source).body[-1], ast.Expr)
-
 
 
 def test_notebooks_are_found_by_name_and_by_path(tmp_path: Path) -> None:

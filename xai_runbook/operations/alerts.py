@@ -127,16 +127,20 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
 def check_active(active: DataFrame) -> Finding:
     """The finding over the table of `monitoring.active_alerts`: `alert` where one fires, as severe as the severest.
 
-    A severity that is not one of the runbook's three words counts as medium; "none" and "info" (a watchdog that always
-    fires) turn nothing. Pending alerts are `ok`, and said. Source: runbook, Manual Alert Testing.
+    Alerts of our own rules (they carry the label `limit`) are named and do not count: each has a finding of its own. A
+    severity that is not one of the runbook's three words counts as medium; "none" and "info" (a watchdog that always
+    fires) turn nothing. Pending alerts are `ok`, and said. Source: runbook, Manual Alert Testing; erratum E23.
     """
-    counted = active[~active["severity"].isin(["none", "info"])]
+    mine = active["labels"].str.contains(r"(?:^|, )limit=\w", regex=True).astype(bool)
+    counted = active[~mine & ~active["severity"].isin(["none", "info"])]
     firing = counted[counted["state"] == FIRING]
-    pending = sorted(set(counted["alert"][counted["state"] == PENDING]))
-    waiting = f"pending: {', '.join(pending)}" if pending else ""
+    notes = [
+        _named_alerts("pending", counted[counted["state"] == PENDING]),
+        _named_alerts("ours, each judged by its own question", active[mine & (active["state"] == FIRING)]),
+    ]
     if firing.empty:
-        quiet = f"nothing fires{'' if active.empty else f' of {len(active)} active'}"
-        return Finding(name="active_alerts", status=Status.OK, summary=_joined([quiet, waiting]))
+        quiet = f"nothing {'else ' if notes[1] else ''}fires{'' if active.empty else f' of {len(active)} active'}"
+        return Finding(name="active_alerts", status=Status.OK, summary=_joined([quiet, *notes]))
     words = {severity.value: severity for severity in Severity}
     severities = [words.get(text, Severity.MEDIUM) for text in firing["severity"]]
     rows = [f"{alert} {labels}".strip() for alert, labels in zip(firing["alert"], firing["labels"], strict=True)]
@@ -144,10 +148,15 @@ def check_active(active: DataFrame) -> Finding:
         name="active_alerts",
         status=Status.ALERT,
         severity=max(severities, key=list(Severity).index),
-        summary=_joined([f"{len(firing)} firing: {', '.join(sorted(set(firing['alert'])))}", waiting]),
+        summary=_joined([_named_alerts(f"{len(firing)} firing", firing), *notes]),
         targets=tuple(inert(row, 200) for row in rows),
         hint="each alert's annotation says what to do; silences and routes are the Alertmanager's",
     )
+
+
+def _named_alerts(what: str, alerts: DataFrame) -> str:
+    """ "pending: Disk, Peers"; nothing where there are none."""
+    return f"{what}: {', '.join(sorted(set(alerts['alert'])))}" if len(alerts) else ""
 
 
 def _step_seconds(frame: DataFrame) -> float:
