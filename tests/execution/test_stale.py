@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
@@ -35,7 +34,6 @@ def machine(env: Environment, opens: Callable[..., Session], journal: Journal) -
             self.planned: list[tuple[Plan, set[int]]] = []
             self.used: set[str] = set()
 
-        @initialize()
         @rule()
         def begin(self) -> None:
             session = opens("worker")
