@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; 3 where it could not be run, 130 where Ctrl-C ended it."""
     options = parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except XaiRunbookError as error:
         print(f"xai-runbook: {inert(str(error))}", file=sys.stderr)
         return COULD_NOT_TELL
@@ -41,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("xai-runbook: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # `xai-runbook coverage | head`: the reader has gone, and Python must not complain at exit either
-        sys.stdout = None
+        # `xai-runbook coverage | head`: the reader has gone, and Python must not complain of it at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

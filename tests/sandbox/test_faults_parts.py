@@ -198,5 +198,5 @@ def test_a_frozen_part_is_taken_down_too(tmp_path: Path) -> None:
     sandbox.break_("node-hung", tmp_path / "run")
     begun = time.monotonic()
     assert sandbox.down(tmp_path / "run")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert not (tmp_path / "run").exists()

@@ -31,7 +31,7 @@ def quoted(text: str) -> str:
     """`text` as a PromQL string literal, whatever is in it.
 
     >>> print(quoted('node "1"'))
-    "node \\\\"1\\\\""
+    "node \\"1\\""
     """
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return '"' + escaped + '"'
