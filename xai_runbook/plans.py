@@ -167,10 +167,7 @@ class Plan:
     def file(self) -> bytes:
         """What `plan --out` writes: the plan and its digest."""
         return (
-            json.dumps(
-                {"digest": self.digest, "plan": self.to_json()}, indent=1, sort_keys=True, ensure_ascii=False
-            ).encode()
-            + b"\n"
+            json.dumps({"digest": self.digest, "plan": self.to_json()}, indent=1, ensure_ascii=False).encode() + b"\n"
         )
 
     @classmethod
@@ -196,7 +193,7 @@ def _plan(data: Any) -> Plan:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
     fields = {key: value for key, value in data.items() if key != "schema"}
-    plan = cast("Plan", _checker().validate_json(_canonical(fields), strict=True))
+    plan = cast("Plan", _checker().validate_json(json.dumps(fields), strict=True))
     # nothing was left out, filled in or taken for something else on the way
     if plan.canonical() != _canonical(data):
         raise ValueError("it holds what no plan holds")

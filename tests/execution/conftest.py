@@ -17,6 +17,13 @@ from xai_runbook.journal import Journal
 from xai_runbook.sandbox import state
 
 Session = psycopg.Connection[Any]
+TORTURED = pytest.StashKey[str]()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """After everything that pytest says: what came of the crash test stands in the last line of `make torture`."""
+    if TORTURED in config.stash:
+        print(config.stash[TORTURED])
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,72 @@
+"""A command with a person in front of it: its standard input, output and error are a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "xai_runbook.cli"]
+
+
+class Typed:
+    """A running command under a terminal of its own."""
+
+    def __init__(self, *words: str, journal: Path, more: dict[str, str] | None = None) -> None:
+        self._master, slave = pty.openpty()
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [*COMMAND, *words], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env=os.environ | {"XAI_RUNBOOK_OUTPUTS__JOURNAL": str(journal)} | (more or {}),
+        )  # fmt: skip
+        os.close(slave)
+        os.set_blocking(self._master, False)
+
+    def read(self) -> None:
+        """Takes what it has shown since."""
+        try:
+            while piece := os.read(self._master, 65536):
+                self.shown += piece.decode(errors="replace")
+        except (BlockingIOError, OSError):  # nothing more now, or it has ended
+            pass
+
+    def until(self, words: str, seconds: float = 60.0) -> None:
+        """Waits until it shows these words."""
+        end = time.monotonic() + seconds
+        while words not in self.shown:
+            ended = self.process.poll() is not None
+            self.read()
+            assert words in self.shown or not ended, f"it ended: {self.shown}"
+            assert time.monotonic() < end, self.shown
+            time.sleep(0.02)
+
+    def type(self, line: str) -> None:
+        """Types a line and Enter."""
+        os.write(self._master, line.encode() + b"\r")
+
+    def ctrl_c(self) -> None:
+        """What Ctrl-C does in a terminal: the command is told, and whoever it started in its group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def ended(self, seconds: float = 60.0) -> int:
+        """Its exit code."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            self.read()  # a full terminal would stop it
+            assert time.monotonic() < end, self.shown
+            time.sleep(0.02)
+        self.read()
+        os.close(self._master)
+        return self.process.returncode
+
+
+def run(*words: str, journal: Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """The same without a person."""
+    return subprocess.run(
+        [*COMMAND, *words], input=stdin, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"XAI_RUNBOOK_OUTPUTS__JOURNAL": str(journal)} | more,
+    )  # fmt: skip
