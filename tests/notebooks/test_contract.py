@@ -146,3 +146,21 @@ def test_committed_without_output(path: Path) -> None:
         assert not cell.get("outputs") and not cell.get("execution_count")
     ids = [cell["id"] for cell in json.loads(path.read_text())["cells"]]
     assert len(ids) == len(set(ids))
+
+
+def test_every_operation_is_asked_somewhere(checkout: Path) -> None:
+    """A question that was forgotten is named here: called in a notebook, or by other code of ours, or by a plan."""
+    sources = [cell["source"] for path in NOTEBOOKS for cell in code(path)]
+    modules = {path: path.read_text() for path in (checkout / "xai_runbook").rglob("*.py")}
+    called, named = set(), set()
+    for tree in map(ast.parse, [*sources, *modules.values()]):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called.add(ast.unparse(node.func).rpartition(".")[2])
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named.add(node.value.rpartition(".")[2])
+    for path, text in modules.items():
+        if path.parent.name == "operations":
+            public = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+            forgotten = {name for name in public if not name.startswith("_")} - called - named
+            assert not forgotten, f"{path.name}: {sorted(forgotten)} is asked in no notebook"
