@@ -206,6 +206,12 @@ def test_damage_is_found_and_nothing_is_written_onto_it(filled: Journal, damage:
     assert filled.path.read_bytes() == found
 
 
+def test_what_was_cut_off_its_end_is_counted(filled: Journal) -> None:
+    filled.path.write_bytes(b"".join(lines(filled)[:-2]))
+    with pytest.raises(JournalError, match=r"2 records were cut off its end \(it had 5\)"):
+        filled.verify()
+
+
 def test_two_records_more_than_the_head_tells_were_not_left_by_a_crash(filled: Journal) -> None:
     head = filled.folder / "head.json"
     before = head.read_bytes()
