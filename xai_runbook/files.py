@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -17,6 +16,8 @@ def make_private(folder: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes `content` so that a reader sees the old file or the new one, never a part. Errors: OSError."""
+    import tempfile  # costs 10 ms, and those who only read a sandbox's state never need it
+
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the first byte on
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -33,6 +34,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def point(link: Path, target: str) -> None:
     """Makes `link` a symbolic link to `target`, replacing an older link in one step. Errors: OSError."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(dir=link.parent, prefix=f".{link.name}.") as scratch:
         fresh = Path(scratch) / link.name
         fresh.symlink_to(target)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from xai_runbook.files import write_whole
 from xai_runbook.sandbox import state
 
 
@@ -93,7 +94,7 @@ def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
 
     def write() -> None:
         for n in range(60):
-            state.write_private(tmp_path / "state.json", json.dumps({"text": "x" * sizes[n % 2]}).encode())
+            write_whole(tmp_path / "state.json", json.dumps({"text": "x" * sizes[n % 2]}).encode())
         done.set()
 
     thread = threading.Thread(target=write)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import state
+from xai_runbook.files import write_whole
 
 if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor import Supervisor
@@ -53,7 +53,7 @@ def _control(supervisor: Supervisor, part: str, **wishes: bool | float | None) -
     """Tells a node by its control file, which it watches, what to do differently from now on."""
     path = supervisor.layout.part_folder(part) / "control.json"
     now = json.loads(path.read_bytes()) if path.exists() else {}
-    state.write_private(path, json.dumps(now | wishes).encode())
+    write_whole(path, json.dumps(now | wishes).encode())
 
 
 def _move_store(supervisor: Supervisor, part: str, source: str, target: str) -> None:

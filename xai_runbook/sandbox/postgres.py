@@ -10,7 +10,8 @@ import signal
 import struct
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.sandbox import programs, state
+from xai_runbook.files import write_whole
+from xai_runbook.sandbox import programs
 from xai_runbook.sandbox.part import Layout, Part
 from xai_runbook.sandbox.template import accepts, connect, copy_template, unprivileged
 
@@ -33,7 +34,7 @@ def parts(layout: Layout) -> list[Part]:
             file = layout.role(short).password_file
             if not file.exists():
                 layout.part_folder("secrets")
-                state.write_private(file, secrets.token_urlsafe(24).encode() + b"\n")
+                write_whole(file, secrets.token_urlsafe(24).encode() + b"\n")
         if not data.exists():
             layout.part_folder("postgres")
             copy_template(server, data, layout.cache)

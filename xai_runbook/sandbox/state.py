@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xai_runbook.files import write_whole
+
 SCHEMA = 1
 STATE_FILE = "state.json"
 SOCKET_FILE = "control.sock"
@@ -54,23 +56,7 @@ def read_any(folder: Path | None = None) -> dict[str, Any] | None:
 
 def write(folder: Path, state: Mapping[str, Any]) -> None:
     """Replaces the state file as a whole, readable by this user only."""
-    write_private(folder / STATE_FILE, json.dumps(state, indent=1).encode() + b"\n")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole, with mode 0600: a reader sees the old content or the new, never a part."""
-    import tempfile  # costs 10 ms, and readers of the state need it never
-
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the first byte on
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(folder / STATE_FILE, json.dumps(state, indent=1).encode() + b"\n")
 
 
 def alive(pid: int, created: float) -> bool:
