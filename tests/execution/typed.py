@@ -26,6 +26,15 @@ class Typed:
         os.close(slave)
         os.set_blocking(self._master, False)
 
+    def __enter__(self) -> Typed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing of it stays, however the test ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+
     def read(self) -> None:
         """Takes what it has shown since."""
         try:

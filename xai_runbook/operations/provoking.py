@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MEMORY_FLOOR_BYTES = 512 * 2**20
 DISK_FLOOR_BYTES = 2 * 2**30
 _MODULE = "xai_runbook.operations.provoking"
+_SEEN_SECONDS = 10.0
 _SIGHT_SECONDS = 6.0
 """The sandbox looks at its folder's size this seldom."""
 
@@ -231,14 +232,15 @@ def _refusal(sandbox: Sandbox, verb: str) -> Plan | None:
 
 
 def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
-    """How long the condition must hold for the rule that Prometheus really runs: its `for`, and four of its steps."""
+    """How long the condition must hold for the rule that Prometheus really runs: its `for`, four of its steps, and
+    long enough after that for somebody to see it."""
     rules = prometheus.alerting_rules()
     mine = rules[rules["alert"] == limit.alert]
     if mine.empty:
         raise NoData(
             f"Prometheus has no rule {limit.alert}", on=prometheus.url, hint="load operations.rules.alert_rules"
         )
-    return float(mine["duration_seconds"].max()) + 4 * duration_seconds(prometheus.access.step)
+    return float(mine["duration_seconds"].max()) + 4 * duration_seconds(prometheus.access.step) + _SEEN_SECONDS
 
 
 def _room(column: str, value: int) -> Condition:

@@ -1,0 +1,144 @@
+"""An alert is provoked through the door: Prometheus raises it, `check` names it, the load ends, it clears, and the
+journal tells the story. Whatever ends the load, nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from started import eventually
+
+from tests.execution.typed import Typed, run
+from xai_runbook import connect
+from xai_runbook import sandbox as sandboxes
+from xai_runbook.environment import Environment
+from xai_runbook.journal import Journal
+
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """A sandbox of our own, whose alerts nobody else looks at."""
+    where = tmp_path_factory.mktemp("provoked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XAI_RUNBOOK_SANDBOX", str(where))
+        sandboxes.up(where)
+        try:
+            yield connect("sandbox")
+        finally:
+            sandboxes.down(where)
+
+
+def finding(name: str, journal: Journal) -> dict[str, Any]:
+    done = run("check", name, "--env", "sandbox", "--json", journal=journal.folder)
+    (found,) = json.loads(done.stdout)["findings"]
+    return dict(found)
+
+
+@contextmanager
+def applied(change: str, folder: Path, journal: Journal) -> Iterator[Typed]:
+    """The change, planned, and its words typed by a person."""
+    file = folder / "change.plan.json"
+    planned = run("plan", change, "--env", "sandbox", "--out", str(file), journal=journal.folder)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    with Typed("apply", str(file), "--reason", "rehearsal", journal=journal.folder) as person:
+        person.until("anything else to leave it: ")
+        words = re.search(r"to apply +type: (.+?)\r?\n", person.shown)
+        assert words
+        person.type(words[1])
+        yield person
+
+
+def spare_cores() -> float:
+    """What others leave of this machine's processors, over a second."""
+
+    def free() -> float:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        return (int(fields[1]) + int(fields[3])) / os.sysconf("SC_CLK_TCK")  # nice, and idle
+
+    before = free()
+    time.sleep(1)
+    return free() - before
+
+
+def firing(env: Environment, alert: str) -> bool:
+    held = env.prometheus.alerts()
+    return bool(((held["alert"] == alert) & (held["state"] == "firing")).any())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("change", "name", "alert"),
+    [
+        ("provoking.provoke_memory", "high_memory", "HighMemory"),
+        ("provoking.provoke_disk", "low_disk", "LowDisk"),
+        ("provoking.provoke_cpu", "high_cpu", "HighCpu"),
+    ],
+)
+def test_an_alert_is_provoked_named_and_gone(
+    change: str, name: str, alert: str, own: Environment, tmp_path: Path
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    eventually(lambda: finding(name, journal)["status"] == "ok" and not firing(own, alert), SECONDS)
+    if name == "high_cpu" and (spare := spare_cores()) < 1.2:
+        pytest.skip(f"the load is nice to others, and they leave it {spare:.1f} cores")
+    with applied(change, tmp_path, journal) as person:
+        eventually(lambda: person.read() or firing(own, alert), SECONDS)
+        assert own.sandbox.loads(), "raised while it runs"
+        during = finding(name, journal)
+        assert during["status"] == "alert", during
+        assert person.ended(SECONDS) == 0, person.shown
+    assert "DONE (journal entry 1)" in person.shown and "fired 1, running 0, settled 1" in person.shown
+    assert own.sandbox.loads() == []
+    eventually(lambda: finding(name, journal)["status"] == "ok" and not firing(own, alert), SECONDS)
+    told = run("journal", "show", "1", journal=journal.folder).stdout
+    assert "done" in told and "rehearsal" in told and f"{alert} by" in told and "end_load (xai-runbook undo)" in told
+    assert journal.verify() == 2
+
+
+@pytest.mark.timeout(200)
+def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -> None:
+    """kill -9 of the apply: the load is gone, its bytes are back, and what came of it can be told."""
+    journal = Journal(tmp_path / "journal")
+    eventually(lambda: not firing(own, "LowDisk"), SECONDS)
+    free = os.statvfs(own.sandbox.folder)
+    with applied("provoking.provoke_disk", tmp_path, journal) as person:
+        person.until("MiB allocated")
+        taken = os.statvfs(own.sandbox.folder)
+        assert (free.f_bfree - taken.f_bfree) * free.f_frsize > 2**30
+        person.process.kill()
+    started = time.monotonic()
+    eventually(lambda: not own.sandbox.loads(), 5)
+    assert time.monotonic() - started < 5
+    eventually(lambda: (free.f_bfree - os.statvfs(own.sandbox.folder).f_bfree) * free.f_frsize < 2**29, 10)
+    assert [entry.status for entry in journal.entries()] == ["unknown"]
+    looked = run("journal", "reconcile", "1", "--env", "sandbox", "--json", journal=journal.folder)
+    assert json.loads(looked.stdout)["status"] in ("failed", "done"), looked.stdout
+
+
+@pytest.mark.timeout(200)
+def test_a_load_can_be_ended_by_its_way_back(own: Environment, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    eventually(lambda: not firing(own, "HighMemory"), SECONDS)
+    with applied("provoking.provoke_memory", tmp_path, journal) as person:
+        person.until("MiB held")
+        undo = tmp_path / "back.plan.json"
+        back = run("undo", "1", "--env", "sandbox", "--out", str(undo), journal=journal.folder)
+        assert back.returncode == 0 and "memory load, pid" in back.stdout, back.stdout + back.stderr
+        with Typed("apply", str(undo), journal=journal.folder) as ends:
+            ends.until("anything else to leave it: ")
+            words = re.search(r"to apply +type: (.+?)\r?\n", ends.shown)
+            assert words
+            ends.type(words[1])
+            assert ends.ended() == 0, ends.shown
+        assert person.ended() == 1, person.shown
+        assert "nothing was done: step 1 of 1: it ended with exit code -15" in person.shown
+    assert own.sandbox.loads() == []
