@@ -220,6 +220,24 @@ def test_an_alert_of_ours_is_named_and_counts_in_its_own_question() -> None:
     assert alone.status is Status.OK and alone.summary.startswith("nothing else fires of 1 active; ours")
 
 
+@pytest.mark.parametrize("labels", ["limit=disk", "limit=sync_lag, zone=a", "zone=x, limit=sync_lag"])
+def test_somebody_elses_alert_counts_whatever_its_labels(labels: str) -> None:
+    active = table(("DiskFull", "firing", "critical"))
+    active.loc[0, "labels"] = labels
+    assert alerts.check_active(active).severity is Severity.CRITICAL
+
+
+def test_rules_that_cannot_be_evaluated_are_silent_not_well() -> None:
+    active = table()
+    active.attrs["failing"] = ["Disk"]
+    finding = alerts.check_active(active)
+    assert finding.status is Status.UNKNOWN
+    assert finding.summary == "unknown, because nothing else fires; Prometheus cannot evaluate Disk"
+    active = table(("Other", "firing", "high"))
+    active.attrs["failing"] = ["Disk"]
+    assert alerts.check_active(active).summary == "1 firing: Other; Prometheus cannot evaluate Disk"
+
+
 def test_no_active_alert_a_pending_one_and_a_watchdog_are_ok() -> None:
     assert alerts.check_active(table()).summary == "nothing fires"
     assert alerts.check_active(table(("Disk", "pending", "high"))).summary == "nothing fires of 1 active; pending: Disk"

@@ -22,7 +22,7 @@ def test_sync_status(env: Environment) -> None:
     assert told["node"].tolist() == ["node-1", "node-2", "node-3"]
     assert told["synced"].all()
     assert (told["height"] > 1_000_000).all()
-    assert told["lag_blocks"].between(0, 10).all()
+    assert told["lag_blocks"].between(-10, 10).all()
     finding = troubleshooting.check_network_lag(told, env.limits.network_lag)
     assert finding.status is Status.OK, finding
     assert finding.summary.endswith("; alert when above 10 blocks")
@@ -85,6 +85,13 @@ def lags(**lag: float) -> pd.DataFrame:
             {"a": 0, "b": math.nan},
             "unknown",
             "unknown, because b could not be judged: the connection was refused",
+            ("b",),
+        ),
+        ({"a": -10}, "ok", "0 blocks behind the network; alert when above 10 blocks", ()),
+        (
+            {"a": 0, "b": -11},
+            "unknown",
+            "unknown, because b could not be judged: it is far ahead of every reference, which may stand still",
             ("b",),
         ),
         (

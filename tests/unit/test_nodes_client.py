@@ -77,6 +77,7 @@ def test_fact_as_the_settings_say(name: str, fields: dict[str, Any], body: bytes
                 b"{}",
                 b"1e400",
                 b"99999999999999999999",
+                b"9223372036854775808",
             )
         ),
         ("height", b'{"value": NaN}'),

@@ -100,6 +100,41 @@ def test_alerts_that_are_none_are_refused() -> None:
                 ask()
 
 
+ALERT = {"labels": {"alertname": "Disk"}, "state": "firing", "value": "1", "activeAt": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "alert", [{}, "x", ALERT | {"state": "FIRING"}, ALERT | {"value": "much"}, ALERT | {"activeAt": "yesterday"}]
+)
+def test_an_alert_that_cannot_be_read_is_not_left_out(alert: object) -> None:
+    data = {"version": "2.42.0", "alerts": [ALERT, alert], "groups": [alert]}
+    with server.serving(lambda path: good(data)) as odd:
+        for ask in (server.handle(odd).alerts, server.handle(odd).alerting_rules):
+            with pytest.raises(BadAnswer, match=r"no (alerts|groups) that can be read"):
+                ask()
+
+
+def test_a_dozen_questions_wait_for_a_silent_server_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        handle = server.handle(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        hurried = Prometheus(handle.access.model_copy(update={"timeout": "1s"}), handle.settings)
+        silences = []
+
+        def ask() -> None:
+            with pytest.raises(TimedOut) as raised:
+                hurried.instant("up")
+            silences.append(raised.value.what)
+
+        threads = [threading.Thread(target=ask) for _ in range(12)]
+        started = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(silences) == 12
+        assert time.monotonic() - started < 3
+
+
 def test_warnings_are_kept() -> None:
     body = json.dumps(
         {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xai_runbook import settings
 
 _MOST_BYTES = 8 * 2**20
+_MOST = 2**62  # what is more is no height of any chain, and no integer column holds a difference of two
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,13 @@ class Nodes:
 
     def _ask_one(self, node: settings.Node, names: Sequence[str]) -> Facts:
         facts, answers, values, seconds = node.facts or self._settings.facts, {}, {}, 0.0
+        began = time.monotonic()
         try:
             for name in names:
                 fact: settings.Fact = getattr(facts, name)
                 if fact.path not in answers:
                     self._wait_for_turn()
+                    began = time.monotonic()
                     answer = http.get(
                         node,
                         node.url,
@@ -76,7 +79,7 @@ class Nodes:
                 if name == "peers":
                     values["peers_listed"] = len(values[name]) - fact.includes_self
         except (CannotAsk, SettingsError) as error:  # a secret that is missing for one node hides no other
-            return Facts(node.name, error=error)
+            return Facts(node.name, seconds=time.monotonic() - began, error=error)
         return Facts(node.name, values, seconds)
 
     def _wait_for_turn(self) -> None:
@@ -107,7 +110,7 @@ def _fact(name: str, fact: settings.Fact, answer: http.Answer) -> Any:
     if name in ("height", "peer_count") and isinstance(value, int) and not isinstance(value, bool):
         # as the index of the newest block, and without the node itself
         told = value - (fact.height_is == "count" if name == "height" else fact.includes_self)
-        if told >= 0:
+        if 0 <= told <= _MOST:
             return told
     raise BadAnswer(
         f"{fact.pointer} is {type(value).__name__} {str(value)[:40]!r}, which cannot be its {name}",

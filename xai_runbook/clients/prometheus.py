@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from string import Template
@@ -43,6 +46,10 @@ class Prometheus:
     def __init__(self, access: Access, settings: Settings) -> None:
         self.access = access
         self.settings = settings
+        self._version = ""
+        self._silence: TimedOut | None = None
+        self._silent_until = 0.0
+        self._identifying = threading.Lock()
 
     @property
     def environment(self) -> str:
@@ -63,10 +70,24 @@ class Prometheus:
         """Where it is."""
         return self.access.url
 
-    @cached_property
+    @property
     def version(self) -> str:
-        """Its version, once it has proved to be a Prometheus. Errors: WrongServer; Unreachable, TimedOut ..."""
-        return str(self.buildinfo()["version"])
+        """Its version, once it has proved to be a Prometheus. Errors: WrongServer; Unreachable, TimedOut ...
+
+        One that was silent is not waited for again until its timeout has passed once more: a dozen questions, one after
+        the other, would each wait as long to learn the same.
+        """
+        with self._identifying:
+            if not self._version:
+                if self._silence is not None and time.monotonic() < self._silent_until:
+                    raise TimedOut(self._silence.what, on=self._silence.on, hint=self._silence.hint)
+                try:
+                    self._version = str(self.buildinfo()["version"])
+                except TimedOut as silence:
+                    self._silence = silence
+                    self._silent_until = time.monotonic() + duration_seconds(self.access.timeout)
+                    raise
+            return self._version
 
     def buildinfo(self) -> dict[str, Any]:
         """What it says it is: `version`, `revision` ... Errors: WrongServer where it is no Prometheus."""
@@ -158,57 +179,30 @@ class Prometheus:
 
         Columns: alert, state, severity, labels (the others, "name=value, ..."), value, active_at (UTC), summary.
         """
-        rows = []
-        for alert in self._items("/api/v1/alerts", "alerts"):
-            labels = dict(alert["labels"])
-            rows.append(
-                {
-                    "alert": labels.pop("alertname", ""),
-                    "state": alert["state"],
-                    "severity": labels.pop("severity", ""),
-                    "labels": inert(_named(labels)),
-                    "value": float(alert["value"]),
-                    "active_at": alert["activeAt"],
-                    "summary": inert(alert.get("annotations", {}).get("summary", "")),
-                }
-            )
         columns = ["alert", "state", "severity", "labels", "value", "active_at", "summary"]
-        return _times(pd.DataFrame(rows, columns=columns), "active_at")
+        return self._table("/api/v1/alerts", "alerts", _alerts, columns)
 
     def alerting_rules(self) -> pd.DataFrame:
         """The alerting rules that are loaded, whatever their state; none is an empty frame.
 
         Columns: alert, group, query, duration_seconds, severity, health ("ok", "err"), error, evaluated_at (UTC).
         """
-        rows = [
-            {
-                "alert": rule["name"],
-                "group": group["name"],
-                "query": rule["query"],
-                "duration_seconds": float(rule["duration"]),
-                "severity": rule.get("labels", {}).get("severity", ""),
-                "health": rule["health"],
-                "error": inert(rule.get("lastError", "")),
-                "evaluated_at": rule["lastEvaluation"],
-            }
-            for group in self._items("/api/v1/rules", "groups", {"type": "alert"})
-            for rule in group["rules"]
-            if rule["type"] == "alerting"
-        ]
         columns = ["alert", "group", "query", "duration_seconds", "severity", "health", "error", "evaluated_at"]
-        return _times(pd.DataFrame(rows, columns=columns), "evaluated_at")
+        return self._table("/api/v1/rules", "groups", _rules, columns)
 
     def _samples(self, path: str, parameters: Mapping[str, str]) -> samples.Samples:
         answer = self._ask(path, parameters)
         return samples.decode(answer.body, on=self.url, most_series=self.access.most_series)
 
-    def _items(self, path: str, key: str, parameters: Mapping[str, str] | None = None) -> list[Any]:
+    def _table(self, path: str, key: str, rows: Callable[[Any], list[Any]], columns: list[str]) -> pd.DataFrame:
+        """The rows that are made of `data.KEY` of an answer; the column whose name ends in _at is a time."""
+        data = self._ask(path, {"type": "alert"} if key == "groups" else {}).json()
         try:
-            return list(self._ask(path, parameters or {}).json()["data"][key])
-        except (KeyError, TypeError):
-            raise BadAnswer(
-                f"its answer has no {key}", on=self.url, hint="is it a Prometheus of version 2 or 3?"
-            ) from None
+            frame = pd.DataFrame(rows(data["data"][key]), columns=columns)
+            return _times(frame, next(column for column in columns if column.endswith("_at")))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            words, hint = f"its answer has no {key} that can be read", "is it a Prometheus of version 2 or 3?"
+            raise BadAnswer(words, on=self.url, hint=hint) from None
 
     def _ask(self, path: str, parameters: Mapping[str, str]) -> http.Answer:
         _ = self.version  # something else may answer "success" to anything
@@ -237,7 +231,7 @@ class Prometheus:
         try:
             kept = str(self._ask("/api/v1/status/runtimeinfo", {}).json()["data"]["storageRetention"])
             return duration_seconds(kept.partition(" ")[0]) or None
-        except (BadAnswer, WrongServer, InputError, KeyError, TypeError):
+        except (BadAnswer, WrongServer, TimedOut, InputError, KeyError, TypeError):
             return None
 
     def _oldest(self) -> datetime | None:
@@ -246,6 +240,44 @@ class Prometheus:
 
     def __repr__(self) -> str:
         return f"Prometheus({self.url})"
+
+
+def _alerts(items: Any) -> list[dict[str, Any]]:
+    rows = []
+    for alert in items:
+        labels = dict(alert["labels"])
+        if alert["state"] not in ("pending", "firing"):  # a state that nobody judges would be silence
+            raise ValueError(alert["state"])
+        rows.append(
+            {
+                "alert": labels.pop("alertname", ""),
+                "state": alert["state"],
+                "severity": labels.pop("severity", ""),
+                "labels": inert(_named(labels)),
+                "value": float(alert["value"]),
+                "active_at": alert["activeAt"],
+                "summary": inert(alert.get("annotations", {}).get("summary", "")),
+            }
+        )
+    return rows
+
+
+def _rules(groups: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "alert": rule["name"],
+            "group": group["name"],
+            "query": rule["query"],
+            "duration_seconds": float(rule["duration"]),
+            "severity": rule.get("labels", {}).get("severity", ""),
+            "health": rule["health"],
+            "error": inert(rule.get("lastError", "")),
+            "evaluated_at": rule["lastEvaluation"],
+        }
+        for group in groups
+        for rule in group["rules"]
+        if rule["type"] == "alerting"
+    ]
 
 
 def _instant(milliseconds: int) -> datetime:

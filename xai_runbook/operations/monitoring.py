@@ -142,11 +142,12 @@ def active_alerts(prometheus: Prometheus) -> DataFrame:
     """Alerts that Prometheus' own rules hold now, worst first; an empty frame is none.
 
     Columns: alert, state (pending, firing), severity, labels, value, active_at (UTC), summary. Silences and routes are
-    the Alertmanager's (errata E23). Errors: NoData where no alerting rule is loaded, as nothing could be active.
+    the Alertmanager's (errata E23). `attrs["failing"]` names the rules that Prometheus cannot evaluate, which are never
+    active. Errors: NoData where no alerting rule is loaded, as nothing could be active.
     Source: runbook, Manual Alert Testing.
     """
-    frame = prometheus.alerts()
-    if frame.empty and prometheus.alerting_rules().empty:
+    frame, rules = prometheus.alerts(), prometheus.alerting_rules()
+    if frame.empty and rules.empty:
         raise NoData(
             "Prometheus has no alerting rules, so that none is active says nothing",
             on=prometheus.url,
@@ -154,7 +155,9 @@ def active_alerts(prometheus: Prometheus) -> DataFrame:
         )
     ranks = {"critical": 0, "high": 1, "medium": 2}
     order = frame.assign(rank=frame["severity"].map(ranks).fillna(3)).sort_values(["state", "rank", "alert", "labels"])
-    return order.drop(columns="rank").reset_index(drop=True)
+    active = order.drop(columns="rank").reset_index(drop=True)
+    active.attrs["failing"] = sorted(set(rules.loc[rules["health"] == "err", "alert"]))
+    return active
 
 
 def history(prometheus: Prometheus, name: str, window: Window | str | None = None) -> DataFrame:

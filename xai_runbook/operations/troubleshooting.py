@@ -18,8 +18,8 @@ def sync_status(nodes: Nodes) -> DataFrame:
     """One row a node: how far it is, what it says of itself, and how far the network is.
 
     Columns: node, synced (bool, as the node says), height (index of its newest block), network_height (of the highest
-    reference), lag_blocks (network_height less height, at least 0), error. Source: runbook, Blockchain Sync Issues;
-    the runbook's `curl -s | jq` prints null and exits 0 where there is no answer.
+    reference), lag_blocks (network_height less height; below 0 it is ahead), error.
+    Source: runbook, Blockchain Sync Issues, whose `curl -s | jq` prints null and exits 0 where there is no answer.
     Errors: NotConfigured where the settings name no reference node; NoData where none answers.
     """
     # the reference first: a block that arrives between the two questions must not look like a lag
@@ -33,7 +33,7 @@ def sync_status(nodes: Nodes) -> DataFrame:
             "synced": facts.values.get("synced"),
             "height": height,
             "network_height": network,
-            "lag_blocks": max(network - height, 0) if not math.isnan(height) else math.nan,
+            "lag_blocks": network - height,
         }
 
     return _frame(nodes.facts("synced", "height"), row)
@@ -76,8 +76,17 @@ def peer_status(nodes: Nodes) -> DataFrame:
 
 
 def check_network_lag(sync_status: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists the nodes that are further behind the network than the limit allows."""
-    return judge(limit, sync_status, value="lag_blocks", target="node", noun="blocks behind the network")
+    """`alert` that lists the nodes that are further behind the network than the limit allows.
+
+    `unknown` for one that is as far ahead: a reference that stands still would make every lag a 0.
+    """
+    lag = sync_status["lag_blocks"]
+    ahead = lag < -limit.threshold
+    judged = sync_status.assign(
+        lag_blocks=lag.clip(lower=0).mask(ahead),
+        error=sync_status["error"].mask(ahead, "it is far ahead of every reference, which may stand still"),
+    )
+    return judge(limit, judged, value="lag_blocks", target="node", noun="blocks behind the network")
 
 
 def check_peers(peer_status: DataFrame, limit: Limit) -> Finding:
