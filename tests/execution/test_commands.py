@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -144,6 +145,34 @@ def test_a_change_from_plan_to_journal(here: Environment, session: Opens, folder
     assert again.ended() == 3 and "this plan was applied before" in again.shown
 
 
+def test_the_same_in_this_process(
+    here: Environment, session: Opens, terminal: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim, file = session(), tmp_path / "end.plan.json"
+
+    def told(*words: str, code: int = 0) -> str:
+        assert main(list(words)) == code
+        return capsys.readouterr().out
+
+    told("plan", "database.terminate", "--pids", str(victim.info.backend_pid), "--out", str(file))
+    words = words_in(told("plan", "show", str(file)))
+    os.write(terminal, b"\n")
+    assert "nothing was done" in told("apply", str(file), code=1)
+    told("stop", "--why", "INC-1")
+    os.write(terminal, f"{words}\n".encode())
+    told("apply", str(file), code=3)
+    assert "may be applied again" in told("resume") and "were not stopped" in told("resume")
+    os.write(terminal, f"{words}\n".encode())
+    assert "DONE (journal entry 1)" in told("apply", str(file), "--reason", "INC-1")
+    assert not lives(victim)
+    assert "INC-1" in told("journal", "list") and "came to" in told("journal", "show", "1")
+    (entry,) = json.loads(told("journal", "list", "--json"))
+    assert entry == json.loads(told("journal", "show", "1", "--json"))
+    assert json.loads(told("journal", "verify", "--json")) == {"records": 2}
+    assert told("journal", "verify").startswith("2 records")
+    told("undo", "1", code=3)
+
+
 def test_a_person_may_leave_it_or_mistype(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
     victim = session()
     file = plan_file(tmp_path, database.terminate(here.database, pids=[victim.info.backend_pid]))
@@ -257,12 +286,16 @@ def test_ctrl_c_leaves_a_known_state_and_nothing_running(here: Environment, fold
 # reconcile, undo, stop
 
 
-def test_reconcile_looks_and_a_person_may_tell(here: Environment, folder: Path) -> None:
+def test_reconcile_looks_and_a_person_may_tell(
+    here: Environment, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     journal = Journal(folder)
     plan = written(identity={}, undo=Call(change="xai_runbook.operations.provoking.end_load", arguments={}))
     for digest in "ab":
         journal.append("intent", digest=digest, target="", reason="", environment="sandbox", plan=plan.to_json())
     assert "it ended before it could say" in run("journal", "show", "1", journal=folder).stdout
+    assert main(["undo", "1", "--json"]) == 0
+    assert '"end_load' not in capsys.readouterr().err
     looked = run("journal", "reconcile", "1", journal=folder)
     assert looked.returncode == 0 and "DONE (journal entry 1): what was expected is so now" in looked.stdout
     told = run("journal", "reconcile", "2", "--as", "failed", "--why", "I looked", "--json", journal=folder)

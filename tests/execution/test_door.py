@@ -22,8 +22,9 @@ from tests.execution.conftest import Session, lives, with_journal
 from tests.execution.written_plans import written
 from xai_runbook import apply, environments
 from xai_runbook.environment import Environment
-from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused, SettingsError
+from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused, SettingsError, Unreachable
 from xai_runbook.execution import Outcome, changes, steps
+from xai_runbook.execution.door import shown
 from xai_runbook.execution.interrupts import Interrupts
 from xai_runbook.execution.outcome import MIME_TYPE
 from xai_runbook.execution.reconcile import reconcile, undo
@@ -36,6 +37,10 @@ from xai_runbook.sandbox import postgres, programs, state
 from xai_runbook.sandbox.part import Layout, free_ports
 
 Opens = Callable[..., Session]
+NOBODY = Sql(
+    name="terminate_session", parameters={"pid": "1", "backend_start": "2026-01-01T00:00:00+00:00"}, equivalent=""
+)
+"""A statement that can be sent, for a session that is not there."""
 
 
 def carried_out(plan: Plan, env: Environment, **more: Any) -> Outcome:
@@ -606,8 +611,50 @@ def test_a_lost_answer_is_ambiguous(here: Environment, superuser: Any) -> None:
     actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, "x")
     cut_off(here, superuser)
     with pytest.raises(Ambiguous, match="the connection was lost while it acted"):
-        actor.act(written().steps[0], print, Interrupts())
+        actor.act(NOBODY, print, Interrupts())
     actor.close()
+
+
+def test_a_server_that_does_not_answer_is_waited_for_no_longer(
+    here: Environment, journal: Journal, superuser: Any
+) -> None:
+    """Its backend is stopped: neither its statement_timeout nor a cancel request would end the wait."""
+    hasty = with_journal(here, journal, database={"timeout": "500ms"})
+    actor = Actor(hasty)
+    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, "hasty")
+    (pid,) = superuser.execute(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
+    ).fetchone()
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Ambiguous, match="no whole answer within"):
+            actor.act(NOBODY, print, Interrupts())
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        actor.close()
+    assert time.monotonic() - began < 5
+
+
+def test_nothing_is_sent_by_a_session_that_comes_too_late(here: Environment) -> None:
+    operator = here.operator()
+    operator._cut()  # what happens when nobody waits any more
+    with pytest.raises(Unreachable):
+        operator.rows("identity")
+    operator.close()
+
+
+@pytest.mark.usefixtures("here")
+def test_progress_is_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as screen, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", screen)
+        shown()("step 1 of 2")
+    assert os.read(master, 100) == b"\r\x1b[Kstep 1 of 2"
+    os.close(master)
+    shown()("nobody looks")
+    monkeypatch.setattr(sys, "stderr", None)
+    shown()("nobody can look")
 
 
 def test_no_operator_no_session(nowhere: Environment, journal: Journal) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import typing
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +74,10 @@ def _type(function: Any, name: str) -> dict[str, Any]:
         "bool": {"action": argparse.BooleanOptionalAction},
     }
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    if text.startswith("Literal["):
-        return {"choices": typing.get_args(eval(text, {"Literal": typing.Literal}))}  # noqa: S307 - our own source
     return kinds[text.removesuffix(" | None")]
 
 
 def _words(known: dict[str, Any]) -> str:
-    if "choices" in known:
-        return f"one of {', '.join(map(str, known['choices']))}"
     return f"one or more: {known['type'].__name__}" if "nargs" in known else known.get("type", bool).__name__
 
 

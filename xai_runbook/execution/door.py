@@ -87,7 +87,8 @@ def _through_the_door(
     if not isinstance(reason, str) or len(reason) > 2000:
         raise InputError("a reason is text of at most 2000 characters", hint="an incident number, or a sentence")
     journal = journal_of(env)
-    case = Case(plan, digest, env, journal, confirm)
+    own = plan.digest
+    case = Case(plan, digest, own, env, journal, confirm)
     for refused in BEFORE_THE_LOCK:
         refused(case)
     _writable(journal)
@@ -106,7 +107,7 @@ def _through_the_door(
             with Interrupts() as ctrl_c:
                 entry = journal.append(
                     "intent",
-                    digest=plan.digest,
+                    digest=own,
                     target=target(plan),
                     reason=inert(reason),
                     environment=env.name,

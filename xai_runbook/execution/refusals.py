@@ -29,6 +29,8 @@ class Case:
     plan: Plan
     digest: str
     """What the plan file said, or the plan's own where it never was a file."""
+    own: str
+    """The plan's own digest, computed once."""
     env: Environment
     journal: Journal
     confirm: str
@@ -36,7 +38,7 @@ class Case:
 
 def edited(case: Case) -> None:
     """P5: the digest covers every field, creation and expiry too."""
-    if case.digest != case.plan.digest:
+    if case.digest != case.own:
         raise Refused("the plan was edited after it was made", on=case.plan.verb, hint="make the plan anew")
 
 
@@ -97,7 +99,7 @@ def another_server(case: Case) -> None:
 def used_before(case: Case) -> None:
     """P8: a plan is applied once."""
     for entry in case.journal.entries():
-        if entry.intent.get("digest") == case.plan.digest:
+        if entry.intent.get("digest") == case.own:
             raise Refused(
                 f"this plan was applied before, at {str(entry.intent['at'])[:19]} UTC by {entry.intent['user']}",
                 on=f"journal entry {entry.number}",
