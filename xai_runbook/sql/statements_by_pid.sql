@@ -1,10 +1,12 @@
 -- What exactly these sessions run now; query_start tells the statement from a later one of the same session.
+-- Query texts without their literals, which may be secrets, and cut.
 SELECT pid,
        backend_start,
        query_start,
        datname::text AS database,
        usename::text AS role,
-       application_name
+       application_name,
+       left(regexp_replace(query, '''[^'']*''', '''…''', 'g'), 80) AS query
 FROM pg_stat_activity
 WHERE pid = ANY (%(pids)s::int[])
   AND backend_type = 'client backend'
