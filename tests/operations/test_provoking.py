@@ -1,0 +1,59 @@
+"""Plans that provoke an alert: how long and how much follows from the rule that Prometheus runs. None is applied."""
+
+from __future__ import annotations
+
+from xai_runbook.environment import Environment
+from xai_runbook.operations import provoking
+from xai_runbook.plans import Command, Plan
+from xai_runbook.window import duration_seconds
+
+
+def load(plan: Plan) -> dict[str, str]:
+    """The words of the one step, by option."""
+    (step,) = plan.steps
+    assert isinstance(step, Command)
+    words = step.argv[4:]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def needed(env: Environment, alert: str) -> float:
+    """Seconds for which the condition must hold, by the rule that is really loaded."""
+    rules = env.prometheus.alerting_rules()
+    return float(rules[rules["alert"] == alert]["duration_seconds"].iloc[0])
+
+
+def test_cpu_load_outlasts_the_rule_and_its_rate_window(env: Environment) -> None:
+    plan = provoking.provoke_cpu(env.sandbox, env.prometheus)
+    window = duration_seconds(env.settings.windows.rate)
+    # a full load is seen as such for its length less 0.6 of the window: the runbook's 300 s never fire a 5-minute rule
+    assert int(load(plan)["--seconds"]) - 0.6 * window > needed(env, "HighCpu")
+    assert int(load(plan)["--workers"]) >= env.sandbox.quotas()["cpu_quota_cores"]
+
+
+def test_memory_load_passes_the_limit_short_of_the_quota_and_keeps_a_floor(env: Environment) -> None:
+    plan = provoking.provoke_memory(env.sandbox, env.prometheus)
+    quota = env.sandbox.quotas()["memory_quota_bytes"]
+    until = int(load(plan)["--until"])
+    assert env.limits.high_memory.threshold * quota < until < quota
+    assert int(load(plan)["--floor"]) == provoking.MEMORY_FLOOR_BYTES
+    assert int(load(plan)["--seconds"]) > needed(env, "HighMemory")
+    assert any(guard.column == "memory_available_bytes" for guard in plan.guards)
+
+
+def test_disk_load_leaves_less_than_the_limit_and_keeps_a_floor(env: Environment) -> None:
+    plan = provoking.provoke_disk(env.sandbox, env.prometheus)
+    quota = env.sandbox.quotas()["disk_quota_bytes"]
+    until = int(load(plan)["--until"])
+    assert 0 < 1 - until / quota < env.limits.low_disk.threshold
+    assert int(load(plan)["--floor"]) == provoking.DISK_FLOOR_BYTES
+    assert int(load(plan)["--seconds"]) > needed(env, "LowDisk")
+
+
+def test_nothing_to_end_is_a_sentence(env: Environment) -> None:
+    plan = provoking.end_load(env.sandbox)
+    assert not plan.steps and plan.note == "no provoked load runs"
+
+
+def test_provoked_says_no_where_nothing_fired(env: Environment) -> None:
+    (row,) = provoking.provoked(env.sandbox, env.prometheus, alert="NoSuchAlert", window="5m").to_dict("records")
+    assert row == {"fired": 0, "running": 0, "settled": 0}
