@@ -225,12 +225,14 @@ class Journal:
             try:
                 _write_all(descriptor, line + b"\n")
                 os.fsync(descriptor)
+                self._tell_head(count + 1, hashlib.sha256(line).hexdigest())
             except BaseException:
-                os.ftruncate(descriptor, before)  # a full disk: what fitted of the line must not stay
+                # a full disk: what fitted must not stay, nor a record that nobody was told was written
+                if self._told_head()["count"] == count:
+                    os.ftruncate(descriptor, before)
                 raise
         finally:
             os.close(descriptor)
-        self._tell_head(count + 1, hashlib.sha256(line).hexdigest())
         return count + 1
 
     def _tell_head(self, count: int, last: str) -> None:

@@ -32,7 +32,7 @@ from xai_runbook.execution.refusals import target
 from xai_runbook.execution.steps import Actor, Ambiguous
 from xai_runbook.journal import Journal, journal_of
 from xai_runbook.operations import database, provoking
-from xai_runbook.plans import Call, Command, Plan, Sql
+from xai_runbook.plans import Call, Command, Condition, Plan, Sql
 from xai_runbook.sandbox import postgres, programs, state
 from xai_runbook.sandbox.part import Layout, free_ports
 
@@ -323,6 +323,19 @@ def test_only_a_person_can_tell_where_the_world_is_neither(here: Environment, se
     told = reconcile(here, came.entry, told="done", why="I looked\x1b")
     assert told.status == "done" and told.summary == "told by a person: I looked\N{REPLACEMENT CHARACTER}"
     assert journal_of(here).entries()[-1].status == "done"
+
+
+def test_a_world_that_is_neither_can_not_be_told(here: Environment, session: Opens, journal: Journal) -> None:
+    plan = replace(terminate(here, session()), verb="end")  # as another version would have planned it
+    journal.append("intent", plan=plan.to_json(), target=target(plan), digest="a")
+    assert "the world is not as it was either" in reconcile(here, 1).summary
+    down = with_journal(here, journal, database={"host": "127.0.0.1", "port": 1})
+    never = Condition(
+        question="xai_runbook.operations.provoking.loads", arguments={}, column="running", comparison="==", value="99"
+    )
+    journal.append("intent", plan=written(expected=never).to_json(), target="", digest="b")
+    looked = reconcile(down, 2)
+    assert looked.status == "unknown" and "cannot be planned, because the connection was refused" in looked.summary
 
 
 def test_a_reconcile_knows_its_place(here: Environment, journal: Journal) -> None:

@@ -187,6 +187,7 @@ DAMAGE: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "added": lambda all_: [*all_, all_[-1]],
     "emptied": lambda all_: [],
     "not JSON": lambda all_: [*all_[:1], b"rubbish\n", *all_[2:]],
+    "last is rubbish": lambda all_: [*all_[:-1], b"rubbish\n"],
     "no record": lambda all_: [*all_[:1], b"[]\n", *all_[2:]],
     "empty line": lambda all_: [*all_[:1], b"\n", *all_[1:]],
     "end of line taken": lambda all_: [*all_[:-1], all_[-1][:-1]],
@@ -283,13 +284,21 @@ def test_a_disk_that_is_really_full(journal: Journal) -> None:
     try:
         journal.append("note", text="x" * 1000)
         (journal.folder / "fill").write_bytes(b"x" * 40_000)
+        written: list[int] = []
         with pytest.raises(JournalError, match="cannot be written: No space left on device"):
-            list(map(lambda _: journal.append("note", text="x" * 3000), range(100)))
+            written.extend(journal.append("note", text="x" * 3000) for _ in range(100))
         count = journal.verify()
+        assert count == written[-1], "what could not be written whole, head and all, was not written"
         (journal.folder / "fill").unlink()
         assert journal.append("note") == count + 1 == journal.verify()
     finally:
         subprocess.run(["umount", journal.folder], check=True)
+
+
+def test_a_user_without_a_name_has_a_number(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4_242_424)
+    journal.append("note")
+    assert journal.records()[0]["user"] == "uid 4242424"
 
 
 def test_many_records_are_proved_in_a_moment(journal: Journal) -> None:

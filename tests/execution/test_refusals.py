@@ -19,6 +19,7 @@ from tests.execution.written_plans import FIELDS, made, written
 from xai_runbook import apply
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused
+from xai_runbook.execution import refusals
 from xai_runbook.execution.door import apply_headless
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.refusals import target
@@ -204,6 +205,25 @@ def test_a_plan_that_is_refused_from_the_start(nowhere: Environment) -> None:
     plan = written(steps=(), expected=None, refused="not in production")
     assert apply(plan, nowhere) is plan, "Run All goes on"
     assert "not in production" in refused(plan, nowhere)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_server_that_is_down_by_now(nowhere: Environment, journal: Journal) -> None:
+    down = with_journal(nowhere, journal, database={"host": "127.0.0.1", "port": 1})
+    assert "cannot be planned, because the connection was refused" in refused(written(), down)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "value", "holds"),
+    [
+        ("==", "10", True), ("==", "10.0", False), ("<=", "10", True), ("<=", "9.99", False), (">=", "10", True),
+        (">=", "10.01", False), ("<=", "9007199254740993", True),
+    ],
+)  # fmt: skip
+def test_a_condition_compares_numbers_as_numbers(comparison: Any, value: str, holds: bool) -> None:
+    condition = replace(FIELDS["expected"], comparison=comparison, value=value)
+    assert refusals._compared("10", condition) is holds
+    assert not refusals._compared(None, condition)
 
 
 # without a person
