@@ -86,6 +86,7 @@ def test_errors_of_ours_are_told_apart_from_everybody_elses() -> None:
             "cache",
             0,
         ),
+        f"{ours}NotConfigured: nobody (nodes.reference). Try: name one": (None, "nodes.reference", 0),
         f"{ours}InputError: no": ("unknown", "InputError: no", 1),
         f"{ours}CannotAskHarder: no": ("unknown", "E: v", 1),
         f"{ours}MARKER: no": ("unknown", "E: v", 1),

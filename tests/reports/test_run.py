@@ -322,6 +322,23 @@ def test_a_signal_ends_everything_and_keeps_what_was_run(number: signal.Signals,
     assert next(one for one in executed["cells"] if one["id"] == "first")["outputs"]
 
 
+def test_a_kernel_whose_worker_died_before_it_could_look_ends_itself(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom xai_runbook.reports.launch import Kernel\n"
+        "kernel = Kernel(Path(sys.argv[1]))\nkernel.start()\n"
+        "print(kernel.process.pid, flush=True)\nos._exit(0)"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True, timeout=30, check=True
+    )
+    kernel = int(started.stdout)
+    try:
+        _until(lambda: not _runs(kernel), 20)
+    finally:
+        if _runs(kernel):
+            os.kill(kernel, signal.SIGKILL)
+
+
 def test_plain_papermill_and_jupyter_run_the_same_notebooks_to_their_end(tmp_path: Path) -> None:
     from xai_runbook.reports.read import read
 

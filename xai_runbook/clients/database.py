@@ -236,21 +236,16 @@ def translated(error: psycopg.Error, address: str) -> XaiRunbookError:
             return AccessDenied("no or a wrong password", on=address, hint="the password's reference, or ~/.pgpass")
         if "does not exist" in text and "database" in text:
             return WrongServer("there is no such database", on=address, hint="dbname in the settings")
+        if "role" in text and ("does not exist" in text or "not permitted" in text):
+            return AccessDenied("there is no such role, or it may not log in", on=address, hint="user in the settings")
         if "too many" in text or "remaining connection slots" in text:
             return Unreachable("all its connection slots are taken", on=address, hint="03_database: who holds them")
         if "invalid response" in text or "expected authentication request" in text:
             return WrongServer("what answers is not PostgreSQL", on=address, hint="is the port another server's?")
-        if (
-            "permission denied" in text
-            or "no pg_hba.conf entry" in text
-            or "does not exist" in text
-            or "not permitted" in text
-        ):
+        if "permission denied" in text or "no pg_hba.conf entry" in text or "does not exist" in text:
             return AccessDenied("the server lets us not in", on=address, hint="the role, pg_hba.conf and sslmode")
         if "definition of service" in text or "service file" in text:
             return Unreachable("libpq knows no such service", on=address, hint="~/.pg_service.conf or PGSERVICEFILE")
-        if "role" in text and ("does not exist" in text or "not permitted" in text):
-            return AccessDenied("there is no such role, or it may not log in", on=address, hint="user in the settings")
         if "certificate" in text or "ssl" in text:
             return WrongServer("no TLS as the settings want it", on=address, hint="sslmode and sslrootcert")
         if "could not translate" in text or "resolve" in text or "name or service" in text:

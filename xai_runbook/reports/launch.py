@@ -16,14 +16,17 @@ from typing import Any
 MARK = "XAI_RUNBOOK_REPORT_RUN"
 """The environment variable by which every process of one run is found again, whatever session it moved to."""
 
+PARENT = "XAI_RUNBOOK_REPORT_WORKER"
+"""The environment variable by which a kernel knows who started it, should that one be gone before it can look."""
+
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 
 
-def die_with_parent(parent: int | None = None) -> None:
+def die_with_parent(parent: int) -> None:
     """Asks Linux to kill this process when the thread that started it ends; ends now if `parent` has gone already."""
     with suppress(OSError, AttributeError):  # not Linux: the run's own clean-up remains
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if parent is not None and os.getppid() != parent:
+    if os.getppid() != parent:
         os._exit(1)
 
 
@@ -58,6 +61,7 @@ class Kernel:
         # a person's own start-up files and settings must not change what a report says
         environment.pop("PYTHONSTARTUP", None)
         environment["IPYTHONDIR"] = str(self.folder / "ipython")
+        environment[PARENT] = str(os.getpid())
         environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
         with (self.folder / "kernel.log").open("ab") as log:
             self.process = subprocess.Popen(

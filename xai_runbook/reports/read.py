@@ -26,7 +26,7 @@ NOTES = "xai_runbook"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_CHARTS, _MOST_CHART_BYTES, _MOST_TARGETS = 12, 4_000_000, 1000
 _OURS = re.compile(rf"{re.escape(MARKER)}(\w+): (.*)", flags=re.DOTALL)
-_PART = re.compile(r"\(([A-Za-z][\w-]{0,60})\)(?:\. Try: |$)")
+_PART = re.compile(r"\(([A-Za-z][\w.-]{0,60})\)(?:\. Try: |$)")
 
 
 def read(notebook: Mapping[str, Any], section: str = "") -> tuple[Answer, ...]:
