@@ -294,6 +294,7 @@ def plan(here: Environment, session: Any) -> Plan:
 
 @pytest.mark.usefixtures("terminal")
 def test_wrong_words(here: Environment, plan: Plan) -> None:
+    assert "hunter2" not in refused(plan, here, confirm="hunter2"), "a password that went astray stays unseen"
     for words in ("yes", plan.words[:-1], plan.words.upper(), plan.words + " x", plan.words.replace("1", "2")):
         told = refused(plan, here, confirm=words)
         assert "the confirmation is not the plan's" in told and f"type: {plan.words}" in told

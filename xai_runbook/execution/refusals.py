@@ -154,9 +154,8 @@ def world_moved(case: Case) -> None:
 def wrong_words(case: Case) -> None:
     """P8: typed, and bound to the digest."""
     if case.confirm.split() != case.plan.words.split():
-        raise Refused(
-            "the confirmation is not the plan's", on=f"typed: {case.confirm!r:.80}", hint=f"type: {case.plan.words}"
-        )
+        # what was typed is not shown: it may be a password that went astray
+        raise Refused("the confirmation is not the plan's", on=target(case.plan), hint=f"type: {case.plan.words}")
 
 
 def guard_failed(case: Case) -> None:
