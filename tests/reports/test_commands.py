@@ -99,6 +99,8 @@ def test_a_notebook_that_breaks_is_told_and_is_never_ok(settings: Settings, tmp_
         ("-p", "window"),
         ("-p", "environment=other"),
         ("--window", "yesterday"),
+        ("-p", "window=yesterday"),
+        ("-p", "window=6h", "-p", "window=12h"),
         ("--timeout", "0s"),
         ("--cell-timeout", "soon"),
         ("--notebook", "none_such"),

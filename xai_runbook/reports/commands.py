@@ -192,19 +192,16 @@ def _options(arguments: argparse.Namespace, settings: Settings) -> dict[str, obj
     import os
 
     from xai_runbook.errors import InputError
+    from xai_runbook.reports.parameters import given
     from xai_runbook.window import Window, duration_seconds
 
-    parameters: dict[str, object] = {"environment": settings.name}
-    for text in arguments.parameter:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise InputError(f"{text!r} is no parameter", hint="-p name=value")
-        parameters[name] = value
+    parameters: dict[str, object] = {"environment": settings.name} | given(arguments.parameter)
     if parameters["environment"] != settings.name:
         raise InputError("the environment is not given as a parameter", hint="--env NAME")
     if arguments.window:
-        Window.parse(arguments.window)
         parameters["window"] = arguments.window
+    if "window" in parameters:  # or each chart's cell would fail by it
+        Window.parse(str(parameters["window"]))
     spans = {"cell_seconds": arguments.cell_timeout, "run_seconds": arguments.timeout}
     seconds = {key: duration_seconds(text) for key, text in spans.items()}
     if min(seconds.values()) <= 0:
