@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from xai_runbook.errors import XaiRunbookError, inert
 from xai_runbook.usage import COULD_NOT_TELL, Parser
 
 INTERRUPTED = 130
+_UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # each has add_commands(subparsers) and imports nothing heavy before one of its commands runs
 _MODULES = ("ping", "reports.commands", "execution.commands", "sandbox.commands", "coverage")
@@ -31,11 +33,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; 3 where it could not be run, 130 where Ctrl-C ended it."""
+    """Runs one command and returns its exit code; 3 where it could not be run or told, 130 where Ctrl-C ended it."""
     options = parser().parse_args(arguments)
     try:
         code = int(options.run(options))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
         return code
     except XaiRunbookError as error:
         print(f"xai-runbook: {inert(str(error))}", file=sys.stderr)
@@ -43,10 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("xai-runbook: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # `xai-runbook coverage | head`: the reader has gone, and Python must not complain of it at exit either
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITTEN:
+            raise
+        # what was found did not arrive, so it is not for its exit code to say either that all is well or what is not
+        if not isinstance(error, BrokenPipeError):  # `xai-runbook coverage | head` is nobody's fault
+            print(f"xai-runbook: the answer cannot be written: {error.strerror}", file=sys.stderr)
+        # Python must not complain of it at exit too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return COULD_NOT_TELL
 
 
 if __name__ == "__main__":

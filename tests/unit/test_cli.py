@@ -101,13 +101,27 @@ def test_a_usage_error_is_inert() -> None:
 
 
 def test_a_reader_that_has_gone() -> None:
-    """`xai-runbook coverage | head -1` ends quietly."""
+    """`xai-runbook coverage | head -1` ends quietly, and does not say that all is well."""
+    reader, writer = os.pipe()
+    os.close(reader)
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {sys.executable} -m xai_runbook.cli coverage --json | head -c 1"],
+        [sys.executable, "-m", "xai_runbook.cli", "coverage"],
+        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(("to", "code"), [(">/dev/full", 3), (">&-", 0)])
+def test_an_answer_that_cannot_be_written(to: str, code: int) -> None:
+    """A full disk is neither an alert (1) nor a traceback; a closed stdout wants no answer."""
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m xai_runbook.cli coverage {to}"],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    assert "BrokenPipe" not in done.stderr
+    assert done.returncode == code, done.stderr
+    assert done.stderr == ("xai-runbook: the answer cannot be written: No space left on device\n" if code else "")
 
 
 def test_ctrl_c(tmp_path: Path) -> None:
