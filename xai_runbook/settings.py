@@ -278,9 +278,14 @@ class Settings(Model):
             missing.append("nodes.reference")
         return missing
 
+    @property
+    def words(self) -> dict[str, str]:
+        """What ${...} in PromQL may name: this environment's metrics, and its windows as name_window."""
+        return self.metrics.model_dump() | {f"{key}_window": text for key, text in self.windows.model_dump().items()}
+
     def promql(self, name: str) -> str:
         """The PromQL of a limit's signal, with this environment's metric names and windows filled in."""
-        words = self.metrics.model_dump() | {f"{key}_window": text for key, text in self.windows.model_dump().items()}
+        words = self.words
 
         def word(match: re.Match[str]) -> str:
             if match[1] not in words:

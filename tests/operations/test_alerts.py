@@ -81,7 +81,7 @@ def test_a_sawtooth_below_the_limit_is_fine() -> None:
     assert finding.targets == ()
 
 
-@pytest.mark.parametrize("last", [None, math.nan])
+@pytest.mark.parametrize("last", [None, math.nan, -math.inf])
 def test_a_target_without_a_value_now_is_unknown_and_named(last: float | None) -> None:
     finding = alerts.check_alert(frame(node_1=[3] * 40, node_2=[*([12] * 39), last]), LAG)
     assert finding.status is Status.UNKNOWN

@@ -135,6 +135,14 @@ def test_a_dozen_questions_wait_for_a_silent_server_once() -> None:
         assert time.monotonic() - started < 3
 
 
+@pytest.mark.parametrize("seconds", [1000, 9e9])
+def test_instants_that_nobody_asked_for_are_refused(seconds: float) -> None:
+    """A grid from 1970 on would take all memory that there is."""
+    data = {"version": "2.42.0", "resultType": "matrix", "result": [{"metric": {}, "values": [[seconds, "1"]]}]}
+    with server.serving(lambda path: good(data)) as odd, pytest.raises(BadAnswer, match="not asked for"):
+        server.handle(odd).range("up", Window.parse("1h"))
+
+
 def test_warnings_are_kept() -> None:
     body = json.dumps(
         {

@@ -27,6 +27,7 @@ MOST_POINTS = 11_000
 """What Prometheus answers for one series at once; longer windows are asked for in pieces."""
 CHART_POINTS = 500
 _ERRORS = (400, 422, 500, 503)
+_NOT_ONE = "is it a Prometheus of version 2 or 3?"
 _HINT = "9091 is normally the Pushgateway's port; Prometheus itself listens on 9090"
 
 
@@ -74,8 +75,7 @@ class Prometheus:
     def version(self) -> str:
         """Its version, once it has proved to be a Prometheus. Errors: WrongServer; Unreachable, TimedOut ...
 
-        One that was silent is not waited for again until its timeout has passed once more: a dozen questions, one after
-        the other, would each wait as long to learn the same.
+        A silent one is not waited for again for as long as its timeout: a dozen questions would each wait in turn.
         """
         with self._identifying:
             if not self._version:
@@ -104,17 +104,13 @@ class Prometheus:
         except BadAnswer as error:
             raise WrongServer(f"no Prometheus answers here: it {error.what}", on=self.url, hint=_HINT) from None
         except (KeyError, TypeError):
-            raise WrongServer(
-                "no Prometheus answers here: it does not say its version", on=self.url, hint=_HINT
-            ) from None
+            words = "no Prometheus answers here: it does not say its version"
+            raise WrongServer(words, on=self.url, hint=_HINT) from None
         return dict(data)
 
     def promql(self, template: str, **texts: str) -> str:
         """`template` with ${metric} and ${name_window} from the settings, and each of `texts` as a quoted string."""
-        words = self.settings.metrics.model_dump() | {
-            f"{key}_window": text for key, text in self.settings.windows.model_dump().items()
-        }
-        return Template(template).substitute(words, **{key: quoted(text) for key, text in texts.items()})
+        return Template(template).substitute(self.settings.words, **{key: quoted(text) for key, text in texts.items()})
 
     def instant(self, query: str, at: datetime | None = None) -> pd.DataFrame:
         """What `query` is at one instant, by default now: one row a series.
@@ -163,7 +159,10 @@ class Prometheus:
                 "end": _stamp(_instant(end_ms)),
             }
             parts.append(self._samples("/api/v1/query_range", parameters))
-        frame = samples.frame(samples.joined(parts, on=self.url, most_series=self.access.most_series))
+        told = samples.joined(parts, on=self.url, most_series=self.access.most_series)
+        if len(told.at_ms) and not first_ms <= told.at_ms.min() <= told.at_ms.max() <= last_ms:
+            raise BadAnswer("answers with instants that it was not asked for", on=self.url, hint=_NOT_ONE)
+        frame = samples.frame(told)
         if oldest and window.start < oldest:
             frame.attrs["warnings"].append(f"nothing before {oldest:%Y-%m-%d %H:%M} UTC: older data is not kept")
         frame.attrs.update(step_seconds=step_ms / 1000, start=_instant(first_ms), end=_instant(last_ms))
@@ -171,8 +170,8 @@ class Prometheus:
 
     def chart_step_seconds(self, window: Window) -> float:
         """The rules' step, or as many of them as keep a window at CHART_POINTS."""
-        rule = duration_seconds(self.access.step)
-        return rule * max(1, math.ceil(window.seconds / CHART_POINTS / rule))
+        step = duration_seconds(self.access.step)
+        return step * max(1, math.ceil(window.seconds / CHART_POINTS / step))
 
     def alerts(self) -> pd.DataFrame:
         """Alerts that Prometheus' own rules hold now, pending and firing; none is an empty frame.
@@ -201,8 +200,7 @@ class Prometheus:
             frame = pd.DataFrame(rows(data["data"][key]), columns=columns)
             return _times(frame, next(column for column in columns if column.endswith("_at")))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            words, hint = f"its answer has no {key} that can be read", "is it a Prometheus of version 2 or 3?"
-            raise BadAnswer(words, on=self.url, hint=hint) from None
+            raise BadAnswer(f"its answer has no {key} that can be read", on=self.url, hint=_NOT_ONE) from None
 
     def _ask(self, path: str, parameters: Mapping[str, str]) -> http.Answer:
         _ = self.version  # something else may answer "success" to anything

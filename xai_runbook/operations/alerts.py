@@ -97,7 +97,7 @@ def _states(
     since = np.where(wrong, np.maximum.accumulate(starts), np.iinfo(np.int64).min)
     firing = wrong & (grid - np.where(wrong, since, grid) >= held)
     state = np.full(len(grid), INACTIVE, dtype=object)
-    state[np.isnan(value) & ~idle] = UNKNOWN
+    state[(np.isnan(value) | (np.isinf(value) & ~wrong)) & ~idle] = UNKNOWN  # infinitely well is a division by 0
     state[wrong] = PENDING
     state[firing] = FIRING
     return state, since
