@@ -89,10 +89,13 @@ class Condition:
     value: str
     within: str = "0s"
     """How long it may take to become true."""
+    words: str = ""
+    """The same for a person: "the sessions have gone"."""
 
     def __str__(self) -> str:
         late = f" within {self.within}" if duration_seconds(self.within) else ""
-        return f"{self.column} {self.comparison} {self.value}{late} ({self.question.rpartition('.')[2]})"
+        told = f"{self.column} {self.comparison} {self.value}"
+        return f"{self.words}{late} ({told})" if self.words else f"{told}{late} ({self.question.rpartition('.')[2]})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +244,7 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
             plan = function(*args, **kwargs)
         except (CannotAsk, NotConfigured) as error:
             # not raised: in a notebook the cells below would fall with it, and Run All must go on
-            plan = _refused(function.__name__, f"it cannot be planned, because {error}")
+            plan = refused_plan(function.__name__, f"it cannot be planned, because {error}")
         now = datetime.now(UTC)
         environments = {handle.environment for handle in handles.values()}
         if len(environments) != 1:
@@ -263,18 +266,12 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
     return planned
 
 
-def _refused(verb: str, why: str) -> Plan:
+def refused_plan(verb: str, why: str) -> Plan:
+    """The Plan of a change that is not done here at all, and why."""
     return Plan(
-        verb=verb,
-        scope="nothing",
-        targets=(),
-        observed=(),
-        steps=(),
-        expected=None,
-        undo="nothing was done",
-        risk=Risk.CHANGE,
-        refused=why,
-    )
+        verb=verb, scope="nothing", targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
+        risk=Risk.CHANGE, refused=why,
+    )  # fmt: skip
 
 
 def _argument(name: str, value: object) -> Argument:

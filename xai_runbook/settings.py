@@ -205,6 +205,7 @@ class Limits(Model):
     database_reachable: Limit
     node_reachable: Limit
     cache_reachable: Limit
+    node_synced: Limit
     network_lag: Limit
     node_peers: Limit
     pool: Limit
@@ -222,8 +223,9 @@ class Outputs(Model):
 
     folder: str = "outputs"
     acknowledgements: str = "outputs/acknowledgements.toml"
-    journal: str = "outputs/journal"
-    """Those who make changes in one environment share it: "applied before" and "unknown blocks" hold among them."""
+    journal: str = "journal"
+    """A folder; a relative one lies in this user's state folder. Those who change one environment share an absolute
+    one: "applied before" and "unknown blocks" hold among them."""
 
 
 class Changes(Model):

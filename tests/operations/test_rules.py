@@ -262,11 +262,20 @@ def test_a_gap_in_scraping_starts_the_half_hour_anew(judged: Active) -> None:
 
 
 def test_a_height_that_nobody_exports_fires_as_missing_and_not_as_standing(judged: Active) -> None:
-    missing = [t for t, active in judged.items() if any(state == "MetricsMissing firing" for state, _ in active)]
+    missing = [
+        t
+        for t, active in judged.items()
+        if any(state == "MetricsMissing firing" and "instance" not in dict(labels) for state, labels in active)
+    ]
     # five minutes are bridged by the last value, five must hold
     assert abs(missing[0] - 110 * MINUTE) <= MINUTE
     standing = [t for t, active in judged.items() if any(state.startswith("BlockHeight") for state, _ in active)]
     assert not [t for t in standing if 105 * MINUTE < t < 115 * MINUTE]
+
+
+def test_a_node_that_exports_only_one_of_the_metrics_is_named(judged: Active) -> None:
+    """It dropped out of the other metric's row without a word."""
+    assert fired(judged, "MetricsMissing", "lonely")[0] == 5 * MINUTE  # it has peers, and never a height
 
 
 def test_a_signal_over_a_window_without_its_metric_is_no_data(prometheus: Prometheus, start: int) -> None:

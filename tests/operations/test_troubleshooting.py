@@ -28,6 +28,27 @@ def test_sync_status(env: Environment) -> None:
     assert finding.summary.endswith("; alert when above 10 blocks")
 
 
+def test_sync_claim(env: Environment) -> None:
+    told = troubleshooting.sync_claim(env.nodes)
+    assert list(told.columns) == ["node", "synced", "error"]
+    assert told["synced"].tolist() == [1.0, 1.0, 1.0]
+    finding = troubleshooting.check_synced(told, env.limits.node_synced)
+    assert (finding.status, finding.summary) == (Status.OK, "all 3 say that they are synced")
+
+
+def test_a_node_that_says_it_is_not_synced_is_an_alert_without_any_reference(env: Environment) -> None:
+    """A report without a reference node was green while a node said is_synced: false."""
+    told = pd.DataFrame(
+        {"node": ["a", "b", "c"], "synced": [1.0, 0.0, math.nan], "error": ["", "", "no answer in time"]}
+    )
+    finding = troubleshooting.check_synced(told, env.limits.node_synced)
+    assert (finding.status, finding.targets) == (Status.ALERT, ("b",))
+    assert finding.summary == "1 of 3 say that they are not synced: b; c does not say: no answer in time"
+    doubt = troubleshooting.check_synced(told.drop(index=1), env.limits.node_synced)
+    assert (doubt.status, doubt.targets) == (Status.UNKNOWN, ("c",))
+    assert troubleshooting.check_synced(told.head(0), env.limits.node_synced).status is Status.UNKNOWN
+
+
 def test_network_height(env: Environment) -> None:
     (row,) = troubleshooting.network_height(env.nodes).to_dict("records")
     assert row["node"] == "mainnet"

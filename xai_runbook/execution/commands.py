@@ -176,6 +176,8 @@ def run_journal(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(told if options.verb == "list" else told[0], indent=2))
         return 0
+    if not entries:
+        print("no entries: nothing has been changed through this journal")
     for entry in entries:
         intent, last = entry.intent, entry.reconciled or entry.outcome
         plan = intent["plan"]

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from xai_runbook.errors import AccessDenied, BadAnswer, CannotAsk, Refused, XaiRunbookError, inert
 from xai_runbook.execution.interrupts import Interrupts
+from xai_runbook.parent import PARENT
 from xai_runbook.plans import Command, Sql, Step
 from xai_runbook.window import duration_seconds
 
@@ -100,7 +101,7 @@ def _program(step: Command, said: Callable[[str], None], ctrl_c: Interrupts) -> 
         process = subprocess.Popen(
             argv,
             # who started it: should that have died by the time it looks, it must not begin
-            env={**_plain_environment(), **step.environment, "XAI_RUNBOOK_PARENT": str(os.getpid())},
+            env={**_plain_environment(), **step.environment, PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.errors import NoData
 from xai_runbook.facts import facts
-from xai_runbook.plans import Argument, Call, Command, Condition, Plan, Risk, change
+from xai_runbook.plans import Argument, Call, Command, Condition, Plan, Risk, change, refused_plan
 from xai_runbook.window import duration_seconds, duration_text
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def provoke_disk(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
 
 @change
 def end_load(sandbox: Sandbox) -> Plan:
-    """A Plan that ends the provoked loads that run now: the way back of the three above, should one not wait."""
+    """A Plan that ends the provoked loads that run now: their way back, for those who do not want to wait."""
     if refused := _refusal(sandbox, "end"):
         return refused
     rows = [facts(row) for row in sandbox.loads()]
@@ -121,7 +121,7 @@ def end_load(sandbox: Sandbox) -> Plan:
             )
             for row in rows
         ),
-        expected=_none_runs() if rows else None,
+        expected=_none_runs("10s") if rows else None,
         undo="provoke it again",
         risk=Risk.CHANGE,
         note="" if pids else "no provoked load runs",
@@ -196,18 +196,20 @@ def _provoked(
             comparison="==",
             value="1",
             within="30s",
+            words=f"{limit.alert} has fired and no load runs any more",
         ),
         undo=Call(change=f"{_MODULE}.end_load", arguments={}),
         risk=Risk.CHANGE,
         note="the alert is to fire while this runs, and clears by itself afterwards",
         guards=(
-            Condition(question=f"{_MODULE}.loads", arguments={}, column="running", comparison="==", value="0"),
+            _none_runs("0s"),
             Condition(
                 question=f"{_MODULE}.firing",
                 arguments={"alert": limit.alert},
                 column="firing",
                 comparison="==",
                 value="0",
+                words=f"{limit.alert} does not fire already",
             ),
             *guards,
         ),
@@ -218,17 +220,7 @@ def _refusal(sandbox: Sandbox, verb: str) -> Plan | None:
     """The refused plan of a production; None elsewhere, where the handle itself says whether there is a sandbox."""
     if not sandbox.production:
         return None
-    return Plan(
-        verb=verb,
-        scope="sandbox",
-        targets=(),
-        observed=(),
-        steps=(),
-        expected=None,
-        undo="nothing was done",
-        risk=Risk.CHANGE,
-        refused="the settings say production, where no load is provoked; rehearse with --env sandbox",
-    )
+    return refused_plan(verb, "the settings say production, where no load is provoked; rehearse with --env sandbox")
 
 
 def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
@@ -244,10 +236,23 @@ def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
 
 
 def _room(column: str, value: int) -> Condition:
-    return Condition(question=f"{_MODULE}.room", arguments={}, column=column, comparison=">=", value=str(value))
-
-
-def _none_runs() -> Condition:
     return Condition(
-        question=f"{_MODULE}.loads", arguments={}, column="running", comparison="==", value="0", within="10s"
+        question=f"{_MODULE}.room",
+        arguments={},
+        column=column,
+        comparison=">=",
+        value=str(value),
+        words=f"this machine has room: {column.split('_', maxsplit=1)[0]}",
+    )
+
+
+def _none_runs(within: str) -> Condition:
+    return Condition(
+        question=f"{_MODULE}.loads",
+        arguments={},
+        column="running",
+        comparison="==",
+        value="0",
+        within=within,
+        words="no provoked load runs",
     )

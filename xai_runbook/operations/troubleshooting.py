@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import NoData, NotConfigured, inert
-from xai_runbook.findings import Finding, Limit, judge
+from xai_runbook.findings import Finding, Limit, Status, judge
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -37,6 +37,14 @@ def sync_status(nodes: Nodes) -> DataFrame:
         }
 
     return _frame(nodes.facts("synced", "height"), row)
+
+
+def sync_claim(nodes: Nodes) -> DataFrame:
+    """One row a node: whether it says of itself that it is synced; no reference is needed for that.
+
+    Columns: node, synced (1, 0, or missing), error. Source: runbook, Blockchain Sync Issues.
+    """
+    return _frame(nodes.facts("synced"), lambda facts: {"synced": float(facts.values.get("synced", math.nan))})
 
 
 def network_height(nodes: Nodes) -> DataFrame:
@@ -87,6 +95,32 @@ def check_network_lag(sync_status: DataFrame, limit: Limit) -> Finding:
         error=sync_status["error"].mask(ahead, "it is far ahead of every reference, which may stand still"),
     )
     return judge(limit, judged, value="lag_blocks", target="node", noun="blocks behind the network")
+
+
+def check_synced(sync_claim: DataFrame, limit: Limit) -> Finding:
+    """`alert` that lists the nodes that say themselves that they are not synced; `unknown` where one does not say."""
+    rows = sync_claim.to_dict("records")
+    if not rows:
+        return Finding.unknown(limit.name, "there is no node to ask", limit)
+    behind = [row for row in rows if row["synced"] == row["synced"] and limit.exceeded(row["synced"])]
+    mute = [row for row in rows if row["synced"] != row["synced"]]
+    doubts = "; ".join(f"{row['node']} does not say: {row['error']}" for row in mute)
+    if behind:
+        names = ", ".join(str(row["node"]) for row in behind)
+        words = f"{len(behind)} of {len(rows)} say that they are not synced: {names}"
+        status, wrong, summary = Status.ALERT, behind, f"{words}; {doubts}" if doubts else words
+    elif mute:
+        status, wrong, summary = Status.UNKNOWN, mute, f"unknown, because {doubts}"
+    else:
+        status, wrong, summary = Status.OK, [], f"all {len(rows)} say that they are synced"
+    return Finding(
+        name=limit.name,
+        status=status,
+        severity=limit.severity,
+        summary=inert(summary),
+        hint=limit.hint,
+        targets=tuple(inert(str(row["node"]), 200) for row in wrong),
+    )
 
 
 def check_peers(peer_status: DataFrame, limit: Limit) -> Finding:

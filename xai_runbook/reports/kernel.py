@@ -7,7 +7,6 @@ it: any Jupyter runs it too.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any
 
@@ -16,7 +15,7 @@ from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 
 from xai_runbook.errors import inert
-from xai_runbook.reports.launch import PARENT, die_with_parent
+from xai_runbook.parent import die_with_parent
 
 
 class Shell(ZMQInteractiveShell):
@@ -72,7 +71,7 @@ class Kernel(IPythonKernel):
 
 def main() -> None:
     """Runs until it is told to shut down, or its parent dies."""
-    die_with_parent(int(os.environ[PARENT]))
+    die_with_parent()
     IPKernelApp.launch_instance(kernel_class=Kernel)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import secrets
@@ -13,21 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xai_runbook.parent import PARENT
+
 MARK = "XAI_RUNBOOK_REPORT_RUN"
 """The environment variable by which every process of one run is found again, whatever session it moved to."""
-
-PARENT = "XAI_RUNBOOK_REPORT_WORKER"
-"""The environment variable by which a kernel knows who started it, should that one be gone before it can look."""
-
-_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, linux/prctl.h
-
-
-def die_with_parent(parent: int) -> None:
-    """Asks Linux to kill this process when the thread that started it ends; ends now if `parent` has gone already."""
-    with suppress(OSError, AttributeError):  # not Linux: the run's own clean-up remains
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 class Kernel:

@@ -12,7 +12,8 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from xai_runbook.reports.launch import Kernel, die_with_parent
+from xai_runbook.parent import die_with_parent
+from xai_runbook.reports.launch import Kernel
 
 
 def main() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
+from xai_runbook.parent import PARENT, die_with_parent
 from xai_runbook.sandbox.part import Layout, environment
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def begin(layout: Layout, promtool: Path, data: Path, now: float) -> subprocess.
     argv += [str(now), str(layout.ports["postgres"]), layout.database]
     layout.part_folder("tmp")  # promtool assembles its blocks in there
     with open(layout.log_file("history"), "ab") as log:
-        return subprocess.Popen(argv, env=environment(layout.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        told = environment(layout.folder) | {PARENT: str(os.getpid())}
+        return subprocess.Popen(argv, env=told, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def finish(process: subprocess.Popen[bytes], data: Path) -> None:
@@ -66,13 +67,6 @@ def write(path: Path, series: Iterable[Series]) -> int:
             written += len(ends)
         file.write("# EOF\n")
     return written
-
-
-def die_with_parent() -> None:
-    """Asks the kernel to end this process when the thread that started it ends; promtool inherits the request."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
 def main() -> None:

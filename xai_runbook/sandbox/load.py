@@ -7,7 +7,6 @@ holds nothing that the kernel does not take back: memory, and a file without a n
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
 import os
 import re
@@ -18,7 +17,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from xai_runbook.parent import die_with_parent
+
 _NICE = 10
 _PIECE = 16 * 2**20
 _LONGEST_SECONDS = 3600
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _end(options.pid, options.started)
     if not 0 < options.seconds <= _LONGEST_SECONDS:
         parser.error(f"--seconds is 1 to {_LONGEST_SECONDS}")
-    _die_with_parent(int(os.environ.get("XAI_RUNBOOK_PARENT", os.getppid())))
+    die_with_parent()
     os.nice(_NICE)
     stop_at = time.monotonic() + options.seconds
     # on top of every check below: the kernel ends it
@@ -64,7 +64,7 @@ def _cpu(workers: int, stop_at: float) -> int:
     for _ in range(workers):
         child = os.fork()
         if not child:
-            _die_with_parent(own)
+            die_with_parent(own)
             while time.monotonic() < stop_at:
                 math.fsum(range(20_000))
             os._exit(0)
@@ -118,12 +118,6 @@ def _use(quota_url: str, name: str) -> float:
 
 def _available_memory() -> int:
     return int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024
-
-
-def _die_with_parent(parent: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it had died before that could hold
-        os._exit(1)
 
 
 def _end(pid: int, started: str) -> int:
