@@ -113,8 +113,10 @@ class Supervisor:
         }
 
     def ended_parts(self) -> list[str]:
-        """The parts that were ready once and do not run now."""
-        return [name for name, process in dict(self._running).items() if process.poll() is not None]
+        """The parts that were ready once and do not run now; poll alone is late where a thread waits for them."""
+        return [
+            name for name, it in dict(self._running).items() if it.poll() is not None or not state.created_at(it.pid)
+        ]
 
     def _part(self, name: str) -> Part:
         if name not in self.parts:
