@@ -107,16 +107,13 @@ class Supervisor:
 
     def pids(self) -> dict[str, int]:
         """The processes that run now, by part name; this one as `supervisor`."""
-        running = dict(self._running)
-        return {"supervisor": os.getpid()} | {
-            name: process.pid for name, process in running.items() if process.poll() is None
-        }
+        running = {name: process.pid for name, process in dict(self._running).items() if process.poll() is None}
+        return {"supervisor": os.getpid()} | running
 
     def ended_parts(self) -> list[str]:
         """The parts that were ready once and do not run now; poll alone is late where a thread waits for them."""
-        return [
-            name for name, it in dict(self._running).items() if it.poll() is not None or not state.created_at(it.pid)
-        ]
+        running = dict(self._running).items()
+        return [name for name, it in running if it.poll() is not None or not state.created_at(it.pid)]
 
     def _part(self, name: str) -> Part:
         if name not in self.parts:
