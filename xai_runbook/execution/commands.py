@@ -92,7 +92,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_plan(options: argparse.Namespace) -> int:
-    """Shows a plan; 0."""
+    """Shows a plan; 0, or 3 for one that is refused here."""
     from xai_runbook.execution import asking
 
     if options.change == "list":

@@ -48,7 +48,7 @@ def apply(
     done, or, after acting, where the outcome could not be written (it then counts as unknown).
     """
     if plan.refused and confirm:
-        raise Refused(plan.refused, on=f"environment {plan.environment}", hint="see the plan's note")
+        raise Refused(plan.refused, on=f"environment {plan.environment}")
     if not plan.steps or not confirm:
         return plan
     if not isinstance(confirm, str):

@@ -59,8 +59,8 @@ def terminate(database: Database, *, pids: list[int]) -> Plan:
     """A Plan that ends exactly these client sessions of this database; at most MOST_SESSIONS of them.
 
     Each is ended only while it still is the session that was seen (its pid and its start). The runbook's line ends
-    every session of every database, replication and itself-made background processes included, and stops half way
-    where the role may not. Cancel first: `cancel`. Errors: InputError for pids that are no such sessions.
+    every session of every database, replication and PostgreSQL's own background processes included, and stops half
+    way where the role may not. Cancel first: `cancel`. Errors: InputError for pids that are no such sessions.
     Source: runbook, Connection Management; PostgreSQL docs, pg_terminate_backend.
     """
     rows = _sessions(database, "sessions_by_pid", pids, "client sessions")
