@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from xai_runbook.clients.operator import Operator
     from xai_runbook.clients.prometheus import Prometheus
     from xai_runbook.clients.sandbox import Sandbox
-    from xai_runbook.settings import Limits, Settings
+    from xai_runbook.limits import Limits
+    from xai_runbook.settings import Settings
 
 T = TypeVar("T")
 

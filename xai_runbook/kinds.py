@@ -1,14 +1,21 @@
-"""The kinds of text that settings are written in. No complaint here repeats a value: it may be a misplaced secret."""
+"""The kinds of text and table that settings are written in. No complaint repeats a value, which may be a secret."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from xai_runbook.errors import InputError
 from xai_runbook.window import duration_seconds
+
+
+class Model(BaseModel):
+    """Unknown keys are refused; what was read stays as it was read."""
+
+    # a name of digits alone (an identifier, a role) is a number to TOML, and meant as text
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 class Misplaced(ValueError):

@@ -21,11 +21,15 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, wraps
-from typing import Any, Literal, ParamSpec, cast
+from typing import Any, ParamSpec, cast
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
 from xai_runbook.facts import fact, plain
-from xai_runbook.window import duration_seconds
+from xai_runbook.steps import Argument, Call, Command, Condition, Sql, Step
+
+__all__ = [
+    "HANDLES", "Argument", "Call", "Command", "Condition", "Plan", "Risk", "Sql", "Step", "change", "refused_plan",
+]  # fmt: skip
 
 SCHEMA = "xai-runbook/plan/1"
 EXPIRES_AFTER = timedelta(minutes=10)
@@ -33,7 +37,6 @@ HANDLES = ("prometheus", "nodes", "database", "cache", "sandbox")
 """Parameters of a change with these names take the environment's handle of that name; all others are its arguments."""
 
 _BOOT = re.compile(r"[0-9a-f-]+ [0-9]+\.[0-9]+")
-Argument = str | int | float | bool | None | list[str] | list[int]
 P = ParamSpec("P")
 
 
@@ -43,67 +46,6 @@ class Risk(StrEnum):
     ADDITIVE = "additive"
     CHANGE = "change"
     DESTRUCTIVE = "destructive"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sql:
-    """One statement, `sql/NAME.sql`, with the operator's role. It returns one row with a column `done`.
-
-    `done` false is a compare-and-set that found the world changed: known to have had no effect.
-    """
-
-    name: str
-    parameters: Mapping[str, str | None]
-    equivalent: str
-    """The equivalent line for a shell, shown beside the real call."""
-    kind: Literal["sql"] = "sql"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """One program, without a shell; `python` as its first word is the Python that runs this package.
-
-    It ends by itself within `seconds`, is ended with us, and succeeds by exit code 0: known to have had no effect
-    lasting beyond its own end.
-    """
-
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-    seconds: str
-    equivalent: str
-    kind: Literal["command"] = "command"
-
-
-Step = Sql | Command
-
-
-@dataclass(frozen=True, kw_only=True)
-class Condition:
-    """True when a query has rows and, in every row, `column` compares so with `value`."""
-
-    question: str
-    """The query's dotted name, in xai_runbook.operations."""
-    arguments: Mapping[str, Argument]
-    column: str
-    comparison: Literal["==", "<=", ">="]
-    value: str
-    within: str = "0s"
-    """How long it may take to become true."""
-    words: str = ""
-    """The same for a person: "the sessions have gone"."""
-
-    def __str__(self) -> str:
-        late = f" within {self.within}" if duration_seconds(self.within) else ""
-        told = f"{self.column} {self.comparison} {self.value}"
-        return f"{self.words}{late} ({told})" if self.words else f"{told}{late} ({self.question.rpartition('.')[2]})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """A change that would be planned when it is wanted: the way back."""
-
-    change: str
-    arguments: Mapping[str, Argument]
 
 
 @dataclass(frozen=True, kw_only=True)

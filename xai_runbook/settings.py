@@ -8,20 +8,13 @@ somebody wrote into the wrong key must not come back in a complaint: no message 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from xai_runbook.findings import Limit
-from xai_runbook.kinds import Duration, HeaderName, HeightIs, MetricName, Misplaced, Path, Pointer, Step, Timeout, Url
+from xai_runbook.kinds import Duration, HeaderName, HeightIs, Misplaced, Model, Path, Pointer, Step, Timeout, Url
+from xai_runbook.limits import Limits, Metrics, Signals, Windows
 from xai_runbook.secret import Secret
-
-
-class Model(BaseModel):
-    """Unknown keys are refused; what was read stays as it was read."""
-
-    # a name of digits alone (an identifier, a role) is a number to TOML, and meant as text
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 class Access(Model):
@@ -139,83 +132,6 @@ class Cache(Model):
     password: Secret | None = None
     tls: bool = False
     timeout: Timeout = "3s"
-
-
-class Windows(Model):
-    """Spans that PromQL looks back over."""
-
-    rate: Duration
-    requests: Duration
-    growth: Duration
-    history: Duration
-
-
-class Metrics(Model):
-    """What each metric is called here."""
-
-    height: MetricName
-    height_is: HeightIs
-    best_height: MetricName
-    peers: MetricName
-    process_cpu_seconds: MetricName
-    process_memory_bytes: MetricName
-    requests: MetricName
-    request_seconds: MetricName
-    host_cpu_seconds: MetricName
-    host_memory_available_bytes: MetricName
-    host_memory_bytes: MetricName
-    filesystem_available_bytes: MetricName
-    filesystem_bytes: MetricName
-    database_backends: MetricName
-    database_max_connections: MetricName
-    database_reserved_connections: MetricName
-
-
-class Signals(Model):
-    """PromQL of each limit that Prometheus judges, named as the limit."""
-
-    high_cpu: str
-    low_disk: str
-    high_memory: str
-    api_errors: str
-    api_latency: str
-    database_connections: str
-    peer_count: str
-    block_height: str
-    sync_lag: str
-    metrics_missing: str
-    targets_up: str
-
-
-class Limits(Model):
-    """The table of limits. Those that have a signal become Prometheus rules too."""
-
-    high_cpu: Limit
-    low_disk: Limit
-    high_memory: Limit
-    api_errors: Limit
-    api_latency: Limit
-    database_connections: Limit
-    peer_count: Limit
-    block_height: Limit
-    sync_lag: Limit
-    metrics_missing: Limit
-    targets_up: Limit
-    prometheus_reachable: Limit
-    database_reachable: Limit
-    node_reachable: Limit
-    cache_reachable: Limit
-    node_synced: Limit
-    network_lag: Limit
-    node_peers: Limit
-    pool: Limit
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, tables: Any) -> Any:
-        if not isinstance(tables, dict):
-            return tables
-        return {key: {"name": key, **row} if isinstance(row, dict) else row for key, row in tables.items()}
 
 
 class Outputs(Model):

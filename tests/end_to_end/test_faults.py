@@ -59,7 +59,7 @@ def every_ok(findings: dict[str, Any]) -> bool:
 
 
 def named(finding: dict[str, Any], part: str) -> bool:
-    """Whether the alert names the broken part, where it is a node: a scrape later than those that the fault reaches too."""
+    """Whether the alert names the broken part, where that is a node: others may be seen first."""
     reached = part in finding["targets"] or not part.startswith("node-") or finding["name"] == "block_height"
     return finding["status"] == "alert" and reached
 

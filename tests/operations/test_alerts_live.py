@@ -13,8 +13,8 @@ from tests.operations import prometheus_server as server
 from xai_runbook.clients.prometheus import Prometheus
 from xai_runbook.errors import NoData
 from xai_runbook.findings import Finding, Status
+from xai_runbook.limits import Signals
 from xai_runbook.operations import alerts, monitoring, rules
-from xai_runbook.settings import Signals
 
 
 class Live:

@@ -21,8 +21,9 @@ from tests.operations.two_hours import END, MINUTE, STEP, stories
 from xai_runbook.clients.prometheus import Prometheus, quoted
 from xai_runbook.environments import load
 from xai_runbook.errors import NoData
+from xai_runbook.limits import Signals
 from xai_runbook.operations import alerts, monitoring, rules
-from xai_runbook.settings import Settings, Signals
+from xai_runbook.settings import Settings
 from xai_runbook.window import Window
 
 Active = dict[int, set[tuple[str, frozenset[tuple[str, str]]]]]

@@ -12,7 +12,8 @@ from xai_runbook import environments
 from xai_runbook.environment import Environment, connect
 from xai_runbook.errors import NotConfigured, SandboxError, SettingsError
 from xai_runbook.findings import Severity
-from xai_runbook.settings import Limits, Settings, Signals
+from xai_runbook.limits import Limits, Signals
+from xai_runbook.settings import Settings
 
 SECRET = "hunter2-Tr0ub4dor"
 

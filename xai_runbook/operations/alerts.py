@@ -17,7 +17,7 @@ import pandas as pd
 
 from xai_runbook.errors import InputError, inert
 from xai_runbook.findings import Finding, Limit, Severity, Status, quantity
-from xai_runbook.settings import Signals
+from xai_runbook.limits import Signals
 from xai_runbook.window import duration_text
 
 if TYPE_CHECKING:

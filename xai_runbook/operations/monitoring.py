@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xai_runbook.errors import InputError, NoData
-from xai_runbook.settings import Metrics, Signals
+from xai_runbook.limits import Metrics, Signals
 from xai_runbook.window import Window, duration_seconds, duration_text
 
 if TYPE_CHECKING:

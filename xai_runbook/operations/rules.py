@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from xai_runbook.settings import Signals
+from xai_runbook.limits import Signals
 
 if TYPE_CHECKING:
     from xai_runbook.findings import Limit
