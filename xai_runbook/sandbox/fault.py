@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.files import write_whole
+from xai_runbook.sandbox import database_faults
 
 if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor import Supervisor
@@ -106,6 +107,11 @@ FAULTS = {
         Fault(
             "prometheus-down", "prometheus", "ends Prometheus: its port refuses", "prometheus_reachable",
             partial(_stop, part="prometheus"), partial(_start, part="prometheus"),
+        ),
+        Fault(
+            "connections-taken", "postgres", "opens sessions until six slots are left, and never uses them", "pool",
+            partial(database_faults.take_connections, fault="connections-taken"),
+            partial(database_faults.let_go, fault="connections-taken"),
         ),
     )
 }  # fmt: skip

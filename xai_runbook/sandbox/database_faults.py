@@ -1,0 +1,115 @@
+"""Faults that are made inside the sandbox's PostgreSQL: by sessions that stay open, or by the superuser.
+
+A session that a fault needs is held by the supervisor's process under the fault's name until `let_go`, and ends with
+that process. `application` sessions look like the application's, so that the operator may end them; `superuser` comes
+in by the socket in the data folder, as nobody else can. The rows that name these functions are in `fault.FAULTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox import template
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from xai_runbook.sandbox.supervisor import Supervisor
+
+CONNECTIONS_LEFT = 6
+"""What `connections-taken` leaves of the slots: the finding must still be able to ask."""
+
+IDLE_TRANSACTIONS = 3
+
+_held: dict[str, list[psycopg.Connection[Any]]] = {}
+
+
+@contextmanager
+def superuser(supervisor: Supervisor) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's session in the application's database, autocommit, for as long as the block lasts."""
+    layout = supervisor.layout
+    try:
+        with template.connect(
+            layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database
+        ) as connection:
+            yield connection
+    except OSError as error:
+        raise SandboxError(f"there is no database to break: {error.strerror}", on="postgres") from None
+
+
+def application(
+    supervisor: Supervisor, name: str, *, port: int | None = None, autocommit: bool = True
+) -> psycopg.Connection[Any]:
+    """A session of the application's role under that application name; whoever opens it holds or closes it."""
+    import psycopg
+
+    layout = supervisor.layout
+    role = layout.role("app")
+    return psycopg.connect(
+        host=layout.host,
+        port=port or layout.ports["postgres"],
+        dbname=layout.database,
+        user=role.name,
+        password=role.password(),
+        sslmode="disable",
+        connect_timeout=5,
+        application_name=name,
+        autocommit=autocommit,
+        prepare_threshold=None,  # through the pooler a prepared statement may meet another session
+    )
+
+
+def hold(fault: str, session: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    """The session itself, which stays open until `let_go(fault)`."""
+    _held.setdefault(fault, []).append(session)
+    return session
+
+
+def let_go(supervisor: Supervisor, fault: str) -> None:
+    """Ends the sessions that a fault holds; a server that has gone in the meantime has ended them already."""
+    for session in reversed(_held.pop(fault, [])):
+        with suppress(Exception):
+            session.close()
+
+
+@contextmanager
+def _or_none(supervisor: Supervisor, fault: str) -> Iterator[None]:
+    """Lets go of what was held so far where the block does not come to its end."""
+    try:
+        yield
+    except BaseException:
+        let_go(supervisor, fault)
+        raise
+
+
+def hold_lock(supervisor: Supervisor, fault: str) -> None:
+    """One session changes a row and does not commit; another waits for that row."""
+    statement = b"UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)"
+    with _or_none(supervisor, fault):
+        hold(fault, application(supervisor, "xai-settlement", autocommit=False)).execute(statement)
+        waiter = hold(fault, application(supervisor, "xai-wallet-api"))
+        waiter.pgconn.send_query(statement)  # its answer is never fetched: nobody has to wait for it here
+
+
+def idle_in_transaction(supervisor: Supervisor, fault: str) -> None:
+    """Sessions that began a transaction, read something, and forgot it."""
+    with _or_none(supervisor, fault):
+        for number in range(IDLE_TRANSACTIONS):
+            session = hold(fault, application(supervisor, f"xai-reporting-{number}", autocommit=False))
+            session.execute("SELECT count(*) FROM wallets")
+
+
+def take_connections(supervisor: Supervisor, fault: str) -> None:
+    """Sessions that are opened and never used, until only CONNECTIONS_LEFT slots are left."""
+    with superuser(supervisor) as connection:
+        row = connection.execute(
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+            " - count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert row is not None
+    with _or_none(supervisor, fault):
+        for _ in range(row[0] - CONNECTIONS_LEFT):
+            hold(fault, application(supervisor, "xai-batch"))
