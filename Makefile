@@ -26,9 +26,9 @@ lab: setup  ## JupyterLab on 00_start_here with the sandbox bound, on this machi
 	  --ServerApp.answer_yes=True $(if $(filter 0,$(shell id -u)),--allow-root) \
 	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
-test: setup  ## every test, on real servers; what was skipped is listed with its reason (ARGS="-k name", ARGS=--cov)
+test: setup  ## every test, on real servers; what was skipped is listed with its reason (ARGS="-k name", ARGS=--cov, ARGS=-n0)
 	@.ci/tools
-	@python -m pytest -rs $(ARGS)
+	@python -m pytest -rs -n auto --durations=10 --durations-min=5 $(ARGS)
 
 torture: setup  ## the long tests, apart from the others
 	@python -m pytest -rs -m torture --timeout 3600 $(ARGS); code=$$?; \

@@ -1,4 +1,4 @@
-"""The running sandbox that tests share: real servers, started once a session, taken down at its end."""
+"""The running sandbox that tests share, one a worker, and how the tests are dealt out to the workers of `make test`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,43 @@ for _name in [
     and name not in ("XAI_RUNBOOK_SYSTEM_PROGRAMS", "XAI_RUNBOOK_FETCH", "XAI_RUNBOOK_PERSON")
 ]:
     del os.environ[_name]
+
+LONG_FIRST = (
+    "tests/execution/test_guards.py", "tests/end_to_end/", "tests/sandbox/test_supervisor.py", "tests/notebooks/",
+    "tests/sandbox/", "tests/reports/",
+)  # fmt: skip
+"""What begins last should be short, so that all workers end together."""
+APART = ("tests/end_to_end/", "tests/notebooks/test_run_all.py", "tests/sandbox/test_supervisor.py")
+"""Dealt out test by test; the others file by file, for what a file sets up is set up once."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, and what wants the machine for itself last."""
+
+    def rank(item: pytest.Item) -> tuple[bool, int]:
+        places = [n for n, start in enumerate(LONG_FIRST) if item.nodeid.startswith(start)]
+        return item.get_closest_marker("quiet") is not None, min(places, default=len(LONG_FIRST))
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests often wait for a server."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Deals the tests out in the order above, each worker taking the next unit when it is through with its last."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Units(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith(APART) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return Units(config, log)
 
 
 @pytest.fixture(scope="session")

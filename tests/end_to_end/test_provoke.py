@@ -22,6 +22,7 @@ from xai_runbook.environment import Environment
 from xai_runbook.journal import Journal
 
 SECONDS = 60.0
+OTHERS_SECONDS = 150
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +70,26 @@ def spare_cores() -> float:
     return free() - before
 
 
+def leave_it_room() -> None:
+    """The load is nice to others: waits for the tests beside this one, and skips where somebody else stays busy."""
+    end = time.monotonic() + OTHERS_SECONDS
+    while (spare := spare_cores()) < 1.2:
+        if time.monotonic() > end:
+            pytest.skip(f"the load is nice to others, and for {OTHERS_SECONDS} s they left it {spare:.1f} cores")
+
+
 def firing(env: Environment, alert: str) -> bool:
     held = env.prometheus.alerts()
     return bool(((held["alert"] == alert) & (held["state"] == "firing")).any())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 @pytest.mark.parametrize(
     ("change", "name", "alert"),
     [
         ("provoking.provoke_memory", "high_memory", "HighMemory"),
         ("provoking.provoke_disk", "low_disk", "LowDisk"),
-        ("provoking.provoke_cpu", "high_cpu", "HighCpu"),
+        pytest.param("provoking.provoke_cpu", "high_cpu", "HighCpu", marks=pytest.mark.quiet),
     ],
 )
 def test_an_alert_is_provoked_named_and_gone(
@@ -88,8 +97,8 @@ def test_an_alert_is_provoked_named_and_gone(
 ) -> None:
     journal = Journal(tmp_path / "journal")
     eventually(lambda: finding(name, journal)["status"] == "ok" and not firing(own, alert), SECONDS)
-    if name == "high_cpu" and (spare := spare_cores()) < 1.2:
-        pytest.skip(f"the load is nice to others, and they leave it {spare:.1f} cores")
+    if name == "high_cpu":
+        leave_it_room()
     with applied(change, tmp_path, journal) as person:
         eventually(lambda: person.read() or firing(own, alert), SECONDS)
         assert own.sandbox.loads(), "raised while it runs"

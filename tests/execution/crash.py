@@ -2,7 +2,9 @@
 
 The sandbox runs. Each apply is a process of its own, forked from this one, which has everything imported and no
 connection of its own to inherit. After each the journal is proved and held against what has really happened.
-The moments lie between the fork and somewhat more than an apply takes, most of them where it acts.
+The moments lie between the fork and somewhat more than an apply takes, most of them where it acts. How long that is
+changes with what else the machine does: each apply that came to its end tells it anew, and where the moments of one kind
+have not come about after N applies, more follow, at most MOST times as many.
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ from xai_runbook.operations import database
 from xai_runbook.sandbox import template
 
 
+FEW = 3
+"""Applies of each kind that there must be, else it is not known what the others prove."""
+MOST = 6
+
+
 @dataclass
 class Tally:
     applies: int = 0
@@ -44,6 +51,10 @@ class Tally:
     """Applies that left an intent alone."""
     untouched: int = 0
     """Applies that were killed before their intent."""
+
+    def few(self) -> bool:
+        """Whether there are too few of a kind."""
+        return min(self.untouched, self.reconciled, self.ended) < FEW
 
     def __str__(self) -> str:
         return (
@@ -104,7 +115,7 @@ def one(env: Environment, journal: Journal, superuser: Any, after: float, tally:
 def applied_to(
     victim: psycopg.Connection[Any], env: Environment, journal: Journal, superuser: Any, after: float, tally: Tally
 ) -> float:
-    """The session stays until what became of it has been told: its end is the effect."""
+    """How long it took; the session stays until what became of it has been told: its end is the effect."""
     before = len(journal.entries())
     said, took = killed(env, victim.info.backend_pid, after)
     tally.applies += 1
@@ -166,14 +177,16 @@ def main(count: int, folder: Path, seed: int) -> int:
     assert where is not None
     data = Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "postgres" / "data"
     with template.connect(data, where.port, where.dbname) as superuser:
-        whole = [one(env, journal, superuser, 30, tally) for _ in range(3)]
-        for number in range(count - 3):
+        whole: list[float] = []
+        while tally.applies < count or (tally.few() and tally.applies < MOST * count):
             env.database.close()  # a fork must not inherit a connection
-            if number % 8 == 7:  # how long one takes when nobody kills it, as the machine is now
-                whole.append(one(env, journal, superuser, 30, tally))
-            else:
-                one(env, journal, superuser, chance.triangular(0, 1.2, 0.8) * median(whole[-5:]), tally)
-            if number % 100 == 99:
+            alone = len(whole) < 3 or tally.applies % 8 == 7  # nobody kills it
+            after = 30 if alone else chance.triangular(0, 1.2, 0.8) * median(whole[-5:])
+            ended = tally.ended
+            took = one(env, journal, superuser, after, tally)
+            if tally.ended > ended:
+                whole.append(took)
+            if tally.applies % 100 == 0:
                 print(f"{tally} so far ({tally.ended} came to their end)", flush=True)
         tally.locks = locks_left(superuser, journal)
     print(

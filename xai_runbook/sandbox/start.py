@@ -88,7 +88,16 @@ def _keep(supervisor: subprocess.Popen[bytes]) -> None:
     """Holds on to a supervisor that goes on: collected, it would warn, and a bound one would lose its stdin and end."""
     assert supervisor.stdout is not None
     supervisor.stdout.close()
+    _let_go_of_the_ended()
     _kept.append(supervisor)
+
+
+def _let_go_of_the_ended() -> None:
+    """Takes note of supervisors that ended by another hand, which would stay as zombies."""
+    for supervisor in [each for each in _kept if each.poll() is not None]:
+        if supervisor.stdin:
+            supervisor.stdin.close()
+        _kept.remove(supervisor)
 
 
 def _events(stream: IO[bytes], deadline: float) -> Iterator[dict[str, Any]]:
@@ -147,6 +156,7 @@ def down(folder: Path) -> bool:
     for supervisor in [each for each in _kept if found and each.pid == found["pid"]]:
         _end(supervisor)
         _kept.remove(supervisor)
+    _let_go_of_the_ended()
     held = reaper.claim(folder, wait_seconds=STOP_SECONDS)
     if held is None:
         raise SandboxError("another process holds the sandbox's folder", on=str(folder))
