@@ -3,7 +3,7 @@
 The sandbox runs. Each apply is a process of its own, forked from this one, which has everything imported and no
 connection of its own to inherit. After each the journal is proved and held against what has really happened.
 The moments lie between the fork and somewhat more than an apply takes, most of them where it acts. How long that is
-changes with what else the machine does: each apply that came to its end tells it anew, and where the moments of one kind
+changes with what else the machine does: each apply that came to its end tells it anew, and where moments of one kind
 have not come about after N applies, more follow, at most MOST times as many.
 """
 
@@ -32,7 +32,6 @@ from xai_runbook.execution.reconcile import reconcile
 from xai_runbook.journal import Journal
 from xai_runbook.operations import database
 from xai_runbook.sandbox import template
-
 
 FEW = 3
 """Applies of each kind that there must be, else it is not known what the others prove."""
