@@ -41,6 +41,7 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",  # inside the data folder, so nothing stays in /dev/shm after a crash
     "shared_preload_libraries": "pg_stat_statements",
     "track_io_timing": "on",
+    "track_commit_timestamp": "on",
     "password_encryption": "scram-sha-256",
     "wal_level": "replica",
     "max_wal_senders": "4",
@@ -146,6 +147,7 @@ def _make(server: Path, clusters: Path, key: str) -> Path:
         data = making / "data"
         prefix = unprivileged()
         options = ["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--wal-segsize=4", "--no-sync"]
+        options += ["--data-checksums"]  # a damaged page is noticed
         _run([*prefix, str(server.with_name("initdb")), "-D", str(data), *options])
         settings = "".join(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
         (data / "postgresql.conf").write_text(settings, encoding="utf-8")
@@ -154,8 +156,6 @@ def _make(server: Path, clusters: Path, key: str) -> Path:
         light = {
             "listen_addresses": "",
             "fsync": "off",
-            "wal_level": "minimal",
-            "max_wal_senders": "0",
             "wal_recycle": "off",
         }
         options = [word for name, value in light.items() for word in ("-c", f"{name}={value}")]

@@ -12,4 +12,23 @@ REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid,
     lo_truncate(integer, integer), lo_truncate64(integer, bigint), lo_unlink(oid), lowrite(integer, bytea) FROM PUBLIC;
 
 CREATE EXTENSION pg_stat_statements;
-GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal() TO xai_operator;
+CREATE EXTENSION amcheck;
+-- pg_walinspect and the names of the backup functions came with 15.
+DO $$
+DECLARE
+    wanted record;
+BEGIN
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_walinspect') THEN
+        CREATE EXTENSION pg_walinspect;
+    END IF;
+    -- The monitor may look at pages and count the WAL by kind; neither shows a row.
+    FOR wanted IN
+        SELECT p.oid::regprocedure AS function, CASE WHEN n.nspname = 'pg_catalog' THEN 'xai_operator' ELSE 'xai_monitor' END AS role
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE (n.nspname = 'pg_catalog' AND p.proname IN (
+                'pg_backup_start', 'pg_backup_stop', 'pg_start_backup', 'pg_stop_backup', 'pg_switch_wal'))
+           OR (n.nspname = 'public' AND p.proname IN ('bt_index_check', 'verify_heapam', 'pg_get_wal_stats'))
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', wanted.function, wanted.role);
+    END LOOP;
+END $$;

