@@ -110,7 +110,7 @@ def against_api_client(answer: bytes) -> tuple[float, float]:
         settings = Settings.model_validate({**tables, "name": "bench", "prometheus": {"url": url, "timeout": "60s"}})
         assert settings.prometheus is not None
         ours = Prometheus(settings.prometheus, settings)
-        ours.__dict__["_kept_seconds"] = None  # the window is a fixed one, long past
+        ours.__dict__["_retention"] = ""  # the window is a fixed one, long past
         theirs = PrometheusConnect(url=url)
 
         def their_frame() -> object:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from string import Template
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 
-from xai_runbook.clients import http, samples
+from xai_runbook.clients import http, prometheus_answers, samples
 from xai_runbook.errors import BadAnswer, InputError, NoData, TimedOut, TooMuch, Unreachable, WrongServer, inert
 from xai_runbook.window import Window, duration_seconds, duration_text
 
@@ -143,8 +145,8 @@ class Prometheus:
         oldest = self._oldest()
         if oldest and window.end < oldest:
             raise NoData(
-                f"the window lies before what Prometheus keeps: it ends {window.end:%Y-%m-%d %H:%M} UTC, and all older"
-                f" than {oldest:%Y-%m-%d %H:%M} UTC is gone",
+                f"the window ({window}) lies before what Prometheus keeps: outside retention"
+                f" ({self._retention}: from {oldest:%Y-%m-%d %H:%M} UTC)",
                 on=self.url,
                 hint="a later window",
             )
@@ -179,7 +181,7 @@ class Prometheus:
         Columns: alert, state, severity, labels (the others, "name=value, ..."), value, active_at (UTC), summary.
         """
         columns = ["alert", "state", "severity", "labels", "value", "active_at", "summary"]
-        return self._table("/api/v1/alerts", "alerts", _alerts, columns)
+        return self._table("/api/v1/alerts", "alerts", prometheus_answers.alerts, columns)
 
     def alerting_rules(self) -> pd.DataFrame:
         """The alerting rules that are loaded, whatever their state; none is an empty frame.
@@ -187,20 +189,56 @@ class Prometheus:
         Columns: alert, group, query, duration_seconds, severity, health ("ok", "err"), error, evaluated_at (UTC).
         """
         columns = ["alert", "group", "query", "duration_seconds", "severity", "health", "error", "evaluated_at"]
-        return self._table("/api/v1/rules", "groups", _rules, columns)
+        return self._table("/api/v1/rules", "groups", prometheus_answers.rules, columns, {"type": "alert"})
+
+    def active_targets(self) -> pd.DataFrame:
+        """What Prometheus means to scrape now; none is an empty frame. Empty too in the seconds after a start.
+
+        Columns: job, instance, interval_seconds, timeout_seconds (NaN before version 2.26), error (of the last scrape),
+        scraped_at (UTC; NaT before the first).
+        """
+        columns = ["job", "instance", "interval_seconds", "timeout_seconds", "error", "scraped_at"]
+        return self._table("/api/v1/targets", "targets", prometheus_answers.targets, columns, {"state": "active"})
+
+    def own_metrics(self) -> pd.DataFrame:
+        """The page on which the server tells its own metrics: since its start, and without its storage's help.
+
+        Columns: name, labels ("name=value, ..."), value. Errors: WrongServer, AccessDenied where a proxy keeps it back.
+        """
+        _ = self.version
+        answer = http.get(self.access, self.url, "/metrics", most_bytes=32 * 2**20)
+        with self._readable("metrics"):
+            return pd.DataFrame(prometheus_answers.page(answer.body), columns=["name", "labels", "value"])
+
+    def runtime(self) -> dict[str, Any]:
+        """What it says of its own process: `startTime`, `reloadConfigSuccess`, `storageRetention` ..."""
+        with self._readable("runtime information"):
+            return dict(self._ask("/api/v1/status/runtimeinfo", {}).json()["data"])
 
     def _samples(self, path: str, parameters: Mapping[str, str]) -> samples.Samples:
         answer = self._ask(path, parameters)
         return samples.decode(answer.body, on=self.url, most_series=self.access.most_series)
 
-    def _table(self, path: str, key: str, rows: Callable[[Any], list[Any]], columns: list[str]) -> pd.DataFrame:
-        """The rows that are made of `data.KEY` of an answer; the column whose name ends in _at is a time."""
-        data = self._ask(path, {"type": "alert"} if key == "groups" else {}).json()
+    def _table(
+        self,
+        path: str,
+        what: str,
+        rows: Callable[[Any], list[Any]],
+        columns: list[str],
+        parameters: Mapping[str, str] = MappingProxyType({}),
+    ) -> pd.DataFrame:
+        """The rows that are made of the data of an answer; the column whose name ends in _at is a time."""
+        answer = self._ask(path, parameters)
+        with self._readable(what):
+            frame = pd.DataFrame(rows(answer.json()["data"]), columns=columns)
+            return prometheus_answers.times(frame, next(column for column in columns if column.endswith("_at")))
+
+    @contextmanager
+    def _readable(self, what: str) -> Iterator[None]:
         try:
-            frame = pd.DataFrame(rows(data["data"][key]), columns=columns)
-            return _times(frame, next(column for column in columns if column.endswith("_at")))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            raise BadAnswer(f"its answer has no {key} that can be read", on=self.url, hint=_NOT_ONE) from None
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, InputError):
+            raise BadAnswer(f"its answer has no {what} that can be read", on=self.url, hint=_NOT_ONE) from None
 
     def _ask(self, path: str, parameters: Mapping[str, str]) -> http.Answer:
         _ = self.version  # something else may answer "success" to anything
@@ -224,58 +262,20 @@ class Prometheus:
         raise BadAnswer(f"Prometheus failed ({inert(kind, 40)}): {words}", on=self.url, hint="read Prometheus' log")
 
     @cached_property
-    def _kept_seconds(self) -> float | None:
-        """How long samples are kept; None where that is not said (by size alone, or by another server)."""
+    def _retention(self) -> str:
+        """How long samples are kept, such as "15d"; nothing where that is not said (by size alone, another server)."""
         try:
-            kept = str(self._ask("/api/v1/status/runtimeinfo", {}).json()["data"]["storageRetention"])
-            return duration_seconds(kept.partition(" ")[0]) or None
-        except (BadAnswer, WrongServer, TimedOut, InputError, KeyError, TypeError):
-            return None
+            kept = str(self.runtime()["storageRetention"]).partition(" ")[0]
+            return kept if duration_seconds(kept) else ""
+        except (BadAnswer, WrongServer, TimedOut, InputError, KeyError):
+            return ""
 
     def _oldest(self) -> datetime | None:
-        kept = self._kept_seconds
-        return datetime.now(UTC) - timedelta(seconds=kept) if kept else None
+        kept = self._retention
+        return datetime.now(UTC) - timedelta(seconds=duration_seconds(kept)) if kept else None
 
     def __repr__(self) -> str:
         return f"Prometheus({self.url})"
-
-
-def _alerts(items: Any) -> list[dict[str, Any]]:
-    rows = []
-    for alert in items:
-        labels = dict(alert["labels"])
-        if alert["state"] not in ("pending", "firing"):  # a state that nobody judges would be silence
-            raise ValueError(alert["state"])
-        rows.append(
-            {
-                "alert": labels.pop("alertname", ""),
-                "state": alert["state"],
-                "severity": labels.pop("severity", ""),
-                "labels": inert(_named(labels)),
-                "value": float(alert["value"]),
-                "active_at": alert["activeAt"],
-                "summary": inert(alert.get("annotations", {}).get("summary", "")),
-            }
-        )
-    return rows
-
-
-def _rules(groups: Any) -> list[dict[str, Any]]:
-    return [
-        {
-            "alert": rule["name"],
-            "group": group["name"],
-            "query": rule["query"],
-            "duration_seconds": float(rule["duration"]),
-            "severity": rule.get("labels", {}).get("severity", ""),
-            "health": rule["health"],
-            "error": inert(rule.get("lastError", "")),
-            "evaluated_at": rule["lastEvaluation"],
-        }
-        for group in groups
-        for rule in group["rules"]
-        if rule["type"] == "alerting"
-    ]
 
 
 def _instant(milliseconds: int) -> datetime:
@@ -286,13 +286,3 @@ def _stamp(at: datetime) -> str:
     if at.tzinfo is None:
         raise InputError(f"the instant {at} has no time zone", hint="2026-01-31T10:00:00Z")
     return format(at.timestamp(), ".3f")
-
-
-def _named(labels: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}={text}" for name, text in sorted(labels.items()))
-
-
-def _times(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    # Go writes nine digits after the second
-    frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601").astype("datetime64[ms, UTC]")
-    return frame
