@@ -10,7 +10,7 @@ from xai_runbook.errors import inert
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from xai_runbook.plans import Plan, Step
+    from xai_runbook.plans import Plan, Sql, Step
 
 
 def plan_text(plan: Plan) -> str:
@@ -73,6 +73,20 @@ def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
 
 
 def _real(step: Step) -> str:
-    if step.kind == "sql":
-        return inert(f"sql/{step.name}.sql with {', '.join(f'{key}={text}' for key, text in step.parameters.items())}")
-    return inert(" ".join(step.argv), 400)
+    if step.kind != "sql":
+        return inert(" ".join(step.argv), 400)
+    text = _statement(step) if step.identifiers or step.literals else f"sql/{step.name}.sql"
+    if step.parameters:
+        text += f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}"
+    return inert(f"only if sql/{step.still}.sql says so: {text}" if step.still else text, 600)
+
+
+def _statement(step: Sql) -> str:
+    """What is sent, quoted as it is sent; of a statement with variants, the one for the newest servers."""
+    from xai_runbook.quoting import written
+
+    lines = written(step, NEWEST).as_string(None).splitlines()
+    return " ".join(line.strip() for line in lines if not line.startswith("--"))
+
+
+NEWEST = 1000

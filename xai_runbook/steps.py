@@ -6,26 +6,56 @@ How each kind of step acts is in `execution/steps.py`. A new kind goes into `Ste
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from xai_runbook.errors import InputError, inert
 from xai_runbook.window import duration_seconds
+
+MOST_NAME_BYTES = 63  # NAMEDATALEN - 1
 
 Argument = str | int | float | bool | None | list[str] | list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sql:
-    """One statement, `sql/NAME.sql`, with the operator's role. It returns one row with a column `done`.
+    """One statement, `sql/NAME.sql`, with the operator's role.
 
-    `done` false is a compare-and-set that found the world changed: known to have had no effect.
+    One that answers with rows answers with one, whose column `done` is true; false is a compare-and-set that found the
+    world changed: known to have had no effect. One without rows (VACUUM, REINDEX, ALTER) is done when the server says
+    so. What an error on the way means: see `atomic`.
     """
 
     name: str
     parameters: Mapping[str, str | None]
+    """%(name)s in the file. DDL takes none; what it needs is written into it, as `identifiers` and `literals` are."""
     equivalent: str
     """The equivalent line for a shell, shown beside the real call."""
+    identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """{name} in the file: a name, perhaps with its schema before it; quoted."""
+    literals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """{name} in the file: a text, or several with commas between (shared_preload_libraries); quoted."""
+    still: str = ""
+    """A query asked right before, in the same session with the same parameters, for DDL that cannot compare and set by
+    itself: it must answer with one row whose column `done` is true."""
+    seconds: str = ""
+    """How long it may take, where that is longer than the connection's timeout: "30m"."""
+    lock_timeout: str = "1s"
+    """How long it may wait for a lock. CONCURRENTLY waits for every transaction that was there before it."""
+    progress: str = ""
+    """A query that the read-only role is asked meanwhile, once a second, with %(pid)s; it answers with `words`."""
+    atomic: bool = False
+    """All or nothing, as in a transaction: whatever error ends it, nothing was done. Otherwise (VACUUM, CONCURRENTLY,
+    functions that signal) only an error of before it began says so; any other leaves open how far it got."""
     kind: Literal["sql"] = "sql"
+
+    def __post_init__(self) -> None:
+        for part in (part for parts in self.identifiers.values() for part in parts):
+            if not part or "\0" in part or len(part.encode(errors="replace")) > MOST_NAME_BYTES:
+                raise InputError(
+                    f"a name has 1 to {MOST_NAME_BYTES} bytes: PostgreSQL cuts what is longer, and means another then",
+                    on=inert(part, 80),
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

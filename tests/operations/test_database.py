@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from xai_runbook import settings
-from xai_runbook.clients.database import Database, statement
+from xai_runbook.clients.database import Database
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, CannotAsk, SettingsError, TimedOut, Unreachable, WrongServer
 from xai_runbook.findings import Status
@@ -25,6 +25,7 @@ from xai_runbook.operations import database, reachability
 from xai_runbook.sandbox import postgres, programs, state, template
 from xai_runbook.sandbox.part import Layout, Part, environment, free_ports
 from xai_runbook.secret import Secret
+from xai_runbook.sql import statement
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 SLOTS = 12

@@ -9,9 +9,10 @@ import pytest
 
 from tests.unit.bad_server import raw, serving
 from xai_runbook import settings
-from xai_runbook.clients.database import Database, statement
+from xai_runbook.clients.database import Database
 from xai_runbook.errors import CannotAsk, TimedOut, Unreachable, WrongServer
 from xai_runbook.operations import reachability
+from xai_runbook.sql import statement
 
 
 def first(peer: socket.socket) -> bytes:

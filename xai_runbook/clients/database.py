@@ -8,9 +8,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from pandas import DataFrame
@@ -26,29 +24,13 @@ from xai_runbook.errors import (
     XaiRunbookError,
     inert,
 )
+from xai_runbook.sql import statement
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
     from xai_runbook import settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-
-
-@cache
-def statement(name: str, server_version: int) -> LiteralString:
-    """The SQL of query `name` for a server of that major version.
-
-    `NAME_15.sql` serves 15 and later, until a file with a higher number; `NAME.sql` serves what is older than all.
-    """
-    variants = {0: f"{name}.sql"}
-    for entry in files("xai_runbook.sql").iterdir():
-        stem, _, version = entry.name.removesuffix(".sql").rpartition("_")
-        if stem == name and version.isdigit():
-            variants[int(version)] = entry.name
-    chosen = variants[max(version for version in variants if version <= server_version)]
-    # from our own package, never from input
-    text: LiteralString = files("xai_runbook.sql").joinpath(chosen).read_text(encoding="utf-8")  # pyright: ignore
-    return text
 
 
 def identified(rows: list[dict[str, Any]]) -> dict[str, str]:

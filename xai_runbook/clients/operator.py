@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from xai_runbook.clients.database import identified, statement, translated
+from xai_runbook.clients.database import identified, translated
 from xai_runbook.clients.deadline import within
-from xai_runbook.errors import NotConfigured
+from xai_runbook.errors import NotConfigured, TimedOut, Unreachable, XaiRunbookError, inert
+from xai_runbook.quoting import written
+from xai_runbook.sql import statement
+from xai_runbook.steps import Sql
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
     from xai_runbook import settings
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said of one statement."""
+
+    rows: list[dict[str, Any]] | None
+    """None where it is a statement without rows, or ended with an error."""
+    error: XaiRunbookError | None = None
+    state: str = ""
+    """The error's SQLSTATE."""
+    notices: tuple[str, ...] = ()
 
 
 class Operator:
@@ -39,6 +58,11 @@ class Operator:
         where = self._settings
         return f"{self._role.user}@{where.host}:{where.port}/{where.dbname}"
 
+    @property
+    def pid(self) -> int:
+        """The server's number of this session; 0 before it was opened."""
+        return 0 if self._connection is None else self._connection.info.backend_pid
+
     def identity(self) -> dict[str, str]:
         """Which server this is, measured on this very session."""
         return identified(self.rows("identity"))
@@ -50,6 +74,52 @@ class Operator:
         except psycopg.Error as error:
             raise translated(error, self.address) from None
 
+    def carry_out(self, step: Sql, *, heard: Callable[[str], object], go_on: Callable[[], bool]) -> Answer:
+        """What the server said of the step's statement, sent once: rows or an error, and its notices.
+
+        It has `step.seconds`, on the server and, a little longer, here. `heard` is told each notice; `go_on` is asked
+        about ten times a second, and once it says no, the statement is cancelled and its end waited for.
+        Errors: Unreachable and TimedOut leave open what it did; psycopg.ProgrammingError is ours.
+        """
+        seconds = duration_seconds(step.seconds) if step.seconds else self._seconds
+        notices: SimpleQueue[str] = SimpleQueue()
+        came: list[Answer | BaseException] = []
+
+        def run() -> None:
+            try:
+                came.append(self._carried_out(step, seconds, notices.put))
+            except BaseException as error:  # handed to the one who waits, whatever it is
+                came.append(error)
+
+        thread = threading.Thread(target=run, daemon=True, name=f"carry out on {self.address}")
+        thread.start()
+        kept: list[str] = []
+        end, cancelled = time.monotonic() + seconds + 1, False
+        while thread.is_alive():
+            thread.join(0.1)
+            while not notices.empty():
+                kept.append(notices.get())
+                heard(kept[-1])
+            if not cancelled and not go_on():
+                cancelled, end = True, min(end, time.monotonic() + self._seconds + 1)
+                threading.Thread(target=self._cancel, daemon=True).start()
+            if thread.is_alive() and time.monotonic() > end:
+                self._cut()
+                raise TimedOut(
+                    f"no whole answer within {seconds:g} s", on=self.address, hint="03_database: does it run?"
+                )
+        while not notices.empty():
+            kept.append(notices.get())
+        (told,) = came
+        if isinstance(told, Answer):
+            return replace(told, notices=tuple(kept))
+        if not isinstance(told, psycopg.Error):
+            raise told
+        error, state = translated(told, self.address), told.sqlstate
+        if state is None or isinstance(error, Unreachable):
+            raise error from None
+        return Answer(rows=None, error=error, state=state, notices=tuple(kept))
+
     def close(self) -> None:
         """Ends the session, and with it the locks that it holds."""
         if self._connection is not None:
@@ -57,17 +127,51 @@ class Operator:
                 self._connection.close()
 
     def _ask(self, name: str, parameters: Mapping[str, object] | None) -> list[dict[str, Any]]:
+        connection = self._session()
+        text = statement(name, connection.info.server_version // 10000)
+        with connection.cursor() as cursor:
+            cursor.execute(text, parameters)
+            return _rows(cursor)
+
+    def _carried_out(self, step: Sql, seconds: float, notice: Callable[[str], None]) -> Answer:
+        connection = self._session()
+
+        def noticed(said: psycopg.errors.Diagnostic) -> None:
+            notice(inert(f"{said.severity_nonlocalized or said.severity}: {said.message_primary}", 300))
+
+        connection.add_notice_handler(noticed)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)",
+                    [f"{int(seconds * 1000)}ms", f"{int(duration_seconds(step.lock_timeout) * 1000)}ms"],
+                )
+                if step.still:
+                    cursor.execute(statement(step.still, connection.info.server_version // 10000), step.parameters)
+                    seen = _rows(cursor)
+                    if len(seen) != 1 or seen[0].get("done") is not True:
+                        return Answer(rows=[])
+                if self._given_up:
+                    raise psycopg.OperationalError("nobody waits any more")
+                cursor.execute(written(step, connection.info.server_version // 10000), step.parameters or None)
+                return Answer(rows=None if cursor.description is None else _rows(cursor))
+        finally:
+            connection.remove_notice_handler(noticed)
+
+    def _session(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             connection = self._open()
             if self._given_up:  # nobody waits any more: nothing may be sent that late
                 connection.close()
                 raise psycopg.OperationalError("nobody waits any more")
             self._connection = connection
-        text = statement(name, self._connection.info.server_version // 10000)
-        with self._connection.cursor() as cursor:
-            cursor.execute(text, parameters)
-            columns = [column.name for column in cursor.description or ()]
-            return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        return self._connection
+
+    def _cancel(self) -> None:
+        """Asks the server to end what it does for us; it answers the statement itself."""
+        if self._connection is not None:
+            with suppress(Exception):
+                self._connection.cancel_safe(timeout=self._seconds)
 
     def _open(self) -> psycopg.Connection[Any]:
         where, milliseconds = self._settings, int(self._seconds * 1000)
@@ -102,3 +206,8 @@ class Operator:
 
             with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
                 wire.shutdown(socket.SHUT_RDWR)
+
+
+def _rows(cursor: psycopg.Cursor[Any]) -> list[dict[str, Any]]:
+    columns = [column.name for column in cursor.description or ()]
+    return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]

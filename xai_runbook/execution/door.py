@@ -121,6 +121,7 @@ def _through_the_door(
 def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: Interrupts) -> Outcome:
     """Acts, looks, and records; whatever ends it before that leaves an intent alone, which counts as unknown."""
     plan, effects, words, ambiguous = case.plan, 0, "", False
+    notices: list[str] = []
     try:
         for number, step in enumerate(plan.steps, 1):
             stopped(case)
@@ -131,6 +132,7 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
             say(here)
             done: Done = actor.act(step, lambda told, here=here: say(f"{here}: {told}"), ctrl_c)  # type: ignore[misc]
             effects += done.had_effect
+            notices += done.notices
             if not done.had_effect:
                 words = f"{here}: {done.words}"
                 break  # P10: the first error ends it
@@ -145,6 +147,8 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
         # where something went wrong, one look tells what is so now
         came_about, observed = _observed(case, 0.0 if words else _patience(plan), ctrl_c)
     status, summary = _judged(plan, effects, words, ambiguous, came_about)
+    if notices:
+        summary = f"{summary}; it was told: {'; '.join(notices)}"
     outcome = Outcome(
         status=status,
         entry=entry,

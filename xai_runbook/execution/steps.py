@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from xai_runbook.errors import AccessDenied, BadAnswer, CannotAsk, Refused, XaiRunbookError, inert
+from xai_runbook.errors import Refused, inert
+from xai_runbook.execution.done import Ambiguous as Ambiguous
+from xai_runbook.execution.done import Done as Done
 from xai_runbook.execution.interrupts import Interrupts
+from xai_runbook.execution.statements import carried_out
 from xai_runbook.parent import PARENT
 from xai_runbook.plans import Command, Sql, Step
 from xai_runbook.window import duration_seconds
@@ -22,18 +24,6 @@ from xai_runbook.window import duration_seconds
 if TYPE_CHECKING:
     from xai_runbook.clients.operator import Operator
     from xai_runbook.environment import Environment
-
-
-@dataclass(frozen=True)
-class Done:
-    """What one step came to: `had_effect` False is known to have changed nothing that lasts."""
-
-    had_effect: bool
-    words: str
-
-
-class Ambiguous(XaiRunbookError):
-    """The step was sent off, and what it did cannot be told. It is never sent again (P17)."""
 
 
 class Actor:
@@ -75,22 +65,12 @@ class Actor:
             self._database.close()
 
     def act(self, step: Step, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
-        """Does one step: a program ends at Ctrl-C, a statement's answer is waited for. Errors: Ambiguous."""
-        return self._statement(step) if isinstance(step, Sql) else _program(step, said, ctrl_c)
-
-    def _statement(self, step: Sql) -> Done:
+        """Does one step; Ctrl-C ends a program and cancels a statement. Errors: Ambiguous."""
+        if not isinstance(step, Sql):
+            return _program(step, said, ctrl_c)
         if self._database is None:
             return Done(False, "the plan names no database")
-        try:
-            rows = self._database.rows(step.name, step.parameters)
-        except (AccessDenied, BadAnswer) as error:
-            # the server itself refused the single statement: it had no effect
-            return Done(False, str(error))
-        except CannotAsk as error:
-            raise Ambiguous(f"the connection was lost while it acted: {error.what}", on=error.on) from None
-        if len(rows) != 1 or rows[0].get("done") is not True:
-            return Done(False, "the server found that the world had moved, and did nothing")
-        return Done(True, "done")
+        return carried_out(step, self._database, self._env.database, said, ctrl_c)
 
 
 def _program(step: Command, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
