@@ -14,6 +14,7 @@
         ├── AccessDenied      it answered that we may not ask
         ├── WrongServer       something answers, but it is not what the settings say it is
         ├── BadAnswer         the answer cannot be read: not JSON, cut short, fields missing
+        ├── Damaged           what is stored cannot be what was written
         ├── TooMuch           the answer is larger than we are willing to take
         └── NoData            a whole answer with nothing in it to judge
 
@@ -105,6 +106,10 @@ class WrongServer(CannotAsk):
 
 class BadAnswer(CannotAsk):
     """The answer cannot be read."""
+
+
+class Damaged(CannotAsk):
+    """What the server has stored cannot be what was written: a page or an index is damaged."""
 
 
 class TooMuch(CannotAsk):

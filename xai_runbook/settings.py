@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from xai_runbook.backup.settings import Backups
 from xai_runbook.kinds import Duration, HeaderName, HeightIs, Misplaced, Model, Path, Pointer, Step, Timeout, Url
 from xai_runbook.limits import Limits, Metrics, Signals, Windows
 from xai_runbook.secret import Secret
@@ -113,6 +114,12 @@ class Database(Model):
     timeout: Timeout = "10s"
     system_identifier: str | None = None
     """`SELECT system_identifier FROM pg_control_system()`: another server behind the same name is refused."""
+    standbys: list[str] = []
+    """The application_name of each standby that must be connected to this server."""
+    in_recovery: bool = False
+    """True where this server itself is a standby, and is meant to be one."""
+    examined_tables: list[str] = []
+    """"schema.table" of the tables whose pages and indexes the health report looks through (amcheck); small ones."""
     operator: Operator | None = None
 
     @field_validator("dbname", "user", "host", "service")
@@ -134,6 +141,44 @@ class Cache(Model):
     timeout: Timeout = "3s"
 
 
+class Rules(Model):
+    """What alerting rules carry beside the table of limits."""
+
+    runbook_url: Url = "http://localhost:8888/lab/tree/notebooks"
+    """Where an alert's link leads: the folder in which JupyterLab has the notebooks."""
+
+
+class Dashboard(Model):
+    """A dashboard that is to be there: by its title, which is not unique, unless a uid or a folder says which."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] | None = None
+    folder: Annotated[str, Field(min_length=1)] | None = None
+    """The title of the folder it lies in; without one, anywhere, and what we import lies in none."""
+
+
+class Requester(Model):
+    """Who changes are made as where they are HTTP requests; resolved by apply alone."""
+
+    auth_header: HeaderName = "Authorization"
+    auth_value: Secret
+
+
+class Grafana(Access):
+    """One Grafana, as one who may only view (a service account's token), and the dashboards that are to be there."""
+
+    url: Url = "http://localhost:12030"
+    """The runbook's port; Grafana's own is 3000."""
+    dashboard: list[Dashboard] = [
+        Dashboard(title="Blockchain Node"),
+        Dashboard(title="Network Status"),
+        Dashboard(title="Database Performance"),
+        Dashboard(title="System Resources"),
+        Dashboard(title="Application Metrics"),
+    ]
+    operator: Requester | None = None
+
+
 class Outputs(Model):
     """Where runs are kept; relative to the folder the command runs in."""
 
@@ -148,7 +193,7 @@ class Changes(Model):
     """What may change without a person."""
 
     headless: list[str] = []
-    """Changes of risk additive that `xai-runbook apply FILE` may carry out unasked, such as "database.backup"."""
+    """Changes of risk additive that `xai-runbook apply FILE` may carry out unasked, such as "backups.dump"."""
 
 
 class Sandbox(Model):
@@ -177,8 +222,11 @@ class Settings(Model):
     nodes: Nodes | None = None
     database: Database | None = None
     cache: Cache | None = None
+    grafana: Grafana | None = None
+    backups: Backups | None = None
     sandbox: Sandbox | None = None
     changes: Changes = Changes()
+    rules: Rules = Rules()
     contacts: dict[str, str] = {}
     outputs: Outputs = Outputs()
 
@@ -213,4 +261,4 @@ class Settings(Model):
         return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()
 
 
-PARTS = ("prometheus", "nodes", "database", "cache")
+PARTS = ("prometheus", "nodes", "database", "cache", "grafana", "backups")

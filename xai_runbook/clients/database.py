@@ -8,16 +8,19 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from pandas import DataFrame
 from psycopg import errors
+from psycopg.sql import SQL, Identifier
 
 from xai_runbook.clients.deadline import within
 from xai_runbook.errors import (
     AccessDenied,
     BadAnswer,
+    Damaged,
     TimedOut,
     Unreachable,
     WrongServer,
@@ -31,12 +34,20 @@ if TYPE_CHECKING:
     from xai_runbook import settings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+Names = Mapping[str, tuple[str, ...]]
 
 
 def identified(rows: list[dict[str, Any]]) -> dict[str, str]:
     """The facts of `sql/identity.sql` that tell one server and database from all others."""
     (row,) = rows
     return {key: str(row[key]) for key in ("system_identifier", "server_address", "server_port", "database")}
+
+
+@dataclass(frozen=True)
+class _Question:
+    name: str
+    parameters: Mapping[str, object] | None
+    identifiers: Names | None
 
 
 class Database:
@@ -58,23 +69,34 @@ class Database:
         return self._settings.dbname
 
     @property
+    def expected(self) -> settings.Database:
+        """What the settings say of it: its standbys, its role in replication, what is to be examined."""
+        return self._settings
+
+    @property
     def address(self) -> str:
         """Where it is, as messages name it; never with a password."""
         where = self._settings
         return f"service {where.service}" if where.service else f"{where.user}@{where.host}:{where.port}/{where.dbname}"
 
-    def frame(self, name: str, parameters: Mapping[str, object] | None = None) -> DataFrame:
+    def frame(
+        self, name: str, parameters: Mapping[str, object] | None = None, identifiers: Names | None = None
+    ) -> DataFrame:
         """The rows of `sql/NAME.sql`, a column each as the query names it; empty with its columns where none match.
+
+        `identifiers` are quoted into {name}s of the file, such as the schema that an extension was put in.
 
         A connection that was lost while nobody asked is opened anew. Errors: Unreachable, TimedOut, AccessDenied,
         WrongServer, BadAnswer (the server refused the statement), SettingsError (the password cannot be read).
         """
-        columns, rows = self._bounded(name, parameters)
+        columns, rows = self._bounded(_Question(name, parameters, identifiers))
         return DataFrame.from_records(rows, columns=columns)
 
-    def rows(self, name: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+    def rows(
+        self, name: str, parameters: Mapping[str, object] | None = None, identifiers: Names | None = None
+    ) -> list[dict[str, Any]]:
         """As `frame`, but the rows as the server gave them: what a plan holds must not have been through pandas."""
-        columns, rows = self._bounded(name, parameters)
+        columns, rows = self._bounded(_Question(name, parameters, identifiers))
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def identity(self) -> dict[str, str]:
@@ -90,7 +112,7 @@ class Database:
 
     __del__ = close  # nobody has to remember: a notebook's handle ends with the notebook
 
-    def _bounded(self, name: str, parameters: Mapping[str, object] | None) -> tuple[list[str], list[tuple[Any, ...]]]:
+    def _bounded(self, question: _Question) -> tuple[list[str], list[tuple[Any, ...]]]:
         # the wait for another thread's question counts too: two questions may take twice the time, not for ever
         if not self._one_at_a_time.acquire(timeout=2 * self._seconds):
             raise TimedOut("other questions still occupy the connection", on=self.address, hint="ask again")
@@ -98,7 +120,7 @@ class Database:
         try:
             # the server has its own shorter statement_timeout; this is for a server that does not keep it
             answer = within(
-                self._seconds + 1, lambda: self._ask(attempt, name, parameters), on=self.address, give_up=attempt.cut
+                self._seconds + 1, lambda: self._ask(attempt, question), on=self.address, give_up=attempt.cut
             )
             self._connection = attempt.connection
             return answer
@@ -111,18 +133,16 @@ class Database:
         finally:
             self._one_at_a_time.release()
 
-    def _ask(
-        self, attempt: _Attempt, name: str, parameters: Mapping[str, object] | None
-    ) -> tuple[list[str], list[tuple[Any, ...]]]:
+    def _ask(self, attempt: _Attempt, question: _Question) -> tuple[list[str], list[tuple[Any, ...]]]:
         idle = attempt.connection
         try:
             if idle is not None:
                 try:
-                    return _rows(idle, name, parameters)
+                    return _rows(idle, question)
                 except psycopg.OperationalError:
                     if not idle.closed or attempt.given_up:  # refused, not lost
                         raise
-            return _rows(self._open(attempt), name, parameters)
+            return _rows(self._open(attempt), question)
         except BaseException:
             attempt.close()
             raise
@@ -200,12 +220,11 @@ class _Attempt:
                 self.connection.close()
 
 
-def _rows(
-    connection: Connection, name: str, parameters: Mapping[str, object] | None
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    text = statement(name, connection.info.server_version // 10000)
+def _rows(connection: Connection, question: _Question) -> tuple[list[str], list[tuple[Any, ...]]]:
+    text = SQL(statement(question.name, connection.info.server_version // 10000))
+    quoted = {name: Identifier(*parts) for name, parts in (question.identifiers or {}).items()}
     with connection.cursor() as cursor:
-        cursor.execute(text, parameters)
+        cursor.execute(text.format(**quoted) if quoted else text, question.parameters)
         return [column.name for column in cursor.description or ()], cursor.fetchall()
 
 
@@ -237,6 +256,8 @@ def translated(error: psycopg.Error, address: str) -> XaiRunbookError:
         if "timeout" in text or "timed out" in text:
             return TimedOut("no answer in time", on=address, hint="is it overloaded, stopped or cut off?")
         return Unreachable("the connection failed or was lost", on=address, hint="the server's log, and the network")
+    if isinstance(error, errors.DataCorrupted | errors.IndexCorrupted):
+        return Damaged(f"stored data is damaged: {said}", on=address, hint="03_database, Is what is stored whole?")
     if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
         return TimedOut(f"the server gave up: {said}", on=address, hint="is it overloaded, or a table locked?")
     if isinstance(

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import cache, node, postgres, programs, prometheus, quota, workload
+from xai_runbook.sandbox import cache, node, postgres, programs, prometheus, quota, standby, workload
 from xai_runbook.sandbox.part import MARK, NODES, REFERENCE, Layout, Part
 
 NEEDS = {
     "postgres": ("postgres",),
+    "standby": ("postgres",),
     "cache": ("valkey-server",),
     "prometheus": ("prometheus", "promtool"),
     "node-exporter": ("prometheus-node-exporter",),
@@ -27,7 +28,7 @@ def parts(layout: Layout, say: Callable[[str], None]) -> tuple[list[Part], dict[
     }
     found: list[Part] = []
     try:
-        found += postgres.parts(layout)
+        found += [*postgres.parts(layout), *standby.parts(layout)]
     except SandboxError as error:  # it cannot run here, though the program is there: the rest can
         missing["postgres"] = str(error)
     for module in (cache, node, prometheus, workload):

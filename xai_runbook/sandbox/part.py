@@ -28,6 +28,7 @@ REFERENCE = "mainnet"
 
 PORTS = (
     "postgres",
+    "standby",
     "cache",
     "prometheus",
     "node-exporter",

@@ -1,0 +1,144 @@
+"""Section 3 of the runbook: standbys and replication slots, as the server that is asked sees them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from xai_runbook.findings import Finding, Limit, Status, judge
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.database import Database
+
+HIDDEN = "the role may not see it: GRANT pg_monitor to it"
+
+
+def recovery(database: Database) -> DataFrame:
+    """One row: whether this server is a standby, whether it is meant to be one, and how far behind it is.
+
+    Columns: target, in_recovery, meant (whether the settings say in_recovery), received_lsn, replayed_lsn, lag_bytes,
+    lag_seconds (since the last replayed transaction; 0 where all that came is replayed), last_replayed_at,
+    receiver_status, sender_host, sender_port, replay_paused. Source: PostgreSQL docs, Recovery Information Functions.
+    """
+    told = database.frame("recovery")
+    told.insert(0, "target", database.dbname)
+    told.insert(2, "meant", database.expected.in_recovery)
+    return told
+
+
+def standbys(database: Database) -> DataFrame:
+    """A row for each standby that is connected to this server, or should be; this server itself if it is one.
+
+    Columns: standby (its application_name), expected, connected (1 or 0), state, sync_state, client_address,
+    lag_bytes (what it has not replayed yet), lag_seconds (0 where nothing is missing; NaN where it cannot be told,
+    then `error` says why), connected_at, error. The runbook has no line for it. Source: PostgreSQL docs,
+    pg_stat_replication.
+    """
+    from pandas import DataFrame, concat
+
+    told = database.frame("standbys")
+    hidden = told["state"].isna()
+    told["connected"], told["error"] = 1.0, [_why(*row) for row in zip(told["state"], told["lag_seconds"], strict=True)]
+    absent = [name for name in database.expected.standbys if name not in set(told["standby"])]
+    missing = DataFrame({"standby": absent, "connected": math.nan if hidden.any() else 0.0})
+    missing["error"] = HIDDEN if hidden.any() else "it is not connected"
+    own = database.frame("recovery").query("in_recovery")
+    itself = own[["lag_bytes", "lag_seconds"]].assign(
+        standby="this server", state=own["receiver_status"], client_address=own["sender_host"], connected=1.0
+    )
+    itself["error"] = "" if own["lag_seconds"].notna().all() else "nothing was replayed yet"
+    every = concat([part for part in (told, missing, itself) if len(part)] or [told], ignore_index=True)
+    every["expected"] = every["standby"].isin(database.expected.standbys)
+    return every[
+        ["standby", "expected", "connected", "state", "sync_state", "client_address", "lag_bytes", "lag_seconds",
+         "connected_at", "error"]
+    ]  # fmt: skip
+
+
+def replication_slots(database: Database) -> DataFrame:
+    """A row for each replication slot.
+
+    Columns: slot, kind, database, active, wal_status (server 13 and later), invalid_because (None while it is good),
+    retained_bytes (WAL that is kept for it), room_bytes (what may be written before the server cuts it off; NaN
+    where there is no such limit: then it can fill the disk). Source: PostgreSQL docs, pg_replication_slots.
+    """
+    return database.frame("replication_slots")
+
+
+def check_role(recovery: DataFrame, limit: Limit) -> Finding:
+    """`alert` where a standby answers and a primary is meant, or the other way round: a failover nobody told us of."""
+    (row,) = recovery.to_dict("records")
+    words = {True: "a standby (read-only)", False: "a primary"}
+    as_meant = row["in_recovery"] == row["meant"]
+    return Finding(
+        name=limit.name,
+        status=Status.OK if as_meant else Status.ALERT,
+        severity=limit.severity,
+        summary=f"{row['target']} is {words[row['in_recovery']]}"
+        + (", as it should be" if as_meant else f", but the settings say that it is {words[row['meant']]}"),
+        targets=() if as_meant else (row["target"],),
+        hint=limit.hint,
+    )
+
+
+def check_standbys(standbys: DataFrame, limit: Limit) -> Finding:
+    """`alert` where a standby that the settings expect is not connected."""
+    expected = standbys[standbys["expected"]]
+    others = ", ".join(standbys.loc[~standbys["expected"] & (standbys["connected"] == 1), "standby"])
+    also = f"; connected without being expected: {others}" if others else ""
+    if expected.empty:
+        return _all_right(limit, f"the settings expect no standby{also or ', and none is connected'}")
+    if expected["connected"].isna().any():
+        return Finding.unknown(limit.name, HIDDEN, limit)
+    missing = tuple(expected.loc[expected["connected"] == 0, "standby"])
+    if missing:
+        return Finding(
+            name=limit.name,
+            status=Status.ALERT,
+            severity=limit.severity,
+            summary=f"{len(missing)} of {len(expected)} expected standbys not connected: {', '.join(missing)}{also}",
+            targets=missing,
+            hint=limit.hint,
+        )
+    return _all_right(limit, f"all {len(expected)} expected standbys are connected{also}")
+
+
+def check_lag(standbys: DataFrame, limit: Limit) -> Finding:
+    """`alert` where a standby is further behind than the limit allows; unknown where it does not tell."""
+    if standbys.empty:
+        return _all_right(limit, "no standby is expected, and none is connected")
+    return judge(limit, standbys, value="lag_seconds", target="standby", noun="behind")
+
+
+def check_slots(slots: DataFrame, limit: Limit) -> Finding:
+    """`alert` where a slot keeps more WAL than the limit allows, or was cut off: its standby must be made anew."""
+    if slots.empty:
+        return _all_right(limit, "there are no replication slots")
+    lost = slots[slots["invalid_because"].notna()]
+    if lost.empty:
+        return judge(limit, slots, value="retained_bytes", target="slot", noun="of WAL kept")
+    words = "; ".join(f"{row.slot} is invalid: {row.invalid_because}" for row in lost.itertuples())
+    rest = slots[slots["invalid_because"].isna()]
+    kept = _all_right(limit, "") if rest.empty else judge(limit, rest, value="retained_bytes", target="slot", noun="kept")
+    return replace(
+        kept,
+        status=Status.ALERT,
+        summary=words + (f"; {kept.summary}" if kept.status is not Status.OK else ""),
+        targets=(*lost["slot"], *kept.targets),
+    )
+
+
+def _why(state: object, seconds: float) -> str:
+    """Why there is no lag in seconds; empty where there is one."""
+    if state is None:
+        return HIDDEN
+    if not math.isnan(seconds):
+        return ""
+    return "it has not yet said how far it is" if state == "streaming" else f"it is in state {state}: still behind"
+
+
+def _all_right(limit: Limit, summary: str) -> Finding:
+    return Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary=summary, hint=limit.hint)

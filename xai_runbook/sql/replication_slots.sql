@@ -1,0 +1,16 @@
+-- Replication slots and the WAL that each keeps from being removed. Before 13 a slot cannot be lost.
+WITH here AS (
+    SELECT CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+                ELSE pg_current_wal_lsn() END AS lsn
+)
+SELECT s.slot_name::text AS slot,
+       s.slot_type AS kind,
+       s.database::text AS database,
+       s.active,
+       NULL::text AS wal_status,
+       NULL::text AS invalid_because,
+       CASE WHEN s.restart_lsn IS NULL OR s.restart_lsn >= here.lsn THEN 0
+            ELSE pg_wal_lsn_diff(here.lsn, s.restart_lsn) END::float8 AS retained_bytes,
+       NULL::float8 AS room_bytes
+FROM pg_replication_slots s CROSS JOIN here
+ORDER BY 1
