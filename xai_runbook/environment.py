@@ -11,8 +11,10 @@ from xai_runbook import environments
 from xai_runbook.errors import NotConfigured
 
 if TYPE_CHECKING:
+    from xai_runbook.clients.backups import Backups
     from xai_runbook.clients.cache import Cache
     from xai_runbook.clients.database import Database
+    from xai_runbook.clients.grafana import Grafana
     from xai_runbook.clients.nodes import Nodes
     from xai_runbook.clients.operator import Operator
     from xai_runbook.clients.prometheus import Prometheus
@@ -86,6 +88,20 @@ class Environment:
         from xai_runbook.clients.cache import Cache
 
         return self._handle("cache", Cache)
+
+    @cached_property
+    def grafana(self) -> Grafana:
+        """The Grafana server, as one who may only view."""
+        from xai_runbook.clients.grafana import Grafana
+
+        return self._handle("grafana", lambda part: Grafana(part, self.settings))
+
+    @cached_property
+    def backups(self) -> Backups:
+        """The folder of backups, read-only."""
+        from xai_runbook.clients.backups import Backups
+
+        return self._handle("backups", lambda part: Backups(part, self.settings.database, **self._named))
 
     @cached_property
     def sandbox(self) -> Sandbox:

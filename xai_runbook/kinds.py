@@ -67,6 +67,8 @@ Duration = Annotated[str, AfterValidator(_duration)]
 Timeout = Annotated[str, AfterValidator(_timeout)]
 Step = Annotated[str, AfterValidator(_step)]
 Url = Annotated[str, AfterValidator(_url)]
+Folder = Annotated[str, Field(pattern=r"^(/|~/)[^\x00-\x1f]+$")]
+"""An absolute path, or one in this user's home."""
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 MetricName = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")]
 Pointer = Annotated[str, Field(pattern=r"^(/([^/~]|~[01])*)+$")]

@@ -33,7 +33,7 @@ __all__ = [
 
 SCHEMA = "xai-runbook/plan/1"
 EXPIRES_AFTER = timedelta(minutes=10)
-HANDLES = ("prometheus", "nodes", "database", "cache", "sandbox")
+HANDLES = ("prometheus", "nodes", "database", "cache", "grafana", "backups", "sandbox")
 """Parameters of a change with these names take the environment's handle of that name; all others are its arguments."""
 
 _BOOT = re.compile(r"[0-9a-f-]+ [0-9]+\.[0-9]+")

@@ -14,6 +14,7 @@ from xai_runbook.window import duration_seconds
 
 MOST_NAME_BYTES = 63  # NAMEDATALEN - 1
 
+Role = Literal["database.operator", "backups.scratch"]
 Argument = str | int | float | bool | None | list[str] | list[int]
 
 
@@ -28,11 +29,13 @@ class Sql:
 
     name: str
     parameters: Mapping[str, str | None]
-    """%(name)s in the file. DDL takes none; what it needs is written into it, as `identifiers` and `literals` are."""
+    """%(name)s in the file. DDL takes none; what it needs is quoted into it: the three below."""
     equivalent: str
     """The equivalent line for a shell, shown beside the real call."""
     identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """{name} in the file: a name, perhaps with its schema before it; quoted."""
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """{name} in the file: several names with commas between, such as columns; quoted."""
     literals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """{name} in the file: a text, or several with commas between (shared_preload_libraries); quoted."""
     still: str = ""
@@ -50,7 +53,7 @@ class Sql:
     kind: Literal["sql"] = "sql"
 
     def __post_init__(self) -> None:
-        for part in (part for parts in self.identifiers.values() for part in parts):
+        for part in (part for parts in (*self.identifiers.values(), *self.names.values()) for part in parts):
             if not part or "\0" in part or len(part.encode(errors="replace")) > MOST_NAME_BYTES:
                 raise InputError(
                     f"a name has 1 to {MOST_NAME_BYTES} bytes: PostgreSQL cuts what is longer, and means another then",
@@ -63,13 +66,18 @@ class Command:
     """One program, without a shell; `python` as its first word is the Python that runs this package.
 
     It ends by itself within `seconds`, is ended with us, and succeeds by exit code 0: known to have had no effect
-    lasting beyond its own end.
+    lasting beyond its own end; exit code 3, or an end by force of one that `lasts`, leaves open what it did.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     seconds: str
     equivalent: str
+    roles: tuple[Role, ...] = ()
+    """The roles of the settings that it is lent: their address comes in libpq's variables, their passwords in a file
+    that only it and its like can read, for as long as it runs. Neither stands here."""
+    lasts: bool = False
+    """Whether something of it may stay where it is ended by force."""
     kind: Literal["command"] = "command"
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from xai_runbook.errors import Refused, inert
+from xai_runbook.execution.credentials import lent
 from xai_runbook.execution.done import Ambiguous as Ambiguous
 from xai_runbook.execution.done import Done as Done
 from xai_runbook.execution.interrupts import Interrupts
@@ -24,6 +25,10 @@ from xai_runbook.window import duration_seconds
 if TYPE_CHECKING:
     from xai_runbook.clients.operator import Operator
     from xai_runbook.environment import Environment
+
+
+NOT_KNOWN = 3
+"""The exit code by which a program says that it cannot tell what it did."""
 
 
 class Actor:
@@ -67,13 +72,14 @@ class Actor:
     def act(self, step: Step, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
         """Does one step; Ctrl-C ends a program and cancels a statement. Errors: Ambiguous."""
         if not isinstance(step, Sql):
-            return _program(step, said, ctrl_c)
+            with lent(step.roles, self._env.settings) as variables:
+                return _program(step, variables, said, ctrl_c)
         if self._database is None:
             return Done(False, "the plan names no database")
         return carried_out(step, self._database, self._env.database, said, ctrl_c)
 
 
-def _program(step: Command, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
+def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
     """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death."""
     limit = time.monotonic() + duration_seconds(step.seconds)
     argv = [sys.executable, *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
@@ -81,7 +87,7 @@ def _program(step: Command, said: Callable[[str], None], ctrl_c: Interrupts) -> 
         process = subprocess.Popen(
             argv,
             # who started it: should that have died by the time it looks, it must not begin
-            env={**_plain_environment(), **step.environment, PARENT: str(os.getpid())},
+            env={**_plain_environment(), **variables, **step.environment, PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -106,6 +112,8 @@ def _program(step: Command, said: Callable[[str], None], ctrl_c: Interrupts) -> 
         _end(process)
     if process.returncode == 0:  # also where it was through just before it was to be ended
         return Done(True, last or "done")
+    if process.returncode == NOT_KNOWN or (step.lasts and process.returncode < 0):
+        raise Ambiguous(why or last or "it was ended by force")
     return Done(False, why or f"it ended with exit code {process.returncode}: {last}")
 
 

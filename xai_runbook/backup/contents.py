@@ -1,0 +1,85 @@
+"""What a database holds, told so that two can be compared: rows and a checksum of each table, counts of objects.
+
+A table's checksum is the sum over its rows of a 64-bit hash of the row's text, so the order of rows does not matter.
+What extensions brought is not counted: it comes with CREATE EXTENSION, not with the dump.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+Contents = dict[str, Any]
+Connection = psycopg.Connection[Any]
+
+FORMATS = {
+    # a row's text must not depend on who asks
+    "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC", "bytea_output": "hex",
+    "extra_float_digits": "1", "xmloption": "content", "search_path": "pg_catalog", "lc_monetary": "C",
+    "row_security": "off",  # an error where a policy would hide rows, never fewer rows
+    "statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "lock_timeout": "10s",
+}  # fmt: skip
+
+
+def statement(name: str) -> LiteralString:
+    """The text of `sql/NAME.sql`."""
+    text: LiteralString = files("xai_runbook.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")  # pyright: ignore
+    return text
+
+
+def connect(**words: Any) -> Connection:
+    """A session with libpq's environment and these words over it, in which texts of rows are always the same."""
+    connection = psycopg.connect(
+        connect_timeout=15, application_name="xai-runbook backup", autocommit=True, keepalives_idle=30, **words
+    )
+    for name, value in FORMATS.items():
+        connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+    return connection
+
+
+def contents(connection: Connection, alive: Callable[[str], object] = lambda _: None) -> Contents:
+    """The contents as this session's transaction sees them. `alive` hears of each table, and may raise."""
+    tables: dict[str, dict[str, str]] = {}
+    for schema, table in connection.execute(statement("backup_tables")).fetchall():
+        alive(f"counting {schema}.{table}")
+        query = sql.SQL(statement("table_contents")).format(table=sql.Identifier(schema, table))
+        row = connection.execute(query).fetchone()
+        assert row is not None
+        tables[_key(schema, table)] = {"rows": str(row[0]), "checksum": str(row[1])}
+    objects = dict(connection.execute(statement("backup_objects")).fetchall())
+    return {"tables": tables, "objects": {str(kind): int(count) for kind, count in objects.items()}}
+
+
+def differences(expected: Contents, found: Contents, left_out: frozenset[str] = frozenset()) -> list[str]:
+    """What is not the same, in words; empty where everything is. `left_out` are kinds of object not to compare."""
+    told = []
+    then, now = expected["tables"], found["tables"]
+    told += [f"table {name} is missing" for name in then if name not in now]
+    told += [f"table {name} was not in the backup" for name in now if name not in then]
+    for name, table in then.items():
+        if name in now and now[name] != table:
+            rows = f"{now[name]['rows']} rows instead of {table['rows']}"
+            told.append(f"table {name} has {rows if now[name]['rows'] != table['rows'] else 'other content'}")
+    kinds = sorted((expected["objects"].keys() | found["objects"].keys()) - left_out)
+    for kind in kinds:
+        before, after = expected["objects"].get(kind, 0), found["objects"].get(kind, 0)
+        if before != after:
+            told.append(f"{after} {kind} instead of {before}")
+    return told
+
+
+def rows_of(told: Contents) -> int:
+    """How many rows there are in all tables together."""
+    return sum(int(table["rows"]) for table in told["tables"].values())
+
+
+def _key(schema: str, table: str) -> str:
+    quoted = [
+        part if part.isidentifier() and part.islower() else '"' + part.replace('"', '""') + '"'
+        for part in (schema, table)
+    ]
+    return ".".join(quoted)

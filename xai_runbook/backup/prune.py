@@ -1,0 +1,34 @@
+"""Removes backups by name: each only while it is what was planned for, never the last verified one of its kind."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from xai_runbook.backup import catalogue
+from xai_runbook.errors import Refused
+
+
+def prune(folder: Path, wanted: dict[str, str], say: Callable[[str], None]) -> str:
+    """Removes these backups, given with the SHA-256 of their manifests; what was removed, in words. Errors: Refused."""
+    found = {backup.name: backup for backup in catalogue.read(folder)}
+    for name, sha256 in wanted.items():
+        if name not in found or catalogue.sha256(found[name].path / catalogue.MANIFEST) != sha256:
+            raise Refused(f"{name} is not the backup that was planned for", on=str(folder), hint="make the plan anew")
+    kept = {
+        (backup.manifest.get("kind"), backup.manifest.get("database"))
+        for backup in found.values()
+        if backup.state == "verified" and backup.name not in wanted
+    }
+    for name in wanted:
+        backup = found[name]
+        if backup.state == "verified" and (backup.manifest["kind"], backup.manifest["database"]) not in kept:
+            raise Refused(f"{name} is the last verified backup of {backup.manifest['database']}", on=str(folder))
+    for name in wanted:
+        say(f"removing {name}")
+        # first the name: whoever looks in the meantime sees no half of a backup
+        gone = folder / f"{catalogue.PRUNED}{name}"
+        found[name].path.rename(gone)
+        shutil.rmtree(gone)
+    return f"removed {', '.join(wanted)}"

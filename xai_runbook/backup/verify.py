@@ -1,0 +1,129 @@
+"""Proves a backup by restoring it: sums, a full read, a scratch restore, and every table compared with its manifest."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.backup import catalogue
+from xai_runbook.backup.contents import contents, differences, rows_of
+from xai_runbook.backup.programs import folder_of, run
+from xai_runbook.backup.restoring import ARCHIVE, ROLES, read_back, restore
+from xai_runbook.backup.scratch import Scratch, scratch
+from xai_runbook.errors import BadAnswer, NoData
+
+Say = Callable[[str], None]
+_PLACE = re.compile(
+    "No space left|could not (write|extend|fsync)|server closed the connection|terminating connection"
+    "|was ended by signal|the database system is"
+)
+"""What PostgreSQL's programs say where the place of the restore is at fault, and not what is restored."""
+
+
+class Damaged(BadAnswer):
+    """The backup itself is at fault: it does not count any more."""
+
+
+def verify(folder: Path, name: str, *, programs: str | None, jobs: int, say: Say) -> str:
+    """What the restore came to, in words; it is written beside the backup too.
+
+    Errors: Damaged, which is written down as well; CannotAsk where it could not be tried (no scratch server, no
+    programs), which leaves what was known of the backup as it is.
+    """
+    backup = catalogue.named(folder, name)
+    manifest = backup.manifest
+    tools = folder_of(programs, int(manifest["server_version"].split(".")[0]))
+    try:
+        intact(backup, say)
+        told = (
+            _cluster(folder, backup, tools, say)
+            if manifest["kind"] == "cluster"
+            else _dump(folder, backup, tools, jobs, say)
+        )
+    except Damaged as error:
+        catalogue.record(backup.path, {"ok": False, "at": _now(), "why": error.what})
+        raise
+    catalogue.record(backup.path, {"ok": True, "at": _now(), **told, "stamps": catalogue.stamps(backup.path, manifest)})
+    return f"{name} is verified: {told['rows']} rows restored in {told['restore_seconds']:.1f} s into {told['where']}"
+
+
+def intact(backup: catalogue.Backup, say: Say) -> None:
+    """Compares every file with the manifest's sum. Errors: Damaged."""
+    for file, told in backup.manifest["files"].items():
+        say(f"reading {file}")
+        path = backup.path / file
+        if not path.is_file():
+            raise Damaged(f"{file} is missing", on=backup.name)
+        if path.stat().st_size != told["size_bytes"]:
+            raise Damaged(f"{file} has {path.stat().st_size} bytes instead of {told['size_bytes']}", on=backup.name)
+        if catalogue.sha256(path) != told["sha256"]:
+            raise Damaged(f"{file} is not what was written: its SHA-256 differs", on=backup.name)
+
+
+def _dump(folder: Path, backup: catalogue.Backup, tools: Path, jobs: int, say: Say) -> dict[str, Any]:
+    manifest, archive = backup.manifest, backup.path / ARCHIVE
+    encoding, identifier = manifest["encoding"], manifest["system_identifier"]
+    with scratch(folder, tools, encoding=encoding, identifier=identifier, alive=lambda: None) as place:
+        log = _log(folder)
+        try:
+            try:
+                read_back(tools, archive, log, lambda: say("reading it back"))
+            except BadAnswer as error:
+                raise Damaged(f"it cannot be read to its end: {error.what}", on=backup.name) from None
+            if place.whole:
+                run(
+                    [tools / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", backup.path / ROLES],
+                    log=log, more=place.variables,
+                )  # fmt: skip
+            started = time.monotonic()
+            try:
+                restore(
+                    tools, archive, log=log, variables=place.variables, jobs=jobs, whole=place.whole,
+                    without=frozenset() if place.whole else _not_creatable(place),
+                    progress=lambda: say(f"restoring into {place.words}"),
+                )  # fmt: skip
+            except BadAnswer as error:
+                if _PLACE.search(error.what):
+                    raise NoData(f"{place.words} failed, not the backup: {error.what}", on=backup.name) from None
+                raise Damaged(f"it cannot be restored: {error.what}", on=backup.name) from None
+            seconds = time.monotonic() - started
+            with place.connect() as session:
+                found = contents(session, lambda words: say(f"{words} in the restored database"))
+        finally:
+            for scrap in folder.glob(f"{log.name}*"):
+                scrap.unlink()
+    wrong = differences(manifest["contents"], found)
+    if wrong:
+        raise Damaged(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=backup.name)
+    return {
+        "restore_seconds": round(seconds, 3),
+        "rows": rows_of(found),
+        "tables": len(found["tables"]),
+        "where": place.words,
+    }
+
+
+def _not_creatable(place: Scratch) -> frozenset[str]:
+    """Extensions that only a superuser may create there."""
+    from xai_runbook.backup.contents import statement
+
+    with place.connect() as session:
+        return frozenset(row[0] for row in session.execute(statement("superuser_extensions")).fetchall())
+
+
+def _cluster(folder: Path, backup: catalogue.Backup, tools: Path, say: Say) -> dict[str, Any]:
+    from xai_runbook.backup.recovering import tried
+
+    return tried(folder, backup, tools, say)
+
+
+def _log(folder: Path) -> Path:
+    return folder / ".verify.log"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

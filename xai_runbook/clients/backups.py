@@ -1,0 +1,106 @@
+"""The folder of backups and the archive of WAL, read as they lie there; and the programs that make backups."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from xai_runbook.backup import catalogue, programs
+from xai_runbook.errors import AccessDenied, NotConfigured, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from xai_runbook import settings
+    from xai_runbook.backup.settings import Backups as BackupSettings
+
+T = TypeVar("T")
+
+
+class Backups:
+    """A read-only handle on one folder of backups. It never writes there: what does are steps of plans."""
+
+    def __init__(
+        self, settings: BackupSettings, database: settings.Database | None, *, environment: str, production: bool
+    ) -> None:
+        self.environment, self.production = environment, production
+        self.settings = settings
+        self.folder = Path(settings.folder).expanduser()
+        self.archive_folder = Path(settings.archive).expanduser() if settings.archive else None
+        self._database = database
+
+    @property
+    def database(self) -> str:
+        """The database that backups here should be of. Errors: NotConfigured."""
+        if self._database is None:
+            raise NotConfigured("database is not configured", on="database", hint="a table [database] in its file")
+        return self._database.dbname
+
+    def identity(self) -> dict[str, str]:
+        """Which folder this is, on which machine."""
+        machine = Path("/etc/machine-id")
+        told = machine.read_text().strip() if machine.exists() else ""
+        return {"folder": str(self.folder.resolve()), "machine": told}
+
+    def stored(self) -> list[catalogue.Backup]:
+        """Every backup in the folder, oldest first; none where nothing has made the folder yet. Errors: CannotAsk."""
+        return self._read(catalogue.read)
+
+    def named(self, name: str) -> catalogue.Backup:
+        """The backup of that name. Errors: BadAnswer."""
+        return catalogue.named(self.folder, name)
+
+    def next_name(self, kind: catalogue.Kind) -> str:
+        """What the next backup of that kind is called."""
+        beginning = catalogue.slug(self.database) if kind == "dump" else "cluster"
+        return self._read(lambda folder: catalogue.next_name(folder, beginning))
+
+    def leftovers(self) -> list[str]:
+        """What killed runs left in the folder."""
+        return self._read(catalogue.leftovers)
+
+    def of_another(self, manifest: dict[str, Any]) -> str:
+        """Why a backup with that manifest is none of our database; empty where it is."""
+        wanted = self._database.system_identifier if self._database else None
+        if manifest.get("kind") == "dump" and manifest.get("database") != self.database:
+            return f"it is of database {manifest.get('database')}"
+        if wanted is not None and manifest.get("system_identifier") != wanted:
+            return f"it is of server {manifest.get('system_identifier')}"
+        return ""
+
+    def room(self) -> int:
+        """Bytes that can still be written where the folder is, or will be made."""
+        place = next(place for place in (self.folder, *self.folder.parents) if place.exists())
+        told = os.statvfs(place)
+        return told.f_bavail * told.f_frsize
+
+    def programs(self, major: int) -> Path:
+        """The folder of the programs for a server of that major version. Errors: NoData, BadAnswer (they are older)."""
+        return programs.folder_of(self.settings.programs, major)
+
+    def archived(self) -> list[tuple[str, int, float]]:
+        """Name, size and time of last change (Unix) of every file in the archive of WAL, by name. Errors: CannotAsk."""
+        if self.archive_folder is None:
+            raise NotConfigured(
+                "no archive of WAL is configured", on="backups.archive", hint="archive in [backups] of its file"
+            )
+        try:
+            with os.scandir(self.archive_folder) as entries:
+                return sorted((e.name, e.stat().st_size, e.stat().st_mtime) for e in entries if e.is_file())
+        except OSError as error:
+            raise Unreachable(
+                f"the archive of WAL cannot be read: {error.strerror}", on=str(self.archive_folder),
+                hint="is it mounted, and backups.archive its place?",
+            ) from None  # fmt: skip
+
+    def _read(self, what: Callable[[Path], T]) -> T:
+        try:
+            return what(self.folder)
+        except PermissionError:
+            raise AccessDenied("we may not read the folder of backups", on=str(self.folder)) from None
+        except OSError as error:
+            raise Unreachable(
+                f"the folder of backups cannot be read: {error.strerror}", on=str(self.folder),
+                hint="is it mounted, and backups.folder its place?",
+            ) from None  # fmt: skip

@@ -1,0 +1,4 @@
+-- Extensions that this role may not create here, whatever their version. Before 13 there are no trusted ones.
+SELECT DISTINCT name::text
+FROM pg_available_extension_versions
+WHERE superuser AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)

@@ -1,0 +1,6 @@
+-- Extensions that this role may not create here: not trusted, and it is no superuser.
+SELECT name::text
+FROM pg_available_extension_versions
+WHERE NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+GROUP BY name
+HAVING bool_and(superuser AND NOT trusted)
