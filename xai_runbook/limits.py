@@ -21,6 +21,8 @@ class Windows(Model):
     requests: Duration
     growth: Duration
     history: Duration
+    scrapes: Duration
+    trouble: Duration
 
 
 class Metrics(Model):
@@ -32,16 +34,37 @@ class Metrics(Model):
     peers: MetricName
     process_cpu_seconds: MetricName
     process_memory_bytes: MetricName
+    gc_seconds: MetricName
     requests: MetricName
     request_seconds: MetricName
+    route_label: MetricName
+    status_label: MetricName
     host_cpu_seconds: MetricName
     host_memory_available_bytes: MetricName
     host_memory_bytes: MetricName
     filesystem_available_bytes: MetricName
     filesystem_bytes: MetricName
+    filesystem_readonly: MetricName
     database_backends: MetricName
     database_max_connections: MetricName
     database_reserved_connections: MetricName
+    database_role_reserved_connections: MetricName
+    blocks: MetricName
+    transactions: MetricName
+    pending_transactions: MetricName
+    process_open_files: MetricName
+    process_most_files: MetricName
+    host_load: MetricName
+    host_received_bytes: MetricName
+    host_sent_bytes: MetricName
+    disk_busy_seconds: MetricName
+    database_commits: MetricName
+    database_rollbacks: MetricName
+    database_blocks_hit: MetricName
+    database_blocks_read: MetricName
+    database_deadlocks: MetricName
+    database_size_bytes: MetricName
+    database_transaction_seconds: MetricName
 
 
 class Signals(Model):
@@ -58,6 +81,7 @@ class Signals(Model):
     sync_lag: str
     metrics_missing: str
     targets_up: str
+    open_files: str
 
 
 class Limits(Model):
@@ -74,14 +98,35 @@ class Limits(Model):
     sync_lag: Limit
     metrics_missing: Limit
     targets_up: Limit
+    open_files: Limit
+    targets_vanished: Limit
+    scrape_time: Limit
+    prometheus_config: Limit
+    prometheus_clock: Limit
+    prometheus_history: Limit
+    prometheus_storage: Limit
+    prometheus_rejected: Limit
+    prometheus_growth: Limit
+    remote_write: Limit
     prometheus_reachable: Limit
     database_reachable: Limit
     node_reachable: Limit
     cache_reachable: Limit
+    grafana_reachable: Limit
+    dashboards: Limit
+    dashboard_panels: Limit
+    datasources: Limit
     node_synced: Limit
     network_lag: Limit
     node_peers: Limit
     pool: Limit
+    database_role: Limit
+    standbys_connected: Limit
+    replication_lag: Limit
+    replication_slots: Limit
+    checksums: Limit
+    consistency: Limit
+    aborted_transactions: Limit
 
     @model_validator(mode="before")
     @classmethod

@@ -42,6 +42,7 @@ def replies(env: Environment) -> list[Reply]:
         "nodes.reference": lambda: reachability.of_references(env.nodes),
         "database": lambda: reachability.of_database(env.database),
         "cache": lambda: reachability.of_cache(env.cache),
+        "grafana": lambda: reachability.of_grafana(env.grafana),
     }
     told = side_by_side([partial(_replies, part, ask) for part, ask in asks.items()])
     return [reply for part in told for reply in part]

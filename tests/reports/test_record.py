@@ -16,7 +16,7 @@ from xai_runbook.errors import ReportError
 from xai_runbook.findings import Verdict
 from xai_runbook.reports.record import folder_of, keep, kept, new_id, open_folder, record
 from xai_runbook.reports.result import Answer
-from xai_runbook.settings import Settings
+from xai_runbook.settings import PARTS, Settings
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_its_json_is_the_schema(settings: Settings) -> None:
     assert told["simulated"] == ["nodes"]
     assert told["verdict"] == "alert"
     assert told["complete"] is True
-    assert told["not_configured"] == ["prometheus", "nodes", "database", "cache"]
+    assert told["not_configured"] == list(PARTS)
     assert [row["name"] for row in told["findings"]] == ["b", "a"], "worst first"
     assert told["findings"][0].keys() == {
         "name",

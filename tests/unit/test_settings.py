@@ -13,7 +13,7 @@ from xai_runbook.environment import Environment, connect
 from xai_runbook.errors import NotConfigured, SandboxError, SettingsError
 from xai_runbook.findings import Severity
 from xai_runbook.limits import Limits, Signals
-from xai_runbook.settings import Settings
+from xai_runbook.settings import PARTS, Settings
 
 SECRET = "hunter2-Tr0ub4dor"
 
@@ -202,7 +202,7 @@ def test_a_running_sandbox_gives_the_ports(sandbox: dict[str, Any]) -> None:
     told = environments.load("sandbox", running=True)
     assert told.database is not None
     assert told.database.port == sandbox["overlay"]["database"]["port"]
-    assert told.not_configured == []
+    assert told.not_configured == ["grafana"]
 
 
 def test_another_name_in_the_file(folder: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_wrong_override_names_the_variable(folder: Path, monkeypatch: pytest.M
 
 def test_parts_without_a_table_are_not_configured(folder: Path) -> None:
     told = load(folder, "")
-    assert told.not_configured == ["prometheus", "nodes", "database", "cache"]
+    assert told.not_configured == list(PARTS)
     env = Environment(told)
     for part in told.not_configured:
         handle = getattr(env, part)  # a notebook may bind it; asking it is what cannot be done

@@ -79,8 +79,8 @@ def get(
     seconds = duration_seconds(access.timeout)
     headers = {"Accept": "application/json", "User-Agent": "xai-runbook"}
     if access.auth_value is not None:
-        headers[access.auth_header] = _sendable(access.auth_value)
-    connection = _connection(access, parts.scheme, parts.hostname or "", parts.port, seconds)
+        headers[access.auth_header] = sendable(access.auth_value)
+    connection = connection_to(access, parts.scheme, parts.hostname or "", parts.port, seconds)
 
     def give_up() -> None:
         if connection.sock is not None:
@@ -92,7 +92,7 @@ def get(
             seconds, lambda: _ask(connection, target, headers, most_bytes, url), on=url, give_up=give_up
         )
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _translated(error, url) from None
+        raise translated(error, url) from None
     finally:
         with suppress(OSError):
             connection.close()
@@ -102,7 +102,8 @@ def get(
     return answer
 
 
-def _sendable(secret: Secret) -> str:
+def sendable(secret: Secret) -> str:
+    """The secret as a header's value. Errors: SettingsError where it cannot be one."""
     value = secret.reveal()
     if not value.isascii() or not value.isprintable():
         raise SettingsError(
@@ -113,7 +114,10 @@ def _sendable(secret: Secret) -> str:
     return value
 
 
-def _connection(access: Access, scheme: str, host: str, port: int | None, seconds: float) -> http.client.HTTPConnection:
+def connection_to(
+    access: Access, scheme: str, host: str, port: int | None, seconds: float
+) -> http.client.HTTPConnection:
+    """A connection that is not open yet. Errors: SettingsError where a TLS file cannot be used."""
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=seconds)
     try:
@@ -153,7 +157,8 @@ def _in_pieces(response: http.client.HTTPResponse, most_bytes: int, url: str) ->
     return b"".join(pieces)
 
 
-def _translated(error: Exception, url: str) -> CannotAsk:
+def translated(error: Exception, url: str) -> CannotAsk:
+    """The error of ours for what a connection raised."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return WrongServer(
             f"its certificate is not to be trusted: {inert(error.verify_message)}", on=url, hint="ca_file, or the host"

@@ -113,8 +113,9 @@ def run_plan(options: argparse.Namespace) -> int:
 
 def run_apply(options: argparse.Namespace) -> int:
     """Carries a plan out; the outcome's exit code."""
+    from xai_runbook import person
     from xai_runbook.environment import connect
-    from xai_runbook.execution import door, person
+    from xai_runbook.execution import door
     from xai_runbook.execution.outcome import Outcome
 
     plan, digest = read_plan(options.file)

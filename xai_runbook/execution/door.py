@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from xai_runbook import person
 from xai_runbook.errors import InputError, JournalError, Refused, XaiRunbookError, inert
-from xai_runbook.execution import changes, person
+from xai_runbook.execution import changes
 from xai_runbook.execution.interrupts import Interrupts
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome, Status

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.cache import Cache
     from xai_runbook.clients.database import Database
+    from xai_runbook.clients.grafana import Grafana
     from xai_runbook.clients.nodes import Facts, Nodes
     from xai_runbook.clients.prometheus import Prometheus
 
@@ -60,6 +61,22 @@ def of_cache(cache: Cache) -> DataFrame:
         return f"{kind.capitalize()} {info.get(f'{kind}_version', '?')}"
 
     return _asked(cache.address, ask)
+
+
+def of_grafana(grafana: Grafana) -> DataFrame:
+    """One row: whether Grafana answers and reaches its own database, and as which version. Columns as the module says.
+
+    Source: runbook, item 31; Grafana docs, HTTP API, Health; errata E16.
+    """
+
+    def ask() -> str:
+        told = grafana.health()
+        if told["database"] != "ok":  # it answers, and shows nobody anything
+            words = f"its own database fails: {inert(told['database'], 80)}"
+            raise Unreachable(words, on=grafana.url, hint="its log, and the disk that its database is on")
+        return f"Grafana {told['version'] or 'of a version that it does not tell'}"
+
+    return _asked(grafana.url, ask)
 
 
 def of_nodes(nodes: Nodes) -> DataFrame:

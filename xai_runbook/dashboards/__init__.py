@@ -1,0 +1,59 @@
+"""The runbook's five Grafana dashboards: one JSON file each, with blanks where an environment has words of its own.
+
+`make dashboards` builds the files. A blank is `${metric}` or `${name_window}` of the settings, `${signal.NAME}` the
+PromQL of a limit, `${limit.NAME}` its threshold, `${limit.NAME.words}` the same in words. Grafana's own variables have
+no braces here: `$instance`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xai_runbook.settings import Settings
+
+TAG = "xai-runbook"
+"""What is tagged so is ours: an undone import removes nothing else."""
+FILES = {
+    "Blockchain Node": "blockchain_node",
+    "Network Status": "network_status",
+    "Database Performance": "database_performance",
+    "System Resources": "system_resources",
+    "Application Metrics": "application_metrics",
+}
+"""The runbook's titles, in its order, and the files' names."""
+_BLANK = re.compile(r"\$\{([a-z_0-9.]+)\}")
+
+
+def dashboard(title: str, settings: Settings) -> dict[str, Any]:
+    """Grafana's JSON of the dashboard, with this environment's metrics, PromQL and limits in it."""
+    import json
+
+    shipped = json.loads((Path(__file__).parent / f"{FILES[title]}.json").read_text(encoding="utf-8"))
+    made = _filled(shipped, settings)
+    assert isinstance(made, dict)
+    return made
+
+
+def _filled(value: Any, settings: Settings) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(part, settings) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_filled(part, settings) for part in value]
+    if not isinstance(value, str):
+        return value
+    alone = _BLANK.fullmatch(value)
+    if alone and alone[1].startswith("limit.") and alone[1].count(".") == 1:
+        return getattr(settings.limits, alone[1].removeprefix("limit.")).threshold  # a number, not text
+    return _BLANK.sub(lambda blank: _word(blank[1], settings), value)
+
+
+def _word(blank: str, settings: Settings) -> str:
+    kind, _, name = blank.partition(".")
+    if kind == "signal":
+        return settings.promql(name)
+    if kind == "limit":
+        return str(getattr(settings.limits, name.removesuffix(".words")).describe())
+    return str(settings.words[blank])
