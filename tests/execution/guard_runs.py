@@ -46,12 +46,14 @@ def run(guard: dict[str, str], place: Path) -> int:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
     os.environ |= {"PYTHONPATH": f"{place}{os.pathsep}{CHECKOUT}", "PYTHONSAFEPATH": "1"}
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # else most of the time goes into plugins that nothing here uses
     sys.path[:] = [str(place), str(CHECKOUT), *(path for path in sys.path if path)]
     import xai_runbook
 
     assert Path(xai_runbook.__file__).parent.parent == place
     test = f"{HERE.relative_to(CHECKOUT)}/{guard['test']}"
-    return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", f"--basetemp={place / 'tmp'}", test]))
+    needed = ["-p", "pytest_timeout", "-p", "no:cacheprovider", "--assert=plain", f"--basetemp={place / 'tmp'}"]
+    return int(pytest.main(["-q", "-x", *needed, test]))
 
 
 def asks_the_server(guard: dict[str, str]) -> bool:
