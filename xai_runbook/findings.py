@@ -69,8 +69,12 @@ class Limit:
     """What to do next, and in which notebook."""
     duration: str = "0s"
     """How long the wrong side must hold without a break, as a Prometheus duration."""
+    alert: str = ""
+    """The name of its rule in Prometheus; without one its own: "sync_lag" is SyncLag."""
 
     def __post_init__(self) -> None:
+        if not self.alert:
+            object.__setattr__(self, "alert", "".join(word.capitalize() for word in self.name.split("_")))
         try:
             duration_seconds(self.duration)
         except InputError as error:  # not echoed: settings never are
@@ -84,11 +88,6 @@ class Limit:
     def duration_seconds(self) -> float:
         """`duration` in seconds."""
         return duration_seconds(self.duration)
-
-    @property
-    def alert(self) -> str:
-        """The name of its rule in Prometheus: "block_height" is BlockHeight."""
-        return "".join(word.capitalize() for word in self.name.split("_"))
 
     def exceeded(self, value: float) -> bool:
         """Whether `value` is on the wrong side now, whatever the duration; NaN is a ValueError."""

@@ -120,6 +120,13 @@ class Limits(Model):
     network_lag: Limit
     node_peers: Limit
     pool: Limit
+    blocked_sessions: Limit
+    idle_in_transaction: Limit
+    long_transactions: Limit
+    connection_leaks: Limit
+    proxy_reachable: Limit
+    pooler_reachable: Limit
+    pool_waiting: Limit
     database_role: Limit
     standbys_connected: Limit
     replication_lag: Limit

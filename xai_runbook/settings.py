@@ -99,6 +99,56 @@ class Operator(Model):
     password: Secret | None = None
 
 
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+class Proxy(Model):
+    """A proxy or pooler before the database. Questions may go through it; changes never do."""
+
+    host: str = "xai-db-proxy.internal"
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    sslmode: SslMode = "verify-full"
+
+
+class Bastion(Model):
+    """The host that the database is reached by, as ssh knows it: `~/.ssh/config` holds, and nobody is asked."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    user: str | None = None
+    identity_file: str | None = None
+    known_hosts_file: str | None = None
+
+    @field_validator("host", "user")
+    @classmethod
+    def _no_option(cls, value: str | None) -> str | None:
+        if value is not None and (not value or value.startswith("-") or not value.isprintable()):
+            raise ValueError("must be a plain name, not an option of ssh")
+        return value
+
+
+class Pool(Model):
+    """Where the application's connection pool is configured: one whole number in one file."""
+
+    file: str
+    key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] = "pool_size"
+    processes: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """How many processes have a pool of that size, over all hosts."""
+
+
+class Pooler(Model):
+    """PgBouncer's console, and a user that may only SHOW (its stats_users)."""
+
+    host: str = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 6432
+    dbname: str = "pgbouncer"
+    user: str = "xai_monitor"
+    password: Secret | None = None
+    sslmode: SslMode = "verify-full"
+    sslrootcert: str | None = None
+    timeout: Timeout = "5s"
+
+
 class Database(Model):
     """One PostgreSQL database, and the role that may only read."""
 
@@ -109,9 +159,12 @@ class Database(Model):
     password: Secret | None = None
     """Without it, libpq's own ~/.pgpass and service file are used."""
     service: str | None = None
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "verify-full"
+    sslmode: SslMode = "verify-full"
     sslrootcert: str | None = None
     timeout: Timeout = "10s"
+    proxy: Proxy | None = None
+    bastion: Bastion | None = None
+    pool: Pool | None = None
     system_identifier: str | None = None
     """`SELECT system_identifier FROM pg_control_system()`: another server behind the same name is refused."""
     standbys: list[str] = []
@@ -221,6 +274,7 @@ class Settings(Model):
     prometheus: Prometheus | None = None
     nodes: Nodes | None = None
     database: Database | None = None
+    pooler: Pooler | None = None
     cache: Cache | None = None
     grafana: Grafana | None = None
     backups: Backups | None = None
@@ -261,4 +315,4 @@ class Settings(Model):
         return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()
 
 
-PARTS = ("prometheus", "nodes", "database", "cache", "grafana", "backups")
+PARTS = ("prometheus", "nodes", "database", "pooler", "cache", "grafana", "backups")

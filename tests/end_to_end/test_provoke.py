@@ -89,7 +89,7 @@ def firing(env: Environment, alert: str) -> bool:
     [
         ("provoking.provoke_memory", "high_memory", "HighMemory"),
         ("provoking.provoke_disk", "low_disk", "LowDisk"),
-        pytest.param("provoking.provoke_cpu", "high_cpu", "HighCpu", marks=pytest.mark.quiet),
+        pytest.param("provoking.provoke_cpu", "high_cpu", "HighCPU", marks=pytest.mark.quiet),
     ],
 )
 def test_an_alert_is_provoked_named_and_gone(

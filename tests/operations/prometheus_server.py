@@ -37,9 +37,10 @@ def settings(url: str = "http://127.0.0.1:9", **tables: Any) -> Settings:
     whole = tomllib.loads((SHIPPED / "defaults.toml").read_text())
     whole["prometheus"] = {"url": url}
     for table, keys in tables.items():
+        merged = whole.setdefault(table, {})
         for key, value in keys.items():
-            both = isinstance(value, dict) and isinstance(whole[table].get(key), dict)
-            whole[table][key] = {**whole[table][key], **value} if both else value
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = {**merged[key], **value} if both else value
     return Settings.model_validate({**whole, "name": "test"})
 
 

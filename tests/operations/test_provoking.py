@@ -26,7 +26,7 @@ def test_cpu_load_outlasts_the_rule_and_its_rate_window(env: Environment) -> Non
     plan = provoking.provoke_cpu(env.sandbox, env.prometheus)
     window = duration_seconds(env.settings.windows.rate)
     # a full load is seen as such for its length less 0.6 of the window: the runbook's 300 s never fire a 5-minute rule
-    assert int(load(plan)["--seconds"]) - 0.6 * window > needed(env, "HighCpu")
+    assert int(load(plan)["--seconds"]) - 0.6 * window > needed(env, "HighCPU")
     assert int(load(plan)["--workers"]) >= env.sandbox.quotas()["cpu_quota_cores"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from tests.operations import prometheus_server as server
 from tests.operations.two_hours import END, MINUTE, STEP, stories
 from xai_runbook.clients.prometheus import Prometheus, quoted
-from xai_runbook.environments import load
+from xai_runbook.environments import load, shipped
 from xai_runbook.errors import NoData
 from xai_runbook.limits import Signals
 from xai_runbook.operations import alerts, monitoring, rules
@@ -87,30 +88,70 @@ def fired(judged: Active, alert: str, instance: str) -> list[int]:
     ]
 
 
-def test_promtool_takes_the_rules(tmp_path: Path, real: Settings) -> None:
-    for settings in (real, load("sandbox")):
-        (tmp_path / "rules.yml").write_text(rules.alert_rules(settings))
-        done = subprocess.run(
-            [server.program("promtool"), "check", "rules", "rules.yml"],
-            cwd=tmp_path,
-            timeout=60,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "11 rules found" in done.stdout
+@pytest.mark.parametrize("name", ["the runbook", "sandbox"])
+def test_promtool_takes_the_rules(tmp_path: Path, name: str) -> None:
+    (tmp_path / "rules.yml").write_text(rules.alert_rules(load(name) if name == "sandbox" else shipped()))
+    assert f"{len(Signals.model_fields)} rules found" in told_by_promtool(tmp_path, "check", "rules", "rules.yml")
 
 
 def test_each_rule_is_its_limit(real: Settings) -> None:
-    [group] = json.loads(rules.alert_rules(real))["groups"]
-    assert group["interval"] == "15s"
-    by_name = {rule["alert"]: rule for rule in group["rules"]}
+    by_name = {rule.alert: rule for rule in rules.rule_table(real)}
     assert set(by_name) == {getattr(real.limits, name).alert for name in Signals.model_fields}
-    cpu, peers = by_name["HighCpu"], by_name["PeerCount"]
-    assert (cpu["for"], cpu["labels"]["severity"]) == ("5m", "critical")
-    assert cpu["expr"].endswith(") > 0.8")
-    assert peers["expr"].endswith(") < 3.0")
-    assert by_name["BlockHeight"]["for"] == "30m"
+    cpu, peers = by_name["HighCPU"], by_name["PeerCountLow"]
+    assert (cpu.duration, dict(cpu.labels)) == ("5m", {"severity": "critical", "limit": "high_cpu"})
+    assert cpu.expr.endswith(") > 0.8")
+    assert peers.expr.endswith(") < 3")
+    assert by_name["BlockHeightStalled"].duration == "30m"
+
+
+def test_the_names_are_the_runbooks() -> None:
+    assert [rule.alert for rule in rules.rule_table(shipped())] == [
+        "HighCPU", "LowDisk", "HighMemory", "APIErrors", "SlowAPI", "DatabaseConnections", "PeerCountLow",
+        "BlockHeightStalled", "SyncLag", "XaiMetricsMissing", "ScrapeTargetDown",
+    ]  # fmt: skip
+
+
+def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
+    settings = server.settings(rules={"runbook_url": "https://lab.internal/lab/tree"})
+    for rule in rules.rule_table(settings):
+        path, _, cell = rule.annotations["runbook_url"].partition("#cell-id=")
+        base, _, name = path.rpartition("/")
+        notebook = json.loads((checkout / "notebooks" / name).read_text())
+        questions = {each["id"] for each in notebook["cells"] if "health" in each["metadata"].get("tags", [])}
+        assert base == "https://lab.internal/lab/tree"
+        assert cell == rule.labels["limit"] and cell in questions
+
+
+def test_the_table_for_people_has_a_row_a_rule() -> None:
+    lines = rules.alert_table(shipped()).splitlines()
+    assert len(lines) == 2 + len(Signals.model_fields)
+    assert lines[2] == "| HighCPU | High CPU | above 80 % for 5m | critical | `02_monitoring`, `high_cpu` |"
+    odd = server.settings(limits={"peer_count": {"title": "Peers | all\n"}})
+    assert "| Peers \\| all  |" in rules.alert_table(odd)
+
+
+AWKWARD = 'a "quoted" \\ {{ braces }} # hash: colon \u2028 \x07 \U0001f9f1 \u00e9'
+
+
+def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tmp_path: Path) -> None:
+    """What cannot be shown is replaced, nothing else changes, and no word becomes a number or a yes."""
+    settings = server.settings(
+        signals={"peer_count": 'network_peers{zone!="\x07 # no comment"}'},
+        limits={"peer_count": {"title": AWKWARD, "alert": "yes"}, "sync_lag": {"alert": "1e3"}},
+    )
+    (tmp_path / "rules.yml").write_text(rules.alert_rules(settings))
+    with server.running(tmp_path, rules=rules.alert_rules(settings)) as url:
+        loaded = server.handle(url).alerting_rules().set_index("alert")
+        (told,) = [
+            rule
+            for group in json.load(urllib.request.urlopen(f"{url}/api/v1/rules", timeout=10))["data"]["groups"]
+            for rule in group["rules"]
+            if rule["name"] == "yes"
+        ]
+    assert {"yes", "1e3"} <= set(loaded.index)
+    assert "\\a # no comment" in loaded.loc["yes", "query"]
+    shown = AWKWARD.replace("{{", '{{ "{{" }}').replace("\u2028", " ").replace("\x07", "\ufffd")
+    assert told["annotations"]["summary"].startswith(f"{shown}: ")
 
 
 def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_are(tmp_path: Path) -> None:
@@ -128,13 +169,15 @@ def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_a
                 "alert_rule_test": [
                     {
                         "eval_time": "6m",
-                        "alertname": "PeerCount",
+                        "alertname": "PeerCountLow",
                         "exp_alerts": [
                             {
                                 "exp_labels": {"severity": "medium", "limit": "peer_count"},
                                 "exp_annotations": {
-                                    "summary": "Peer count:  2 below 3 peers for 5m",
-                                    "hint": "{{ .Nothing }}",
+                                    "summary": "Peer count: 2 peers",
+                                    "description": "2 peers, which is below 3 peers for 5m. Next: {{ .Nothing }}",
+                                    "runbook_url": "http://localhost:8888/lab/tree/notebooks/02_monitoring.ipynb"
+                                    "#cell-id=peer_count",
                                 },
                             }
                         ],
@@ -148,14 +191,16 @@ def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_a
 
 def promtool(folder: Path, test: dict[str, Any]) -> str:
     (folder / "test.yml").write_text(json.dumps(test))
+    told = told_by_promtool(folder, "test", "rules", "test.yml")
+    return told if "FAILED" in told else ""
+
+
+def told_by_promtool(folder: Path, *words: str) -> str:
     done = subprocess.run(
-        [server.program("promtool"), "test", "rules", "test.yml"],
-        cwd=folder,
-        timeout=120,
-        capture_output=True,
-        text=True,
+        [server.program("promtool"), *words], cwd=folder, timeout=120, capture_output=True, text=True, check=False
     )
-    return "" if done.returncode == 0 else done.stdout + done.stderr
+    assert (done.returncode == 0) == ("SUCCESS" in done.stdout and "FAILED" not in done.stdout + done.stderr)
+    return done.stdout + done.stderr
 
 
 def test_every_state_of_every_rule_is_ours_too(
@@ -209,17 +254,17 @@ def test_every_state_of_every_rule_is_ours_too(
 @pytest.mark.parametrize(
     ("alert", "instance", "first_minutes", "last_minutes"),
     [
-        ("HighCpu", "busy", 26.5, 40.5),  # the rate looks back two minutes, then five must hold
+        ("HighCPU", "busy", 26.5, 40.5),  # the rate looks back two minutes, then five must hold
         ("LowDisk", "full", 31, 50),
         ("HighMemory", "long", 15, 20),
-        ("ApiErrors", "failing", 37, 120),
-        ("ApiLatency", "slow", 25.5, 55),
+        ("APIErrors", "failing", 37, 120),
+        ("SlowAPI", "slow", 25.5, 55),
         ("DatabaseConnections", "crowded", 35, 60),
-        ("PeerCount", "lonely", 35, 50),
-        ("BlockHeight", "stalled", 71, 105),  # 30 minutes after the first minute without a block
-        ("BlockHeight", "late-stalled", 81, 105),
+        ("PeerCountLow", "lonely", 35, 50),
+        ("BlockHeightStalled", "stalled", 71, 105),  # 30 minutes after the first minute without a block
+        ("BlockHeightStalled", "late-stalled", 81, 105),
         ("SyncLag", "lag-11", 35, 50),
-        ("TargetsUp", "down", 35, 50),
+        ("ScrapeTargetDown", "down", 35, 50),
     ],
 )
 def test_what_should_fire_fires_when_it_should(
@@ -234,22 +279,22 @@ def test_what_should_fire_fires_when_it_should(
 @pytest.mark.parametrize(
     ("alert", "instance"),
     [
-        ("HighCpu", "short"),
-        ("HighCpu", "calm"),
+        ("HighCPU", "short"),
+        ("HighCPU", "calm"),
         ("LowDisk", "edge"),
         ("HighMemory", "short"),
-        ("ApiErrors", "never-failed"),
-        ("ApiErrors", "idle"),
-        ("ApiErrors", "restarted"),
-        ("ApiLatency", "fast"),
-        ("ApiLatency", "idle"),
-        ("TargetsUp", "restarting"),
+        ("APIErrors", "never-failed"),
+        ("APIErrors", "idle"),
+        ("APIErrors", "restarted"),
+        ("SlowAPI", "fast"),
+        ("SlowAPI", "idle"),
+        ("ScrapeTargetDown", "restarting"),
         ("DatabaseConnections", "edge"),
-        ("PeerCount", "edge"),
-        ("BlockHeight", "growing"),
-        ("BlockHeight", "slow"),
-        ("BlockHeight", "re-synced"),
-        ("BlockHeight", "late"),
+        ("PeerCountLow", "edge"),
+        ("BlockHeightStalled", "growing"),
+        ("BlockHeightStalled", "slow"),
+        ("BlockHeightStalled", "re-synced"),
+        ("BlockHeightStalled", "late"),
         ("SyncLag", "lag-10"),
         ("SyncLag", "sawtooth"),
     ],
@@ -259,24 +304,24 @@ def test_what_should_not_fire_does_not(judged: Active, alert: str, instance: str
 
 
 def test_a_gap_in_scraping_starts_the_half_hour_anew(judged: Active) -> None:
-    assert fired(judged, "BlockHeight", "gap")[0] > 92 * MINUTE
+    assert fired(judged, "BlockHeightStalled", "gap")[0] > 92 * MINUTE
 
 
 def test_a_height_that_nobody_exports_fires_as_missing_and_not_as_standing(judged: Active) -> None:
     missing = [
         t
         for t, active in judged.items()
-        if any(state == "MetricsMissing firing" and "instance" not in dict(labels) for state, labels in active)
+        if any(state == "XaiMetricsMissing firing" and "instance" not in dict(labels) for state, labels in active)
     ]
     # five minutes are bridged by the last value, five must hold
     assert abs(missing[0] - 110 * MINUTE) <= MINUTE
-    standing = [t for t, active in judged.items() if any(state.startswith("BlockHeight") for state, _ in active)]
+    standing = [t for t, active in judged.items() if any(state.startswith("BlockHeightStalled") for state, _ in active)]
     assert not [t for t in standing if 105 * MINUTE < t < 115 * MINUTE]
 
 
 def test_a_node_that_exports_only_one_of_the_metrics_is_named(judged: Active) -> None:
     """It dropped out of the other metric's row without a word."""
-    assert fired(judged, "MetricsMissing", "lonely")[0] == 5 * MINUTE  # it has peers, and never a height
+    assert fired(judged, "XaiMetricsMissing", "lonely")[0] == 5 * MINUTE  # it has peers, and never a height
 
 
 def test_a_signal_over_a_window_without_its_metric_is_no_data(prometheus: Prometheus, start: int) -> None:

@@ -67,6 +67,13 @@ def load(name: str = "", *, running: bool = False) -> Settings:
         raise _explained(error, path, overrides) from None
 
 
+def shipped() -> Settings:
+    """The runbook's own values, without any environment: its limits, its durations, no part."""
+    from xai_runbook.settings import Settings
+
+    return Settings.model_validate({**_read(SHIPPED / "defaults.toml"), "name": "the runbook"})
+
+
 def _find(name: str) -> Path:
     if not _NAME.fullmatch(name) or name == "defaults":
         raise SettingsError(f"{name!r} is not the name of an environment", hint=f"one of {', '.join(names())}")
