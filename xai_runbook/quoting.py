@@ -1,4 +1,4 @@
-"""A step's statement as it is sent: names and texts that DDL cannot take as parameters, quoted into it by psycopg."""
+"""Statements as they are sent: what cannot be a parameter, such as the names in DDL, is quoted into them by psycopg."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ def written(step: Sql, server_version: int) -> Composed:
     words: dict[str, Composable] = {}
     for name, parts in step.identifiers.items():
         words[name] = Identifier(*(part.replace("%", double) for part in parts))
+    for name, each in step.names.items():
+        words[name] = SQL(", ").join(Identifier(one.replace("%", double)) for one in each)
     for name, texts in step.literals.items():
         words[name] = SQL(", ").join(Literal(text.replace("%", double)) for text in texts)
     text = SQL(statement(step.name, server_version))

@@ -75,7 +75,7 @@ def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
 def _real(step: Step) -> str:
     if step.kind != "sql":
         return inert(" ".join(step.argv), 400)
-    text = _statement(step) if step.identifiers or step.literals else f"sql/{step.name}.sql"
+    text = _statement(step) if step.identifiers or step.names or step.literals else f"sql/{step.name}.sql"
     if step.parameters:
         text += f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}"
     return inert(f"only if sql/{step.still}.sql says so: {text}" if step.still else text, 600)
