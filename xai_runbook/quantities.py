@@ -5,7 +5,20 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-Unit = Literal["ratio", "seconds", "bytes", "blocks", "peers", "connections", "series", "answers"]
+Unit = Literal[
+    "ratio",
+    "seconds",
+    "bytes",
+    "blocks",
+    "peers",
+    "connections",
+    "series",
+    "answers",
+    "faults",
+    "samples",
+    "pages",
+    "relations",
+]
 
 
 def quantity(value: float, unit: str) -> str:

@@ -1,0 +1,8 @@
+-- What the WAL between two places consists of: records by the part of the server that wrote them.
+SELECT "resource_manager/record_type" AS kind,
+       count AS records,
+       combined_size AS size_bytes,
+       fpi_size AS page_image_bytes
+FROM {schema}.pg_get_wal_stats(%(start)s::pg_lsn, %(until)s::pg_lsn, false)
+WHERE count > 0
+ORDER BY combined_size DESC
