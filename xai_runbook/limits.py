@@ -134,6 +134,9 @@ class Limits(Model):
     checksums: Limit
     consistency: Limit
     aborted_transactions: Limit
+    backup_age: Limit
+    backups_damaged: Limit
+    restore_time: Limit
 
     @model_validator(mode="before")
     @classmethod

@@ -14,10 +14,12 @@ Unit = Literal[
     "connections",
     "series",
     "answers",
+    "backups",
     "faults",
     "samples",
     "pages",
     "relations",
+    "sessions",
 ]
 
 

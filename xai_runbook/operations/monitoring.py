@@ -82,6 +82,52 @@ def process_memory(prometheus: Prometheus) -> DataFrame:
     return _columns(frame, ["job", "instance"], resident_bytes="value")
 
 
+def process_files(prometheus: Prometheus) -> DataFrame:
+    """How many files and connections each process holds open, and how many it may.
+
+    Columns: job, instance, open_files (count), most_files (count: its soft limit), used_ratio (0 to 1).
+    Errors: NoData where no process exports it. Source: Prometheus docs, client libraries' process metrics.
+    """
+    name = prometheus.settings.metrics.process_open_files
+    frame = _metric(prometheus, "${process_open_files}", name)
+    most = prometheus.instant(prometheus.promql("${process_most_files}"), frame["at"].iloc[0])
+    by = ["job", "instance"]
+    limits = _columns(most, by, most_files="value").drop_duplicates(by)
+    made = _columns(frame, by, open_files="value").merge(limits, how="left", on=by)
+    return made.assign(used_ratio=made["open_files"] / made["most_files"].where(made["most_files"] > 0))
+
+
+def process_gc(prometheus: Prometheus) -> DataFrame:
+    """How much of its time each process spends collecting garbage, over the window that the settings call rate.
+
+    Columns: job, instance, gc_ratio (0 to 1: seconds a second). Errors: NoData where no process exports it.
+    """
+    frame = _metric(prometheus, "rate(${gc_seconds}[${rate_window}])", prometheus.settings.metrics.gc_seconds)
+    return _columns(frame, ["job", "instance"], gc_ratio="value")
+
+
+def hosts(prometheus: Prometheus) -> DataFrame:
+    """How busy each machine is, as its node exporter tells.
+
+    Columns: instance, cpu_ratio (busy; over the window that the settings call rate), memory_ratio (used), mountpoint
+    and disk_ratio (used, of its fullest file system; NaN where it tells none).
+    Errors: NoData where no machine exports it. Source: runbook, Alert Thresholds, whose rows are about hosts.
+    """
+    name = prometheus.settings.metrics.host_cpu_seconds
+    cpu = _metric(prometheus, '1 - avg by (instance) (rate(${host_cpu_seconds}{mode="idle"}[${rate_window}]))', name)
+    frame, at = _columns(cpu, ["instance"], cpu_ratio="value"), cpu["at"].iloc[0]
+    memory = prometheus.instant(prometheus.promql("1 - ${host_memory_available_bytes} / ${host_memory_bytes}"), at)
+    disks = prometheus.instant(
+        prometheus.promql(
+            '1 - ${filesystem_available_bytes}{fstype!~"tmpfs|ramfs|overlay|squashfs"} / (${filesystem_bytes} > 0)'
+        ),
+        at,
+    )
+    fullest = _columns(disks, ["instance", "mountpoint"], disk_ratio="value").sort_values("disk_ratio")
+    frame = frame.merge(_columns(memory, ["instance"], memory_ratio="value"), how="left", on="instance")
+    return frame.merge(fullest.drop_duplicates("instance", keep="last"), how="left", on="instance")
+
+
 def request_latency(prometheus: Prometheus, quantiles: Sequence[float] = (0.5, 0.95, 0.99)) -> DataFrame:
     """How long requests take, by instance and route, over the window that the settings call requests.
 
