@@ -9,6 +9,8 @@ from xai_runbook.errors import inert
 from xai_runbook.findings import Limit, quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
     from pandas import DataFrame, Series
 
@@ -67,6 +69,57 @@ def bars(
     if unit == "bytes":
         axes.set_xticks(_powers_of_two(*axes.get_xlim()))
     return axes
+
+
+def tree(frame: DataFrame, *, label: str, value: str, title: str = "", unit: str = "seconds") -> Axes:
+    """Axes with a line of text a row, indented by `depth` below the row it hangs on, and `value` behind it.
+
+    `frame` is in the tree's order; `depth` 0 hangs on nothing and is drawn in the colour of limits.
+    """
+    shown = frame.head(30)
+    axes = _axes(title, height=0.8 + 0.3 * max(1, len(shown)))
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    axes.set_ylim(max(1, len(shown)) - 0.5, -0.5)
+    if shown.empty:
+        axes.text(0.5, 0, "nobody", ha="center", va="center")
+    above: dict[int, int] = {}
+    for place, (depth, name, number) in enumerate(zip(shown["depth"], shown[label], shown[value], strict=True)):
+        left, above[depth] = 0.02 + 0.05 * depth, place
+        if depth:
+            axes.plot([left - 0.04, left - 0.04, left - 0.01], [above[depth - 1] + 0.3, place, place], color="#8c959f")
+        said = "" if number is None or math.isnan(number) else f"  {quantity(float(number), unit)}"
+        axes.text(left, place, f"{_plain(name, 90)}{said}", va="center", color="black" if depth else _LIMIT_COLOUR)
+    if len(frame) > len(shown):
+        axes.set_title(f"{axes.get_title(loc='left')} ({len(shown)} of {len(frame)})", loc="left")
+    return axes
+
+
+def live(title: str = "Connections", unit: str = "sessions") -> Callable[[DataFrame], None]:
+    """What draws a frame of looks anew each time it is given one, in a notebook; elsewhere it does nothing.
+
+    A column of the frame that ends in `_count` is a line; `at` is the time.
+    """
+    import sys
+
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if getattr(shell, "kernel", None) is None:
+        return lambda _: None
+    from IPython.display import display
+    from matplotlib import pyplot
+
+    handle = display(display_id=True)
+
+    def draw(looks: DataFrame) -> None:
+        counts = [column for column in map(str, looks.columns) if column.endswith("_count")]
+        history = looks.melt("at", counts, var_name="what").dropna(subset="value")
+        axes = timeline(history.astype({"value": float}), title=title, unit=unit)
+        figure = axes.get_figure(root=True)
+        handle.update(figure)
+        pyplot.close(figure)  # else it is shown once more at the cell's end
+
+    return draw
 
 
 def _axes(title: str, height: float = 2.6) -> Axes:

@@ -12,11 +12,13 @@ from xai_runbook.errors import NotConfigured
 
 if TYPE_CHECKING:
     from xai_runbook.clients.backups import Backups
+    from xai_runbook.clients.alertmanager import Alertmanager
     from xai_runbook.clients.cache import Cache
     from xai_runbook.clients.database import Database
     from xai_runbook.clients.grafana import Grafana
     from xai_runbook.clients.nodes import Nodes
     from xai_runbook.clients.operator import Operator
+    from xai_runbook.clients.pooler import Pooler
     from xai_runbook.clients.prometheus import Prometheus
     from xai_runbook.clients.sandbox import Sandbox
     from xai_runbook.limits import Limits
@@ -69,6 +71,13 @@ class Environment:
         return self._handle("prometheus", lambda part: Prometheus(part, self.settings))
 
     @cached_property
+    def alertmanager(self) -> Alertmanager:
+        """The Alertmanager that Prometheus sends to."""
+        from xai_runbook.clients.alertmanager import Alertmanager
+
+        return self._handle("alertmanager", Alertmanager)
+
+    @cached_property
     def nodes(self) -> Nodes:
         """Our nodes' API, and the reference nodes'."""
         from xai_runbook.clients.nodes import Nodes
@@ -81,6 +90,13 @@ class Environment:
         from xai_runbook.clients.database import Database
 
         return self._handle("database", lambda part: Database(part, **self._named))
+
+    @cached_property
+    def pooler(self) -> Pooler:
+        """PgBouncer's console."""
+        from xai_runbook.clients.pooler import Pooler
+
+        return self._handle("pooler", Pooler)
 
     @cached_property
     def cache(self) -> Cache:

@@ -38,9 +38,12 @@ def replies(env: Environment) -> list[Reply]:
 
     asks: dict[str, Callable[[], DataFrame]] = {
         "prometheus": lambda: reachability.of_prometheus(env.prometheus),
+        "alertmanager": lambda: reachability.of_alertmanager(env.alertmanager),
         "nodes": lambda: reachability.of_nodes(env.nodes),
         "nodes.reference": lambda: reachability.of_references(env.nodes),
         "database": lambda: reachability.of_database(env.database),
+        "database.proxy": lambda: reachability.of_database(env.database.through_proxy()),
+        "pooler": lambda: reachability.of_pooler(env.pooler),
         "cache": lambda: reachability.of_cache(env.cache),
         "grafana": lambda: reachability.of_grafana(env.grafana),
     }

@@ -41,6 +41,12 @@ class Prometheus(Access):
     most_series: Annotated[int, Field(gt=0)] = 5000
 
 
+class Alertmanager(Access):
+    """The Alertmanager that Prometheus sends its alerts to; only silences and what it was told are read."""
+
+    url: Url = "http://localhost:9093"
+
+
 class Fact(Model):
     """Where one fact stands in a node's API, and what it counts."""
 
@@ -272,6 +278,7 @@ class Settings(Model):
     signals: Signals
     limits: Limits
     prometheus: Prometheus | None = None
+    alertmanager: Alertmanager | None = None
     nodes: Nodes | None = None
     database: Database | None = None
     pooler: Pooler | None = None
@@ -315,4 +322,4 @@ class Settings(Model):
         return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()
 
 
-PARTS = ("prometheus", "nodes", "database", "pooler", "cache", "grafana", "backups")
+PARTS = ("prometheus", "alertmanager", "nodes", "database", "pooler", "cache", "grafana", "backups")

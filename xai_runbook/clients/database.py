@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import threading
 from collections.abc import Mapping
@@ -13,20 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from pandas import DataFrame
-from psycopg import errors
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn, Ping
 from psycopg.sql import SQL, Identifier
 
 from xai_runbook.clients.deadline import within
-from xai_runbook.errors import (
-    AccessDenied,
-    BadAnswer,
-    Damaged,
-    TimedOut,
-    Unreachable,
-    WrongServer,
-    XaiRunbookError,
-    inert,
-)
+from xai_runbook.clients.postgres_errors import translated
+from xai_runbook.clients.tunnel import Tunnel
+from xai_runbook.errors import AccessDenied, NotConfigured, TimedOut, WrongServer
 from xai_runbook.sql import statement
 from xai_runbook.window import duration_seconds
 
@@ -43,6 +36,32 @@ def identified(rows: list[dict[str, Any]]) -> dict[str, str]:
     return {key: str(row[key]) for key in ("system_identifier", "server_address", "server_port", "database")}
 
 
+def place(settings: settings.Database, tunnel: Tunnel | None, seconds: float) -> dict[str, Any]:
+    """Where a session goes, as libpq's keywords: by service file, by host, or by a tunnel.
+
+    Through a tunnel the host's name stays: its certificate must be that host's. Errors: those of the tunnel.
+    """
+    if settings.service:
+        where: dict[str, Any] = {"service": settings.service}
+    elif tunnel is not None:
+        where = {"host": settings.host, "hostaddr": "127.0.0.1", "port": tunnel.port()}
+    else:
+        where = {"host": settings.host, "port": settings.port}
+    return where | {
+        "dbname": settings.dbname,
+        "sslmode": settings.sslmode,
+        "sslrootcert": settings.sslrootcert,
+        "connect_timeout": max(2, int(seconds)),
+    }
+
+
+def tunnel_of(settings: settings.Database) -> Tunnel | None:
+    """The tunnel that the settings want, not opened yet."""
+    if settings.bastion is None:
+        return None
+    return Tunnel(settings.bastion, settings.host, settings.port, duration_seconds(settings.timeout))
+
+
 @dataclass(frozen=True)
 class _Question:
     name: str
@@ -56,10 +75,13 @@ class Database:
     `SET default_transaction_read_only` is a seat belt; the wall is that the role owns nothing and may write nothing.
     """
 
-    def __init__(self, settings: settings.Database, *, environment: str = "", production: bool = False) -> None:
-        self.environment, self.production = environment, production
+    def __init__(
+        self, settings: settings.Database, *, environment: str = "", production: bool = False, proxied: bool = False
+    ) -> None:
+        self.environment, self.production, self.proxied = environment, production, proxied
         self._connection: Connection | None = None
-        self._settings = settings
+        self._settings, self._tunnel = settings, tunnel_of(settings)
+        self._proxy: Database | None = None
         self._seconds = duration_seconds(settings.timeout)
         self._one_at_a_time = threading.Lock()
 
@@ -103,12 +125,41 @@ class Database:
         """Which server this is, measured: its identifier, which a restored snapshot keeps, and where it listens."""
         return identified(self.rows("identity"))
 
+    def ping(self) -> bool:
+        """Whether a server there says that it takes connections, as pg_isready asks it: of nobody in particular.
+
+        Errors: those of a tunnel.
+        """
+        told = place(self._settings, self._tunnel, self._seconds)
+        asked = make_conninfo("", **{key: value for key, value in told.items() if value is not None})
+        with suppress(TimedOut):
+            return within(self._seconds + 1, lambda: PGconn.ping(asked.encode()) == Ping.OK, on=self.address)
+        return False
+
+    def through_proxy(self) -> Database:
+        """The handle that asks the same by the proxy or pooler in front of it. Errors: NotConfigured."""
+        if self._proxy is None:
+            proxy = self._settings.proxy
+            if proxy is None:
+                raise NotConfigured(
+                    "database.proxy is not configured", on="database.proxy", hint="a table [database.proxy] with host"
+                )
+            told = self._settings.model_copy(
+                update={"host": proxy.host, "port": proxy.port, "sslmode": proxy.sslmode, "service": None}
+            )
+            self._proxy = Database(told, environment=self.environment, production=self.production, proxied=True)
+        return self._proxy
+
     def close(self) -> None:
-        """Ends the connection, if there is one."""
+        """Ends the connection, if there is one, and what it went through."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(Exception):
+        with suppress(Exception):
+            if connection is not None:
                 connection.close()
+            if self._tunnel is not None:
+                self._tunnel.close()
+            if self._proxy is not None:
+                self._proxy.close()
 
     __del__ = close  # nobody has to remember: a notebook's handle ends with the notebook
 
@@ -138,42 +189,47 @@ class Database:
         try:
             if idle is not None:
                 try:
-                    return _rows(idle, question)
+                    return self._answer(idle, question)
                 except psycopg.OperationalError:
                     if not idle.closed or attempt.given_up:  # refused, not lost
                         raise
-            return _rows(self._open(attempt), question)
+            return self._answer(self._open(attempt), question)
         except BaseException:
             attempt.close()
             raise
 
     def _open(self, attempt: _Attempt) -> Connection:
         where, milliseconds = self._settings, int(self._seconds * 1000)
+        belt = (
+            f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout=1000 "
+            f"-c idle_in_transaction_session_timeout={milliseconds} -c search_path=pg_catalog -c TimeZone=UTC"
+        )
         connection = psycopg.connect(
             "",
-            **({"service": where.service} if where.service else {"host": where.host, "port": where.port}),
-            dbname=where.dbname,
+            **place(where, self._tunnel, self._seconds),
             user=where.user,
             password=where.password.reveal() if where.password else None,
-            sslmode=where.sslmode,
-            sslrootcert=where.sslrootcert,
-            connect_timeout=max(2, int(self._seconds)),
             application_name="xai-runbook",
             autocommit=True,
-            options=(
-                f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout=1000 "
-                f"-c idle_in_transaction_session_timeout={milliseconds} -c search_path=pg_catalog -c TimeZone=UTC"
-            ),
+            options=None if self.proxied else belt,  # a pooler refuses them
+            prepare_threshold=None if self.proxied else 5,
         )
         attempt.took(connection)
         self._identify(connection)
         return connection
 
+    def _answer(self, connection: Connection, question: _Question) -> tuple[list[str], list[tuple[Any, ...]]]:
+        if not self.proxied:
+            return _rows(connection, question)
+        with connection.transaction():  # the next one may be another session's: what is told holds for this one
+            told = {"milliseconds": int(self._seconds * 1000)}
+            _rows(connection, _Question("transaction_belt", told, None))
+            return _rows(connection, question)
+
     def _identify(self, connection: Connection) -> None:
         """Refuses another server behind the same name, and a role that could change things."""
-        row = connection.execute(statement("identity", connection.info.server_version // 10000)).fetchone()
-        assert row is not None
-        expected, (system_identifier, dbname, powers) = self._settings.system_identifier, row[:3]
+        _, rows = self._answer(connection, _Question("identity", None, None))
+        expected, (system_identifier, dbname, powers) = self._settings.system_identifier, rows[0][:3]
         if expected is not None and str(system_identifier) != expected:
             raise WrongServer(
                 f"this is server {system_identifier}, the settings expect {expected}",
@@ -226,46 +282,3 @@ def _rows(connection: Connection, question: _Question) -> tuple[list[str], list[
     with connection.cursor() as cursor:
         cursor.execute(text.format(**quoted) if quoted else text, question.parameters)
         return [column.name for column in cursor.description or ()], cursor.fetchall()
-
-
-def translated(error: psycopg.Error, address: str) -> XaiRunbookError:
-    """Ours, from a template: libpq's own texts can echo connection strings, so only what the server said is shown."""
-    state, said = error.sqlstate, inert(error.diag.message_primary or "", 300)
-    if state is None:
-        text = re.sub(r"'[^']*'|\"[^\"]*\"", "", str(error)).lower()  # without the names of hosts and roles
-        if "password" in text and ("no password" in text or "authentication failed" in text):
-            return AccessDenied("no or a wrong password", on=address, hint="the password's reference, or ~/.pgpass")
-        if "does not exist" in text and "database" in text:
-            return WrongServer("there is no such database", on=address, hint="dbname in the settings")
-        if "role" in text and ("does not exist" in text or "not permitted" in text):
-            return AccessDenied("there is no such role, or it may not log in", on=address, hint="user in the settings")
-        if "too many" in text or "remaining connection slots" in text:
-            return Unreachable("all its connection slots are taken", on=address, hint="03_database: who holds them")
-        if "invalid response" in text or "expected authentication request" in text:
-            return WrongServer("what answers is not PostgreSQL", on=address, hint="is the port another server's?")
-        if "permission denied" in text or "no pg_hba.conf entry" in text or "does not exist" in text:
-            return AccessDenied("the server lets us not in", on=address, hint="the role, pg_hba.conf and sslmode")
-        if "definition of service" in text or "service file" in text:
-            return Unreachable("libpq knows no such service", on=address, hint="~/.pg_service.conf or PGSERVICEFILE")
-        if "certificate" in text or "ssl" in text:
-            return WrongServer("no TLS as the settings want it", on=address, hint="sslmode and sslrootcert")
-        if "could not translate" in text or "resolve" in text or "name or service" in text:
-            return Unreachable("no such host", on=address, hint="host in the settings, and the resolver")
-        if "refused" in text:
-            return Unreachable("the connection was refused", on=address, hint="does it run, and on this port?")
-        if "timeout" in text or "timed out" in text:
-            return TimedOut("no answer in time", on=address, hint="is it overloaded, stopped or cut off?")
-        return Unreachable("the connection failed or was lost", on=address, hint="the server's log, and the network")
-    if isinstance(error, errors.DataCorrupted | errors.IndexCorrupted):
-        return Damaged(f"stored data is damaged: {said}", on=address, hint="03_database, Is what is stored whole?")
-    if isinstance(error, errors.QueryCanceled | errors.LockNotAvailable):
-        return TimedOut(f"the server gave up: {said}", on=address, hint="is it overloaded, or a table locked?")
-    if isinstance(
-        error, errors.InsufficientPrivilege | errors.InvalidPassword | errors.InvalidAuthorizationSpecification
-    ):
-        return AccessDenied(f"the server refused: {said}", on=address, hint="GRANT pg_monitor to the role")
-    if isinstance(error, errors.TooManyConnections | errors.CannotConnectNow | errors.AdminShutdown):
-        return Unreachable(f"the server turned us away: {said}", on=address, hint="is it starting, stopping or full?")
-    return BadAnswer(
-        f"the server refused the statement: {said} ({state})", on=address, hint="is it a supported version?"
-    )

@@ -79,7 +79,9 @@ class Grafana:
         found = self._ask("/api/search", type=kind, limit=str(MOST_FOUND))
         rows = self._read(lambda: [_found(hit) for hit in _list(found)])
         if len(rows) >= MOST_FOUND:
-            raise TooMuch(f"finds {MOST_FOUND} hits or more", on=self.url, hint="a Grafana, or an organization, with fewer")
+            raise TooMuch(
+                f"finds {MOST_FOUND} hits or more", on=self.url, hint="a Grafana, or an organization, with fewer"
+            )
         return rows
 
     def dashboard(self, uid: str) -> dict[str, Any] | None:

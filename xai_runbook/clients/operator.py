@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from xai_runbook.clients.database import identified, translated
+from xai_runbook.clients.database import identified, place, tunnel_of
 from xai_runbook.clients.deadline import within
-from xai_runbook.errors import NotConfigured, TimedOut, Unreachable, XaiRunbookError, inert
+from xai_runbook.clients.postgres_errors import translated
+from xai_runbook.errors import AccessDenied, NotConfigured, TimedOut, Unreachable, XaiRunbookError, inert
 from xai_runbook.quoting import written
 from xai_runbook.sql import statement
 from xai_runbook.steps import Sql
@@ -47,7 +48,7 @@ class Operator:
                 on="database.operator",
                 hint="a table [database.operator] with user and password",
             )
-        self._settings, self._role = settings, settings.operator
+        self._settings, self._role, self._tunnel = settings, settings.operator, tunnel_of(settings)
         self._seconds = duration_seconds(settings.timeout)
         self._connection: psycopg.Connection[Any] | None = None
         self._given_up = False
@@ -125,6 +126,8 @@ class Operator:
         if self._connection is not None:
             with suppress(Exception):
                 self._connection.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def _ask(self, name: str, parameters: Mapping[str, object] | None) -> list[dict[str, Any]]:
         connection = self._session()
@@ -177,13 +180,9 @@ class Operator:
         where, milliseconds = self._settings, int(self._seconds * 1000)
         connection = psycopg.connect(
             "",
-            **({"service": where.service} if where.service else {"host": where.host, "port": where.port}),
-            dbname=where.dbname,
+            **place(where, self._tunnel, self._seconds),
             user=self._role.user,
             password=self._role.password.reveal() if self._role.password else None,
-            sslmode=where.sslmode,
-            sslrootcert=where.sslrootcert,
-            connect_timeout=max(2, int(self._seconds)),
             application_name="xai-runbook apply",
             autocommit=True,
             keepalives_idle=10,
@@ -193,6 +192,15 @@ class Operator:
                 f"-c statement_timeout={milliseconds} -c lock_timeout=1000 -c search_path=pg_catalog -c TimeZone=UTC"
             ),
         )
+        told = connection.execute("SELECT pg_backend_pid()").fetchone()
+        if told is None or told[0] != connection.info.backend_pid:
+            # what a pooler tells as the session's number is its own: there, locks and settings may be another's
+            connection.close()
+            raise AccessDenied(
+                "this is a proxy or pooler; changes are made in a session of the server itself",
+                on=self.address,
+                hint="database.host is the server's own, database.proxy what stands before it",
+            )
         if connection.info.server_version >= 140000:
             # what runs on the server for us ends soon after us (P19)
             connection.execute("SET client_connection_check_interval = '1s'")

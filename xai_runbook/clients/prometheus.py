@@ -178,9 +178,10 @@ class Prometheus:
     def alerts(self) -> pd.DataFrame:
         """Alerts that Prometheus' own rules hold now, pending and firing; none is an empty frame.
 
-        Columns: alert, state, severity, labels (the others, "name=value, ..."), value, active_at (UTC), summary.
+        Columns: alert, state, severity, labels (the others, "name=value, ..."), value, active_at (UTC), summary,
+        label_set (all labels, as a dict).
         """
-        columns = ["alert", "state", "severity", "labels", "value", "active_at", "summary"]
+        columns = ["alert", "state", "severity", "labels", "value", "active_at", "summary", "label_set"]
         return self._table("/api/v1/alerts", "alerts", prometheus_answers.alerts, columns)
 
     def alerting_rules(self) -> pd.DataFrame:
@@ -213,7 +214,13 @@ class Prometheus:
     def runtime(self) -> dict[str, Any]:
         """What it says of its own process: `startTime`, `reloadConfigSuccess`, `storageRetention` ..."""
         with self._readable("runtime information"):
-            return dict(self._ask("/api/v1/status/runtimeinfo", {}).json()["data"])
+            return dict(self.data("/api/v1/status/runtimeinfo"))
+
+    def data(self, path: str, **parameters: str) -> Any:
+        """What one path of its API answers, as it is."""
+        answer = self._ask(path, parameters)
+        with self._readable("data"):
+            return answer.json()["data"]
 
     def _samples(self, path: str, parameters: Mapping[str, str]) -> samples.Samples:
         answer = self._ask(path, parameters)

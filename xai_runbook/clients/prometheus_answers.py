@@ -34,6 +34,7 @@ def alerts(data: Any) -> list[dict[str, Any]]:
                 "value": float(alert["value"]),
                 "active_at": alert["activeAt"],
                 "summary": inert(alert.get("annotations", {}).get("summary", "")),
+                "label_set": dict(alert["labels"]),
             }
         )
     return rows

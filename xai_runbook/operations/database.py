@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import InputError
+from xai_runbook.errors import AccessDenied, CannotAsk, InputError, inert
 from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, judge
 from xai_runbook.plans import Condition, Plan, Risk, Sql, change
@@ -24,12 +25,50 @@ def identity(database: Database) -> DataFrame:
     return database.frame("identity")
 
 
+def readiness(database: Database) -> DataFrame:
+    """One row: how far one gets, which is more than the runbook's pg_isready says.
+
+    Columns: target, accepts (as pg_isready: "accepting connections" to anybody), can_login, can_query, in_recovery,
+    slots_free (count that clients like us can still have), by_reserved_slot (we came in where others no longer can),
+    latency_seconds (login and query), error. Where a step fails, those after it are missing and `error` says why.
+    Source: runbook, Database Connection Errors; errata E67; PostgreSQL docs, PQping.
+    """
+    from pandas import DataFrame
+
+    told: dict[str, object] = {"target": database.address, "accepts": database.ping(), "can_login": False}
+    started = time.monotonic()
+    try:
+        row = database.rows("readiness")[0]
+        told |= {"can_login": True, "can_query": True, **row, "latency_seconds": time.monotonic() - started}
+        told["error"] = ""
+    except CannotAsk as error:
+        told["error"] = inert(str(error))
+    columns = ("can_query", "in_recovery", "slots_free", "by_reserved_slot", "latency_seconds")
+    order = ["target", "accepts", "can_login", *columns, "error"]
+    return DataFrame([told], columns=order)
+
+
+def see_everybody(database: Database) -> None:
+    """Passes where our role sees other roles' sessions: without that they are hidden, and a count of them is wrong.
+
+    Errors: AccessDenied. Source: errata E35; PostgreSQL docs, Predefined Roles, pg_read_all_stats.
+    """
+    if database.rows("rights")[0]["reads_all_stats"] is not True:
+        raise AccessDenied(
+            "the role does not see other roles' sessions",
+            on=database.address,
+            hint="GRANT pg_monitor to the role that the settings call user",
+        )
+
+
 def connections(database: Database) -> DataFrame:
     """One row: client backends in use, and the ceiling that a client meets.
 
     Columns: target, used (count), usable (count: max_connections less the reserved ones), used_ratio (0 to 1).
+    Errors: AccessDenied where the role does not see other sessions.
     Source: runbook, Connection Management; PostgreSQL docs, max_connections, reserved_connections.
     """
+    see_everybody(database)
     counts = database.frame("connections")
     counts.insert(0, "target", database.dbname)
     return counts.assign(used_ratio=counts["used"] / counts["usable"])
@@ -40,8 +79,10 @@ def sessions(database: Database, *, most: int = 50) -> DataFrame:
 
     Columns: pid, database, role, application_name, client_address, state, wait_event_type, wait_event, state_seconds,
     transaction_seconds, started_at, query (its first 80 characters, literals left out).
+    Errors: AccessDenied where the role does not see other sessions.
     Source: runbook, Connection Management; PostgreSQL docs, pg_stat_activity.
     """
+    see_everybody(database)
     return database.frame("sessions", {"most": most})
 
 

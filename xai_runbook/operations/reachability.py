@@ -20,10 +20,12 @@ from xai_runbook.findings import Finding, Limit, Status
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from xai_runbook.clients.alertmanager import Alertmanager
     from xai_runbook.clients.cache import Cache
     from xai_runbook.clients.database import Database
     from xai_runbook.clients.grafana import Grafana
     from xai_runbook.clients.nodes import Facts, Nodes
+    from xai_runbook.clients.pooler import Pooler
     from xai_runbook.clients.prometheus import Prometheus
 
 _COLUMNS = ("target", "answers", "detail", "seconds", "error", "mend")
@@ -35,6 +37,19 @@ def of_prometheus(prometheus: Prometheus) -> DataFrame:
     Source: Prometheus docs, HTTP API, Build Information; the runbook's 9091 is normally the Pushgateway's port.
     """
     return _asked(prometheus.url, lambda: f"Prometheus {prometheus.buildinfo()['version']}")
+
+
+def of_alertmanager(alertmanager: Alertmanager) -> DataFrame:
+    """One row: whether the Alertmanager answers, and as which version. Columns as the module says.
+
+    Without it an alert reaches nobody, and nobody is told so. Source: erratum E23.
+    """
+
+    def ask() -> str:
+        told = alertmanager.status()
+        return f"Alertmanager {told['version']}, cluster {told['cluster']}"
+
+    return _asked(alertmanager.url, ask)
 
 
 def of_database(database: Database) -> DataFrame:
@@ -50,6 +65,11 @@ def of_database(database: Database) -> DataFrame:
         return f"PostgreSQL {who['version']} as {who['role']}, system_identifier {who['system_identifier']}{standby}"
 
     return _asked(database.address, ask)
+
+
+def of_pooler(pooler: Pooler) -> DataFrame:
+    """One row: whether PgBouncer's console lets us in, and as which version. Columns as the module says."""
+    return _asked(pooler.address, lambda: str(pooler.show("version").iloc[0, 0]))
 
 
 def of_cache(cache: Cache) -> DataFrame:

@@ -23,6 +23,7 @@ CONNECTIONS_LEFT = 6
 """What `connections-taken` leaves of the slots: the finding must still be able to ask."""
 
 IDLE_TRANSACTIONS = 3
+LEAKED_CONNECTIONS = 15
 
 _held: dict[str, list[psycopg.Connection[Any]]] = {}
 
@@ -100,6 +101,20 @@ def idle_in_transaction(supervisor: Supervisor, fault: str) -> None:
         for number in range(IDLE_TRANSACTIONS):
             session = hold(fault, application(supervisor, f"xai-reporting-{number}", autocommit=False))
             session.execute("SELECT count(*) FROM wallets")
+
+
+def long_transaction(supervisor: Supervisor, fault: str) -> None:
+    """One session that reads and reads, in one transaction."""
+    with _or_none(supervisor, fault):
+        session = hold(fault, application(supervisor, "xai-yearly-report"))
+        session.pgconn.send_query(b"SELECT pg_sleep(86400)")
+
+
+def leak_connections(supervisor: Supervisor, fault: str) -> None:
+    """Sessions that an application opened, used once, and never gave back."""
+    with _or_none(supervisor, fault):
+        for _ in range(LEAKED_CONNECTIONS):
+            hold(fault, application(supervisor, "xai-webhooks")).execute("SELECT 1")
 
 
 def take_connections(supervisor: Supervisor, fault: str) -> None:

@@ -113,6 +113,28 @@ FAULTS = {
             partial(database_faults.take_connections, fault="connections-taken"),
             partial(database_faults.let_go, fault="connections-taken"),
         ),
+        Fault(
+            "lock-held", "postgres", "one session changes a row and forgets to commit; another waits for it",
+            "blocked_sessions",
+            partial(database_faults.hold_lock, fault="lock-held"), partial(database_faults.let_go, fault="lock-held"),
+        ),
+        Fault(
+            "idle-in-transaction", "postgres", "three sessions begin a transaction, read, and forget it",
+            "idle_in_transaction",
+            partial(database_faults.idle_in_transaction, fault="idle-in-transaction"),
+            partial(database_faults.let_go, fault="idle-in-transaction"),
+        ),
+        Fault(
+            "transaction-long", "postgres", "a report that goes on and on in one transaction", "long_transactions",
+            partial(database_faults.long_transaction, fault="transaction-long"),
+            partial(database_faults.let_go, fault="transaction-long"),
+        ),
+        Fault(
+            "connections-leaked", "postgres", "fifteen sessions of one application that it has forgotten",
+            "connection_leaks",
+            partial(database_faults.leak_connections, fault="connections-leaked"),
+            partial(database_faults.let_go, fault="connections-leaked"),
+        ),
     )
 }  # fmt: skip
 

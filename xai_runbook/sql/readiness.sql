@@ -1,0 +1,10 @@
+-- What a login is good for: how many slots are left for clients like us, and whether we came in by a reserved one.
+-- reserved_connections is there since 16; before, an ordinary role never gets a reserved slot.
+SELECT pg_is_in_recovery() AS in_recovery,
+       usable - used AS slots_free,
+       used > usable AS by_reserved_slot
+FROM (SELECT count(*) AS used,
+             current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                 - coalesce(current_setting('reserved_connections', true), '0')::int AS usable
+      FROM pg_stat_activity
+      WHERE backend_type = 'client backend') AS slots

@@ -1,0 +1,40 @@
+-- The settings that decide how many clients fit in, how long they may wait, what is told and what survives a crash.
+SELECT s.name,
+       s.setting AS value,
+       coalesce(s.unit, '') AS unit,
+       s.source,
+       s.boot_val AS default_value,
+       s.pending_restart,
+       w.why
+FROM pg_settings s
+JOIN (VALUES
+    ('max_connections', 'clients and reserved slots together; raising it needs a restart and memory'),
+    ('superuser_reserved_connections', 'slots that ordinary clients never get'),
+    ('reserved_connections', 'slots for roles with pg_use_reserved_connections'),
+    ('shared_buffers', 'the server''s own cache, a quarter of the memory as a start'),
+    ('work_mem', 'for each sort or hash of each session, so many times over'),
+    ('maintenance_work_mem', 'for each VACUUM and CREATE INDEX'),
+    ('effective_cache_size', 'what the planner believes to be cached'),
+    ('statement_timeout', 'zero: a statement may run for ever'),
+    ('lock_timeout', 'zero: a session waits for a lock for ever'),
+    ('idle_in_transaction_session_timeout', 'zero: a forgotten transaction keeps its locks for ever'),
+    ('idle_session_timeout', 'zero: a leaked connection stays for ever'),
+    ('client_connection_check_interval', 'zero: a statement runs on though its client has gone'),
+    ('tcp_keepalives_idle', 'zero is the system''s, often two hours, before a dead client is noticed'),
+    ('shared_preload_libraries', 'pg_stat_statements must be in here'),
+    ('track_io_timing', 'without it no statement tells its reading time'),
+    ('log_min_duration_statement', 'statements slower than this are logged; -1 none'),
+    ('log_lock_waits', 'whether long waits for locks are logged'),
+    ('autovacuum', 'off is a wraparound to come'),
+    ('autovacuum_max_workers', 'how many tables are vacuumed at once'),
+    ('max_wal_size', 'too small: checkpoints come too often'),
+    ('wal_level', 'replica or logical: standbys and archives need it'),
+    ('archive_mode', 'off: no recovery to a point in time'),
+    ('max_wal_senders', 'standbys and base backups at once'),
+    ('fsync', 'off: a crash of the machine destroys the database'),
+    ('full_page_writes', 'off: a crash of the machine may destroy pages'),
+    ('synchronous_commit', 'off: the last commits may be lost in a crash'),
+    ('data_checksums', 'off: damaged pages are not noticed'),
+    ('ssl', 'off: passwords and rows travel in clear')
+) AS w (name, why) ON w.name = s.name
+ORDER BY s.name
