@@ -1,7 +1,8 @@
 """Section 3 of the runbook: is what the database has stored still what was written?
 
-The runbook's "REPAIR TABLE" is MySQL's: PostgreSQL has no such statement, and nothing that would repair a row. A damaged
-index is built anew (REINDEX); a damaged table comes back from a backup. Look first: a REINDEX removes the evidence.
+The runbook's "REPAIR TABLE" is MySQL's: PostgreSQL has no such statement, and nothing that would repair a row. A
+damaged index is built anew (REINDEX), a damaged table comes back from a backup. Look first: a REINDEX removes the
+evidence.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def checksums(database: Database) -> DataFrame:
     """
     told = database.frame("checksums")
     off = "data checksums are off, so a damaged page is not noticed (pg_checksums --enable, while the server is down)"
-    return told.assign(error=["" if on else off for on in told["checksums_on"]])
+    return told.astype({"failures": float}).assign(error=["" if on else off for on in told["checksums_on"]])
 
 
 def examination(database: Database, *, tables: Sequence[str] = ()) -> DataFrame:
@@ -52,8 +53,8 @@ def examination(database: Database, *, tables: Sequence[str] = ()) -> DataFrame:
         raise NotConfigured(
             "no table is named that would be examined", on="examined_tables", hint="examined_tables in [database]"
         )
-    (amcheck,) = database.rows("amcheck") or [None]
-    if amcheck is None:
+    found = database.rows("amcheck")
+    if not found:
         raise NoData(
             "the extension amcheck is not in this database",
             on=database.address,
@@ -61,7 +62,7 @@ def examination(database: Database, *, tables: Sequence[str] = ()) -> DataFrame:
         )
     relations = database.rows("examined_relations", {"tables": named})
     absent = sorted(set(named) - {relation["named"] for relation in relations})
-    rows = [_examined(database, relation, amcheck) for relation in relations]
+    rows = [_examined(database, relation, found[0]) for relation in relations]
     rows += [_row({"relation": name, "kind": "table"}, error="there is no such table") for name in absent]
     return DataFrame([row for row in rows if row], columns=list(_COLUMNS))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xai_runbook.findings import Finding, Limit, Status, judge
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.database import Database
 
+_COLUMNS = (
+    "standby", "expected", "connected", "state", "sync_state", "client_address", "lag_bytes", "lag_seconds",
+    "connected_at", "error",
+)  # fmt: skip
 HIDDEN = "the role may not see it: GRANT pg_monitor to it"
 
 
@@ -37,25 +42,23 @@ def standbys(database: Database) -> DataFrame:
     then `error` says why), connected_at, error. The runbook has no line for it. Source: PostgreSQL docs,
     pg_stat_replication.
     """
-    from pandas import DataFrame, concat
+    from pandas import DataFrame
 
-    told = database.frame("standbys")
-    hidden = told["state"].isna()
-    told["connected"], told["error"] = 1.0, [_why(*row) for row in zip(told["state"], told["lag_seconds"], strict=True)]
-    absent = [name for name in database.expected.standbys if name not in set(told["standby"])]
-    missing = DataFrame({"standby": absent, "connected": math.nan if hidden.any() else 0.0})
-    missing["error"] = HIDDEN if hidden.any() else "it is not connected"
-    own = database.frame("recovery").query("in_recovery")
-    itself = own[["lag_bytes", "lag_seconds"]].assign(
-        standby="this server", state=own["receiver_status"], client_address=own["sender_host"], connected=1.0
-    )
-    itself["error"] = "" if own["lag_seconds"].notna().all() else "nothing was replayed yet"
-    every = concat([part for part in (told, missing, itself) if len(part)] or [told], ignore_index=True)
-    every["expected"] = every["standby"].isin(database.expected.standbys)
-    return every[
-        ["standby", "expected", "connected", "state", "sync_state", "client_address", "lag_bytes", "lag_seconds",
-         "connected_at", "error"]
-    ]  # fmt: skip
+    expected = database.expected.standbys
+    rows = [row | {"connected": 1.0, "error": _why(row)} for row in database.rows("standbys")]
+    hidden = any(row["state"] is None for row in rows)
+    for name in [name for name in expected if name not in [row["standby"] for row in rows]]:
+        missing = (
+            {"connected": math.nan, "error": HIDDEN} if hidden else {"connected": 0.0, "error": "it is not connected"}
+        )
+        rows.append({"standby": name} | missing)
+    (own,) = database.rows("recovery")
+    if own["in_recovery"]:
+        itself = {"standby": "this server", "state": own["receiver_status"], "client_address": own["sender_host"]}
+        told = {"connected": 1.0, "error": "" if own["lag_seconds"] is not None else "nothing was replayed yet"}
+        rows.append(itself | told | {name: own[name] for name in ("lag_bytes", "lag_seconds")})
+    frame = DataFrame([row | {"expected": row["standby"] in expected} for row in rows], columns=list(_COLUMNS))
+    return frame.astype({"connected": float, "lag_bytes": float, "lag_seconds": float, "expected": bool})
 
 
 def replication_slots(database: Database) -> DataFrame:
@@ -65,7 +68,8 @@ def replication_slots(database: Database) -> DataFrame:
     retained_bytes (WAL that is kept for it), room_bytes (what may be written before the server cuts it off; NaN
     where there is no such limit: then it can fill the disk). Source: PostgreSQL docs, pg_replication_slots.
     """
-    return database.frame("replication_slots")
+    slots = database.frame("replication_slots")
+    return slots.astype({"retained_bytes": float, "room_bytes": float})
 
 
 def check_role(recovery: DataFrame, limit: Limit) -> Finding:
@@ -99,11 +103,11 @@ def check_standbys(standbys: DataFrame, limit: Limit) -> Finding:
             name=limit.name,
             status=Status.ALERT,
             severity=limit.severity,
-            summary=f"{len(missing)} of {len(expected)} expected standbys not connected: {', '.join(missing)}{also}",
+            summary=f"not connected: {', '.join(missing)} ({len(missing)} of {len(expected)} expected){also}",
             targets=missing,
             hint=limit.hint,
         )
-    return _all_right(limit, f"all {len(expected)} expected standbys are connected{also}")
+    return _all_right(limit, f"connected, as expected: {', '.join(expected['standby'])}{also}")
 
 
 def check_lag(standbys: DataFrame, limit: Limit) -> Finding:
@@ -122,7 +126,9 @@ def check_slots(slots: DataFrame, limit: Limit) -> Finding:
         return judge(limit, slots, value="retained_bytes", target="slot", noun="of WAL kept")
     words = "; ".join(f"{row.slot} is invalid: {row.invalid_because}" for row in lost.itertuples())
     rest = slots[slots["invalid_because"].isna()]
-    kept = _all_right(limit, "") if rest.empty else judge(limit, rest, value="retained_bytes", target="slot", noun="kept")
+    kept = (
+        _all_right(limit, "") if rest.empty else judge(limit, rest, value="retained_bytes", target="slot", noun="kept")
+    )
     return replace(
         kept,
         status=Status.ALERT,
@@ -131,13 +137,14 @@ def check_slots(slots: DataFrame, limit: Limit) -> Finding:
     )
 
 
-def _why(state: object, seconds: float) -> str:
+def _why(row: Mapping[str, Any]) -> str:
     """Why there is no lag in seconds; empty where there is one."""
-    if state is None:
+    if row["state"] is None:
         return HIDDEN
-    if not math.isnan(seconds):
+    if row["lag_seconds"] is not None:
         return ""
-    return "it has not yet said how far it is" if state == "streaming" else f"it is in state {state}: still behind"
+    catching_up = f"it is in state {row['state']}, not yet up to date"
+    return "it has not yet said how far it is" if row["state"] == "streaming" else catching_up
 
 
 def _all_right(limit: Limit, summary: str) -> Finding:

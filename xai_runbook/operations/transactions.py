@@ -50,8 +50,9 @@ def wal_by_kind(database: Database, *, most_bytes: int = 4 * 2**20) -> DataFrame
     """
     from pandas import DataFrame
 
-    (place,) = database.rows("walinspect", {"bytes": most_bytes}) or [None]
-    if place is None:
+    found = database.rows("walinspect", {"bytes": most_bytes})
+    place = found[0] if found else {}
+    if not place:
         why = "pg_walinspect is not in this database (CREATE EXTENSION pg_walinspect, server 15 and later)"
     elif not place["may_count"]:
         why = f"the role may not run it: GRANT EXECUTE ON FUNCTION {place['schema']}.pg_get_wal_stats to it"
