@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report lab test torture bench check format notebooks lock
+.PHONY: help setup report lab test torture bench check format notebooks dashboards lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ format: setup  ## formats and mends what ruff can
 
 notebooks: setup  ## assembles notebooks/health_report.ipynb from the section notebooks
 	@python -m xai_runbook.reports.assemble
+
+dashboards: setup  ## builds the Grafana dashboards that are shipped, xai_runbook/dashboards/*.json
+	@python -m dashboards
 
 lock: setup  ## makes requirements.lock anew from pyproject.toml (asks the package index; ARGS=--upgrade for new releases)
 	@uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --extra sandbox --group dev \
