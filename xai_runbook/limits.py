@@ -137,6 +137,11 @@ class Limits(Model):
     backup_age: Limit
     backups_damaged: Limit
     restore_time: Limit
+    dead_rows: Limit
+    wraparound: Limit
+    invalid_indexes: Limit
+    slow_statements: Limit
+    cache_hit: Limit
 
     @model_validator(mode="before")
     @classmethod

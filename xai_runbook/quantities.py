@@ -20,6 +20,7 @@ Unit = Literal[
     "pages",
     "relations",
     "sessions",
+    "indexes",
 ]
 
 
@@ -28,8 +29,8 @@ def quantity(value: float, unit: str) -> str:
 
     >>> quantity(0.8, "ratio"), quantity(3, "peers"), quantity(1, "peers"), quantity(0.25, "seconds")
     ('80 %', '3 peers', '1 peer', '250 ms')
-    >>> quantity(float("nan"), "blocks"), quantity(5 * 2**30, "bytes")
-    ('no value', '5 GiB')
+    >>> quantity(float("nan"), "blocks"), quantity(5 * 2**30, "bytes"), quantity(1, "indexes")
+    ('no value', '5 GiB', '1 index')
     """
     if math.isnan(value):
         return "no value"
@@ -45,7 +46,8 @@ def quantity(value: float, unit: str) -> str:
             if abs(value) >= size:
                 return f"{_number(value / size)} {name}"
     one = abs(value) == 1 and unit != "series"
-    return f"{_number(value)} {unit.removesuffix('s') if one else unit}"
+    single = unit.removesuffix("es" if unit.endswith("xes") else "s")
+    return f"{_number(value)} {single if one else unit}"
 
 
 def _number(value: float) -> str:

@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 from xai_runbook.backup.programs import bound, run
@@ -39,7 +38,6 @@ _PRIVATE = {
 }
 
 
-@cache
 def unprivileged() -> tuple[str, ...]:
     """What to put before PostgreSQL's server programs: nothing, or, for root or a user without a name, a way to be
     somebody.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import cache, node, postgres, programs, prometheus, quota, standby, workload
+from xai_runbook.sandbox import backups, cache, node, postgres, programs, prometheus, quota, standby, workload
 from xai_runbook.sandbox.part import MARK, NODES, REFERENCE, Layout, Part
 
 NEEDS = {
@@ -45,6 +45,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
             "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE), "timeout": "2s"}],
         },
         "database": postgres.overlay(layout),
+        "backups": backups.overlay(layout),
         "cache": {"host": layout.host, "port": layout.ports["cache"]},
         "sandbox": {
             "folder": str(layout.folder),

@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.files import write_whole
-from xai_runbook.sandbox import programs
+from xai_runbook.sandbox import backups, programs
 from xai_runbook.sandbox.part import Layout, Part
 from xai_runbook.sandbox.template import accepts, connect, copy_template, unprivileged
 
@@ -37,7 +37,8 @@ def parts(layout: Layout) -> list[Part]:
                 write_whole(file, secrets.token_urlsafe(24).encode() + b"\n")
         if not data.exists():
             layout.part_folder("postgres")
-            copy_template(server, data, layout.cache)
+            copy_template(server, data, layout.cache, backups.folder(layout))
+        backups.archive(layout).mkdir(mode=0o700, exist_ok=True)
 
     def finish() -> None:
         with connect(data, layout.ports["postgres"], layout.database) as connection:

@@ -15,12 +15,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.errors import SandboxError
+from xai_runbook.backup import clusters
+from xai_runbook.errors import NoData, SandboxError
+from xai_runbook.sandbox import backups
 from xai_runbook.sandbox.part import START_HEIGHT, bound, environment
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ SETTINGS = {
     "track_commit_timestamp": "on",
     "password_encryption": "scram-sha-256",
     "wal_level": "replica",
+    "archive_mode": "on",
+    "archive_command": backups.ARCHIVE_COMMAND,
     "max_wal_senders": "4",
     "min_wal_size": "8MB",
     "max_wal_size": "128MB",
@@ -65,41 +69,29 @@ host   replication  xai_operator    127.0.0.1/32  scram-sha-256
 """
 
 
-def copy_template(server: Path, data: Path, cache: Path) -> None:
-    """Copies the template cluster for this server program to `data`; makes the template first where none is fresh."""
-    clusters = cache / "clusters"
-    clusters.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(clusters / "lock"):
-        template = _fresh(clusters, _key(server)) or _make(server, clusters, _key(server))
-        _run(["cp", "-a", "--reflink=auto", "--", str(template), str(data)])
+def copy_template(server: Path, data: Path, cache: Path, kept: Path | None = None) -> None:
+    """Copies the template cluster for this server program to `data`, and its backup into `kept`, if that is wanted.
+
+    Makes the template first where none is fresh.
+    """
+    folder = cache / "clusters"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(folder / "lock"):
+        template = _fresh(folder, _key(server)) or _make(server, folder, _key(server))
+        _run(["cp", "-a", "--reflink=auto", "--", str(template / "data"), str(data)])
+        if kept is not None:
+            _run(["cp", "-a", "--reflink=auto", "--", str(template / "backups"), str(kept)])
 
 
 def unprivileged() -> list[str]:
-    """What to put before PostgreSQL's programs: nothing, or, as root or as a user without a name, a way to be somebody.
+    """What to put before PostgreSQL's programs so that root, or a user without a name, is somebody to them.
 
-    The server refuses root and needs a name. A user namespace shows it an ordinary user, while on disk the files stay
-    the caller's. Where there are none (many containers), root becomes `nobody` who may still enter root's folders.
-    Raises SandboxError where neither is to be had.
+    Raises SandboxError where nothing here does that.
     """
-    import pwd
-
     try:
-        if os.geteuid() != 0 and pwd.getpwuid(os.geteuid()):
-            return []
-    except KeyError:
-        pass
-    nobody = "--reuid=65534 --regid=65534 --clear-groups --inh-caps=+dac_override --ambient-caps=+dac_override"
-    for prefix in (
-        ["unshare", "-U", "--map-user=65534", "--map-group=65534"],
-        ["setpriv", *nobody.split(), "--pdeathsig", "INT", "--"],  # again: a new user id cancels the one from outside
-    ):
-        with suppress(SandboxError):
-            _run([*prefix, "true"])
-            return prefix
-    raise SandboxError(
-        "PostgreSQL does not run as root, and nothing here lets it be somebody else",
-        hint="start the sandbox as an ordinary user",
-    )
+        return list(clusters.unprivileged())
+    except NoData as error:
+        raise SandboxError(error.what, hint="start the sandbox as an ordinary user") from None
 
 
 def accepts(data: Path) -> bool:
@@ -127,10 +119,10 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _fresh(clusters: Path, key: str) -> Path | None:
+def _fresh(folder: Path, key: str) -> Path | None:
     """The template with this key that is young enough; those that are too old are removed."""
     fresh = None
-    for template in sorted(clusters.glob("*-*")):
+    for template in sorted(folder.glob("*-*")):
         age = time.time() - int(template.name.rpartition("-")[2])
         if 0 <= age < TEMPLATE_SECONDS:
             fresh = template if template.name.startswith(f"{key}-") else fresh
@@ -139,10 +131,10 @@ def _fresh(clusters: Path, key: str) -> Path | None:
     return fresh
 
 
-def _make(server: Path, clusters: Path, key: str) -> Path:
-    for abandoned in clusters.glob(".making-*"):  # whoever made it was killed: we hold the lock
+def _make(server: Path, folder: Path, key: str) -> Path:
+    for abandoned in folder.glob(".making-*"):  # whoever made it was killed: we hold the lock
         shutil.rmtree(abandoned, ignore_errors=True)
-    making = Path(tempfile.mkdtemp(dir=clusters, prefix=".making-"))
+    making = Path(tempfile.mkdtemp(dir=folder, prefix=".making-"))
     try:
         data = making / "data"
         prefix = unprivileged()
@@ -156,14 +148,16 @@ def _make(server: Path, clusters: Path, key: str) -> Path:
         light = {
             "listen_addresses": "",
             "fsync": "off",
+            "archive_mode": "off",
             "wal_recycle": "off",
         }
         options = [word for name, value in light.items() for word in ("-c", f"{name}={value}")]
         with _running([*prefix, str(server), "-D", str(data), *options], data):
             _fill(data)
+            backups.make(server.parent, data, making / "backups")
         (data / "postmaster.opts").unlink(missing_ok=True)
-        template = clusters / f"{key}-{int(time.time())}"
-        data.rename(template)
+        template = folder / f"{key}-{int(time.time())}"
+        making.rename(template)
         return template
     finally:
         shutil.rmtree(making, ignore_errors=True)

@@ -1,0 +1,303 @@
+"""Backups: made, proven by restoring them, listed, and removed. Runbook, Backup and Restore.
+
+The runbook's `pg_dump | gzip` reports success for an empty file: a dump that is killed leaves a pipe that exits 0 and an
+archive that gzip and psql take for whole (errata E31). Here a backup counts once it was restored and compared.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import InputError
+from xai_runbook.facts import facts
+from xai_runbook.findings import Finding, Limit, Status, judge, quantity
+from xai_runbook.plans import Command, Condition, Plan, Risk, change
+from xai_runbook.window import duration_seconds
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.backups import Backups
+    from xai_runbook.clients.database import Database
+
+_MODULE = "xai_runbook.operations.backups"
+_COLUMNS = [
+    "name", "kind", "database", "state", "counts", "taken_at", "age_seconds", "size_bytes", "rows", "verified_at",
+    "restore_seconds", "server_version", "why",
+]  # fmt: skip
+
+
+def stored(backups: Backups) -> DataFrame:
+    """What lies in the folder of backups, the newest first; what a killed run left is there as `unfinished`.
+
+    Columns: name, kind (dump; cluster: a base backup), database, state (verified: restored and compared, and not
+    written to since; unverified; damaged; unfinished), counts (verified, and of our database), taken_at (its snapshot),
+    age_seconds, size_bytes, rows (that were restored), verified_at, restore_seconds (measured), server_version, why (it
+    does not count). File sizes and times are looked at, content is not: `verify` reads every byte. Errors: CannotAsk.
+    Source: runbook, Quick Decision Tree, "Missing data? Check backups".
+    """
+    from pandas import DataFrame, Timestamp
+
+    now = datetime.now(UTC)
+    rows = []
+    for backup in reversed(backups.stored()):
+        told, tried = backup.manifest, backup.verification
+        another = backups.of_another(told) if told else ""
+        taken = datetime.fromisoformat(told["taken_at"]) if told else None
+        rows.append(
+            {
+                "name": backup.name,
+                "kind": told.get("kind"),
+                "database": told.get("database"),
+                "state": backup.state,
+                "counts": backup.state == "verified" and not another,
+                "taken_at": taken,
+                "age_seconds": (now - taken).total_seconds() if taken else None,
+                "size_bytes": told.get("size_bytes"),
+                "rows": tried.get("rows"),
+                "verified_at": Timestamp(tried["at"]) if tried.get("ok") else None,
+                "restore_seconds": tried.get("restore_seconds"),
+                "server_version": told.get("server_version"),
+                "why": backup.why or another,
+            }
+        )
+    for name in backups.leftovers():
+        rows.append({"name": name, "state": "unfinished", "counts": False, "why": "a run makes it, or was killed"})
+    return DataFrame(rows, columns=_COLUMNS)
+
+
+def check_age(stored: DataFrame, limit: Limit) -> Finding:
+    """`alert` where the newest backup that counts is older than the limit (the RPO), or there is none."""
+    counting = stored[stored["counts"].astype(bool)]
+    if counting.empty:
+        whole = stored[stored["state"] != "unfinished"]
+        told = "; ".join(f"{row['name']} is {row['state']}: {row['why']}" for _, row in whole.head(3).iterrows())
+        return Finding(
+            name=limit.name, status=Status.ALERT, severity=limit.severity, hint=limit.hint,
+            summary=f"there is no verified backup{f' ({told})' if told else ' at all'}: {limit.describe()}",
+        )  # fmt: skip
+    return judge(limit, counting.head(1), value="age_seconds", target="name", noun="since the newest verified backup")
+
+
+def check_restore(stored: DataFrame, limit: Limit) -> Finding:
+    """`alert` where restoring the newest backup that counts took longer than the limit (the RTO)."""
+    counting = stored[stored["counts"].astype(bool)]
+    if counting.empty:
+        return Finding.unknown(limit.name, "there is no verified backup whose restore was measured", limit)
+    return judge(limit, counting.head(1), value="restore_seconds", target="name", noun="to restore the newest backup")
+
+
+def check_intact(stored: DataFrame, limit: Limit) -> Finding:
+    """`alert` where more backups are damaged than the limit allows; they are named, with what is wrong."""
+    from pandas import DataFrame
+
+    wrong = stored[stored["state"] == "damaged"]
+    told = "; ".join(f"{row['name']}: {row['why']}" for _, row in wrong.head(3).iterrows())
+    count = DataFrame([{"target": "backups", "damaged": float(len(wrong))}])
+    return judge(limit, count, value="damaged", target="target", noun=f"damaged{f' ({told})' if told else ''}")
+
+
+def room(database: Database, backups: Backups) -> DataFrame:
+    """One row: available_bytes, needed_bytes (a dump as large as the database, and its scratch restore), spare_bytes.
+
+    Where restores are tried on a scratch server, that server's room is its own affair.
+    """
+    from pandas import DataFrame
+
+    (row,) = database.rows("database_bytes")
+    times = 2.2 if backups.settings.scratch == "local" else 1.1
+    needed, available = int(row["database_bytes"] * times), backups.room()
+    return DataFrame([{"available_bytes": available, "needed_bytes": needed, "spare_bytes": available - needed}])
+
+
+def state(backups: Backups, *, name: str) -> DataFrame:
+    """One row: state (verified, unverified, damaged; missing where there is no such backup), restore_seconds, why."""
+    from pandas import DataFrame
+
+    for backup in backups.stored():
+        if backup.name == name:
+            measured = backup.verification.get("restore_seconds")
+            return DataFrame([{"state": backup.state, "restore_seconds": measured, "why": backup.why}])
+    return DataFrame([{"state": "missing", "restore_seconds": None, "why": ""}])
+
+
+def left(backups: Backups, *, names: list[str]) -> DataFrame:
+    """One row: left_count, how many backups of these names there are."""
+    from pandas import DataFrame
+
+    return DataFrame([{"left_count": sum(backup.name in names for backup in backups.stored())}])
+
+
+@change
+def dump(database: Database, backups: Backups) -> Plan:
+    """A Plan that dumps the database under one snapshot, restores the dump into a scratch database, and compares them.
+
+    Every exit code counts; roles are dumped too, without their passwords; the dump has its name only when it is whole
+    and read back, and counts only when the restored tables have the rows and checksums of that snapshot. The measured
+    restore is the RTO. Allowed without a person where `changes.headless` names `backups.dump`.
+    Errors: BadAnswer where pg_dump is older than the server. Source: runbook, Backup and Restore; errata E31.
+    """
+    (server,) = database.rows("identity")
+    tools = backups.programs(int(server["version"].split(".")[0]))
+    told, name = backups.settings, backups.next_name("dump")
+    options = ["--jobs", str(told.jobs), "--format", told.format, "--compress", str(told.compress)]
+    return Plan(
+        verb="dump",
+        scope=database.dbname,
+        targets=(f"{name} of {database.dbname}, in {backups.folder}",),
+        observed=(facts({"name": name, "programs": str(tools), "server_version": server["version"]}),),
+        steps=(
+            Command(
+                argv=(*_doer(backups, "dump"), "--name", name, "--programs", str(tools), *options),
+                environment=_patience(backups),
+                seconds=told.timeout,
+                roles=("database.operator", "backups.scratch"),
+                equivalent=f"pg_dump --format={told.format} --snapshot=... --file={name}.part/database.dump "
+                f"{database.dbname} && pg_restore --file=/dev/null ... && pg_restore --exit-on-error ...",
+            ),
+        ),
+        expected=_verified(name),
+        undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
+        risk=Risk.ADDITIVE,
+        note="the database is read once, and its tables once more to count them; readers and writers go on",
+        guards=(
+            Condition(
+                question=f"{_MODULE}.room", arguments={}, column="spare_bytes", comparison=">=", value="0",
+                words="there is room for the dump and its scratch restore",
+            ),
+        ),
+    )  # fmt: skip
+
+
+@change
+def verify(backups: Backups, *, name: str) -> Plan:
+    """A Plan that reads every byte of a backup, restores it into a scratch database, and compares it with its manifest.
+
+    What comes of it is written beside the backup: a damaged one counts no more. Errors: BadAnswer where there is no such
+    backup. Source: runbook, Quick Decision Tree, "Missing data?"; catalogue, verify_backup.
+    """
+    backup = backups.named(name)
+    tools = backups.programs(int(backup.manifest["server_version"].split(".")[0]))
+    return Plan(
+        verb="verify",
+        scope="backup",
+        targets=(f"{name} in {backups.folder}",),
+        observed=(facts({"name": name, "taken_at": backup.manifest["taken_at"], "files": len(backup.manifest["files"])}),),
+        steps=(
+            Command(
+                argv=(
+                    *_doer(backups, "verify"), "--name", name, "--programs", str(tools),
+                    "--jobs", str(backups.settings.jobs),
+                ),
+                environment=_patience(backups),
+                seconds=backups.settings.timeout,
+                roles=("backups.scratch",),
+                equivalent=f"sha256sum --check && pg_restore --exit-on-error --dbname=scratch {name}/database.dump",
+            ),
+        ),
+        expected=_verified(name),
+        undo="nothing to undo: the scratch database is gone afterwards",
+        risk=Risk.ADDITIVE,
+    )  # fmt: skip
+
+
+def prunable(backups: Backups) -> DataFrame:
+    """The backups that the settings would not keep, oldest first: what `prune` removes.
+
+    Of each kind the newest keep_count verified ones are kept, and whatever is younger than keep_age; what never counted
+    (unverified, damaged) goes once it is that old and a newer one is verified. The newest verified one is never among
+    them, nor is anything of another database. Columns: name, kind, state, taken_at, size_bytes, why.
+    """
+    from pandas import DataFrame
+
+    every = stored(backups)
+    every = every[every["taken_at"].notna() & ~every["why"].str.startswith("it is of ")]
+    rows = []
+    for _, mine in every.groupby("kind"):
+        counting = mine[mine["counts"].astype(bool)]
+        if counting.empty:
+            continue
+        kept = set(counting["name"].head(backups.settings.keep_count))
+        newest = counting["taken_at"].iloc[0]
+        for _, row in mine.iterrows():
+            old = row["age_seconds"] > duration_seconds(backups.settings.keep_age)
+            if row["name"] not in kept and old and row["taken_at"] < newest:
+                why = f"older than {backups.settings.keep_age}"
+                why += f" and than {len(kept)} newer verified ones" if row["counts"] else f", and {row['state']}"
+                rows.append({**row[["name", "kind", "state", "taken_at", "size_bytes"]].to_dict(), "why": why})
+    rows.sort(key=lambda row: row["taken_at"])
+    return DataFrame(rows, columns=["name", "kind", "state", "taken_at", "size_bytes", "why"])
+
+
+@change
+def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
+    """A Plan that removes exactly these backups, each while it is what was seen; without names, those of `prunable`.
+
+    The last verified backup of a database is never removed. Errors: InputError for a name that is no backup, or where
+    no other verified one would be left. Source: catalogue, retention.
+    """
+    from xai_runbook.backup import catalogue
+
+    chosen = list(dict.fromkeys(names)) if names else list(prunable(backups)["name"])
+    every = stored(backups)
+    every = every[every["state"] != "unfinished"].set_index("name", drop=False)
+    if unknown := sorted(set(chosen) - set(every.index)):
+        raise InputError(
+            f"there are no backups {', '.join(unknown)}", on=str(backups.folder), hint="backups.stored lists them"
+        )
+    rest = every[every["counts"].astype(bool) & ~every["name"].isin(chosen)]
+    for name in chosen:
+        if every.loc[name, "counts"] and every.loc[name, "kind"] not in set(rest["kind"]):
+            raise InputError(
+                f"{name} is among the last verified ones: no other would be left", on=str(backups.folder),
+                hint="make and verify a newer one first",
+            )  # fmt: skip
+    paths = {backup.name: backup.path for backup in backups.stored()}
+    sums = {name: catalogue.sha256(paths[name] / catalogue.MANIFEST) for name in chosen}
+    return Plan(
+        verb="prune",
+        scope="backups",
+        targets=tuple(
+            f"{name}, {every.loc[name, 'state']}, {quantity(float(every.loc[name, 'size_bytes'] or 0), 'bytes')}"
+            for name in chosen
+        ),
+        observed=tuple(
+            facts({"name": name, "manifest_sha256": sums[name], "state": every.loc[name, "state"]}) for name in chosen
+        ),
+        steps=(
+            Command(
+                argv=(*_doer(backups, "prune"), *(f"{name}={sha256}" for name, sha256 in sums.items())),
+                environment={},
+                seconds="10m",
+                equivalent=f"rm -r -- {' '.join(chosen)}",
+                lasts=True,
+            ),
+        )
+        if chosen
+        else (),
+        note="" if chosen else "the settings keep every backup that there is",
+        expected=Condition(
+            question=f"{_MODULE}.left", arguments={"names": chosen}, column="left_count", comparison="==", value="0",
+            within="5s", words="they are gone",
+        )
+        if chosen
+        else None,
+        undo="cannot be undone: what is removed is gone",
+        risk=Risk.DESTRUCTIVE,
+    )  # fmt: skip
+
+
+def _doer(backups: Backups, verb: str) -> tuple[str, ...]:
+    return ("python", "-m", "xai_runbook.backup", verb, "--folder", str(backups.folder))
+
+
+def _patience(backups: Backups) -> dict[str, str]:
+    return {"XAI_RUNBOOK_BACKUP_SECONDS": f"{duration_seconds(backups.settings.timeout):g}"}
+
+
+def _verified(name: str) -> Condition:
+    return Condition(
+        question=f"{_MODULE}.state", arguments={"name": name}, column="state", comparison="==", value="verified",
+        within="5s", words=f"{name} is verified: restored, and the same in every table",
+    )  # fmt: skip

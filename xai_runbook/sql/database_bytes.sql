@@ -1,0 +1,2 @@
+-- How large this database is on disk.
+SELECT pg_database_size(current_database()) AS database_bytes
