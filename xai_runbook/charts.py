@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 MOST_LINES = 8
+MOST_NAMED = 5
 _LIMIT_COLOUR = "#b3001b"
 
 
@@ -120,6 +121,54 @@ def live(title: str = "Connections", unit: str = "sessions") -> Callable[[DataFr
         pyplot.close(figure)  # else it is shown once more at the cell's end
 
     return draw
+
+
+def scatter(
+    frame: DataFrame,
+    *more: DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    limit: Limit | None = None,
+    title: str = "",
+    unit: str = "",
+) -> Axes:
+    """Axes with a point a row of the frames, both axes logarithmic, the limit on `y` as a dashed line.
+
+    A row that is in several frames is one point. The MOST_NAMED points with the greatest product of both are named.
+    """
+    import pandas as pd
+
+    unit = unit or (limit.unit if limit else "")
+    axes = _axes(title or (limit.title if limit else ""), height=3.6)
+    columns = [label, x, y]
+    shown = pd.concat([each[columns] for each in (frame, *more) if len(each)] or [frame[columns]]).drop_duplicates(
+        label
+    )
+    shown = shown[(shown[x] > 0) & (shown[y] > 0)]  # nothing else has a place on these axes
+    if shown.empty:
+        axes.text(0.5, 0.5, f"nothing to show: no {x} yet", transform=axes.transAxes, ha="center", va="center")
+    else:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        decades = [math.log10(float(end)) for end in (shown[x].min(), shown[x].max())]
+        axes.set_xlim(10 ** math.floor(decades[0]), 10 ** (math.floor(decades[1]) + 1.4))  # names need room
+    wrong = [limit is not None and limit.exceeded(float(number)) for number in shown[y]]
+    axes.scatter(shown[x], shown[y], s=28, c=[_LIMIT_COLOUR if bad else "#4c78a8" for bad in wrong], zorder=3)
+    weight = (shown[x].astype(float) * shown[y].astype(float)).sort_values(ascending=False)
+    for row in shown.loc[weight.index[:MOST_NAMED]].itertuples(index=False):
+        name, across, up = (getattr(row, column) for column in columns)
+        axes.annotate(
+            _plain(name, 32), (across, up), xytext=(5, 3), textcoords="offset points", fontsize="x-small",
+            annotation_clip=True,
+        )  # fmt: skip
+    if limit is not None:
+        axes.axhline(limit.threshold, color=_LIMIT_COLOUR, linestyle="--", linewidth=1)
+    axes.set_xlabel(x.replace("_", " "), fontsize="small")
+    axes.set_ylabel(y.removesuffix("_seconds").replace("_", " "), fontsize="small")
+    axes.yaxis.set_major_formatter(lambda number, _: quantity(number, unit))
+    axes.xaxis.set_major_formatter(lambda number, _: f"{number:,.0f}")
+    return axes
 
 
 def _axes(title: str, height: float = 2.6) -> Axes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.files import write_whole
-from xai_runbook.sandbox import database_faults
+from xai_runbook.sandbox import database_faults, maintenance_faults, standby
 
 if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor import Supervisor
@@ -134,6 +134,44 @@ FAULTS = {
             "connection_leaks",
             partial(database_faults.leak_connections, fault="connections-leaked"),
             partial(database_faults.let_go, fault="connections-leaked"),
+        ),
+        Fault(
+            "index-invalid", "postgres", "begins an index that cannot be finished: it stays behind, invalid",
+            "invalid_indexes",
+            maintenance_faults.break_index, maintenance_faults.drop_broken_index,
+        ),
+        Fault(
+            "dead-rows", "postgres", "keeps autovacuum from a table of which more than half is dead", "dead_rows",
+            maintenance_faults.make_dead_rows, maintenance_faults.vacuum_dead_rows,
+        ),
+        Fault(
+            "statement-slow", "postgres", "a statement of the application takes more than a second", "slow_statements",
+            maintenance_faults.slow_statement, maintenance_faults.forget_statements,
+        ),
+        Fault(
+            "standby-stopped", "standby", "shuts the standby down: nobody follows the primary", "standbys_connected",
+            partial(_stop, part="standby"), partial(_start, part="standby"),
+        ),
+        Fault(
+            "standby-paused", "standby", "the standby takes in what is written and does not replay it",
+            "replication_lag", standby.pause, standby.resume,
+        ),
+        Fault(
+            "slot-left-behind", "postgres", "a replication slot that nobody uses keeps the write-ahead log",
+            "replication_slots",
+            partial(database_faults.leave_slot, fault="slot-left-behind"),
+            partial(database_faults.drop_slot, fault="slot-left-behind"),
+        ),
+        Fault(
+            "page-damaged", "postgres", "the disk changes a page of a table in a database of its own", "checksums",
+            partial(database_faults.damage_page, fault="page-damaged"),
+            partial(database_faults.drop_damaged, fault="page-damaged"),
+        ),
+        Fault(
+            "transactions-aborted", "postgres", "hundreds of transactions write and are rolled back",
+            "aborted_transactions",
+            partial(database_faults.roll_back, fault="transactions-aborted"),
+            partial(database_faults.commit, fault="transactions-aborted"),
         ),
     )
 }  # fmt: skip

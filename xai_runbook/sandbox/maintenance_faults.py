@@ -1,0 +1,79 @@
+"""Faults of the sandbox's PostgreSQL that outlive their session: what maintenance is there to mend.
+
+The rows that name these functions are in `fault.FAULTS`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.sandbox.database_faults import application, superuser
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from xai_runbook.sandbox.supervisor import Supervisor
+
+DEAD_ROWS = 6000
+SLOW_SECONDS = 1.5
+SLOW_CALLS = 6
+
+
+def break_index(supervisor: Supervisor) -> None:
+    """Begins an index that cannot be finished: built concurrently, it stays behind, invalid."""
+    import psycopg
+
+    with superuser(supervisor) as connection, suppress(psycopg.errors.UniqueViolation):
+        connection.execute("SET ROLE xai_owner")
+        connection.execute("CREATE UNIQUE INDEX CONCURRENTLY transactions_kind ON transactions (kind)")
+
+
+def drop_broken_index(supervisor: Supervisor) -> None:
+    """Takes the index away, where nobody has done so yet."""
+    with superuser(supervisor) as connection:
+        connection.execute("DROP INDEX CONCURRENTLY IF EXISTS transactions_kind")
+
+
+def make_dead_rows(supervisor: Supervisor) -> None:
+    """Writes many wallets and takes them back, with autovacuum told to stay away: more than half of the table is dead."""
+    with superuser(supervisor) as connection:
+        connection.execute("ALTER TABLE wallets SET (autovacuum_enabled = off)")
+        with connection.transaction():
+            connection.execute(
+                "INSERT INTO wallets (address, created_at) SELECT 'XAI' || lpad(to_hex(n), 40, '0'), now()"
+                " FROM generate_series(1, %s) n",
+                [DEAD_ROWS],
+            )
+            connection.execute("DELETE FROM wallets WHERE address <= 'XAI' || lpad(to_hex(%s), 40, '0')", [DEAD_ROWS])
+
+
+def vacuum_dead_rows(supervisor: Supervisor) -> None:
+    """Lets autovacuum in again, and does its work."""
+    with superuser(supervisor) as connection:
+        connection.execute("ALTER TABLE wallets RESET (autovacuum_enabled)")
+        connection.execute("VACUUM (ANALYZE) wallets")
+
+
+def slow_statement(supervisor: Supervisor) -> None:
+    """One statement of the application that takes its time, run several times at once."""
+    sessions: list[psycopg.Connection[Any]] = []
+    try:
+        for _ in range(SLOW_CALLS):
+            sessions.append(application(supervisor, "xai-explorer"))
+            sessions[-1].pgconn.send_query(f"SELECT pg_sleep({SLOW_SECONDS}) AS rich_list".encode())
+        for session in sessions:
+            while session.pgconn.get_result() is not None:
+                pass
+    finally:
+        for session in sessions:
+            session.close()
+
+
+def forget_statements(supervisor: Supervisor) -> None:
+    """Begins the statistics of that statement anew, as one does after having mended it."""
+    with superuser(supervisor) as connection:
+        connection.execute(
+            "SELECT pg_stat_statements_reset(userid, dbid, queryid) FROM pg_stat_statements"
+            " WHERE query LIKE 'SELECT pg_sleep(%%) AS rich_list'"
+        )

@@ -1,0 +1,19 @@
+-- Extension older than 1.8: one time a statement, planning not told apart. Texts without literals, cut.
+SELECT s.queryid::text AS query_id,
+       r.rolname::text AS role,
+       s.calls,
+       s.total_time / 1000 AS total_seconds,
+       s.mean_time / 1000 AS mean_seconds,
+       s.max_time / 1000 AS longest_seconds,
+       s.total_time / nullif(sum(s.total_time) OVER (), 0) AS total_ratio,
+       s.rows,
+       s.shared_blks_hit::float8 / nullif(s.shared_blks_hit + s.shared_blks_read, 0) AS hit_ratio,
+       (s.blk_read_time) / 1000 AS read_seconds,
+       NULL::timestamptz AS since,
+       left(regexp_replace(regexp_replace(s.query, '''[^'']*''', '''…''', 'g'), '\s+', ' ', 'g'), 300) AS query
+FROM {schema}.pg_stat_statements s
+LEFT JOIN pg_roles r ON r.oid = s.userid
+WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND s.calls >= %(fewest_calls)s
+ORDER BY CASE %(order)s::text WHEN 'mean' THEN s.mean_time WHEN 'calls' THEN s.calls ELSE s.total_time END DESC
+LIMIT %(most)s

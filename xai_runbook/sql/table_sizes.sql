@@ -1,0 +1,45 @@
+-- By oid, so that no name is ever pasted into a query. A partitioned table is the sum of its partitions, which are not
+-- listed again by themselves. total = heap + indexes + toast (with toast's own index) + maps.
+WITH tables AS (
+    SELECT c.oid, n.nspname, c.relname, c.relkind
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm')
+      AND NOT c.relispartition
+      AND c.relpersistence <> 't'
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+),
+parts AS (
+    SELECT oid AS whole, oid AS part FROM tables WHERE relkind <> 'p'
+    UNION ALL
+    SELECT t.oid, p.relid
+    FROM tables t CROSS JOIN LATERAL pg_partition_tree(t.oid) p
+    WHERE t.relkind = 'p' AND p.isleaf AND p.relid <> t.oid
+),
+sizes AS (
+    SELECT p.whole,
+           count(*) AS parts,
+           sum(pg_total_relation_size(p.part))::bigint AS total_bytes,
+           sum(pg_relation_size(p.part))::bigint AS heap_bytes,
+           sum(pg_indexes_size(p.part))::bigint AS index_bytes,
+           sum(CASE WHEN c.reltoastrelid <> 0 THEN pg_total_relation_size(c.reltoastrelid) END)::bigint AS toast_bytes,
+           sum(greatest(c.reltuples, 0))::bigint AS estimated_rows,
+           sum(pg_stat_get_dead_tuples(p.part))::bigint AS dead_rows
+    FROM parts p
+    JOIN pg_class c ON c.oid = p.part
+    GROUP BY p.whole
+)
+SELECT t.nspname || '.' || t.relname AS name,
+       CASE t.relkind WHEN 'p' THEN 'partitioned table' WHEN 'm' THEN 'materialized view' ELSE 'table' END AS kind,
+       CASE WHEN t.relkind = 'p' THEN coalesce(s.parts, 0) END AS partitions,
+       coalesce(s.total_bytes, 0) AS total_bytes,
+       coalesce(s.heap_bytes, 0) AS heap_bytes,
+       coalesce(s.index_bytes, 0) AS index_bytes,
+       coalesce(s.toast_bytes, 0) AS toast_bytes,
+       coalesce(s.estimated_rows, 0) AS estimated_rows,
+       coalesce(s.dead_rows, 0) AS dead_rows,
+       t.oid::bigint AS oid
+FROM tables t
+LEFT JOIN sizes s ON s.whole = t.oid
+ORDER BY total_bytes DESC, name
+LIMIT %(most)s

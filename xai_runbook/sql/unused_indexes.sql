@@ -1,0 +1,19 @@
+-- Indexes that no scan has used since the statistics were reset, and that hold up nothing: no uniqueness, no
+-- constraint, no replica identity, no clustering. A standby counts its own scans: ask it too.
+SELECT n.nspname || '.' || i.relname AS name,
+       n.nspname || '.' || t.relname AS "table",
+       pg_relation_size(x.indexrelid) AS size_bytes,
+       s.idx_scan AS scans,
+       d.stats_reset AS since,
+       pg_get_indexdef(x.indexrelid) AS definition
+FROM pg_stat_user_indexes s
+JOIN pg_index x ON x.indexrelid = s.indexrelid
+JOIN pg_class i ON i.oid = x.indexrelid
+JOIN pg_class t ON t.oid = x.indrelid
+JOIN pg_namespace n ON n.oid = i.relnamespace
+LEFT JOIN pg_stat_database d ON d.datname = current_database()
+WHERE s.idx_scan = 0
+  AND x.indisvalid AND NOT x.indisunique AND NOT x.indisexclusion AND NOT x.indisreplident AND NOT x.indisclustered
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid)
+ORDER BY size_bytes DESC, name
+LIMIT %(most)s
