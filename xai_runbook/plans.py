@@ -25,10 +25,11 @@ from typing import Any, ParamSpec, cast
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
 from xai_runbook.facts import fact, plain
-from xai_runbook.steps import Argument, Call, Command, Condition, Sql, Step
+from xai_runbook.steps import Argument, Call, Command, Condition, HttpCall, Sql, Step
 
 __all__ = [
-    "HANDLES", "Argument", "Call", "Command", "Condition", "Plan", "Risk", "Sql", "Step", "change", "refused_plan",
+    "HANDLES", "Argument", "Call", "Command", "Condition", "HttpCall", "Plan", "Risk", "Sql", "Step", "change",
+    "refused_plan",
 ]  # fmt: skip
 
 SCHEMA = "xai-runbook/plan/1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,10 @@ def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
 
 
 def _real(step: Step) -> str:
+    if step.kind == "http":
+        digest = hashlib.sha256(step.body.encode()).hexdigest()[:12]
+        content = f" with {len(step.body.encode())} bytes of JSON, sha256 {digest}..." if step.body else ""
+        return inert(f"{step.method} {step.path} of {step.part}{content}", 400)
     if step.kind != "sql":
         return inert(" ".join(step.argv), 400)
     text = _statement(step) if step.identifiers or step.names or step.literals else f"sql/{step.name}.sql"

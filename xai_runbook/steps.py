@@ -5,6 +5,7 @@ How each kind of step acts is in `execution/steps.py`. A new kind goes into `Ste
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -81,7 +82,31 @@ class Command:
     kind: Literal["command"] = "command"
 
 
-Step = Sql | Command
+@dataclass(frozen=True, kw_only=True)
+class HttpCall:
+    """One request, as the operator of a part of the settings: no address and no credential stand here.
+
+    An answer of 200 to 299 is done, one of 400 to 499 is known to have had no effect; any other, and none at all,
+    leaves open what it did. It is sent once, and redirects are not followed.
+    """
+
+    part: Literal["grafana"]
+    method: Literal["POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    """Under the part's address: plain segments, no query."""
+    equivalent: str
+    body: str = ""
+    """JSON; holds no secret, as plans and the journal do not."""
+    kind: Literal["http"] = "http"
+
+    def __post_init__(self) -> None:
+        if not _SEGMENTS.fullmatch(self.path):
+            raise InputError("a request goes to a path of the part's own server", on=inert(self.path, 80))
+
+
+_SEGMENTS = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+
+Step = Sql | Command | HttpCall
 
 
 @dataclass(frozen=True, kw_only=True)

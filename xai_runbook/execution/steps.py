@@ -17,9 +17,10 @@ from xai_runbook.execution.credentials import lent
 from xai_runbook.execution.done import Ambiguous as Ambiguous
 from xai_runbook.execution.done import Done as Done
 from xai_runbook.execution.interrupts import Interrupts
+from xai_runbook.execution.requests import Requests
 from xai_runbook.execution.statements import carried_out
 from xai_runbook.parent import PARENT
-from xai_runbook.plans import Command, Sql, Step
+from xai_runbook.plans import Command, HttpCall, Sql, Step
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class Actor:
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._database: Operator | None = None
+        self._requests = Requests(env)
 
     def open(self, plan_identity: Mapping[str, str], target: str) -> None:
         """Connects where the steps need it, and takes the server's own lock.
 
         Errors: Refused, CannotAsk, NotConfigured.
         """
+        self._requests.open(plan_identity)
         if not any(key.startswith("database.") for key in plan_identity):
             return
         self._database = self._env.operator()
@@ -71,6 +74,8 @@ class Actor:
 
     def act(self, step: Step, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
         """Does one step; Ctrl-C ends a program and cancels a statement. Errors: Ambiguous."""
+        if isinstance(step, HttpCall):
+            return self._requests.send(step)
         if not isinstance(step, Sql):
             with lent(step.roles, self._env.settings) as variables:
                 return _program(step, variables, said, ctrl_c)
