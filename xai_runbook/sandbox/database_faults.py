@@ -25,6 +25,14 @@ CONNECTIONS_LEFT = 6
 IDLE_TRANSACTIONS = 3
 LEAKED_CONNECTIONS = 15
 
+OLD_SLOT = "xai_old_replica"
+SEGMENTS_KEPT = 12
+"""Of 4 MiB each: more than the sandbox's limit of 32 MiB."""
+
+ROLLED_BACK = 400
+COMMITTED = 1000
+"""As many as `recent_transactions` looks at."""
+
 _held: dict[str, list[psycopg.Connection[Any]]] = {}
 
 
@@ -128,3 +136,66 @@ def take_connections(supervisor: Supervisor, fault: str) -> None:
     with _or_none(supervisor, fault):
         for _ in range(row[0] - CONNECTIONS_LEFT):
             hold(fault, application(supervisor, "xai-batch"))
+
+
+def leave_slot(supervisor: Supervisor, fault: str) -> None:
+    """A replication slot that nobody uses any more, and enough written since."""
+    with superuser(supervisor) as connection:
+        connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [OLD_SLOT])
+        for _ in range(SEGMENTS_KEPT):
+            connection.execute("SELECT pg_logical_emit_message(false, 'xai-runbook', 'filler')")
+            connection.execute("SELECT pg_switch_wal()")
+
+
+def drop_slot(supervisor: Supervisor, fault: str) -> None:
+    """Drops the slot that `leave_slot` made; the next checkpoint frees the WAL."""
+    with superuser(supervisor) as connection:
+        connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [OLD_SLOT]
+        )
+        connection.execute("CHECKPOINT")
+
+
+def damage_page(supervisor: Supervisor, fault: str) -> None:
+    """A database of its own, with one table, of which the disk changes a page; then somebody reads it."""
+    import psycopg
+
+    layout = supervisor.layout
+    data = layout.folder / "postgres" / "data"
+    with superuser(supervisor) as connection:
+        connection.execute("CREATE DATABASE xai_damaged TEMPLATE template0")
+    with template.connect(data, layout.ports["postgres"], "xai_damaged") as connection:
+        connection.execute(
+            "CREATE TABLE ledger AS SELECT n, repeat('x', 200) AS note FROM generate_series(1, 200) AS n"
+        )
+        connection.execute("VACUUM FULL ledger")  # a table written anew is not in the server's memory
+        connection.execute("CHECKPOINT")
+        row = connection.execute("SELECT pg_relation_filepath('ledger')").fetchone()
+        assert row is not None
+        with open(data / row[0], "r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * 16)
+        with suppress(psycopg.errors.DataCorrupted):
+            connection.execute("SELECT count(*) FROM ledger")
+
+
+def drop_damaged(supervisor: Supervisor, fault: str) -> None:
+    """Drops the database that `damage_page` made, and with it the count of its damaged pages."""
+    with superuser(supervisor) as connection:
+        connection.execute("DROP DATABASE IF EXISTS xai_damaged")
+
+
+def roll_back(supervisor: Supervisor, fault: str) -> None:
+    """An application whose transactions write and then fail."""
+    with application(supervisor, "xai-settlement", autocommit=False) as session:
+        for _ in range(ROLLED_BACK):
+            session.execute("UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)")
+            session.rollback()
+
+
+def commit(supervisor: Supervisor, fault: str) -> None:
+    """So many small transactions that those which were rolled back are not among the newest any more."""
+    with superuser(supervisor) as connection:
+        connection.execute("SET synchronous_commit = off")
+        for _ in range(COMMITTED):
+            connection.execute("SELECT txid_current()")

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.files import write_whole
-from xai_runbook.sandbox import database_faults, maintenance_faults, standby
+from xai_runbook.sandbox import alertmanager, database_faults, maintenance_faults, prometheus, standby
 
 if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor import Supervisor
 
 SLOW_READ_SECONDS = 2.0
 LAGGING_BLOCKS_PER_SECOND = 0.1
+MOVED_LAG_BLOCKS = 1000.0
 
 Act = Callable[["Supervisor"], None]
 
@@ -55,6 +56,12 @@ def _control(supervisor: Supervisor, part: str, **wishes: bool | float | None) -
     path = supervisor.layout.part_folder(part) / "control.json"
     now = json.loads(path.read_bytes()) if path.exists() else {}
     write_whole(path, json.dumps(now | wishes).encode())
+
+
+def _rules(supervisor: Supervisor, lag_blocks: float | None) -> None:
+    """Writes Prometheus' rule file anew and has it read."""
+    write_whole(prometheus.rule_file(supervisor.layout), prometheus.rules(lag_blocks).encode())
+    supervisor.signal_part("prometheus", signal.SIGHUP)
 
 
 def _move_store(supervisor: Supervisor, part: str, source: str, target: str) -> None:
@@ -107,6 +114,19 @@ FAULTS = {
         Fault(
             "prometheus-down", "prometheus", "ends Prometheus: its port refuses", "prometheus_reachable",
             partial(_stop, part="prometheus"), partial(_start, part="prometheus"),
+        ),
+        Fault(
+            "alertmanager-down", "alertmanager", "ends Alertmanager: alerts reach nobody", "alertmanager_reachable",
+            partial(_stop, part="alertmanager"), partial(_start, part="alertmanager"),
+        ),
+        Fault(
+            "alerts-silenced", "alertmanager", "silences every alert for a week", "silences",
+            lambda supervisor: alertmanager.silence_all(supervisor.layout),
+            lambda supervisor: alertmanager.end_silences(supervisor.layout),
+        ),
+        Fault(
+            "rules-drifted", "prometheus", "moves the sync lag's limit in the rules that Prometheus has loaded",
+            "rules_current", partial(_rules, lag_blocks=MOVED_LAG_BLOCKS), partial(_rules, lag_blocks=None),
         ),
         Fault(
             "connections-taken", "postgres", "opens sessions until six slots are left, and never uses them", "pool",

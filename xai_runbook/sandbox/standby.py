@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from xai_runbook.sandbox.supervisor import Supervisor
+
 NAME = "xai-db-replica-1"
 """The runbook's own name for the replica."""
 
@@ -62,6 +64,18 @@ def parts(layout: Layout) -> list[Part]:
 def folder(layout: Layout) -> Path:
     """The standby's data folder."""
     return layout.folder / "standby" / "data"
+
+
+def pause(supervisor: Supervisor) -> None:
+    """The standby takes in what it is sent, and replays none of it: as behind a long query."""
+    with _on_standby(supervisor.layout) as connection:
+        connection.execute("SELECT pg_wal_replay_pause()")
+
+
+def resume(supervisor: Supervisor) -> None:
+    """The standby replays again."""
+    with _on_standby(supervisor.layout) as connection:
+        connection.execute("SELECT pg_wal_replay_resume()")
 
 
 def _follow(layout: Layout, data: Path) -> None:
@@ -117,3 +131,7 @@ def _streams(layout: Layout) -> bool:
 
 def _primary(layout: Layout) -> AbstractContextManager[psycopg.Connection[Any]]:
     return connect(layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database)
+
+
+def _on_standby(layout: Layout) -> AbstractContextManager[psycopg.Connection[Any]]:
+    return connect(folder(layout), layout.ports["standby"], layout.database)
