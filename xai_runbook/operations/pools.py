@@ -158,7 +158,7 @@ def pool_status(pooler: Pooler) -> DataFrame:
 def check_pool_waiting(pools: DataFrame, limit: Limit) -> Finding:
     """`alert` that names the pools in which a client has waited for a server longer than the limit allows."""
     waiting = int(pools["clients_waiting_count"].sum()) if len(pools) else 0
-    noun = f"of waiting for a server ({waiting} client{'s' if waiting != 1 else ''})"
+    noun = f"waited for a server of the pool ({waiting} client{'s' if waiting != 1 else ''} now)"
     return judge(limit, pools, value="longest_wait_seconds", target="target", noun=noun)
 
 

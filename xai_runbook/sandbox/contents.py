@@ -6,14 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import backups, cache, node, postgres, programs, prometheus, quota, standby, workload
+from xai_runbook.sandbox import (
+    alertmanager,
+    backups,
+    cache,
+    node,
+    pooler,
+    postgres,
+    programs,
+    prometheus,
+    quota,
+    standby,
+    workload,
+)
 from xai_runbook.sandbox.part import MARK, NODES, REFERENCE, Layout, Part
 
 NEEDS = {
     "postgres": ("postgres",),
     "standby": ("postgres",),
+    "pooler": ("pgbouncer",),
     "cache": ("valkey-server",),
     "prometheus": ("prometheus", "promtool"),
+    "alertmanager": ("alertmanager",),
     "node-exporter": ("prometheus-node-exporter",),
     "postgres-exporter": ("prometheus-postgres-exporter",),
 }
@@ -31,28 +45,36 @@ def parts(layout: Layout, say: Callable[[str], None]) -> tuple[list[Part], dict[
         found += [*postgres.parts(layout), *standby.parts(layout)]
     except SandboxError as error:  # it cannot run here, though the program is there: the rest can
         missing["postgres"] = str(error)
-    for module in (cache, node, prometheus, workload):
+    try:
+        found += alertmanager.parts(layout)
+    except SandboxError as error:
+        missing["alertmanager"] = str(error)
+    for module in (pooler, cache, node, prometheus, workload):
         found += [part for part in module.parts(layout) if part.name not in missing]
     return found, missing
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
     """What settings.load lays over environments/sandbox.toml: where the parts of this sandbox are."""
-    return {
-        "prometheus": {"url": layout.url("prometheus")},
-        "nodes": {
-            "node": [{"name": name, "url": layout.url(name), "timeout": "2s"} for name in NODES],
-            "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE), "timeout": "2s"}],
-        },
-        "database": postgres.overlay(layout),
-        "backups": backups.overlay(layout),
-        "cache": {"host": layout.host, "port": layout.ports["cache"]},
-        "sandbox": {
-            "folder": str(layout.folder),
-            "quota_url": layout.url("quota"),
-            "mark": {MARK: str(layout.folder)},
-        },
-    }
+    return (
+        pooler.overlay(layout)
+        | alertmanager.overlay(layout)
+        | {
+            "prometheus": {"url": layout.url("prometheus")},
+            "nodes": {
+                "node": [{"name": name, "url": layout.url(name), "timeout": "2s"} for name in NODES],
+                "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE), "timeout": "2s"}],
+            },
+            "database": postgres.overlay(layout) | pooler.proxy(layout),
+            "backups": backups.overlay(layout),
+            "cache": {"host": layout.host, "port": layout.ports["cache"]},
+            "sandbox": {
+                "folder": str(layout.folder),
+                "quota_url": layout.url("quota"),
+                "mark": {MARK: str(layout.folder)},
+            },
+        }
+    )
 
 
 def measure(layout: Layout, pids: Callable[[], dict[str, int]]) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import template
+from xai_runbook.sandbox import pooler, template
 
 if TYPE_CHECKING:
     import psycopg
@@ -123,6 +123,18 @@ def leak_connections(supervisor: Supervisor, fault: str) -> None:
     with _or_none(supervisor, fault):
         for _ in range(LEAKED_CONNECTIONS):
             hold(fault, application(supervisor, "xai-webhooks")).execute("SELECT 1")
+
+
+def exhaust_pool(supervisor: Supervisor, fault: str) -> None:
+    """Every server of the application's pool is in somebody's transaction; one more client waits for one."""
+    port = supervisor.layout.ports["pooler"]
+    if "pooler" not in supervisor.parts:
+        raise SandboxError("pooler is no part of this sandbox", hint="apt-get install pgbouncer")
+    with _or_none(supervisor, fault):
+        for _ in range(pooler.POOL_SIZE):
+            hold(fault, application(supervisor, "xai-checkout", port=port, autocommit=False)).execute("SELECT 1")
+        waiter = hold(fault, application(supervisor, "xai-mobile-api", port=port))
+        waiter.pgconn.send_query(b"SELECT 1")
 
 
 def take_connections(supervisor: Supervisor, fault: str) -> None:

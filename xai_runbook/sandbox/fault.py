@@ -156,6 +156,16 @@ FAULTS = {
             partial(database_faults.let_go, fault="connections-leaked"),
         ),
         Fault(
+            "pool-exhausted", "pooler", "holds every server of the application's pool; one more client waits",
+            "pool_waiting",
+            partial(database_faults.exhaust_pool, fault="pool-exhausted"),
+            partial(database_faults.let_go, fault="pool-exhausted"),
+        ),
+        Fault(
+            "pooler-down", "pooler", "ends the pooler: its port refuses", "pooler_reachable",
+            partial(_stop, part="pooler"), partial(_start, part="pooler"),
+        ),
+        Fault(
             "index-invalid", "postgres", "begins an index that cannot be finished: it stays behind, invalid",
             "invalid_indexes",
             maintenance_faults.break_index, maintenance_faults.drop_broken_index,

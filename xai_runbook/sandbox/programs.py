@@ -36,6 +36,8 @@ class Program:
     wheel: tuple[str, str] | None = None
     """An importable package and a pattern below its folder."""
     package: str | None = None
+    libraries: tuple[str, ...] = ()
+    """Debian packages of libraries that the program needs and that few machines have, unpacked beside it."""
     get: str = ""
     """How a person gets it where we cannot."""
 
@@ -54,6 +56,11 @@ PROGRAMS = {
     ),
     "prometheus": Program(("prometheus",), package="prometheus", get=_PROMETHEUS),
     "promtool": Program(("promtool",), package="prometheus", get=_PROMETHEUS),
+    "alertmanager": Program(
+        ("prometheus-alertmanager", "alertmanager"),
+        package="prometheus-alertmanager",
+        get="apt-get install prometheus-alertmanager, or put alertmanager on PATH",
+    ),
     "prometheus-node-exporter": Program(
         ("prometheus-node-exporter", "node_exporter"),
         package="prometheus-node-exporter",
@@ -63,6 +70,12 @@ PROGRAMS = {
         ("prometheus-postgres-exporter", "postgres_exporter"),
         package="prometheus-postgres-exporter",
         get="apt-get install prometheus-postgres-exporter, or put postgres_exporter on PATH",
+    ),
+    "pgbouncer": Program(
+        ("pgbouncer",),
+        package="pgbouncer",
+        libraries=("libc-ares2", "libevent-2.1-7"),
+        get="apt-get install pgbouncer, or conda install -c conda-forge pgbouncer",
     ),
 }
 
@@ -82,6 +95,15 @@ def find(name: str) -> Path | None:
         if name == "postgres" and (newest := _debian_postgres()):
             return newest
     return _in_wheel(program) or _unpacked(program)
+
+
+def library_path(name: str) -> dict[str, str]:
+    """What the program's environment needs beside the usual, to find the libraries that were unpacked with it."""
+    package = PROGRAMS[name].package
+    folders = sorted((_programs_folder() / package).glob("usr/lib/*-linux-*")) if package else []
+    return (
+        {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders and find(name) == _unpacked(PROGRAMS[name]) else {}
+    )
 
 
 def missing(names: Sequence[str] = tuple(PROGRAMS)) -> dict[str, str]:
@@ -167,9 +189,10 @@ def _unpacked(program: Program) -> Path | None:
     if program.package is None:
         return None
     for name in program.names:
-        found = _programs_folder() / program.package / "usr" / "bin" / name
-        if os.access(found, os.X_OK):
-            return found
+        for folder in ("bin", "sbin"):
+            found = _programs_folder() / program.package / "usr" / folder / name
+            if os.access(found, os.X_OK):
+                return found
     return None
 
 
@@ -178,22 +201,29 @@ def _unpack(packages: Sequence[str]) -> None:
     into.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into, prefix=".fetch-") as name:
         folder = Path(name)
-        _download(packages, folder)
+        libraries = {package: _libraries(package) for package in packages}
+        _download([*packages, *sorted({each for needed in libraries.values() for each in needed})], folder)
         for package in packages:
-            debs = list(folder.glob(f"{package}_*.deb"))
-            if not debs:
-                raise SandboxError("apt-get downloaded no file", on=package)
             tree = folder / package
-            _run(["dpkg-deb", "-x", str(debs[0]), str(tree)], folder)
+            for part in (package, *libraries[package]):
+                debs = list(folder.glob(f"{part}_*.deb"))
+                if not debs:
+                    raise SandboxError("apt-get downloaded no file", on=part)
+                _run(["dpkg-deb", "-x", str(debs[0]), str(tree)], folder)
+            found = ":".join(map(str, tree.glob("usr/lib/*-linux-*")))
             for program in PROGRAMS.values():  # what does not run here (another processor, old libraries) is not kept
                 for alias in program.names if program.package == package else ():
-                    if (tree / "usr" / "bin" / alias).is_file():
-                        _run([str(tree / "usr" / "bin" / alias), "--version"], folder)
+                    for file in tree.glob(f"usr/*bin/{alias}"):
+                        _run([str(file), "--version"], folder, {"LD_LIBRARY_PATH": found} if found else {})
             try:
                 os.rename(tree, into / package)
             except OSError:
                 if not (into / package).is_dir():  # otherwise somebody else was faster, and theirs is as good
                     raise
+
+
+def _libraries(package: str) -> tuple[str, ...]:
+    return next((program.libraries for program in PROGRAMS.values() if program.package == package), ())
 
 
 def _download(packages: Sequence[str], folder: Path) -> None:
@@ -214,13 +244,14 @@ def _download(packages: Sequence[str], folder: Path) -> None:
         raise first from None
 
 
-def _run(argv: list[str], folder: Path) -> None:
+def _run(argv: list[str], folder: Path, more: dict[str, str] | None = None) -> None:
     try:
         done = subprocess.run(
             bound(argv, signal.SIGTERM),
             cwd=folder,
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
-            | {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
+            | {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+            | (more or {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=DOWNLOAD_SECONDS,

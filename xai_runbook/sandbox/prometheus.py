@@ -6,11 +6,12 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from xai_runbook.sandbox import history, programs
+from xai_runbook.sandbox import alertmanager, history, programs
 from xai_runbook.sandbox.part import NODES, Layout, Part
 
 RETENTION_TIME, RETENTION_SIZE = "3d", "400MB"
@@ -43,6 +44,12 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(rules)],
+        "alerting": {
+            "alertmanagers": [
+                {"static_configs": [{"targets": [part["url"].removeprefix("http://")]}]}
+                for part in alertmanager.overlay(layout).values()
+            ]
+        },
         "scrape_configs": [
             job("xai-node", {name: name for name in NODES}),
             job("sandbox", {"sandbox": "quota"}),
@@ -53,12 +60,21 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
     }
 
 
-def rules() -> str:
-    """The rule file: the alert table of the sandbox's settings."""
+def rules(lag_blocks: float | None = None) -> str:
+    """The rule file: the alert table of the sandbox's settings, or one in which somebody has moved the sync lag."""
     from xai_runbook.environments import load
     from xai_runbook.operations.rules import alert_rules
 
-    return alert_rules(load("sandbox"))
+    settings = load("sandbox")
+    if lag_blocks is not None:
+        moved = replace(settings.limits.sync_lag, threshold=lag_blocks)
+        settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"sync_lag": moved})})
+    return alert_rules(settings)
+
+
+def rule_file(layout: Layout) -> Path:
+    """What Prometheus reads its rules from, at its start and when it is told to (SIGHUP)."""
+    return layout.part_folder("prometheus") / "rules.yml"
 
 
 def _prometheus(layout: Layout) -> Part | None:
@@ -66,14 +82,14 @@ def _prometheus(layout: Layout) -> Part | None:
     if program is None:
         return None
     folder = layout.part_folder("prometheus")
-    data, config, rule_file = folder / "data", folder / "prometheus.yml", folder / "rules.yml"
+    data, config, loaded = folder / "data", folder / "prometheus.yml", rule_file(layout)
 
     def prepare() -> None:
         made = None
         if promtool is not None and not data.exists():  # a Prometheus that comes back after a fault keeps what it has
             made = history.begin(layout, promtool, data, time.time())
-        rule_file.write_text(rules(), encoding="utf-8")
-        config.write_text(json.dumps(configuration(layout, rule_file), indent=1), encoding="utf-8")
+        loaded.write_text(rules(), encoding="utf-8")
+        config.write_text(json.dumps(configuration(layout, loaded), indent=1), encoding="utf-8")
         if made is not None:
             history.finish(made, data)
         data.mkdir(mode=0o700, exist_ok=True)
