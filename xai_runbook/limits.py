@@ -109,6 +109,10 @@ class Limits(Model):
     prometheus_growth: Limit
     remote_write: Limit
     prometheus_reachable: Limit
+    alertmanager_reachable: Limit
+    silences: Limit
+    rules_current: Limit
+    rule_groups: Limit
     database_reachable: Limit
     node_reachable: Limit
     cache_reachable: Limit

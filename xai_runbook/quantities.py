@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from xai_runbook.window import duration_text
+
 Unit = Literal[
     "ratio",
     "seconds",
@@ -13,6 +15,7 @@ Unit = Literal[
     "peers",
     "connections",
     "series",
+    "rules",
     "answers",
     "backups",
     "faults",
@@ -29,6 +32,8 @@ def quantity(value: float, unit: str) -> str:
 
     >>> quantity(0.8, "ratio"), quantity(3, "peers"), quantity(1, "peers"), quantity(0.25, "seconds")
     ('80 %', '3 peers', '1 peer', '250 ms')
+    >>> quantity(604800, "seconds"), quantity(125, "seconds")
+    ('7d', '2m5s')
     >>> quantity(float("nan"), "blocks"), quantity(5 * 2**30, "bytes"), quantity(1, "indexes")
     ('no value', '5 GiB', '1 index')
     """
@@ -41,6 +46,8 @@ def quantity(value: float, unit: str) -> str:
         return f"{_number(value * 100)} %"
     if unit == "seconds" and abs(value) < 1:
         return f"{_number(value * 1000)} ms"
+    if unit == "seconds" and abs(value) >= 120:
+        return f"{'-' if value < 0 else ''}{duration_text(round(abs(value)))}"
     if unit == "bytes":
         for size, name in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
             if abs(value) >= size:

@@ -7,7 +7,6 @@ or with NaN, is `unknown`.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from xai_runbook.errors import InputError, inert
-from xai_runbook.findings import Finding, Limit, Severity, Status, quantity
-from xai_runbook.limits import Signals
+from xai_runbook.findings import Finding, Limit, Status, quantity
 from xai_runbook.window import duration_text
 
 if TYPE_CHECKING:
@@ -124,57 +122,6 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
         return Finding.unknown(limit.name, f"no value before {newest:%Y-%m-%d %H:%M:%S} UTC", limit)
     last = judged[judged["at"] == judged["at"].max()].reset_index(drop=True)
     return _finding(last.assign(target=_names(last)), limit, newest.astimezone(UTC))
-
-
-def check_active(active: DataFrame) -> Finding:
-    """The finding over the table of `monitoring.active_alerts`: `alert` where one fires, as severe as the severest.
-
-    Alerts of our own rules (named as a limit, with the label `limit`) are named and do not count: each has a finding of
-    its own. A severity that is not one of the runbook's three words counts as medium; "none" and "info" (a watchdog
-    that always fires) turn nothing. Pending alerts are `ok`, and said. Nothing that fires is `unknown` where Prometheus
-    cannot evaluate some of its rules. Source: runbook, Manual Alert Testing; erratum E23.
-    """
-    mine = pd.Series(
-        [_is_ours(alert, labels) for alert, labels in zip(active["alert"], active["labels"], strict=True)],
-        index=active.index,
-        dtype=bool,
-    )
-    counted = active[~mine & ~active["severity"].isin(["none", "info"])]
-    firing = counted[counted["state"] == FIRING]
-    notes = [
-        _named_alerts("pending", counted[counted["state"] == PENDING]),
-        _named_alerts("ours, each judged by its own question", active[mine & (active["state"] == FIRING)]),
-    ]
-    failing = active.attrs.get("failing", [])
-    if failing:
-        notes.append(f"Prometheus cannot evaluate {', '.join(failing)}")
-    if firing.empty and failing:
-        return Finding.unknown("active_alerts", _joined(["nothing else fires", *notes]))
-    if firing.empty:
-        quiet = f"nothing {'else ' if notes[1] else ''}fires{'' if active.empty else f' of {len(active)} active'}"
-        return Finding(name="active_alerts", status=Status.OK, summary=_joined([quiet, *notes]))
-    words = {severity.value: severity for severity in Severity}
-    severities = [words.get(text, Severity.MEDIUM) for text in firing["severity"]]
-    rows = [f"{alert} {labels}".strip() for alert, labels in zip(firing["alert"], firing["labels"], strict=True)]
-    return Finding(
-        name="active_alerts",
-        status=Status.ALERT,
-        severity=max(severities, key=list(Severity).index),
-        summary=_joined([_named_alerts(f"{len(firing)} firing", firing), *notes]),
-        targets=tuple(inert(row, 200) for row in rows),
-        hint="each alert's annotation says what to do; silences and routes are the Alertmanager's",
-    )
-
-
-def _is_ours(alert: str, labels: str) -> bool:
-    """Whether a rule of ours raised it: somebody else's may carry a label `limit` too."""
-    limit = re.search(r"(?:^|, )limit=(\w+)(?:,|$)", labels)
-    return limit is not None and limit[1] in Signals.model_fields and alert.lower() == limit[1].replace("_", "")
-
-
-def _named_alerts(what: str, alerts: DataFrame) -> str:
-    """ "pending: Disk, Peers"; nothing where there are none."""
-    return f"{what}: {', '.join(sorted(set(alerts['alert'])))}" if len(alerts) else ""
 
 
 def _step_seconds(frame: DataFrame) -> float:

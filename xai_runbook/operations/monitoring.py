@@ -184,28 +184,6 @@ def error_rate(prometheus: Prometheus) -> DataFrame:
     return frame
 
 
-def active_alerts(prometheus: Prometheus) -> DataFrame:
-    """Alerts that Prometheus' own rules hold now, worst first; an empty frame is none.
-
-    Columns: alert, state (pending, firing), severity, labels, value, active_at (UTC), summary. Silences and routes are
-    the Alertmanager's (errata E23). `attrs["failing"]` names the rules that Prometheus cannot evaluate, which are never
-    active. Errors: NoData where no alerting rule is loaded, as nothing could be active.
-    Source: runbook, Manual Alert Testing.
-    """
-    frame, rules = prometheus.alerts(), prometheus.alerting_rules()
-    if frame.empty and rules.empty:
-        raise NoData(
-            "Prometheus has no alerting rules, so that none is active says nothing",
-            on=prometheus.url,
-            hint="load the rules that operations.rules.alert_rules writes",
-        )
-    ranks = {"critical": 0, "high": 1, "medium": 2}
-    order = frame.assign(rank=frame["severity"].map(ranks).fillna(3)).sort_values(["state", "rank", "alert", "labels"])
-    active = order.drop(columns="rank").reset_index(drop=True)
-    active.attrs["failing"] = sorted(set(rules.loc[rules["health"] == "err", "alert"]))
-    return active
-
-
 def history(prometheus: Prometheus, name: str, window: Window | str | None = None) -> DataFrame:
     """A signal or metric over a window, for a chart: about 500 points a series.
 
