@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from xai_runbook.findings import Limit, Severity
 from xai_runbook.operations import alerts
 from xai_runbook.window import duration_text
 
-STEP, POINTS = 15, 160
+STEP, POINTS, SERIES = 15, 160, 64
 LIMITS = [
     Limit(
         name=f"fuzz_{direction}_{seconds}",
@@ -75,7 +76,11 @@ def frame(many: dict[str, list[float | None]]) -> pd.DataFrame:
 
 
 def promtool(
-    folder: Path, many: dict[str, list[float | None]], stale: bool, wanted: dict[int, set[tuple[str, str, str]]]
+    folder: Path,
+    many: dict[str, list[float | None]],
+    stale: bool,
+    wanted: dict[int, set[tuple[str, str, str]]],
+    program: str = "",
 ) -> str:
     """What promtool has to say against `wanted`: at each instant, (alert, instance, state) of all that is active."""
     rules = [
@@ -116,7 +121,7 @@ def promtool(
     }
     (folder / "test.yml").write_text(json.dumps(whole))
     done = subprocess.run(
-        [server.program("promtool"), "test", "rules", "test.yml"],
+        [program or server.program("promtool"), "test", "rules", "test.yml"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -125,7 +130,9 @@ def promtool(
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-def ours(many: dict[str, list[float | None]], lookback_seconds: float) -> dict[int, set[tuple[str, str, str]]]:
+def ours(
+    many: dict[str, list[float | None]], lookback_seconds: float, left_open: bool = False
+) -> dict[int, set[tuple[str, str, str]]]:
     active: dict[int, set[tuple[str, str, str]]] = {STEP * point: set() for point in range(POINTS)}
     for limit in LIMITS:
         judged = alerts.evaluate(
@@ -133,6 +140,7 @@ def ours(many: dict[str, list[float | None]], lookback_seconds: float) -> dict[i
             limit,
             step_seconds=STEP,
             lookback_seconds=lookback_seconds,
+            left_open=left_open,
             at=datetime.fromtimestamp(STEP * (POINTS - 1), UTC),
         )
         for at, instance, state in zip(judged["at"], judged["instance"], judged["state"], strict=True):
@@ -141,23 +149,116 @@ def ours(many: dict[str, list[float | None]], lookback_seconds: float) -> dict[i
     return active
 
 
-@pytest.mark.parametrize("stale", [True, False], ids=["range answers", "raw samples"])
+WAYS = pytest.mark.parametrize("stale", [True, False], ids=["range answers", "raw samples"])
+
+
+@WAYS
 def test_every_state_at_every_instant_is_promtools(tmp_path: Path, stale: bool) -> None:
     chance = random.Random(20261125)
-    many = {f"node-{number}": series(chance) for number in range(16)}
+    many = {f"node-{number}": series(chance) for number in range(SERIES)}
     # a range answer has no row where Prometheus saw a gap; raw samples are bridged for five minutes
     wanted = ours(many, lookback_seconds=0 if stale else 300)
     states = [state for active in wanted.values() for _, _, state in active]
-    assert min(states.count(alerts.FIRING), states.count(alerts.PENDING)) > 300
+    assert min(states.count(alerts.FIRING), states.count(alerts.PENDING)) > 1000
     assert promtool(tmp_path, many, stale, wanted) == ""
+
+
+@pytest.mark.parametrize(("left_open", "last"), [(False, 300), (True, 285)])
+def test_the_lookbacks_left_edge_is_closed_before_prometheus_3_and_open_from_then_on(
+    left_open: bool, last: int
+) -> None:
+    """One sample, and the last instant of the grid that still has it. Prometheus' migration guide to 3.0, range
+    selectors and lookback: samples that coincide with the left boundary are excluded."""
+    bare = frame({"node-1": [4.0]})
+    judged = alerts.evaluate(
+        bare,
+        LIMITS[0],
+        step_seconds=STEP,
+        at=datetime.fromtimestamp(600, UTC),
+        lookback_seconds=300,
+        left_open=left_open,
+    )
+    seen = judged[judged["state"] == alerts.FIRING]
+    assert int(seen["at"].max().timestamp()) == last
+    exact = alerts.evaluate(bare, LIMITS[0], step_seconds=STEP, left_open=left_open)
+    assert exact["state"].tolist() == [alerts.FIRING], "without a lookback an instant has its own value"
+
+
+def test_one_millisecond_inside_the_open_edge_counts() -> None:
+    """Prometheus' instants are whole milliseconds: the grid's instant at 300 s is 299.999 s after such a sample."""
+    late = pd.DataFrame([("node-1", datetime.fromtimestamp(0.001, UTC), 4.0)], columns=["instance", "at", "value"])
+    judged = alerts.evaluate(
+        late,
+        LIMITS[0],
+        step_seconds=STEP,
+        at=datetime.fromtimestamp(600, UTC),
+        lookback_seconds=300,
+        left_open=True,
+    )
+    assert int(judged.loc[judged["state"] == alerts.FIRING, "at"].max().timestamp()) == 300
+
+
+@pytest.fixture(scope="module")
+def promtool_3(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """promtool of a Prometheus 3: on PATH, or out of Debian's newest packages, which bring one (30 MB are fetched)."""
+    here = shutil.which("promtool")
+    if here and ", version 3." in subprocess.run([here, "--version"], capture_output=True, text=True).stdout:
+        return here
+    folder = tmp_path_factory.mktemp("debian")
+    told = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(SIGNED_BY)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    uri, _, key = next((line for line in told.splitlines() if "/debian " in line or "/debian/ " in line), "").partition(
+        " "
+    )
+    if not uri:
+        pytest.skip("no promtool of version 3: not on PATH, and no Debian to fetch one from")
+    signed = f"[signed-by={key}] " if key.startswith("/") else ""
+    (folder / "sources.list").write_text(f"deb {signed}{uri} sid main\n")
+    for part in ("lists/partial", "cache/archives/partial"):
+        (folder / part).mkdir(parents=True)
+    options = {
+        "Dir::Etc::sourcelist": folder / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "APT::Sandbox::User": "",
+    }
+    apt = ["apt-get", "-q", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+    for words in (["update"], ["download", "promtool"]):
+        done = subprocess.run([*apt, *words], cwd=folder, capture_output=True, text=True, timeout=170, check=False)
+        if done.returncode:
+            pytest.skip(f"no promtool of version 3: apt-get {words[0]} says {done.stderr.strip()[-200:]}")
+    (package,) = folder.glob("promtool_*.deb")
+    subprocess.run(["dpkg-deb", "-x", package, folder / "tree"], check=True)
+    found = str(folder / "tree/usr/bin/promtool")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    if ", version 3." not in version:
+        pytest.skip(f"no promtool of version 3: Debian's newest is {version.splitlines()[:1]}")
+    return found
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("seed", range(5))
+@WAYS
+def test_prometheus_3_is_followed_too(tmp_path: Path, promtool_3: str, stale: bool, seed: int) -> None:
+    chance = random.Random(seed)
+    many = {f"node-{number}": series(chance) for number in range(SERIES)}
+    lookback = 0 if stale else 300
+    assert promtool(tmp_path, many, stale, ours(many, lookback, left_open=True), promtool_3) == ""
+    closed = promtool(tmp_path, many, stale, ours(many, lookback), promtool_3)
+    assert stale or "FAILED" in closed, "the edge is where the versions differ"
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("stale", [True, False], ids=["range answers", "raw samples"])
+@WAYS
 def test_more_random_series_are_judged_as_promtool_does(tmp_path: Path, stale: bool, seed: int) -> None:
     chance = random.Random(seed)
-    many = {f"node-{number}": series(chance) for number in range(16)}
+    many = {f"node-{number}": series(chance) for number in range(SERIES)}
     assert promtool(tmp_path, many, stale, ours(many, lookback_seconds=0 if stale else 300)) == ""
 
 

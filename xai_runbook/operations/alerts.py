@@ -29,14 +29,22 @@ MOST_AGE_SECONDS = 300.0
 
 
 def evaluate(
-    frame: DataFrame, limit: Limit, *, step_seconds: float, at: datetime | None = None, lookback_seconds: float = 0.0
+    frame: DataFrame,
+    limit: Limit,
+    *,
+    step_seconds: float,
+    at: datetime | None = None,
+    lookback_seconds: float = 0.0,
+    left_open: bool = False,
 ) -> DataFrame:
     """The state of `limit` for each target at each instant of the rules' grid, up to `at` (else the newest value).
 
     `frame` has columns at, value, perhaps idle (bool: nothing happened that could be measured), and labels, which
     together name a target. The grid is the multiples of `step_seconds` in Unix time. The value at an instant is the
     newest one not older than `lookback_seconds`: 0 for the answer of a range query, to which Prometheus has applied its
-    own; 300 for raw samples. A range query's answer must have been asked on the same grid.
+    own; 300 for raw samples, of which one that is exactly as old counts, unless `left_open`: before Prometheus 3 it
+    does, from then on not (`clients.prometheus_rules.left_open`). A range query's answer must have been asked on the
+    same grid; there Prometheus has seen its stale markers too, which end a value at once, and raw samples lack.
 
     Columns: the labels, at (UTC), value (NaN where there is none), state, active_since (UTC; NaT unless pending or
     firing). Pending from the first instant on the wrong side, firing once that has held for the limit's duration; one
@@ -49,6 +57,8 @@ def evaluate(
     if frame.empty:
         return pd.DataFrame(columns=[*labels, "at", "value", "state", "active_since"])
     step, lookback = round(step_seconds * 1000), round(lookback_seconds * 1000)
+    if left_open and lookback:
+        lookback -= 1  # Prometheus' times are whole milliseconds
     held = math.ceil(limit.duration_seconds * 1000)
     seen_ms = frame["at"].astype("datetime64[ms, UTC]").astype("int64").to_numpy()
     last = math.floor(at.timestamp() * 1000) if at is not None else int(seen_ms.max())

@@ -74,14 +74,14 @@ def check_rules(drift: DataFrame, limit: Limit) -> Finding:
     ours = int((drift["limit"] != "").sum())
     finding = Finding(name=limit.name, status=Status.OK, summary="", severity=limit.severity, hint=limit.hint)
     if not limit.exceeded(len(wrong)):
-        return replace(finding, summary=f"{ours - len(wrong)} of {ours} rules are loaded as the table makes them")
+        words = f"{ours - len(wrong)} of {ours} rules are loaded as the table makes them"
+        return replace(finding, summary=words)
     if missing == ours:
         words = f"none of our {ours} rules is loaded"
     else:
         told = [f"{row['alert']} {row['difference']}" for row in wrong.to_dict("records")]
         more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
-        words = f"{len(wrong)} of {len(drift)} rules are not as the table makes them: {'; '.join(told[:_MOST_NAMED])}"
-        words += more
+        words = f"not as the table makes them, {len(wrong)} of {len(drift)}: {'; '.join(told[:_MOST_NAMED])}{more}"
     return replace(finding, status=Status.ALERT, summary=inert(words), targets=tuple(wrong["alert"]))
 
 
@@ -162,12 +162,13 @@ def _differences(rule: Rule, found: Mapping[str, Any], ours: str, theirs: str) -
         told.append(f"compares with {loaded} instead of {bound}" if same else f"asks {inert(theirs, 200)!r}")
     if duration_seconds(rule.duration) != found["duration_seconds"]:
         told.append(f"waits {duration_text(found['duration_seconds'])} instead of {rule.duration}")
-    for what, wanted in (("label", rule.labels), ("annotation", rule.annotations)):
-        has = found[f"{what}s"]
-        for name in [*wanted, *(name for name in has if name not in wanted)]:
-            if has.get(name) != wanted.get(name):
-                now = "none" if name not in has else repr(inert(has[name], 80))
-                told.append(f"{what} {inert(name, 80)} is {now}")
+    has = found["labels"]
+    for name in [*rule.labels, *(name for name in has if name not in rule.labels)]:
+        if has.get(name) != rule.labels.get(name):
+            now = repr(inert(has[name], 80)) if name in has else "none"
+            told.append(f"label {inert(name, 80)} is {now}")
+    if not told and found["annotations"] != rule.annotations:  # which tell of the limit too: said only of themselves
+        told.append("annotations are others")
     return told
 
 
