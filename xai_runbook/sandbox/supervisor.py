@@ -133,7 +133,7 @@ class Supervisor:
                 try:
                     self._ready[part.name].result()
                 except SandboxError as error:
-                    if not part.optional:
+                    if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
                         raise
                     self._missing[part.name] = str(error)
             self._in_background(contents.measure, self.layout, self.pids)

@@ -1,0 +1,113 @@
+"""PostgreSQL servers of a test's own, each on a copy of the sandbox's template: to stop, to damage, to fill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+
+from xai_runbook import settings
+from xai_runbook.clients.database import Database
+from xai_runbook.sandbox import postgres, standby, state, template
+from xai_runbook.sandbox.part import Layout, Part, environment, free_ports
+
+Answer = TypeVar("Answer")
+
+
+class Cluster:
+    """One server: the primary, or the standby that follows it."""
+
+    def __init__(self, layout: Layout, part: Part) -> None:
+        self.layout, self.part = layout, part
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def data(self) -> Path:
+        return self.layout.folder / self.part.name / "data"
+
+    @property
+    def port(self) -> int:
+        return self.layout.ports[self.part.name]
+
+    def start(self) -> None:
+        assert self.part.prepare is not None and self.part.finish is not None
+        self.part.prepare()
+        (self.layout.folder / "tmp").mkdir(exist_ok=True)
+        with open(self.layout.log_file(self.part.name), "ab") as log:
+            self.process = subprocess.Popen(
+                self.part.argv, env=environment(self.layout.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        eventually(self.part.ready)
+        self.part.finish()
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+            self.process = None
+
+    @contextmanager
+    def superuser(self, database: str = "xai_blockchain") -> Iterator[psycopg.Connection[Any]]:
+        with template.connect(self.data, self.port, database) as connection:
+            yield connection
+
+    @contextmanager
+    def handle(self, **more: Any) -> Iterator[Database]:
+        told = self.layout.role("monitor")
+        tables = {
+            "host": "127.0.0.1", "port": self.port, "user": told.name, "password": f"file:{told.password_file}",
+            "sslmode": "disable", "timeout": "10s",
+        }  # fmt: skip
+        handle = Database(settings.Database.model_validate(tables | more))
+        try:
+            yield handle
+        finally:
+            handle.close()
+
+
+@contextmanager
+def primary(folder: Path) -> Iterator[Cluster]:
+    """A running primary."""
+    layout = Layout(folder, state.cache_folder(), free_ports(["postgres", "standby"]))
+    (part,) = postgres.parts(layout)
+    with _running(Cluster(layout, part)) as cluster:
+        yield cluster
+
+
+@contextmanager
+def pair(folder: Path) -> Iterator[tuple[Cluster, Cluster]]:
+    """A running primary, and a standby that streams from it."""
+    with primary(folder) as first:
+        (part,) = standby.parts(first.layout)
+        with _running(Cluster(first.layout, part)) as second:
+            yield first, second
+
+
+@contextmanager
+def _running(cluster: Cluster) -> Iterator[Cluster]:
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def eventually(ask: Callable[[], Answer], seconds: float = 30.0) -> Answer:
+    """The first true answer."""
+    end = time.monotonic() + seconds
+    last: object = None
+    while time.monotonic() < end:
+        try:
+            if last := ask():
+                return last  # type: ignore[return-value]
+        except OSError as error:
+            last = error
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s; last: {last!r}")
