@@ -11,7 +11,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook.dashboards import queries
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from xai_runbook.settings import Settings
 
 TAG = "xai-runbook"
@@ -35,6 +39,22 @@ def dashboard(title: str, settings: Settings) -> dict[str, Any]:
     made = _filled(shipped, settings)
     assert isinstance(made, dict)
     return made
+
+
+def contents(dashboard: Mapping[str, Any]) -> list[Any]:
+    """What its readers see: title, variables and panels, each with its queries, unit and thresholds.
+
+    Two with the same contents show the same, whatever ids and defaults a Grafana put beside them when it saved one.
+    """
+    variables = [variable.get("name") for variable in (dashboard.get("templating") or {}).get("list") or []]
+    return [dashboard.get("title"), variables, *map(_shown, queries.panels(dashboard))]
+
+
+def _shown(panel: Mapping[str, Any]) -> list[Any]:
+    told = (panel.get("fieldConfig") or {}).get("defaults") or {}
+    steps = [[step.get("value"), step.get("color")] for step in (told.get("thresholds") or {}).get("steps") or []]
+    asked = [[target.get("expr"), target.get("legendFormat")] for target in panel.get("targets") or []]
+    return [panel.get("type"), panel.get("title"), panel.get("description"), told.get("unit"), steps, asked]
 
 
 def _filled(value: Any, settings: Settings) -> Any:

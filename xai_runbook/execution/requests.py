@@ -114,6 +114,7 @@ class _Sending:
         self.connection.connect()
         with self._turn:
             if self._over:  # nobody waits any more: nothing may be sent that late
+                self.connection.close()
                 raise TimeoutError
             self.begun = True
         self.connection.request(self._method, self._target, body=self._body or None, headers=self._headers)
