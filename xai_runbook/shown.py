@@ -81,9 +81,8 @@ def _real(step: Step) -> str:
     if step.kind != "sql":
         return inert(" ".join(step.argv), 400)
     text = _statement(step) if step.identifiers or step.names or step.literals else f"sql/{step.name}.sql"
-    if step.parameters:
-        text += f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}"
-    return inert(f"only if sql/{step.still}.sql says so: {text}" if step.still else text, 600)
+    told = f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}" if step.parameters else ""
+    return inert(f"only if sql/{step.still}.sql{told} says so: {text}" if step.still else text + told, 600)
 
 
 def _statement(step: Sql) -> str:

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.errors import Diagnostic
 
 from xai_runbook.clients.database import identified, place, tunnel_of
 from xai_runbook.clients.deadline import within
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from xai_runbook import settings
 
 
+LOCKED = "55P03"  # lock_not_available
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the server said of one statement."""
@@ -36,6 +40,10 @@ class Answer:
     state: str = ""
     """The error's SQLSTATE."""
     notices: tuple[str, ...] = ()
+    skipped: bool = False
+    """It warned that it left out what another session has locked, as SKIP_LOCKED asks it to."""
+    sent: bool = True
+    """False where the error came before the statement was sent."""
 
 
 class Operator:
@@ -80,27 +88,35 @@ class Operator:
 
         It has `step.seconds`, on the server and, a little longer, here. `heard` is told each notice; `go_on` is asked
         about ten times a second, and once it says no, the statement is cancelled and its end waited for.
-        Errors: Unreachable and TimedOut leave open what it did; psycopg.ProgrammingError is ours.
+        Errors: Unreachable and TimedOut leave open what it did.
         """
         seconds = duration_seconds(step.seconds) if step.seconds else self._seconds
-        notices: SimpleQueue[str] = SimpleQueue()
+        notices: SimpleQueue[Diagnostic] = SimpleQueue()
         came: list[Answer | BaseException] = []
+        sent = threading.Event()
 
         def run() -> None:
             try:
-                came.append(self._carried_out(step, seconds, notices.put))
+                came.append(self._carried_out(step, seconds, notices.put, sent))
             except BaseException as error:  # handed to the one who waits, whatever it is
                 came.append(error)
 
         thread = threading.Thread(target=run, daemon=True, name=f"carry out on {self.address}")
         thread.start()
         kept: list[str] = []
-        end, cancelled = time.monotonic() + seconds + 1, False
+        end, cancelled, skipped = time.monotonic() + seconds + 1, False, False
+
+        def hear() -> None:
+            nonlocal skipped
+            while not notices.empty():
+                said = notices.get()
+                kept.append(inert(f"{said.severity_nonlocalized or said.severity}: {said.message_primary}", 300))
+                skipped = skipped or said.sqlstate == LOCKED
+                heard(kept[-1])
+
         while thread.is_alive():
             thread.join(0.1)
-            while not notices.empty():
-                kept.append(notices.get())
-                heard(kept[-1])
+            hear()
             if not cancelled and not go_on():
                 cancelled, end = True, min(end, time.monotonic() + self._seconds + 1)
                 threading.Thread(target=self._cancel, daemon=True).start()
@@ -109,17 +125,16 @@ class Operator:
                 raise TimedOut(
                     f"no whole answer within {seconds:g} s", on=self.address, hint="03_database: does it run?"
                 )
-        while not notices.empty():
-            kept.append(notices.get())
+        hear()
         (told,) = came
         if isinstance(told, Answer):
-            return replace(told, notices=tuple(kept))
+            return replace(told, notices=tuple(kept), skipped=skipped)
         if not isinstance(told, psycopg.Error):
             raise told
         error, state = translated(told, self.address), told.sqlstate
         if state is None or isinstance(error, Unreachable):
             raise error from None
-        return Answer(rows=None, error=error, state=state, notices=tuple(kept))
+        return Answer(rows=None, error=error, state=state, notices=tuple(kept), sent=sent.is_set())
 
     def close(self) -> None:
         """Ends the session, and with it the locks that it holds."""
@@ -136,12 +151,11 @@ class Operator:
             cursor.execute(text, parameters)
             return _rows(cursor)
 
-    def _carried_out(self, step: Sql, seconds: float, notice: Callable[[str], None]) -> Answer:
+    def _carried_out(
+        self, step: Sql, seconds: float, noticed: Callable[[Diagnostic], None], sent: threading.Event
+    ) -> Answer:
         connection = self._session()
-
-        def noticed(said: psycopg.errors.Diagnostic) -> None:
-            notice(inert(f"{said.severity_nonlocalized or said.severity}: {said.message_primary}", 300))
-
+        version = connection.info.server_version // 10000
         connection.add_notice_handler(noticed)
         try:
             with connection.cursor() as cursor:
@@ -150,13 +164,14 @@ class Operator:
                     [f"{int(seconds * 1000)}ms", f"{int(duration_seconds(step.lock_timeout) * 1000)}ms"],
                 )
                 if step.still:
-                    cursor.execute(statement(step.still, connection.info.server_version // 10000), step.parameters)
+                    cursor.execute(statement(step.still, version), step.parameters)
                     seen = _rows(cursor)
                     if len(seen) != 1 or seen[0].get("done") is not True:
                         return Answer(rows=[])
                 if self._given_up:
                     raise psycopg.OperationalError("nobody waits any more")
-                cursor.execute(written(step, connection.info.server_version // 10000), step.parameters or None)
+                sent.set()
+                cursor.execute(written(step, version), step.parameters or None)
                 return Answer(rows=None if cursor.description is None else _rows(cursor))
         finally:
             connection.remove_notice_handler(noticed)

@@ -43,11 +43,13 @@ def carried_out(
         notices += (f"and {len(answer.notices) - MOST_NOTICES} more",)
     if answer.error is not None:
         words = f"interrupted by Ctrl-C: {answer.error}" if ctrl_c.pressed else str(answer.error)
-        if step.atomic or answer.state[:2] in BEFORE_IT_BEGAN:
+        if step.atomic or not answer.sent or answer.state[:2] in BEFORE_IT_BEGAN:
             return Done(False, words, notices)
         raise Ambiguous(f"it ended on the way, and how far it got is not known: {words}", on=operator.address)
     if answer.rows is not None and (len(answer.rows) != 1 or answer.rows[0].get("done") is not True):
         return Done(False, "the server found that the world had moved, and did nothing", notices)
+    if answer.rows is None and answer.skipped:
+        return Done(False, "the server left it out, as another session has locked it", notices)
     return Done(True, "done", notices)
 
 

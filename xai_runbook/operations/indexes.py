@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import inert
+from xai_runbook.errors import InputError, inert
+from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, Status
+from xai_runbook.operations.relations import (
+    WAIT_FOR_OTHERS,
+    Row,
+    concurrent_guards,
+    dropping,
+    in_psql,
+    indexes_named,
+    not_here,
+    quoted,
+    tables_named,
+)
+from xai_runbook.plans import Call, Condition, Plan, Risk, Sql, change, refused_plan
 from xai_runbook.quantities import quantity
+from xai_runbook.steps import MOST_NAME_BYTES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -75,3 +89,115 @@ def suggested_indexes(
     Source: runbook, Slow API Response ("Add database indexes"); PostgreSQL docs, pg_stat_user_tables.
     """
     return database.frame("suggested_indexes", {"fewest_reads": fewest_reads, "fewest_rows": fewest_rows, "most": most})
+
+
+@change
+def create_index(
+    database: Database, *, table: str = "", columns: list[str], within: str = "2h", room_seen: bool = False
+) -> Plan:
+    """A Plan that adds one B-tree index over these columns, in this order: readers and writers go on.
+
+    Nothing to do where an index begins with just these columns already. It needs room, and waits for every transaction
+    that is open; as `maintenance.reindex`. What is interrupted leaves an invalid index behind, which
+    `maintenance.drop_invalid_indexes` takes away. Errors: InputError for a table or column that is not there.
+    Source: runbook, Slow API Response ("Add database indexes"); PostgreSQL docs, CREATE INDEX (Building Concurrently).
+    """
+    elsewhere = not_here(database, "create_index")
+    if elsewhere is not None:
+        return elsewhere
+    if not table:
+        return _nothing("create_index", database, "no table was named")
+    rows = tables_named(database, [table])
+    if len(rows) != 1 or rows[0]["named"] != f"{rows[0]['schema']}.{rows[0]['table']}":
+        return refused_plan("create_index", f"{table} is partitioned: make the index on each partition, by name")
+    (row,) = rows
+    if row["owner_may"] != "true":
+        return refused_plan("create_index", f"the operator's role does not own {table}; its owner is {row['owner']}")
+    found = [facts(one) for one in database.rows("columns_by_name", {"oid": row["oid"], "columns": columns})]
+    missing = [name for name in columns if name not in [one["column"] for one in found]]
+    if missing or not columns or len(set(columns)) != len(columns):
+        raise InputError(f"{table} has no such columns: {', '.join(missing) or 'name each once'}", on=database.address)
+    numbers = " ".join(str(one["number"]) for one in found)
+    same = database.rows("indexes_with_columns", {"oid": row["oid"], "numbers": numbers})
+    if same:
+        return _nothing(
+            "create_index", database, f"{same[0]['name']} begins with these columns: {same[0]['definition']}"
+        )
+    name = _named(str(row["table"]), columns)
+    if database.rows("relation_named", {"schema": row["schema"], "name": name}):
+        return refused_plan("create_index", f"there is something called {row['schema']}.{name} already")
+    return Plan(
+        verb="create_index",
+        scope=database.dbname,
+        targets=(f"index {row['schema']}.{name} on {', '.join(columns)}",),
+        observed=({key: row[key] for key in ("schema", "table", "oid", "owner")} | {"columns": numbers},),
+        steps=(_created(row, name, columns, within),),
+        expected=Condition(
+            question="xai_runbook.operations.indexes.index_state",
+            arguments={"name": f"{row['schema']}.{name}"},
+            column="valid",
+            comparison="==",
+            value="true",
+            within="10s",
+            words="the index is there, and whole",
+        ),
+        guards=concurrent_guards(room_seen),
+        undo=Call(change="xai_runbook.operations.indexes.drop_index", arguments={"index": f"{row['schema']}.{name}"}),
+        risk=Risk.CHANGE,
+    )
+
+
+def index_state(database: Database, *, name: str) -> DataFrame:
+    """One row: valid, whether the index of that name ("schema.index") is there and whole."""
+    return database.frame("index_state", {"name": name})
+
+
+@change
+def drop_index(database: Database, *, index: str = "") -> Plan:
+    """A Plan that drops one index that no constraint stands on; readers and writers go on.
+
+    Errors: InputError for a name that leads to none. Source: PostgreSQL docs, DROP INDEX.
+    """
+    elsewhere = not_here(database, "drop_index")
+    if elsewhere is not None:
+        return elsewhere
+    rows = indexes_named(database, [index]) if index else []
+    for row in rows:
+        for why, column, value in (
+            ("a constraint's: drop that instead", "of_constraint", "true"),
+            ("a partitioned table's, which cannot be dropped concurrently", "kind", "I"),
+            ("being built right now", "building", "true"),
+        ):
+            if row[column] == value:
+                return refused_plan("drop_index", f"{index} is {why}")
+    return dropping("drop_index", database, rows, still="relation_as_planned")
+
+
+def _created(row: Row, name: str, columns: list[str], within: str) -> Sql:
+    listed = ", ".join(quoted(column) for column in columns)
+    return Sql(
+        name="create_index",
+        parameters={"oid": row["oid"], "schema": row["schema"], "name": row["table"]},
+        still="relation_as_planned",
+        identifiers={"index": (name,), "table": (str(row["schema"]), str(row["table"]))},
+        names={"columns": tuple(columns)},
+        seconds=within,
+        lock_timeout=WAIT_FOR_OTHERS,
+        progress="index_progress",
+        equivalent=in_psql(
+            f"CREATE INDEX CONCURRENTLY {quoted(name)} ON {quoted(row['schema'], row['table'])} ({listed})"
+        ),
+    )
+
+
+def _named(table: str, columns: list[str]) -> str:
+    """table_column_column_idx, as PostgreSQL names them, shortened at a character's end to what a name may have."""
+    stem = "_".join([table, *columns]).encode()[: MOST_NAME_BYTES - len("_idx")].decode(errors="ignore")
+    return f"{stem}_idx"
+
+
+def _nothing(verb: str, database: Database, why: str) -> Plan:
+    return Plan(
+        verb=verb, scope=database.dbname, targets=(), observed=(), steps=(), expected=None, undo="nothing is done",
+        risk=Risk.CHANGE, note=why,
+    )  # fmt: skip

@@ -1,15 +1,17 @@
-"""Section 3 of the runbook: how much there is in the database, how much of it is air, and how much comes from memory."""
+"""Section 3 of the runbook: how large the database is, how much of it is air, how much comes from memory."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xai_runbook.errors import NoData
 from xai_runbook.findings import Finding, Limit, judge
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.clients.database import Database
+    from xai_runbook.clients.prometheus import Prometheus
 
 
 def database_sizes(database: Database) -> DataFrame:
@@ -42,10 +44,22 @@ def bloat(database: Database, *, most: int = 20) -> DataFrame:
     Columns: name, heap_bytes, live_rows, dead_bytes (missing where guessed), free_bytes, free_ratio, by.
     Source: PostgreSQL docs, pgstattuple_approx, pg_stats.
     """
-    (extension,) = database.rows("extension_schema", {"name": "pgstattuple"}) or [None]
-    if extension is None:
+    extensions = database.rows("extension_schema", {"name": "pgstattuple"})
+    if not extensions:
         return database.frame("bloat_guessed", {"most": most})
-    return database.frame("bloat", {"most": most}, {"schema": (str(extension["schema"]),)})
+    return database.frame("bloat", {"most": most}, {"schema": (str(extensions[0]["schema"]),)})
+
+
+def disk_room(prometheus: Prometheus) -> DataFrame:
+    """A row a filesystem: how much more of it is available than `limits.low_disk` asks for, as Prometheus tells it.
+
+    Columns: the labels, available_ratio, spare_ratio (below 0: less than the limit). Errors: NoData.
+    """
+    limit = prometheus.settings.limits.low_disk
+    told = prometheus.instant(prometheus.settings.promql(limit.name))
+    if told.empty:
+        raise NoData("no filesystem is measured", on=prometheus.url, hint="is node_exporter scraped? limits.low_disk")
+    return told.rename(columns={"value": "available_ratio"}).assign(spare_ratio=told["value"] - limit.threshold)
 
 
 def cache_hit(database: Database) -> DataFrame:

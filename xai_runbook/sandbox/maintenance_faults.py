@@ -36,7 +36,7 @@ def drop_broken_index(supervisor: Supervisor) -> None:
 
 
 def make_dead_rows(supervisor: Supervisor) -> None:
-    """Writes many wallets and takes them back, with autovacuum told to stay away: more than half of the table is dead."""
+    """Writes many wallets and takes them back, with autovacuum told to stay away: most of the table is dead."""
     with superuser(supervisor) as connection:
         connection.execute("ALTER TABLE wallets SET (autovacuum_enabled = off)")
         with connection.transaction():

@@ -1,8 +1,4 @@
--- Whether statements are counted here, in which schema the extension is and in which version. What is asked of it is
--- chosen by that version, which an upgrade of the server alone does not move.
-SELECT (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'pg_stat_statements') AS version,
-       (SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-        WHERE e.extname = 'pg_stat_statements') AS schema,
-       current_setting('pg_stat_statements.max', true) IS NOT NULL AS loaded,
-       current_setting('pg_stat_statements.track', true) AS track,
-       pg_has_role('pg_read_all_stats', 'USAGE') AS texts_shown
+-- How far pg_stat_statements is set up: its files are there, it is loaded, its view is in this database.
+SELECT current_setting('shared_preload_libraries') AS libraries,
+       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_stat_statements') AS available,
+       (SELECT extversion FROM pg_extension WHERE extname = 'pg_stat_statements') AS version

@@ -1,5 +1,5 @@
 -- Extensions that this role may not create here: not trusted, and it is no superuser.
-SELECT name::text
+SELECT name::text AS name
 FROM pg_available_extension_versions
 WHERE NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 GROUP BY name

@@ -1,0 +1,6 @@
+-- Whether the index of that name is there and whole; false where it is not there.
+SELECT coalesce(bool_and(x.indisvalid AND x.indisready AND x.indislive), false) AS valid
+FROM pg_index x
+JOIN pg_class i ON i.oid = x.indexrelid
+JOIN pg_namespace n ON n.oid = i.relnamespace
+WHERE n.nspname || '.' || i.relname = %(name)s

@@ -1,0 +1,2 @@
+-- How far recovery has got.
+SELECT pg_last_wal_replay_lsn()::text AS lsn, pg_last_xact_replay_timestamp() AS last_commit_at

@@ -1,0 +1,5 @@
+-- Whatever has that name: tables, indexes, views and sequences share them.
+SELECT c.oid::bigint AS oid
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s

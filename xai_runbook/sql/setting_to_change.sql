@@ -1,0 +1,15 @@
+-- One setting as it runs now, and whether the operator's role may change it (before 15 only a superuser may) and have
+-- the configuration read again. provider: on a managed server settings stand in a parameter group.
+SELECT s.name,
+       s.setting AS value,
+       s.source,
+       s.context,
+       s.min_val,
+       s.max_val,
+       s.pending_restart,
+       coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = %(operator)s), false) AS may_alter,
+       coalesce((SELECT has_function_privilege(oid, 'pg_reload_conf()', 'EXECUTE')
+                 FROM pg_roles WHERE rolname = %(operator)s), false) AS may_reload,
+       EXISTS (SELECT FROM pg_settings WHERE name LIKE 'rds.%%') AS provider
+FROM pg_settings s
+WHERE s.name = %(name)s

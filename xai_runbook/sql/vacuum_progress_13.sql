@@ -1,0 +1,9 @@
+-- How far a vacuum or an analyze is; the second is told since 13.
+SELECT phase || ': ' || heap_blks_scanned || ' of ' || heap_blks_total || ' blocks looked at, '
+       || heap_blks_vacuumed || ' vacuumed' AS words
+FROM pg_stat_progress_vacuum
+WHERE pid = %(pid)s
+UNION ALL
+SELECT 'analyzing, ' || phase || ': ' || sample_blks_scanned || ' of ' || sample_blks_total || ' blocks'
+FROM pg_stat_progress_analyze
+WHERE pid = %(pid)s
