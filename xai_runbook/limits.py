@@ -141,6 +141,7 @@ class Limits(Model):
     backup_age: Limit
     backups_damaged: Limit
     restore_time: Limit
+    wal_archiving: Limit
     dead_rows: Limit
     wraparound: Limit
     invalid_indexes: Limit

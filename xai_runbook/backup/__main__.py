@@ -43,19 +43,22 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
     match options.verb:
         case "dump":
             from xai_runbook.backup.dump import dump
-            from xai_runbook.backup.verify import verify
 
             dump(
                 folder, options.name, programs=options.programs, form=options.format, jobs=options.jobs,
                 compress=options.compress, say=_say,
             )  # fmt: skip
-            try:
-                return verify(folder, options.name, programs=options.programs, jobs=options.jobs, say=_say)
-            except XaiRunbookError as error:
-                raise type(error)(
-                    f"{options.name} is there and does not count, because it was not verified: {error.what}",
-                    on=error.on, hint=error.hint,
-                ) from None  # fmt: skip
+            return _verified(folder, options)
+        case "base":
+            from xai_runbook.backup.copying import base_backup
+
+            base_backup(folder, options.name, programs=options.programs, say=_say)
+            return _verified(folder, options)
+        case "low-level":
+            from xai_runbook.backup.copying import low_level
+
+            low_level(folder, options.name, programs=options.programs, archive=options.archive, say=_say)
+            return _verified(folder, options)
         case "verify":
             from xai_runbook.backup.verify import verify
 
@@ -64,24 +67,50 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
             from xai_runbook.backup.prune import prune
 
             return prune(folder, dict(word.split("=", 1) for word in options.backups), _say)
+        case "recover":
+            from xai_runbook.backup.drill import drill
+
+            until = {"recovery_target_time": options.time} if options.time else {"recovery_target_lsn": options.lsn}
+            return drill(
+                folder, options.name, options.base, programs=options.programs, archive=options.archive, until=until,
+                expected=options.expect, keep=options.keep, say=_say,
+            )  # fmt: skip
     raise AssertionError(options.verb)
+
+
+def _verified(folder: Path, options: argparse.Namespace) -> str:
+    """Tries what was just made: it is kept also where it does not stand the test, and does not count then."""
+    from xai_runbook.backup.verify import verify
+
+    try:
+        return verify(folder, options.name, programs=options.programs, jobs=options.jobs, say=_say)
+    except XaiRunbookError as error:
+        told = f"{options.name} is there and does not count, because it was not verified: {error.what}"
+        raise type(error)(told, on=error.on, hint=error.hint) from None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m xai_runbook.backup", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("dump", "verify", "prune"):
-        own = verbs.add_parser(verb)
-        own.add_argument("--folder", type=Path, required=True)
-        if verb == "prune":
-            own.add_argument("backups", nargs="+", metavar="NAME=SHA256")
-            continue
-        own.add_argument("--name", required=True)
-        own.add_argument("--programs")
-        own.add_argument("--jobs", type=int, default=1)
-        if verb == "dump":
-            own.add_argument("--format", choices=("custom", "directory"), default="custom")
-            own.add_argument("--compress", type=int, default=6)
+    own: dict[str, argparse.ArgumentParser] = {}
+    for verb in ("dump", "base", "low-level", "verify", "recover", "prune"):
+        own[verb] = verbs.add_parser(verb)
+        own[verb].add_argument("--folder", type=Path, required=True)
+        if verb != "prune":
+            own[verb].add_argument("--name", required=True)
+            own[verb].add_argument("--programs", help="the folder of PostgreSQL's programs")
+            own[verb].add_argument("--jobs", type=int, default=1)
+        if verb in ("low-level", "recover"):
+            own[verb].add_argument("--archive", type=Path, help="the archive of WAL")
+    own["dump"].add_argument("--format", choices=("custom", "directory"), default="custom")
+    own["dump"].add_argument("--compress", type=int, default=6)
+    own["prune"].add_argument("backups", nargs="+", metavar="NAME=SHA256")
+    own["recover"].add_argument("--base", required=True, help="the base backup to begin from")
+    target = own["recover"].add_mutually_exclusive_group(required=True)
+    target.add_argument("--time", help="as PostgreSQL reads it, with its zone")
+    target.add_argument("--lsn")
+    own["recover"].add_argument("--expect", nargs="*", default=[], metavar="DATABASE.SCHEMA.TABLE=ROWS")
+    own["recover"].add_argument("--keep", action="store_true", help="leaves the recovered cluster, shut down")
     return parser
 
 

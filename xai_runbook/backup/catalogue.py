@@ -21,7 +21,7 @@ from typing import Any, Literal
 from xai_runbook.errors import BadAnswer, Refused, inert
 from xai_runbook.files import make_private, write_whole
 
-MANIFEST, VERIFICATION = "manifest.json", "verification.json"
+MANIFEST, VERIFICATION, RECOVERY = "manifest.json", "verification.json", "recovery.json"
 SCHEMA = 1
 PART = ".part"
 """The ending of what is still being made."""
@@ -99,6 +99,15 @@ def named(folder: Path, name: str) -> Backup:
     found = one(folder / name)
     if not found.manifest:
         raise BadAnswer(found.why, on=str(found.path), hint="it is no backup any more: make a new one")
+    return found
+
+
+def recoveries(folder: Path) -> list[tuple[str, dict[str, Any], bool]]:
+    """Each rehearsed recovery in the folder, oldest first: its name, its record, whether its cluster was kept."""
+    found = []
+    for entry in _entries(folder):
+        if not entry.name.startswith(".") and not entry.name.endswith(PART) and (entry / RECOVERY).is_file():
+            found.append((entry.name, _json(entry / RECOVERY), (entry / "data").is_dir()))
     return found
 
 

@@ -7,11 +7,12 @@ What extensions brought is not counted: it comes with CREATE EXTENSION, not with
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 from psycopg import sql
+
+from xai_runbook.sql import statement
 
 Contents = dict[str, Any]
 Connection = psycopg.Connection[Any]
@@ -25,10 +26,10 @@ FORMATS = {
 }  # fmt: skip
 
 
-def statement(name: str) -> LiteralString:
-    """The text of `sql/NAME.sql`."""
-    text: LiteralString = files("xai_runbook.sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")  # pyright: ignore
-    return text
+def ask(connection: Connection, name: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The rows that `sql/NAME.sql` of this server's version answers with."""
+    cursor = connection.execute(statement(name, connection.info.server_version // 10000), parameters)
+    return [dict(zip([column.name for column in cursor.description or ()], row, strict=True)) for row in cursor]
 
 
 def connect(**words: Any) -> Connection:
@@ -44,14 +45,15 @@ def connect(**words: Any) -> Connection:
 def contents(connection: Connection, alive: Callable[[str], object] = lambda _: None) -> Contents:
     """The contents as this session's transaction sees them. `alive` hears of each table, and may raise."""
     tables: dict[str, dict[str, str]] = {}
-    for schema, table in connection.execute(statement("backup_tables")).fetchall():
+    for found in ask(connection, "backup_tables"):
+        schema, table = found["schema"], found["table"]
         alive(f"counting {schema}.{table}")
-        query = sql.SQL(statement("table_contents")).format(table=sql.Identifier(schema, table))
+        query = sql.SQL(statement("table_contents", 0)).format(table=sql.Identifier(schema, table))
         row = connection.execute(query).fetchone()
         assert row is not None
         tables[_key(schema, table)] = {"rows": str(row[0]), "checksum": str(row[1])}
-    objects = dict(connection.execute(statement("backup_objects")).fetchall())
-    return {"tables": tables, "objects": {str(kind): int(count) for kind, count in objects.items()}}
+    objects = {str(row["kind"]): int(row["count"]) for row in ask(connection, "backup_objects")}
+    return {"tables": tables, "objects": objects}
 
 
 def differences(expected: Contents, found: Contents, left_out: frozenset[str] = frozenset()) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from xai_runbook.backup import catalogue
-from xai_runbook.backup.contents import Connection, Contents, connect, contents, statement
+from xai_runbook.backup.contents import Connection, Contents, ask, connect, contents
 from xai_runbook.backup.programs import Running, folder_of, run
 from xai_runbook.backup.restoring import ARCHIVE, ROLES, read_back
 from xai_runbook.errors import BadAnswer, Refused, Unreachable, inert
@@ -100,19 +100,19 @@ def session(**words: Any) -> Iterator[Connection]:
 
 def source_facts(source: Connection) -> dict[str, Any]:
     """What a manifest says of the server and the database: see `sql/backup_source.sql`."""
-    cursor = source.execute(statement("backup_source"))
-    row = cursor.fetchone()
-    assert row is not None and cursor.description is not None
-    facts = dict(zip([column.name for column in cursor.description], row, strict=True))
+    (facts,) = ask(source, "backup_source")
     return {"schema": catalogue.SCHEMA, "taken_at": datetime.now(UTC).isoformat(timespec="microseconds"), **facts}
 
 
-def finish(part: Path, final: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest and gives the backup its name: from this rename on there is one."""
+def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, dict[str, Any]] | None = None) -> None:
+    """Writes the manifest and gives the backup its name: from this rename on there is one.
+
+    `files` are those that the manifest answers for, where something else answers for the rest; else all.
+    """
     for scrap in part.glob(".log*"):
         scrap.unlink()
-    files = catalogue.sizes_and_sums(part)
-    whole = {**manifest, "files": files, "size_bytes": sum(told["size_bytes"] for told in files.values())}
+    size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+    whole = {**manifest, "files": catalogue.sizes_and_sums(part) if files is None else files, "size_bytes": size}
     write_whole(part / catalogue.MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n")
     for folder in {path.parent for path in part.rglob("*")}:
         _sync(folder)

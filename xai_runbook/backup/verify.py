@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from xai_runbook.backup import catalogue
-from xai_runbook.backup.contents import contents, differences, rows_of
+from xai_runbook.backup.contents import ask, contents, differences, rows_of
 from xai_runbook.backup.programs import folder_of, run
+from xai_runbook.backup.recovering import DATA, recovered
 from xai_runbook.backup.restoring import ARCHIVE, ROLES, read_back, restore
 from xai_runbook.backup.scratch import Scratch, scratch
 from xai_runbook.errors import BadAnswer, NoData
@@ -109,16 +110,31 @@ def _dump(folder: Path, backup: catalogue.Backup, tools: Path, jobs: int, say: S
 
 def _not_creatable(place: Scratch) -> frozenset[str]:
     """Extensions that only a superuser may create there."""
-    from xai_runbook.backup.contents import statement
-
     with place.connect() as session:
-        return frozenset(row[0] for row in session.execute(statement("superuser_extensions")).fetchall())
+        return frozenset(row["name"] for row in ask(session, "superuser_extensions"))
 
 
 def _cluster(folder: Path, backup: catalogue.Backup, tools: Path, say: Say) -> dict[str, Any]:
-    from xai_runbook.backup.recovering import tried
-
-    return tried(folder, backup, tools, say)
+    if (backup.path / DATA / "backup_manifest").exists():  # every file of it against PostgreSQL's own list
+        try:
+            run([tools / "pg_verifybackup", "--quiet", "--", backup.path / DATA], log=_log(folder))
+        except BadAnswer as error:
+            raise Damaged(f"pg_verifybackup refuses it: {error.what}", on=backup.name) from None
+        finally:
+            _log(folder).unlink(missing_ok=True)
+    started = time.monotonic()
+    try:
+        with recovered(folder, backup, tools, archive=None, until={"recovery_target": "immediate"}, say=say) as place:
+            seconds = time.monotonic() - started
+            found = place.contents(say)
+    except BadAnswer as error:
+        raise Damaged(f"it cannot be started: {error.what}", on=backup.name) from None
+    return {
+        "restore_seconds": round(seconds, 3),
+        "rows": sum(rows_of(told) for told in found.values()),
+        "tables": sum(len(told["tables"]) for told in found.values()),
+        "where": "a private copy",
+    }
 
 
 def _log(folder: Path) -> Path:

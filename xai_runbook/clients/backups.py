@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from xai_runbook.backup import catalogue, programs
 from xai_runbook.errors import AccessDenied, NotConfigured, Unreachable
@@ -51,9 +51,9 @@ class Backups:
         """The backup of that name. Errors: BadAnswer."""
         return catalogue.named(self.folder, name)
 
-    def next_name(self, kind: catalogue.Kind) -> str:
-        """What the next backup of that kind is called."""
-        beginning = catalogue.slug(self.database) if kind == "dump" else "cluster"
+    def next_name(self, what: Literal["dump", "cluster", "recovery"]) -> str:
+        """What the next one is called: the same as long as the folder is."""
+        beginning = catalogue.slug(self.database) if what == "dump" else what
         return self._read(lambda folder: catalogue.next_name(folder, beginning))
 
     def leftovers(self) -> list[str]:
@@ -68,6 +68,14 @@ class Backups:
         if wanted is not None and manifest.get("system_identifier") != wanted:
             return f"it is of server {manifest.get('system_identifier')}"
         return ""
+
+    def recoveries(self) -> list[tuple[str, dict[str, Any], bool]]:
+        """Each rehearsed recovery, oldest first: name, record, whether its cluster was kept. Errors: CannotAsk."""
+        return self._read(catalogue.recoveries)
+
+    def sees(self, data_directory: str) -> bool:
+        """Whether a server's data folder lies on this machine and can be read."""
+        return os.access(Path(data_directory) / "PG_VERSION", os.R_OK)
 
     def room(self) -> int:
         """Bytes that can still be written where the folder is, or will be made."""

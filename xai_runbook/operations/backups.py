@@ -1,7 +1,7 @@
 """Backups: made, proven by restoring them, listed, and removed. Runbook, Backup and Restore.
 
-The runbook's `pg_dump | gzip` reports success for an empty file: a dump that is killed leaves a pipe that exits 0 and an
-archive that gzip and psql take for whole (errata E31). Here a backup counts once it was restored and compared.
+The runbook's `pg_dump | gzip` reports success for an empty file: a dump that is killed leaves a pipe that exits 0 and
+an archive that gzip and psql take for whole (errata E31). Here a backup counts once it was restored and compared.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import InputError
 from xai_runbook.facts import facts
-from xai_runbook.findings import Finding, Limit, Status, judge, quantity
+from xai_runbook.findings import Finding, Limit, Status, judge
 from xai_runbook.plans import Command, Condition, Plan, Risk, change
 from xai_runbook.window import duration_seconds
 
@@ -122,13 +121,6 @@ def state(backups: Backups, *, name: str) -> DataFrame:
     return DataFrame([{"state": "missing", "restore_seconds": None, "why": ""}])
 
 
-def left(backups: Backups, *, names: list[str]) -> DataFrame:
-    """One row: left_count, how many backups of these names there are."""
-    from pandas import DataFrame
-
-    return DataFrame([{"left_count": sum(backup.name in names for backup in backups.stored())}])
-
-
 @change
 def dump(database: Database, backups: Backups) -> Plan:
     """A Plan that dumps the database under one snapshot, restores the dump into a scratch database, and compares them.
@@ -158,7 +150,7 @@ def dump(database: Database, backups: Backups) -> Plan:
             ),
         ),
         expected=_verified(name),
-        undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
+        undo=f"xai-runbook plan retention.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
         note="the database is read once, and its tables once more to count them; readers and writers go on",
         guards=(
@@ -174,16 +166,16 @@ def dump(database: Database, backups: Backups) -> Plan:
 def verify(backups: Backups, *, name: str) -> Plan:
     """A Plan that reads every byte of a backup, restores it into a scratch database, and compares it with its manifest.
 
-    What comes of it is written beside the backup: a damaged one counts no more. Errors: BadAnswer where there is no such
-    backup. Source: runbook, Quick Decision Tree, "Missing data?"; catalogue, verify_backup.
+    What comes of it is written beside the backup: a damaged one counts no more. Errors: BadAnswer where there is no
+    such backup. Source: runbook, Quick Decision Tree, "Missing data?"; catalogue, verify_backup.
     """
     backup = backups.named(name)
     tools = backups.programs(int(backup.manifest["server_version"].split(".")[0]))
     return Plan(
         verb="verify",
-        scope="backup",
+        scope=name,
         targets=(f"{name} in {backups.folder}",),
-        observed=(facts({"name": name, "taken_at": backup.manifest["taken_at"], "files": len(backup.manifest["files"])}),),
+        observed=(facts({"name": name, "taken_at": backup.manifest["taken_at"]}),),
         steps=(
             Command(
                 argv=(
@@ -199,92 +191,6 @@ def verify(backups: Backups, *, name: str) -> Plan:
         expected=_verified(name),
         undo="nothing to undo: the scratch database is gone afterwards",
         risk=Risk.ADDITIVE,
-    )  # fmt: skip
-
-
-def prunable(backups: Backups) -> DataFrame:
-    """The backups that the settings would not keep, oldest first: what `prune` removes.
-
-    Of each kind the newest keep_count verified ones are kept, and whatever is younger than keep_age; what never counted
-    (unverified, damaged) goes once it is that old and a newer one is verified. The newest verified one is never among
-    them, nor is anything of another database. Columns: name, kind, state, taken_at, size_bytes, why.
-    """
-    from pandas import DataFrame
-
-    every = stored(backups)
-    every = every[every["taken_at"].notna() & ~every["why"].str.startswith("it is of ")]
-    rows = []
-    for _, mine in every.groupby("kind"):
-        counting = mine[mine["counts"].astype(bool)]
-        if counting.empty:
-            continue
-        kept = set(counting["name"].head(backups.settings.keep_count))
-        newest = counting["taken_at"].iloc[0]
-        for _, row in mine.iterrows():
-            old = row["age_seconds"] > duration_seconds(backups.settings.keep_age)
-            if row["name"] not in kept and old and row["taken_at"] < newest:
-                why = f"older than {backups.settings.keep_age}"
-                why += f" and than {len(kept)} newer verified ones" if row["counts"] else f", and {row['state']}"
-                rows.append({**row[["name", "kind", "state", "taken_at", "size_bytes"]].to_dict(), "why": why})
-    rows.sort(key=lambda row: row["taken_at"])
-    return DataFrame(rows, columns=["name", "kind", "state", "taken_at", "size_bytes", "why"])
-
-
-@change
-def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
-    """A Plan that removes exactly these backups, each while it is what was seen; without names, those of `prunable`.
-
-    The last verified backup of a database is never removed. Errors: InputError for a name that is no backup, or where
-    no other verified one would be left. Source: catalogue, retention.
-    """
-    from xai_runbook.backup import catalogue
-
-    chosen = list(dict.fromkeys(names)) if names else list(prunable(backups)["name"])
-    every = stored(backups)
-    every = every[every["state"] != "unfinished"].set_index("name", drop=False)
-    if unknown := sorted(set(chosen) - set(every.index)):
-        raise InputError(
-            f"there are no backups {', '.join(unknown)}", on=str(backups.folder), hint="backups.stored lists them"
-        )
-    rest = every[every["counts"].astype(bool) & ~every["name"].isin(chosen)]
-    for name in chosen:
-        if every.loc[name, "counts"] and every.loc[name, "kind"] not in set(rest["kind"]):
-            raise InputError(
-                f"{name} is among the last verified ones: no other would be left", on=str(backups.folder),
-                hint="make and verify a newer one first",
-            )  # fmt: skip
-    paths = {backup.name: backup.path for backup in backups.stored()}
-    sums = {name: catalogue.sha256(paths[name] / catalogue.MANIFEST) for name in chosen}
-    return Plan(
-        verb="prune",
-        scope="backups",
-        targets=tuple(
-            f"{name}, {every.loc[name, 'state']}, {quantity(float(every.loc[name, 'size_bytes'] or 0), 'bytes')}"
-            for name in chosen
-        ),
-        observed=tuple(
-            facts({"name": name, "manifest_sha256": sums[name], "state": every.loc[name, "state"]}) for name in chosen
-        ),
-        steps=(
-            Command(
-                argv=(*_doer(backups, "prune"), *(f"{name}={sha256}" for name, sha256 in sums.items())),
-                environment={},
-                seconds="10m",
-                equivalent=f"rm -r -- {' '.join(chosen)}",
-                lasts=True,
-            ),
-        )
-        if chosen
-        else (),
-        note="" if chosen else "the settings keep every backup that there is",
-        expected=Condition(
-            question=f"{_MODULE}.left", arguments={"names": chosen}, column="left_count", comparison="==", value="0",
-            within="5s", words="they are gone",
-        )
-        if chosen
-        else None,
-        undo="cannot be undone: what is removed is gone",
-        risk=Risk.DESTRUCTIVE,
     )  # fmt: skip
 
 

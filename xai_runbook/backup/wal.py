@@ -1,0 +1,75 @@
+"""Places in the write-ahead log: LSNs as numbers, and the names of the segments that hold them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from xai_runbook.errors import InputError
+
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+_NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
+
+
+def lsn(text: str) -> int:
+    """The LSN as a number of bytes since the log began.
+
+    >>> lsn("1/0"), lsn("0/312AC30")
+    (4294967296, 51555376)
+    """
+    match = _LSN.fullmatch(text)
+    if match is None:
+        raise InputError(f"{text!r:.40} is no place in the log", hint="an LSN such as 0/312AC30")
+    return (int(match[1], 16) << 32) + int(match[2], 16)
+
+
+def text(place: int) -> str:
+    """The number as PostgreSQL writes an LSN.
+
+    >>> text(51555376)
+    '0/312AC30'
+    """
+    return f"{place >> 32:X}/{place & 0xFFFFFFFF:X}"
+
+
+@dataclass(frozen=True, order=True)
+class Segment:
+    """One file of the log, of `size` bytes, by its timeline and its number."""
+
+    timeline: int
+    number: int
+    size: int
+
+    @classmethod
+    def named(cls, name: str, size: int) -> Segment | None:
+        """The segment of that file name (its first 24 letters: archives may compress it); None where it is none."""
+        match = _NAME.fullmatch(name[:24])
+        if match is None or name[24:].startswith((".part", ".backup", ".partial")):
+            return None
+        return cls(int(match[1], 16), int(match[2], 16) * (2**32 // size) + int(match[3], 16), size)
+
+    @classmethod
+    def at(cls, timeline: int, place: int, size: int) -> Segment:
+        """The segment that holds that place of the log."""
+        return cls(timeline, place // size, size)
+
+    @classmethod
+    def between(cls, timeline: int, start: str, stop: str, size: int) -> list[str]:
+        """The names of the segments that hold all from one LSN to the other."""
+        first, last = cls.at(timeline, lsn(start), size), cls.at(timeline, max(lsn(start), lsn(stop) - 1), size)
+        return [cls(timeline, number, size).name for number in range(first.number, last.number + 1)]
+
+    @property
+    def name(self) -> str:
+        """Its file's name.
+
+        >>> Segment.at(1, lsn("0/312AC30"), 4 * 2**20).name
+        '00000001000000000000000C'
+        """
+        log, place = divmod(self.number, 2**32 // self.size)
+        return f"{self.timeline:08X}{log:08X}{place:08X}"
+
+    @property
+    def end(self) -> int:
+        """The first place after it."""
+        return (self.number + 1) * self.size
