@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from xai_runbook.clients.prometheus import quoted
@@ -108,20 +109,19 @@ def remote_write(prometheus: Prometheus) -> DataFrame:
     page = prometheus.own_metrics()
     if not page["name"].str.startswith("prometheus_").any():
         raise NoData("its metrics page has none of Prometheus' own", on=prometheus.url, hint="is a proxy in between?")
-    sent = page[page["name"] == "prometheus_remote_storage_queue_highest_sent_timestamp_seconds"]
     one = page.drop_duplicates("name").set_index("name")["value"]
-    newest, started = (
-        one.get("prometheus_remote_storage_highest_timestamp_in_seconds", math.nan),
-        one.get("process_start_time_seconds", math.nan),
-    )
+    newest = one.get("prometheus_remote_storage_highest_timestamp_in_seconds", math.nan)
+    started = one.get("process_start_time_seconds", math.nan)
     rows = []
-    for labels, at in zip(sent["labels"], sent["value"], strict=True):
+    for labels in page.loc[page["name"] == "prometheus_remote_storage_shards", "labels"]:
+        # one that has never sent anything has no such metric yet
+        sent = _of_queue(page, "prometheus_remote_storage_queue_highest_sent_timestamp_seconds", labels)
         rows.append(
             {
                 "target": _label(labels, "remote_name") or "remote write",
-                "lag_seconds": max(0.0, newest - (at or started)),
-                "pending": _sum(page, "prometheus_remote_storage_samples_pending", labels),
-                "failed": _sum(page, "prometheus_remote_storage_samples_failed_total", labels),
+                "lag_seconds": float(np.maximum(newest - (sent or started), 0.0)),  # NaN stays NaN
+                "pending": _of_queue(page, "prometheus_remote_storage_samples_pending", labels),
+                "failed": _of_queue(page, "prometheus_remote_storage_samples_failed_total", labels),
             }
         )
     return pd.DataFrame(rows, columns=["target", "lag_seconds", "pending", "failed"])
@@ -178,5 +178,5 @@ def _label(labels: str, name: str) -> str:
     return next((part.partition("=")[2] for part in labels.split(", ") if part.startswith(f"{name}=")), "")
 
 
-def _sum(page: DataFrame, name: str, labels: str) -> float:
+def _of_queue(page: DataFrame, name: str, labels: str) -> float:
     return float(page.loc[(page["name"] == name) & (page["labels"] == labels), "value"].sum())

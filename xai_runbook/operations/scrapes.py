@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xai_runbook.clients.prometheus import Prometheus
 
 _BY = ["job", "instance"]
+_LAST = "max_over_time(timestamp(up)[${scrapes_window}:30s])"
 
 
 def scrapes(prometheus: Prometheus) -> DataFrame:
@@ -39,15 +40,19 @@ def scrapes(prometheus: Prometheus) -> DataFrame:
             on=prometheus.url,
             hint="scrape_configs in prometheus.yml, and its page Status, Targets",
         )
-    up = prometheus.instant("up", counted["at"].iloc[0])
-    took = prometheus.instant(
-        prometheus.promql("avg_over_time(scrape_duration_seconds[${rate_window}])"), counted["at"].iloc[0]
-    )
+    at = counted["at"].iloc[0]
+    heard = _by_target(prometheus.instant("timestamp(up)", at), "heard")
+    took = prometheus.instant(prometheus.promql("avg_over_time(scrape_duration_seconds[${rate_window}])"), at)
     told = prometheus.active_targets().drop_duplicates(_BY).set_index(_BY)
     frame = _by_target(counted, "scrapes").to_frame()
-    frame["scraped"] = frame.index.isin(_by_target(up, "up").index).astype(float)
-    frame["last_at"] = _last_at(prometheus) if (frame["scraped"] == 0).any() else pd.NaT
-    frame.loc[frame["scraped"] == 1, "last_at"] = pd.NaT
+    # of a whole job that was taken out, Prometheus repeats the last `up` for its lookback; a federated one is no target
+    fresh = heard[heard >= at.timestamp() - duration_seconds(prometheus.settings.windows.rate)]
+    kept = heard.index.intersection(told.index).union(fresh.index)
+    frame["scraped"] = frame.index.isin(kept).astype(float)
+    last = heard.reindex(frame.index)
+    if last.isna().any():
+        last = last.fillna(_by_target(prometheus.instant(prometheus.promql(_LAST), at), "last"))
+    frame["last_at"] = pd.to_datetime(last.where(frame["scraped"] == 0) * 1000, unit="ms", utc=True)
     frame["scrape_seconds"] = _by_target(took, "took").where(frame["scraped"] == 1).reindex(frame.index)
     frame["timeout_seconds"] = told["timeout_seconds"].reindex(frame.index).astype(float)
     frame["timeout_seconds"] = frame["timeout_seconds"].fillna(duration_seconds(prometheus.access.step))
@@ -85,13 +90,6 @@ def _by_target(frame: DataFrame, name: str) -> pd.Series[float]:
     index = pd.MultiIndex.from_arrays(labels, names=_BY)
     series = pd.Series(frame["value"].to_numpy(), index=index, name=name, dtype=float)
     return series[~series.index.duplicated()]
-
-
-def _last_at(prometheus: Prometheus) -> pd.Series[pd.Timestamp]:
-    """When each target of the window was last scraped."""
-    query = prometheus.promql("max_over_time(timestamp(up)[${scrapes_window}:30s])")
-    seconds = _by_target(prometheus.instant(query), "last_at")
-    return pd.to_datetime(seconds * 1000, unit="ms", utc=True)
 
 
 def _called(scrapes: DataFrame) -> DataFrame:
