@@ -16,7 +16,15 @@ INTERRUPTED = 130
 _UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # each has add_commands(subparsers) and imports nothing heavy before one of its commands runs
-_MODULES = ("ping", "reports.commands", "execution.commands", "sandbox.commands", "rules", "coverage")
+_MODULES = (
+    "ping",
+    "reports.commands",
+    "execution.commands",
+    "sandbox.commands",
+    "dashboards.commands",
+    "rules",
+    "coverage",
+)
 
 
 def parser() -> argparse.ArgumentParser:
