@@ -14,7 +14,7 @@ import psycopg
 from pandas import DataFrame
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composable, Identifier
 
 from xai_runbook.clients.deadline import within
 from xai_runbook.clients.postgres_errors import translated
@@ -67,6 +67,7 @@ class _Question:
     name: str
     parameters: Mapping[str, object] | None
     identifiers: Names | None
+    explained: str = ""
 
 
 class Database:
@@ -120,6 +121,15 @@ class Database:
         """As `frame`, but the rows as the server gave them: what a plan holds must not have been through pandas."""
         columns, rows = self._bounded(_Question(name, parameters, identifiers))
         return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def explained(self, statement: str, *, analyze: bool = False) -> list[str]:
+        """The lines of the plan for a statement that a person wrote; with `analyze` it is run, and rolled back.
+
+        It is sent so that the server takes one statement and no more. Errors: as `frame`.
+        """
+        name = "explain_analyze" if analyze else "explain"
+        _, rows = self._bounded(_Question(name, None, None, statement))
+        return [str(row[0]) for row in rows]
 
     def identity(self) -> dict[str, str]:
         """Which server this is, measured: its identifier, which a restored snapshot keeps, and where it listens."""
@@ -219,11 +229,12 @@ class Database:
         return connection
 
     def _answer(self, connection: Connection, question: _Question) -> tuple[list[str], list[tuple[Any, ...]]]:
-        if not self.proxied:
+        if not self.proxied and not question.explained:
             return _rows(connection, question)
-        with connection.transaction():  # the next one may be another session's: what is told holds for this one
-            told = {"milliseconds": int(self._seconds * 1000)}
-            _rows(connection, _Question("transaction_belt", told, None))
+        with connection.transaction(force_rollback=bool(question.explained)):
+            if self.proxied:  # the next one may be another session's: what is told holds for this one
+                told = {"milliseconds": int(self._seconds * 1000)}
+                _rows(connection, _Question("transaction_belt", told, None))
             return _rows(connection, question)
 
     def _identify(self, connection: Connection) -> None:
@@ -278,7 +289,12 @@ class _Attempt:
 
 def _rows(connection: Connection, question: _Question) -> tuple[list[str], list[tuple[Any, ...]]]:
     text = SQL(statement(question.name, connection.info.server_version // 10000))
-    quoted = {name: Identifier(*parts) for name, parts in (question.identifiers or {}).items()}
+    quoted: dict[str, Composable] = {name: Identifier(*parts) for name, parts in (question.identifiers or {}).items()}
+    if question.explained:  # in the one place where a person's own SQL is sent
+        quoted["statement"] = SQL(question.explained)  # pyright: ignore
     with connection.cursor() as cursor:
-        cursor.execute(text.format(**quoted) if quoted else text, question.parameters)
+        # asked for in binary, it goes by the extended protocol, which takes one statement: `SELECT 1; DROP` is refused
+        cursor.execute(
+            text.format(**quoted) if quoted else text, question.parameters, binary=bool(question.explained) or None
+        )
         return [column.name for column in cursor.description or ()], cursor.fetchall()

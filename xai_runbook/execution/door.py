@@ -148,13 +148,12 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
         # where something went wrong, one look tells what is so now
         came_about, observed = _observed(case, 0.0 if words else _patience(plan), ctrl_c)
     status, summary = _judged(plan, effects, words, ambiguous, came_about)
-    if notices:
-        summary = f"{summary}; it was told: {'; '.join(notices)}"
     outcome = Outcome(
         status=status,
         entry=entry,
         summary=inert(summary, 600),
         observed=tuple(observed),
+        told=tuple(notices),
         interrupted=ctrl_c.pressed and status != "done",
         way_back=inert(plan.undo) if isinstance(plan.undo, str) else f"xai-runbook undo {entry}",
     )

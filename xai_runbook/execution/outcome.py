@@ -23,6 +23,8 @@ class Outcome:
     summary: str
     observed: tuple[Mapping[str, str | None], ...] = ()
     """The rows of the expected condition's query, as last seen."""
+    told: tuple[str, ...] = ()
+    """What the server remarked on the way, such as tables that it left out."""
     interrupted: bool = False
     way_back: str = ""
     """What to do to undo it, or that it cannot be undone."""
@@ -39,6 +41,7 @@ class Outcome:
     def __str__(self) -> str:
         rows = [", ".join(f"{key} {value}" for key, value in row.items()) for row in self.observed[:10]]
         seen = "".join(f"\n  observed: {row}" for row in rows)
+        seen += "".join(f"\n  told: {line}" for line in self.told)
         undo = f"\n  the way back: {self.way_back}" if self.way_back and self.status != "failed" else ""
         look = f"\n  next: xai-runbook journal reconcile {self.entry}" if self.status == "unknown" else ""
         return f"{self.status.upper()} (journal entry {self.entry}): {self.summary}{seen}{look}{undo}"

@@ -20,7 +20,7 @@ BEFORE_IT_BEGAN = ("0A", "25", "3D", "3F", "42")
 """Classes of SQLSTATE that come of reading the statement and of asking who may: not supported, in such a transaction,
 no such database or schema, syntax and access rules. By then nothing has been done."""
 PROGRESS_SECONDS = 1.0
-MOST_NOTICES = 5
+MOST_NOTICES = 60
 
 
 def carried_out(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from xai_runbook.errors import AccessDenied, NoData
+from xai_runbook.errors import AccessDenied, BadAnswer, InputError, NoData, inert
 from xai_runbook.findings import Finding, Limit, judge
+from xai_runbook.operations.relations import in_psql, not_here
+from xai_runbook.plans import Condition, Plan, Risk, Sql, change
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,6 +58,100 @@ def check_slow_statements(statements: DataFrame, limit: Limit) -> Finding:
         return judge(limit, _none_yet(statements), value="mean_seconds", target="name", noun="on average")
     named = statements.assign(name=[f"{text[:60]} ({key})" for text, key in _texts(statements)])
     return judge(limit, named, value="mean_seconds", target="name", noun="on average")
+
+
+def explain(database: Database, *, statement: str = "", analyze: bool = False) -> DataFrame:
+    """How the server would carry out one statement, as lines of its plan; it is not run, unless `analyze` is asked for.
+
+    `analyze` runs one SELECT as the reader's role, which can write nothing, within the connection's timeout, and rolls
+    back; for a statement that writes see `analyze`, a change. Columns: plan. Put values in the place of $1, $2 from
+    `slow_statements`: the plan may depend on them.
+    Errors: InputError where it is no such statement; AccessDenied where the role may not read its tables.
+    Source: runbook, Quick Decision Tree ("Slow database?"); PostgreSQL docs, EXPLAIN.
+    """
+    from pandas import DataFrame
+
+    if not statement:
+        return DataFrame({"plan": ["no statement was named"]})
+    text = _one_statement(statement, _READS if analyze else _EXPLAINED)
+    try:
+        lines = database.explained(text, analyze=analyze)
+    except AccessDenied as error:
+        raise AccessDenied(
+            error.what,
+            on=error.on,
+            hint=f"GRANT SELECT on its tables to {database.expected.user}, or the plan statements.analyze",
+        ) from None
+    except BadAnswer as error:
+        raise InputError(error.what, on=error.on, hint="write names with their schema, as public.blocks") from None
+    return DataFrame({"plan": lines})
+
+
+@change
+def analyze(database: Database, *, statement: str = "", within: str = "30s") -> Plan:
+    """A Plan that runs one statement with EXPLAIN ANALYZE as the operator's role, and rolls back what it did.
+
+    Meanwhile it holds the locks that it takes anyway, its triggers fire, and sequences stay where it moved them. What
+    it is told of the plan stands in the outcome; the statement itself in the plan and the journal: no secrets in it.
+    Errors: InputError where it is no single statement of the kinds that can be explained.
+    Source: runbook, Quick Decision Tree ("Slow database?"); PostgreSQL docs, EXPLAIN.
+    """
+    elsewhere = not_here(database, "analyze")
+    if elsewhere is not None:
+        return elsewhere
+    text = _one_statement(statement, _EXPLAINED) if statement else ""
+    return Plan(
+        verb="analyze",
+        scope=database.dbname,
+        targets=(inert(f"statement {text}", 200),) if text else (),
+        observed=(),
+        steps=()
+        if not text
+        else (
+            Sql(
+                name="analyze_rolled_back",
+                parameters={"statement": text},
+                still="statement_kept",
+                seconds=within,
+                atomic=True,
+                equivalent=in_psql(f"BEGIN; EXPLAIN (ANALYZE, BUFFERS) {text}; ROLLBACK"),
+            ),
+        ),
+        note="it runs, with its locks, and is rolled back" if text else "no statement was named",
+        expected=None
+        if not text
+        else Condition(
+            question="xai_runbook.operations.statements.left_open",
+            arguments={},
+            column="left_count",
+            comparison="==",
+            value="0",
+            within="5s",
+            words="no transaction of ours is open",
+        ),
+        undo="needs none: it is rolled back as part of it",
+        risk=Risk.CHANGE,
+    )
+
+
+def left_open(database: Database) -> DataFrame:
+    """One row: left_count, how many sessions of an apply sit in a transaction."""
+    return database.frame("left_open")
+
+
+_READS = ("select", "with", "values", "table")
+_EXPLAINED = (*_READS, "insert", "update", "delete", "merge")
+
+
+def _one_statement(statement: str, kinds: tuple[str, ...]) -> str:
+    """The statement without its last semicolon. That it is one, and not two, is the server's to see."""
+    text = statement.strip().removesuffix(";").strip()
+    word = re.match(r"[A-Za-z]*", text)
+    if word is None or word[0].lower() not in kinds:
+        raise InputError(
+            f"this begins like no statement of the kind: {text[:40]!r}", hint=f"one that begins with {', '.join(kinds)}"
+        )
+    return text
 
 
 def _texts(statements: DataFrame) -> list[tuple[str, str]]:
