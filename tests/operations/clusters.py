@@ -73,19 +73,19 @@ class Cluster:
 
 
 @contextmanager
-def primary(folder: Path) -> Iterator[Cluster]:
-    """A running primary."""
+def primary(folder: Path, server: Path | None = None) -> Iterator[Cluster]:
+    """A running primary; of that server program, else of the one that the sandbox would use."""
     layout = Layout(folder, state.cache_folder(), free_ports(["postgres", "standby"]))
-    (part,) = postgres.parts(layout)
+    (part,) = postgres.parts(layout, server)
     with _running(Cluster(layout, part)) as cluster:
         yield cluster
 
 
 @contextmanager
-def pair(folder: Path) -> Iterator[tuple[Cluster, Cluster]]:
+def pair(folder: Path, server: Path | None = None) -> Iterator[tuple[Cluster, Cluster]]:
     """A running primary, and a standby that streams from it."""
-    with primary(folder) as first:
-        (part,) = standby.parts(first.layout)
+    with primary(folder, server) as first:
+        (part,) = standby.parts(first.layout, server)
         with _running(Cluster(first.layout, part)) as second:
             yield first, second
 

@@ -69,7 +69,7 @@ def examination(database: Database, *, tables: Sequence[str] = ()) -> DataFrame:
 
 def check_checksums(checksums: DataFrame, limit: Limit) -> Finding:
     """`alert` where a page of any database did not fit its checksum; unknown where checksums are off."""
-    return judge(limit, checksums, value="failures", target="database", noun="pages damaged when they were read")
+    return judge(limit, checksums, value="failures", target="database", noun="pages with a wrong checksum")
 
 
 def check_consistency(examination: DataFrame, limit: Limit) -> Finding:

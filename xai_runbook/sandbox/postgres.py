@@ -16,14 +16,16 @@ from xai_runbook.sandbox.part import Layout, Part
 from xai_runbook.sandbox.template import accepts, connect, copy_template, unprivileged
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import psycopg
 
 ROLES = ("owner", "app", "monitor", "operator")
 
 
-def parts(layout: Layout) -> list[Part]:
-    """The database server as a part, or nothing where no server program is found."""
-    server = programs.find("postgres")
+def parts(layout: Layout, server: Path | None = None) -> list[Part]:
+    """The database server as a part, or nothing where no server program is found and none is given."""
+    server = server or programs.find("postgres")
     if server is None:
         return []
     as_somebody = unprivileged()

@@ -31,9 +31,9 @@ SLOT = "xai_db_replica_1"
 STREAMING_SECONDS = 20.0
 
 
-def parts(layout: Layout) -> list[Part]:
-    """The standby as a part, or nothing where no server program is found."""
-    server = programs.find("postgres")
+def parts(layout: Layout, server: Path | None = None) -> list[Part]:
+    """The standby as a part, or nothing where no server program is found and none is given."""
+    server = server or programs.find("postgres")
     if server is None:
         return []
     data = folder(layout)
