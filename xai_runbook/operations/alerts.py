@@ -111,6 +111,24 @@ def _states(
     return state, since
 
 
+def target_names(judged: DataFrame) -> list[str]:
+    """What to call the target of each row of `evaluate`: its instance and what else tells it from the others.
+
+    Labels that all share are left out.
+    """
+    labels = [column for column in judged.columns if column not in (*_OURS, "state", "active_since")]
+    telling = [label for label in labels if label == "instance" or judged[label].nunique() > 1] or labels[:1]
+    ordered = sorted(telling, key=lambda label: label != "instance")
+    return (
+        [
+            inert(" ".join(text for text in row if text), 200) or "all"
+            for row in zip(*(judged[label].astype("str") for label in ordered), strict=True)
+        ]
+        if ordered
+        else ["all"] * len(judged)
+    )
+
+
 def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -> Finding:
     """The finding of `limit` now, or `at` another instant, from the frame of `monitoring.signal`.
 
@@ -131,7 +149,7 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
     if judged.empty:
         return Finding.unknown(limit.name, f"no value before {newest:%Y-%m-%d %H:%M:%S} UTC", limit)
     last = judged[judged["at"] == judged["at"].max()].reset_index(drop=True)
-    return _finding(last.assign(target=_names(last)), limit, newest.astimezone(UTC))
+    return _finding(last.assign(target=target_names(last)), limit, newest.astimezone(UTC))
 
 
 def _step_seconds(frame: DataFrame) -> float:
@@ -140,21 +158,6 @@ def _step_seconds(frame: DataFrame) -> float:
         return float(frame.attrs["step_seconds"])
     gaps = np.diff(np.unique(frame["at"].astype("datetime64[ms, UTC]").astype("int64").to_numpy()))
     return float(gaps.min()) / 1000 if len(gaps) else 1.0
-
-
-def _names(last: DataFrame) -> list[str]:
-    """What to call each target: its instance and what else tells it from the others; labels that all share are left."""
-    labels = [column for column in last.columns if column not in (*_OURS, "state", "active_since")]
-    telling = [label for label in labels if label == "instance" or last[label].nunique() > 1] or labels[:1]
-    ordered = sorted(telling, key=lambda label: label != "instance")
-    return (
-        [
-            inert(" ".join(text for text in row if text), 200) or "all"
-            for row in zip(*(last[label].astype("str") for label in ordered), strict=True)
-        ]
-        if ordered
-        else ["all"] * len(last)
-    )
 
 
 def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:

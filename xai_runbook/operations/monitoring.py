@@ -215,8 +215,8 @@ def _widened(prometheus: Prometheus, window: Window) -> Settings:
     return prometheus.settings.model_copy(update={"windows": windows.model_copy(update=wide)})
 
 
-def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None) -> DataFrame:
-    """What `alerts.check_alert` judges `limit` by: its signal at each instant at which rules are judged.
+def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None, step: str | None = None) -> DataFrame:
+    """What `alerts.check_alert` judges `limit` by: its signal at each instant at which rules are judged (or a `step`).
 
     By default over twice the limit's duration and a minute, until now. Columns: the labels (categorical), at (UTC),
     value (in the limit's unit), idle (nothing happened that could be measured: NaN is no gap in knowledge).
@@ -224,7 +224,7 @@ def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None) -
     """
     if limit.name not in Signals.model_fields:
         raise InputError(f"{limit.name} is not judged by Prometheus", hint=f"one of {', '.join(Signals.model_fields)}")
-    step = prometheus.access.step
+    step = step or prometheus.access.step
     seconds = 2 * limit.duration_seconds + SLACK_SECONDS + 2 * duration_seconds(step)
     window = window or Window.parse(duration_text(seconds))
     query = prometheus.settings.promql(limit.name)
