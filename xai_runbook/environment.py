@@ -11,8 +11,8 @@ from xai_runbook import environments
 from xai_runbook.errors import NotConfigured
 
 if TYPE_CHECKING:
-    from xai_runbook.clients.backups import Backups
     from xai_runbook.clients.alertmanager import Alertmanager
+    from xai_runbook.clients.backups import Backups
     from xai_runbook.clients.cache import Cache
     from xai_runbook.clients.database import Database
     from xai_runbook.clients.grafana import Grafana

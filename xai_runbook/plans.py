@@ -25,10 +25,10 @@ from typing import Any, ParamSpec, cast
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
 from xai_runbook.facts import fact, plain
-from xai_runbook.steps import Argument, Call, Command, Condition, HttpCall, Sql, Step
+from xai_runbook.steps import Argument, Call, Command, Condition, Edit, HttpCall, Sql, Step
 
 __all__ = [
-    "HANDLES", "Argument", "Call", "Command", "Condition", "HttpCall", "Plan", "Risk", "Sql", "Step", "change",
+    "HANDLES", "Argument", "Call", "Command", "Condition", "Edit", "HttpCall", "Plan", "Risk", "Sql", "Step", "change",
     "refused_plan",
 ]  # fmt: skip
 

@@ -78,6 +78,8 @@ def _real(step: Step) -> str:
         digest = hashlib.sha256(step.body.encode()).hexdigest()[:12]
         content = f" with {len(step.body.encode())} bytes of JSON, sha256 {digest}..." if step.body else ""
         return inert(f"{step.method} {step.path} of {step.part}{content}", 400)
+    if step.kind == "edit":
+        return inert(f"in {step.path}: {step.key} {step.before} becomes {step.after}", 400)
     if step.kind != "sql":
         return inert(" ".join(step.argv), 400)
     text = _statement(step) if step.identifiers or step.names or step.literals else f"sql/{step.name}.sql"

@@ -104,9 +104,26 @@ class HttpCall:
             raise InputError("a request goes to a path of the part's own server", on=inert(self.path, 80))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One value of one `key = value` line of a file on this machine; see `xai_runbook.keyed`.
+
+    Only while the file is, byte for byte, what was seen; written whole, with its owner and rights. The plan holds no
+    other line of the file, which may hold passwords.
+    """
+
+    path: str
+    sha256: str
+    key: str
+    before: str
+    after: str
+    equivalent: str
+    kind: Literal["edit"] = "edit"
+
+
 _SEGMENTS = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
-Step = Sql | Command | HttpCall
+Step = Sql | Command | HttpCall | Edit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,12 @@ from xai_runbook.errors import Refused, inert
 from xai_runbook.execution.credentials import lent
 from xai_runbook.execution.done import Ambiguous as Ambiguous
 from xai_runbook.execution.done import Done as Done
+from xai_runbook.execution.edits import edited
 from xai_runbook.execution.interrupts import Interrupts
 from xai_runbook.execution.requests import Requests
 from xai_runbook.execution.statements import carried_out
 from xai_runbook.parent import PARENT
-from xai_runbook.plans import Command, HttpCall, Sql, Step
+from xai_runbook.plans import Command, Edit, HttpCall, Sql, Step
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Actor:
         """Does one step; Ctrl-C ends a program and cancels a statement. Errors: Ambiguous."""
         if isinstance(step, HttpCall):
             return self._requests.send(step)
+        if isinstance(step, Edit):
+            return edited(step)
         if not isinstance(step, Sql):
             with lent(step.roles, self._env.settings) as variables:
                 return _program(step, variables, said, ctrl_c)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xai_runbook.errors import AccessDenied, CannotAsk, InputError, inert
 from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, judge
-from xai_runbook.plans import Condition, Plan, Risk, Sql, change
+from xai_runbook.plans import Condition, Plan, Risk, Sql, change, refused_plan
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -104,6 +104,8 @@ def terminate(database: Database, *, pids: list[int]) -> Plan:
     way where the role may not. Cancel first: `cancel`. Errors: InputError for pids that are no such sessions.
     Source: runbook, Connection Management; PostgreSQL docs, pg_terminate_backend.
     """
+    if database.proxied:
+        return _by_proxy("terminate")
     rows = _sessions(database, "sessions_by_pid", pids, "client sessions")
     return Plan(
         verb="terminate",
@@ -144,6 +146,8 @@ def cancel(database: Database, *, pids: list[int]) -> Plan:
     Errors: InputError for pids that run no statement in this database.
     Source: runbook, Connection Management; PostgreSQL docs, pg_cancel_backend.
     """
+    if database.proxied:
+        return _by_proxy("cancel")
     rows = _sessions(database, "statements_by_pid", pids, "sessions that run a statement")
     return Plan(
         verb="cancel",
@@ -186,6 +190,10 @@ def sessions_left(database: Database, *, sessions: list[str]) -> DataFrame:
 def statements_left(database: Database, *, statements: list[str]) -> DataFrame:
     """One row: left_count, how many of these statements ("PID START STATEMENT_START", ISO UTC) still run."""
     return database.frame("statements_left", {"statements": statements})
+
+
+def _by_proxy(verb: str) -> Plan:
+    return refused_plan(verb, "through a proxy a session is another client's from one transaction to the next (E24)")
 
 
 def _sessions(database: Database, query: str, pids: list[int], what: str) -> list[dict[str, str | None]]:

@@ -81,6 +81,9 @@ def let_go(supervisor: Supervisor, fault: str) -> None:
     """Ends the sessions that a fault holds; a server that has gone in the meantime has ended them already."""
     for session in reversed(_held.pop(fault, [])):
         with suppress(Exception):
+            # without being told, a server goes on with a statement whose client has gone
+            session.cancel_safe(timeout=5)
+        with suppress(Exception):
             session.close()
 
 

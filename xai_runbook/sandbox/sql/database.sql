@@ -26,7 +26,8 @@ BEGIN
         SELECT p.oid::regprocedure AS function, CASE WHEN n.nspname = 'pg_catalog' THEN 'xai_operator' ELSE 'xai_monitor' END AS role
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE (n.nspname = 'pg_catalog' AND p.proname IN (
-                'pg_backup_start', 'pg_backup_stop', 'pg_start_backup', 'pg_stop_backup', 'pg_switch_wal'))
+                'pg_backup_start', 'pg_backup_stop', 'pg_start_backup', 'pg_stop_backup', 'pg_switch_wal',
+                'pg_reload_conf'))
            OR (n.nspname = 'public' AND p.proname IN ('bt_index_check', 'verify_heapam', 'pg_get_wal_stats'))
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', wanted.function, wanted.role);

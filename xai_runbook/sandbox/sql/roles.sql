@@ -15,4 +15,7 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'pg_read_all_data') THEN  -- since 14
         GRANT pg_read_all_data TO xai_operator;
     END IF;
+    IF current_setting('server_version_num')::int >= 150000 THEN  -- before, only a superuser may
+        EXECUTE 'GRANT ALTER SYSTEM ON PARAMETER max_connections, shared_preload_libraries TO xai_operator';
+    END IF;
 END $$;
