@@ -38,7 +38,7 @@ def slow_statements(
     Source: runbook, Slow API Response (fails without the extension and by its version's names; errata E64);
     PostgreSQL docs, pg_stat_statements.
     """
-    (state,) = database.rows("statement_statistics")
+    (state,) = database.rows("statements_counted")
     if state["version"] is None or not state["loaded"] or state["track"] == "none":
         raise NoData(_why_not_counted(state), on=database.address, hint=_HOW_TO_COUNT)
     if not state["texts_shown"]:

@@ -45,7 +45,7 @@ def make_dead_rows(supervisor: Supervisor) -> None:
                 " FROM generate_series(1, %s) n",
                 [DEAD_ROWS],
             )
-            connection.execute("DELETE FROM wallets WHERE address <= 'XAI' || lpad(to_hex(%s), 40, '0')", [DEAD_ROWS])
+            connection.execute("DELETE FROM wallets WHERE address <= 'XAI' || lpad(to_hex(%s::int), 40, '0')", [DEAD_ROWS])
 
 
 def vacuum_dead_rows(supervisor: Supervisor) -> None:
