@@ -13,6 +13,7 @@ from pathlib import Path
 
 from xai_runbook.backup import catalogue
 from xai_runbook.backup.programs import Ended, end_on_signals
+from xai_runbook.backup.replacing import NotKnown
 from xai_runbook.errors import XaiRunbookError, inert
 from xai_runbook.parent import die_with_parent
 
@@ -20,21 +21,26 @@ from xai_runbook.parent import die_with_parent
 def main(words: list[str] | None = None) -> int:
     """Does one verb; the last line it prints says what came of it."""
     options = _parser().parse_args(words)
-    folder: Path = options.folder.expanduser()
     end_on_signals()
     die_with_parent()
     try:
-        with catalogue.held(folder):
-            catalogue.clean(folder, _say)
-            _say(_done(folder, options))
+        if options.verb == "swap":
+            _say(_swapped(options))
+            return 0
+        with catalogue.held(options.folder):
+            catalogue.clean(options.folder, _say)
+            _say(_done(options.folder, options))
+    except NotKnown as error:
+        _say(str(error))
+        return 3
     except XaiRunbookError as error:
         _say(str(error))
         return 1
     except Ended as error:
-        _say(f"ended by {error}, and nothing of it is left")
+        _say(f"ended by {error}; what was not whole yet is gone")
         return 1
     except OSError as error:
-        _say(f"{error.strerror}: {error.filename or folder}")
+        _say(f"{error.strerror}: {error.filename or ''}")
         return 1
     return 0
 
@@ -75,7 +81,17 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
                 folder, options.name, options.base, programs=options.programs, archive=options.archive, until=until,
                 expected=options.expect, keep=options.keep, say=_say,
             )  # fmt: skip
+        case "restore":
+            from xai_runbook.backup.replacing import into
+
+            return into(folder, options.name, options.into, programs=options.programs, jobs=options.jobs, say=_say)
     raise AssertionError(options.verb)
+
+
+def _swapped(options: argparse.Namespace) -> str:
+    from xai_runbook.backup.replacing import swap
+
+    return swap(options.live, options.restored, options.keep_as, options.maintenance, _say)
 
 
 def _verified(folder: Path, options: argparse.Namespace) -> str:
@@ -93,15 +109,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m xai_runbook.backup", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     own: dict[str, argparse.ArgumentParser] = {}
-    for verb in ("dump", "base", "low-level", "verify", "recover", "prune"):
+    for verb in ("dump", "base", "low-level", "verify", "restore", "recover", "prune"):
         own[verb] = verbs.add_parser(verb)
-        own[verb].add_argument("--folder", type=Path, required=True)
+        own[verb].add_argument("--folder", type=_path, required=True)
         if verb != "prune":
             own[verb].add_argument("--name", required=True)
             own[verb].add_argument("--programs", help="the folder of PostgreSQL's programs")
             own[verb].add_argument("--jobs", type=int, default=1)
         if verb in ("low-level", "recover"):
-            own[verb].add_argument("--archive", type=Path, help="the archive of WAL")
+            own[verb].add_argument("--archive", type=_path, help="the archive of WAL")
+    swap = verbs.add_parser("swap")
+    for name in ("--live", "--restored", "--keep-as"):
+        swap.add_argument(name, required=True)
+    swap.add_argument("--maintenance", default="postgres", help="the database to rename others from")
+    own["restore"].add_argument("--into", required=True, help="the new database")
     own["dump"].add_argument("--format", choices=("custom", "directory"), default="custom")
     own["dump"].add_argument("--compress", type=int, default=6)
     own["prune"].add_argument("backups", nargs="+", metavar="NAME=SHA256")
@@ -112,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     own["recover"].add_argument("--expect", nargs="*", default=[], metavar="DATABASE.SCHEMA.TABLE=ROWS")
     own["recover"].add_argument("--keep", action="store_true", help="leaves the recovered cluster, shut down")
     return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _say(words: str) -> None:

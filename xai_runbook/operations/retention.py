@@ -77,7 +77,8 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
             )  # fmt: skip
     paths = {backup.name: backup.path for backup in backups.stored()}
     sums = {name: catalogue.sha256(paths[name] / catalogue.MANIFEST) for name in chosen}
-    sizes = {str(name): size or 0 for name, size in zip(every["name"], every["size_bytes"], strict=True)}
+    states = {backup.name: backup.state for backup in backups.stored()}
+    sizes = {backup.name: float(backup.manifest.get("size_bytes", 0)) for backup in backups.stored()}
     step = Command(
         argv=(
             "python", "-m", "xai_runbook.backup", "prune", "--folder", str(backups.folder),
@@ -95,10 +96,8 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
     return Plan(
         verb="prune",
         scope="backups",
-        targets=tuple(f"{name}, {every.loc[name, 'state']}, {quantity(sizes[name], 'bytes')}" for name in chosen),
-        observed=tuple(
-            facts({"name": name, "manifest_sha256": sums[name], "state": every.loc[name, "state"]}) for name in chosen
-        ),
+        targets=tuple(f"{name}, {states[name]}, {quantity(sizes[name], 'bytes')}" for name in chosen),
+        observed=tuple(facts({"name": name, "manifest_sha256": sums[name], "state": states[name]}) for name in chosen),
         steps=(step,) if chosen else (),
         note="" if chosen else "the settings keep every backup that there is",
         expected=gone if chosen else None,

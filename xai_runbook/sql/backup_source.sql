@@ -4,6 +4,7 @@ SELECT s.system_identifier::text AS system_identifier,
        current_setting('server_version') AS server_version,
        pg_encoding_to_char(d.encoding)::text AS encoding,
        d.datcollate::text AS collation,
+       d.datctype::text AS ctype,
        pg_database_size(d.oid) AS database_bytes,
        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn,
        (SELECT rolname::text FROM pg_roles WHERE rolsuper ORDER BY oid LIMIT 1) AS superuser

@@ -1,0 +1,138 @@
+"""Restores a dump into a new database of the server itself, and puts it in the place of another by renaming both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from xai_runbook.backup import catalogue
+from xai_runbook.backup.contents import Connection, ask, contents, differences, rows_of
+from xai_runbook.backup.dump import session
+from xai_runbook.backup.programs import folder_of
+from xai_runbook.backup.restoring import ARCHIVE, restore
+from xai_runbook.backup.verify import intact
+from xai_runbook.errors import BadAnswer, Refused, XaiRunbookError, inert
+
+Say = Callable[[str], None]
+RESTORING = "xai_restoring_"
+"""What a database is called until all of it is there."""
+
+
+class NotKnown(XaiRunbookError):
+    """It was sent, and whether it was done cannot be told."""
+
+
+def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, say: Say) -> str:
+    """Restores the backup into the new database; what came of it, in words.
+
+    It has another name until every table was compared with the manifest, and is dropped where it does not get there.
+    Owner, rights and settings of the database itself are those of the one that libpq's environment names.
+    Errors: Refused, Damaged, BadAnswer (what PostgreSQL said), Unreachable.
+    """
+    backup = catalogue.named(folder, name)
+    manifest = backup.manifest
+    tools = folder_of(programs, int(manifest["server_version"].split(".")[0]))
+    intact(backup, say)
+    temporary = f"{RESTORING}{new}"
+    with session() as source:
+        (like,) = ask(source, "database_like")
+        without = frozenset(row["name"] for row in ask(source, "superuser_extensions"))
+        if ask(source, "database_named", {"name": new}):
+            raise Refused(f"there is a database {new} already", hint="make the plan anew")
+        _drop(source, temporary)  # what a run that was killed left: nobody else calls a database so
+        _create(source, temporary, manifest, like)
+        try:
+            left_out = restore(
+                tools, backup.path / ARCHIVE, log=folder / ".restore.log", variables={"PGDATABASE": temporary},
+                jobs=jobs, without=without, progress=lambda: say(f"restoring into {temporary}"),
+            )  # fmt: skip
+            with session(dbname=temporary) as restored:
+                found = contents(restored, lambda words: say(f"{words} in {temporary}"))
+                wrong = differences(manifest["contents"], found)
+                if wrong:
+                    raise BadAnswer(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=name)
+                say("analyzing")
+                restored.execute("ANALYZE")
+            _like(source, temporary, like, name)
+            _rename(source, temporary, new)
+        except BaseException:
+            _drop(source, temporary)
+            raise
+        finally:
+            for scrap in folder.glob(".restore.log*"):
+                scrap.unlink()
+    told = f"; a superuser must bring {', '.join(left_out)}" if left_out else ""
+    return f"{new} is there, from {name}: {rows_of(found)} rows, the same in every table{told}"
+
+
+def swap(live: str, restored: str, keep_as: str, maintenance: str, say: Say) -> str:
+    """Renames `live` to `keep_as` and `restored` to `live`, both or neither; what came of it, in words.
+
+    Our own sessions in both are ended; those of others are not, and then nothing is done. Errors: BadAnswer (somebody
+    is in one of them), NotKnown (the answer to COMMIT was lost).
+    """
+    with session(dbname=maintenance) as other:
+        for name in (live, restored):
+            if not ask(other, "database_named", {"name": name}):
+                raise Refused(f"there is no database {name}", hint="make the plan anew")
+        ask(other, "end_own_sessions", {"names": [live, restored]})
+        say("renaming")
+        other.execute("BEGIN")
+        try:
+            _rename(other, live, keep_as)
+            _rename(other, restored, live)
+        except psycopg.errors.ObjectInUse as error:
+            other.execute("ROLLBACK")
+            raise BadAnswer(
+                f"others are in it: {inert(error.diag.message_detail or '', 200)}", on=live,
+                hint="stop who writes there; database.sessions shows them",
+            ) from None  # fmt: skip
+        try:
+            other.execute("COMMIT")
+        except psycopg.OperationalError:
+            raise NotKnown("the answer to COMMIT was lost", on=live) from None
+    return f"{restored} is now {live}, and what was {live} is {keep_as}"
+
+
+def _create(source: Connection, name: str, manifest: dict[str, Any], like: dict[str, Any]) -> None:
+    locale = {"collation": like["collation"], "ctype": like["ctype"]} | {
+        key: manifest[key] for key in ("collation", "ctype") if manifest.get(key)
+    }
+    source.execute(
+        sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
+            sql.Identifier(name), sql.Identifier(like["owner"]), sql.Literal(manifest["encoding"]),
+            sql.Literal(locale["collation"]), sql.Literal(locale["ctype"]),
+        )
+    )  # fmt: skip
+    # nobody comes in while it is filled
+    source.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+
+
+def _like(source: Connection, name: str, like: dict[str, Any], backup: str) -> None:
+    """Gives the database the rights and settings of the one that it is like, which no dump has."""
+    database = sql.Identifier(name)
+    for grant in ask(source, "database_grants"):
+        who = sql.Identifier(grant["grantee"]) if grant["grantee"] else sql.SQL("PUBLIC")
+        privilege = {"CONNECT": "CONNECT", "TEMPORARY": "TEMPORARY", "CREATE": "CREATE"}[grant["privilege"]]
+        source.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(privilege), database, who))
+    for setting in ask(source, "database_settings"):
+        key, _, value = setting["setting"].partition("=")
+        with source.transaction():  # from what is set: a list of names is not one name
+            source.execute("SELECT set_config(%s, %s, true)", [key, value])
+            source.execute(sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT").format(database, sql.Identifier(key)))
+    source.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(f"restored from {backup}")))
+
+
+def _rename(source: Connection, name: str, to: str) -> None:
+    source.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
+
+
+def _drop(source: Connection, name: str) -> None:
+    force = " WITH (FORCE)" if source.info.server_version >= 130000 else ""
+    with suppress(psycopg.OperationalError):  # lost: the next run finds it
+        source.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))

@@ -1,0 +1,193 @@
+"""Restoring: into a new database, and into the place of the old one by renaming both. Runbook, Backup and Restore.
+
+The runbook's `gunzip | psql` restores over the live database: rows are doubled, errors are passed over, and it exits 0
+(errata E32). Here nothing is ever restored over anything, and the old database is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import InputError, inert
+from xai_runbook.facts import facts
+from xai_runbook.plans import Call, Command, Condition, Plan, Risk, change, refused_plan
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.backups import Backups
+    from xai_runbook.clients.database import Database
+
+_MODULE = "xai_runbook.operations.restores"
+MOST_NAME_BYTES = 63 - len("xai_restoring_")
+
+
+def database_named(database: Database, *, name: str) -> DataFrame:
+    """One row: name, oid, owner, restored_from (the backup that it was restored from); oid is empty where none is."""
+    from pandas import DataFrame
+
+    rows = database.rows("database_named", {"name": name})
+    return DataFrame(rows or [{"name": name, "oid": "", "owner": "", "restored_from": ""}])
+
+
+def others(database: Database, *, names: list[str]) -> DataFrame:
+    """One row: sessions_count, applications; the sessions of others in these databases, which a swap would wait for."""
+    from pandas import DataFrame
+
+    rows = database.rows("sessions_in", {"names": names})
+    count, who = sum(row["sessions_count"] for row in rows), ", ".join(row["applications"] for row in rows)
+    return DataFrame([{"sessions_count": count, "applications": who}])
+
+
+@change
+def restore(database: Database, backups: Backups, *, name: str, into: str) -> Plan:
+    """A Plan that restores a verified backup into a new database beside the others, and compares every table.
+
+    The database has a name of its own until all of it is there; extensions that only a superuser may create are left
+    out, and named. Nothing reads it before `swap`. Errors: InputError where there is such a database already.
+    Source: runbook, Backup and Restore; errata E32.
+    """
+    _new_name(database, into)
+    backup = backups.named(name)
+    if refusal := _not_to_be_restored(backups, name):
+        return refused_plan("restore", refusal)
+    return Plan(
+        verb="restore",
+        scope=into,
+        targets=(f"{into}, a new database, from {name}",),
+        observed=(facts({"name": name, "taken_at": backup.manifest["taken_at"], "into": into}),),
+        steps=(_restoring(backups, name, into),),
+        expected=Condition(
+            question=f"{_MODULE}.database_named", arguments={"name": into}, column="restored_from", comparison="==",
+            value=name, within="5s", words=f"{into} is there",
+        ),
+        undo=f"DROP DATABASE {into}, by hand, once nobody needs it",
+        risk=Risk.CHANGE,
+        note="it needs as much room on the server as the database had, and reads the backup once",
+    )  # fmt: skip
+
+
+@change
+def swap(database: Database, *, restored: str, keep_as: str = "") -> Plan:
+    """A Plan that gives a restored database the name of the live one, which is kept under another: both, or neither.
+
+    Nobody else may be in either: whoever is there is listed, and stops it. Errors: InputError where one is missing, or
+    the name to keep the old one under is taken. Source: errata E32; catalogue, restore_database.
+    """
+    live = database.dbname
+    before = keep_as or _before(database)
+    _new_name(database, before)
+    (now,) = database.rows("database_named", {"name": live})
+    found = database.rows("database_named", {"name": restored})
+    if not found or restored == live:
+        raise InputError(f"there is no other database {restored}", on=database.address, hint="restores.restore")
+    return Plan(
+        verb="swap",
+        scope=live,
+        targets=(f"{live}, which becomes {before}; {restored} becomes {live}",),
+        observed=(facts(now), facts(found[0])),
+        steps=(_swapping(live, restored, before),),
+        expected=Condition(
+            question=f"{_MODULE}.database_named", arguments={"name": live}, column="oid", comparison="==",
+            value=found[0]["oid"], within="10s", words=f"{live} is the one that was {restored}",
+        ),
+        undo=Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": restored}),
+        risk=Risk.DESTRUCTIVE,
+        note="what was written to the live one since the backup stays in the one that is kept",
+        guards=(_nobody(live, restored),),
+    )  # fmt: skip
+
+
+@change
+def overwrite(database: Database, backups: Backups, *, name: str) -> Plan:
+    """A Plan that puts a verified backup in the place of the live database, which is kept under another name.
+
+    The words to type name the database and say "overwrite". Everything that was written since the backup is missing in
+    the new one. Source: runbook, Backup and Restore, "restore"; items 58 and 114; errata E32, E70.
+    """
+    live = database.dbname
+    backup = backups.named(name)
+    if refusal := _not_to_be_restored(backups, name):
+        return refused_plan("overwrite", refusal)
+    before, new = _before(database), f"{live}_restored"
+    _new_name(database, new)
+    (now,) = database.rows("database_named", {"name": live})
+    return Plan(
+        verb="overwrite",
+        scope=live,
+        targets=(f"{live} with {name}; what is there now is kept as {before}",),
+        observed=(facts(now), facts({"name": name, "taken_at": backup.manifest["taken_at"]})),
+        steps=(_restoring(backups, name, new), _swapping(live, new, before)),
+        expected=Condition(
+            question=f"{_MODULE}.database_named", arguments={"name": live}, column="restored_from", comparison="==",
+            value=name, within="10s", words=f"{live} is the one from {name}",
+        ),
+        undo=Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": new}),
+        risk=Risk.DESTRUCTIVE,
+        note=f"what was written since {backup.manifest['taken_at'][:19]} UTC stays in {before}; first ask whether a "
+        "recovery to a point in time (recovery.recover_to) loses less",
+        guards=(_nobody(live, new),),
+    )  # fmt: skip
+
+
+def _not_to_be_restored(backups: Backups, name: str) -> str:
+    """P11: only what was verified is restored, and only our own."""
+    backup = backups.named(name)
+    if backup.state != "verified":
+        return f"{name} is {backup.state} ({backup.why}): xai-runbook plan backups.verify --name {name}"
+    if backup.manifest["kind"] != "dump":
+        return f"{name} is a base backup of a whole cluster: recovery.recover_to goes back with it"
+    return backups.of_another(backup.manifest)
+
+
+def _new_name(database: Database, name: str) -> None:
+    if not name or len(name.encode()) > MOST_NAME_BYTES or "=" in name or "://" in name or not name.isprintable():
+        raise InputError(
+            f"{inert(name, 60)!r} cannot be a new database's name", on=database.address,
+            hint=f"1 to {MOST_NAME_BYTES} bytes, no = and no address",
+        )  # fmt: skip
+    if database.rows("database_named", {"name": name}):
+        raise InputError(f"there is a database {name} already", on=database.address, hint="another name")
+
+
+def _before(database: Database) -> str:
+    """The first name that is free for the database that is kept."""
+    number = 1
+    while database.rows("database_named", {"name": f"{database.dbname}_before_{number}"}):
+        number += 1
+    return f"{database.dbname}_before_{number}"
+
+
+def _restoring(backups: Backups, name: str, into: str) -> Command:
+    tools = backups.programs(int(backups.named(name).manifest["server_version"].split(".")[0]))
+    return Command(
+        argv=(
+            "python", "-m", "xai_runbook.backup", "restore", "--folder", str(backups.folder), "--name", name,
+            "--programs", str(tools), "--jobs", str(backups.settings.jobs), "--into", into,
+        ),
+        environment={},
+        seconds=backups.settings.timeout,
+        roles=("database.operator",),
+        equivalent=f"createdb {into} && pg_restore --exit-on-error --dbname={into} {name}/database.dump",
+    )  # fmt: skip
+
+
+def _swapping(live: str, restored: str, before: str) -> Command:
+    return Command(
+        argv=(
+            "python", "-m", "xai_runbook.backup", "swap", "--live", live, "--restored", restored, "--keep-as", before,
+        ),
+        environment={},
+        seconds="1m",
+        roles=("database.operator",),
+        lasts=True,
+        equivalent=f'psql postgres -c "BEGIN; ALTER DATABASE {live} RENAME TO {before}; '
+        f'ALTER DATABASE {restored} RENAME TO {live}; COMMIT"',
+    )  # fmt: skip
+
+
+def _nobody(*names: str) -> Condition:
+    return Condition(
+        question=f"{_MODULE}.others", arguments={"names": list(names)}, column="sessions_count", comparison="==",
+        value="0", words=f"nobody else is in {' or '.join(names)}",
+    )  # fmt: skip
