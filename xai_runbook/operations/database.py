@@ -5,15 +5,51 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from xai_runbook.dsn import redact_dsn
 from xai_runbook.errors import AccessDenied, CannotAsk, InputError, inert
 from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, judge
 from xai_runbook.plans import Condition, Plan, Risk, Sql, change, refused_plan
+from xai_runbook.secret import MASK
+
+_TLS = {
+    "disable": "passwords and rows travel in clear",
+    "allow": "in clear wherever the server says so",
+    "prefer": "in clear wherever the server says so",
+    "require": "encrypted, to whoever answers",
+    "verify-ca": "encrypted, to any server of that authority",
+    "verify-full": "encrypted, and to this host only",
+}
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.clients.database import Database
+
+
+def connection(database: Database) -> DataFrame:
+    """How we connect, as libpq's keywords; what psql needs to do the same, and no secret.
+
+    Columns: keyword, value, remark. The runbook's URI has its password in it, where `ps`, the shell's history and every
+    error can show it, and no sslmode, so that no certificate is checked; its psql lines name no host, user or database.
+    Source: runbook, Connect to Database; errata E24 to E26; PostgreSQL docs, Parameter Key Words.
+    """
+    from pandas import DataFrame
+
+    where = database.expected
+    rows: list[tuple[str, str, str]] = []
+    if where.service:
+        rows.append(("service", where.service, "host and port from ~/.pg_service.conf"))
+    else:
+        by = f"by way of {where.bastion.host}" if where.bastion else "the server itself" if not database.proxied else ""
+        rows += [("host", where.host, by or "the proxy: questions only"), ("port", str(where.port), "")]
+    rows += [("dbname", where.dbname, ""), ("user", where.user, "may only read")]
+    known = where.password is not None
+    rows.append(("password", MASK if known else "", "never in a command line" if known else "from ~/.pgpass"))
+    rows.append(("sslmode", where.sslmode, _TLS[where.sslmode]))
+    words = " ".join(f"{key}={value}" for key, value, _ in rows if value and key != "password")
+    rows.append(("in a shell", redact_dsn(f'psql "{words}"'), "asks for the password, or finds it in ~/.pgpass"))
+    return DataFrame(rows, columns=["keyword", "value", "remark"])
 
 
 def identity(database: Database) -> DataFrame:

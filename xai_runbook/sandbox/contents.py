@@ -65,7 +65,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
                 "node": [{"name": name, "url": layout.url(name), "timeout": "2s"} for name in NODES],
                 "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE), "timeout": "2s"}],
             },
-            "database": postgres.overlay(layout) | pooler.proxy(layout),
+            "database": postgres.overlay(layout) | pooler.proxy(layout) | workload.overlay(layout),
             "backups": backups.overlay(layout),
             "cache": {"host": layout.host, "port": layout.ports["cache"]},
             "sandbox": {

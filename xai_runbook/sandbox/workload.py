@@ -17,6 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook.files import write_whole
+from xai_runbook.keyed import Keyed
 from xai_runbook.sandbox.part import NODES, START_HEIGHT, Layout, Part
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ AT_ONCE = 15
 """Requests that wait for one node at most: a hung node is not buried."""
 
 SESSIONS = 6
+"""How many the explorer keeps, until somebody changes its configuration."""
+
 STATEMENT_SECONDS = (1.0, 3.0)
 RETRY_SECONDS = 1.0
 UNKNOWN_BLOCKS = 0.004
@@ -194,7 +198,9 @@ async def write(connection: psycopg.AsyncConnection[Any], block: Mapping[str, An
         await cursor.executemany(INSERT_OUTPUT, rows)
 
 
-async def run(nodes: Mapping[str, str], port: int, database: str, user: str, password_file: Path) -> None:
+async def run(
+    nodes: Mapping[str, str], port: int, database: str, user: str, password_file: Path, sessions: int
+) -> None:
     """Keeps all parties going for ever."""
     from tornado.httpclient import AsyncHTTPClient
     from tornado.simple_httpclient import SimpleAsyncHTTPClient
@@ -204,7 +210,7 @@ async def run(nodes: Mapping[str, str], port: int, database: str, user: str, pas
     explorer = Explorer(callers, port, database, user, password_file)
     await asyncio.gather(
         *(callers.call(name, route) for name in nodes for route in ROUTES),
-        *(explorer.keep("xai-explorer", explorer.read) for _ in range(SESSIONS)),
+        *(explorer.keep("xai-explorer", explorer.read) for _ in range(sessions)),
         explorer.keep("xai-indexer", explorer.index),
     )
 
@@ -215,8 +221,24 @@ def parts(layout: Layout) -> list[Part]:
     argv = [sys.executable, "-m", "xai_runbook.sandbox.workload"]
     argv += ["--nodes", json.dumps({name: layout.url(name) for name in NODES})]
     argv += ["--database-port", str(layout.ports["postgres"]), "--database", layout.database]
-    argv += ["--user", app.name, "--password-file", str(app.password_file)]
-    return [Part("workload", argv, lambda: True, signal.SIGKILL)]
+    argv += ["--user", app.name, "--password-file", str(app.password_file), "--configuration", str(pool_file(layout))]
+
+    def prepare() -> None:
+        layout.part_folder("workload")
+        if not pool_file(layout).exists():
+            write_whole(pool_file(layout), f"# the explorer's\npool_size = {SESSIONS}\n".encode())
+
+    return [Part("workload", argv, lambda: True, signal.SIGKILL, prepare=prepare)]
+
+
+def pool_file(layout: Layout) -> Path:
+    """The explorer's configuration: how many sessions it keeps. It is read when the workload starts."""
+    return layout.folder / "workload" / "explorer.toml"
+
+
+def overlay(layout: Layout) -> dict[str, Any]:
+    """What the database's settings say of the explorer's pool."""
+    return {"pool": {"file": str(pool_file(layout)), "processes": 1}}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -227,8 +249,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--database", required=True)
     parser.add_argument("--user", required=True)
     parser.add_argument("--password-file", type=Path, required=True)
+    parser.add_argument("--configuration", type=Path, required=True)
     told = parser.parse_args(words)
-    asyncio.run(run(told.nodes, told.database_port, told.database, told.user, told.password_file))
+    sessions = int(Keyed.find(told.configuration.read_text(encoding="utf-8"), "pool_size").value)
+    asyncio.run(run(told.nodes, told.database_port, told.database, told.user, told.password_file, sessions))
 
 
 if __name__ == "__main__":
