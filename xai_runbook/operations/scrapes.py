@@ -47,7 +47,7 @@ def scrapes(prometheus: Prometheus) -> DataFrame:
     frame = _by_target(counted, "scrapes").to_frame()
     # of a whole job that was taken out, Prometheus repeats the last `up` for its lookback; a federated one is no target
     fresh = heard[heard >= at.timestamp() - duration_seconds(prometheus.settings.windows.rate)]
-    kept = heard.index.intersection(told.index).union(fresh.index)
+    kept = heard.index.intersection(told.index).union(fresh.index) if len(told) else heard.index  # none told: starting
     frame["scraped"] = frame.index.isin(kept).astype(float)
     last = heard.reindex(frame.index)
     if last.isna().any():

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.files import write_whole
-from xai_runbook.sandbox import alertmanager, database_faults, maintenance_faults, prometheus, standby
+from xai_runbook.sandbox import (
+    alertmanager,
+    database_faults,
+    maintenance_faults,
+    prometheus,
+    prometheus_faults,
+    standby,
+)
 
 if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor import Supervisor
@@ -202,6 +209,23 @@ FAULTS = {
             "aborted_transactions",
             partial(database_faults.roll_back, fault="transactions-aborted"),
             partial(database_faults.commit, fault="transactions-aborted"),
+        ),
+        Fault(
+            "prometheus-misconfigured", "prometheus", "Prometheus is given a configuration that it cannot read",
+            "prometheus_config", prometheus_faults.misconfigure, prometheus_faults.configure,
+        ),
+        Fault(
+            "target-gone", "prometheus", f"{prometheus_faults.GONE} is taken out of what Prometheus scrapes",
+            "targets_vanished", prometheus_faults.take_out_target, prometheus_faults.configure,
+        ),
+        Fault(
+            "prometheus-log-damaged", "prometheus", "bits turn over in Prometheus' log: it cuts it there and goes on",
+            "prometheus_storage", prometheus_faults.damage_log, prometheus_faults.start_anew,
+        ),
+        Fault(
+            "files-short", "node-2", "the process of node-2 may hardly open another file or connection", "open_files",
+            partial(prometheus_faults.leave_few_files, part="node-2"),
+            partial(prometheus_faults.leave_files, part="node-2"),
         ),
     )
 }  # fmt: skip
