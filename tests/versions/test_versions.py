@@ -1,0 +1,225 @@
+"""Every query, question and change of the database on every PostgreSQL from 12 to 18 that can be had; 15 each time.
+
+Everything is found, nothing is listed: a file that is put into `sql/` and an operation that takes a `Database` are tried
+here on all versions. `make torture-postgres` runs them and prints a table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import tomli_w
+from psycopg.sql import SQL, Identifier, Literal
+
+from tests.operations import clusters
+from tests.versions import servers
+from tests.versions.conftest import TABLE, WHY
+from xai_runbook import apply, connect, operations
+from xai_runbook.environment import Environment
+from xai_runbook.errors import AccessDenied, CannotAsk, NoData, NotConfigured
+from xai_runbook.operations import database, indexes, maintenance
+from xai_runbook.plans import Plan
+from xai_runbook.reports.check import check
+from xai_runbook.sandbox.standby import NAME
+from xai_runbook.sql import statement
+
+VERSIONS = [
+    pytest.param(version, id=f"{version}", marks=[] if version == 15 else pytest.mark.torture)
+    for version in servers.RELEASES
+]
+NOT_PER_SERVER = re.compile(r"_(before|since)_")
+"""Variants by an extension's version: the operations choose among them."""
+
+TEXTS = {"statement": SQL("SELECT 1"), "value": Literal("10"), "libraries": Literal("pg_stat_statements")}
+NAMES = {"schema": ("public",), "table": ("public", "blocks"), "columns": ("height",)}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "examination": {"tables": ["public.blocks"]},
+    "explain": {"statement": "SELECT count(*) FROM blocks"},
+    "database_sizes": {},
+}
+"""What operations are asked with that need to be told something."""
+
+
+class Server(clusters.Cluster):
+    """One version: a primary, its standby, and the environment that names them."""
+
+    version: int
+    follower: clusters.Cluster
+    environment: str
+    note: Callable[[str, str], None]
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    version = request.param
+    table, why = request.config.stash[TABLE], request.config.stash[WHY]
+    if version not in servers.found() and (reason := servers.fetch(version)):
+        why.append(f"PostgreSQL {version} skipped: {reason}")
+        pytest.skip(f"PostgreSQL {version}: {reason}")
+    with clusters.pair(tmp_path_factory.mktemp(f"postgres-{version}"), servers.found()[version]) as (first, second):
+        made = Server(first.layout, first.part)
+        made.process, made.version, made.follower = first.process, version, second
+        made.environment = f"postgres-{version}"
+
+        def note(name: str, what: str) -> None:
+            table.setdefault(name, {})[version] = what
+
+        made.note = note
+        configuration = tmp_path_factory.mktemp("configuration")
+        (configuration / f"{made.environment}.toml").write_text(tomli_w.dumps(told(made)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XAI_RUNBOOK_CONFIG", str(configuration))
+            yield made
+
+
+def told(server: Server) -> dict[str, Any]:
+    """The settings of an environment that consists of this database alone."""
+    monitor, operator = server.layout.role("monitor"), server.layout.role("operator")
+    return {
+        "database": {
+            "host": server.layout.host, "port": server.port, "user": monitor.name, "sslmode": "disable",
+            "password": f"file:{monitor.password_file}", "timeout": "20s", "standbys": [NAME],
+            "examined_tables": ["public.blocks", "public.wallets"],
+            "operator": {"user": operator.name, "password": f"file:{operator.password_file}"},
+        },
+        "outputs": {"journal": str(server.layout.folder / "journal")},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def env(server: Server) -> Iterator[Environment]:
+    made = connect(server.environment)
+    yield made
+    made.database.close()
+
+
+def test_the_server_is_of_that_version(server: Server, env: Environment) -> None:
+    (row,) = database.identity(env.database).to_dict("records")
+    assert row["version"].split(".")[0] == str(server.version)
+    server.note("(server)", row["version"].split(" ")[0])
+
+
+def test_every_statement_is_understood(server: Server) -> None:
+    """The server parses and analyses each file that is meant for it, without running it."""
+    wrong = {}
+    with server.superuser() as connection:
+        for name in query_names():
+            if NOT_PER_SERVER.search(name):
+                continue
+            text = statement(name, server.version)
+            try:
+                connection.pgconn.prepare  # noqa: B018
+                prepared = connection.pgconn.prepare(b"", as_prepared(text, connection))
+                if prepared.error_message:
+                    wrong[name] = prepared.error_message.decode(errors="replace").strip()
+                    # of an extension that came later with it
+                    if "{schema}." in text and "does not exist" in wrong[name] and "function" in wrong[name]:
+                        wrong.pop(name)
+                        server.note(f"sql/{name}", "absent")
+            except psycopg.Error as error:
+                wrong[name] = str(error)
+    server.note("sql/*.sql parsed", "FAIL" if wrong else "ok")
+    assert not wrong
+
+
+def test_every_health_question(server: Server, env: Environment) -> None:
+    """As `xai-runbook check`: nothing is unknown for the version's sake."""
+    result = check(server.environment, seconds=60)
+    found = {answer.name: answer.finding for answer in result.answers if answer.finding is not None}
+    assert len(found) > 5
+    for name, finding in found.items():
+        server.note(f"check {name}", finding.status.value)
+    wrong = {name: finding.summary for name, finding in found.items() if finding.status.value != "ok"}
+    assert not wrong
+
+
+def test_every_query_by_itself(server: Server, env: Environment) -> None:
+    """Every operation that takes the database and nothing that has to be made up."""
+    wrong = {}
+    for name, ask in queries():
+        try:
+            came = ask(env.database, **ARGUMENTS.get(name.rpartition(".")[2], {}))
+            server.note(name, f"{len(came)} rows")
+        except (NoData, AccessDenied, NotConfigured) as error:
+            server.note(name, "unknown")
+            if server.version == 15:
+                wrong[name] = str(error)
+        except CannotAsk as error:
+            server.note(name, "FAIL")
+            wrong[name] = str(error)
+    assert not wrong
+
+
+def test_every_query_on_a_standby(server: Server) -> None:
+    """What asks the primary asks a standby too: it writes nothing and needs nothing that recovery lacks."""
+    wrong = {}
+    with server.follower.handle(in_recovery=True, timeout="20s") as standby:
+        for name, ask in queries():
+            try:
+                ask(standby, **ARGUMENTS.get(name.rpartition(".")[2], {}))
+            except (NoData, AccessDenied, NotConfigured):
+                pass
+            except CannotAsk as error:
+                wrong[name] = str(error)
+    server.note("queries on a standby", "FAIL" if wrong else "ok")
+    assert not wrong
+
+
+def test_changes(server: Server, env: Environment, terminal: None) -> None:
+    """The main changes, each through the door."""
+    with server.superuser() as connection:
+        connection.execute("SET application_name = 'victim'")
+        pid = connection.info.backend_pid
+
+        def carry_out(plan: Plan) -> None:
+            name = plan.change.removeprefix("xai_runbook.operations.")
+            assert plan.steps, plan.refused or plan.note
+            outcome = apply(plan, env, confirm=plan.words, reason="versions")
+            server.note(f"apply {name}", outcome.status)  # type: ignore[union-attr]
+            assert outcome.status == "done", outcome  # type: ignore[union-attr]
+
+        carry_out(maintenance.vacuum(env.database, tables=["public.wallets"]))
+        carry_out(maintenance.reindex(env.database, indexes=["public.blocks_mined_at"]))
+        carry_out(indexes.create_index(env.database, table="public.wallets", columns=["created_at"]))
+        assert pid
+
+
+def query_names() -> list[str]:
+    """The queries of `sql/`, without the versions in their files' names."""
+    names = {path.name.removesuffix(".sql") for path in files("xai_runbook.sql").iterdir() if path.name.endswith(".sql")}
+    return sorted({re.sub(r"_\d+$", "", name) if re.sub(r"_\d+$", "", name) in names else name for name in names})
+
+
+def as_prepared(text: str, connection: psycopg.Connection[Any]) -> bytes:
+    """The statement with numbered parameters, and something in the place of each name."""
+    words = {word: TEXTS.get(word) or Identifier(*NAMES.get(word, (word,))) for word in re.findall(r"\{(\w+)\}", text)}
+    if words:
+        text = SQL(text).format(**words).as_string(connection)  # type: ignore[arg-type]
+    numbers: dict[str, int] = {}
+    numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${numbers.setdefault(match[1], len(numbers) + 1)}", text)
+    return (numbered.replace("%%", "%") if numbers else numbered).encode()
+
+
+def queries() -> list[tuple[str, Callable[..., Any]]]:
+    """The operations of the package that take one Database and can be asked without being told more."""
+    found = []
+    for module in pkgutil.iter_modules(operations.__path__):
+        loaded = importlib.import_module(f"xai_runbook.operations.{module.name}")
+        for name, function in inspect.getmembers(loaded, inspect.isfunction):
+            if function.__module__ != loaded.__name__ or name.startswith(("_", "check_")):
+                continue
+            parameters = list(inspect.signature(function).parameters.values())
+            told = [p for p in parameters[1:] if p.default is p.empty]
+            takes = parameters and parameters[0].annotation == "Database"
+            if takes and not hasattr(function, "is_change") and {p.name for p in told} <= set(ARGUMENTS.get(name, {})):
+                found.append((f"{module.name}.{name}", function))
+    return found
