@@ -57,6 +57,7 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
             **facts,
             "kind": "dump",
             "format": form,
+            "extension_rights": _extension_rights(source),
             "contents": told,
             "seconds": round(time.monotonic() - started, 3),
             "program": run([tools / "pg_dump", "--version"], log=part / ".log").strip(),
@@ -134,6 +135,13 @@ def _counted(source: Connection, running: Running, archive: Path, say: Say) -> C
         say(f"{words}, dumped {_mebibytes(archive)} MiB")
 
     return contents(source, alive)
+
+
+def _extension_rights(source: Connection) -> dict[str, list[str]]:
+    rights: dict[str, list[str]] = {}
+    for row in ask(source, "extension_rights"):
+        rights.setdefault(row["extension"], []).append(row["entry"])
+    return rights
 
 
 def _mebibytes(archive: Path) -> int:

@@ -14,7 +14,7 @@ from xai_runbook.backup import catalogue
 from xai_runbook.backup.contents import Connection, ask, contents, differences, rows_of
 from xai_runbook.backup.dump import session
 from xai_runbook.backup.programs import folder_of
-from xai_runbook.backup.restoring import ARCHIVE, restore
+from xai_runbook.backup.restoring import ARCHIVE, not_creatable, restore
 from xai_runbook.backup.verify import intact
 from xai_runbook.errors import BadAnswer, Refused, XaiRunbookError, inert
 
@@ -41,7 +41,7 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
     temporary = f"{RESTORING}{new}"
     with session() as source:
         (like,) = ask(source, "database_like")
-        without = frozenset(row["name"] for row in ask(source, "superuser_extensions"))
+        without = not_creatable(source, manifest)
         if ask(source, "database_named", {"name": new}):
             raise Refused(f"there is a database {new} already", hint="make the plan anew")
         _drop(source, temporary)  # what a run that was killed left: nobody else calls a database so

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+from xai_runbook.backup.contents import Connection, ask
 from xai_runbook.backup.programs import run
 
 ARCHIVE, ROLES = "database.dump", "roles.sql"
@@ -27,13 +30,14 @@ def restore(
     log: Path,
     variables: Mapping[str, str],
     jobs: int,
-    without: frozenset[str] = frozenset(),
+    without: Mapping[str, Sequence[str]] = MappingProxyType({}),
     whole: bool = True,
     progress: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Restores into the empty database that the variables name, the first error ends it; what was left out, by name.
 
-    `without` are extensions that the role may not create; then rights on the server's own functions are left out too.
+    `without` are the extensions that the role may not create, with the beginnings of the entries that are rights on
+    what they would bring; then rights on the server's own functions are left out too.
     Where it is not `whole`, owners and rights are left out: their roles are not there. Errors: BadAnswer, TimedOut.
     """
     listed = run([programs / "pg_restore", "--list", "--", archive], log=log)
@@ -58,11 +62,17 @@ def restore(
     return sorted(set(left_out))
 
 
-def _dropped(entry: str, without: frozenset[str], whole: bool) -> str:
+def _dropped(entry: str, without: Mapping[str, Sequence[str]], whole: bool) -> str:
     """Why this entry of the table of contents is left out; empty where it is not."""
-    for extension in without:
-        if entry.startswith((f"EXTENSION - {extension} ", f"COMMENT - EXTENSION {extension} ")):
+    for extension, rights in without.items():
+        if entry.startswith((f"EXTENSION - {extension} ", f"COMMENT - EXTENSION {extension} ", *rights)):
             return f"extension {extension}"
     if (without or not whole) and re.match(r"ACL pg_catalog ", entry):
         return "rights on the server's own functions"
     return ""
+
+
+def not_creatable(session: Connection, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The extensions that this session's role may not create, each with the entries that need it."""
+    rights = manifest.get("extension_rights", {})
+    return {row["name"]: list(rights.get(row["name"], [])) for row in ask(session, "superuser_extensions")}

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from xai_runbook.backup import catalogue
-from xai_runbook.backup.contents import ask, contents, differences, rows_of
+from xai_runbook.backup.contents import contents, differences, rows_of
 from xai_runbook.backup.programs import folder_of, run
 from xai_runbook.backup.recovering import DATA, recovered
-from xai_runbook.backup.restoring import ARCHIVE, ROLES, read_back, restore
+from xai_runbook.backup.restoring import ARCHIVE, ROLES, not_creatable, read_back, restore
 from xai_runbook.backup.scratch import Scratch, scratch
 from xai_runbook.errors import BadAnswer, NoData
 
@@ -84,7 +84,7 @@ def _dump(folder: Path, backup: catalogue.Backup, tools: Path, jobs: int, say: S
             try:
                 restore(
                     tools, archive, log=log, variables=place.variables, jobs=jobs, whole=place.whole,
-                    without=frozenset() if place.whole else _not_creatable(place),
+                    without={} if place.whole else _without(place, manifest),
                     progress=lambda: say(f"restoring into {place.words}"),
                 )  # fmt: skip
             except BadAnswer as error:
@@ -108,10 +108,9 @@ def _dump(folder: Path, backup: catalogue.Backup, tools: Path, jobs: int, say: S
     }
 
 
-def _not_creatable(place: Scratch) -> frozenset[str]:
-    """Extensions that only a superuser may create there."""
+def _without(place: Scratch, manifest: dict[str, Any]) -> dict[str, list[str]]:
     with place.connect() as session:
-        return frozenset(row["name"] for row in ask(session, "superuser_extensions"))
+        return not_creatable(session, manifest)
 
 
 def _cluster(folder: Path, backup: catalogue.Backup, tools: Path, say: Say) -> dict[str, Any]:
