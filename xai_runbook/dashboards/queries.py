@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)(?:\.[^:}]*)?(?::[^}]*)?\}|\[\[(\w+)(?::\w+)?\]\]")
 _ALL = "$__all"
+_RATE_SECONDS = 60.0
+"""Grafana's least: four of the 15 s that it takes scrapes to lie apart."""
 _RANGE_SECONDS = 3600
 
 
@@ -62,9 +64,11 @@ def filled(promql: str, values: Mapping[str, str]) -> str:
 
 
 def _values(dashboard: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+    from xai_runbook.window import duration_seconds, duration_text  # the command line's start does not pay for it
+
     step = settings.prometheus.step if settings.prometheus else "15s"
     values = {
-        "__rate_interval": settings.windows.rate,
+        "__rate_interval": duration_text(max(duration_seconds(settings.windows.rate), _RATE_SECONDS)),
         "__interval": step,
         "__range": f"{_RANGE_SECONDS}s",
         "__range_s": str(_RANGE_SECONDS),
