@@ -91,7 +91,14 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
 def _swapped(options: argparse.Namespace) -> str:
     from xai_runbook.backup.replacing import swap
 
-    return swap(options.live, options.restored, options.keep_as, options.maintenance, _say)
+    return swap(
+        options.live,
+        options.restored,
+        options.keep_as,
+        maintenance=options.maintenance,
+        reader=options.reader,
+        say=_say,
+    )
 
 
 def _verified(folder: Path, options: argparse.Namespace) -> str:
@@ -121,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     swap = verbs.add_parser("swap")
     for name in ("--live", "--restored", "--keep-as"):
         swap.add_argument(name, required=True)
+    swap.add_argument("--reader", default="", help="the role whose sessions may be ended: it only reads")
     swap.add_argument("--maintenance", default="postgres", help="the database to rename others from")
     own["restore"].add_argument("--into", required=True, help="the new database")
     own["dump"].add_argument("--format", choices=("custom", "directory"), default="custom")

@@ -19,6 +19,7 @@ from xai_runbook.backup.verify import intact
 from xai_runbook.errors import BadAnswer, Refused, XaiRunbookError, inert
 
 Say = Callable[[str], None]
+ATTEMPTS = 3
 RESTORING = "xai_restoring_"
 """What a database is called until all of it is there."""
 
@@ -70,28 +71,31 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
     return f"{new} is there, from {name}: {rows_of(found)} rows, the same in every table{told}"
 
 
-def swap(live: str, restored: str, keep_as: str, maintenance: str, say: Say) -> str:
+def swap(live: str, restored: str, keep_as: str, *, maintenance: str, reader: str, say: Say) -> str:
     """Renames `live` to `keep_as` and `restored` to `live`, both or neither; what came of it, in words.
 
-    Our own sessions in both are ended; those of others are not, and then nothing is done. Errors: BadAnswer (somebody
-    is in one of them), NotKnown (the answer to COMMIT was lost).
+    Our own sessions in both, and those of the reading role, are ended; those of others are not, and then nothing is
+    done. Errors: BadAnswer (somebody is in one of them), NotKnown (the answer to COMMIT was lost).
     """
     with session(dbname=maintenance) as other:
         for name in (live, restored):
             if not ask(other, "database_named", {"name": name}):
                 raise Refused(f"there is no database {name}", hint="make the plan anew")
-        ask(other, "end_own_sessions", {"names": [live, restored]})
-        say("renaming")
-        other.execute("BEGIN")
-        try:
-            _rename(other, live, keep_as)
-            _rename(other, restored, live)
-        except psycopg.errors.ObjectInUse as error:
-            other.execute("ROLLBACK")
-            raise BadAnswer(
-                f"others are in it: {inert(error.diag.message_detail or '', 200)}", on=live,
-                hint="stop who writes there; database.sessions shows them",
-            ) from None  # fmt: skip
+        for attempt in range(1, ATTEMPTS + 1):  # what was ended may have come back before the names were changed
+            ask(other, "end_own_sessions", {"names": [live, restored], "reader": reader})
+            say("renaming")
+            other.execute("BEGIN")
+            try:
+                _rename(other, live, keep_as)
+                _rename(other, restored, live)
+                break
+            except psycopg.errors.ObjectInUse as error:
+                other.execute("ROLLBACK")
+                if attempt == ATTEMPTS:
+                    raise BadAnswer(
+                        f"others are in it: {inert(error.diag.message_detail or '', 200)}", on=live,
+                        hint="stop who writes there; database.sessions shows them",
+                    ) from None  # fmt: skip
         try:
             other.execute("COMMIT")
         except psycopg.OperationalError:

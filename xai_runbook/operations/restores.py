@@ -31,12 +31,14 @@ def database_named(database: Database, *, name: str) -> DataFrame:
 
 
 def others(database: Database, *, names: list[str]) -> DataFrame:
-    """One row: sessions_count, applications; the sessions of others in these databases, which a swap would wait for."""
+    """One row: sessions_count, who; the sessions of others in these databases, which a swap would wait for.
+
+    Those of the reading role do not count: a swap ends them, and they come back."""
     from pandas import DataFrame
 
     rows = database.rows("sessions_in", {"names": names})
-    count, who = sum(row["sessions_count"] for row in rows), ", ".join(row["applications"] for row in rows)
-    return DataFrame([{"sessions_count": count, "applications": who}])
+    count, who = sum(row["sessions_count"] for row in rows), ", ".join(row["who"] for row in rows)
+    return DataFrame([{"sessions_count": count, "who": who}])
 
 
 @change
@@ -86,14 +88,15 @@ def swap(database: Database, *, restored: str, keep_as: str = "") -> Plan:
         scope=live,
         targets=(f"{live}, which becomes {before}; {restored} becomes {live}",),
         observed=(facts(now), facts(found[0])),
-        steps=(_swapping(live, restored, before),),
+        steps=(_swapping(database, restored, before),),
         expected=Condition(
             question=f"{_MODULE}.database_named", arguments={"name": live}, column="oid", comparison="==",
             value=found[0]["oid"], within="10s", words=f"{live} is the one that was {restored}",
         ),
         undo=Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": restored}),
         risk=Risk.DESTRUCTIVE,
-        note="what was written to the live one since the backup stays in the one that is kept",
+        note="what was written to the live one since the backup stays in the one that is kept; sessions of the reading "
+        "role are ended and come back",
         guards=(_nobody(live, restored),),
     )  # fmt: skip
 
@@ -117,7 +120,7 @@ def overwrite(database: Database, backups: Backups, *, name: str) -> Plan:
         scope=live,
         targets=(f"{live} with {name}; what is there now is kept as {before}",),
         observed=(facts(now), facts({"name": name, "taken_at": backup.manifest["taken_at"]})),
-        steps=(_restoring(backups, name, new), _swapping(live, new, before)),
+        steps=(_restoring(backups, name, new), _swapping(database, new, before)),
         expected=Condition(
             question=f"{_MODULE}.database_named", arguments={"name": live}, column="restored_from", comparison="==",
             value=name, within="10s", words=f"{live} is the one from {name}",
@@ -172,10 +175,12 @@ def _restoring(backups: Backups, name: str, into: str) -> Command:
     )  # fmt: skip
 
 
-def _swapping(live: str, restored: str, before: str) -> Command:
+def _swapping(database: Database, restored: str, before: str) -> Command:
+    live, (server,) = database.dbname, database.rows("identity")
     return Command(
         argv=(
             "python", "-m", "xai_runbook.backup", "swap", "--live", live, "--restored", restored, "--keep-as", before,
+            "--reader", server["role"],
         ),
         environment={},
         seconds="1m",

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,11 @@ def overlay(layout: Layout) -> dict[str, Any]:
     if server is not None:
         told["programs"] = str(server.parent)
     return told
+
+
+def recipe() -> bytes:
+    """What the backup of a template depends on: a template that was made with other programs is another."""
+    return files("xai_runbook.backup").joinpath("dump.py").read_bytes()
 
 
 def make(tools: Path, data: Path, into: Path) -> None:

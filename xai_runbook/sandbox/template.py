@@ -105,6 +105,7 @@ def _key(server: Path) -> str:
     recipe = hashlib.sha256(repr((sorted(SETTINGS.items()), ACCESS, START_HEIGHT, TRAFFIC_ROUNDS, told)).encode())
     for name in ("roles", "database", "schema", "seed", "traffic"):
         recipe.update(_sql(name).encode())
+    recipe.update(backups.recipe())
     return recipe.hexdigest()[:12]
 
 

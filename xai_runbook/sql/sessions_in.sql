@@ -1,5 +1,7 @@
--- Sessions of others in these databases: renaming one needs it empty. Our own are ended by the swap itself.
-SELECT datname::text AS database, count(*) AS sessions_count, string_agg(DISTINCT application_name, ', ') AS applications
+-- Sessions of others in these databases: renaming one needs it empty. Those of the reading role are ended by the swap.
+SELECT datname::text AS database, count(*) AS sessions_count,
+       string_agg(DISTINCT usename || ' (' || application_name || ')', ', ') AS who
 FROM pg_stat_activity
-WHERE datname = ANY (%(names)s) AND application_name NOT IN ('xai-runbook', 'xai-runbook apply')
+WHERE datname = ANY (%(names)s) AND usename <> current_user AND application_name <> 'xai-runbook apply'
+  AND backend_type NOT IN ('autovacuum worker', 'parallel worker')
 GROUP BY 1 ORDER BY 1
