@@ -12,7 +12,6 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,7 +24,8 @@ from tests.versions import servers
 from tests.versions.conftest import TABLE, WHY
 from xai_runbook import apply, connect, operations
 from xai_runbook.environment import Environment
-from xai_runbook.errors import AccessDenied, CannotAsk, NoData, NotConfigured
+from xai_runbook.errors import AccessDenied, NoData, NotConfigured, XaiRunbookError
+from xai_runbook.execution.outcome import Outcome
 from xai_runbook.operations import database, indexes, maintenance
 from xai_runbook.plans import Plan
 from xai_runbook.reports.check import check
@@ -43,8 +43,8 @@ TEXTS = {"statement": SQL("SELECT 1"), "value": Literal("10"), "libraries": Lite
 NAMES = {"schema": ("public",), "table": ("public", "blocks"), "columns": ("height",)}
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "examination": {"tables": ["public.blocks"]},
-    "explain": {"statement": "SELECT count(*) FROM blocks"},
-    "database_sizes": {},
+    "explain": {"statement": "SELECT count(*) FROM public.blocks"},
+    "watch_connections": {"every": "1s", "lasting": "1s"},
 }
 """What operations are asked with that need to be told something."""
 
@@ -117,7 +117,6 @@ def test_every_statement_is_understood(server: Server) -> None:
                 continue
             text = statement(name, server.version)
             try:
-                connection.pgconn.prepare  # noqa: B018
                 prepared = connection.pgconn.prepare(b"", as_prepared(text, connection))
                 if prepared.error_message:
                     wrong[name] = prepared.error_message.decode(errors="replace").strip()
@@ -153,7 +152,7 @@ def test_every_query_by_itself(server: Server, env: Environment) -> None:
             server.note(name, "unknown")
             if server.version == 15:
                 wrong[name] = str(error)
-        except CannotAsk as error:
+        except XaiRunbookError as error:
             server.note(name, "FAIL")
             wrong[name] = str(error)
     assert not wrong
@@ -168,7 +167,7 @@ def test_every_query_on_a_standby(server: Server) -> None:
                 ask(standby, **ARGUMENTS.get(name.rpartition(".")[2], {}))
             except (NoData, AccessDenied, NotConfigured):
                 pass
-            except CannotAsk as error:
+            except XaiRunbookError as error:
                 wrong[name] = str(error)
     server.note("queries on a standby", "FAIL" if wrong else "ok")
     assert not wrong
@@ -176,32 +175,48 @@ def test_every_query_on_a_standby(server: Server) -> None:
 
 def test_changes(server: Server, env: Environment, terminal: None) -> None:
     """The main changes, each through the door."""
-    with server.superuser() as connection:
-        connection.execute("SET application_name = 'victim'")
-        pid = connection.info.backend_pid
 
-        def carry_out(plan: Plan) -> None:
-            name = plan.change.removeprefix("xai_runbook.operations.")
-            assert plan.steps, plan.refused or plan.note
-            outcome = apply(plan, env, confirm=plan.words, reason="versions")
-            server.note(f"apply {name}", outcome.status)  # type: ignore[union-attr]
-            assert outcome.status == "done", outcome  # type: ignore[union-attr]
+    def carry_out(plan: Plan) -> None:
+        name = plan.change.removeprefix("xai_runbook.operations.")
+        assert plan.steps, plan.refused or plan.note
+        outcome = apply(plan, env, confirm=plan.words, reason="versions")
+        assert isinstance(outcome, Outcome)
+        server.note(f"apply {name}", outcome.status)
+        assert outcome.status == "done", outcome
 
-        carry_out(maintenance.vacuum(env.database, tables=["public.wallets"]))
-        carry_out(maintenance.reindex(env.database, indexes=["public.blocks_mined_at"]))
-        carry_out(indexes.create_index(env.database, table="public.wallets", columns=["created_at"]))
-        assert pid
+    carry_out(maintenance.vacuum(env.database, tables=["public.wallets"]))
+    carry_out(maintenance.reindex(env.database, index="public.blocks_mined_at", room_seen=True))
+    carry_out(indexes.create_index(env.database, table="public.wallets", columns=["created_at"], room_seen=True))
+    carry_out(indexes.drop_index(env.database, index="public.wallets_created_at_idx"))
+    with session(server) as victim:
+        victim.pgconn.send_query(b"SELECT pg_sleep(60)")
+        pid = victim.info.backend_pid
+        clusters.eventually(lambda: pid in set(database.sessions(env.database).query("state == 'active'")["pid"]))
+        carry_out(database.cancel(env.database, pids=[pid]))
+        carry_out(database.terminate(env.database, pids=[pid]))
+
+
+def session(server: Server) -> psycopg.Connection[Any]:
+    app = server.layout.role("app")
+    return psycopg.connect(
+        host=server.layout.host, port=server.port, dbname="xai_blockchain", user=app.name, password=app.password(),
+        autocommit=True,
+    )  # fmt: skip
 
 
 def query_names() -> list[str]:
     """The queries of `sql/`, without the versions in their files' names."""
-    names = {path.name.removesuffix(".sql") for path in files("xai_runbook.sql").iterdir() if path.name.endswith(".sql")}
+    names = {
+        path.name.removesuffix(".sql") for path in files("xai_runbook.sql").iterdir() if path.name.endswith(".sql")
+    }
     return sorted({re.sub(r"_\d+$", "", name) if re.sub(r"_\d+$", "", name) in names else name for name in names})
 
 
 def as_prepared(text: str, connection: psycopg.Connection[Any]) -> bytes:
     """The statement with numbered parameters, and something in the place of each name."""
-    words = {word: TEXTS.get(word) or Identifier(*NAMES.get(word, (word,))) for word in re.findall(r"\{(\w+)\}", text)}
+    words = {
+        word: TEXTS.get(word) or Identifier(*NAMES.get(word, (word,))) for word in re.findall(r"\{([a-z]\w*)\}", text)
+    }
     if words:
         text = SQL(text).format(**words).as_string(connection)  # type: ignore[arg-type]
     numbers: dict[str, int] = {}
@@ -219,7 +234,8 @@ def queries() -> list[tuple[str, Callable[..., Any]]]:
                 continue
             parameters = list(inspect.signature(function).parameters.values())
             told = [p for p in parameters[1:] if p.default is p.empty]
-            takes = parameters and parameters[0].annotation == "Database"
+            returns = inspect.signature(function).return_annotation
+            takes = parameters and parameters[0].annotation == "Database" and returns == "DataFrame"
             if takes and not hasattr(function, "is_change") and {p.name for p in told} <= set(ARGUMENTS.get(name, {})):
                 found.append((f"{module.name}.{name}", function))
     return found

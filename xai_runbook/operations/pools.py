@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import CannotAsk, InputError, NoData, NotConfigured, inert
-from xai_runbook.findings import Finding, Limit, judge
+from xai_runbook.findings import Finding, Limit, Status, judge
 from xai_runbook.operations.database import see_everybody
 from xai_runbook.window import duration_seconds
 
@@ -122,7 +122,10 @@ def connection_leaks(database: Database, *, idle_for: str = "10m") -> DataFrame:
 
 def check_connection_leaks(leaks: DataFrame, limit: Limit) -> Finding:
     """`alert` that names the applications that hold more idle sessions than the limit allows."""
-    grown = int(leaks["opened_last_hour_count"].max()) if len(leaks) else 0
+    if leaks.empty:  # the query answered: nobody but us is connected
+        status, summary = Status.OK, "no other session is open"
+        return Finding(name=limit.name, status=status, severity=limit.severity, summary=summary, hint=limit.hint)
+    grown = int(leaks["opened_last_hour_count"].max())
     noun = f"sessions forgotten ({grown} opened within the hour)" if grown else "sessions forgotten"
     return judge(limit, leaks, value="idle_count", target="target", noun=noun)
 

@@ -1,11 +1,20 @@
--- Where pg_walinspect is, whether our role may count with it, and the newest stretch of WAL.
+-- Where pg_walinspect is, whether our role may count with it, and the newest stretch of WAL: no further back than the
+-- oldest segment of this timeline that is still there.
+WITH here AS (
+    SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END AS lsn
+), oldest AS (
+    SELECT min((substr(w.name, 9, 8) || '/' || to_hex(
+               ('x' || substr(w.name, 17, 8))::bit(32)::int8 * pg_size_bytes(current_setting('wal_segment_size'))
+           ))::pg_lsn) AS lsn
+    FROM pg_ls_waldir() w, pg_control_checkpoint() c
+    WHERE w.name ~ '^[0-9A-F]{24}$' AND left(w.name, 8) = lpad(upper(to_hex(c.timeline_id)), 8, '0')
+)
 SELECT n.nspname::text AS schema,
        coalesce(has_function_privilege(p.oid, 'EXECUTE'), false) AS may_count,
-       greatest(here.lsn - %(bytes)s::numeric, '0/1'::pg_lsn)::text AS start,
+       CASE WHEN here.lsn - oldest.lsn > %(bytes)s THEN here.lsn - %(bytes)s::numeric ELSE oldest.lsn END::text AS start,
        here.lsn::text AS until
 FROM pg_extension e
 JOIN pg_namespace n ON n.oid = e.extnamespace
 LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = 'pg_get_wal_stats'
-CROSS JOIN (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END AS lsn)
-    AS here
+CROSS JOIN here CROSS JOIN oldest
 WHERE e.extname = 'pg_walinspect'
