@@ -12,7 +12,7 @@ import pytest
 from tests.operations import prometheus_server as server
 from xai_runbook.clients.prometheus import Prometheus
 from xai_runbook.errors import InputError, NoData
-from xai_runbook.operations import monitoring
+from xai_runbook.operations import monitoring, requests
 from xai_runbook.window import Window
 
 STEP = 15
@@ -91,7 +91,7 @@ def test_cpu_is_cores_and_memory_is_what_the_runbook_called_cpu(prometheus: Prom
 
 
 def test_latency_has_quantiles_traffic_and_says_where_the_buckets_end(prometheus: Prometheus) -> None:
-    latency = monitoring.request_latency(prometheus, quantiles=(0.5, 0.95))
+    latency = requests.request_latency(prometheus, quantiles=(0.5, 0.95))
     busy = latency[latency["instance"] == "node-1"].set_index("quantile")
     assert busy.loc[0.5, "seconds"] == pytest.approx(0.1, rel=1e-3)
     assert busy.loc[0.5, "requests_per_second"] == pytest.approx(10, rel=1e-3)
@@ -101,7 +101,7 @@ def test_latency_has_quantiles_traffic_and_says_where_the_buckets_end(prometheus
     assert quiet["seconds"].isna().all() and (quiet["requests_per_second"] == 0).all()
     assert not quiet["in_last_bucket"].any()
     with pytest.raises(InputError, match="quantiles"):
-        monitoring.request_latency(prometheus, quantiles=(95,))
+        requests.request_latency(prometheus, quantiles=(95,))
 
 
 def test_the_literal_query_of_the_runbook_for_latency_has_no_series(prometheus: Prometheus) -> None:
@@ -109,7 +109,7 @@ def test_the_literal_query_of_the_runbook_for_latency_has_no_series(prometheus: 
 
 
 def test_error_rate_of_what_never_failed_is_zero_and_of_what_was_never_asked_nothing(prometheus: Prometheus) -> None:
-    rate = monitoring.error_rate(prometheus).set_index("instance")
+    rate = requests.error_rate(prometheus).set_index("instance")
     assert rate.loc["node-1", "error_ratio"] == pytest.approx(0.1, rel=1e-6)
     assert rate.loc["node-2", "error_ratio"] == 0
     assert math.isnan(rate.loc["node-3", "error_ratio"]) and rate.loc["node-3", "requests_per_second"] == 0
@@ -155,8 +155,3 @@ def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus:
     frame = monitoring.signal(prometheus, prometheus.settings.limits.api_latency)
     idle = frame.groupby("instance", observed=True)["idle"].all()
     assert dict(idle) == {"node-1": False, "node-3": True}
-
-
-def test_no_alerts_without_rules_is_no_answer(prometheus: Prometheus) -> None:
-    with pytest.raises(NoData, match="no alerting rules"):
-        monitoring.active_alerts(prometheus)
