@@ -30,17 +30,18 @@ def test_the_sandbox_answers(env: Environment, capsys: pytest.CaptureFixture[str
 def test_json(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     assert ping.run(arguments("sandbox", as_json=True)) == 0
     told = json.loads(capsys.readouterr().out)
-    assert len(told) == 8
+    assert {"prometheus", "nodes", "nodes.reference", "database", "cache"} <= {reply["part"] for reply in told}
     assert set(told[0]) == set(Reply._fields)
-    assert {reply["part"]: reply["status"] for reply in told}.pop("grafana") == "not configured", "no server to be had"
-    assert {reply["status"] for reply in told if reply["part"] != "grafana"} == {"ok"}
+    absent = {reply["part"] for reply in told if reply["status"] == "not configured"}
+    assert "grafana" in absent, "there is no server of it to be had"
+    assert {reply["status"] for reply in told if reply["part"] not in absent} == {"ok"}
 
 
 def test_answers_as_a_frame(env: Environment) -> None:
     told = ping.answers(env)
     assert list(told.columns) == ["part", "target", "status", "detail", "seconds", "mend"]
     # the time is the question's, not that of loading the library that asks it
-    assert (told["seconds"] < 5).all()
+    assert (told["seconds"].dropna() < 5).all()
 
 
 @pytest.fixture
@@ -96,7 +97,9 @@ def _parsed(told: str) -> list[Reply]:
 def test_nothing_configured_is_no_failure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mine.toml").write_text("")
     assert ping.run(arguments("mine")) == 0
-    assert capsys.readouterr().out.count("not configured") == 5
+    replies = _parsed(capsys.readouterr().out)
+    assert {"prometheus", "nodes", "database", "database.proxy", "pooler", "cache"} <= {each.part for each in replies}
+    assert {each.status for each in replies} == {"not configured"}
 
 
 def test_what_servers_say_is_inert(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
