@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from xai_runbook.backup import catalogue, programs
-from xai_runbook.errors import AccessDenied, NotConfigured, Unreachable
+from xai_runbook.errors import AccessDenied, NoData, NotConfigured, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,14 @@ class Backups:
     def named(self, name: str) -> catalogue.Backup:
         """The backup of that name. Errors: BadAnswer."""
         return catalogue.named(self.folder, name)
+
+    def newest(self, kind: catalogue.Kind | None = None) -> str:
+        """The name of the newest backup; with a kind, of the newest that counts. Errors: NoData where there is none."""
+        for backup in reversed(self.stored()):
+            counts = backup.state == "verified" and backup.manifest["kind"] == kind
+            if backup.manifest and not self.of_another(backup.manifest) and (kind is None or counts):
+                return backup.name
+        raise NoData("there is no backup that counts", on=str(self.folder), hint="xai-runbook plan backups.dump")
 
     def next_name(self, what: Literal["dump", "cluster", "recovery"]) -> str:
         """What the next one is called: the same as long as the folder is."""

@@ -100,7 +100,12 @@ def recover_to(
 
     from xai_runbook.backup import wal
 
-    if bool(time) == bool(lsn):
+    if not time and not lsn:
+        return Plan(
+            verb="recover", scope="nothing", targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
+            risk=Risk.ADDITIVE, note="no point to go back to was given",
+        )  # fmt: skip
+    if time and lsn:
         raise InputError("a point is a time or an LSN, one of the two", hint="--time 2026-01-31T12:00:00Z")
     ranges = recoverable(backups)
     if ranges.empty:

@@ -42,13 +42,16 @@ def others(database: Database, *, names: list[str]) -> DataFrame:
 
 
 @change
-def restore(database: Database, backups: Backups, *, name: str, into: str) -> Plan:
+def restore(database: Database, backups: Backups, *, name: str = "", into: str = "") -> Plan:
     """A Plan that restores a verified backup into a new database beside the others, and compares every table.
 
     The database has a name of its own until all of it is there; extensions that only a superuser may create are left
-    out, and named. Nothing reads it before `swap`. Errors: InputError where there is such a database already.
+    out, and named. Nothing reads it before `swap`. Without a name, the newest backup that counts; without `into`, the
+    live one's name and "_restored". Errors: InputError where there is such a database already.
     Source: runbook, Backup and Restore; errata E32.
     """
+    name = name or backups.newest("dump")
+    into = into or _free(database, f"{database.dbname}_restored")
     _new_name(database, into)
     backup = backups.named(name)
     if refusal := _not_to_be_restored(backups, name):
@@ -70,14 +73,16 @@ def restore(database: Database, backups: Backups, *, name: str, into: str) -> Pl
 
 
 @change
-def swap(database: Database, *, restored: str, keep_as: str = "") -> Plan:
+def swap(database: Database, *, restored: str = "", keep_as: str = "") -> Plan:
     """A Plan that gives a restored database the name of the live one, which is kept under another: both, or neither.
 
     Nobody else may be in either: whoever is there is listed, and stops it. Errors: InputError where one is missing, or
     the name to keep the old one under is taken. Source: errata E32; catalogue, restore_database.
     """
+    if not restored:
+        return _nothing("swap", database.dbname, "no restored database was named")
     live = database.dbname
-    before = keep_as or _before(database)
+    before = keep_as or _free(database, f"{live}_before")
     _new_name(database, before)
     (now,) = database.rows("database_named", {"name": live})
     found = database.rows("database_named", {"name": restored})
@@ -102,17 +107,19 @@ def swap(database: Database, *, restored: str, keep_as: str = "") -> Plan:
 
 
 @change
-def overwrite(database: Database, backups: Backups, *, name: str) -> Plan:
+def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
     """A Plan that puts a verified backup in the place of the live database, which is kept under another name.
 
     The words to type name the database and say "overwrite". Everything that was written since the backup is missing in
     the new one. Source: runbook, Backup and Restore, "restore"; items 58 and 114; errata E32, E70.
     """
     live = database.dbname
+    if not name:
+        return _nothing("overwrite", live, "no backup was named")
     backup = backups.named(name)
     if refusal := _not_to_be_restored(backups, name):
         return refused_plan("overwrite", refusal)
-    before, new = _before(database), f"{live}_restored"
+    before, new = _free(database, f"{live}_before"), _free(database, f"{live}_restored")
     _new_name(database, new)
     (now,) = database.rows("database_named", {"name": live})
     return Plan(
@@ -153,12 +160,19 @@ def _new_name(database: Database, name: str) -> None:
         raise InputError(f"there is a database {name} already", on=database.address, hint="another name")
 
 
-def _before(database: Database) -> str:
-    """The first name that is free for the database that is kept."""
+def _free(database: Database, beginning: str) -> str:
+    """The first name with that beginning that no database has."""
     number = 1
-    while database.rows("database_named", {"name": f"{database.dbname}_before_{number}"}):
+    while database.rows("database_named", {"name": f"{beginning}_{number}"}):
         number += 1
-    return f"{database.dbname}_before_{number}"
+    return f"{beginning}_{number}"
+
+
+def _nothing(verb: str, scope: str, note: str) -> Plan:
+    return Plan(
+        verb=verb, scope=scope, targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
+        risk=Risk.DESTRUCTIVE, note=note,
+    )  # fmt: skip
 
 
 def _restoring(backups: Backups, name: str, into: str) -> Command:
