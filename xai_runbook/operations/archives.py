@@ -62,7 +62,9 @@ def check_archiving(archiving: DataFrame, limit: Limit) -> Finding:
         )  # fmt: skip
     count, last = row["waiting_count"], row["last_failed_wal"]
     noun = (
-        f"that {count} finished segments of WAL wait, {last} failed last" if row["failing"] and count else "of waiting"
+        f"that {count} finished segments of WAL wait, {last} failed last"
+        if row["failing"] and count
+        else "that finished WAL has been waiting"
     )
     found = judge(limit, archiving.drop(columns="error"), value="waiting_seconds", target="target", noun=noun)
     if found.status is Status.OK and row["error"]:

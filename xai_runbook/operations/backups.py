@@ -166,8 +166,8 @@ def dump(database: Database, backups: Backups) -> Plan:
 def verify(backups: Backups, *, name: str = "") -> Plan:
     """A Plan that reads every byte of a backup, restores it into a scratch database, and compares it with its manifest.
 
-    What comes of it is written beside the backup: a damaged one counts no more. Without a name, the newest. Errors: BadAnswer where there is no
-    such backup. Source: runbook, Quick Decision Tree, "Missing data?"; catalogue, verify_backup.
+    What comes of it is written beside the backup: a damaged one counts no more. Without a name, the newest.
+    Errors: BadAnswer where there is no such backup. Source: runbook, Quick Decision Tree, "Missing data?"; catalogue, verify_backup.
     """
     name = name or backups.newest()
     backup = backups.named(name)

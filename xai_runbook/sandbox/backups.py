@@ -134,7 +134,7 @@ def _switch(supervisor: Supervisor) -> None:
 
 
 def _newest(supervisor: Supervisor) -> Path:
-    every = catalogue.read(folder(supervisor.layout))
+    every = [each for each in catalogue.read(folder(supervisor.layout)) if each.manifest.get("kind") == "dump"]
     if not every:
         raise SandboxError("there is no backup to damage", hint="xai-runbook plan backups.dump")
     return every[-1].path

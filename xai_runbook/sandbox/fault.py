@@ -17,6 +17,7 @@ from xai_runbook.errors import SandboxError
 from xai_runbook.files import write_whole
 from xai_runbook.sandbox import (
     alertmanager,
+    backups,
     database_faults,
     maintenance_faults,
     prometheus,
@@ -226,6 +227,18 @@ FAULTS = {
             "files-short", "node-2", "the process of node-2 may hardly open another file or connection", "open_files",
             partial(prometheus_faults.leave_few_files, part="node-2"),
             partial(prometheus_faults.leave_files, part="node-2"),
+        ),
+        Fault(
+            "backup-damaged", "backups", "cuts the newest dump in half, as a full disk or a lost copy would",
+            "backups_damaged", backups.damage, backups.give_back,
+        ),
+        Fault(
+            "backup-stale", "backups", "makes every backup three days old, as if the nightly runs had failed since",
+            "backup_age", backups.age, backups.give_back,
+        ),
+        Fault(
+            "archive-failing", "postgres", "takes the archive away: finished segments of WAL wait for it",
+            "wal_archiving", backups.fail_archiving, backups.mend_archiving,
         ),
     )
 }  # fmt: skip
