@@ -167,7 +167,7 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
     """A Plan that reads every byte of a backup, restores it into a scratch database, and compares it with its manifest.
 
     What comes of it is written beside the backup: a damaged one counts no more. Without a name, the newest.
-    Errors: BadAnswer where there is no such backup. Source: runbook, Quick Decision Tree, "Missing data?"; catalogue, verify_backup.
+    Errors: BadAnswer where there is no such backup. Source: runbook, Quick Decision Tree, "Missing data?".
     """
     name = name or backups.newest()
     backup = backups.named(name)
