@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from xai_runbook.environment import Environment, connect
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a script puts into its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # what is set on the machine that runs the tests must not choose what they ask
 for _name in [
     name

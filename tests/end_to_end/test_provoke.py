@@ -16,6 +16,7 @@ import pytest
 from started import eventually
 
 from tests.execution.typed import Typed, run
+from tests.pace import stretched
 from xai_runbook import connect
 from xai_runbook import sandbox as sandboxes
 from xai_runbook.environment import Environment
@@ -125,9 +126,9 @@ def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -
         assert (free.f_bfree - taken.f_bfree) * free.f_frsize > 2**30
         person.process.kill()
     started = time.monotonic()
-    eventually(lambda: not own.sandbox.loads(), 5)
-    assert time.monotonic() - started < 5
-    eventually(lambda: (free.f_bfree - os.statvfs(own.sandbox.folder).f_bfree) * free.f_frsize < 2**29, 10)
+    eventually(lambda: not own.sandbox.loads())
+    assert time.monotonic() - started < stretched(5)
+    eventually(lambda: (free.f_bfree - os.statvfs(own.sandbox.folder).f_bfree) * free.f_frsize < 2**29)
     assert [entry.status for entry in journal.entries()] == ["unknown"]
     looked = run("journal", "reconcile", "1", "--env", "sandbox", "--json", journal=journal.folder)
     assert json.loads(looked.stdout)["status"] in ("failed", "done"), looked.stdout

@@ -18,6 +18,7 @@ import pytest
 from tests.execution.conftest import Session, lives
 from tests.execution.typed import COMMAND, Typed, run
 from tests.execution.written_plans import written
+from tests.pace import stretched
 from xai_runbook.cli import main
 from xai_runbook.environment import Environment
 from xai_runbook.execution import asking, changes
@@ -355,7 +356,7 @@ def test_help_stays_quick() -> None:
     """The changing side costs nothing where it is not used."""
     started = time.monotonic()
     subprocess.run([*COMMAND, "journal", "--help"], check=True, capture_output=True)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < stretched(5)
     asked = "import sys, xai_runbook.execution.commands as c; print('psycopg' in sys.modules, 'pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True)
     assert done.stdout == "False False\n"

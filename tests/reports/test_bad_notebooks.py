@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from written import OK, cell, question, write
 
+from tests.pace import stretched
 from xai_runbook.findings import Status
 from xai_runbook.reports.read import faults as faults_of
 from xai_runbook.reports.result import NotebookResult
@@ -150,11 +151,12 @@ def test_cells_that_never_end_are_interrupted_then_their_kernel_is_ended(tmp_pat
         question("deaf", deaf),
         question("after"),
     )
-    [result] = execute([path], parameters={}, out=tmp_path / "out", cell_seconds=4, secrets=[])
+    seconds = round(stretched(4))
+    [result] = execute([path], parameters={}, out=tmp_path / "out", cell_seconds=seconds, secrets=[])
     found = {answer.name: answer.finding for answer in result.answers if answer.finding}
     for name in ("loop", "swallow", "deaf"):
         assert found[name].status is Status.UNKNOWN
-        assert "no end within 4 s" in found[name].summary
+        assert f"no end within {seconds} s" in found[name].summary
     assert "ignored" in found["deaf"].summary
     assert found["between"].status is found["after"].status is Status.OK
     assert result.status == "failed"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.pace import stretched
 from tests.reports.samples import environment, finding, notebook, question, recorded
 from xai_runbook.cli import main
 from xai_runbook.reports.screen import screen
@@ -134,7 +135,7 @@ def test_an_output_folder_that_cannot_be_is_told_before_anything_runs(
     (tmp_path / "file").write_text("")
     started = time.monotonic()
     assert reported(tmp_path, question("a", 'ok("a")'), more=("--out", str(tmp_path / "file" / "x"))) == 3
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < stretched(2)
     assert "cannot be kept" in capsys.readouterr().err
 
 
@@ -167,14 +168,14 @@ def test_interrupted_it_ends_keeps_what_it_has_and_leaves_with_130(settings: Set
     argv = [sys.executable, "-m", "xai_runbook.cli", "report", "--env", "plain", "--notebook", str(path)]
     running = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not list(tmp_path.rglob("here")) and time.monotonic() < end and running.poll() is None:
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=30)
+        out, err = running.communicate(timeout=120)
     finally:
         running.kill()
-        running.wait()
+        running.communicate()
     assert running.returncode == 130, err
     told = latest(tmp_path)
     assert (told["verdict"], told["complete"]) == ("unknown", False)
@@ -202,7 +203,7 @@ def test_check_of_parts_that_do_not_answer_names_them_quickly(
     )
     started = time.monotonic()
     assert main(["check", "--env", "down", "--json"]) == 2
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < stretched(20)
     told = json.loads(capsys.readouterr().out)
     status = {row["name"]: row["status"] for row in told["findings"]}
     assert status["database_reachable"] == status["prometheus_reachable"] == status["node_reachable"] == "alert"

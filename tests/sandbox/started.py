@@ -14,7 +14,7 @@ from xai_runbook.sandbox.part import Layout, Part, environment
 Answer = TypeVar("Answer")
 
 
-def eventually(ask: Callable[[], Answer], seconds: float = 20.0) -> Answer:
+def eventually(ask: Callable[[], Answer], seconds: float = 60.0) -> Answer:
     """The first true answer; fails with the last one, or the last error, when the time is up."""
     end = time.monotonic() + seconds
     last: Any = None

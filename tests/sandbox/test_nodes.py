@@ -33,7 +33,7 @@ class Net:
         self.layout, self.running = layout, running
 
     def get(self, name: str, path: str) -> dict[str, Any]:
-        with urlopen(f"{self.layout.url(name)}{path}", timeout=5) as answer:
+        with urlopen(f"{self.layout.url(name)}{path}", timeout=30) as answer:
             told = json.load(answer)
         assert isinstance(told, dict)
         return told
@@ -45,7 +45,7 @@ class Net:
         return int(self.get(name, "/api/v1/network/info")["peer_count"])
 
     def metrics(self, name: str) -> str:
-        with urlopen(f"{self.layout.url(name)}/metrics", timeout=5) as answer:
+        with urlopen(f"{self.layout.url(name)}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
 
     def control(self, name: str, **told: Any) -> None:
@@ -70,7 +70,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
 def _healed(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "net" in request.fixturenames:
-        eventually(request.getfixturevalue("net").whole, 30)
+        eventually(request.getfixturevalue("net").whole)
 
 
 def test_blocks_advance_and_reach_every_node(net: Net) -> None:
@@ -89,6 +89,7 @@ def test_the_past_is_the_databases(net: Net) -> None:
 
 
 def test_answers_say_that_they_are_simulated(net: Net) -> None:
+    eventually(net.whole)
     info, network = net.get("node-1", "/api/v1/blockchain/info"), net.get("node-1", "/api/v1/network/info")
     assert info["simulated"] is True
     assert info["is_synced"] is True
@@ -99,7 +100,7 @@ def test_answers_say_that_they_are_simulated(net: Net) -> None:
 
 def test_a_transaction_ends_in_a_block(net: Net) -> None:
     body = json.dumps({"sender": "xai1a", "recipient": "xai1b", "amount": 1.5}).encode()
-    with urlopen(Request(f"{net.layout.url('node-3')}/api/v1/transactions", body), timeout=5) as answer:
+    with urlopen(Request(f"{net.layout.url('node-3')}/api/v1/transactions", body), timeout=30) as answer:
         assert answer.status == 202
         txid = json.load(answer)["txid"]
     first = net.height("node-1") - 1
@@ -114,7 +115,7 @@ def test_a_transaction_ends_in_a_block(net: Net) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"sender": "a", "recipient": "b", "amount": -1}'])
 def test_what_is_no_transaction_is_refused(net: Net, body: bytes) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urlopen(Request(f"{net.layout.url('node-1')}/api/v1/transactions", body, method="POST"), timeout=5)
+        urlopen(Request(f"{net.layout.url('node-1')}/api/v1/transactions", body, method="POST"), timeout=30)
     with refused.value as answer:
         assert answer.code == 400
         assert "simulated" in json.load(answer)
@@ -135,10 +136,14 @@ def test_metrics_have_the_runbooks_names_and_no_class_that_never_occurred(net: N
 def test_height_frozen(net: Net) -> None:
     net.control("node-1", mining=False)
     eventually(lambda: (net.layout.part_folder("node-1") / "node.log").read_text().count('"control"'))
-    time.sleep(1)
-    frozen = net.height("node-1")
-    time.sleep(3)
-    assert {net.height(name) for name in ALL} == {frozen}
+
+    def stands() -> int:
+        """The height that all had a few blocks' time long; a block may still be on its way before."""
+        before = net.height("node-1")
+        time.sleep(3)
+        return before if {net.height(name) for name in ALL} == {before} else 0
+
+    frozen = eventually(stands)
     net.control("node-1", mining=True)
     eventually(lambda: net.height("node-3") > frozen)
 
@@ -150,15 +155,15 @@ def test_peers_lost(net: Net) -> None:
     )
     assert net.get("node-3", "/api/v1/blockchain/info")["is_synced"] is False
     net.control("node-3", peers=True)
-    eventually(net.whole, 15)
+    eventually(net.whole)
 
 
 def test_sync_lag_and_catching_up(net: Net) -> None:
     net.control("node-3", intake_blocks_per_second=0.1)
     eventually(lambda: net.height("mainnet") - net.height("node-3") > 4)
-    assert net.peers("node-3") == 3
+    eventually(lambda: net.peers("node-3") == 3)
     net.control("node-3", intake_blocks_per_second=None)
-    eventually(net.whole, 5)
+    eventually(net.whole)
 
 
 def test_api_errors_come_from_a_lost_store_and_it_loses_no_block(net: Net) -> None:
@@ -188,9 +193,9 @@ def test_api_slow(net: Net) -> None:
         net.get("node-2", f"/api/v1/blocks/{START_HEIGHT}")
         return time.monotonic() - begin
 
-    eventually(lambda: seconds() >= 0.7, 5)
+    eventually(lambda: seconds() >= 0.7)
     net.control("node-2", read_delay_seconds=0)
-    eventually(lambda: seconds() < 0.5, 5)
+    eventually(lambda: seconds() < 0.5)
 
 
 def test_a_hung_node_is_dropped_by_its_peers_and_comes_back(net: Net) -> None:
@@ -198,34 +203,34 @@ def test_a_hung_node_is_dropped_by_its_peers_and_comes_back(net: Net) -> None:
     try:
         with pytest.raises(OSError, match="timed out"), urlopen(f"{net.layout.url('node-2')}/health", timeout=1):
             pass
-        eventually(lambda: net.peers("node-1") == 2, 15)
+        eventually(lambda: net.peers("node-1") == 2)
     finally:
         os.kill(net.running["node-2"].pid, signal.SIGCONT)
-    eventually(net.whole, 15)
+    eventually(net.whole)
 
 
 def test_a_stopped_node_comes_back_with_its_chain_and_syncs(net: Net) -> None:
     part = {part.name: part for part in node.parts(net.layout)}["node-2"]
     net.running["node-2"].terminate()
-    assert net.running["node-2"].wait(5) == 0
+    assert net.running["node-2"].wait(30) == 0
     stopped_at = net.height("node-1")
     eventually(lambda: net.peers("node-1") == 2 and net.height("node-1") > stopped_at + 2)
     assert part.prepare
     part.prepare()
     start(net.layout, part, net.running)
     eventually(part.ready)
-    eventually(net.whole, 10)
+    eventually(net.whole)
 
 
 def test_a_node_that_was_away_too_long_begins_anew(net: Net) -> None:
     part = {part.name: part for part in node.parts(net.layout)}["node-2"]
     net.running["node-2"].terminate()
-    net.running["node-2"].wait(5)
+    net.running["node-2"].wait(30)
     store = net.layout.part_folder("node-2") / "chain"
     shutil.rmtree(store)
     Chain.begin(store, [replace(block, height=block.height - 9_000) for block in past(1_800_000_000.0)])
     start(net.layout, part, net.running)
-    eventually(net.whole, 20)
+    eventually(net.whole)
     assert net.get("node-2", f"/api/v1/blocks/{net.height('node-2')}")["height"] > START_HEIGHT
     with pytest.raises(urllib.error.HTTPError) as gone:
         net.get("node-2", f"/api/v1/blocks/{START_HEIGHT - 9_000}")
@@ -237,14 +242,14 @@ def test_a_node_that_was_away_too_long_begins_anew(net: Net) -> None:
     "line", [b"GET / HTTP/1.1", b"5", b"{}", b'{"type": "new"}', b'{"type": "height", "height": "x"}']
 )
 def test_what_is_no_peer_is_turned_away(net: Net, line: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", net.layout.ports["node-1-peer"]), timeout=8) as stranger:
+    with socket.create_connection(("127.0.0.1", net.layout.ports["node-1-peer"]), timeout=60) as stranger:
         stranger.sendall(line + b"\n")
         stranger.shutdown(socket.SHUT_WR)
         received = b""
         while piece := stranger.recv(4096):
             received += piece
     assert json.loads(received.splitlines()[0])["type"] == "hello"
-    assert net.peers("node-1") == 3
+    eventually(lambda: net.peers("node-1") == 3)
 
 
 def test_the_log_is_one_json_object_a_line(net: Net) -> None:

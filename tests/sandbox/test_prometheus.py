@@ -37,7 +37,7 @@ def api(address: str) -> Api:
     """Prometheus's API; the answer's data."""
 
     def ask(path: str, **told: str) -> Any:
-        with urlopen(f"{address}/api/v1/{path}?{urlencode(told)}", timeout=10) as answer:
+        with urlopen(f"{address}/api/v1/{path}?{urlencode(told)}", timeout=30) as answer:
             return json.load(answer)["data"]
 
     return ask
@@ -57,7 +57,7 @@ def _live(api: Api, sandbox: State) -> None:
         found = api("query", query="count by (job) (up == 1 and timestamp(up) > time() - 15)")["result"]
         return {one["metric"]["job"]: int(one["value"][1]) for one in found} == jobs
 
-    eventually(scraped, 40)
+    eventually(scraped)
 
 
 def series(api: Api, match: str, start: float, end: float) -> set[tuple[tuple[str, str], ...]]:
@@ -74,7 +74,7 @@ def test_the_history_goes_on_in_the_live_series(api: Api, job: str, sandbox: Sta
     match = f'{{job="{job}"}}'
     before = series(api, match, now - 7200, now - 3600)
     assert len(before) > 5
-    assert eventually(lambda: before <= series(api, match, time.time() - 10, time.time()), 20)
+    assert eventually(lambda: before <= series(api, match, time.time() - 10, time.time()))
 
 
 @pytest.mark.usefixtures("_live")
@@ -107,7 +107,7 @@ def test_the_rules_are_the_limits_and_all_can_be_judged(api: Api) -> None:
 @pytest.mark.parametrize("path", ["-/quit", "-/reload", "api/v1/admin/tsdb/snapshot"])
 def test_nobody_can_stop_or_change_it_over_http(address: str, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urlopen(Request(f"{address}/{path}", method="POST"), timeout=5)
+        urlopen(Request(f"{address}/{path}", method="POST"), timeout=30)
     with refused.value as answer:
         told = answer.read()
     assert b"not enabled" in told or b"disabled" in told
@@ -140,4 +140,4 @@ def test_the_workload_asks_every_node(api: Api) -> None:
         found = api("query", query="sum by (instance) (rate(http_requests_total[15s]))")["result"]
         return len(found) == 3 and all(0.8 < float(one["value"][1]) < 8 for one in found)
 
-    eventually(rates, 30)
+    eventually(rates)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
+import psutil
 import pytest
 from started import eventually
 
@@ -119,4 +120,5 @@ def test_asking_is_cheap(use: quota.Use) -> None:
     before = time.process_time()
     for _ in range(10):
         use.cpu_and_memory()
-    assert (time.process_time() - before) / 10 < 0.05
+    each = (time.process_time() - before) / 10 / len(psutil.pids())
+    assert each < 0.0005, "seconds for each process of this machine: a tenth of a second for 200"

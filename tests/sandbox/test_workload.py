@@ -26,7 +26,7 @@ def newest_block(folder: Path, state: State) -> int:
         dbname="xai_blockchain",
         user="xai_app",
         password=(folder / "secrets" / "app.password").read_text().strip(),
-        connect_timeout=5,
+        connect_timeout=30,
     ) as connection:
         row = connection.execute(
             "SELECT max(height), bool_and(follows) FROM (SELECT height,"
@@ -46,14 +46,14 @@ def sessions(folder: Path, state: State) -> set[str]:
         dbname="xai_blockchain",
         user="xai_monitor",
         password=(folder / "secrets" / "monitor.password").read_text().strip(),
-        connect_timeout=5,
+        connect_timeout=30,
     ) as connection:
         rows = connection.execute("SELECT DISTINCT application_name FROM pg_stat_activity WHERE usename = 'xai_app'")
         return {str(row[0]) for row in rows}
 
 
 def height(state: State, node: int) -> int:
-    with urlopen(f"{state['overlay']['nodes']['node'][node]['url']}/api/v1/blockchain/info", timeout=5) as answer:
+    with urlopen(f"{state['overlay']['nodes']['node'][node]['url']}/api/v1/blockchain/info", timeout=30) as answer:
         return int(json.load(answer)["block_height"])
 
 
@@ -70,7 +70,7 @@ def test_it_goes_on_when_the_database_or_a_node_goes_and_comes_back(tmp_path: Pa
     state = sandboxes.up(folder)
     try:
         workload = psutil.Process(state["parts"]["workload"]["pid"])
-        eventually(lambda: indexed(folder, state), 40)
+        eventually(lambda: indexed(folder, state))
         eventually(lambda: sessions(folder, state) == {"xai-explorer", "xai-indexer"})
         sandboxes.break_("database-down", folder)
         sandboxes.break_("node-hung", folder)
@@ -78,7 +78,7 @@ def test_it_goes_on_when_the_database_or_a_node_goes_and_comes_back(tmp_path: Pa
         eventually(lambda: height(state, 0) > before + 8)  # some ten seconds: requests to the hung node time out
         assert workload.is_running()
         sandboxes.heal(None, folder)
-        eventually(lambda: indexed(folder, state) and newest_block(folder, state) > before + 3, 40)
+        eventually(lambda: indexed(folder, state) and newest_block(folder, state) > before + 3)
         eventually(lambda: sessions(folder, state) == {"xai-explorer", "xai-indexer"})
         spent = sum(workload.cpu_times()[:2])
         age = height(state, 0) - START_HEIGHT

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.operations import prometheus_server as server
+from tests.pace import stretched
 from xai_runbook.clients.prometheus import Prometheus
 from xai_runbook.errors import (
     AccessDenied,
@@ -132,7 +133,7 @@ def test_a_dozen_questions_wait_for_a_silent_server_once() -> None:
         for thread in threads:
             thread.join()
         assert len(silences) == 12
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < stretched(3)
 
 
 @pytest.mark.parametrize("seconds", [1000, 9e9])
@@ -181,7 +182,7 @@ def test_a_server_that_hangs_is_given_up_in_time() -> None:
         started = time.monotonic()
         with pytest.raises(TimedOut):
             hurried.instant("up")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < stretched(3)
 
 
 def test_a_server_that_drips_is_given_up_in_time() -> None:
@@ -205,6 +206,6 @@ def test_a_server_that_drips_is_given_up_in_time() -> None:
         started = time.monotonic()
         with pytest.raises(CannotAsk):
             hurried.instant("up")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < stretched(3)
         thread.join(5)
         assert not thread.is_alive()

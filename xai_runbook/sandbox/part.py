@@ -109,15 +109,19 @@ class Layout:
 
 
 def free_ports(names: Sequence[str] = PORTS) -> dict[str, int]:
-    """A free loopback port for each name, all different: bound at once, then let go together."""
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in names]
-    try:
-        for held in sockets:
-            held.bind(("127.0.0.1", 0))
-        return {name: held.getsockname()[1] for name, held in zip(names, sockets, strict=True)}
-    finally:
-        for held in sockets:
-            held.close()
+    """A loopback port for each name, all different, that nobody else is given for as long as this process lives.
+
+    They stay bound by it without listening, so a connection is refused there, and a server that sets SO_REUSEADDR (as
+    all that are started here do) may listen, end, and come back, while no other program gets hold of them in between.
+    """
+    found = {}
+    for name in names:
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        found[name] = held.getsockname()[1]
+        held.detach()  # never closed: the kernel does, when the process ends
+    return found
 
 
 def answers(port: int, host: str = "127.0.0.1") -> bool:

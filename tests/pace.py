@@ -1,0 +1,10 @@
+"""How long something may take on this machine, which others may keep busy; and waiting for what comes about in time."""
+
+from __future__ import annotations
+
+import os
+
+
+def stretched(seconds: float) -> float:
+    """So many seconds where a processor is free; as many times that as processes wait for each one here."""
+    return seconds * max(1.0, 2 * os.getloadavg()[0] / len(os.sched_getaffinity(0)))
