@@ -32,7 +32,7 @@ def blockchain_node() -> Dashboard:
         .with_panel(number("Waiting transactions", "locale", "Transactions that wait for a block.",
                            f"${{pending_transactions}}{HERE}", legend=BY_INSTANCE))
         .with_row(Row("Chain"))
-        .with_panel(lines("Height", "locale", "A line that stands still is a node, or a network, that has stopped.",
+        .with_panel(lines("Heights", "locale", "A line that stands still is a node, or a network, that has stopped.",
                           (f"${{height}}{HERE}", BY_INSTANCE), least=None))
         .with_panel(lines("Blocks grown in ${growth_window}", "locale", "What the alert of block height growth judges.",
                           ("${signal.block_height}", BY_INSTANCE), limit="block_height", side="below"))
@@ -98,7 +98,7 @@ def database_performance() -> Dashboard:
                            "max(${database_transaction_seconds})"))
         .with_panel(number("Deadlocks", "locale", "Since the statistics were reset.",
                            "sum by (datname) (${database_deadlocks})", legend="{{datname}}"))
-        .with_panel(lines("Connections in use", "percentunit", "Of the slots that a client can get.",
+        .with_panel(lines("Connections", "percentunit", "Of the slots that a client can get.",
                           ("${signal.database_connections}", BY_INSTANCE), limit="database_connections"))
         .with_panel(lines("Connections by state", "locale", "Idle in transaction holds locks and dead rows.",
                           ("sum by (state) (${database_backends}) > 0", "{{state}}")))
@@ -108,9 +108,9 @@ def database_performance() -> Dashboard:
         .with_panel(lines("Found in the cache", "percentunit", "Blocks found in PostgreSQL's own buffers.",
                           (f"sum(rate(${{database_blocks_hit}}{RATE})) / (sum(rate(${{database_blocks_hit}}{RATE}))"
                            f" + sum(rate(${{database_blocks_read}}{RATE})))", "hit")))
-        .with_panel(lines("Longest transaction", "s", "One that stays open keeps VACUUM from its work.",
+        .with_panel(lines("Longest transaction by state", "s", "One that stays open keeps VACUUM from its work.",
                           ("max by (state) (${database_transaction_seconds})", "{{state}}")))
-        .with_panel(lines("Size", "bytes", "Of each database.", ("${database_size_bytes}", "{{datname}}")))
+        .with_panel(lines("Sizes", "bytes", "Of each database.", ("${database_size_bytes}", "{{datname}}")))
     )  # fmt: skip
 
 
@@ -168,9 +168,9 @@ def application_metrics() -> Dashboard:
                            "${signal.api_latency}", legend=BY_INSTANCE, limit="api_latency", width=8))
         .with_panel(lines("Requests by status", "reqps", "What the API answered.",
                           (f"sum by (status) (rate(${{requests}}{HERE}{RATE}))", "{{status}}")))
-        .with_panel(lines("Errors", "percentunit", "Share of requests answered 500 to 599.",
+        .with_panel(lines("Errors by instance", "percentunit", "Share of requests answered 500 to 599.",
                           ("${signal.api_errors}", BY_INSTANCE), limit="api_errors"))
-        .with_panel(lines("Latency", "s", "Half, 95 and 99 of 100 requests are faster.", *quantiles,
+        .with_panel(lines("Latency quantiles", "s", "Half, 95 and 99 of 100 requests are faster.", *quantiles,
                           limit="api_latency"))
         .with_panel(lines("Latency by instance", "s", "95 of 100 requests are faster: what the alert judges.",
                           ("${signal.api_latency}", BY_INSTANCE), limit="api_latency"))
