@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,106 +15,23 @@ import pandas as pd
 import psycopg
 import pytest
 
-from xai_runbook import settings
+from tests.operations.postgres_server import SLOTS, Server, running
 from xai_runbook.clients.database import Database
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, CannotAsk, SettingsError, TimedOut, Unreachable, WrongServer
 from xai_runbook.findings import Status
 from xai_runbook.operations import database, reachability
-from xai_runbook.sandbox import postgres, programs, state, template
-from xai_runbook.sandbox.part import Layout, Part, environment, free_ports
+from xai_runbook.sandbox import programs, template
 from xai_runbook.secret import Secret
 from xai_runbook.sql import statement
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
-SLOTS = 12
-
-
-class Server:
-    """A PostgreSQL of these tests' own, to stop, restart and fill up."""
-
-    def __init__(self, layout: Layout, part: Part) -> None:
-        self.layout, self.part = layout, part
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        argv = [*self.part.argv, "-c", f"max_connections={SLOTS}", "-c", "superuser_reserved_connections=3"]
-        (self.layout.folder / "tmp").mkdir(exist_ok=True)
-        with open(self.layout.log_file("postgres"), "ab") as log:
-            self.process = subprocess.Popen(
-                argv, env=environment(self.layout.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            try:
-                if self.part.ready():
-                    return
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError("the server did not start")
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-
-    @contextmanager
-    def superuser(self) -> Iterator[psycopg.Connection[Any]]:
-        with template.connect(self.layout.folder / "postgres" / "data", self.port, "xai_blockchain") as connection:
-            yield connection
-
-    @property
-    def port(self) -> int:
-        return self.layout.ports["postgres"]
-
-    def settings(self, role: str = "monitor", **more: Any) -> settings.Database:
-        told = self.layout.role(role)
-        tables = {
-            "host": "127.0.0.1",
-            "port": self.port,
-            "user": told.name,
-            "password": f"file:{told.password_file}",
-            "sslmode": "disable",
-            "timeout": "2s",
-        }
-        return settings.Database.model_validate(tables | more)
-
-    @contextmanager
-    def handle(self, role: str = "monitor", **more: Any) -> Iterator[Database]:
-        handle = Database(self.settings(role, **more))
-        try:
-            yield handle
-        finally:
-            handle.close()
-
-    def nobody_asks(self, pid: int | None = None) -> None:
-        """Passes once that backend, or every one of a handle, has ended, which happens soon after its client left."""
-        end = time.monotonic() + 10
-        while pid in self.backends() if pid else self.backends():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
-    def backends(self) -> list[int]:
-        with self.superuser() as connection:
-            rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook'")
-            return [row[0] for row in rows]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    layout = Layout(tmp_path_factory.mktemp("postgres"), state.cache_folder(), free_ports(["postgres"]))
-    (part,) = postgres.parts(layout)
-    assert part.prepare is not None
-    assert part.finish is not None
-    part.prepare()
-    running = Server(layout, part)
-    running.start()
-    try:
-        part.finish()
-        yield running
-    finally:
-        running.stop()
+    with running(tmp_path_factory.mktemp("postgres")) as started:
+        yield started
 
 
 def refusal(handle: Database) -> CannotAsk:
@@ -243,19 +159,9 @@ CHANGES = [
 ]
 
 
-@contextmanager
-def session(server: Server, role: str) -> Iterator[psycopg.Connection[Any]]:
-    told = server.layout.role(role)
-    with psycopg.connect(
-        host="127.0.0.1", port=server.port, dbname="xai_blockchain", user=told.name, password=told.password(),
-        autocommit=True, connect_timeout=5,
-    ) as connection:  # fmt: skip
-        yield connection
-
-
 def test_the_monitor_can_change_nothing(server: Server) -> None:
     """P1: refused by the server, not by the seat belt, which any session may take off."""
-    with session(server, "app"), session(server, "monitor") as monitor:
+    with server.session("app"), server.session("monitor") as monitor:
         monitor.execute("SET default_transaction_read_only = off")
         for change in CHANGES:
             with pytest.raises(psycopg.Error) as caught:
@@ -267,7 +173,7 @@ def test_the_monitor_can_change_nothing(server: Server) -> None:
 def test_the_monitor_cannot_vacuum(server: Server) -> None:
     """VACUUM and ANALYZE of another's table are a warning, not an error: the statistics show that nothing was done."""
     seen = "SELECT relname, vacuum_count, analyze_count FROM pg_stat_user_tables ORDER BY 1"
-    with session(server, "monitor") as monitor, server.superuser() as superuser:
+    with server.session("monitor") as monitor, server.superuser() as superuser:
         before = superuser.execute(seen).fetchall()
         monitor.execute("SET default_transaction_read_only = off")
         monitor.execute("VACUUM")
@@ -390,7 +296,7 @@ def test_all_slots_taken(server: Server) -> None:
     with ExitStack() as sessions, server.handle() as handle:
         with suppress(psycopg.OperationalError):
             for _ in range(SLOTS + 1):
-                sessions.enter_context(session(server, "app"))
+                sessions.enter_context(server.session("app"))
         told = refusal(handle)
         assert type(told) is Unreachable
         assert "slots are taken" in told.what

@@ -1,0 +1,132 @@
+"""A PostgreSQL of a test module's own: to stop, restart, fill up, and give other settings than the sandbox's."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from xai_runbook import settings
+from xai_runbook.clients.database import Database
+from xai_runbook.sandbox import postgres, state, template
+from xai_runbook.sandbox.part import Layout, Part, environment, free_ports
+
+SLOTS = 12
+
+
+class Server:
+    """One server on a copy of the sandbox's cluster; `options` go onto its command line, empty ones do not."""
+
+    def __init__(self, layout: Layout, part: Part, **options: str) -> None:
+        self.layout, self.part = layout, part
+        self.options = {"max_connections": str(SLOTS), "superuser_reserved_connections": "3"} | options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it and waits until it takes connections."""
+        given = {name: value for name, value in self.options.items() if value}
+        argv = [*self.part.argv, *(word for name, value in given.items() for word in ("-c", f"{name}={value}"))]
+        (self.layout.folder / "tmp").mkdir(exist_ok=True)
+        with open(self.layout.log_file("postgres"), "ab") as log:
+            self.process = subprocess.Popen(
+                argv, env=environment(self.layout.folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        end = time.monotonic() + 60
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                if self.part.ready():
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(self.layout.log_file("postgres").read_text()[-600:])
+
+    def stop(self) -> None:
+        """Ends it, its sessions too."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+
+    @contextmanager
+    def superuser(self) -> Iterator[psycopg.Connection[Any]]:
+        """A superuser's session, by the socket."""
+        with template.connect(self.data, self.port, "xai_blockchain") as connection:
+            yield connection
+
+    @property
+    def data(self) -> Path:
+        """The cluster's folder."""
+        return self.layout.folder / "postgres" / "data"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.layout.ports["postgres"]
+
+    def settings(self, role: str = "monitor", **more: Any) -> settings.Database:
+        """The settings' table that leads to it as that role."""
+        told = self.layout.role(role)
+        tables = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": told.name,
+            "password": f"file:{told.password_file}",
+            "sslmode": "disable",
+            "timeout": "2s",
+        }
+        return settings.Database.model_validate(tables | more)
+
+    @contextmanager
+    def handle(self, role: str = "monitor", **more: Any) -> Iterator[Database]:
+        """A handle that asks it, closed in the end."""
+        handle = Database(self.settings(role, **more))
+        try:
+            yield handle
+        finally:
+            handle.close()
+
+    @contextmanager
+    def session(self, role: str = "app", name: str = "test") -> Iterator[psycopg.Connection[Any]]:
+        """A session of that role, by TCP, autocommit."""
+        told = self.layout.role(role)
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, dbname="xai_blockchain", user=told.name, password=told.password(),
+            autocommit=True, connect_timeout=5, application_name=name,
+        ) as connection:  # fmt: skip
+            yield connection
+
+    def nobody_asks(self, pid: int | None = None) -> None:
+        """Passes once that backend, or every one of a handle, has ended, which happens soon after its client left."""
+        end = time.monotonic() + 10
+        while pid in self.backends() if pid else self.backends():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def backends(self) -> list[int]:
+        """The backends of our handles."""
+        with self.superuser() as connection:
+            rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook'")
+            return [row[0] for row in rows]
+
+
+@contextmanager
+def running(folder: Path, **options: str) -> Iterator[Server]:
+    """A server in that folder, until the block ends."""
+    layout = Layout(folder, state.cache_folder(), free_ports(["postgres"]))
+    (part,) = postgres.parts(layout)
+    assert part.prepare is not None
+    assert part.finish is not None
+    part.prepare()
+    server = Server(layout, part, **options)
+    server.start()
+    try:
+        part.finish()
+        yield server
+    finally:
+        server.stop()
