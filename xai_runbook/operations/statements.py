@@ -55,7 +55,13 @@ def check_slow_statements(statements: DataFrame, limit: Limit) -> Finding:
     Where nothing has run FEWEST_CALLS times yet there is nothing slow.
     """
     if statements.empty:
-        return judge(limit, _none_yet(statements), value="mean_seconds", target="name", noun="on average")
+        return judge(
+            limit,
+            _none_yet(statements),
+            value="mean_seconds",
+            target="name",
+            noun="on average: no statement has run often yet",
+        )
     named = statements.assign(name=[f"{text[:60]} ({key})" for text, key in _texts(statements)])
     return judge(limit, named, value="mean_seconds", target="name", noun="on average")
 
@@ -161,7 +167,7 @@ def _texts(statements: DataFrame) -> list[tuple[str, str]]:
 def _none_yet(statements: DataFrame) -> DataFrame:
     import pandas as pd
 
-    return pd.DataFrame({"name": ["no statement has run often yet"], "mean_seconds": [0.0]})
+    return pd.DataFrame({"name": ["none"], "mean_seconds": [0.0]})
 
 
 _HOW_TO_COUNT = (

@@ -16,4 +16,4 @@ SELECT l.name,
        CASE WHEN a.table_len > 0 THEN (a.dead_tuple_len + a.approx_free_space) / a.table_len ELSE 0 END AS free_ratio,
        'pgstattuple' AS by
 FROM largest l CROSS JOIN LATERAL {schema}.pgstattuple_approx(l.oid::regclass) a
-ORDER BY dead_bytes + approx_free_space DESC, name
+ORDER BY a.dead_tuple_len + a.approx_free_space DESC, name
