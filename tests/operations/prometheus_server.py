@@ -114,8 +114,12 @@ def running(
     rules: str = "",
     exporters: Mapping[str, str] | None = None,
     flags: tuple[str, ...] = (),
+    alertmanager: str = "",
 ) -> Iterator[str]:
-    """A Prometheus that scrapes `exporters` (instance: address) every 200 ms; its address."""
+    """A Prometheus that scrapes `exporters` (instance: address) every 200 ms; its address.
+
+    What it tells an `alertmanager`, each second again, carries the external label region="test".
+    """
     prometheus = program("prometheus")
     data = folder / "data"
     if past:
@@ -146,6 +150,11 @@ def running(
             }
         ],
     }
+    if alertmanager:
+        flags = (*flags, "--rules.alert.resend-delay=1s")
+        config["global"]["external_labels"] = {"region": "test"}
+        told = alertmanager.removeprefix("http://")
+        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [told]}]}]}
     if rules:
         (folder / "rules.yml").write_text(rules)
         config["rule_files"] = [str(folder / "rules.yml")]

@@ -107,7 +107,7 @@ def test_each_rule_is_its_limit(real: Settings) -> None:
 def test_the_names_are_the_runbooks() -> None:
     assert [rule.alert for rule in rules.rule_table(shipped())] == [
         "HighCPU", "LowDisk", "HighMemory", "APIErrors", "SlowAPI", "DatabaseConnections", "PeerCountLow",
-        "BlockHeightStalled", "SyncLag", "XaiMetricsMissing", "ScrapeTargetDown",
+        "BlockHeightStalled", "SyncLag", "XaiMetricsMissing", "ScrapeTargetDown", "OpenFiles",
     ]  # fmt: skip
 
 
@@ -265,6 +265,7 @@ def test_every_state_of_every_rule_is_ours_too(
         ("BlockHeightStalled", "late-stalled", 81, 105),
         ("SyncLag", "lag-11", 35, 50),
         ("ScrapeTargetDown", "down", 35, 50),
+        ("OpenFiles", "leaking", 35, 50),
     ],
 )
 def test_what_should_fire_fires_when_it_should(
@@ -289,6 +290,7 @@ def test_what_should_fire_fires_when_it_should(
         ("SlowAPI", "fast"),
         ("SlowAPI", "idle"),
         ("ScrapeTargetDown", "restarting"),
+        ("OpenFiles", "edge"),
         ("DatabaseConnections", "edge"),
         ("PeerCountLow", "edge"),
         ("BlockHeightStalled", "growing"),

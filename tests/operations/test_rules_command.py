@@ -86,7 +86,7 @@ def test_check_without_promtool_could_not_tell(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cli.main(["rules", "--check"]) == 3
     assert "no promtool" in capsys.readouterr().err
-    (tmp_path / "promtool").chmod(0o755)
     (tmp_path / "promtool").write_text("#!/nowhere/sh\n")
+    (tmp_path / "promtool").chmod(0o755)
     assert cli.main(["rules", "--check"]) == 3
     assert "promtool did not finish" in capsys.readouterr().err

@@ -74,6 +74,9 @@ def stories() -> dict[str, Story]:
         told[f'pg_stat_activity_count{{instance="{instance}",state="idle"}}'] = lambda t: 10
         told[f'pg_settings_max_connections{{instance="{instance}"}}'] = lambda t: 100
         told[f'pg_settings_superuser_reserved_connections{{instance="{instance}"}}'] = lambda t: 3
+    for instance, files in {"leaking": between(30, 50, 900, 100), "edge": lambda t: 800}.items():
+        told[f'process_open_fds{{instance="{instance}"}}'] = files
+        told[f'process_max_fds{{instance="{instance}"}}'] = lambda t: 1000
     told['up{instance="down",job="x"}'] = between(30, 50, 0, 1)
     told['up{instance="restarting",job="x"}'] = between(30, 33, 0, 1)
     told['network_peers{instance="lonely"}'] = between(30, 50, 2, 3)

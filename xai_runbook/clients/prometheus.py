@@ -124,6 +124,7 @@ class Prometheus:
         parameters = {"query": query, "timeout": self.access.timeout}
         if at is not None:
             parameters["time"] = _stamp(at)
+            self._kept(at, f"the instant ({at:%Y-%m-%d %H:%M:%S} UTC)")
         return samples.text_frame(self._samples("/api/v1/query", parameters))
 
     def range(self, query: str, window: Window, step: str | None = None) -> pd.DataFrame:
@@ -142,14 +143,7 @@ class Prometheus:
         first_ms, last_ms = (
             math.floor(instant.timestamp() * 1000) // step_ms * step_ms for instant in (window.start, window.end)
         )
-        oldest = self._oldest()
-        if oldest and window.end < oldest:
-            raise NoData(
-                f"the window ({window}) lies before what Prometheus keeps: outside retention"
-                f" ({self._retention}: from {oldest:%Y-%m-%d %H:%M} UTC)",
-                on=self.url,
-                hint="a later window",
-            )
+        oldest = self._kept(window.end, f"the window ({window})")
         parts = []
         for start_ms in range(first_ms, last_ms + 1, step_ms * MOST_POINTS):
             end_ms = min(last_ms, start_ms + step_ms * (MOST_POINTS - 1))
@@ -187,7 +181,8 @@ class Prometheus:
     def alerting_rules(self) -> pd.DataFrame:
         """The alerting rules that are loaded, whatever their state; none is an empty frame.
 
-        Columns: alert, group, query, duration_seconds, severity, health ("ok", "err"), error, evaluated_at (UTC).
+        Columns: alert, group, query, duration_seconds, severity, health (ok, err, unknown), error, evaluated_at (UTC;
+        NaT before the first time).
         """
         columns = ["alert", "group", "query", "duration_seconds", "severity", "health", "error", "evaluated_at"]
         return self._table("/api/v1/rules", "groups", prometheus_answers.rules, columns, {"type": "alert"})
@@ -261,6 +256,7 @@ class Prometheus:
         except (BadAnswer, KeyError, TypeError):
             raise BadAnswer(f"failed with HTTP {answer.status}", on=self.url, hint="read Prometheus' log") from None
         if kind == "bad_data":
+            words = words.removeprefix('invalid parameter "query": ')
             raise InputError(f"Prometheus cannot read the query: {words}", on=self.url, hint="mend the PromQL")
         if "too many samples" in words:
             raise TooMuch(f"too much for Prometheus: {words}", on=self.url, hint="a shorter window or a longer step")
@@ -277,9 +273,14 @@ class Prometheus:
         except (BadAnswer, WrongServer, TimedOut, InputError, KeyError):
             return ""
 
-    def _oldest(self) -> datetime | None:
+    def _kept(self, at: datetime, what: str) -> datetime | None:
+        """Since when samples are kept, where that is said. Errors: NoData where `at` is before: an answer would be empty."""
         kept = self._retention
-        return datetime.now(UTC) - timedelta(seconds=duration_seconds(kept)) if kept else None
+        oldest = datetime.now(UTC) - timedelta(seconds=duration_seconds(kept)) if kept else None
+        if oldest and at < oldest:
+            words = f"{what} lies before what Prometheus keeps: outside retention ({kept}: from {oldest:%Y-%m-%d %H:%M} UTC)"
+            raise NoData(words, on=self.url, hint="a later one")
+        return oldest
 
     def __repr__(self) -> str:
         return f"Prometheus({self.url})"

@@ -51,7 +51,7 @@ def rules(data: Any) -> list[dict[str, Any]]:
             "severity": rule.get("labels", {}).get("severity", ""),
             "health": rule["health"],
             "error": inert(rule.get("lastError", "")),
-            "evaluated_at": rule["lastEvaluation"],
+            "evaluated_at": said(rule["lastEvaluation"]),
         }
         for group in data["groups"]
         for rule in group["rules"]
@@ -68,7 +68,7 @@ def targets(data: Any) -> list[dict[str, Any]]:
             "interval_seconds": _span(target.get("scrapeInterval")),
             "timeout_seconds": _span(target.get("scrapeTimeout")),
             "error": inert(target.get("lastError", ""), 300),
-            "scraped_at": target["lastScrape"] if not target["lastScrape"].startswith("0001") else None,  # not yet
+            "scraped_at": said(target["lastScrape"]),
         }
         for target in data["activeTargets"]
     ]
@@ -91,6 +91,11 @@ def page(body: bytes) -> list[dict[str, Any]]:
 def named(labels: Mapping[str, str]) -> str:
     """ "instance=a, job=b"."""
     return inert(", ".join(f"{name}={text}" for name, text in sorted(labels.items())))
+
+
+def said(stamp: str) -> str | None:
+    """An instant as Prometheus writes it; None for Go's zero, which is "not yet"."""
+    return None if stamp.startswith("0001") else stamp
 
 
 def times(frame: pd.DataFrame, column: str) -> pd.DataFrame:

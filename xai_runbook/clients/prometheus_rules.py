@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.clients.prometheus_answers import times
+from xai_runbook.clients.prometheus_answers import said, times
 from xai_runbook.errors import BadAnswer, WrongServer, inert
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ def left_open(prometheus: Prometheus) -> bool:
 
 
 def _row(group: Any, rule: Any) -> dict[str, Any]:
-    stamp = str(rule["lastEvaluation"])
     return {
         "group": str(group["name"]),
         "file": str(group["file"]),
@@ -75,5 +74,5 @@ def _row(group: Any, rule: Any) -> dict[str, Any]:
         "annotations": {str(name): str(text) for name, text in rule.get("annotations", {}).items()},
         "health": str(rule["health"]),
         "error": inert(str(rule.get("lastError", "")), 500),
-        "evaluated_at": None if stamp.startswith("0001") else stamp,
+        "evaluated_at": said(rule["lastEvaluation"]),
     }

@@ -41,15 +41,16 @@ def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -
     window = Window.parse(window) if isinstance(window, str) else window
     least = duration_seconds(prometheus.access.step)
     step = least * max(1, math.ceil(window.seconds / least / MOST_POINTS))
-    parts, silent = [], []
+    parts, silent, reason = [], [], ""
     for name in Signals.model_fields:
         limit = getattr(limits, name)
         before = timedelta(seconds=limit.duration_seconds + step)  # what holds at the start began earlier
         asked = Window(window.start - before, window.end)
         try:
             frame = signal(prometheus, limit, asked, duration_text(step))
-        except NoData:
+        except NoData as error:
             silent.append(name)
+            reason = error.what
             continue
         judged = evaluate(frame, limit, step_seconds=step, at=frame.attrs["end"])
         judged = judged[judged["at"] >= window.start]
@@ -65,7 +66,7 @@ def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -
             )
         )
     if not parts:
-        raise NoData(f"no signal of any limit from {window}", on=prometheus.url, hint="a window that it still keeps")
+        raise NoData(f"no signal of any limit from {window}: {reason}", on=prometheus.url, hint="a window that it still keeps")
     states = pd.concat(parts, ignore_index=True)
     states.attrs.update(start=window.start, end=window.end, step_seconds=step, silent=silent)
     return states

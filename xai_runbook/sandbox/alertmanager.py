@@ -26,8 +26,8 @@ _CONFIGURATION = {"route": {"receiver": "nobody", "group_wait": "0s"}, "receiver
 
 def parts(layout: Layout) -> list[Part]:
     """Alertmanager as a part, or nothing where no program is found. Raises SandboxError where it cannot run here."""
-    command = _command()
-    if command is None:
+    program = command()
+    if program is None:
         return []
     folder, port = layout.part_folder("alertmanager"), layout.ports["alertmanager"]
     config = folder / "alertmanager.yml"
@@ -36,7 +36,7 @@ def parts(layout: Layout) -> list[Part]:
         config.write_text(json.dumps(_CONFIGURATION), encoding="utf-8")
 
     argv = [
-        *command,
+        *program,
         f"--config.file={config}",
         f"--storage.path={folder / 'data'}",
         f"--web.listen-address={layout.host}:{port}",
@@ -51,7 +51,7 @@ def parts(layout: Layout) -> list[Part]:
 def overlay(layout: Layout) -> dict[str, Any]:
     """Where it is, for the settings; nothing where it cannot run here: then it is not configured."""
     try:
-        return {"alertmanager": {"url": layout.url("alertmanager")}} if _command() else {}
+        return {"alertmanager": {"url": layout.url("alertmanager")}} if command() else {}
     except SandboxError:
         return {}
 
@@ -89,7 +89,8 @@ def _ask(layout: Layout, what: str, body: bytes | None = None, *, method: str | 
 
 
 @cache
-def _command() -> tuple[str, ...] | None:
+def command() -> tuple[str, ...] | None:
+    """How Alertmanager is started here; None where there is no program. Raises SandboxError where it cannot run."""
     program = programs.find("alertmanager")
     if program is None:
         return None

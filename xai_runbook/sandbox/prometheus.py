@@ -102,6 +102,7 @@ def _prometheus(layout: Layout) -> Part | None:
         f"--storage.tsdb.retention.time={RETENTION_TIME}",
         f"--storage.tsdb.retention.size={RETENTION_SIZE}",
         f"--web.listen-address={layout.host}:{port}",
+        "--rules.alert.resend-delay=5s",
         "--log.level=warn",
     ]
     ready = _answers(f"{layout.url('prometheus')}/-/ready")
