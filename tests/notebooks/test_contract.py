@@ -113,7 +113,8 @@ def test_cells_are_small_and_plain(path: Path) -> None:
         assert not source.lstrip().startswith(("!", "%")), cell["id"]
         tree = ast.parse(source)
         assert not [node for node in ast.walk(tree) if isinstance(node, refused)], cell["id"]
-        assert len(source.splitlines()) <= 10, cell["id"]
+        wrapped = sum((node.end_lineno or 0) - node.lineno for node in tree.body if isinstance(node, ast.ImportFrom))
+        assert len(source.splitlines()) - wrapped <= 10, cell["id"]
         texts = [
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
