@@ -24,6 +24,9 @@ _PLACE = re.compile(
 )
 """What PostgreSQL's programs say where the place of the restore is at fault, and not what is restored."""
 
+_GRANTOR = re.compile(r'^(GRANT .*) GRANTED BY (?:"(?:[^"]|"")*"|\w+);$', re.MULTILINE)
+"""Since 16 only the cluster's first superuser, who has another name in a scratch cluster, may be named as grantor."""
+
 
 class Damaged(BadAnswer):
     """The backup itself is at fault: it does not count any more."""
@@ -76,10 +79,9 @@ def _dump(folder: Path, backup: catalogue.Backup, tools: Path, jobs: int, say: S
             except BadAnswer as error:
                 raise Damaged(f"it cannot be read to its end: {error.what}", on=backup.name) from None
             if place.whole:
-                run(
-                    [tools / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", backup.path / ROLES],
-                    log=log, more=place.variables,
-                )  # fmt: skip
+                roles = log.with_name(f"{log.name}.roles")
+                roles.write_text(_GRANTOR.sub(r"\1;", (backup.path / ROLES).read_text("utf-8")), encoding="utf-8")
+                run([tools / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", roles], log=log, more=place.variables)
             started = time.monotonic()
             try:
                 restore(
