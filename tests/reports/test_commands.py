@@ -247,8 +247,14 @@ def test_the_screen_shrinks_to_the_height_and_keeps_the_worst(settings: Settings
     assert len(short) < 12
     assert any("mend it" in line for line in short)
     assert any("well_19" in line for line in short), "shrunk, not hidden"
+    well = [finding(f"quite_a_long_name_{n}", "ok", section="03_database") for n in range(60)]
+    counted = screen(recorded(settings, *(finding(f"bad_{n}", hint="mend it") for n in range(7)), *well), height=24)
+    assert len(counted.splitlines()) < 24
+    assert counted.count("mend it") == 7 and "ok        60 in 03_database" in counted
     worse = recorded(settings, *(finding(f"bad_{n}", hint="mend it") for n in range(15)))
     assert len(screen(worse, width=80, height=24).splitlines()) < 24
+    worst = screen(recorded(settings, *(finding(f"bad_{n:02}") for n in range(40)), *well), height=24).splitlines()
+    assert len(worst) < 24 and "bad_00" in worst[1] and "lines more" in worst[-1]
 
 
 def test_untrusted_text_cannot_act_on_the_terminal(settings: Settings) -> None:

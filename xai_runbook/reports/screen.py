@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from xai_runbook.errors import inert
@@ -29,31 +31,54 @@ def show(made: Record, stream: TextIO) -> str:
 def screen(made: Record, *, width: int = 80, height: int | None = None, colour: bool = False) -> str:
     """The screen's text, no line longer than `width`.
 
-    Where it would not fit `height`, first what is ok shrinks to names, then the hints of what is unknown go, then all
-    but one line each: the worst must not scroll away.
+    Where it would not fit `height`, first what is ok shrinks to names, then to a count for each section; then all that
+    is wrong shrinks to a line each, and of those the worst come back in full while there is room; what is still too
+    much goes at the end: the worst must not scroll away.
     """
-    width = max(width, 30)
-    for detail in (3, 2, 1, 0):
-        lines = _lines(made, width, detail)
-        if height is None or len(lines) < height:
+    width, room = max(width, 30), (height or sys.maxsize) - 1
+    wrong = [one for one in made.findings if not one.acknowledged and one.status is not Status.OK]
+    in_full = {one.name for one in wrong}
+    for well in (_in_full, _by_name, _counted):
+        lines = _lines(made, width, in_full, well)
+        if len(lines) <= room:
             break
+    else:
+        in_full, lines = set(), _lines(made, width, set(), _counted)
+        for one in wrong:
+            longer = _lines(made, width, in_full | {one.name}, _counted)
+            if len(longer) > room:
+                break
+            in_full, lines = in_full | {one.name}, longer
+    if len(lines) > room:
+        kept = max(room - 1, 2)
+        lines = [*lines[:kept], _cut(f"{'':9} and {len(lines) - kept} lines more; --json has all of it", width)]
     return "\n".join(_painted(line, colour) for line in lines)
 
 
-def _lines(made: Record, width: int, detail: int) -> list[str]:
+def _in_full(well: list[Finding], width: int) -> list[str]:
+    return [_cut(f"{'ok':9} {finding.name:22} {finding.summary}", width) for finding in well]
+
+
+def _by_name(well: list[Finding], width: int) -> list[str]:
+    return _wrapped("ok", ", ".join(finding.name for finding in well), width)
+
+
+def _counted(well: list[Finding], width: int) -> list[str]:
+    sections = Counter(finding.section for finding in well)
+    return _wrapped("ok", ", ".join(f"{count} in {section or 'all'}" for section, count in sections.items()), width)
+
+
+def _lines(made: Record, width: int, in_full: set[str], shown: Callable[[list[Finding], int], list[str]]) -> list[str]:
     counted = [finding for finding in made.findings if not finding.acknowledged]
     well = [finding for finding in counted if finding.status is Status.OK]
     lines = [*_head(made, width)]
     for finding in counted:
         if finding.status is not Status.OK:
-            lines += _wrong(finding, width, detail - (finding.status is Status.UNKNOWN))
+            lines += _wrong(finding, width, finding.name in in_full)
     for finding in made.findings:
         if finding.acknowledged:
-            lines += _acknowledged(finding, width)[: 1 if detail == 0 else None]
-    if detail == 3:
-        lines += [_cut(f"{'ok':9} {finding.name:22} {finding.summary}", width) for finding in well]
-    elif well:
-        lines += _wrapped("ok", ", ".join(finding.name for finding in well), width)
+            lines += _acknowledged(finding, width)[: None if in_full else 1]
+    lines += shown(well, width)
     return [*lines, *_foot(made, width)]
 
 
@@ -79,13 +104,13 @@ def _head(made: Record, width: int) -> Iterator[str]:
         yield from _wrapped("incomplete", "; ".join(errors) or "not every question was answered", width)
 
 
-def _wrong(finding: Finding, width: int, detail: int) -> list[str]:
-    lines = _wrapped(word(finding), f"{finding.name}: {finding.summary}", width)
-    if detail <= 0:
+def _wrong(finding: Finding, width: int, in_full: bool) -> list[str]:
+    if not in_full:
         return [_cut(f"{word(finding):9} {finding.name}: {finding.summary}", width)]
+    lines = _wrapped(word(finding), f"{finding.name}: {finding.summary}", width)
     if finding.targets:
         lines += _wrapped("", f"on: {', '.join(finding.targets)}", width)
-    if finding.hint and detail > 1:
+    if finding.hint:
         lines += _wrapped("", f"next: {finding.hint}", width)
     return lines
 
