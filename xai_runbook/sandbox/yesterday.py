@@ -25,6 +25,9 @@ Integers: TypeAlias = NDArray[np.int64]
 
 DAY_SECONDS = 24 * 3600
 STEP_SECONDS = 60
+OFTEN_SECONDS = 10
+OFTEN = ("blockchain_height", "network_best_height")
+"""Held against itself ten seconds ago, a height that is known once a minute would stand still most of the time."""
 FINE_SECONDS = 120
 """The last two minutes have a sample a second, as the live ones do: rates over ten seconds need them at once."""
 
@@ -53,6 +56,8 @@ class Day:
         coarse = np.arange(self.now - DAY_SECONDS, self.now - FINE_SECONDS, STEP_SECONDS)
         fine = np.arange(self.now - FINE_SECONDS, self.now + AHEAD_SECONDS)
         self.times: Integers = np.concatenate([coarse, fine]).astype(np.int64)
+        often = np.arange(self.now - DAY_SECONDS, self.now - FINE_SECONDS, OFTEN_SECONDS)
+        self.often: Integers = np.concatenate([often, fine]).astype(np.int64)
         self.random = np.random.default_rng(SEED)
         self.steps = np.diff(self.times, prepend=self.times[0] - STEP_SECONDS)
         hours = (self.times % DAY_SECONDS) / 3600
@@ -76,12 +81,12 @@ class Day:
         unrest = 1 + 0.08 * self.random.standard_normal(len(self.times))
         return per_second * self.busy / self.busy_now * np.clip(unrest, 0.5, 1.5)
 
-    def heights(self, delay: float) -> Integers:
+    def heights(self, delay: float, times: Integers) -> Integers:
         """The height of a node that hears of each block ``delay`` seconds late; START_HEIGHT at the end of the day."""
         gaps = np.random.default_rng(SEED).uniform(0.8, 1.6, int(DAY_SECONDS / BLOCK_SECONDS * 1.1))
         mined = self.now - np.cumsum(gaps)[::-1]
-        seen = START_HEIGHT - len(mined) + np.searchsorted(mined, self.times - delay, side="right")
-        ahead = np.maximum(self.times - self.now, 0) // 3  # slower than any real miner: the live height is never lower
+        seen = START_HEIGHT - len(mined) + np.searchsorted(mined, times - delay, side="right")
+        ahead = np.maximum(times - self.now, 0) // 3  # slower than any real miner: the live height is never lower
         return np.asarray(seen + ahead, np.int64)
 
 
@@ -96,7 +101,7 @@ def everything(now: float, database_port: int, database: str) -> Iterator[Series
         yield Series("up", labels, day.times, np.ones(len(day.times), np.int64))
         yield Series("scrape_duration_seconds", labels, day.times, day.around(0.005, 0.0, 0.2))
         for name, own, values in metrics:
-            yield Series(name, {**labels, **own}, day.times, values)
+            yield Series(name, {**labels, **own}, day.often if name in OFTEN else day.times, values)
 
 
 Metric: TypeAlias = tuple[str, dict[str, str], "Floats | Integers"]
@@ -105,9 +110,10 @@ Metric: TypeAlias = tuple[str, dict[str, str], "Floats | Integers"]
 def node(day: Day, number: int) -> Iterator[Metric]:
     """One XAI node."""
     ones = np.ones(len(day.times), np.int64)
-    height = day.heights(0.1 * number)
+    height = day.heights(0.1 * number, day.often)
     yield "blockchain_height", {}, height
-    yield "network_best_height", {}, np.maximum(height, day.heights(0.1))
+    yield "network_best_height", {}, np.maximum(height, day.heights(0.1, day.often))
+    height = day.heights(0.1 * number, day.times)
     yield "network_peers", {}, 3 * ones
     yield "process_resident_memory_bytes", {}, day.around(31.2e6 + 0.1e6 * number, 0.12).astype(np.int64)
     yield "process_cpu_seconds_total", {}, day.counted(day.traffic(0.0155 + 0.0005 * number), 2_000.0)
