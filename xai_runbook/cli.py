@@ -18,6 +18,7 @@ _UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # each has add_commands(subparsers) and imports nothing heavy before one of its commands runs
 _MODULES = (
     "ping",
+    "query",
     "reports.commands",
     "execution.commands",
     "sandbox.commands",

@@ -11,12 +11,20 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from string import Template
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from xai_runbook.clients import http, prometheus_answers, samples
-from xai_runbook.errors import BadAnswer, InputError, NoData, TimedOut, TooMuch, Unreachable, WrongServer, inert
+from xai_runbook.errors import (
+    AccessDenied,
+    BadAnswer,
+    InputError,
+    NoData,
+    TimedOut,
+    Unreachable,
+    WrongServer,
+)
 from xai_runbook.window import Window, duration_seconds, duration_text
 
 if TYPE_CHECKING:
@@ -246,23 +254,8 @@ class Prometheus:
         _ = self.version  # something else may answer "success" to anything
         answer = http.get(self.access, self.url, path, parameters, informative=_ERRORS)
         if answer.status in _ERRORS:
-            self._refuse(answer)
+            raise prometheus_answers.refusal(answer, self.url)
         return answer
-
-    def _refuse(self, answer: http.Answer) -> NoReturn:
-        try:
-            told = answer.json()
-            kind, words = str(told["errorType"]), inert(str(told["error"]), 500)
-        except (BadAnswer, KeyError, TypeError):
-            raise BadAnswer(f"failed with HTTP {answer.status}", on=self.url, hint="read Prometheus' log") from None
-        if kind == "bad_data":
-            words = words.removeprefix('invalid parameter "query": ')
-            raise InputError(f"Prometheus cannot read the query: {words}", on=self.url, hint="mend the PromQL")
-        if "too many samples" in words:
-            raise TooMuch(f"too much for Prometheus: {words}", on=self.url, hint="a shorter window or a longer step")
-        if kind in ("timeout", "canceled"):
-            raise TimedOut(f"Prometheus gave the query up: {words}", on=self.url, hint="a shorter window, or a sum")
-        raise BadAnswer(f"Prometheus failed ({inert(kind, 40)}): {words}", on=self.url, hint="read Prometheus' log")
 
     @cached_property
     def _retention(self) -> str:
@@ -270,15 +263,16 @@ class Prometheus:
         try:
             kept = str(self.runtime()["storageRetention"]).partition(" ")[0]
             return kept if duration_seconds(kept) else ""
-        except (BadAnswer, WrongServer, TimedOut, InputError, KeyError):
+        except (AccessDenied, BadAnswer, WrongServer, TimedOut, InputError, KeyError):
             return ""
 
     def _kept(self, at: datetime, what: str) -> datetime | None:
-        """Since when samples are kept, where that is said. Errors: NoData where `at` is before: an answer would be empty."""
+        """Since when samples are kept, where that is said. Errors: NoData where `at` is before: the answer is empty."""
         kept = self._retention
         oldest = datetime.now(UTC) - timedelta(seconds=duration_seconds(kept)) if kept else None
         if oldest and at < oldest:
-            words = f"{what} lies before what Prometheus keeps: outside retention ({kept}: from {oldest:%Y-%m-%d %H:%M} UTC)"
+            since = f"({kept}: from {oldest:%Y-%m-%d %H:%M} UTC)"
+            words = f"{what} lies before what Prometheus keeps: outside retention {since}"
             raise NoData(words, on=self.url, hint="a later one")
         return oldest
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from xai_runbook.errors import inert
+from xai_runbook.errors import BadAnswer, InputError, TimedOut, TooMuch, XaiRunbookError, inert
 from xai_runbook.window import duration_seconds
+
+if TYPE_CHECKING:
+    from xai_runbook.clients import http
 
 _LINE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: -?\d+)?")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
@@ -86,6 +89,23 @@ def page(body: bytes) -> list[dict[str, Any]]:
         name, labels, value = match.groups()
         rows.append({"name": name, "labels": named(dict(_LABEL.findall(labels or ""))), "value": float(value)})
     return rows
+
+
+def refusal(answer: http.Answer, url: str) -> XaiRunbookError:
+    """What to raise for an answer that says why it is none: InputError for PromQL, TooMuch, TimedOut, BadAnswer."""
+    try:
+        told = answer.json()
+        kind, words = str(told["errorType"]), inert(str(told["error"]), 500)
+    except (BadAnswer, KeyError, TypeError):
+        return BadAnswer(f"failed with HTTP {answer.status}", on=url, hint="read Prometheus' log")
+    if kind == "bad_data":
+        words = words.removeprefix('invalid parameter "query": ')
+        return InputError(f"Prometheus cannot read the query: {words}", on=url, hint="mend the PromQL")
+    if "too many samples" in words:
+        return TooMuch(f"too much for Prometheus: {words}", on=url, hint="a shorter window or a longer step")
+    if kind in ("timeout", "canceled"):
+        return TimedOut(f"Prometheus gave the query up: {words}", on=url, hint="a shorter window, or a sum")
+    return BadAnswer(f"Prometheus failed ({inert(kind, 40)}): {words}", on=url, hint="read Prometheus' log")
 
 
 def named(labels: Mapping[str, str]) -> str:
