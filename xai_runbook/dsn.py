@@ -6,15 +6,15 @@ import re
 
 from xai_runbook.secret import MASK
 
-_SECRET_KEYS = r"(?:ssl)?pass(?:word|wd|phrase)?|pwd|secret|token|scram_client_key|scram_server_key|oauth_client_secret"
+_KEY = (
+    r"(?P<head>(?<![A-Za-z0-9_])"
+    r"(?:(?:ssl)?pass(?:word|wd|phrase)?|pwd|secret|token|scram_(?:client|server)_key|oauth_client_secret)\s*=\s*)"
+)
 # user:password@ of a URI. A password that nobody encoded may hold @, / and : itself, so the last @ ends it: rather too
 # much is masked than a piece of it shown.
-_AUTHORITY = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.:-]*://[^/?#\s:@]*:)(?P<secret>.*)(?=@)", re.DOTALL)
-_PAIR = re.compile(
-    rf"(?P<head>(?<![A-Za-z0-9_])(?:{_SECRET_KEYS})\s*=\s*)"
-    r"(?P<secret>'(?:[^'\\]|\\.)*(?:'|$)|\"(?:[^\"\\]|\\.)*(?:\"|$)|(?:\\.|[^\s&;#'\"])+)",
-    re.IGNORECASE | re.DOTALL,
-)
+_AUTHORITY = re.compile(r"(?P<head>^\s*[A-Za-z][A-Za-z0-9+.:-]*://[^/?#\s:@]*:).*(?=@)", re.DOTALL)
+_PARAMETER = re.compile(_KEY + r"[^&\s#]+", re.IGNORECASE)
+_KEYWORD = re.compile(_KEY + r"(?:'(?:''|\\.|[^'\\])*(?:'|\\?$)|(?:\\.|[^\s'\\])(?:\\.|[^\s\\])*)", re.I | re.DOTALL)
 
 
 def redact_dsn(dsn: str) -> str:
@@ -25,5 +25,10 @@ def redact_dsn(dsn: str) -> str:
     >>> redact_dsn("host=xai-db.internal user=xaiadmin password='a b'")
     'host=xai-db.internal user=xaiadmin password=********'
     """
-    masked = _AUTHORITY.sub(lambda match: match["head"] + MASK, dsn)
-    return _PAIR.sub(lambda match: match["head"] + MASK, masked)
+    if re.match(r"\s*[A-Za-z][A-Za-z0-9+.:-]*://", dsn):
+        return _PARAMETER.sub(_masked, _AUTHORITY.sub(_masked, dsn))
+    return _KEYWORD.sub(_masked, dsn)
+
+
+def _masked(match: re.Match[str]) -> str:
+    return match["head"] + MASK

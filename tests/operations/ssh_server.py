@@ -1,0 +1,103 @@
+"""A real sshd on loopback, as an ordinary user; unpacked from its Debian packages where the system has none."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_runbook.sandbox import state
+from xai_runbook.sandbox.template import unprivileged
+
+
+@dataclass(frozen=True)
+class Bastion:
+    """Where it listens, and what the settings say to come in."""
+
+    port: int
+    key: Path
+    settings: dict[str, Any]
+
+
+@contextmanager
+def bastion(folder: Path) -> Iterator[Bastion]:
+    """A bastion in that folder, until the block ends. Skips the test where there is no sshd to be had."""
+    if not shutil.which("ssh") or not shutil.which("ssh-keygen"):
+        pytest.skip("no ssh to be found")
+    program, libraries = _sshd()
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=30)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    prefix = unprivileged() if os.geteuid() == 0 else []  # as root it wants a user and a folder of its own
+    if prefix and prefix[0] != "unshare":
+        pytest.skip("no user namespaces, and sshd wants more of root than we give")
+    options = {
+        "Port": port, "ListenAddress": "127.0.0.1", "HostKey": folder / "host", "PidFile": "none", "UsePAM": "no",
+        "AuthorizedKeysFile": folder / "user.pub", "StrictModes": "no", "PasswordAuthentication": "no",
+        "AllowTcpForwarding": "local",
+    }  # fmt: skip
+    (folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in options.items()))
+    kind, key = (folder / "host.pub").read_text().split()[:2]
+    (folder / "known").write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            [*prefix, str(program), "-D", "-e", "-f", str(folder / "sshd_config")],
+            env=dict(os.environ) | libraries, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + 20
+        while time.monotonic() < end and process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.05)
+        else:
+            pytest.skip(f"sshd did not start: {(folder / 'log').read_text()[-300:]}")
+        told = {
+            "host": "127.0.0.1", "port": port, "user": "nobody" if prefix else getpass.getuser(),
+            "identity_file": str(folder / "user"), "known_hosts_file": str(folder / "known"),
+        }  # fmt: skip
+        yield Bastion(port, folder / "user", told)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _sshd() -> tuple[Path, dict[str, str]]:
+    for place in ("/usr/sbin/sshd", "/usr/local/sbin/sshd"):
+        if os.access(place, os.X_OK):
+            return Path(place), {}
+    tree = state.cache_folder() / "programs" / "openssh-server"
+    if not tree.is_dir():
+        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+            pytest.skip("no sshd to be found")
+        making = tree.with_name(f".openssh-server-{os.getpid()}")
+        making.mkdir(parents=True)
+        try:
+            packages = ["openssh-server", "libwrap0"]
+            subprocess.run(
+                ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", "--", *packages],
+                cwd=making, check=True, capture_output=True, timeout=120,
+            )  # fmt: skip
+            for deb in making.glob("*.deb"):
+                subprocess.run(["dpkg-deb", "-x", deb, making], check=True, capture_output=True, timeout=60)
+                deb.unlink()
+            with suppress(OSError):  # somebody else was faster
+                making.rename(tree)
+        except (subprocess.SubprocessError, OSError) as error:
+            pytest.skip(f"no sshd to be found or fetched: {type(error).__name__}")
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    libraries = ":".join(map(str, tree.glob("usr/lib/*-linux-*")))
+    return tree / "usr" / "sbin" / "sshd", {"LD_LIBRARY_PATH": libraries}
