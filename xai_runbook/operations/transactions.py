@@ -29,7 +29,7 @@ def transaction_counts(database: Database) -> DataFrame:
 
 
 def recent_transactions(database: Database, *, most: int = 1000) -> DataFrame:
-    """The newest transactions of the whole server that wrote anything, newest first; savepoints count as such.
+    """The transactions of the whole server that wrote anything, from the last that has ended back; savepoints too.
 
     Columns: xid, status (committed, aborted, in progress; None where the server has forgotten), committed_at (None
     unless track_commit_timestamp is on). Which rows a transaction wrote is not kept anywhere: pg_waldump shows their

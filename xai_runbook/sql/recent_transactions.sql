@@ -1,4 +1,5 @@
--- The newest transactions that wrote anything (only those get a number), newest first; savepoints have numbers too.
+-- The transactions that wrote anything (only those get a number), newest first, from the last that has ended back.
+-- Savepoints have numbers too.
 -- committed_at is kept where track_commit_timestamp is on.
 WITH newest AS (
     SELECT txid_snapshot_xmax(txid_current_snapshot()) AS next

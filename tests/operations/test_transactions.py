@@ -1,0 +1,120 @@
+"""What was committed and what was not, on a real server, and what the log is made of; and what it takes to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+
+from tests.operations import clusters
+from xai_runbook.environment import Environment
+from xai_runbook.environments import load
+from xai_runbook.errors import InputError
+from xai_runbook.findings import Status
+from xai_runbook.operations import transactions
+from xai_runbook.sandbox import programs
+
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+LIMITS = load("sandbox").limits
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Cluster]:
+    with clusters.primary(tmp_path_factory.mktemp("transactions")) as cluster:
+        yield cluster
+
+
+def test_the_newest_first_with_what_became_of_each(server: clusters.Cluster) -> None:
+    with server.superuser() as connection, server.superuser() as other, server.handle() as database:
+        (committed,) = connection.execute("SELECT txid_current()").fetchone() or (0,)
+        other.execute("BEGIN")
+        (going_on,) = other.execute("SELECT txid_current()").fetchone() or (0,)
+        connection.execute("BEGIN")
+        (aborted,) = connection.execute("SELECT txid_current()").fetchone() or (0,)
+        connection.execute("ROLLBACK")
+        told = transactions.recent_transactions(database, most=50).set_index("xid")
+        other.execute("ROLLBACK")
+        mine = told.loc[[aborted, going_on, committed]]
+        assert list(mine["status"]) == ["aborted", "in progress", "committed"]
+        assert told.index.is_monotonic_decreasing
+        assert mine.loc[committed, "committed_at"].tzinfo is not None
+        assert pd.isna(mine.loc[aborted, "committed_at"])
+
+
+def test_many_that_were_rolled_back(server: clusters.Cluster) -> None:
+    with server.superuser() as connection, server.handle() as database:
+        assert transactions.check_aborted(
+            transactions.recent_transactions(database), LIMITS.aborted_transactions
+        ).status is Status.OK  # fmt: skip
+        for _ in range(60):
+            connection.execute("BEGIN")
+            connection.execute("SELECT txid_current()")
+            connection.execute("ROLLBACK")
+        found = transactions.check_aborted(
+            transactions.recent_transactions(database, most=100), LIMITS.aborted_transactions
+        )
+        assert found.status is Status.ALERT
+        assert "of the last 100 that wrote were rolled back" in found.summary
+
+
+def test_counts_since_the_statistics_began(server: clusters.Cluster) -> None:
+    with server.superuser() as connection, server.handle() as database:
+        before = transactions.transaction_counts(database).set_index("database").loc["xai_blockchain"]
+        connection.execute("BEGIN")
+        connection.execute("ROLLBACK")
+        connection.execute("SELECT pg_stat_force_next_flush()" if connection.info.server_version >= 150000 else "")
+        after = clusters.eventually(
+            lambda: (
+                (t := transactions.transaction_counts(database).set_index("database").loc["xai_blockchain"])[
+                    "rollbacks"
+                ]
+                > before["rollbacks"]
+                and [t]
+            )
+        )
+        assert 0 < after[0]["rollback_ratio"] < 1
+
+
+def test_without_commit_times(server: clusters.Cluster) -> None:
+    with server.superuser() as connection:
+        connection.execute("ALTER SYSTEM SET track_commit_timestamp = off")
+    server.stop()
+    server.start()
+    try:
+        with server.handle() as database:
+            told = transactions.recent_transactions(database, most=50)
+            assert told["committed_at"].isna().all()
+            assert (told["status"] == "committed").any()
+    finally:
+        with server.superuser() as connection:
+            connection.execute("ALTER SYSTEM RESET track_commit_timestamp")
+        server.stop()
+        server.start()
+
+
+def test_what_the_log_is_made_of(server: clusters.Cluster) -> None:
+    with server.superuser() as connection, server.handle() as database:
+        if connection.info.server_version < 150000:
+            pytest.skip("pg_walinspect came with 15")
+        connection.execute("CREATE TABLE public.noise AS SELECT n FROM generate_series(1, 5000) AS n")
+        told = transactions.wal_by_kind(database).set_index("kind")
+        assert told.loc["Heap", "records"] > 1000
+        assert told["size_bytes"].sum() > 100_000
+        connection.execute("REVOKE EXECUTE ON FUNCTION pg_get_wal_stats FROM xai_monitor")
+        (row,) = transactions.wal_by_kind(database).to_dict("records")
+        assert "GRANT EXECUTE ON FUNCTION public.pg_get_wal_stats" in row["error"]
+        connection.execute("DROP EXTENSION pg_walinspect")
+        (row,) = transactions.wal_by_kind(database).to_dict("records")
+        assert "CREATE EXTENSION pg_walinspect" in row["error"]
+
+
+def test_nothing_to_judge_is_unknown() -> None:
+    none = pd.DataFrame({"xid": [1, 2], "status": ["in progress", None]})
+    assert transactions.check_aborted(none, LIMITS.aborted_transactions).status is Status.UNKNOWN
+
+
+def test_how_many_is_bounded(env: Environment) -> None:
+    for most in (0, 10**9):
+        with pytest.raises(InputError, match="most goes from 1"):
+            transactions.recent_transactions(env.database, most=most)
