@@ -97,7 +97,7 @@ def contentment(prometheus: Prometheus, limit: Limit) -> DataFrame:
                 np.nan
             )  # beyond the last bucket nothing is known
             rows.append(
-                [instance, route, counted[-1], *shares, bool(np.isin(bounds, known).all())],
+                [instance, route, counted[-1], *shares, limit.threshold in known],
             )
         named = [*_BY, "requests_per_second", "within_ratio", "tolerated_ratio", "exact"]
         frame = pd.DataFrame(rows, columns=named)
