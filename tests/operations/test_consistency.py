@@ -1,4 +1,4 @@
-"""Damage on a real server: pages that the disk changed, an index that lacks rows, rows that cannot be; doubt is said."""
+"""Damage on a real server: pages that the disk changed, an index that lacks rows, impossible rows; doubt is said."""
 
 from __future__ import annotations
 
