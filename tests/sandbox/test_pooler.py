@@ -1,0 +1,58 @@
+"""The sandbox's PgBouncer: what it is told, who may look, and that it comes back."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from xai_runbook.environment import Environment
+from xai_runbook.sandbox import pooler
+from xai_runbook.sandbox.part import Layout
+
+
+@pytest.fixture
+def folder(sandbox: dict[str, Any]) -> Path:
+    if "pooler" not in sandbox["parts"]:
+        pytest.skip("no PgBouncer to be found")
+    return Path(sandbox["overlay"]["sandbox"]["folder"])
+
+
+def test_passwords_stand_in_a_file_of_its_own(folder: Path) -> None:
+    users = folder / "pooler" / "users"
+    assert stat.S_IMODE(users.stat().st_mode) == 0o600
+    password = (folder / "secrets" / "app.password").read_text().strip()
+    assert password in users.read_text()
+    assert password not in (folder / "pooler" / "pgbouncer.ini").read_text()
+    assert "operator" not in users.read_text(), "nobody changes anything by way of it"
+
+
+def test_the_monitor_may_look_and_not_touch(folder: Path, env: Environment) -> None:
+    where = env.settings.pooler
+    assert where is not None and where.password is not None
+    with psycopg.connect(
+        host=where.host, port=where.port, dbname=where.dbname, user=where.user, password=where.password.reveal(),
+        autocommit=True,
+    ) as console:  # fmt: skip
+        assert console.execute("SHOW POOLS").fetchall()
+        for change in (b"PAUSE", b"SHUTDOWN", b"KILL xai_blockchain", b"RELOAD", b"SET max_client_conn=1"):
+            with pytest.raises(psycopg.Error):
+                console.execute(change)
+    assert env.pooler.show("version").iloc[0, 0].startswith("PgBouncer")
+
+
+def test_it_is_the_proxy_of_the_database(folder: Path, env: Environment) -> None:
+    assert env.settings.database is not None and env.settings.pooler is not None
+    assert env.settings.database.proxy is not None
+    assert env.settings.database.proxy.port == env.settings.pooler.port
+    assert "pooler" not in env.settings.simulated, "it is the real thing"
+
+
+def test_without_its_program_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XAI_RUNBOOK_SYSTEM_PROGRAMS", "no")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    layout = Layout(tmp_path, tmp_path, {"pooler": 1, "postgres": 2})
+    assert pooler.parts(layout) == [] and pooler.overlay(layout) == {} and pooler.proxy(layout) == {}
