@@ -7,6 +7,7 @@ done, and nothing of it is left; 3 what it did is not known.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +22,6 @@ from xai_runbook.parent import die_with_parent
 def main(words: list[str] | None = None) -> int:
     """Does one verb; the last line it prints says what came of it."""
     options = _parser().parse_args(words)
-    end_on_signals()
-    die_with_parent()
     try:
         if options.verb == "swap":
             _say(_swapped(options))
@@ -153,4 +152,7 @@ def _say(words: str) -> None:
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # what is in a database is nobody else's
+    end_on_signals()
+    die_with_parent()
     sys.exit(main())

@@ -60,12 +60,8 @@ def check_archiving(archiving: DataFrame, limit: Limit) -> Finding:
             name=limit.name, status=Status.ALERT, severity=limit.severity, summary=wrong, hint=limit.hint,
             targets=("archiver",),
         )  # fmt: skip
-    count, last = row["waiting_count"], row["last_failed_wal"]
-    noun = (
-        f"that {count} finished segments of WAL wait, {last} failed last"
-        if row["failing"] and count
-        else "that finished WAL has been waiting"
-    )
+    failing = f", {row['last_failed_wal']} failed last" if row["failing"] else ""
+    noun = f"that finished WAL has been waiting (segments: {row['waiting_count']}{failing})"
     found = judge(limit, archiving.drop(columns="error"), value="waiting_seconds", target="target", noun=noun)
     if found.status is Status.OK and row["error"]:
         return Finding.unknown(limit.name, row["error"], limit)

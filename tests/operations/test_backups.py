@@ -1,0 +1,570 @@
+"""Backups on a real server: made while others write, proven by a restore, and refused however they were damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.operations import backed_up
+from tests.operations.backed_up import doer, done, said, typed
+from tests.operations.postgres_server import Server, running
+from xai_runbook import charts
+from xai_runbook.backup import catalogue, clusters
+from xai_runbook.backup.__main__ import main
+from xai_runbook.backup.contents import connect, contents, differences
+from xai_runbook.backup.dump import dump as make_dump
+from xai_runbook.backup.restoring import ARCHIVE, read_back
+from xai_runbook.backup.verify import Damaged, intact
+from xai_runbook.environment import Environment
+from xai_runbook.errors import BadAnswer, InputError, NoData, NotConfigured, Refused, Unreachable
+from xai_runbook.execution.credentials import lent
+from xai_runbook.execution.door import apply_headless
+from xai_runbook.findings import Status
+from xai_runbook.operations import backups, retention
+from xai_runbook.sandbox import programs
+from xai_runbook.sandbox.backups import FIRST
+from xai_runbook.sandbox.template import SUPERUSER
+
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("backups")) as found:
+        backed_up.smaller(found)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one verified backup of that server."""
+    where = tmp_path_factory.mktemp("made")
+    env = backed_up.environment(server, where / "journal", folder=str(where / "backups"))
+    assert done(env, backups.dump(env.database, env.backups)).status == "done"
+    env.database.close()
+    return where / "backups"
+
+
+@pytest.fixture
+def env(server: Server, made: Path, tmp_path: Path) -> Iterator[Environment]:
+    """The server, with a folder of backups of the test's own."""
+    folder = tmp_path / "backups"
+    shutil.copytree(made, folder, copy_function=shutil.copy2)
+    found = backed_up.environment(server, tmp_path / "journal", folder=str(folder))
+    yield found
+    found.database.close()
+
+
+def first(env: Environment) -> Path:
+    return env.backups.folder / FIRST
+
+
+def row_of(env: Environment, name: str) -> Any:
+    return backups.stored(env.backups).set_index("name").loc[name]
+
+
+# --- made ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env: Environment) -> None:
+    ended = threading.Event()
+
+    def write() -> None:
+        with server.session() as session:
+            while not ended.is_set():
+                session.execute(
+                    "INSERT INTO wallets (address, created_at) SELECT 'XAI' || lpad(to_hex(%s::bigint), 40, '0'), now()",
+                    [time.monotonic_ns()],
+                )
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        plan = backups.dump(env.database, env.backups)
+        outcome = done(env, plan)
+    finally:
+        ended.set()
+        writer.join()
+    assert outcome.status == "done", outcome
+    name = "xai_blockchain-000002"
+    assert name in plan.targets[0] and plan.risk == "additive"
+    row = row_of(env, name)
+    assert row["state"] == "verified" and row["counts"] and row["restore_seconds"] > 0
+    manifest = env.backups.named(name).manifest
+    rows = {table: int(told["rows"]) for table, told in manifest["contents"]["tables"].items()}
+    assert rows["public.wallets"] >= 200 and row["rows"] == sum(rows.values())
+    assert manifest["contents"]["objects"]["tables"] == 4
+    assert {path.stat().st_mode & 0o077 for path in (env.backups.folder / name).iterdir()} == {0}
+    assert "CREATE ROLE xai_app" in (env.backups.folder / name / "roles.sql").read_text()
+    assert catalogue.leftovers(env.backups.folder) == []
+
+    # no password anywhere that stays
+    password = server.layout.role("operator").password()
+    kept = [path for path in env.backups.folder.parent.rglob("*") if path.is_file()]
+    assert len(kept) > 6
+    assert not [path for path in kept if password.encode() in path.read_bytes()]
+    assert password not in json.dumps(plan.to_json())
+
+
+def test_the_directory_format_with_jobs(server: Server, tmp_path: Path) -> None:
+    env = backed_up.environment(
+        server, tmp_path / "journal", folder=str(tmp_path / "new" / "backups"), format="directory", jobs=2
+    )
+    assert backups.check_age(backups.stored(env.backups), env.limits.backup_age).status is Status.ALERT
+    assert "at all" in backups.check_age(backups.stored(env.backups), env.limits.backup_age).summary
+    assert done(env, backups.dump(env.database, env.backups)).status == "done"
+    backup = env.backups.named("xai_blockchain-000001")
+    assert backup.state == "verified" and f"{ARCHIVE}/toc.dat" in backup.manifest["files"]
+    # one of its files damaged, its size and time as they were
+    (data, *_) = sorted(backup.path.glob(f"{ARCHIVE}/*.gz"), key=lambda path: -path.stat().st_size)
+    turn_a_bit(data, data.stat().st_size // 2)
+    with pytest.raises(Damaged, match="not what was written"):
+        intact(backup, lambda _: None)
+    env.database.close()
+
+
+def test_a_person_or_the_settings_allow_it(server: Server, env: Environment, tmp_path: Path) -> None:
+    told = env.settings.model_dump() | {"changes": {"headless": []}}
+    forbidden = Environment(type(env.settings).model_validate(told))
+    plan = backups.dump(forbidden.database, forbidden.backups)
+    with pytest.raises(Refused, match="do not allow this change"):
+        apply_headless(plan, forbidden, digest=plan.digest)
+    forbidden.database.close()
+    assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
+
+
+def test_only_one_works_in_the_folder(env: Environment) -> None:
+    with catalogue.held(env.backups.folder):
+        outcome = done(env, backups.dump(env.database, env.backups))
+    assert outcome.status == "failed" and "another run works with these backups" in outcome.summary
+
+
+def test_a_plan_that_somebody_else_was_faster_than(env: Environment) -> None:
+    plan = backups.dump(env.database, env.backups)
+    shutil.copytree(first(env), env.backups.folder / "xai_blockchain-000002", copy_function=shutil.copy2)
+    with pytest.raises(Refused, match="the world has moved"):
+        apply_headless(plan, env, digest=plan.digest)
+
+
+def test_no_room(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = backups.dump(env.database, env.backups)
+    (row,) = backups.room(env.database, env.backups).to_dict("records")
+    assert row["available_bytes"] - row["needed_bytes"] == row["spare_bytes"] > 0
+    monkeypatch.setattr(type(env.backups), "room", lambda self: 2**20)  # a disk that is nearly full
+    with pytest.raises(Refused, match="room for the dump"):
+        apply_headless(plan, env, digest=plan.digest)
+
+
+# --- broken off ---------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_pg_dump_leaves_nothing(server: Server, env: Environment) -> None:
+    plan = backups.dump(env.database, env.backups)
+    with server.superuser() as session, session.transaction():
+        session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")  # it waits here
+        with doer(env, plan) as process:
+            os.kill(child(process.pid, "pg_dump"), signal.SIGKILL)
+            # the counting waits for the same lock, and notices afterwards
+            code, told = said(process)
+    assert code == 1 and ("pg_dump was ended by signal 9" in told or "lock timeout" in told)
+    assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
+
+
+def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
+    server: Server, env: Environment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = backups.dump(env.database, env.backups)
+    part = "xai_blockchain-000002.part"
+    with server.superuser() as session, session.transaction():
+        session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")
+        with doer(env, plan) as process:
+            other = child(process.pid, "pg_dump")
+            process.kill()
+            process.wait()
+            gone(other)
+    assert row_of(env, part)["state"] == "unfinished" and not row_of(env, part)["counts"]
+    assert backups.stored(env.backups)["counts"].sum() == 1
+    assert main(["prune", "--folder", str(env.backups.folder), f"{FIRST}=x"]) == 1
+    assert "removing xai_blockchain-000002.part, which a run that was ended had left" in capsys.readouterr().out
+    assert catalogue.leftovers(env.backups.folder) == []
+
+
+def test_asked_to_end_it_cleans_up(server: Server, env: Environment) -> None:
+    with server.superuser() as session, session.transaction():
+        session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")
+        with doer(env, backups.dump(env.database, env.backups)) as process:
+            other = child(process.pid, "pg_dump")
+            os.killpg(process.pid, signal.SIGTERM)
+            code, _ = said(process)
+            assert code == 1
+            gone(other)
+    assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
+
+
+def test_a_full_disk(env: Environment) -> None:
+    with doer(env, backups.dump(env.database, env.backups), "prlimit", "--fsize=8000") as process:
+        code, told = said(process)
+    assert code == 1 and "pg_dump" in told
+    assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
+
+
+def child(pid: int, name: str) -> int:
+    """The pid of the program of that name that a process has started, once it waits for the server."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in children:
+            if Path(f"/proc/{each}/comm").read_text().strip() == name:
+                return int(each)
+        time.sleep(0.02)
+    raise AssertionError(f"{name} was not started")
+
+
+def gone(pid: int) -> None:
+    end = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]:
+        assert time.monotonic() < end, "it outlived the one who started it"
+        time.sleep(0.02)
+
+
+# --- programs and scratch servers ---------------------------------------------------------------------------------
+
+
+def test_a_pg_dump_older_than_the_server_is_refused(server: Server, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "pg_dump").write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 11.22'\n")
+    (old / "pg_dump").chmod(0o700)
+    env = backed_up.environment(server, tmp_path / "journal", programs=str(old))
+    plan = backups.dump(env.database, env.backups)
+    assert "of PostgreSQL 11, older than the server's" in plan.refused and not plan.steps
+    env = backed_up.environment(server, tmp_path / "journal", programs=str(tmp_path / "none"))
+    assert "no pg_dump of PostgreSQL" in backups.dump(env.database, env.backups).refused
+
+
+def test_without_a_scratch_server_a_dump_does_not_count(server: Server, env: Environment) -> None:
+    nowhere = with_scratch(env, {"host": "127.0.0.1", "port": 9, "user": "nobody", "sslmode": "disable"})
+    outcome = done(nowhere, backups.dump(nowhere.database, nowhere.backups))
+    assert outcome.status == "failed"
+    assert "is there and does not count, because it was not verified" in outcome.summary
+    row = row_of(nowhere, "xai_blockchain-000002")
+    assert row["state"] == "unverified" and not row["counts"]
+    assert done(env, backups.verify(env.backups, name="xai_blockchain-000002")).status == "done"
+    assert row_of(env, "xai_blockchain-000002")["counts"]
+    nowhere.database.close()
+
+
+def test_the_server_itself_is_no_scratch_server(server: Server, env: Environment) -> None:
+    operator = server.layout.role("operator")
+    itself = {"host": "127.0.0.1", "port": server.port, "user": operator.name, "sslmode": "disable"}
+    same = with_scratch(env, itself | {"password": f"file:{operator.password_file}"})
+    outcome = done(same, backups.verify(same.backups, name=FIRST))
+    assert outcome.status == "failed" and "is the one that the backup is of" in outcome.summary
+    assert row_of(env, FIRST)["counts"], "what was known of it is still true"
+
+
+def test_on_a_scratch_server(env: Environment, tmp_path: Path) -> None:
+    data, log, tools = tmp_path / "other", tmp_path / "log", env.backups.programs(1)
+    clusters.create(tools, data, encoding="UTF8", log=log)
+    with clusters.started(tools, data, log=log) as host:
+        there = with_scratch(env, {"host": host, "user": clusters.OWNER, "sslmode": "disable"})
+        outcome = done(there, backups.verify(there.backups, name=FIRST))
+        assert outcome.status == "done", outcome
+        assert "scratch server" in env.backups.named(FIRST).verification["where"]
+        with connect(host=host, user=clusters.OWNER, dbname="postgres") as session:
+            names = {row[0] for row in session.execute("SELECT datname FROM pg_database")}
+        assert names == {"postgres", "template0", "template1"}
+
+
+def with_scratch(env: Environment, scratch: dict[str, Any]) -> Environment:
+    told = env.settings.model_dump()
+    return Environment(type(env.settings).model_validate({**told, "backups": told["backups"] | {"scratch": scratch}}))
+
+
+# --- damaged ------------------------------------------------------------------------------------------------------
+
+
+def turn_a_bit(path: Path, byte: int, bit: int = 3) -> None:
+    """Turns one bit of the file over, which keeps its size and its time."""
+    times = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(byte)
+        (value,) = file.read(1)
+        file.seek(byte)
+        file.write(bytes([value ^ 1 << bit]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_backup_that_was_cut_is_seen_at_a_glance(env: Environment) -> None:
+    limits = env.limits
+    os.truncate(first(env) / ARCHIVE, 20)  # as large as the runbook's empty gzip
+    stored = backups.stored(env.backups)
+    damaged = backups.check_intact(stored, limits.backups_damaged)
+    assert damaged.status is Status.ALERT and "has 20 bytes instead of" in damaged.summary
+    age = backups.check_age(stored, limits.backup_age)
+    assert age.status is Status.ALERT and FIRST in age.summary
+    assert backups.check_restore(stored, limits.restore_time).status is Status.UNKNOWN
+    assert done(env, backups.verify(env.backups, name=FIRST)).status == "failed"
+
+
+def test_a_turned_bit_is_found_by_verifying(env: Environment) -> None:
+    archive = first(env) / ARCHIVE
+    turn_a_bit(archive, archive.stat().st_size // 2)
+    assert row_of(env, FIRST)["state"] == "verified", "sizes and times alone do not tell"
+    outcome = done(env, backups.verify(env.backups))
+    assert outcome.status == "failed" and "SHA-256 differs" in outcome.summary
+    row = row_of(env, FIRST)
+    assert row["state"] == "damaged" and not row["counts"] and "SHA-256" in row["why"]
+    turn_a_bit(archive, archive.stat().st_size // 2)
+    assert done(env, backups.verify(env.backups)).status == "done", "whole again"
+    assert row_of(env, FIRST)["counts"]
+
+
+def test_written_to_since(env: Environment) -> None:
+    (first(env) / ARCHIVE).touch()
+    assert row_of(env, FIRST)["why"] == f"{ARCHIVE} was written after it was verified"
+    (first(env) / ARCHIVE).unlink()
+    assert row_of(env, FIRST)["why"] == f"{ARCHIVE} is missing"
+
+
+def test_a_manifest_that_lies(env: Environment) -> None:
+    manifest = first(env) / catalogue.MANIFEST
+    told = json.loads(manifest.read_bytes())
+    told["contents"]["tables"]["public.wallets"]["rows"] = "7"
+    manifest.write_text(json.dumps(told))
+    assert row_of(env, FIRST)["why"] == "its manifest was changed after it was verified"
+    outcome = done(env, backups.verify(env.backups))
+    assert re.search(r"table public.wallets has \d+ rows instead of 7", outcome.summary)
+    assert row_of(env, FIRST)["state"] == "damaged"
+    manifest.write_text("{")
+    row = row_of(env, FIRST)
+    assert row["state"] == "damaged" and row["why"] == "its manifest cannot be read"
+
+
+def test_a_cut_archive_with_a_true_sum_is_not_read_to_its_end(env: Environment) -> None:
+    """As where the disk was full and the sum was taken afterwards: pg_restore --list would take it for whole."""
+    archive, manifest = first(env) / ARCHIVE, first(env) / catalogue.MANIFEST
+    os.truncate(archive, archive.stat().st_size * 9 // 10)
+    told = json.loads(manifest.read_bytes())
+    told["files"] = catalogue.sizes_and_sums(first(env))
+    manifest.write_text(json.dumps(told))
+    outcome = done(env, backups.verify(env.backups))
+    assert outcome.status == "failed" and "cannot be read to its end" in outcome.summary
+    assert row_of(env, FIRST)["state"] == "damaged"
+
+
+def damages(env: Environment, tmp_path: Path, *, cuts: int, bits: int) -> tuple[int, int]:
+    """Cuts the archive at so many places, and turns so many bits, one at a time: how many were tried, and refused."""
+    import random
+
+    backup = env.backups.named(FIRST)
+    archive = backup.path / ARCHIVE
+    whole, chance = archive.read_bytes(), random.Random(5)
+    refused = 0
+    for cut in range(cuts):
+        archive.write_bytes(whole[: len(whole) * cut // cuts])
+        refused += not_intact(backup)
+        # and PostgreSQL's own reader, were there no sums
+        with pytest.raises(BadAnswer):
+            read_back(env.backups.programs(1), archive, tmp_path / "log", lambda: None)
+    archive.write_bytes(whole)
+    for _ in range(bits):
+        place, bit = chance.randrange(len(whole)), chance.randrange(8)
+        turn_a_bit(archive, place, bit)
+        refused += not_intact(backup)
+        turn_a_bit(archive, place, bit)
+    assert not not_intact(backup)
+    return cuts + bits, refused
+
+
+def not_intact(backup: catalogue.Backup) -> bool:
+    try:
+        intact(backup, lambda _: None)
+    except Damaged:
+        return True
+    return False
+
+
+def test_damaged_archives_are_refused(env: Environment, tmp_path: Path) -> None:
+    assert damages(env, tmp_path, cuts=5, bits=20) == (25, 25)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+def test_damaged_archives_are_refused_at_every_percent_and_1000_bits(env: Environment, tmp_path: Path) -> None:
+    assert damages(env, tmp_path, cuts=100, bits=1000) == (1100, 1100)
+
+
+def test_backups_of_others_do_not_count(env: Environment) -> None:
+    manifest = first(env) / catalogue.MANIFEST
+    told = json.loads(manifest.read_bytes())
+    backup = catalogue.one(first(env))
+    for key, why in (("database", "it is of database payroll"), ("system_identifier", "it is of server payroll")):
+        manifest.write_text(json.dumps(told | {key: "payroll"}))
+        catalogue.record(backup.path, {k: v for k, v in backup.verification.items() if k != "manifest_sha256"})
+        row = row_of(env, FIRST)
+        assert row["state"] == "verified" and not row["counts"] and row["why"] == why
+        found = backups.check_age(backups.stored(env.backups), env.limits.backup_age)
+        assert found.status is Status.ALERT and why in found.summary
+        assert retention.prunable(env.backups).empty
+
+
+# --- old ----------------------------------------------------------------------------------------------------------
+
+
+def aged(env: Environment, days: dict[str, float]) -> None:
+    """Copies of the first backup under these names, each so many days old, as a run then would have left them."""
+    whole = catalogue.one(first(env))
+    for name, age in days.items():
+        path = env.backups.folder / name
+        if name != FIRST:
+            shutil.copytree(whole.path, path, copy_function=shutil.copy2)
+        taken = (datetime.now(UTC) - timedelta(days=age)).isoformat()
+        (path / catalogue.MANIFEST).write_text(json.dumps(whole.manifest | {"taken_at": taken}))
+        catalogue.record(path, {k: v for k, v in whole.verification.items() if k != "manifest_sha256"})
+
+
+def test_a_stale_backup(env: Environment) -> None:
+    aged(env, {FIRST: 3})
+    stored = backups.stored(env.backups)
+    found = backups.check_age(stored, env.limits.backup_age)
+    assert found.status is Status.ALERT and found.targets == (FIRST,)
+    axes = charts.bars(stored, label="name", value="age_seconds", limit=env.limits.backup_age)
+    assert axes.get_title(loc="left") == env.limits.backup_age.title
+    assert backups.check_intact(stored, env.limits.backups_damaged).status is Status.OK
+    assert backups.check_restore(stored, env.limits.restore_time).status is Status.OK
+
+
+def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = Environment(
+        type(env.settings).model_validate(
+            (told := env.settings.model_dump()) | {"backups": told["backups"] | {"keep_count": 2, "keep_age": "10d"}}
+        )
+    )
+    names = {f"xai_blockchain-{number:06d}": 30.0 - 5 * number for number in range(1, 6)}
+    aged(two, names)  # 25, 20, 15, 10 and 5 days old
+    os.truncate(env.backups.folder / "xai_blockchain-000002" / ARCHIVE, 20)
+    assert list(retention.prunable(two.backups)["name"]) == [
+        "xai_blockchain-000001", "xai_blockchain-000002", "xai_blockchain-000003",
+    ]  # fmt: skip
+    plan = retention.prune(two.backups)
+    assert plan.risk == "destructive" and len(plan.targets) == 3 and plan.words.startswith("prune 3 backups ")
+    with pytest.raises(Refused, match="needs a person"):
+        apply_headless(plan, two, digest=plan.digest)
+    assert typed(two, plan, monkeypatch).status == "done"
+    assert list(backups.stored(two.backups)["name"]) == ["xai_blockchain-000005", "xai_blockchain-000004"]
+    assert not retention.prune(two.backups).steps
+    with pytest.raises(InputError, match="no other would be left"):
+        retention.prune(two.backups, names=["xai_blockchain-000004", "xai_blockchain-000005"])
+    with pytest.raises(InputError, match="there are no backups"):
+        retention.prune(two.backups, names=["xai_blockchain-000001"])
+
+
+def test_the_doer_of_a_removal_looks_again(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    sum_now = catalogue.sha256(first(env) / catalogue.MANIFEST)
+    folder = str(env.backups.folder)
+    assert main(["prune", "--folder", folder, f"{FIRST}={sum_now}"]) == 1, "the last verified one"
+    assert "is the last verified backup" in capsys.readouterr().out
+    assert main(["prune", "--folder", folder, f"{FIRST}={'0' * 64}"]) == 1
+    assert "is not the backup that was planned for" in capsys.readouterr().out
+    assert first(env).is_dir()
+
+
+# --- what the pieces promise --------------------------------------------------------------------------------------
+
+
+def test_contents_tell_every_difference() -> None:
+    told = {
+        "tables": {"a": {"rows": "1", "checksum": "5"}, "b": {"rows": "2", "checksum": "6"}},
+        "objects": {"views": 1},
+    }
+    assert differences(told, told) == []
+    other = {"tables": {"a": {"rows": "1", "checksum": "7"}, "c": {"rows": "0", "checksum": "0"}}, "objects": {}}
+    assert differences(told, other) == [
+        "table b is missing", "table c was not in the backup", "table a has other content", "0 views instead of 1",
+    ]  # fmt: skip
+
+
+def test_a_checksum_sees_a_single_letter_and_no_order(server: Server) -> None:
+    name = 'public."Od\'d ""name"'
+    folder = os.open(server.data, os.O_PATH)
+    host = f"/proc/self/fd/{folder}"
+    with (
+        server.superuser() as own,
+        connect(host=host, port=server.port, user=SUPERUSER, dbname="xai_blockchain") as session,
+    ):
+        own.execute(f"CREATE TABLE {name} (n int, words text, at timestamptz, tiny real, raw bytea)")
+        try:
+            own.execute(f"INSERT INTO {name} VALUES (1, 'a', now(), 0.1, 'x'), (2, NULL, NULL, 'NaN', '')")
+            before = contents(session)["tables"][name]
+            own.execute(f"UPDATE {name} SET n = n")  # the rows change places
+            own.execute("SET DateStyle = German")
+            assert contents(session)["tables"][name] == before
+            own.execute(f"UPDATE {name} SET words = 'b' WHERE n = 1")
+            after = contents(session)["tables"][name]
+            assert after["rows"] == before["rows"] == "2" and after["checksum"] != before["checksum"]
+        finally:
+            own.execute(f"DROP TABLE {name}")
+    os.close(folder)
+
+
+def test_passwords_are_lent_in_memory_alone(server: Server, env: Environment, tmp_path: Path) -> None:
+    hostile = tmp_path / "password"
+    hostile.write_text("a:b\\c")
+    told = env.settings.model_dump()
+    told["database"]["operator"]["password"] = f"file:{hostile}"
+    settings = type(env.settings).model_validate(told)
+    with lent((), settings) as variables:
+        assert variables == {}
+    with lent(("database.operator", "backups.scratch"), settings) as variables:
+        assert not any("a:b" in text for text in variables.values())
+        path = Path(variables["PGPASSFILE"])
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert f"127.0.0.1:{server.port}:*:xai_operator:a\\:b\\\\c\n" in path.read_text()
+        assert not os.path.lexists(os.readlink(path)), "it has no name on any disk"
+    assert not path.exists()
+    hostile.write_text("two\nlines")
+    with pytest.raises(InputError, match="no line break"), lent(("database.operator",), settings):
+        pass
+    with pytest.raises(NotConfigured), lent(("database.operator",), settings.model_copy(update={"database": None})):
+        pass
+
+
+def test_names_only_go_up(tmp_path: Path) -> None:
+    assert catalogue.next_name(tmp_path / "none", "xai") == "xai-000001"
+    for name in ("xai-000007", f"{catalogue.PRUNED}xai-000009", "other-000042", "xai-000008.part"):
+        (tmp_path / name).mkdir()
+    assert catalogue.next_name(tmp_path, "xai") == "xai-000010"
+    assert catalogue.slug("../na me") == "___na_me"
+    for name in ("../x", ".lock", "xai-000008.part", "xai-000099"):
+        with pytest.raises(BadAnswer, match="there is no backup"):
+            catalogue.named(tmp_path, name)
+
+
+def test_a_name_that_is_taken(env: Environment) -> None:
+    with pytest.raises(Refused, match="already"):
+        make_dump(env.backups.folder, FIRST, programs=None, form="custom", jobs=1, compress=6, say=lambda _: None)
+
+
+def test_a_folder_that_cannot_be_read(env: Environment, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    told = env.settings.model_dump()
+    wrong = Environment(type(env.settings).model_validate({**told, "backups": told["backups"] | {"folder": str(file)}}))
+    with pytest.raises(Unreachable, match="Not a directory"):
+        backups.stored(wrong.backups)
+    with pytest.raises(NoData, match="no backup that counts"):
+        Environment(
+            type(env.settings).model_validate({**told, "backups": told["backups"] | {"folder": str(tmp_path / "no")}})
+        ).backups.newest("dump")
