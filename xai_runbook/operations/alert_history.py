@@ -66,7 +66,8 @@ def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -
             )
         )
     if not parts:
-        raise NoData(f"no signal of any limit from {window}: {reason}", on=prometheus.url, hint="a window that it still keeps")
+        words = f"no signal of any limit from {window}: {reason}"
+        raise NoData(words, on=prometheus.url, hint="a window that it still keeps")
     states = pd.concat(parts, ignore_index=True)
     states.attrs.update(start=window.start, end=window.end, step_seconds=step, silent=silent)
     return states

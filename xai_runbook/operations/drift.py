@@ -60,10 +60,10 @@ def rules_drift(prometheus: Prometheus) -> DataFrame:
             }
         )
     names = {rule.alert for rule in wanted}
-    for found in loaded[(loaded["group"] == GROUP) & ~loaded["name"].isin(names)].to_dict("records"):
+    for left in loaded[(loaded["group"] == GROUP) & ~loaded["name"].isin(names)].to_dict("records"):
         words = "is loaded, and the table makes it no more"
-        row = {"alert": inert(found["name"], 200), "limit": "", "state": "left over", "difference": words}
-        rows.append({**row, "file": inert(found["file"], 300)})
+        row = {"alert": inert(left["name"], 200), "limit": "", "state": "left over", "difference": words}
+        rows.append({**row, "file": inert(left["file"], 300)})
     return pd.DataFrame(rows)
 
 

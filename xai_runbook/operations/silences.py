@@ -36,8 +36,9 @@ def silences(alertmanager: Alertmanager, settings: Settings, at: datetime | None
     frame = alertmanager.silences()
     frame = frame[(frame["state"] != "expired") & (frame["ends_at"] > now)].sort_values("ends_at", ascending=False)
     rules = [{"alertname": rule.alert, **rule.labels} for rule in rule_table(settings)]
+    hidden = [[rule["alertname"] for rule in rules if _may_hide(each, rule)] for each in frame["matchers"]]
     made = frame.assign(
-        hides=[[rule["alertname"] for rule in rules if _may_hide(each, rule)] for each in frame["matchers"]],
+        hides=pd.Series(hidden, index=frame.index, dtype=object),
         matchers=[inert(", ".join(_matcher(one) for one in each)) for each in frame["matchers"]],
         left_seconds=(frame["ends_at"] - pd.Timestamp(now)).dt.total_seconds(),
     )
@@ -60,7 +61,7 @@ def check_silences(silences: DataFrame, limit: Limit) -> Finding:
     return replace(finding, summary=inert(f"{finding.summary}; {'; '.join(map(_told, ours.to_dict('records')))}"))
 
 
-def _told(row: Mapping[str, Any]) -> str:
+def _told(row: Mapping[Any, Any]) -> str:
     every = len(row["hides"]) == len(Signals.model_fields)
     hidden = "every alert" if every else ", ".join(row["hides"])
     return f"{hidden} until {row['ends_at']:%Y-%m-%d %H:%M} UTC by {row['by']} ({row['why']})"

@@ -19,6 +19,7 @@ from xai_runbook.files import write_whole
 from xai_runbook.reports import notebooks
 from xai_runbook.reports.notebooks import HEALTH_REPORT, Cell
 
+_LINE = 120
 _TITLE = """# Health report
 
 Is the blockchain well, now? Every question here belongs to a section notebook, where it can be followed up; this one is
@@ -119,8 +120,16 @@ def _setup(every: dict[str, list[Cell]]) -> list[dict[str, Any]]:
     lines = [f"import {name}" for name in _kept(imports.pop("", ()), used)]
     for module, names in sorted(imports.items()):
         if kept := _kept(names, used):
-            lines.append(f"from {module} import {', '.join(kept)}")
+            lines.append(_imported(module, kept))
     return [_code("setup", "\n".join([*lines, "", *sorted(others, key=others.__getitem__)]), tags=["setup"])]
+
+
+def _imported(module: str, names: Sequence[str]) -> str:
+    """The statement as ruff formats it: on one line where it fits."""
+    line = f"from {module} import {', '.join(names)}"
+    return (
+        line if len(line) <= _LINE else "\n".join([f"from {module} import (", *(f"    {name}," for name in names), ")"])
+    )
 
 
 def _kept(imported: Iterable[str], used: set[str]) -> list[str]:

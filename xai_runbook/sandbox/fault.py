@@ -72,6 +72,14 @@ def _rules(supervisor: Supervisor, lag_blocks: float | None) -> None:
     supervisor.signal_part("prometheus", signal.SIGHUP)
 
 
+def _silence(supervisor: Supervisor) -> None:
+    alertmanager.silence_all(supervisor.layout)
+
+
+def _end_silences(supervisor: Supervisor) -> None:
+    alertmanager.end_silences(supervisor.layout)
+
+
 def _move_store(supervisor: Supervisor, part: str, source: str, target: str) -> None:
     folder = supervisor.layout.part_folder(part)
     if not (folder / source).exists():
@@ -129,8 +137,7 @@ FAULTS = {
         ),
         Fault(
             "alerts-silenced", "alertmanager", "silences every alert for a week", "silences",
-            lambda supervisor: alertmanager.silence_all(supervisor.layout),
-            lambda supervisor: alertmanager.end_silences(supervisor.layout),
+            _silence, _end_silences,
         ),
         Fault(
             "rules-drifted", "prometheus", "moves the sync lag's limit in the rules that Prometheus has loaded",
