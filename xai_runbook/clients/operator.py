@@ -91,13 +91,13 @@ class Operator:
         Errors: Unreachable and TimedOut leave open what it did.
         """
         seconds = duration_seconds(step.seconds) if step.seconds else self._seconds
-        notices: SimpleQueue[Diagnostic] = SimpleQueue()
+        notices: SimpleQueue[tuple[str | None, str]] = SimpleQueue()
         came: list[Answer | BaseException] = []
         sent = threading.Event()
 
         def run() -> None:
             try:
-                came.append(self._carried_out(step, seconds, notices.put, sent))
+                came.append(self._carried_out(step, seconds, notices, sent))
             except BaseException as error:  # handed to the one who waits, whatever it is
                 came.append(error)
 
@@ -109,10 +109,10 @@ class Operator:
         def hear() -> None:
             nonlocal skipped
             while not notices.empty():
-                said = notices.get()
-                kept.append(inert(f"{said.severity_nonlocalized or said.severity}: {said.message_primary}", 300))
-                skipped = skipped or said.sqlstate == LOCKED
-                heard(kept[-1])
+                state, words = notices.get()
+                kept.append(words)
+                skipped = skipped or state == LOCKED
+                heard(words)
 
         while thread.is_alive():
             thread.join(0.1)
@@ -152,10 +152,15 @@ class Operator:
             return _rows(cursor)
 
     def _carried_out(
-        self, step: Sql, seconds: float, noticed: Callable[[Diagnostic], None], sent: threading.Event
+        self, step: Sql, seconds: float, notices: SimpleQueue[tuple[str | None, str]], sent: threading.Event
     ) -> Answer:
         connection = self._session()
         version = connection.info.server_version // 10000
+
+        def noticed(said: Diagnostic) -> None:  # it can be read only while the handler runs
+            words = f"{said.severity_nonlocalized or said.severity}: {said.message_primary}"
+            notices.put((said.sqlstate, inert(words, 300)))
+
         connection.add_notice_handler(noticed)
         try:
             with connection.cursor() as cursor:

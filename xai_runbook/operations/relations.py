@@ -90,6 +90,9 @@ def concurrent_guards(room_seen: bool) -> tuple[Condition, ...]:
 
 def dropping(verb: str, database: Database, rows: list[Row], *, still: str) -> Plan:
     """The Plan that drops these indexes concurrently, each only while `still` says that it is the one that was seen."""
+    denied = [f"{row['schema']}.{row['index']}" for row in rows if row["owner_may"] != "true"]
+    if denied:
+        return refused_plan(verb, f"the operator's role does not own {', '.join(denied)}")
     return Plan(
         verb=verb,
         scope=database.dbname,

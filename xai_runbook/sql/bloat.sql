@@ -13,7 +13,7 @@ SELECT l.name,
        a.approx_tuple_count::bigint AS live_rows,
        a.dead_tuple_len AS dead_bytes,
        a.approx_free_space::bigint AS free_bytes,
-       CASE WHEN a.table_len > 0 THEN (a.dead_tuple_len + a.approx_free_space) / a.table_len ELSE 0 END AS free_ratio,
+       CASE WHEN a.table_len > 0 THEN (a.dead_tuple_len + a.approx_free_space)::float8 / a.table_len ELSE 0 END AS free_ratio,
        'pgstattuple' AS by
 FROM largest l CROSS JOIN LATERAL {schema}.pgstattuple_approx(l.oid::regclass) a
 ORDER BY a.dead_tuple_len + a.approx_free_space DESC, name

@@ -13,6 +13,8 @@ SELECT n.nspname::text AS schema,
                WHERE p.relid = x.indrelid AND p.datname = current_database()) AS building,
        (SELECT bool_or(r.rolsuper OR pg_has_role(r.oid, t.relowner, 'USAGE')) FROM pg_roles r
         WHERE r.rolname = %(role)s) AS may,
+       (SELECT bool_or(r.rolsuper OR pg_has_role(r.oid, t.relowner, 'USAGE')) FROM pg_roles r
+        WHERE r.rolname = %(role)s) AS owner_may,
        pg_get_indexdef(x.indexrelid) AS definition
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid
