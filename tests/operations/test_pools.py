@@ -139,6 +139,15 @@ def test_the_sum_that_the_runbook_leaves_out(server: Server) -> None:
                 pool_size.plan_pool_size(handle, **wrong)
 
 
+def test_what_a_pooler_would_be_told(server: Server) -> None:
+    with server.handle() as handle:
+        told = pool_size.pooler_settings(handle, clients=200, reserve=1).set_index("setting")["value"]
+        assert (told["max_db_connections"], told["default_pool_size"]) == (str(SLOTS - 3 - 1), str((SLOTS - 4) // 2))
+        assert told["max_client_conn"] == "200"
+        with pytest.raises(InputError):
+            pool_size.pooler_settings(handle, clients=0)
+
+
 def test_history_by_state(env: Environment) -> None:
     told = pools.connections_history(env.prometheus, "1h")
     assert {"all", "idle"} <= set(told["state"])
@@ -203,6 +212,8 @@ def test_questions_go_through_the_proxy_and_leave_no_trace(pooled: Environment) 
     """A pooled session is the next client's: what we tell it holds for our transaction alone."""
     proxied = pooled.database.through_proxy()
     assert proxied.proxied and not pooled.database.proxied
+    reached = reachability.check_reachable(reachability.of_database(proxied), pooled.limits.proxy_reachable)
+    assert reached.status is Status.OK
     assert proxied.identity() == pooled.database.identity()
     told = proxied.frame("server_settings").set_index("name")
     assert told["value"]["statement_timeout"] == "5000"

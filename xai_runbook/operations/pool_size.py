@@ -49,6 +49,40 @@ def plan_pool_size(
     return DataFrame(terms, columns=["term", "connection_count", "why"])
 
 
+def pooler_settings(database: Database, *, clients: int = 500, reserve: int = 10) -> DataFrame:
+    """What a PgBouncer before this database would be told, from its slots and its databases; nothing is written.
+
+    `clients` is how many may connect to it; `reserve` slots of the server stay for people, backups and migrations.
+    Columns: setting, value, why. Errors: InputError. Source: runbook, Database Connection Errors ("Implement connection
+    pooling"); PgBouncer docs, Configuration.
+    """
+    from pandas import DataFrame
+
+    if type(clients) is not int or type(reserve) is not int or not 1 <= clients <= 100_000 or reserve < 0:
+        raise InputError("clients and reserve are whole numbers", hint="clients=500, reserve=10")
+    usable = int(database.rows("connections")[0]["usable"])
+    servers = max(1, usable - reserve)
+    rows = [
+        ("max_client_conn", clients, "clients that may connect; each costs a descriptor and some kilobytes"),
+        ("max_db_connections", servers, "sessions at the server, all pools of a database together"),
+        ("default_pool_size", max(1, servers // 2), "of each database and role: two roles share what there is"),
+        (
+            "pool_mode",
+            "transaction",
+            "a session for each transaction: no SET, LISTEN, advisory locks or temporary tables",
+        ),
+        (
+            "max_prepared_statements",
+            100,
+            "since 1.21; before, clients must not prepare (psycopg: prepare_threshold=None)",
+        ),
+        ("auth_query", "a function that reads pg_authid", "so that no file holds everybody's passwords"),
+        ("ignore_startup_parameters", "extra_float_digits", "JDBC sends it"),
+        ("server_tls_sslmode", "verify-full", "the way to the server is a network too"),
+    ]
+    return DataFrame(rows, columns=["setting", "value", "why"]).astype({"value": str})
+
+
 def pool_setting(database: Database) -> DataFrame:
     """One row: the application's pool size as its configuration file says it.
 
