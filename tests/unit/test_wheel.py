@@ -63,7 +63,7 @@ def test_it_carries_all_that_is_read_at_run_time(wheel: Path, checkout: Path) ->
     wanted = {
         path.relative_to(checkout).as_posix()
         for path in (checkout / "xai_runbook").rglob("*")
-        if path.suffix in (".toml", ".sql", ".j2", ".py", ".typed") and "__pycache__" not in path.parts
+        if path.suffix in (".toml", ".sql", ".j2", ".py", ".typed", ".yml") and "__pycache__" not in path.parts
     } | {f"xai_runbook/notebooks/{path.name}" for path in (checkout / "notebooks").glob("*.ipynb")}
     assert len(wanted) > 50
     assert wanted - carried == set()
