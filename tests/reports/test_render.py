@@ -74,12 +74,28 @@ def test_the_verdict_comes_first_then_the_worst_finding_with_target_and_hint(set
 
 def test_what_is_not_configured_or_simulated_is_said(tmp_path: Path, settings: Settings) -> None:
     more = environment(tmp_path, "lab", simulated='["nodes"]', description='"A lab"')
-    text = str(Text(page(recorded(more, finding("a", "ok")), more)))
+    made = recorded(more, finding("a", "ok"))
+    text = str(Text(page(made, more)))
     assert "Simulated, not the real thing nodes" in text
-    assert "Not configured, so not asked prometheus, nodes, database, cache" in text
+    assert {"prometheus", "nodes", "database", "cache"} <= set(made.not_configured)
+    assert f"Not configured, so not asked {', '.join(made.not_configured)}" in text
     assert "lab, not production" in text
     assert "A lab" in text
     assert "2026-11-25 00:15:00 UTC" in text
+
+
+def test_many_questions_stay_on_a_screen(settings: Settings) -> None:
+    """What is wrong is listed on top, each leading to its card; what is in order is folded, section by section."""
+    wrong = [finding(f"bad_{n}", targets=(f"n-{n}",)) for n in range(9)]
+    well = [finding(f"well_{n}", "ok", section=f"0{n % 2 + 2}_part") for n in range(50)]
+    html = page(recorded(settings, *wrong, *well), settings)
+    top, _, folded = html.partition("Needs attention")
+    assert all(top.count(f'href="#bad_{n}"') == 1 and f"n-{n}" in top for n in range(9))
+    sections = re.findall(r"<details>.*?</details>", folded, re.DOTALL)
+    assert [len(re.findall(r'class="row"', each)) for each in sections] == [25, 25, 0], "and the limits"
+    assert all(each.count("<img") == 25 for each in sections[:2])
+    outside = re.sub(r"<details>.*?</details>", "", folded, flags=re.DOTALL)
+    assert outside.count("<img") == 9 and "well_" not in outside
 
 
 def test_production_is_said_in_the_title_above_everything_and_in_the_facts(tmp_path: Path, settings: Settings) -> None:

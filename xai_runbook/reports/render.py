@@ -50,7 +50,7 @@ def page(made: Record, settings: Settings) -> str:
         acknowledged=[one for one in shown if one.finding.acknowledged],
         well=[one for one in shown if not one.finding.acknowledged and one.finding.status is Status.OK],
         stray=stray,
-        limits=limits.values(),
+        limits=list(limits.values()),
         words={one.finding.name: one.word for one in shown},
         contacts=settings.contacts,
     )
@@ -93,5 +93,8 @@ def _template() -> Template:
     environment.filters["utc"] = lambda instant: f"{instant:%Y-%m-%d %H:%M:%S} UTC"
     environment.filters["clock"] = lambda text: str(text).replace("T", " ").replace("+00:00", " UTC")
     environment.filters["inert"] = lambda text: inert(str(text))
+    environment.filters["section"] = lambda name: (
+        str(name).lstrip("0123456789_").replace("_", " ").capitalize() or "Asked"
+    )
     environment.filters["link"] = lambda path: quote(str(path))
     return environment.get_template("page.html.j2")
