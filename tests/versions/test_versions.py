@@ -6,9 +6,6 @@ tried here on all versions. `make torture-postgres` runs them and prints a table
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +22,8 @@ from psycopg.sql import SQL, Identifier, Literal
 from tests.operations import clusters
 from tests.versions import servers
 from tests.versions.conftest import TABLE, WHY
-from xai_runbook import apply, connect, operations
+from tests.versions.discovered import arguments, queries
+from xai_runbook import apply, connect
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, XaiRunbookError
 from xai_runbook.execution.outcome import Outcome
@@ -46,15 +44,6 @@ NOT_PER_SERVER = re.compile(r"_(before|since)_")
 
 TEXTS = {"statement": SQL("SELECT 1"), "value": Literal("10"), "libraries": Literal("pg_stat_statements")}
 NAMES = {"schema": ("public",), "table": ("public", "blocks"), "columns": ("height",)}
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "examination": {"tables": ["public.blocks"]},
-    "explain": {"statement": "SELECT count(*) FROM public.blocks"},
-    "watch_connections": {"every": "1s", "lasting": "1s"},
-}
-"""What operations are asked with that need to be told something."""
-
-DENIED = {"statements.explain"}
-"""The monitor's role sees no rows, and the server says so."""
 
 
 class Server(clusters.Cluster):
@@ -157,13 +146,13 @@ def test_every_query_by_itself(server: Server, env: Environment) -> None:
     wrong = {}
     for name, ask in queries():
         try:
-            came = ask(env.database, **ARGUMENTS.get(name.rpartition(".")[2], {}))
+            came = ask(env.database, **arguments(name))
             server.note(name, f"{len(came)} rows")
         except NotConfigured:
             server.note(name, "not set")
         except (NoData, AccessDenied) as error:
             server.note(name, "unknown")
-            if name not in DENIED and server.version == 15:
+            if server.version == 15:
                 wrong[name] = str(error)
         except XaiRunbookError as error:
             server.note(name, "FAIL")
@@ -177,7 +166,7 @@ def test_every_query_on_a_standby(server: Server) -> None:
     with server.follower.handle(in_recovery=True, timeout="20s") as standby:
         for name, ask in queries():
             try:
-                ask(standby, **ARGUMENTS.get(name.rpartition(".")[2], {}))
+                ask(standby, **arguments(name))
             except (NoData, AccessDenied, NotConfigured):
                 pass
             except XaiRunbookError as error:
@@ -186,34 +175,41 @@ def test_every_query_on_a_standby(server: Server) -> None:
     assert not wrong
 
 
+def carry_out(plan: Plan, server: Server, env: Environment) -> None:
+    name = plan.change.removeprefix("xai_runbook.operations.")
+    assert plan.steps, plan.refused or plan.note
+    outcome = apply(plan, env, confirm=plan.words, reason="versions")
+    assert isinstance(outcome, Outcome)
+    server.note(f"apply {name}", outcome.status)
+    assert outcome.status == "done", outcome
+
+
 def test_changes(server: Server, env: Environment, terminal: None) -> None:
     """The main changes, each through the door."""
-
-    def carry_out(plan: Plan) -> None:
-        name = plan.change.removeprefix("xai_runbook.operations.")
-        assert plan.steps, plan.refused or plan.note
-        outcome = apply(plan, env, confirm=plan.words, reason="versions")
-        assert isinstance(outcome, Outcome)
-        server.note(f"apply {name}", outcome.status)
-        assert outcome.status == "done", outcome
-
-    carry_out(maintenance.vacuum(env.database, tables=["public.wallets"]))
-    carry_out(maintenance.reindex(env.database, index="public.blocks_mined_at", room_seen=True))
-    carry_out(indexes.create_index(env.database, table="public.wallets", columns=["created_at"], room_seen=True))
-    carry_out(indexes.drop_index(env.database, index="public.wallets_created_at_idx"))
-    if env.settings.backups is None:
-        server.note("apply backups.dump", "no tools")
-    else:
-        carry_out(backups.dump(env.database, env.backups))
-        assert backups.stored(env.backups)["state"].iloc[0] == "verified"
+    carry_out(maintenance.vacuum(env.database, tables=["public.wallets"]), server, env)
+    carry_out(maintenance.reindex(env.database, index="public.blocks_mined_at", room_seen=True), server, env)
+    carry_out(
+        indexes.create_index(env.database, table="public.wallets", columns=["created_at"], room_seen=True), server, env
+    )
+    carry_out(indexes.drop_index(env.database, index="public.wallets_created_at_idx"), server, env)
     with session(server) as victim:
         sleeper = threading.Thread(target=sleep, args=(victim,))
         sleeper.start()
         pid = victim.info.backend_pid
         clusters.eventually(lambda: pid in set(database.sessions(env.database).query("state == 'active'")["pid"]))
-        carry_out(database.cancel(env.database, pids=[pid]))
+        carry_out(database.cancel(env.database, pids=[pid]), server, env)
         sleeper.join(10)
-        carry_out(database.terminate(env.database, pids=[pid]))
+        carry_out(database.terminate(env.database, pids=[pid]), server, env)
+
+
+@pytest.mark.torture
+def test_a_dump(server: Server, env: Environment, terminal: None) -> None:
+    """Dumped, restored and compared, where the version came with its own tools."""
+    if env.settings.backups is None:
+        server.note("apply backups.dump", "no tools")
+        pytest.skip(f"PostgreSQL {server.version} came without pg_dump")
+    carry_out(backups.dump(env.database, env.backups), server, env)
+    assert backups.stored(env.backups)["state"].iloc[0] == "verified"
 
 
 def sleep(victim: psycopg.Connection[Any]) -> None:
@@ -245,20 +241,3 @@ def as_prepared(text: str, connection: psycopg.Connection[Any]) -> bytes:
     numbers: dict[str, int] = {}
     numbered = re.sub(r"%\((\w+)\)s", lambda match: f"${numbers.setdefault(match[1], len(numbers) + 1)}", text)
     return (numbered.replace("%%", "%") if numbers else numbered).encode()
-
-
-def queries() -> list[tuple[str, Callable[..., Any]]]:
-    """The operations of the package that take one Database and can be asked without being told more."""
-    found = []
-    for module in pkgutil.iter_modules(operations.__path__):
-        loaded = importlib.import_module(f"xai_runbook.operations.{module.name}")
-        for name, function in inspect.getmembers(loaded, inspect.isfunction):
-            if function.__module__ != loaded.__name__ or name.startswith(("_", "check_")):
-                continue
-            parameters = list(inspect.signature(function).parameters.values())
-            told = [p for p in parameters[1:] if p.default is p.empty]
-            returns = inspect.signature(function).return_annotation
-            takes = parameters and parameters[0].annotation == "Database" and returns == "DataFrame"
-            if takes and not hasattr(function, "is_change") and {p.name for p in told} <= set(ARGUMENTS.get(name, {})):
-                found.append((f"{module.name}.{name}", function))
-    return found

@@ -1,0 +1,40 @@
+"""The operations that ask a database, found by their signatures: nothing has to be listed here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from xai_runbook import operations
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "examination": {"tables": ["public.blocks"]},
+    "explain": {"statement": "SELECT count(*) FROM pg_catalog.pg_class"},
+    "watch_connections": {"every": "1s", "lasting": "1s"},
+}
+"""What operations are asked with that need to be told something."""
+
+
+def arguments(name: str) -> dict[str, Any]:
+    """What `module.function` is told."""
+    return ARGUMENTS.get(name.rpartition(".")[2], {})
+
+
+def queries() -> list[tuple[str, Callable[..., Any]]]:
+    """The operations of the package that take one Database and can be asked without being told more."""
+    found = []
+    for module in pkgutil.iter_modules(operations.__path__):
+        loaded = importlib.import_module(f"xai_runbook.operations.{module.name}")
+        for name, function in inspect.getmembers(loaded, inspect.isfunction):
+            if function.__module__ != loaded.__name__ or name.startswith(("_", "check_")):
+                continue
+            parameters = list(inspect.signature(function).parameters.values())
+            told = [p for p in parameters[1:] if p.default is p.empty]
+            returns = inspect.signature(function).return_annotation
+            takes = parameters and parameters[0].annotation == "Database" and returns == "DataFrame"
+            if takes and not hasattr(function, "is_change") and {p.name for p in told} <= set(ARGUMENTS.get(name, {})):
+                found.append((f"{module.name}.{name}", function))
+    return found
