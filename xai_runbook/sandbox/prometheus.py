@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from xai_runbook.sandbox import alertmanager, history, programs
@@ -58,6 +59,14 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
             job("prometheus", {"prometheus": "prometheus"}, 5),
         ],
     }
+
+
+def has_asked_everybody(url: str, since: float) -> bool:
+    """Whether Prometheus has tried each of its targets after that time. Raises OSError where it does not answer."""
+    asked = urlencode({"query": f"count(up) - count(timestamp(up) > {since:.3f})"})
+    with urlopen(f"{url}/api/v1/query?{asked}", timeout=5) as answer:
+        result = json.load(answer)["data"]["result"]
+    return bool(result) and float(result[0]["value"][1]) == 0
 
 
 def rules(lag_blocks: float | None = None) -> str:
