@@ -61,7 +61,10 @@ def connections_history(prometheus: Prometheus, window: Window | str | None = No
             on=prometheus.settings.metrics.database_backends,
             hint="02_monitoring: does it scrape postgres_exporter, and under this name?",
         )
-    return concat([by_state.astype({"state": str}), every.assign(state="all")], ignore_index=True)
+    # the exporter names every state there is, most of which nobody is ever in
+    known = by_state.astype({"state": str})
+    seen = known.groupby("state")["value"].transform("max") > 0
+    return concat([every.assign(state="all"), known[seen]], ignore_index=True)
 
 
 def watch_connections(

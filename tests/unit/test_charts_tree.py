@@ -1,0 +1,53 @@
+"""The tree of who waits for whom, and the chart that draws itself anew while one watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+
+from xai_runbook import charts
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    import matplotlib.pyplot as plt
+
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+def test_a_tree_hangs_each_row_below_its_own() -> None:
+    rows = pd.DataFrame(
+        {"depth": [0, 1, 2, 1], "who": ["top", "$first$", "_below", "second"], "held": [1.5, 2.0, None, 4.0]}
+    )
+    axes = charts.tree(rows, label="who", value="held", title="Who waits for whom")
+    told = [text.get_text() for text in axes.texts]
+    assert told == ["top  1.5 seconds", r"\$first\$  2 seconds", " _below", "second  4 seconds"]
+    lefts = [text.get_position()[0] for text in axes.texts]
+    assert lefts[0] < lefts[1] == lefts[3] < lefts[2]
+    hung = [list(line.get_ydata()) for line in axes.lines]
+    assert [(round(y[0]), y[-1]) for y in hung] == [(0, 1), (1, 2), (0, 3)], "each from its own to itself"
+    axes.figure.canvas.draw()
+
+
+def test_a_tree_of_nobody_says_so() -> None:
+    nobody = pd.DataFrame({"depth": [], "who": [], "held": []})
+    assert [text.get_text() for text in charts.tree(nobody, label="who", value="held").texts] == ["nobody"]
+
+
+def test_many_rows_are_counted() -> None:
+    many = pd.DataFrame({"depth": [0] * 40, "who": ["one"] * 40, "held": [1.0] * 40})
+    axes = charts.tree(many, label="who", value="held", title="Many")
+    assert axes.get_title(loc="left") == "Many (30 of 40)"
+
+
+def test_live_is_silent_outside_of_a_notebook() -> None:
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    charts.live()(pd.DataFrame({"at": [pd.Timestamp("2026-11-25T03:00Z")], "used_count": [3]}))
+    assert plt.get_fignums() == before
