@@ -15,6 +15,7 @@ from tests.operations import clusters
 from xai_runbook.clients.database import Database
 from xai_runbook.environment import Environment
 from xai_runbook.environments import load
+from xai_runbook.errors import InputError
 from xai_runbook.findings import Status
 from xai_runbook.operations import replication
 from xai_runbook.sandbox import programs, standby
@@ -102,6 +103,17 @@ def test_a_paused_replay_is_a_growing_lag(servers: tuple[clusters.Cluster, clust
             connection.execute("SELECT pg_wal_replay_resume()")
     with first.handle() as database:
         caught_up(database)
+
+
+def test_the_lag_is_watched(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
+    with servers[0].handle(**EXPECTED) as database:
+        told = replication.watch_lag(database, every="200ms", lasting="1s")
+        assert list(told.columns) == ["standby", "at", "value"]
+        assert set(told["standby"]) == {NAME} and len(told) >= 3
+        assert told["at"].is_monotonic_increasing and (told["value"].max() < 60)
+        for every, lasting in (("1ms", "1s"), ("1s", "2h")):
+            with pytest.raises(InputError, match="a watch looks"):
+                replication.watch_lag(database, every=every, lasting=lasting)
 
 
 def test_a_hung_standby_is_not_0_behind(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:

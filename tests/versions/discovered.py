@@ -13,6 +13,7 @@ from xai_runbook import operations
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "examination": {"tables": ["public.blocks"]},
     "explain": {"statement": "SELECT count(*) FROM pg_catalog.pg_class"},
+    "watch_lag": {"every": "1s", "lasting": "1s"},
     "watch_connections": {"every": "1s", "lasting": "1s"},
 }
 """What operations are asked with that need to be told something."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook.errors import CannotAsk, InputError
 from xai_runbook.findings import Finding, Limit, Status, judge
+from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -17,6 +21,7 @@ _COLUMNS = (
     "standby", "expected", "connected", "state", "sync_state", "client_address", "lag_bytes", "lag_seconds",
     "connected_at", "error",
 )  # fmt: skip
+LONGEST_WATCH_SECONDS = 3600.0
 HIDDEN = "the role may not see it: GRANT pg_monitor to it"
 
 
@@ -54,6 +59,32 @@ def standbys(database: Database) -> DataFrame:
         rows.append(itself | told | {name: own[name] for name in ("lag_bytes", "lag_seconds")})
     frame = DataFrame([row | {"expected": row["standby"] in expected} for row in rows], columns=list(_COLUMNS))
     return frame.astype({"connected": float, "lag_bytes": float, "lag_seconds": float, "expected": bool})
+
+
+def watch_lag(database: Database, *, every: str = "5s", lasting: str = "1m") -> DataFrame:
+    """How far behind each standby is, looked at again and again; ends by itself or at Ctrl-C.
+
+    Columns: standby, at (UTC), value (seconds; NaN where it was not told at that look). Errors: InputError; those of
+    the first look. For a longer time, postgres_exporter has pg_stat_replication_pg_wal_lsn_diff, in bytes.
+    """
+    from pandas import Timestamp, concat
+
+    pause, end = duration_seconds(every), time.monotonic() + duration_seconds(lasting)
+    if pause < 0.1 or duration_seconds(lasting) > LONGEST_WATCH_SECONDS:
+        raise InputError("a watch looks every 100ms or more seldom, and ends within an hour", on=f"{every}, {lasting}")
+    looks = [standbys(database)[["standby", "lag_seconds"]].assign(at=Timestamp.now("UTC"))]
+    try:
+        while time.monotonic() + pause <= end:
+            time.sleep(pause)
+            try:
+                told = standbys(database)[["standby", "lag_seconds"]]
+            except CannotAsk:
+                told = looks[-1][["standby", "lag_seconds"]].assign(lag_seconds=math.nan)
+            looks.append(told.assign(at=Timestamp.now("UTC")))
+    except KeyboardInterrupt:  # whoever watched has seen enough
+        pass
+    every_look = concat([look for look in looks if len(look)] or looks[:1], ignore_index=True)
+    return every_look.rename(columns={"lag_seconds": "value"})[["standby", "at", "value"]]
 
 
 def replication_slots(database: Database) -> DataFrame:
