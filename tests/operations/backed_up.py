@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,12 @@ def a_person(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     os.close(typing)
 
 
-def typed(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+def typed(
+    env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch, progress: Callable[[str], None] | None = None
+) -> Outcome:
     """The outcome of a plan whose words a person typed."""
     with a_person(monkeypatch):
-        outcome = apply(plan, env, confirm=plan.words)
+        outcome = apply(plan, env, confirm=plan.words, progress=progress)
     assert isinstance(outcome, Outcome), outcome
     return outcome
 

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env:
         with server.session() as session:
             while not ended.is_set():
                 session.execute(
-                    "INSERT INTO wallets (address, created_at) SELECT 'XAI' || lpad(to_hex(%s::bigint), 40, '0'), now()",
+                    "INSERT INTO wallets (address, created_at) SELECT 'XAI' || lpad(to_hex(%s), 40, '0'), now()",
                     [time.monotonic_ns()],
                 )
 
@@ -225,8 +226,10 @@ def child(pid: int, name: str) -> int:
     while time.monotonic() < end:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for each in children:
-            if Path(f"/proc/{each}/comm").read_text().strip() == name:
-                return int(each)
+            with suppress(OSError):
+                words = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(name.encode()) and b"--snapshot" in words:
+                    return int(each)
         time.sleep(0.02)
     raise AssertionError(f"{name} was not started")
 

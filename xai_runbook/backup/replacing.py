@@ -19,7 +19,7 @@ from xai_runbook.backup.verify import intact
 from xai_runbook.errors import BadAnswer, Refused, XaiRunbookError, inert
 
 Say = Callable[[str], None]
-ATTEMPTS = 3
+ATTEMPTS = 2
 RESTORING = "xai_restoring_"
 """What a database is called until all of it is there."""
 
@@ -42,7 +42,7 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
     temporary = f"{RESTORING}{new}"
     with session() as source:
         (like,) = ask(source, "database_like")
-        without = not_creatable(source, manifest)
+        needing = not_creatable(source, manifest)
         if ask(source, "database_named", {"name": new}):
             raise Refused(f"there is a database {new} already", hint="make the plan anew")
         _drop(source, temporary)  # what a run that was killed left: nobody else calls a database so
@@ -50,7 +50,7 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
         try:
             left_out = restore(
                 tools, backup.path / ARCHIVE, log=folder / ".restore.log", variables={"PGDATABASE": temporary},
-                jobs=jobs, without=without, progress=lambda: say(f"restoring into {temporary}"),
+                jobs=jobs, without=needing, progress=lambda: say(f"restoring into {temporary}"),
             )  # fmt: skip
             with session(dbname=temporary) as restored:
                 found = contents(restored, lambda words: say(f"{words} in {temporary}"))
@@ -59,7 +59,10 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
                     raise BadAnswer(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=name)
                 say("analyzing")
                 restored.execute("ANALYZE")
-            _like(source, temporary, like, name)
+            _like(source, temporary)
+            without = f" without {', '.join(left_out)}" if left_out else ""
+            comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
+            source.execute(comment.format(sql.Identifier(temporary), sql.Literal(f"restored from {name}{without}")))
             _rename(source, temporary, new)
         except BaseException:
             _drop(source, temporary)
@@ -117,7 +120,7 @@ def _create(source: Connection, name: str, manifest: dict[str, Any], like: dict[
     source.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
 
-def _like(source: Connection, name: str, like: dict[str, Any], backup: str) -> None:
+def _like(source: Connection, name: str) -> None:
     """Gives the database the rights and settings of the one that it is like, which no dump has."""
     database = sql.Identifier(name)
     for grant in ask(source, "database_grants"):
@@ -129,7 +132,6 @@ def _like(source: Connection, name: str, like: dict[str, Any], backup: str) -> N
         with source.transaction():  # from what is set: a list of names is not one name
             source.execute("SELECT set_config(%s, %s, true)", [key, value])
             source.execute(sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT").format(database, sql.Identifier(key)))
-    source.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(f"restored from {backup}")))
 
 
 def _rename(source: Connection, name: str, to: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xai_runbook.errors import InputError
 
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
-_NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
+_NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.(gz|zst|lz4|xz|bz2))?")
 
 
 def lsn(text: str) -> int:
@@ -42,9 +42,9 @@ class Segment:
 
     @classmethod
     def named(cls, name: str, size: int) -> Segment | None:
-        """The segment of that file name (its first 24 letters: archives may compress it); None where it is none."""
-        match = _NAME.fullmatch(name[:24])
-        if match is None or name[24:].startswith((".part", ".backup", ".partial")):
+        """The segment of that file name, also where the archive compressed it; None where it is none."""
+        match = _NAME.fullmatch(name)
+        if match is None:
             return None
         return cls(int(match[1], 16), int(match[2], 16) * (2**32 // size) + int(match[3], 16), size)
 

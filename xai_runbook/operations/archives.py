@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook.backup.wal import Segment, lsn, text
 from xai_runbook.errors import CannotAsk, NotConfigured
 from xai_runbook.findings import Finding, Limit, Status, judge
 
@@ -37,7 +38,7 @@ def archiving(database: Database, backups: Backups) -> DataFrame:
     row |= {"target": "archiver", "missing": False, "error": ""}
     if backups.archive_folder is not None:
         try:
-            names = {name[:24] for name, _, _ in backups.archived()}
+            names = {name[:24] for name, _, _ in backups.archived() if Segment.named(name, 2**24) is not None}
             row["missing"] = row["last_archived_wal"] is not None and row["last_archived_wal"][:24] not in names
         except CannotAsk as error:
             row["error"] = error.what
@@ -78,8 +79,6 @@ def recoverable(backups: Backups) -> DataFrame:
     """
     from pandas import DataFrame
 
-    from xai_runbook.backup.wal import Segment, lsn, text
-
     archived = backups.archived()
     rows = []
     for backup in reversed(backups.stored()):
@@ -90,7 +89,9 @@ def recoverable(backups: Backups) -> DataFrame:
         times = {
             segment.number: at
             for name, _, at in archived
-            if (segment := Segment.named(name, size)) is not None and segment.timeline == timeline
+            if len(name) == 24  # one that is compressed cannot be read back by cp
+            and (segment := Segment.named(name, size)) is not None
+            and segment.timeline == timeline
         }
         number, at = Segment.at(timeline, lsn(told["stop_lsn"]) - 1, size).number, None
         latest, count = lsn(told["stop_lsn"]), 0

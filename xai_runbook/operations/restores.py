@@ -6,7 +6,7 @@ The runbook's `gunzip | psql` restores over the live database: rows are doubled,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import InputError, inert
 from xai_runbook.facts import facts
@@ -23,11 +23,14 @@ MOST_NAME_BYTES = 63 - len("xai_restoring_")
 
 
 def database_named(database: Database, *, name: str) -> DataFrame:
-    """One row: name, oid, owner, restored_from (the backup that it was restored from); oid is empty where none is."""
+    """One row: name, oid, owner, restored_from (a backup), without (what was left out).
+
+    oid is empty where there is no such database.
+    """
     from pandas import DataFrame
 
     rows = database.rows("database_named", {"name": name})
-    return DataFrame(rows or [{"name": name, "oid": "", "owner": "", "restored_from": ""}])
+    return DataFrame(rows or [{"name": name, "oid": "", "owner": "", "restored_from": "", "without": ""}])
 
 
 def others(database: Database, *, names: list[str]) -> DataFrame:
@@ -68,7 +71,7 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
         ),
         undo=f"DROP DATABASE {into}, by hand, once nobody needs it",
         risk=Risk.CHANGE,
-        note="it needs as much room on the server as the database had, and reads the backup once",
+        note=_without(database, backup.manifest),
     )  # fmt: skip
 
 
@@ -134,7 +137,8 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
         ),
         undo=Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": new}),
         risk=Risk.DESTRUCTIVE,
-        note=f"what was written since {backup.manifest['taken_at'][:19]} UTC stays in {before}; first ask whether a "
+        note=f"{_without(database, backup.manifest)}; what was written since "
+        f"{backup.manifest['taken_at'][:19]} UTC stays in {before}; first ask whether a "
         "recovery to a point in time (recovery.recover_to) loses less",
         guards=(_nobody(live, new),),
     )  # fmt: skip
@@ -148,6 +152,15 @@ def _not_to_be_restored(backups: Backups, name: str) -> str:
     if backup.manifest["kind"] != "dump":
         return f"{name} is a base backup of a whole cluster: recovery.recover_to goes back with it"
     return backups.of_another(backup.manifest)
+
+
+def _without(database: Database, manifest: dict[str, Any]) -> str:
+    """What to know before: extensions that a role like ours may not create are left out."""
+    restricted = {row["name"] for row in database.rows("superuser_extensions")} & set(manifest.get("extensions", []))
+    told = "it needs as much room on the server as the database had"
+    if restricted:
+        told += f"; a superuser must bring {', '.join(sorted(restricted))}, where the operator is none"
+    return told
 
 
 def _new_name(database: Database, name: str) -> None:

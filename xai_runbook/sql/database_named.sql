@@ -1,4 +1,6 @@
--- The database of that name, and which backup it says it was restored from.
+-- The database of that name, and which backup it says it was restored from, without what.
 SELECT oid::text AS oid, datname::text AS name, pg_get_userbyid(datdba)::text AS owner,
-       substring(shobj_description(oid, 'pg_database') FROM '^restored from (.*)$') AS restored_from
-FROM pg_database WHERE datname = %(name)s
+       coalesce(substring(told FROM '^restored from ([^ ]+)'), '') AS restored_from,
+       coalesce(substring(told FROM '^restored from [^ ]+ without (.*)$'), '') AS without
+FROM pg_database, shobj_description(oid, 'pg_database') AS told
+WHERE datname = %(name)s

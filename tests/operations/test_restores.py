@@ -1,0 +1,238 @@
+"""Restoring on a real server: beside the live database, in its place, and back; nothing is ever restored over it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.operations import backed_up
+from tests.operations.backed_up import doer, done, said, typed
+from tests.operations.postgres_server import Server, running
+from xai_runbook import apply
+from xai_runbook.environment import Environment
+from xai_runbook.errors import BadAnswer, InputError, Refused
+from xai_runbook.execution.reconcile import undo
+from xai_runbook.operations import backups, restores
+from xai_runbook.plans import Risk
+from xai_runbook.sandbox import programs
+
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+LIVE, BACKUP = "xai_blockchain", "xai_blockchain-000002"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("restores")) as found:
+        backed_up.smaller(found)
+        with found.superuser() as session:
+            session.execute("ALTER DATABASE xai_blockchain SET work_mem = '7MB'")
+            session.execute("ALTER DATABASE xai_blockchain SET search_path = public, pg_catalog")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def env(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """The server, with a verified backup of what it holds."""
+    found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
+    assert done(found, backups.dump(found.database, found.backups)).status == "done"
+    yield found
+    found.database.close()
+
+
+def databases(server: Server) -> set[str]:
+    with server.superuser() as session:
+        return {row[0] for row in session.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")}
+
+
+def drop(server: Server, *names: str) -> None:
+    with server.superuser() as session:
+        for name in names:
+            session.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def wallets(server: Server, database: str = LIVE) -> int:
+    from xai_runbook.sandbox import template
+
+    with template.connect(server.data, server.port, database) as session:
+        (row,) = session.execute("SELECT count(*) FROM wallets").fetchall()
+        return int(row[0])
+
+
+def test_into_a_new_database_as_the_operator(server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = restores.restore(env.database, env.backups)
+    assert plan.words.startswith("restore 1 xai_blockchain_restored_1 ") and plan.risk is Risk.CHANGE
+    assert BACKUP in plan.targets[0], "the newest that counts"
+    assert "a superuser must bring amcheck, pg_stat_statements" in plan.note, "the operator is none"
+    told: list[str] = []
+    outcome = typed(env, plan, monkeypatch, told.append)
+    assert outcome.status == "done", outcome
+    assert any("restoring into xai_restoring_" in words for words in told)
+    assert "extension pg_stat_statements" in str(outcome.observed[0]["without"])
+    new = "xai_blockchain_restored_1"
+    try:
+        assert wallets(server, new) == wallets(server) == 200
+        with server.superuser() as session:
+            rows = dict(
+                session.execute(
+                    "SELECT datname, (datacl::text, pg_get_userbyid(datdba))::text FROM pg_database"
+                ).fetchall()
+            )
+            settings = session.execute(
+                "SELECT setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+                " WHERE datname = %s AND setrole = 0",
+                [new],
+            ).fetchall()
+        assert rows[new] == rows[LIVE], "owner and rights as the live one's"
+        assert settings == [(["work_mem=7MB", "search_path=public, pg_catalog"],)]
+        with pytest.raises(InputError, match="already"):
+            restores.restore(env.database, env.backups, into=new)
+    finally:
+        drop(server, new)
+
+
+def test_a_restore_that_is_killed_has_no_database_of_that_name(server: Server, env: Environment) -> None:
+    plan = restores.restore(env.database, env.backups, into="proof")
+    with doer(env, plan) as process:
+        end = time.monotonic() + 60
+        while "xai_restoring_proof" not in databases(server):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert "proof" not in databases(server)
+    with doer(env, plan) as process:  # the next one takes up where nothing is
+        code, told = said(process)
+    assert code == 0, told
+    assert {"proof"} == databases(server) - {"postgres", LIVE}
+    drop(server, "proof")
+
+
+def test_asked_to_end_it_drops_what_it_began(server: Server, env: Environment) -> None:
+    with doer(env, restores.restore(env.database, env.backups, into="proof")) as process:
+        end = time.monotonic() + 60
+        while "xai_restoring_proof" not in databases(server):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        code, _ = said(process)
+    assert code == 1
+    assert databases(server) == {"postgres", LIVE}
+
+
+def test_only_verified_backups_of_ours_are_restored(server: Server, env: Environment) -> None:
+    archive = env.backups.folder / BACKUP / "database.dump"
+    times = archive.stat()
+    archive.touch()
+    try:
+        for plan in (
+            restores.restore(env.database, env.backups, name=BACKUP),
+            restores.overwrite(env.database, env.backups, name=BACKUP),
+        ):
+            assert "is unverified" in plan.refused and not plan.steps
+    finally:
+        import os
+
+        os.utime(archive, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "there is no backup" in restores.restore(env.database, env.backups, name="xai-000099").refused
+
+
+@pytest.mark.parametrize("name", ["", "a=b", "postgres://x", "x" * 50, "tab\tname"])
+def test_names_that_are_none(env: Environment, name: str) -> None:
+    if not name:
+        assert restores.swap(env.database, restored=name).note == "no restored database was named"
+        assert restores.overwrite(env.database, env.backups, name=name).note == "no backup was named"
+        return
+    with pytest.raises(InputError, match="cannot be a new database's name"):
+        restores.restore(env.database, env.backups, into=name)
+
+
+def test_a_swap_waits_for_nobody_and_goes_back(
+    server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="no other database"):
+        restores.swap(env.database, restored="nothing")
+    plan = restores.restore(env.database, env.backups, into="proof")
+    assert typed(env, plan, monkeypatch).status == "done"
+    with server.session() as session:
+        session.execute("INSERT INTO wallets (address, created_at) VALUES ('XAI' || repeat('f', 40), now())")
+        plan = restores.swap(env.database, restored="proof")
+        with pytest.raises(Refused, match=r"nobody else is in xai_blockchain or proof .*xai_app \(test\)"):
+            typed(env, plan, monkeypatch)
+    gone(env)
+    with server.handle() as monitoring:  # such as an exporter, which is always there
+        assert monitoring.rows("identity")
+        outcome = typed(env, restores.swap(env.database, restored="proof"), monkeypatch)
+    assert outcome.status == "done", outcome
+    try:
+        assert wallets(server) == 200 and wallets(server, "xai_blockchain_before_1") == 201
+        assert restores.database_named(env.database, name=LIVE)["restored_from"].iloc[0] == BACKUP
+        gone(env)
+        back = undo(env, outcome.entry)
+        assert back.verb == "swap" and back.steps
+        assert typed(env, back, monkeypatch).status == "done"
+        assert wallets(server) == 201 and wallets(server, "proof") == 200
+    finally:
+        drop(server, *(databases(server) - {"postgres", LIVE}))
+        with server.session() as session:
+            session.execute("DELETE FROM wallets WHERE address = 'XAI' || repeat('f', 40)")
+
+
+def gone(env: Environment) -> None:
+    """Waits until those who have left are no sessions any more."""
+    end = time.monotonic() + 20
+    while restores.others(env.database, names=[LIVE])["sessions_count"].iloc[0]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_swap_with_somebody_in_it_does_neither(server: Server, env: Environment) -> None:
+    """Whoever comes after the guard has looked stops it, and both keep their names."""
+    with server.superuser() as session:
+        session.execute("CREATE DATABASE proof OWNER xai_owner")
+    plan = restores.swap(env.database, restored="proof")
+    before = databases(server)
+    with server.session():
+        with doer(env, plan) as process:
+            code, told = said(process)
+        assert code == 1 and "others are in it" in told
+    assert databases(server) == before
+    drop(server, "proof")
+
+
+def test_overwriting_is_said_and_the_old_one_kept(
+    server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server.session() as session:
+        session.execute("DELETE FROM wallets WHERE ctid IN (SELECT ctid FROM wallets LIMIT 150)")
+    gone(env)
+    plan = restores.overwrite(env.database, env.backups, name=BACKUP)
+    assert plan.words.startswith("overwrite 1 xai_blockchain ") and plan.risk is Risk.DESTRUCTIVE
+    with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="the confirmation is not"):
+        apply(plan, env, confirm=plan.words.replace("overwrite", "restore"))
+    outcome = typed(env, plan, monkeypatch)
+    assert outcome.status == "done", outcome
+    assert wallets(server) == 200 and wallets(server, "xai_blockchain_before_1") == 50
+    assert databases(server) == {"postgres", LIVE, "xai_blockchain_before_1"}
+    drop(server, "xai_blockchain_before_1")
+
+
+def test_what_a_damaged_backup_would_bring_is_not_begun(server: Server, env: Environment, tmp_path: Path) -> None:
+    """A bit that turned since it was verified: the sums are looked at before anything is created."""
+    from tests.operations.test_backups import turn_a_bit
+
+    archive = env.backups.folder / BACKUP / "database.dump"
+    plan = restores.restore(env.database, env.backups, name=BACKUP, into="proof")
+    turn_a_bit(archive, 2000)
+    try:
+        with doer(env, plan) as process:
+            code, told = said(process)
+        assert code == 1 and "SHA-256 differs" in told
+        assert databases(server) == {"postgres", LIVE}
+    finally:
+        turn_a_bit(archive, 2000)
+    with pytest.raises(BadAnswer):
+        env.backups.named("../xai_blockchain-000001")
