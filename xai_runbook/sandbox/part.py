@@ -23,6 +23,9 @@ MARK = "XAI_RUNBOOK_SANDBOX_PART"
 START_HEIGHT = 1_204_800
 """The height at which the nodes start: the newest block that the database is seeded with, the end of the history."""
 
+DATABASE_OID = 16384
+"""The first that a new cluster gives away: the history's database is the live one by it."""
+
 NODES = ("node-1", "node-2", "node-3")
 REFERENCE = "mainnet"
 

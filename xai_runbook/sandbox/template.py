@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.backup import clusters
 from xai_runbook.errors import NoData, SandboxError
 from xai_runbook.sandbox import backups
-from xai_runbook.sandbox.part import START_HEIGHT, bound, environment
+from xai_runbook.sandbox.part import DATABASE_OID, START_HEIGHT, bound, environment
 
 if TYPE_CHECKING:
     import psycopg
@@ -102,7 +102,9 @@ def accepts(data: Path) -> bool:
 
 def _key(server: Path) -> str:
     told = _run([str(server), "--version"])
-    recipe = hashlib.sha256(repr((sorted(SETTINGS.items()), ACCESS, START_HEIGHT, TRAFFIC_ROUNDS, told)).encode())
+    recipe = hashlib.sha256(
+        repr((sorted(SETTINGS.items()), ACCESS, START_HEIGHT, TRAFFIC_ROUNDS, DATABASE_OID, told)).encode()
+    )
     for name in ("roles", "database", "schema", "seed", "traffic"):
         recipe.update(_sql(name).encode())
     recipe.update(backups.recipe())
@@ -166,8 +168,9 @@ def _make(server: Path, folder: Path, key: str) -> Path:
 
 def _fill(data: Path) -> None:
     with connect(data, 5432, "postgres") as connection:
+        connection.execute("CREATE DATABASE xai_blockchain")  # before the roles: so it always has DATABASE_OID
         connection.execute(_sql("roles"))
-        connection.execute("CREATE DATABASE xai_blockchain OWNER xai_owner")
+        connection.execute("ALTER DATABASE xai_blockchain OWNER TO xai_owner")
     with connect(data, 5432, "xai_blockchain") as connection:
         connection.execute("SELECT set_config('xai.start_height', %s, false)", [str(START_HEIGHT)])
         connection.execute(_sql("database"))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xai_runbook.sandbox.metrics import DURATION_BUCKETS
-from xai_runbook.sandbox.part import NODES, START_HEIGHT
+from xai_runbook.sandbox.part import DATABASE_OID, NODES, START_HEIGHT
 from xai_runbook.sandbox.quota import CPU_CORES, DISK_BYTES, MEMORY_BYTES
 from xai_runbook.sandbox.workload import ROUTES
 
@@ -196,12 +196,16 @@ def postgres(day: Day, port: int, database: str) -> Iterator[Metric]:
     for state, level in (("active", 1.2), ("idle", 8.0), ("idle in transaction", 0.2)):
         count = day.around(level, 0.9, 0.15)
         yield "pg_stat_activity_count", {"state": state, **own}, np.clip(np.round(count), 0, 30).astype(np.int64)
-    yield "pg_stat_database_numbackends", {"datid": "16388", **own}, np.round(day.around(9, 0.8, 0.1)).astype(np.int64)
+    yield (
+        "pg_stat_database_numbackends",
+        {"datid": str(DATABASE_OID), **own},
+        np.round(day.around(9, 0.8, 0.1)).astype(np.int64),
+    )
     counters = {"xact_commit": 4.7, "xact_rollback": 0.01, "blks_hit": 900, "blks_read": 1.5, "tup_returned": 4000}
     counters |= {"tup_fetched": 700, "tup_inserted": 4, "tup_updated": 3, "tup_deleted": 0.02, "deadlocks": 0.0}
     for name, rate in counters.items():
         grown = day.counted(day.traffic(rate), 5e6 * rate).astype(np.int64)
-        yield f"pg_stat_database_{name}", {"datid": "16388", **own}, grown
+        yield f"pg_stat_database_{name}", {"datid": str(DATABASE_OID), **own}, grown
     size = np.linspace(24e6, 30.9e6, len(day.times)).astype(np.int64)
     yield "pg_database_size_bytes", own, size
 
