@@ -46,7 +46,7 @@ def quantity(value: float, unit: str) -> str:
         return f"{_number(value * 100)} %"
     if unit == "seconds" and abs(value) < 1:
         return f"{_number(value * 1000)} ms"
-    if unit == "seconds" and abs(value) >= 120:
+    if unit == "seconds" and 120 <= abs(value) < 1e12:
         return f"{'-' if value < 0 else ''}{duration_text(round(abs(value)))}"
     if unit == "bytes":
         for size, name in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
