@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from xai_runbook.errors import inert
+from xai_runbook.errors import NotConfigured, inert
 from xai_runbook.findings import Finding, Limit, Status, judge
 from xai_runbook.limits import Signals
 from xai_runbook.operations.rules import rule_table
+from xai_runbook.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,25 @@ def silences(alertmanager: Alertmanager, settings: Settings, at: datetime | None
         left_seconds=(frame["ends_at"] - pd.Timestamp(now)).dt.total_seconds(),
     )
     return made[_COLUMNS].reset_index(drop=True)
+
+
+def silenced(alertmanager: Alertmanager, settings: Settings, window: Window | str) -> DataFrame:
+    """The silences that held within a window, those that have ended since too, for the chart of its alerts.
+
+    Columns: silence, hides (the alerts of our rules that it could hide, all their targets or some), by, why, starts_at,
+    ends_at (UTC). An empty frame where no Alertmanager is configured: then nothing could be silenced.
+    Source: Alertmanager docs, Silences, which are kept for five days after their end.
+    """
+    window = Window.parse(window) if isinstance(window, str) else window
+    columns = ["silence", "hides", "by", "why", "starts_at", "ends_at"]
+    try:
+        frame = alertmanager.silences()
+    except NotConfigured:
+        return pd.DataFrame(columns=columns)
+    frame = frame[(frame["starts_at"] < window.end) & (frame["ends_at"] > window.start)]
+    rules = [{"alertname": rule.alert, **rule.labels} for rule in rule_table(settings)]
+    hides = [[rule["alertname"] for rule in rules if _may_hide(each, rule)] for each in frame["matchers"]]
+    return frame.assign(hides=hides)[columns].reset_index(drop=True)
 
 
 def check_silences(silences: DataFrame, limit: Limit) -> Finding:
