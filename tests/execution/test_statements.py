@@ -53,6 +53,7 @@ def table(superuser: Any) -> Iterator[str]:
     superuser.execute(f'GRANT SELECT, INSERT, UPDATE ON "{name}" TO xai_app')
     superuser.execute("RESET ROLE")
     yield name
+    superuser.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'holder'")
     superuser.execute(f'DROP TABLE IF EXISTS "{name}"')
 
 
