@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,13 +18,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.pace import stretched
 from xai_runbook.environment import Environment
 from xai_runbook.findings import MIME_TYPE
+from xai_runbook.sandbox.part import free_ports
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: apt-get install chromium"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 
@@ -37,9 +38,7 @@ def lab(
     folder = tmp_path_factory.mktemp("lab")
     for notebook in (checkout / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports(["lab"])["lab"]
     log = (folder / "lab.log").open("w")
     process = subprocess.Popen(
         [
@@ -47,8 +46,11 @@ def lab(
             "--IdentityProvider.token=", "--ServerApp.password=", "--allow-root", f"--ServerApp.root_dir={folder}",
             "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         ],
-        cwd=folder, env={**os.environ, "JUPYTER_CONFIG_DIR": str(folder / "c"), "JUPYTER_DATA_DIR": str(folder / "d")},
-        stdout=log, stderr=log, start_new_session=True,
+        cwd=folder, stdout=log, stderr=log, start_new_session=True,
+        env={
+            **os.environ, "JUPYTER_CONFIG_DIR": str(folder / "c"), "JUPYTER_DATA_DIR": str(folder / "d"),
+            "XAI_RUNBOOK_OUTPUTS__JOURNAL": str(folder / "journal"),  # else this user's own
+        },
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
@@ -95,7 +97,7 @@ def run_all(page: Any, address: str, folder: Path, name: str, last: str) -> dict
     page.wait_for_selector("text=/\\| Idle$/", timeout=60_000)
     page.click("text=Run >> nth=0")
     page.click("text=Run All Cells")
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + stretched(150)
     while time.monotonic() < deadline:
         for accept in page.locator(".jp-Dialog button.jp-mod-accept").all():
             accept.click()  # "Select Kernel", where the kernel was slower than we
@@ -124,7 +126,8 @@ def test_run_all_in_jupyterlab_answers_every_question(
     }
     for question in asked:
         found = [output["data"][MIME_TYPE] for output in shown[question] if MIME_TYPE in output.get("data", {})]
-        assert [finding["name"] for finding in found] == [question]
+        absent = any(output.get("ename") == "NotConfigured" for output in shown[question])
+        assert [finding["name"] for finding in found] == [question] * (not absent)
     assert page.locator(".jp-OutputArea-output strong", has_text=last).count() >= 1, "seen, not only stored"
     page.close()
 
