@@ -90,6 +90,7 @@ def test_spaces_comments_and_another_group_are_no_difference(live: Live) -> None
         ("(network_peers) < 3", "(network_peers) < 2", "PeerCountLow", "compares with < 2 instead of < 3"),
         ("(network_peers) < 3", "(network_peers) <= 3", "PeerCountLow", "compares with <= 3 instead of < 3"),
         ("(network_peers) < 3", "(peers) < 3", "PeerCountLow", "asks '(peers) < 3'"),
+        ("(network_peers) < 3", "1", "PeerCountLow", "asks '1'"),  # a bare number
         ("(network_peers) < 3", "vector(1)", "PeerCountLow", "asks 'vector(1)'"),
         ("for: 30m", "for: 1h", "BlockHeightStalled", "waits 1h instead of 30m"),
         ("severity: critical", "severity: page", "HighCPU", "label severity is 'page'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from xai_runbook.clients import prometheus_rules
-from xai_runbook.errors import NoData, inert
+from xai_runbook.errors import InputError, NoData, inert
 from xai_runbook.findings import Finding, Limit, Status, judge
 from xai_runbook.operations.rules import GROUP, Rule, rule_table
 from xai_runbook.window import duration_seconds, duration_text
@@ -40,14 +41,10 @@ def rules_drift(prometheus: Prometheus) -> DataFrame:
     loaded = loaded[loaded["kind"] == "alerting"]
     wanted = rule_table(prometheus.settings)
     pairs = [(rule, _best(rule, loaded[loaded["name"] == rule.alert])) for rule in wanted]
-    texts = iter(
-        prometheus_rules.formatted(
-            prometheus, [query for rule, found in pairs if found for query in (rule.expr, found["query"])]
-        )
-    )
+    texts = iter(_formatted(prometheus, [(rule.expr, found["query"]) for rule, found in pairs if found]))
     rows = []
     for rule, found in pairs:
-        told = _differences(rule, found, next(texts), next(texts)) if found else ["is not loaded"]
+        told = _differences(rule, found, *next(texts)) if found else ["is not loaded"]
         failing = f"cannot be evaluated: {found['error']}" if found and found["health"] == "err" else ""
         state = "missing" if not found else "changed" if told else "failing" if failing else "same"
         rows.append(
@@ -138,6 +135,19 @@ def check_rule_groups(groups: DataFrame, limit: Limit) -> Finding:
     more = f"; {finding.summary}" if finding.status is not Status.OK else ""
     names = dict.fromkeys([*failing["group"], *finding.targets])
     return replace(finding, status=Status.ALERT, summary=inert(words + more), targets=tuple(names))
+
+
+def _formatted(prometheus: Prometheus, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Each pair of queries as this Prometheus writes them; two requests where all are alike, else two a pair."""
+    if not pairs:
+        return []
+    with suppress(InputError):  # a rule that asks for a bare number cannot stand beside "or"
+        ours, theirs = prometheus_rules.formatted(
+            prometheus, [" or ".join(f"({query}\n)" for query in side) for side in zip(*pairs, strict=True)]
+        )
+        if ours == theirs:
+            return [("", "") for _ in pairs]
+    return [(one, other) for one, other in (prometheus_rules.formatted(prometheus, pair) for pair in pairs)]
 
 
 def _slack(prometheus: Prometheus) -> float:
