@@ -72,7 +72,7 @@ def tree(frame: DataFrame, *, label: str, value: str, title: str = "", unit: str
 def live(title: str = "Connections", unit: str = "sessions") -> Callable[[DataFrame], None]:
     """What draws a frame of looks anew each time it is given one, in a notebook; elsewhere it does nothing.
 
-    A column of the frame that ends in `_count` is a line; `at` is the time.
+    A column of the frame that ends in `_count` is a line; `at` is the time. A single look is no line yet.
     """
     import sys
 
@@ -86,9 +86,15 @@ def live(title: str = "Connections", unit: str = "sessions") -> Callable[[DataFr
     handle = display(display_id=True)
 
     def draw(looks: DataFrame) -> None:
+        if len(looks) < 2:
+            return
         counts = [column for column in map(str, looks.columns) if column.endswith("_count")]
         history = looks.melt("at", counts, var_name="what").dropna(subset="value")
-        axes = timeline(history.astype({"value": float}), title=title, unit=unit)
+        axes = timeline(
+            history.assign(what=history["what"].str.removesuffix("_count")).astype({"value": float}),
+            title=title,
+            unit=unit,
+        )
         figure = axes.get_figure(root=True)
         handle.update(figure)
         pyplot.close(figure)  # else it is shown once more at the cell's end
