@@ -12,7 +12,8 @@ import pytest
 from tests.operations import prometheus_server as server
 from xai_runbook.clients.prometheus import Prometheus
 from xai_runbook.errors import InputError, NoData
-from xai_runbook.operations import monitoring, requests
+from xai_runbook.findings import Status
+from xai_runbook.operations import alerts, monitoring, requests
 from xai_runbook.window import Window
 
 STEP = 15
@@ -33,6 +34,20 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         'network_peers{instance="node-2",job="xai"}': {at: 5.0 for at in short if at < now - 600 or at > now + 1800},
         'process_cpu_seconds_total{instance="node-1",job="xai"}': rising(0.4),
         'process_resident_memory_bytes{instance="node-1",job="xai"}': {at: 5e8 for at in short},
+        'process_open_fds{instance="node-1",job="xai"}': {at: 900.0 for at in short},
+        'process_max_fds{instance="node-1",job="xai"}': {at: 1000.0 for at in short},
+        'process_open_fds{instance="node-2",job="xai"}': {at: 9.0 for at in short},
+        'go_gc_duration_seconds_sum{instance="node-1",job="xai"}': rising(0.02),
+        'node_cpu_seconds_total{instance="host",cpu="0",mode="idle"}': rising(0.25),
+        'node_cpu_seconds_total{instance="host",cpu="0",mode="user"}': rising(0.75),
+        'node_memory_MemAvailable_bytes{instance="host"}': {at: 1.0 for at in short},
+        'node_memory_MemTotal_bytes{instance="host"}': {at: 4.0 for at in short},
+        'node_filesystem_avail_bytes{instance="host",mountpoint="/",fstype="ext4"}': {at: 9.0 for at in short},
+        'node_filesystem_size_bytes{instance="host",mountpoint="/",fstype="ext4"}': {at: 10.0 for at in short},
+        'node_filesystem_avail_bytes{instance="host",mountpoint="/data",fstype="ext4"}': {at: 2.0 for at in short},
+        'node_filesystem_size_bytes{instance="host",mountpoint="/data",fstype="ext4"}': {at: 10.0 for at in short},
+        'node_filesystem_avail_bytes{instance="host",mountpoint="/run",fstype="tmpfs"}': {at: 0.0 for at in short},
+        'node_filesystem_size_bytes{instance="host",mountpoint="/run",fstype="tmpfs"}': {at: 10.0 for at in short},
         'http_requests_total{instance="node-1",route="/a",status="200"}': rising(9),
         'http_requests_total{instance="node-1",route="/a",status="503"}': rising(1),
         'http_requests_total{instance="node-2",route="/a",status="200"}': rising(4),
@@ -88,6 +103,30 @@ def test_cpu_is_cores_and_memory_is_what_the_runbook_called_cpu(prometheus: Prom
     assert cpu.loc[0, "cores_used"] == pytest.approx(0.4, rel=1e-6)
     assert memory.loc[0, "resident_bytes"] == 5e8
     assert list(cpu.columns) == ["job", "instance", "cores_used"] and cpu.loc[0, "job"] == "xai"
+
+
+def test_open_files_against_what_each_process_may_open(prometheus: Prometheus) -> None:
+    files = monitoring.process_files(prometheus).set_index("instance")
+    assert files.loc["node-1", ["open_files", "most_files", "used_ratio"]].tolist() == [900, 1000, 0.9]
+    assert math.isnan(files.loc["node-2", "used_ratio"])  # it does not tell its maximum: not 0
+    limit = prometheus.settings.limits.open_files
+    finding = alerts.check_alert(monitoring.signal(prometheus, limit), limit)
+    assert finding.status is Status.ALERT and finding.targets == ("node-1",)
+
+
+def test_garbage_collection_is_a_share_of_the_time(prometheus: Prometheus) -> None:
+    assert monitoring.process_gc(prometheus).loc[0, "gc_ratio"] == pytest.approx(0.02, rel=1e-6)
+
+
+def test_a_host_with_its_fullest_disk(prometheus: Prometheus) -> None:
+    (host,) = monitoring.hosts(prometheus).to_dict("records")
+    assert host == {
+        "instance": "host",
+        "cpu_ratio": pytest.approx(0.75, rel=1e-6),
+        "memory_ratio": 0.75,
+        "mountpoint": "/data",
+        "disk_ratio": 0.8,
+    }
 
 
 def test_latency_has_quantiles_traffic_and_says_where_the_buckets_end(prometheus: Prometheus) -> None:

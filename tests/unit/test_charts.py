@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -190,7 +191,7 @@ def test_names_beside_the_lines_do_not_overlap_and_stay_on_the_picture() -> None
     drawn(axes)
     heights = sorted(text.get_position()[1] for text in axes.texts if text.get_position()[0] > 1)
     assert len(heights) == 8 and heights[-1] <= 1
-    assert min(upper - lower for lower, upper in zip(heights, heights[1:], strict=False)) > 0.1
+    assert min(upper - lower for lower, upper in itertools.pairwise(heights)) > 0.1
 
 
 def test_a_name_keeps_its_colour_whoever_is_worst() -> None:

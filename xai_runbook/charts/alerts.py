@@ -61,7 +61,7 @@ def alert_timeline(states: DataFrame, silences: DataFrame | None = None, *, titl
         axes.text(0.5, 0.5, quiet, transform=axes.transAxes, ha="center", va="center", color=MUTED)
     if start is None and len(states):
         start, end = states["at"].min(), states["at"].max()
-    if start is not None and end is not None:
+    if start is not None and end is not None and start < end:
         axes.set_xlim(pd.Timestamp(start), pd.Timestamp(end))  # type: ignore[arg-type]
     time_axis(axes)
     _legend(axes, silences is not None and len(silences) > 0)

@@ -18,7 +18,7 @@ from xai_runbook.window import Window
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     from xai_runbook.clients.alertmanager import Alertmanager
     from xai_runbook.settings import Settings
@@ -36,10 +36,8 @@ def silences(alertmanager: Alertmanager, settings: Settings, at: datetime | None
     now = at or datetime.now(UTC)
     frame = alertmanager.silences()
     frame = frame[(frame["state"] != "expired") & (frame["ends_at"] > now)].sort_values("ends_at", ascending=False)
-    rules = [{"alertname": rule.alert, **rule.labels} for rule in rule_table(settings)]
-    hidden = [[rule["alertname"] for rule in rules if _may_hide(each, rule)] for each in frame["matchers"]]
     made = frame.assign(
-        hides=pd.Series(hidden, index=frame.index, dtype=object),
+        hides=_hides(frame, settings),
         matchers=[inert(", ".join(_matcher(one) for one in each)) for each in frame["matchers"]],
         left_seconds=(frame["ends_at"] - pd.Timestamp(now)).dt.total_seconds(),
     )
@@ -60,9 +58,7 @@ def silenced(alertmanager: Alertmanager, settings: Settings, window: Window | st
     except NotConfigured:
         return pd.DataFrame(columns=columns)
     frame = frame[(frame["starts_at"] < window.end) & (frame["ends_at"] > window.start)]
-    rules = [{"alertname": rule.alert, **rule.labels} for rule in rule_table(settings)]
-    hides = [[rule["alertname"] for rule in rules if _may_hide(each, rule)] for each in frame["matchers"]]
-    return frame.assign(hides=hides)[columns].reset_index(drop=True)
+    return frame.assign(hides=_hides(frame, settings))[columns].reset_index(drop=True)
 
 
 def check_silences(silences: DataFrame, limit: Limit) -> Finding:
@@ -79,6 +75,13 @@ def check_silences(silences: DataFrame, limit: Limit) -> Finding:
     named = ours.assign(target=[f"{row['matchers']}" for row in ours.to_dict("records")])
     finding = judge(limit, named, value="left_seconds", target="target", noun="left of a silence")
     return replace(finding, summary=inert(f"{finding.summary}; {'; '.join(map(_told, ours.to_dict('records')))}"))
+
+
+def _hides(frame: DataFrame, settings: Settings) -> Series[Any]:
+    """The alerts of our rules that each silence can hide."""
+    rules = [{"alertname": rule.alert, **rule.labels} for rule in rule_table(settings)]
+    hidden = [[rule["alertname"] for rule in rules if _may_hide(each, rule)] for each in frame["matchers"]]
+    return pd.Series(hidden, index=frame.index, dtype=object)
 
 
 def _told(row: Mapping[Any, Any]) -> str:
