@@ -114,7 +114,8 @@ def test_cells_are_small_and_plain(path: Path) -> None:
         tree = ast.parse(source)
         assert not [node for node in ast.walk(tree) if isinstance(node, refused)], cell["id"]
         wrapped = sum((node.end_lineno or 0) - node.lineno for node in tree.body if isinstance(node, ast.ImportFrom))
-        assert len(source.splitlines()) - wrapped <= 10, cell["id"]
+        # what a person may set has a line each
+        assert len(source.splitlines()) - wrapped <= 10 or "parameters" in cell["tags"], cell["id"]
         texts = [
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
