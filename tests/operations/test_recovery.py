@@ -45,18 +45,27 @@ def env(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
 
 def eventually(holds: Callable[[], Any], seconds: float = 30.0) -> Any:
     end = time.monotonic() + seconds
-    while not (told := holds()):
+    while (told := holds()) is None or told is False:
         assert time.monotonic() < end
         time.sleep(0.1)
     return told
 
 
 def archived(server: Server, env: Environment) -> None:
-    """Closes the segment that is written to now, and waits until it is in the archive."""
-    with server.superuser() as session:
-        session.execute("SELECT pg_create_restore_point('test')")
-        (row,) = session.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchall()
-    eventually(lambda: row[0] in [name for name, _, _ in env.backups.archived()])
+    """Closes the segment that is written to now, and waits until it, or one after it, is in the archive."""
+
+    def closed() -> bool:
+        with server.superuser() as session:
+            session.execute("SELECT pg_create_restore_point('test')")
+            (row,) = session.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchall()
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            if row[0] in [name for name, _, _ in env.backups.archived()]:
+                return True
+            time.sleep(0.05)
+        return False  # an archiver that has not read its new settings yet
+
+    eventually(closed)
 
 
 # --- base backups -------------------------------------------------------------------------------------------------
