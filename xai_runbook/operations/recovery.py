@@ -51,21 +51,22 @@ def recoveries(backups: Backups) -> DataFrame:
     return DataFrame(rows, columns=columns)
 
 
-def recovered_tables(backups: Backups, *, name: str) -> DataFrame:
+def recovered_tables(backups: Backups, *, name: str = "") -> DataFrame:
     """What each table held at the point that a recovery went back to. Columns: table, rows, checksum.
 
-    Errors: NoData where there is no such recovery.
+    Without a name, the newest recovery; no rows where there is none. Errors: NoData where there is none of that name.
     """
     from pandas import DataFrame
 
-    for known, told, _ in backups.recoveries():
-        if known == name:
-            rows = [
-                {"table": table, "rows": int(found["rows"]), "checksum": found["checksum"]}
-                for table, found in told["tables"].items()
-            ]
-            return DataFrame(rows, columns=["table", "rows", "checksum"])
-    raise NoData(f"there is no recovery {name}", on=str(backups.folder), hint="recovery.recoveries lists them")
+    found = [told for known, told, _ in backups.recoveries() if not name or known == name]
+    if name and not found:
+        raise NoData(f"there is no recovery {name}", on=str(backups.folder), hint="recovery.recoveries lists them")
+    rows = [
+        {"table": table, "rows": int(held["rows"]), "checksum": held["checksum"]}
+        for told in found[-1:]
+        for table, held in told["tables"].items()
+    ]
+    return DataFrame(rows, columns=["table", "rows", "checksum"])
 
 
 def recovery_state(backups: Backups, *, name: str) -> DataFrame:
