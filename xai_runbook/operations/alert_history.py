@@ -129,7 +129,7 @@ def check_alert_history(states: DataFrame) -> Finding:
             name="alert_history",
             status=Status.ALERT,
             severity=max((Severity(text) for text in now["severity"]), key=list(Severity).index),
-            summary=_joined([f"{len(now)} fire at {end:%Y-%m-%d %H:%M:%S} UTC: {_listed(now)}", *notes]),
+            summary=_joined([f"{len(now)} firing at {end:%Y-%m-%d %H:%M:%S} UTC: {_listed(now)}", *notes]),
             targets=tuple(inert(name, 200) for name in names),
             hint="each alert's own question on this page says what to do",
             observed_at=end.to_pydatetime(),
@@ -147,7 +147,7 @@ def check_alert_history(states: DataFrame) -> Finding:
 def _listed(periods: DataFrame) -> str:
     """ "SyncLag on node-3 10:03:15 to 10:20:00", the newest first."""
     told = [
-        f"{row['alert']} on {row['target']} {row['fired_at']:%d. %H:%M:%S}"
+        f"{row['alert']} on {row['target']} {row['fired_at']:%m-%d %H:%M:%S}"
         + (f" to {row['ended_at']:%H:%M:%S}" if row["ended_at"] is not pd.NaT else "")
         for row in periods.head(_MOST_NAMED).to_dict("records")
     ]
