@@ -224,7 +224,7 @@ FAULTS = {
         ),
         Fault(
             "target-gone", "prometheus", f"{prometheus_faults.GONE} is taken out of what Prometheus scrapes",
-            "targets_vanished", prometheus_faults.take_out_target, prometheus_faults.configure,
+            "targets_vanished", prometheus_faults.take_out_target, prometheus_faults.start_anew,
         ),
         Fault(
             "prometheus-log-damaged", "prometheus", "bits turn over in Prometheus' log: it cuts it there and goes on",

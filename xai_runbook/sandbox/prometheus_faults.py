@@ -50,7 +50,8 @@ def damage_log(supervisor: Supervisor) -> None:
 
 
 def start_anew(supervisor: Supervisor) -> None:
-    """A clean start: what it counts begins anew."""
+    """A clean start: what it counts begins anew. A reload that puts a target back soon would count hundreds of samples
+    out of order: the end of its series is written when it is being scraped again."""
     supervisor.stop_part("prometheus")
     supervisor.start_part("prometheus")
 
