@@ -6,6 +6,8 @@ once it has occurred and not before, as in any real exporter, and the ``process_
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable
 
 from prometheus_client import (
@@ -21,6 +23,20 @@ from prometheus_client import (
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+class _Collected:
+    """How long garbage was collected; called by the collector itself, so it takes no lock that it may be called under."""
+
+    def __init__(self) -> None:
+        self.seconds = self._begun = 0.0
+
+    def __call__(self, phase: str, _: dict[str, int]) -> None:
+        now = time.perf_counter()
+        if phase == "start":
+            self._begun = now
+        else:
+            self.seconds += now - self._begun
+
+
 class NodeMetrics:
     """The metrics of one node, in a registry of their own."""
 
@@ -29,10 +45,13 @@ class NodeMetrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        collected = _Collected()
+        gc.callbacks.append(collected)
         gauges = (
             ("blockchain_height", "Height of the newest block this node holds.", height),
             ("network_best_height", "Highest height heard from peers, or held.", best),
             ("network_peers", "Peers connected and shaken hands with.", peers),
+            ("process_gc_seconds_total", "Time spent collecting garbage.", lambda: collected.seconds),
         )
         for name, text, read in gauges:
             Gauge(name, text, registry=registry).set_function(read)

@@ -8,6 +8,7 @@ for as long as its real duration. Counters start again when the real processes d
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -119,6 +120,8 @@ def node(day: Day, number: int) -> Iterator[Metric]:
     yield "process_cpu_seconds_total", {}, day.counted(day.traffic(0.0155 + 0.0005 * number), 2_000.0)
     yield "process_start_time_seconds", {}, (day.now - 3 * DAY_SECONDS - 100 * number) * ones
     yield "process_open_fds", {}, day.around(18, 0.3, 0.1).astype(np.int64)
+    yield "process_max_fds", {}, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1024) * ones
+    yield "process_gc_seconds_total", {}, day.counted(day.traffic(0.0004), 20.0)
     origin = "mined" if number == 0 else "peer"
     yield "blockchain_blocks_total", {"origin": origin}, height - height[0] + 200_000
     yield "mempool_transactions", {}, day.around(1.5, 0.6, 0.5).astype(np.int64)
