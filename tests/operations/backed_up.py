@@ -21,7 +21,7 @@ from xai_runbook.execution.outcome import Outcome
 from xai_runbook.plans import Plan
 from xai_runbook.sandbox import backups, postgres
 
-HEADLESS = ["backups.dump", "backups.verify", "base_backups.base_backup", "base_backups.low_level_backup"]
+HEADLESS = ["backups.dump", "backups.verify", "cluster_backups.base_backup", "cluster_backups.low_level_backup"]
 HEADLESS += ["recovery.recover_to"]
 
 

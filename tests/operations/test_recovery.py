@@ -19,7 +19,7 @@ from xai_runbook.backup.recovering import DATA, recovered
 from xai_runbook.environment import Environment
 from xai_runbook.errors import BadAnswer, InputError, NoData, NotConfigured
 from xai_runbook.findings import Status
-from xai_runbook.operations import archives, backups, base_backups, recovery
+from xai_runbook.operations import archives, backups, cluster_backups, recovery
 from xai_runbook.sandbox import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def env(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """The server, with a verified base backup, its only one."""
     found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
-    outcome = done(found, base_backups.base_backup(found.database, found.backups))
+    outcome = done(found, cluster_backups.base_backup(found.database, found.backups))
     assert outcome.status == "done", outcome
     yield found
     found.database.close()
@@ -78,7 +78,7 @@ def test_a_base_backup_is_verified_and_started(env: Environment) -> None:
     assert not (backup.path / DATA / "recovery.signal").exists(), "a copy of it was started, never itself"
     row = backups.stored(env.backups).set_index("name").loc[backup.name]
     assert row["kind"] == "cluster" and row["counts"]
-    (told,) = base_backups.cluster_room(env.database, env.backups).to_dict("records")
+    (told,) = cluster_backups.cluster_room(env.database, env.backups).to_dict("records")
     assert told["spare_bytes"] == told["available_bytes"] - told["needed_bytes"]
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_file_of_a_base_backup(env: Environment, tmp_path: Path) -> No
 
 
 def test_step_by_step_in_one_session(env: Environment) -> None:
-    plan = base_backups.low_level_backup(env.database, env.backups)
+    plan = cluster_backups.low_level_backup(env.database, env.backups)
     assert "--archive" in plan.steps[0].argv  # type: ignore[union-attr]
     outcome = done(env, plan)
     assert outcome.status == "done", outcome
@@ -116,7 +116,7 @@ def test_where_a_cluster_cannot_be_copied(server: Server, env: Environment) -> N
     with server.superuser() as session:
         session.execute("CREATE ROLE rds_superuser")
         try:
-            plan = base_backups.base_backup(env.database, env.backups)
+            plan = cluster_backups.base_backup(env.database, env.backups)
             assert "hosted server" in plan.refused and not plan.steps
         finally:
             session.execute("DROP ROLE rds_superuser")
@@ -124,7 +124,7 @@ def test_where_a_cluster_cannot_be_copied(server: Server, env: Environment) -> N
         other.mkdir()
         session.execute(f"CREATE TABLESPACE elsewhere LOCATION '{other}'".encode())
         try:
-            assert "1 tablespaces lie outside" in base_backups.base_backup(env.database, env.backups).refused
+            assert "1 tablespaces lie outside" in cluster_backups.base_backup(env.database, env.backups).refused
         finally:
             session.execute("DROP TABLESPACE elsewhere")
 
@@ -190,7 +190,7 @@ def test_an_archive_command_that_lies(server: Server, env: Environment) -> None:
         recovery.recover_to(env.backups, time=datetime.now(UTC).isoformat())
     # a new base backup begins behind it
     (base,) = [each for each in env.backups.stored() if each.manifest["kind"] == "cluster"]
-    assert done(env, base_backups.base_backup(env.database, env.backups)).status == "done"
+    assert done(env, cluster_backups.base_backup(env.database, env.backups)).status == "done"
     shutil.rmtree(base.path)
 
 

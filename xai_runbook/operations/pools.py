@@ -84,11 +84,12 @@ def watch_connections(
     """
     from pandas import DataFrame, Timestamp
 
-    pause, end = duration_seconds(every), time.monotonic() + duration_seconds(lasting)
-    if pause < 0.1 or duration_seconds(lasting) > LONGEST_WATCH_SECONDS:
+    pause, seconds = duration_seconds(every), duration_seconds(lasting)
+    if pause < 0.1 or seconds > LONGEST_WATCH_SECONDS:
         raise InputError("a watch looks every 100ms or more seldom, and ends within an hour", on=f"{every}, {lasting}")
     columns = ["at", "used_count", "active_count", "idle_count", "idle_in_transaction_count", "usable_count"]
     looks: list[dict[str, object]] = []
+    end = time.monotonic() + seconds
     try:
         while True:
             try:
@@ -101,7 +102,8 @@ def watch_connections(
             told.insert(len(columns), "used_ratio", told["used_count"] / told["usable_count"])
             if shown is not None:
                 shown(told)
-            if time.monotonic() + pause > end:
+            # however long a look takes: one alone shows nothing of how it goes
+            if time.monotonic() + pause > end and (len(looks) > 1 or pause > seconds):
                 return told
             time.sleep(pause)
     except KeyboardInterrupt:  # whoever watched has seen enough

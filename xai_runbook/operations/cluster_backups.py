@@ -99,7 +99,7 @@ def _cluster_backup(
         note="a checkpoint is asked for at once, which costs the disk some writes",
         guards=(
             Condition(
-                question="xai_runbook.operations.base_backups.cluster_room", arguments={},
+                question="xai_runbook.operations.cluster_backups.cluster_room", arguments={},
                 column="spare_bytes", comparison=">=", value="0",
                 words="there is room for the copy and for trying it",
             ),
