@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -171,6 +172,57 @@ def test_a_silent_port_costs_the_deadline_and_no_more() -> None:
     assert (row["accepts"], row["can_login"]) == (False, False)
     assert "within" in row["error"] or "in time" in row["error"]
     assert time.monotonic() - started < 10
+
+
+def test_a_half_open_connection_costs_the_deadline(server: Server) -> None:
+    """The way is cut without a word, as by a firewall that forgot us: the next question still has an end, and the one
+    after it a new connection."""
+    with relay(server.port) as way, server.handle(port=way.port, timeout="500ms") as handle:
+        assert len(handle.frame("identity")) == 1
+        way.silent = True
+        started = time.monotonic()
+        assert type(refusal(handle)) is TimedOut
+        assert time.monotonic() - started < 10
+        way.silent = False
+        assert len(handle.frame("identity")) == 1
+
+
+class Relay:
+    """Passes bytes both ways between whoever connects and a port; once `silent`, what is connected hears nothing."""
+
+    def __init__(self, to: int) -> None:
+        self.to, self.silent = to, False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.sockets: list[socket.socket] = [self.listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.to))
+                self.sockets += [client, server]
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
+        cut = False
+        with suppress(OSError):
+            while data := source.recv(65536):
+                cut = cut or self.silent  # and for good, as a firewall does
+                if not cut:
+                    sink.sendall(data)
+
+
+@contextmanager
+def relay(to: int) -> Iterator[Relay]:
+    found = Relay(to)
+    try:
+        yield found
+    finally:
+        for each in found.sockets:
+            each.close()
 
 
 def test_the_cache_is_no_database(env: Environment) -> None:

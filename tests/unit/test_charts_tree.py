@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import matplotlib as mpl
@@ -51,3 +53,25 @@ def test_live_is_silent_outside_of_a_notebook() -> None:
     before = plt.get_fignums()
     charts.live()(pd.DataFrame({"at": [pd.Timestamp("2026-11-25T03:00Z")], "used_count": [3]}))
     assert plt.get_fignums() == before
+
+
+def test_live_draws_into_one_place_of_a_notebook() -> None:
+    """In a kernel: one output, which is replaced as looks come, and no figure left open."""
+    code = """
+
+import nbformat, nbclient
+cell = '''
+import pandas as pd
+from xai_runbook import charts
+draw = charts.live()
+at = pd.date_range("2026-11-25T03:00Z", periods=4, freq="1s")
+for n in (1, 2, 3, 4):
+    draw(pd.DataFrame({"at": at[:n], "used_count": range(n), "error": [""] * n}))
+'''
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+print([output["output_type"] for output in notebook.cells[0]["outputs"]])
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=170)
+    assert told.returncode == 0, told.stderr[-800:]
+    assert told.stdout.strip() == "['display_data']"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from xai_runbook.charts.drawing import COLOURS, LIMIT_COLOUR, add_to_title, new_axes, nothing, plain, powers_of_two
 from xai_runbook.charts.timelines import timeline
@@ -80,23 +80,21 @@ def live(title: str = "Connections", unit: str = "sessions") -> Callable[[DataFr
     shell = ipython.get_ipython() if ipython is not None else None
     if getattr(shell, "kernel", None) is None:
         return lambda _: None
-    from IPython.display import display
+    from IPython.display import DisplayHandle, display
     from matplotlib import pyplot
 
-    handle = display(display_id=True)
+    shown: list[DisplayHandle] = []
 
     def draw(looks: DataFrame) -> None:
         if len(looks) < 2:
             return
-        counts = [column for column in map(str, looks.columns) if column.endswith("_count")]
-        history = looks.melt("at", counts, var_name="what").dropna(subset="value")
-        axes = timeline(
-            history.assign(what=history["what"].str.removesuffix("_count")).astype({"value": float}),
-            title=title,
-            unit=unit,
-        )
-        figure = axes.get_figure(root=True)
-        handle.update(figure)
+        counts = looks.set_index("at").filter(regex="_count$").rename(columns=lambda name: name.removesuffix("_count"))
+        history = counts.astype(float).melt(ignore_index=False, var_name="what").dropna().reset_index()
+        figure = timeline(history, title=title, unit=unit).get_figure(root=True)
+        if shown:
+            shown[0].update(figure)
+        else:
+            shown.append(cast("DisplayHandle", display(figure, display_id=True)))
         pyplot.close(figure)  # else it is shown once more at the cell's end
 
     return draw
@@ -121,9 +119,8 @@ def scatter(
     unit = unit or (limit.unit if limit else "")
     axes = new_axes(title or (limit.title if limit else ""), height=3.6)
     columns = [label, x, y]
-    shown = pd.concat([each[columns] for each in (frame, *more) if len(each)] or [frame[columns]]).drop_duplicates(
-        label
-    )
+    rows = [each[columns] for each in (frame, *more) if len(each)] or [frame[columns]]
+    shown = pd.concat(rows, ignore_index=True).drop_duplicates(label)
     shown = shown[(shown[x] > 0) & (shown[y] > 0)]  # nothing else has a place on these axes
     if shown.empty:
         axes.text(0.5, 0.5, f"nothing to show: no {x} yet", transform=axes.transAxes, ha="center", va="center")
