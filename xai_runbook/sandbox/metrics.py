@@ -24,7 +24,7 @@ DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 
 
 class _Collected:
-    """How long garbage was collected; called by the collector itself, so it takes no lock that it may be called under."""
+    """How long garbage was collected; called amid anything, so it takes no lock that may be held by then."""
 
     def __init__(self) -> None:
         self.seconds = self._begun = 0.0
