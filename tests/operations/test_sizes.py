@@ -90,6 +90,7 @@ def test_bloat_is_measured_where_the_extension_is(server: clusters.Cluster) -> N
     with server.superuser() as connection:
         if not connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pgstattuple'").fetchone():
             pytest.skip("this PostgreSQL comes without pgstattuple")
+        connection.execute("DROP EXTENSION IF EXISTS pgstattuple")
         connection.execute('CREATE SCHEMA "Extra"; CREATE EXTENSION pgstattuple SCHEMA "Extra"')
         connection.execute('GRANT USAGE ON SCHEMA "Extra" TO pg_monitor')
         connection.execute('DELETE FROM public."MemPool" WHERE n % 2 = 0')
@@ -104,6 +105,8 @@ def test_bloat_is_measured_where_the_extension_is(server: clusters.Cluster) -> N
 
 
 def test_bloat_is_guessed_from_widths_where_the_role_may_see_them(server: clusters.Cluster) -> None:
+    with server.superuser() as connection:
+        connection.execute("DROP EXTENSION IF EXISTS pgstattuple")
     with server.handle() as handle:
         assert sizes.bloat(handle).empty, "the monitor reads no column, so there is nothing to guess by"
     with server.superuser() as connection:

@@ -81,6 +81,33 @@ def test_a_slow_one_is_named(server: clusters.Cluster) -> None:
     assert "rich_list" in finding.targets[0] and "hunter2" not in told.to_string()
 
 
+def test_calls_against_mean_time_as_a_chart(env: Environment) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    from xai_runbook import charts
+
+    limit = LIMITS.slow_statements
+    costly = statements.slow_statements(env.database, fewest_calls=2)
+    slowest = statements.slow_statements(env.database, order="mean", fewest_calls=2)
+    try:
+        axes = charts.scatter(costly, slowest, x="calls", y="mean_seconds", label="query", limit=limit)
+        points = axes.collections[0].get_offsets()
+        both = {*costly["query"], *slowest["query"]}
+        assert len(points) == len(both) and (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+        assert axes.lines[0].get_ydata()[0] == limit.threshold
+        named = [text.get_text() for text in axes.texts]
+        assert len(named) == 5 and any(text.startswith(costly["query"].iloc[0][:10]) for text in named), named
+        axes.figure.canvas.draw()
+        empty = charts.scatter(costly.head(0), x="calls", y="mean_seconds", label="query", limit=limit)
+        assert "nothing to show: no calls yet" in [text.get_text() for text in empty.texts]
+        empty.figure.canvas.draw()
+    finally:
+        pyplot.close("all")
+
+
 def test_texts_carry_no_literals(server: clusters.Cluster) -> None:
     """Utility statements are kept as they were written, before 16."""
     with server.superuser() as connection:

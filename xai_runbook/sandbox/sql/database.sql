@@ -21,6 +21,9 @@ BEGIN
     IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_walinspect') THEN
         CREATE EXTENSION pg_walinspect;
     END IF;
+    IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgstattuple') THEN
+        CREATE EXTENSION pgstattuple;
+    END IF;
     -- The monitor may look at pages and count the WAL by kind; neither shows a row.
     FOR wanted IN
         SELECT p.oid::regprocedure AS function, CASE WHEN n.nspname = 'pg_catalog' THEN 'xai_operator' ELSE 'xai_monitor' END AS role
