@@ -49,20 +49,28 @@ def test_the_shipped_tests_are_green_and_speak_of_every_rule(
         assert f"alertname: {rule.alert}\n" in told, "one at which it does"
 
 
-@pytest.mark.parametrize("name", list(Signals.model_fields))
-def test_the_shipped_tests_notice_a_rule_that_is_not_the_runbooks(tmp_path: Path, name: str) -> None:
-    """Each limit moved a little to its better side: what should fire does not any more."""
-    limit = getattr(environments.shipped().limits, name)
-    moved = {"ratio": 0.15, "seconds": 2, "blocks": 1, "peers": 1, "series": 1, "answers": 1}[limit.unit]
-    threshold = limit.threshold + (moved if limit.direction == "above" else -moved)
-    settings = server.settings(limits={name: {"threshold": max(0.0, threshold)}})
-    (tmp_path / "rules.yml").write_text(rules.alert_rules(settings))
+def test_the_shipped_tests_notice_each_rule_that_is_not_the_runbooks(tmp_path: Path) -> None:
+    """Every limit moved a little to its better side: what should fire does not any more, in the test of each."""
+    moves = {"ratio": 0.15, "seconds": 2, "blocks": 1, "peers": 1, "series": 1, "answers": 1}
+    moved = {}
+    for name in Signals.model_fields:
+        limit = getattr(environments.shipped().limits, name)
+        by = moves[limit.unit] * (1 if limit.direction == "above" else -1)
+        moved[name] = {"threshold": max(0.0, limit.threshold + by)}
+    (tmp_path / "rules.yml").write_text(rules.alert_rules(server.settings(limits=moved)))
     shutil.copy(TESTS, tmp_path / "rules_test.yml")
     done = subprocess.run(
         [server.program("promtool"), "test", "rules", "rules_test.yml"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 1 and limit.alert in done.stdout + done.stderr
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert [
+        each.alert for each in rules.rule_table(environments.shipped()) if f"alertname: {each.alert}" not in told
+    ] == []
 
 
 def test_check_says_what_promtool_says(
