@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 GUARDS = __import__("tomllib").loads((HERE / "guards.toml").read_text(encoding="utf-8"))["guard"]
-PROMISED = ["P2", "P3", "P5", "P6", "P7", "P8", "P10", "P12", "P13", "P14", "P15", "P16", "P18", "P20", "P21"]
+PROMISED = ["P2", "P3", "P5", "P6", "P7", "P8", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P18", "P20", "P21"]
 
 
 @pytest.fixture(scope="module")

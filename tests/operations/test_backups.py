@@ -28,8 +28,7 @@ from xai_runbook.backup.dump import dump as make_dump
 from xai_runbook.backup.restoring import ARCHIVE, read_back
 from xai_runbook.backup.verify import Damaged, intact
 from xai_runbook.environment import Environment
-from xai_runbook.errors import BadAnswer, InputError, NoData, NotConfigured, Refused, Unreachable
-from xai_runbook.execution.credentials import lent
+from xai_runbook.errors import BadAnswer, InputError, NoData, Refused, Unreachable
 from xai_runbook.execution.door import apply_headless
 from xai_runbook.findings import Status
 from xai_runbook.operations import backups, retention
@@ -474,16 +473,6 @@ def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.
         retention.prune(two.backups, names=["xai_blockchain-000001"])
 
 
-def test_the_doer_of_a_removal_looks_again(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    sum_now = catalogue.sha256(first(env) / catalogue.MANIFEST)
-    folder = str(env.backups.folder)
-    assert main(["prune", "--folder", folder, f"{FIRST}={sum_now}"]) == 1, "the last verified one"
-    assert "is the last verified backup" in capsys.readouterr().out
-    assert main(["prune", "--folder", folder, f"{FIRST}={'0' * 64}"]) == 1
-    assert "is not the backup that was planned for" in capsys.readouterr().out
-    assert first(env).is_dir()
-
-
 # --- what the pieces promise --------------------------------------------------------------------------------------
 
 
@@ -520,39 +509,6 @@ def test_a_checksum_sees_a_single_letter_and_no_order(server: Server) -> None:
         finally:
             own.execute(f"DROP TABLE {name}")
     os.close(folder)
-
-
-def test_passwords_are_lent_in_memory_alone(server: Server, env: Environment, tmp_path: Path) -> None:
-    hostile = tmp_path / "password"
-    hostile.write_text("a:b\\c")
-    told = env.settings.model_dump()
-    told["database"]["operator"]["password"] = f"file:{hostile}"
-    settings = type(env.settings).model_validate(told)
-    with lent((), settings) as variables:
-        assert variables == {}
-    with lent(("database.operator", "backups.scratch"), settings) as variables:
-        assert not any("a:b" in text for text in variables.values())
-        path = Path(variables["PGPASSFILE"])
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert f"127.0.0.1:{server.port}:*:xai_operator:a\\:b\\\\c\n" in path.read_text()
-        assert not os.path.lexists(os.readlink(path)), "it has no name on any disk"
-    assert not path.exists()
-    hostile.write_text("two\nlines")
-    with pytest.raises(InputError, match="no line break"), lent(("database.operator",), settings):
-        pass
-    with pytest.raises(NotConfigured), lent(("database.operator",), settings.model_copy(update={"database": None})):
-        pass
-
-
-def test_names_only_go_up(tmp_path: Path) -> None:
-    assert catalogue.next_name(tmp_path / "none", "xai") == "xai-000001"
-    for name in ("xai-000007", f"{catalogue.PRUNED}xai-000009", "other-000042", "xai-000008.part"):
-        (tmp_path / name).mkdir()
-    assert catalogue.next_name(tmp_path, "xai") == "xai-000010"
-    assert catalogue.slug("../na me") == "___na_me"
-    for name in ("../x", ".lock", "xai-000008.part", "xai-000099"):
-        with pytest.raises(BadAnswer, match="there is no backup"):
-            catalogue.named(tmp_path, name)
 
 
 def test_a_name_that_is_taken(env: Environment) -> None:

@@ -1,0 +1,119 @@
+"""What a folder of backups says of itself: which count, what killed runs left, and that the last one stays."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_runbook.backup import catalogue
+from xai_runbook.backup.__main__ import main
+from xai_runbook.backup.prune import prune
+from xai_runbook.errors import BadAnswer, Refused
+
+
+def written(folder: Path, number: int, **more: Any) -> Path:
+    """A small backup as a run would have left it, verified."""
+    path = folder / f"xai-{number:06d}"
+    path.mkdir(parents=True)
+    (path / "database.dump").write_bytes(b"rows" * number)
+    manifest: dict[str, Any] = {
+        "schema": 1, "kind": "dump", "database": "xai", "taken_at": f"2026-01-{number:02d}T00:00:00+00:00",
+        "server_version": "15.18", "files": catalogue.sizes_and_sums(path),
+    }  # fmt: skip
+    (path / catalogue.MANIFEST).write_text(json.dumps(manifest | more))
+    catalogue.record(path, {"ok": True, "at": "2026-01-31T00:00:00+00:00", "stamps": catalogue.stamps(path, manifest)})
+    return path
+
+
+def test_the_oldest_comes_first_and_all_are_verified(tmp_path: Path) -> None:
+    for number in (3, 1, 2):
+        written(tmp_path, number)
+    assert [(backup.name, backup.state) for backup in catalogue.read(tmp_path)] == [
+        ("xai-000001", "verified"), ("xai-000002", "verified"), ("xai-000003", "verified"),
+    ]  # fmt: skip
+    assert catalogue.read(tmp_path / "not there") == []
+
+
+def test_what_is_written_to_after_it_was_verified_does_not_count(tmp_path: Path) -> None:
+    path = written(tmp_path, 1)
+    times = (path / "database.dump").stat()
+    (path / "database.dump").write_bytes(b"swor")
+    assert catalogue.one(path).state == "unverified"
+    assert catalogue.one(path).why == "database.dump was written after it was verified"
+    os.utime(path / "database.dump", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert catalogue.one(path).state == "verified", "that needs every byte read: backups.verify"
+    (path / "database.dump").write_bytes(b"sword")
+    assert catalogue.one(path).why == "database.dump has 5 bytes instead of 4"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "files": {"a": 1}}']
+)
+def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
+    path = written(tmp_path, 1)
+    (path / catalogue.MANIFEST).write_text(content)
+    assert catalogue.one(path).state == "damaged"
+    with pytest.raises(BadAnswer, match="manifest cannot be read"):
+        catalogue.named(tmp_path, path.name)
+
+
+def test_a_verification_that_failed_or_is_none(tmp_path: Path) -> None:
+    path = written(tmp_path, 1)
+    catalogue.record(path, {"ok": False, "why": "table a has other content"})
+    assert (catalogue.one(path).state, catalogue.one(path).why) == ("damaged", "table a has other content")
+    (path / catalogue.VERIFICATION).write_text("nonsense")
+    assert (catalogue.one(path).state, catalogue.one(path).why) == ("unverified", "it was never restored")
+    catalogue.record(path, {"ok": True})
+    assert catalogue.one(path).state == "unverified", "no stamps, so it cannot be told what was written since"
+
+
+def test_the_last_verified_one_is_never_removed(tmp_path: Path) -> None:
+    one, two = written(tmp_path, 1), written(tmp_path, 2)
+    sums = {path.name: catalogue.sha256(path / catalogue.MANIFEST) for path in (one, two)}
+    with pytest.raises(Refused, match="is the last verified backup of xai"):
+        prune(tmp_path, sums, lambda _: None)
+    assert one.exists() and two.exists(), "and then nothing at all"
+    (two / "database.dump").touch()  # not verified any more
+    with pytest.raises(Refused, match="is the last verified backup of xai"):
+        prune(tmp_path, {one.name: sums[one.name]}, lambda _: None)
+    assert prune(tmp_path, {two.name: sums[two.name]}, lambda _: None) == "removed xai-000002"
+    assert [path.name for path in tmp_path.iterdir()] == ["xai-000001"]
+
+
+def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, 1)
+    left = ["xai-000002.part", f"{catalogue.SCRATCH}abc", f"{catalogue.PRUNED}xai-000000"]
+    for name in left:
+        (tmp_path / name).mkdir()
+    assert catalogue.leftovers(tmp_path) == sorted(left)
+    assert [backup.name for backup in catalogue.read(tmp_path)] == ["xai-000001"]
+    assert main(["prune", "--folder", str(tmp_path), "xai-000001=wrong"]) == 1
+    said = capsys.readouterr().out
+    assert all(f"removing {name}, which a run that was ended had left" in said for name in left)
+    assert "is not the backup that was planned for" in said
+    assert catalogue.leftovers(tmp_path) == []
+
+
+def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with catalogue.held(tmp_path):
+        assert main(["prune", "--folder", str(tmp_path), "x=y"]) == 1
+    assert "another run works with these backups" in capsys.readouterr().out
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main(["prune", "--folder", str(file), "x=y"]) == 1
+    assert "cannot be used" in capsys.readouterr().out
+
+
+def test_names_only_go_up(tmp_path: Path) -> None:
+    assert catalogue.next_name(tmp_path / "none", "xai") == "xai-000001"
+    for name in ("xai-000007", f"{catalogue.PRUNED}xai-000009", "other-000042", "xai-000008.part"):
+        (tmp_path / name).mkdir()
+    assert catalogue.next_name(tmp_path, "xai") == "xai-000010"
+    assert catalogue.slug("../na me") == "___na_me"
+    for name in ("../x", ".lock", "xai-000008.part", "xai-000099"):
+        with pytest.raises(BadAnswer, match="there is no backup"):
+            catalogue.named(tmp_path, name)
