@@ -96,8 +96,10 @@ def run_plan(options: argparse.Namespace) -> int:
     from xai_runbook.execution import asking
 
     if options.change == "list":
-        for name, says in asking.listed():
-            print(f"  {name:<28} {says}")
+        listed = list(asking.listed())
+        widest = max(len(name) for name, _ in listed)
+        for name, says in listed:
+            print(f"  {name:<{widest}}  {says.removeprefix('A Plan that ').removeprefix('A Plan of ')}")
         return 0
     if options.change == "show":
         words = [word for word in options.words if word != "--json"]
