@@ -74,7 +74,7 @@ def test_changes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "list"]) == 0
     shown = capsys.readouterr().out
     for name in ("database.terminate", "database.cancel", "provoking.provoke_cpu", "provoking.end_load"):
-        assert re.search(rf"^  {name} +A Plan that ", shown, re.MULTILINE)
+        assert re.search(rf"^  {name} +\w+", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize("asked", ["os.system", "database.sessions", "nothing"])
