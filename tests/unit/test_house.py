@@ -73,6 +73,13 @@ def test_public_names_have_docstrings(modules: dict[str, ast.Module]) -> None:
     assert silent == []
 
 
+def test_the_map_of_the_operations_names_every_module(modules: dict[str, ast.Module]) -> None:
+    here = "xai_runbook/operations/"
+    told = set(re.findall(r"\w+", ast.get_docstring(modules[here + "__init__.py"]) or ""))
+    missing = {name.removeprefix(here).removesuffix(".py") for name in modules if name.startswith(here)} - told
+    assert missing == {"__init__"}, "where does somebody new find it?"
+
+
 def test_what_is_committed_names_no_registry_and_no_folder_of_a_machine(checkout: Path) -> None:
     # written so that this file does not name them either
     strange = re.compile(r"py" r"pi\.org|python" r"hosted|reg" r"istry\.npm|/wo" r"rk/|/tmp/b" r"rief|/root" r"/")
