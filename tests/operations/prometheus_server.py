@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -21,6 +20,7 @@ import pytest
 from xai_runbook.clients.prometheus import Prometheus
 from xai_runbook.environments import SHIPPED
 from xai_runbook.sandbox import programs
+from xai_runbook.sandbox.part import free_ports
 from xai_runbook.settings import Settings
 
 
@@ -159,9 +159,7 @@ def running(
         (folder / "rules.yml").write_text(rules)
         config["rule_files"] = [str(folder / "rules.yml")]
     (folder / "prometheus.yml").write_text(json.dumps(config))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(["prometheus"])["prometheus"]
     url = f"http://127.0.0.1:{port}"
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from xai_runbook.sandbox import state
+from xai_runbook.sandbox.part import free_ports
 from xai_runbook.sandbox.template import unprivileged
 
 
@@ -37,9 +38,7 @@ def bastion(folder: Path) -> Iterator[Bastion]:
     program, libraries = _sshd()
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=30)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(["ssh"])["ssh"]
     prefix = unprivileged() if os.geteuid() == 0 else []  # as root it wants a user and a folder of its own
     if prefix and prefix[0] != "unshare":
         pytest.skip("no user namespaces, and sshd wants more of root than we give")

@@ -22,6 +22,7 @@ import pytest
 
 from tests.operations.postgres_server import SLOTS, Server, running
 from tests.operations.ssh_server import Bastion, bastion
+from tests.pace import stretched
 from xai_runbook import settings
 from xai_runbook.clients.database import Database
 from xai_runbook.clients.operator import Operator
@@ -29,6 +30,7 @@ from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, CannotAsk, TimedOut, Unreachable, WrongServer
 from xai_runbook.operations import database
 from xai_runbook.sandbox import programs
+from xai_runbook.sandbox.part import free_ports
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -171,7 +173,7 @@ def test_a_silent_port_costs_the_deadline_and_no_more() -> None:
         (row,) = database.readiness(handle).to_dict("records")
     assert (row["accepts"], row["can_login"]) == (False, False)
     assert "within" in row["error"] or "in time" in row["error"]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < stretched(10)
 
 
 def test_a_half_open_connection_costs_the_deadline(server: Server) -> None:
@@ -182,7 +184,7 @@ def test_a_half_open_connection_costs_the_deadline(server: Server) -> None:
         way.silent = True
         started = time.monotonic()
         assert type(refusal(handle)) is TimedOut
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < stretched(10)
         way.silent = False
         assert len(handle.frame("identity")) == 1
 
@@ -233,7 +235,7 @@ def test_the_cache_is_no_database(env: Environment) -> None:
     handle = Database(settings.Database.model_validate(told))
     started = time.monotonic()
     assert isinstance(refusal(handle), WrongServer | Unreachable | TimedOut)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < stretched(10)
 
 
 def test_a_reserved_slot_is_used_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,9 +285,7 @@ def test_nothing_is_changed_through_a_pooler(env: Environment, sandbox: dict[str
     told, layout = env.settings.database, Path(sandbox["overlay"]["sandbox"]["folder"])
     program = programs.find("pgbouncer")
     assert told is not None and told.operator is not None and told.operator.password is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(["pooler"])["pooler"]
     ini = (layout / "pooler" / "pgbouncer.ini").read_text()
     ini = ini.replace(f"listen_port = {told.proxy.port if told.proxy else 0}", f"listen_port = {port}")
     ini = ini.replace(str(layout / "pooler" / "users"), str(tmp_path / "users"))
@@ -399,7 +399,7 @@ def test_a_silent_bastion_costs_the_deadline(through: Bastion) -> None:
         handle = Database(settings.Database.model_validate(told))
         started = time.monotonic()
         assert isinstance(refusal(handle), TimedOut | Unreachable)
-        assert time.monotonic() - started < 12
+        assert time.monotonic() - started < stretched(12)
         handle.close()
 
 
