@@ -73,7 +73,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     before = os.environ.get("XAI_RUNBOOK_SANDBOX")
     os.environ["XAI_RUNBOOK_SANDBOX"] = str(folder)
     try:
-        yield sandbox.up(folder)
+        yield sandbox.up(folder, bound=True)  # ends with this process, however that ends
     finally:
         sandbox.down(folder)
         os.environ.pop("XAI_RUNBOOK_SANDBOX")

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     where = tmp_path_factory.mktemp("broken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAI_RUNBOOK_SANDBOX", str(where))
-        sandboxes.up(where)
+        sandboxes.up(where, bound=True)
         try:
             yield where
         finally:

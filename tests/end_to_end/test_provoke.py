@@ -32,7 +32,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     where = tmp_path_factory.mktemp("provoked")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAI_RUNBOOK_SANDBOX", str(where))
-        sandboxes.up(where)
+        sandboxes.up(where, bound=True)
         try:
             yield connect("sandbox")
         finally:

@@ -67,7 +67,7 @@ def indexed(folder: Path, state: State) -> bool:
 
 def test_it_goes_on_when_the_database_or_a_node_goes_and_comes_back(tmp_path: Path) -> None:
     folder = tmp_path / "sandbox"
-    state = sandboxes.up(folder)
+    state = sandboxes.up(folder, bound=True)
     try:
         workload = psutil.Process(state["parts"]["workload"]["pid"])
         eventually(lambda: indexed(folder, state))
