@@ -262,8 +262,7 @@ def test_without_a_scratch_server_a_dump_does_not_count(server: Server, env: Env
     assert "is there and does not count, because it was not verified" in outcome.summary
     row = row_of(nowhere, "xai_blockchain-000002")
     assert row["state"] == "unverified" and not row["counts"]
-    assert done(env, backups.verify(env.backups, name="xai_blockchain-000002")).status == "done"
-    assert row_of(env, "xai_blockchain-000002")["counts"]
+    assert row_of(env, FIRST)["counts"], "the older one still does"
     nowhere.database.close()
 
 
@@ -328,9 +327,6 @@ def test_a_turned_bit_is_found_by_verifying(env: Environment) -> None:
     assert outcome.status == "failed" and "SHA-256 differs" in outcome.summary
     row = row_of(env, FIRST)
     assert row["state"] == "damaged" and not row["counts"] and "SHA-256" in row["why"]
-    turn_a_bit(archive, archive.stat().st_size // 2)
-    assert done(env, backups.verify(env.backups)).status == "done", "whole again"
-    assert row_of(env, FIRST)["counts"]
 
 
 def test_written_to_since(env: Environment) -> None:
