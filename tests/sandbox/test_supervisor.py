@@ -94,13 +94,13 @@ def test_up_status_down(folder: Path) -> None:
 
 
 def test_a_warm_start_takes_less_than_ten_seconds(folder: Path) -> None:
-    sandbox.up(folder)  # makes the template and fetches programs, where they are not there yet
+    sandbox.up(folder, bound=True)  # makes the template and fetches programs, where they are not there yet
     took = []
     for _ in range(3):  # the best of three: this machine may be busy with other things
         sandbox.down(folder)
         events: list[dict[str, Any]] = []
         begun = time.monotonic()
-        sandbox.up(folder, progress=events.append)
+        sandbox.up(folder, bound=True, progress=events.append)
         took.append(time.monotonic() - begun)
         assert {event["part"] for event in events if event["event"] == "ready"} >= REQUIRED
         if took[-1] < stretched(10):
@@ -109,17 +109,17 @@ def test_a_warm_start_takes_less_than_ten_seconds(folder: Path) -> None:
 
 
 def test_a_killed_supervisor_leaves_no_process_and_the_next_up_mends(folder: Path) -> None:
-    first = sandbox.up(folder)
+    first = sandbox.up(folder, bound=True)
     os.kill(first["pid"], signal.SIGKILL)
     until(lambda: nothing_runs(folder))
     assert sandbox.status(folder) is None
-    second = sandbox.up(folder)
+    second = sandbox.up(folder, bound=True)
     assert second["pid"] != first["pid"]
     assert second["parts"].keys() == first["parts"].keys()
 
 
 def test_down_cleans_what_a_crash_left(folder: Path) -> None:
-    found = sandbox.up(folder)
+    found = sandbox.up(folder, bound=True)
     os.kill(found["pid"], signal.SIGKILL)
     assert sandbox.down(folder)
     assert nothing_runs(folder)
@@ -127,7 +127,7 @@ def test_down_cleans_what_a_crash_left(folder: Path) -> None:
 
 
 def test_the_reaper_ends_what_carries_the_mark_and_only_that(folder: Path) -> None:
-    sandbox.up(folder)
+    sandbox.up(folder, bound=True)
     stray = [
         sys.executable,
         "-c",
@@ -197,7 +197,7 @@ def test_run_takes_down_what_it_started_and_hands_on_the_exit_code(folder: Path)
 
 
 def test_run_leaves_a_sandbox_that_was_up_already(folder: Path) -> None:
-    found = sandbox.up(folder)
+    found = sandbox.up(folder, bound=True)
     assert command(folder, "run", "--", "true")[0] == 0
     left = sandbox.status(folder)
     assert left is not None
@@ -218,7 +218,7 @@ def test_run_passes_a_sigterm_on_to_its_command_and_takes_the_sandbox_down(folde
 
 
 def test_heal_starts_a_part_again_that_ended_by_itself(folder: Path) -> None:
-    found = sandbox.up(folder)
+    found = sandbox.up(folder, bound=True)
     assert sandbox.heal(folder=folder) == []
     os.kill(found["parts"]["cache"]["pid"], signal.SIGKILL)
     until(lambda: state.condition(found["parts"]["cache"]["pid"], found["parts"]["cache"]["create_time"]) == "ended")
@@ -246,7 +246,7 @@ def test_two_ups_at_once_make_one_sandbox(folder: Path) -> None:
 
 def test_two_sandboxes_side_by_side(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / f"other-{'x' * 120}"  # and a path that is too long for a socket's name
-    first, second = sandbox.up(folder), sandbox.up(other)
+    first, second = sandbox.up(folder, bound=True), sandbox.up(other, bound=True)
     try:
         ports = [{part["port"] for part in each["parts"].values() if part["port"]} for each in (first, second)]
         assert not ports[0] & ports[1]
