@@ -65,9 +65,9 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         flags = ("--enable-feature=native-histograms",)
         folder = tmp_path_factory.mktemp("native")
         with server.running(folder, exporters={"node-1": exporter}, flags=flags) as address:
-            told = server.handle(address, windows={"requests": "2s"})
+            told = server.handle(address, windows={"requests": "4s"})
             prometheus = Prometheus(told.access.model_copy(update={"step": "1s"}), told.settings)
-            query = f"histogram_count(rate({NAME}[2s])) > 70"
+            query = f"histogram_count(rate({NAME}[4s])) > 70"
             server.until(lambda: not prometheus.instant(query).empty, "a native histogram's rate")
             yield prometheus
 
