@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from xai_runbook.kinds import Model, Timeout
+from xai_runbook.kinds import Misplaced, Model, Timeout
 from xai_runbook.secret import Secret
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
@@ -28,7 +28,10 @@ class Proxy(Model):
 
 
 class Bastion(Model):
-    """The host that the database is reached by, as ssh knows it: `~/.ssh/config` holds, and nobody is asked."""
+    """The host that the database is reached by, as ssh knows it: `~/.ssh/config` holds, and nobody is asked.
+
+    The local end of the way has another port each time: a line of ~/.pgpass for it has * in the port's place.
+    """
 
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -91,6 +94,12 @@ class Database(Model):
     examined_tables: list[str] = []
     """"schema.table" of the tables whose pages and indexes the health report looks through (amcheck); small ones."""
     operator: Operator | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Database:
+        if self.service is not None and self.bastion is not None:
+            raise Misplaced("a service names its own host, which no bastion leads to; use host and port", "service")
+        return self
 
     @field_validator("dbname", "user", "host", "service")
     @classmethod

@@ -392,6 +392,20 @@ def test_what_the_bastion_refuses(server: Server, through: Bastion, tmp_path: Pa
         assert isinstance(refusal(handle), Unreachable)
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"service": "xai", "bastion": {"host": "bastion.internal"}},
+        {"bastion": {"host": "-oProxyCommand=touch /tmp/owned"}},
+        {"bastion": {"host": "bastion.internal", "user": "-oProxyCommand=x"}},
+        {"bastion": {"host": ""}},
+    ],
+)
+def test_a_bastion_that_is_none(table: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="bastion|plain name"):
+        settings.Database.model_validate(table)
+
+
 def test_a_silent_bastion_costs_the_deadline(through: Bastion) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         silent = through.settings | {"port": listener.getsockname()[1]}
