@@ -402,7 +402,7 @@ def test_what_the_bastion_refuses(server: Server, through: Bastion, tmp_path: Pa
     ],
 )
 def test_a_bastion_that_is_none(table: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="bastion|plain name"):
+    with pytest.raises(ValueError, match=r"bastion|plain name"):
         settings.Database.model_validate(table)
 
 
