@@ -36,6 +36,7 @@ def invalid(server: clusters.Cluster) -> Finding:
 
 def test_a_healthy_database(env: Environment) -> None:
     told = indexes.indexes(env.database)
+    assert len(indexes.indexes(env.database, most=3)) == 3 and (told["of_all"] == len(told)).all()
     finding = indexes.check_invalid_indexes(told, env.limits.invalid_indexes)
     assert (finding.status, finding.targets) == (Status.OK, ())
     assert finding.summary == f"0 of {len(told)} indexes invalid"

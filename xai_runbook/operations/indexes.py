@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from xai_runbook.clients.database import Database
 
 
-def indexes(database: Database) -> DataFrame:
-    """Every index of this database's own tables, those that are not valid first, then the largest.
+def indexes(database: Database, *, most: int = 200) -> DataFrame:
+    """The indexes of this database's own tables, those that are not valid first, then the largest; at most `most`.
 
     Columns: name (schema.index), table, valid, building (its table is being indexed right now), leftover (named as
     REINDEX CONCURRENTLY names what it leaves behind when it is interrupted), is_unique, of_constraint, size_bytes,
-    scans (since the statistics were reset), definition, oid.
+    scans (since the statistics were reset), definition, oid, of_all (how many there are, shown or not).
     Source: PostgreSQL docs, pg_index, REINDEX (Rebuilding Indexes Concurrently).
     """
-    return database.frame("indexes")
+    return database.frame("indexes", {"most": most})
 
 
 def check_invalid_indexes(indexes: DataFrame, limit: Limit) -> Finding:
@@ -47,7 +47,8 @@ def check_invalid_indexes(indexes: DataFrame, limit: Limit) -> Finding:
     broken = indexes[~indexes["valid"].astype(bool) & ~indexes["building"].astype(bool)]
     building = int((~indexes["valid"].astype(bool) & indexes["building"].astype(bool)).sum())
     wrong = limit.exceeded(len(broken))
-    told = f"{len(broken)} of {quantity(len(indexes), limit.unit)} invalid"
+    every = int(indexes["of_all"].iloc[0]) if len(indexes) else 0
+    told = f"{len(broken)} of {quantity(every, limit.unit)} invalid"
     if wrong:
         told += f": {', '.join(broken['name'].head(3))}{' and others' if len(broken) > 3 else ''}"
     return Finding(

@@ -31,15 +31,15 @@ FEWEST_DEAD_ROWS = 1000
 """Fewer dead rows than these are not worth a vacuum, whatever their share: in a table of three, two are soon dead."""
 
 
-def dead_rows(database: Database) -> DataFrame:
-    """A row a table: how much of it is dead, and when it was last vacuumed; the largest share first.
+def dead_rows(database: Database, *, most: int = 200) -> DataFrame:
+    """A row a table: how much of it is dead, and when it was last vacuumed; the largest share first, at most `most`.
 
     Columns: name (schema.table), live_rows, dead_rows (estimates), dead_ratio (of all rows; 0 below
     FEWEST_DEAD_ROWS), heap_bytes, vacuumed_at, analyzed_at (by hand or by autovacuum; missing where never since the
     statistics began), changed_rows (since it was analyzed), autovacuum_off, oid.
     Source: PostgreSQL docs, pg_stat_user_tables, Routine Vacuuming.
     """
-    return database.frame("dead_rows", {"fewest": FEWEST_DEAD_ROWS})
+    return database.frame("dead_rows", {"fewest": FEWEST_DEAD_ROWS, "most": most})
 
 
 def check_dead_rows(dead_rows: DataFrame, limit: Limit) -> Finding:

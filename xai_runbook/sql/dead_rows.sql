@@ -1,18 +1,28 @@
 -- Rows that no transaction can see any more, or that only an old one can, as the statistics count them.
-SELECT n.nspname || '.' || c.relname AS name,
-       s.n_live_tup AS live_rows,
-       s.n_dead_tup AS dead_rows,
-       CASE WHEN s.n_dead_tup >= %(fewest)s THEN s.n_dead_tup::float8 / (s.n_live_tup + s.n_dead_tup) ELSE 0 END
-           AS dead_ratio,
-       pg_relation_size(c.oid) AS heap_bytes,
-       greatest(s.last_vacuum, s.last_autovacuum) AS vacuumed_at,
-       greatest(s.last_analyze, s.last_autoanalyze) AS analyzed_at,
-       s.n_mod_since_analyze AS changed_rows,
-       NOT coalesce((SELECT option_value::boolean FROM pg_options_to_table(c.reloptions)
+WITH counted AS (
+    SELECT c.oid, n.nspname, c.relname, c.reloptions,
+           pg_stat_get_live_tuples(c.oid) AS live_rows, pg_stat_get_dead_tuples(c.oid) AS dead_rows
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+),
+worst AS (
+    SELECT *, CASE WHEN dead_rows >= %(fewest)s THEN dead_rows::float8 / (live_rows + dead_rows) ELSE 0 END AS dead_ratio
+    FROM counted
+    ORDER BY dead_ratio DESC, dead_rows DESC, nspname, relname
+    LIMIT %(most)s
+)
+SELECT nspname || '.' || relname AS name,
+       live_rows,
+       dead_rows,
+       dead_ratio,
+       pg_relation_size(oid) AS heap_bytes,
+       greatest(pg_stat_get_last_vacuum_time(oid), pg_stat_get_last_autovacuum_time(oid)) AS vacuumed_at,
+       greatest(pg_stat_get_last_analyze_time(oid), pg_stat_get_last_autoanalyze_time(oid)) AS analyzed_at,
+       pg_stat_get_mod_since_analyze(oid) AS changed_rows,
+       NOT coalesce((SELECT option_value::boolean FROM pg_options_to_table(reloptions)
                      WHERE option_name = 'autovacuum_enabled'), true) AS autovacuum_off,
-       c.oid::bigint AS oid
-FROM pg_stat_user_tables s
-JOIN pg_class c ON c.oid = s.relid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relpersistence <> 't'
-ORDER BY dead_ratio DESC, s.n_dead_tup DESC, name
+       oid::bigint AS oid
+FROM worst
+ORDER BY dead_ratio DESC, dead_rows DESC, name

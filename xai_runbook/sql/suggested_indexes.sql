@@ -3,7 +3,7 @@
 -- again, the statistics know how much is read but not by which condition: the statements have to be explained.
 WITH counted AS (
     SELECT s.relid, s.schemaname, s.relname, s.seq_scan, s.seq_tup_read, coalesce(s.idx_scan, 0) AS idx_scan,
-           s.n_live_tup, pg_relation_size(s.relid) AS size_bytes
+           s.n_live_tup
     FROM pg_stat_user_tables s
 ),
 keys AS (
@@ -29,7 +29,7 @@ SELECT c.schemaname || '.' || c.relname AS "table",
        k.columns,
        'foreign key ' || k.conname || ' to ' || k.referred || ' has no index' AS evidence,
        c.seq_scan AS whole_reads, c.seq_tup_read AS rows_read, c.idx_scan AS index_scans,
-       c.n_live_tup AS live_rows, c.size_bytes,
+       c.n_live_tup AS live_rows, pg_relation_size(c.relid) AS size_bytes,
        format('CREATE INDEX CONCURRENTLY ON %%I.%%I (%%s)', c.schemaname, c.relname,
               (SELECT string_agg(quote_ident(name), ', ' ORDER BY place)
                FROM unnest(k.columns) WITH ORDINALITY u(name, place))) AS statement
@@ -38,7 +38,7 @@ WHERE c.n_live_tup >= %(fewest_rows)s
 UNION ALL
 SELECT c.schemaname || '.' || c.relname, NULL,
        'read from end to end ' || c.seq_scan || ' times, ' || c.seq_tup_read / c.seq_scan || ' rows each time',
-       c.seq_scan, c.seq_tup_read, c.idx_scan, c.n_live_tup, c.size_bytes, NULL
+       c.seq_scan, c.seq_tup_read, c.idx_scan, c.n_live_tup, pg_relation_size(c.relid), NULL
 FROM counted c
 WHERE c.seq_scan >= %(fewest_reads)s AND c.n_live_tup >= %(fewest_rows)s
   AND c.seq_tup_read / c.seq_scan >= c.n_live_tup / 2
