@@ -81,7 +81,8 @@ def _real(step: Step) -> str:
     if step.kind == "edit":
         return inert(f"in {step.path}: {step.key} {step.before} becomes {step.after}", 400)
     if step.kind != "sql":
-        return inert(" ".join(step.argv), 400)
+        lent = f" (lent {', '.join(step.roles)})" if step.roles else ""
+        return inert(" ".join(step.argv), 400) + lent
     text = _statement(step) if step.identifiers or step.names or step.literals else f"sql/{step.name}.sql"
     told = f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}" if step.parameters else ""
     return inert(f"only if sql/{step.still}.sql{told} says so: {text}" if step.still else text + told, 600)
