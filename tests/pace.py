@@ -6,5 +6,5 @@ import os
 
 
 def stretched(seconds: float) -> float:
-    """So many seconds where a processor is free; as many times that as processes wait for each one here."""
-    return seconds * max(1.0, 2 * os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+    """So many seconds where a processor is free; as many times that as processes want each one here, up to six."""
+    return seconds * min(max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))), 6.0)

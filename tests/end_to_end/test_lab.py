@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def lab(
-    sandbox: dict[str, Any], checkout: Path, tmp_path_factory: pytest.TempPathFactory
+    answered: dict[str, Any], checkout: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:
     """Address and folder of a JupyterLab on a copy of the notebooks."""
     folder = tmp_path_factory.mktemp("lab")
@@ -86,10 +87,6 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-def outputs(path: Path) -> dict[str, list[dict[str, Any]]]:
-    return {cell["id"]: cell.get("outputs", []) for cell in json.loads(path.read_text())["cells"]}
-
-
 def run_all(page: Any, address: str, folder: Path, name: str, last: str) -> dict[str, list[dict[str, Any]]]:
     """Opens a notebook, runs all of it and saves it; the outputs by cell id once cell `last` has run."""
     page.goto(f"{address}/lab/workspaces/test-{name.split('.')[0]}/tree/{name}?reset")
@@ -103,9 +100,10 @@ def run_all(page: Any, address: str, folder: Path, name: str, last: str) -> dict
             accept.click()  # "Select Kernel", where the kernel was slower than we
         page.keyboard.press("Control+s")
         time.sleep(1)
-        cells = {cell["id"]: cell for cell in json.loads((folder / name).read_text())["cells"]}
-        if cells[last].get("execution_count"):
-            return outputs(folder / name)
+        with suppress(json.JSONDecodeError):  # it is just being saved
+            cells = {cell["id"]: cell for cell in json.loads((folder / name).read_text())["cells"]}
+            if cells[last].get("execution_count"):
+                return {cell: found.get("outputs", []) for cell, found in cells.items()}
     page.screenshot(path=str(folder / "failed.png"))
     raise AssertionError(f"{name} did not run to {last}")
 

@@ -472,7 +472,7 @@ def program(*argv: str, seconds: str = "20s") -> Command:
 
 def ran(step: Command, ctrl_c: Interrupts | None = None) -> tuple[steps.Done, list[str]]:
     said: list[str] = []
-    return steps._program(step, said.append, ctrl_c or Interrupts()), said
+    return steps._program(step, {}, said.append, ctrl_c or Interrupts()), said
 
 
 def test_a_program_that_ends_well_had_its_effect() -> None:
@@ -482,8 +482,10 @@ def test_a_program_that_ends_well_had_its_effect() -> None:
 
 
 def test_a_program_that_fails_had_none() -> None:
-    done, _ = ran(program("import sys; print('no room'); sys.exit(3)"))
-    assert not done.had_effect and done.words == "it ended with exit code 3: no room"
+    done, _ = ran(program("import sys; print('no room'); sys.exit(4)"))
+    assert not done.had_effect and done.words == "it ended with exit code 4: no room"
+    with pytest.raises(Ambiguous, match="no room"):  # what ours says when it cannot tell
+        ran(program(f"import sys; print('no room'); sys.exit({steps.NOT_KNOWN})"))
     done, _ = ran(replace(program(), argv=("/no/such/program",)))
     assert not done.had_effect and "/no/such/program could not be started: No such file" in done.words
 
@@ -510,7 +512,7 @@ def test_a_program_ends_with_ctrl_c_and_its_children_with_it() -> None:
             said.append(words)
             signal.raise_signal(signal.SIGINT)
 
-        done = steps._program(program(stubborn), heard, ctrl_c)
+        done = steps._program(program(stubborn), {}, heard, ctrl_c)
     assert not done.had_effect and done.words == "interrupted by Ctrl-C, and ended"
     eventually(lambda: not alive(int(said[0])))
 
@@ -529,7 +531,7 @@ def test_a_program_that_ends_leaves_no_child() -> None:
     )
     done, _ = ran(program(parent))
     assert done.had_effect
-    eventually(lambda: not alive(int(done.words)), 5)
+    eventually(lambda: not alive(int(done.words)))
 
 
 def test_a_program_sees_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,10 +143,11 @@ def test_what_an_earlier_run_left_in_a_notebook_is_not_an_answer(tmp_path: Path)
 
 
 def test_the_time_for_the_whole_run_ends_it_and_keeps_what_was_run(tmp_path: Path) -> None:
-    slow = write(tmp_path, "slow", question("first"), cell("sleep", "import time; time.sleep(120)"), question("last"))
+    slow = write(tmp_path, "slow", question("first"), cell("sleep", "import time; time.sleep(3600)"), question("last"))
     never = write(tmp_path, "never", question("pool"))
     begun, seconds = time.monotonic(), stretched(10)
-    results = execute([slow, never], parameters={}, out=tmp_path / "out", jobs=1, run_seconds=seconds, secrets=[])
+    spans = {"cell_seconds": 3600.0, "run_seconds": seconds}
+    results = execute([slow, never], parameters={}, out=tmp_path / "out", jobs=1, secrets=[], **spans)
     assert time.monotonic() - begun < seconds + stretched(10)
     assert [result.status for result in results] == ["incomplete"] * 2
     assert "the time for the whole run was up" in results[0].error

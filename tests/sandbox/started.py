@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 
 from xai_runbook.sandbox.part import Layout, Part, environment
 
@@ -23,6 +24,8 @@ def eventually(ask: Callable[[], Answer], seconds: float = 60.0) -> Answer:
             answer = ask()
         except (OSError, LookupError) as error:
             last = error
+            if isinstance(error, HTTPError):
+                error.close()
         else:
             if answer:
                 return answer

@@ -64,8 +64,9 @@ def within(seconds: float, true: Callable[[], object]) -> None:
         try:
             if true():
                 return
-        except OSError:
-            pass
+        except OSError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.2)
 

@@ -21,7 +21,16 @@ KINDS = sorted(
 
 def test_the_tree() -> None:
     told = {kind.__name__ for kind in KINDS if issubclass(kind, CannotAsk)} - {"CannotAsk"}
-    assert told == {"Unreachable", "TimedOut", "AccessDenied", "WrongServer", "BadAnswer", "TooMuch", "NoData"}
+    assert told == {
+        "Unreachable",
+        "TimedOut",
+        "AccessDenied",
+        "WrongServer",
+        "BadAnswer",
+        "Damaged",
+        "TooMuch",
+        "NoData",
+    }
     others = {kind.__name__ for kind in KINDS if not issubclass(kind, CannotAsk)}
     assert {"InputError", "SettingsError", "NotConfigured", "SandboxError", "ReportError"} < others
     for kind in KINDS:

@@ -13,6 +13,8 @@ from urllib.parse import quote, quote_plus
 from xai_runbook.errors import SettingsError
 from xai_runbook.secret import MASK, Secret
 
+_ACTING = ("Operator", "Requester", "ScratchServer")
+"""Tables whose secrets only a change looks up."""
 _SHORTEST = 4  # a shorter value would mask half of the language
 
 
@@ -56,6 +58,8 @@ def known_secrets(environment: str = "") -> list[str]:
 
     Errors: SettingsError for an environment that cannot be loaded; a secret that is not there is not known.
     """
+    from pydantic import BaseModel
+
     from xai_runbook import environments
 
     values: list[str] = []
@@ -70,7 +74,7 @@ def known_secrets(environment: str = "") -> list[str]:
         elif isinstance(item, list | tuple):
             for value in item:
                 walk(value)
-        elif type(item).__module__ == "xai_runbook.settings" and type(item).__name__ != "Operator":
+        elif isinstance(item, BaseModel) and type(item).__name__ not in _ACTING:
             walk(vars(item))
 
     walk(environments.load(environment))
