@@ -96,6 +96,17 @@ def test_an_alert_beside_an_unknown_is_an_alert_that_says_so() -> None:
     assert "no value of node_2" in finding.summary
 
 
+def test_what_looks_well_in_a_partial_answer_is_unknown_and_what_fires_in_it_fires() -> None:
+    # as Thanos and a remote read say it; the targets of the store that did not answer have no row at all
+    well, behind = frame(node_1=[3] * 40), frame(node_1=[12] * 40)
+    assert alerts.check_alert(well, LAG).status is Status.OK
+    for told in (well, behind):
+        told.attrs["partial"] = ["remote_read: connection refused"]
+    finding = alerts.check_alert(well, LAG)
+    assert finding.status is Status.UNKNOWN and "partial (remote_read: connection refused)" in finding.summary
+    assert alerts.check_alert(behind, LAG).status is Status.ALERT
+
+
 def test_nothing_at_all_is_unknown() -> None:
     for empty in (frame(), pd.DataFrame()):
         finding = alerts.check_alert(empty, LAG)

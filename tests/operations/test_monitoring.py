@@ -48,6 +48,18 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         'node_filesystem_size_bytes{instance="host",mountpoint="/data",fstype="ext4"}': {at: 10.0 for at in short},
         'node_filesystem_avail_bytes{instance="host",mountpoint="/run",fstype="tmpfs"}': {at: 0.0 for at in short},
         'node_filesystem_size_bytes{instance="host",mountpoint="/run",fstype="tmpfs"}': {at: 10.0 for at in short},
+        'node_memory_MemAvailable_bytes{instance="host",job="again"}': {at: 1.0 for at in short},
+        'node_memory_MemTotal_bytes{instance="host",job="again"}': {at: 4.0 for at in short},
+        'node_filesystem_avail_bytes{instance="host",mountpoint="/var/lib/lxcfs",fstype="fuse.lxcfs"}': {
+            at: 0.0 for at in short
+        },
+        'node_filesystem_size_bytes{instance="host",mountpoint="/var/lib/lxcfs",fstype="fuse.lxcfs"}': {
+            at: 0.0 for at in short
+        },
+        'lag_height{instance="node-1",job="xai"}': {at: 90.0 for at in short},
+        'lag_height{instance="node-1",job="again"}': {at: 89.0 for at in short},
+        'lag_best{instance="node-1",job="xai"}': {at: 95.0 for at in short},
+        'lag_height{instance="node-2",job="xai"}': {at: 90.0 for at in short},
         'http_requests_total{instance="node-1",route="/a",status="200"}': rising(9),
         'http_requests_total{instance="node-1",route="/a",status="503"}': rising(1),
         'http_requests_total{instance="node-2",route="/a",status="200"}': rising(4),
@@ -194,3 +206,30 @@ def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus:
     frame = monitoring.signal(prometheus, prometheus.settings.limits.api_latency)
     idle = frame.groupby("instance", observed=True)["idle"].all()
     assert dict(idle) == {"node-1": False, "node-3": True}
+
+
+def test_a_status_label_of_another_name_is_no_data_and_not_no_errors(url: str) -> None:
+    elsewhere = server.handle(url, metrics={"status_label": "code"})  # what the Go client library calls it
+    with pytest.raises(NoData, match="api_errors"):
+        monitoring.signal(elsewhere, elsewhere.settings.limits.api_errors)
+
+
+def test_a_node_that_two_jobs_scrape_has_one_lag_and_one_without_a_reference_is_unknown(url: str) -> None:
+    prometheus = server.handle(url, metrics={"height": "lag_height", "best_height": "lag_best"})
+    limit = prometheus.settings.limits.sync_lag
+    frame = monitoring.signal(prometheus, limit)
+    assert set(frame.loc[frame["instance"] == "node-1", "value"]) == {5.0}
+    finding = alerts.check_alert(frame, limit)
+    assert finding.status is Status.UNKNOWN and finding.targets == ("node-2",)
+    alone = server.handle(url, metrics={"height": "lag_height", "best_height": "no_such"})
+    with pytest.raises(NoData, match="sync_lag"):
+        monitoring.signal(alone, limit)
+
+
+def test_what_has_no_size_is_no_full_disk_and_no_unknown_one(prometheus: Prometheus) -> None:
+    frame = monitoring.signal(prometheus, prometheus.settings.limits.low_disk)
+    assert set(frame["mountpoint"]) == {"/", "/data"} and frame["value"].notna().all()
+
+
+def test_a_host_that_two_jobs_scrape_is_one_row(prometheus: Prometheus) -> None:
+    assert monitoring.hosts(prometheus)["instance"].tolist() == ["host"]

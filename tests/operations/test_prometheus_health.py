@@ -83,6 +83,7 @@ def url(folder: Path, exporter: tuple[server.Exporter, str]) -> Iterator[str]:
     with server.running(folder, flags=LIFECYCLE) as address:
         calmly = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}  # a busy machine must not time out
         jobs = [job("node", exporter[1]), job("self", address)]
+        jobs[1]["static_configs"][0]["labels"]["datacenter"] = "north"  # as productions have it: not on the page itself
         configure(folder, address, scrape_configs=jobs, **{"global": calmly})
         server.until(lambda: len(server.handle(address).instant("up")) == 2, "both are scraped")
         yield address
@@ -192,6 +193,14 @@ def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter,
     finally:
         told.text = "node_thing 1\n"
     assert "since" in becomes(Status.OK, check).summary  # counted over the window, not for ever
+
+
+def test_a_label_of_the_target_does_not_make_every_fault_since_the_start_a_new_one(url: str) -> None:
+    prometheus = handle(url)
+    started = prometheus_health.server(prometheus).loc[0, "started_at"]
+    for counted in (prometheus_storage.storage_faults, prometheus_storage.rejected_samples):
+        told = counted
+        server.until(lambda told=told: (told(prometheus)["since"] > started).all(), "what it had scraped is found")
 
 
 def test_series_that_multiply_are_an_alert_once_there_is_something_to_compare_with(

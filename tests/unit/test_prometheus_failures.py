@@ -158,6 +158,20 @@ def test_warnings_are_kept() -> None:
     assert frame.attrs["warnings"] == ["part of the data is missing", "not a counter"]
 
 
+def test_a_remark_on_the_query_is_no_missing_data_and_a_store_that_did_not_answer_is() -> None:
+    body = json.dumps(
+        {
+            "status": "success",
+            "data": {"resultType": "matrix", "result": []},
+            "warnings": ["PromQL warning: quantile value should be between 0 and 1", "receive: store-2: no answer"],
+            "infos": ["PromQL info: metric might not be a counter"],
+        }
+    ).encode()
+    with server.serving(lambda path: good({"version": "3.1.0"}) if known(path) else (200, "", body)) as warning:
+        frame = server.handle(warning).range("up", Window.parse("1h"))
+    assert frame.attrs["partial"] == ["receive: store-2: no answer"] and len(frame.attrs["warnings"]) == 3
+
+
 def test_a_server_that_says_nothing_of_what_it_keeps_is_still_asked() -> None:
     asked = []
 

@@ -140,7 +140,8 @@ class Prometheus:
 
         The grid is the multiples of the step in Unix time, so the same window gives the same points. Columns: the
         labels (categorical), at (UTC), value; a gap is an absent row, NaN and infinities are values. `attrs` has
-        `warnings`, `step_seconds`, and `start` and `end`, the first and last instant of the grid.
+        `warnings`, `partial` (those of them that say that some data is missing: a store or a remote read that did not
+        answer), `step_seconds`, and `start` and `end`, the first and last instant of the grid.
         Errors: NoData for a window that lies before what is kept; else as for `instant`.
         """
         step_seconds = duration_seconds(step) if step else self.chart_step_seconds(window)
@@ -167,6 +168,8 @@ class Prometheus:
         if len(told.at_ms) and not first_ms <= told.at_ms.min() <= told.at_ms.max() <= last_ms:
             raise BadAnswer("answers with instants that it was not asked for", on=self.url, hint=_NOT_ONE)
         frame = samples.frame(told)
+        # what PromQL itself remarks on ("might not be a counter") leaves nothing out
+        frame.attrs["partial"] = [text for text in told.warnings if not text.startswith("PromQL ")]
         if oldest and window.start < oldest:
             frame.attrs["warnings"].append(f"nothing before {oldest:%Y-%m-%d %H:%M} UTC: older data is not kept")
         frame.attrs.update(step_seconds=step_ms / 1000, start=_instant(first_ms), end=_instant(last_ms))

@@ -133,7 +133,8 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
     """The finding of `limit` now, or `at` another instant, from the frame of `monitoring.signal`.
 
     `alert` names each target for which the limit has been exceeded for its duration; `unknown` names those that have
-    no value at the newest instant, or whose newest data is older than five minutes; pending is `ok`, and said.
+    no value at the newest instant, or whose newest data is older than five minutes; pending is `ok`, and said. What
+    looks well in an answer that Prometheus calls partial is `unknown`.
     Source: runbook, Alert Thresholds; errata E19.
     """
     end = at or frame.attrs.get("end")
@@ -149,7 +150,12 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
     if judged.empty:
         return Finding.unknown(limit.name, f"no value before {newest:%Y-%m-%d %H:%M:%S} UTC", limit)
     last = judged[judged["at"] == judged["at"].max()].reset_index(drop=True)
-    return _finding(last.assign(target=target_names(last)), limit, newest.astimezone(UTC))
+    finding = _finding(last.assign(target=target_names(last)), limit, newest.astimezone(UTC))
+    partial = inert("; ".join(frame.attrs.get("partial", [])), 300)
+    if not partial:
+        return finding
+    status = Status.UNKNOWN if finding.status is Status.OK else finding.status
+    return replace(finding, status=status, summary=f"the answer is partial ({partial}): {finding.summary}")
 
 
 def _step_seconds(frame: DataFrame) -> float:

@@ -118,7 +118,9 @@ def hosts(prometheus: Prometheus) -> DataFrame:
     name = prometheus.settings.metrics.host_cpu_seconds
     cpu = metric(prometheus, '1 - avg by (instance) (rate(${host_cpu_seconds}{mode="idle"}[${rate_window}]))', name)
     frame, at = columns(cpu, ["instance"], cpu_ratio="value"), cpu["at"].iloc[0]
-    memory = prometheus.instant(prometheus.promql("1 - ${host_memory_available_bytes} / ${host_memory_bytes}"), at)
+    memory = prometheus.instant(
+        prometheus.promql("max by (instance) (1 - ${host_memory_available_bytes} / ${host_memory_bytes})"), at
+    )
     disks = prometheus.instant(
         prometheus.promql(
             '1 - ${filesystem_available_bytes}{fstype!~"tmpfs|ramfs|overlay|squashfs"} / (${filesystem_bytes} > 0)'

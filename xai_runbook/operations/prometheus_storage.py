@@ -22,6 +22,8 @@ from xai_runbook.findings import Finding, Limit, Status, judge, quantity
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pandas import DataFrame
 
     from xai_runbook.clients.prometheus import Prometheus
@@ -144,9 +146,11 @@ def _counted(prometheus: Prometheus, pattern: str, unit: str) -> DataFrame:
         raise NoData("its metrics page has none of these counters", on=prometheus.url, hint="is a proxy in between?")
     started = float(start.iloc[0])
     told = prometheus.instant(_of_itself(prometheus, "{__name__=~" + quoted(pattern) + "}", "trouble", started))
-    names = [name for name in told.columns if name not in ("at", "value", "__name__", "job", "instance")]
+    own = {name: _names(labels) for name, labels in now.groupby("name")["labels"]}
     before = {
-        (row["__name__"], named({name: row[name] for name in names if row[name]})): row["value"]
+        (row["__name__"], named({name: row[name] for name in own.get(row["__name__"], ()) if row.get(name)})): row[
+            "value"
+        ]
         for row in told.to_dict("records")
     }
     span = duration_seconds(prometheus.settings.windows.trouble)
@@ -172,6 +176,11 @@ def _of_itself(prometheus: Prometheus, selector: str, span: str, started: float)
 
 def _since(counted: DataFrame) -> str:
     return f"since {counted['since'].min():%Y-%m-%d %H:%M} UTC"
+
+
+def _names(labels: Iterable[str]) -> set[str]:
+    """Which labels a counter has on the page itself; a scrape adds its target's (job, instance, and whatever else)."""
+    return {part.partition("=")[0] for text in labels for part in text.split(", ") if part}
 
 
 def _label(labels: str, name: str) -> str:
