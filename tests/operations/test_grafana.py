@@ -85,6 +85,7 @@ def test_down_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_not_configured_alarms_nobody(env: Environment) -> None:
+    env = Environment(env.settings.model_copy(update={"grafana": None}))
     for ask in (reachability.of_grafana, grafana.dashboards, grafana.datasources):
         with pytest.raises(NotConfigured) as caught:
             ask(env.grafana)

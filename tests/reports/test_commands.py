@@ -219,7 +219,7 @@ def test_check_of_the_running_sandbox_is_well_and_takes_names(
     assert main(["check", "block_height", "pool", "--env", "sandbox", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {row["name"] for row in told["findings"]} == {"block_height", "pool"}
-    assert told["simulated"] == ["nodes"]
+    assert told["simulated"] == ["nodes", "grafana"]
     assert main(["check", "block_hight", "--env", "sandbox"]) == 3
     assert "block_height" in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ from xai_runbook.sandbox import (
     alertmanager,
     backups,
     cache,
+    grafana,
     node,
     pooler,
     postgres,
@@ -49,7 +50,7 @@ def parts(layout: Layout, say: Callable[[str], None]) -> tuple[list[Part], dict[
         found += alertmanager.parts(layout)
     except SandboxError as error:
         missing["alertmanager"] = str(error)
-    for module in (pooler, cache, node, prometheus, workload):
+    for module in (pooler, cache, node, prometheus, grafana, workload):
         found += [part for part in module.parts(layout) if part.name not in missing]
     return found, missing
 
@@ -61,6 +62,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
         | alertmanager.overlay(layout)
         | {
             "prometheus": {"url": layout.url("prometheus")},
+            "grafana": grafana.overlay(layout),
             "nodes": {
                 "node": [{"name": name, "url": layout.url(name), "timeout": "2s"} for name in NODES],
                 "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE), "timeout": "2s"}],

@@ -1,6 +1,6 @@
 """The faults that a sandbox can be given: each is made in the real part, and each is named by a finding.
 
-They are commands to the running supervisor (`command`), so that a part which is started again is its child again.
+To add one: a row in FAULTS. The running supervisor makes and heals them (`breaking`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from xai_runbook.sandbox import (
     alertmanager,
     backups,
     database_faults,
+    grafana,
     maintenance_faults,
     prometheus,
     prometheus_faults,
@@ -78,6 +79,14 @@ def _silence(supervisor: Supervisor) -> None:
 
 def _end_silences(supervisor: Supervisor) -> None:
     alertmanager.end_silences(supervisor.layout)
+
+
+def _remove_dashboard(supervisor: Supervisor) -> None:
+    grafana.remove_dashboard(supervisor.layout)
+
+
+def _give_dashboard_back(supervisor: Supervisor) -> None:
+    grafana.give_dashboard_back(supervisor.layout)
 
 
 def _move_store(supervisor: Supervisor, part: str, source: str, target: str) -> None:
@@ -142,6 +151,10 @@ FAULTS = {
         Fault(
             "rules-drifted", "prometheus", "moves the sync lag's limit in the rules that Prometheus has loaded",
             "rules_current", partial(_rules, lag_blocks=MOVED_LAG_BLOCKS), partial(_rules, lag_blocks=None),
+        ),
+        Fault(
+            "dashboard-missing", "grafana", f"somebody deletes the dashboard {grafana.MISSING!r}", "dashboards",
+            _remove_dashboard, _give_dashboard_back,
         ),
         Fault(
             "connections-taken", "postgres", "opens sessions until six slots are left, and never uses them", "pool",
@@ -249,39 +262,3 @@ FAULTS = {
         ),
     )
 }  # fmt: skip
-
-
-def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
-    """Breaks one fault, or heals one or all that are broken; the names of those (and of parts started again).
-
-
-    Raises SandboxError for an unknown name, a fault that is broken already, and a part that another fault holds.
-    """
-    if name is not None and name not in FAULTS:
-        raise SandboxError(f"{name!r} is no fault of the sandbox", hint=f"one of {', '.join(FAULTS)}")
-    if verb == "break" and name is not None:
-        _break(supervisor, FAULTS[name])
-        return [name]
-    if verb == "heal":
-        wanted = [name] if name is not None else list(reversed(supervisor.broken))
-        healed = [each for each in wanted if each in supervisor.broken]
-        for each in healed:
-            FAULTS[each].undo(supervisor)
-            supervisor.broken.remove(each)
-        if name is None:  # and whatever ended by itself, or by somebody's hand
-            for part in supervisor.ended_parts():
-                supervisor.start_part(part)
-                healed.append(part)
-        return healed
-    raise SandboxError(f"the supervisor does not know how to {verb!r} {name or ''}")
-
-
-def _break(supervisor: Supervisor, fault: Fault) -> None:
-    for other in supervisor.broken:
-        if other == fault.name or FAULTS[other].part == fault.part:
-            raise SandboxError(
-                f"{other} is broken already" if other == fault.name else f"{other} has hold of {fault.part}",
-                on=fault.name, hint=f"xai-runbook sandbox heal {other}",
-            )  # fmt: skip
-    fault.make(supervisor)
-    supervisor.broken.append(fault.name)

@@ -35,6 +35,7 @@ PORTS = (
     "cache",
     "prometheus",
     "alertmanager",
+    "grafana",
     "node-exporter",
     "postgres-exporter",
     "pooler",

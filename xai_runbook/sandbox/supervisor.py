@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import contents, fault, reaper, state
+from xai_runbook.sandbox import breaking, contents, reaper, state
 from xai_runbook.sandbox.part import Layout, Part, PortTaken, bound, environment, free_ports, taken
 
 STOP_SECONDS = 5.0
@@ -229,7 +229,7 @@ class Supervisor:
                 with self._commanding:
                     if self._ready_at is None:
                         raise SandboxError("the sandbox is not ready yet")
-                    answer: dict[str, Any] = {"done": fault.command(self, asked["do"], asked.get("fault"))}
+                    answer: dict[str, Any] = {"done": breaking.command(self, asked["do"], asked.get("fault"))}
                     self._note()
             except SandboxError as error:
                 answer = {"what": error.what, "on": error.on, "hint": error.hint}

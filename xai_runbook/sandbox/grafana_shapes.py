@@ -1,0 +1,158 @@
+"""RECORDED SHAPES, NOT A GRAFANA: what Grafana 11's HTTP API answers, for lack of a Grafana here.
+
+What it answers is written after Grafana's HTTP API reference (Health, Organization, Search, Dashboard, Dashboard
+versions, Data source) and its own rules for saving: a version that is not the stored one is refused with 412 unless
+`overwrite`. It proves that we speak as the documents say; it does not prove that a Grafana listens.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from copy import deepcopy
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+SOURCE = "PBFA97CFB590B2093"
+UNAUTHORIZED = {"message": "Unauthorized", "messageId": "auth.unauthorized", "statusCode": 401, "traceID": ""}
+NOT_FOUND = {"message": "Dashboard not found", "traceID": ""}
+WORKS = (200, {"message": "Successfully queried the Prometheus API.", "status": "OK"})
+
+
+class Recorded:
+    """What such a Grafana holds, and what it answers to each request."""
+
+    def __init__(self, viewer: str, editor: str, prometheus: str = "http://prometheus:9090") -> None:
+        """`viewer` and `editor` are the whole Authorization headers of its two service accounts."""
+        self.editor = editor
+        self.version, self.database = "11.6.0", "ok"
+        self.organizations = {viewer: (1, "Main Org."), editor: (1, "Main Org.")}
+        self.versions: dict[str, list[dict[str, Any]]] = {}
+        """Each dashboard's versions by uid, the present one last."""
+        self.meta: dict[str, dict[str, Any]] = {}
+        self.folders = {"ops-folder": "Operations"}
+        self.logins = {"admin": "a better one"}
+        self.datasources: list[dict[str, Any]] = [
+            {
+                "id": 1, "uid": SOURCE, "orgId": 1, "name": "prometheus", "type": "prometheus",
+                "typeName": "Prometheus", "typeLogoUrl": "public/app/plugins/datasource/prometheus/img/logo.svg",
+                "access": "proxy", "url": prometheus, "user": "", "database": "", "basicAuth": False,
+                "isDefault": True, "jsonData": {"httpMethod": "POST"}, "readOnly": False,
+            }
+        ]  # fmt: skip
+
+    def put(self, dashboard: dict[str, Any], *, folder_uid: str = "", provisioned: bool = False) -> None:
+        """Stores a version as if somebody had saved it."""
+        uid = dashboard["uid"]
+        versions = self.versions.setdefault(uid, [])
+        versions.append({**deepcopy(dashboard), "id": 41, "version": len(versions) + 1})
+        self.meta[uid] = {"folderUid": folder_uid, "provisioned": provisioned}
+
+    def live(self, uid: str) -> dict[str, Any]:
+        """The present version."""
+        return self.versions[uid][-1]
+
+    def source_health(self, uid: str) -> tuple[int, dict[str, Any]]:
+        """What the check of a data source says: status and body."""
+        return WORKS if uid == SOURCE else (404, {"message": "Plugin not found", "traceID": ""})
+
+    def read(self, target: str, who: str) -> tuple[int, Any]:
+        """What a GET of this path and query is answered; `who` is the Authorization header."""
+        path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
+        if path == "/api/health":
+            told = {"commit": "d2fdff9", "database": self.database, "version": self.version}
+            return (200 if self.database == "ok" else 503), told
+        if path == "/api/user":
+            return self._user(who)
+        if who not in self.organizations:
+            return 401, UNAUTHORIZED
+        match path.removeprefix("/api").strip("/").split("/"):
+            case ["org"]:
+                number, name = self.organizations[who]
+                return 200, {"id": number, "name": name, "address": {"address1": "", "city": "", "country": ""}}
+            case ["search"]:
+                return 200, self._folders() if query.get("type") == ["dash-folder"] else self._found()
+            case ["dashboards", "uid", uid] if uid in self.versions:
+                meta = self.meta[uid]
+                told = {
+                    "type": "db", "canSave": False, "canEdit": False, "canAdmin": False, "canStar": True, "slug": uid,
+                    "url": f"/d/{uid}/{uid}", "expires": "0001-01-01T00:00:00Z", "isFolder": False,
+                    "version": self.live(uid)["version"], "provisionedExternalId": "",
+                    "folderTitle": self.folders.get(meta["folderUid"], "Dashboards"), **meta,
+                }  # fmt: skip
+                return 200, {"meta": told, "dashboard": self.live(uid)}
+            case ["dashboards", "uid", uid, "versions", number] if uid in self.versions:
+                for data in self.versions[uid]:
+                    if str(data["version"]) == number:
+                        return 200, {"id": 1, "uid": uid, "version": data["version"], "message": "", "data": data}
+                return 404, {"message": "Dashboard version not found", "traceID": ""}
+            case ["dashboards", *_]:
+                return 404, NOT_FOUND
+            case ["datasources"]:
+                return 200, self.datasources
+            case ["datasources", "uid", uid, "health"]:
+                return self.source_health(uid)
+        return 404, {"message": "Not found"}
+
+    def write(self, method: str, target: str, who: str, body: bytes) -> tuple[int, Any]:
+        """What a POST or DELETE does, and is answered: only the editor's does anything."""
+        if refused := self.refused(who):
+            return refused
+        path = urlsplit(target).path
+        if method == "POST" and path == "/api/dashboards/db":
+            return self._saved(json.loads(body))
+        if method == "DELETE" and path.startswith("/api/dashboards/uid/"):
+            return self._deleted(path.rpartition("/")[2])
+        return 404, {"message": "Not found"}
+
+    def refused(self, who: str) -> tuple[int, Any] | None:
+        """The answer to one who may not write, or None."""
+        return None if who == self.editor else (401 if who not in self.organizations else 403, UNAUTHORIZED)
+
+    def _saved(self, body: dict[str, Any]) -> tuple[int, Any]:
+        made = body["dashboard"]
+        uid = made["uid"]
+        stored = self.live(uid)["version"] if uid in self.versions else 0
+        if stored and self.meta[uid]["provisioned"]:
+            return 400, {"message": "Cannot save provisioned dashboard"}
+        if stored and made.get("version") != stored and not body["overwrite"]:
+            words = "The dashboard has been changed by someone else"
+            return 412, {"message": words, "status": "version-mismatch"}
+        # what a Grafana adds of its own must not make it another dashboard
+        self.put({**made, "liveNow": False, "weekStart": ""}, folder_uid=body["folderUid"])
+        told = {"id": 41, "uid": uid, "url": f"/d/{uid}/{uid}", "slug": uid, "folderUid": body["folderUid"]}
+        return 200, {**told, "status": "success", "version": self.live(uid)["version"]}
+
+    def _deleted(self, uid: str) -> tuple[int, Any]:
+        if uid not in self.versions:
+            return 404, NOT_FOUND
+        title = self.versions.pop(uid)[-1]["title"]
+        del self.meta[uid]
+        return 200, {"title": title, "message": f"Dashboard {title} deleted", "uid": uid}
+
+    def _found(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": 41, "uid": uid, "orgId": 1, "title": self.live(uid)["title"], "uri": f"db/{uid}",
+                "url": f"/d/{uid}/{uid}", "slug": "", "type": "dash-db", "tags": self.live(uid).get("tags", []),
+                "isStarred": False, "sortMeta": 0, "isDeleted": False,
+                **({"folderId": 7, "folderUid": meta["folderUid"], "folderTitle": self.folders[meta["folderUid"]],
+                    "folderUrl": f"/dashboards/f/{meta['folderUid']}/x"} if meta["folderUid"] else {}),
+            }
+            for uid, meta in self.meta.items()
+        ]  # fmt: skip
+
+    def _folders(self) -> list[dict[str, Any]]:
+        return [
+            {"id": 7, "uid": uid, "orgId": 1, "title": title, "uri": f"db/{uid}", "url": f"/dashboards/f/{uid}/x",
+             "slug": "", "type": "dash-folder", "tags": [], "isStarred": False, "sortMeta": 0}
+            for uid, title in self.folders.items()
+        ]  # fmt: skip
+
+    def _user(self, who: str) -> tuple[int, Any]:
+        kind, _, told = who.partition(" ")
+        user, _, password = base64.b64decode(told).decode().partition(":") if kind == "Basic" else ("", "", "")
+        if password and self.logins.get(user) == password:
+            return 200, {"id": 1, "login": user, "email": "admin@localhost", "orgId": 1, "isGrafanaAdmin": True}
+        refused = {"message": "Invalid username or password", "messageId": "password-auth.failed"}
+        return 401, {**refused, "statusCode": 401, "traceID": ""}
