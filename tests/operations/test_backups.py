@@ -26,7 +26,7 @@ from xai_runbook.backup.__main__ import main
 from xai_runbook.backup.contents import connect, contents, differences
 from xai_runbook.backup.dump import dump as make_dump
 from xai_runbook.backup.restoring import ARCHIVE, read_back
-from xai_runbook.backup.verify import Damaged, intact
+from xai_runbook.backup.verify import Damaged, intact, verify
 from xai_runbook.environment import Environment
 from xai_runbook.errors import BadAnswer, InputError, NoData, Refused, Unreachable
 from xai_runbook.execution.door import apply_headless
@@ -194,6 +194,7 @@ def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
             process.kill()
             process.wait()
             gone(other)
+        nobody_counts_for_nobody(session)
     assert row_of(env, part)["state"] == "unfinished" and not row_of(env, part)["counts"]
     assert backups.stored(env.backups)["counts"].sum() == 1
     assert main(["prune", "--folder", str(env.backups.folder), f"{FIRST}=x"]) == 1
@@ -210,6 +211,7 @@ def test_asked_to_end_it_cleans_up(server: Server, env: Environment) -> None:
             code, _ = said(process)
             assert code == 1
             gone(other)
+        nobody_counts_for_nobody(session)
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
 
 
@@ -218,6 +220,15 @@ def test_a_full_disk(env: Environment) -> None:
         code, told = said(process)
     assert code == 1 and "pg_dump" in told
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
+
+
+def nobody_counts_for_nobody(session: Any) -> None:
+    """A run that has ended must not go on reading a table on the server: on a large one that is hours of its disk."""
+    end = time.monotonic() + 8  # its lock_timeout would end it too, after 10 s
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'xai-runbook backup'"
+    while session.execute(query).fetchone()[0]:
+        assert time.monotonic() < end, "it goes on"
+        time.sleep(0.1)
 
 
 def child(pid: int, name: str) -> int:
@@ -292,6 +303,39 @@ def test_on_a_scratch_server(env: Environment, tmp_path: Path) -> None:
 def with_scratch(env: Environment, scratch: dict[str, Any]) -> Environment:
     told = env.settings.model_dump()
     return Environment(type(env.settings).model_validate({**told, "backups": told["backups"] | {"scratch": scratch}}))
+
+
+def test_a_full_disk_where_it_is_tried_is_not_the_backups_fault(env: Environment, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    shutil.copytree(env.backups.programs(1), tools, symlinks=True)
+    (tools / "pg_restore").unlink()
+    for words in ("kill -9 $$", "echo 'pg_restore: error: could not write: No space left on device' >&2; exit 1"):
+        (tools / "pg_restore").write_text(f"#!/bin/sh\n[ $1 = --version ] && echo '(PostgreSQL) 99' && exit\n{words}\n")
+        (tools / "pg_restore").chmod(0o700)
+        with pytest.raises(NoData, match="failed, not the backup"):
+            verify(env.backups.folder, FIRST, programs=str(tools), jobs=1, say=lambda _: None)
+        assert row_of(env, FIRST)["counts"], "what was known of it is still true"
+
+
+def test_a_server_that_ends_idle_sessions_does_not_end_a_backup(server: Server, env: Environment) -> None:
+    """A restore waits for pg_restore in a session that does nothing, a dump for pg_dump in one open transaction."""
+    with server.superuser() as session:
+        names = [name for name in ("idle_session_timeout", "transaction_timeout") if setting(session, name)]
+        for name in names:
+            session.execute(f"ALTER SYSTEM SET {name} = '300ms'".encode())
+        session.execute("SELECT pg_reload_conf()")
+    try:
+        assert done(env, backups.dump(env.database, env.backups)).status == "done"
+    finally:
+        with server.superuser() as session:
+            session.execute("SET idle_session_timeout = 0")
+            for name in names:
+                session.execute(f"ALTER SYSTEM RESET {name}".encode())
+            session.execute("SELECT pg_reload_conf()")
+
+
+def setting(session: Any, name: str) -> bool:
+    return bool(session.execute("SELECT 1 FROM pg_settings WHERE name = %s", [name]).fetchone())
 
 
 # --- damaged ------------------------------------------------------------------------------------------------------
@@ -464,8 +508,8 @@ def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.
     assert typed(two, plan, monkeypatch).status == "done"
     assert list(backups.stored(two.backups)["name"]) == ["xai_blockchain-000005", "xai_blockchain-000004"]
     assert not retention.prune(two.backups).steps
-    with pytest.raises(InputError, match="no other would be left"):
-        retention.prune(two.backups, names=["xai_blockchain-000004", "xai_blockchain-000005"])
+    with pytest.raises(InputError, match="xai_blockchain-000005 is the newest verified one, which is never removed"):
+        retention.prune(two.backups, names=["xai_blockchain-000005"])
     with pytest.raises(InputError, match="there are no backups"):
         retention.prune(two.backups, names=["xai_blockchain-000001"])
 

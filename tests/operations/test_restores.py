@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from tests.operations.postgres_server import Server, running
 from xai_runbook import apply
 from xai_runbook.environment import Environment
 from xai_runbook.errors import BadAnswer, InputError, Refused
-from xai_runbook.execution.reconcile import undo
+from xai_runbook.execution.reconcile import reconcile, undo
 from xai_runbook.operations import backups, restores
 from xai_runbook.plans import Risk
 from xai_runbook.sandbox import programs
@@ -70,7 +73,7 @@ def test_into_a_new_database_as_the_operator(server: Server, env: Environment, m
     told: list[str] = []
     outcome = typed(env, plan, monkeypatch, told.append)
     assert outcome.status == "done", outcome
-    assert any("restoring into xai_restoring_" in words for words in told)
+    assert any("xai_restoring_" in words for words in told)
     assert "extension pg_stat_statements" in str(outcome.observed[0]["without"])
     new = "xai_blockchain_restored_1"
     try:
@@ -121,6 +124,42 @@ def test_asked_to_end_it_drops_what_it_began(server: Server, env: Environment) -
         code, _ = said(process)
     assert code == 1
     assert databases(server) == {"postgres", LIVE}
+
+
+def test_a_restore_that_was_killed_is_not_told_as_nothing_done(
+    server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves a database that is half filled: `failed` would say that nothing lasts."""
+    plan = restores.restore(env.database, env.backups, into="proof")
+
+    def kill(words: str) -> None:
+        if "xai_restoring_proof" in words:
+            for pid in Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split():
+                with suppress(OSError):
+                    if b"xai_runbook.backup\0restore" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(int(pid), signal.SIGKILL)
+
+    outcome = typed(env, plan, monkeypatch, kill)
+    assert outcome.status == "unknown", outcome
+    assert "xai_restoring_proof" in databases(server)
+    assert reconcile(env, outcome.entry).status == "failed", "it can be planned again, and the next one drops it"
+    drop(server, "xai_restoring_proof")
+
+
+def test_a_restore_whose_session_was_lost_says_what_may_be_left(
+    server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = restores.restore(env.database, env.backups, into="proof")
+    with doer(env, plan) as process, server.superuser() as session:
+        end = time.monotonic() + 60
+        while "xai_restoring_proof" not in databases(server):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.01)
+        session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'xai-runbook backup'"
+        )
+        code, told = said(process)
+    assert code == 1 and "xai_restoring_proof" not in databases(server), f"dropped by another session: {told}"
 
 
 def test_only_verified_backups_of_ours_are_restored(server: Server, env: Environment) -> None:

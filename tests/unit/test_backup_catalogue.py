@@ -71,14 +71,15 @@ def test_a_verification_that_failed_or_is_none(tmp_path: Path) -> None:
     assert catalogue.one(path).state == "unverified", "no stamps, so it cannot be told what was written since"
 
 
-def test_the_last_verified_one_is_never_removed(tmp_path: Path) -> None:
+def test_the_newest_verified_one_is_never_removed_though_an_older_one_would_stay(tmp_path: Path) -> None:
     one, two = written(tmp_path, 1), written(tmp_path, 2)
     sums = {path.name: catalogue.sha256(path / catalogue.MANIFEST) for path in (one, two)}
-    with pytest.raises(Refused, match="is the last verified backup of xai"):
-        prune(tmp_path, sums, lambda _: None)
+    for wanted in (sums, {two.name: sums[two.name]}):
+        with pytest.raises(Refused, match="xai-000002 is the newest verified dump of xai"):
+            prune(tmp_path, wanted, lambda _: None)
     assert one.exists() and two.exists(), "and then nothing at all"
     (two / "database.dump").touch()  # not verified any more
-    with pytest.raises(Refused, match="is the last verified backup of xai"):
+    with pytest.raises(Refused, match="xai-000001 is the newest verified dump of xai"):
         prune(tmp_path, {one.name: sums[one.name]}, lambda _: None)
     assert prune(tmp_path, {two.name: sums[two.name]}, lambda _: None) == "removed xai-000002"
     assert [path.name for path in tmp_path.iterdir()] == ["xai-000001"]

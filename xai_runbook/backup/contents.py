@@ -24,6 +24,11 @@ FORMATS = {
     "row_security": "off",  # an error where a policy would hide rows, never fewer rows
     "statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "lock_timeout": "10s",
 }  # fmt: skip
+_SINCE = {
+    # what a server may have set for everybody: our sessions wait for pg_dump and pg_restore, however long
+    "idle_session_timeout": (14, "0"), "transaction_timeout": (17, "0"),
+    "client_connection_check_interval": (14, "2s"),  # what it counts for us ends soon after us (P19)
+}  # fmt: skip
 
 
 def ask(connection: Connection, name: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -37,7 +42,11 @@ def connect(**words: Any) -> Connection:
     connection = psycopg.connect(
         connect_timeout=15, application_name="xai-runbook backup", autocommit=True, keepalives_idle=30, **words
     )
-    for name, value in FORMATS.items():
+    major = connection.info.server_version // 10000
+    for name, value in {
+        **FORMATS,
+        **{name: value for name, (since, value) in _SINCE.items() if major >= since},
+    }.items():
         connection.execute("SELECT set_config(%s, %s, false)", [name, value])
     return connection
 

@@ -43,10 +43,11 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
         ]  # fmt: skip
         running = Running([tools / "pg_dump", *options], log=part / ".log")
         try:
-            told = _counted(source, running, part / ARCHIVE, say)
+            told, rights = _counted(source, running, part / ARCHIVE, say), _extension_rights(source)
             running.wait(lambda: say(f"dumping, {_mebibytes(part / ARCHIVE)} MiB so far"))
         finally:
             running.end()
+        source.close()  # what follows reads files: as long as the snapshot is held, vacuum removes nothing there
         run(
             [tools / "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password", "--file", part / ROLES],
             log=part / ".log",
@@ -57,7 +58,7 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
             **facts,
             "kind": "dump",
             "format": form,
-            "extension_rights": _extension_rights(source),
+            "extension_rights": rights,
             "contents": told,
             "seconds": round(time.monotonic() - started, 3),
             "program": run([tools / "pg_dump", "--version"], log=part / ".log").strip(),

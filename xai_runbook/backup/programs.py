@@ -62,8 +62,8 @@ def major_of(program: Path) -> int:
     return int(match[1])
 
 
-class Ended(Exception):
-    """The run was asked to end."""
+class Ended(KeyboardInterrupt):
+    """The run was asked to end; of this kind, so that psycopg cancels on the server what we wait for."""
 
 
 def end_on_signals() -> None:
@@ -90,7 +90,7 @@ class Running:
     ) -> None:
         self.name = Path(argv[0]).name
         self._log = log
-        self._until = time.monotonic() + _seconds()
+        self._until = time.monotonic() + patience_seconds()
         with open(log, "wb") as said, open(out or log, "ab") as output:
             self._process = subprocess.Popen(
                 bound(argv),
@@ -159,5 +159,6 @@ def run(
         running.end()
 
 
-def _seconds() -> float:
+def patience_seconds() -> float:
+    """How long one program, or one recovery, may take: `backups.timeout`, which the plan hands on."""
     return float(os.environ.get("XAI_RUNBOOK_BACKUP_SECONDS", "14400"))

@@ -1,4 +1,4 @@
-"""Removes backups by name: each only while it is what was planned for, never the last verified one of its kind."""
+"""Removes backups by name: each only while it is what was planned for, never the newest verified one of its kind."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ def prune(folder: Path, wanted: dict[str, str], say: Callable[[str], None]) -> s
     for name, sha256 in wanted.items():
         if name not in found or catalogue.sha256(found[name].path / catalogue.MANIFEST) != sha256:
             raise Refused(f"{name} is not the backup that was planned for", on=str(folder), hint="make the plan anew")
-    kept = {
-        (backup.manifest.get("kind"), backup.manifest.get("database"))
+    newest = {  # of each kind and database: the oldest come first
+        (backup.manifest["kind"], backup.manifest["database"]): backup.name
         for backup in found.values()
-        if backup.state == "verified" and backup.name not in wanted
+        if backup.state == "verified"
     }
-    for name in wanted:
-        backup = found[name]
-        if backup.state == "verified" and (backup.manifest["kind"], backup.manifest["database"]) not in kept:
-            raise Refused(f"{name} is the last verified backup of {backup.manifest['database']}", on=str(folder))
+    for what, name in newest.items():
+        if name in wanted:
+            raise Refused(f"{name} is the newest verified {what[0]} of {what[1]}", on=str(folder))
     for name in wanted:
         say(f"removing {name}")
         # first the name: whoever looks in the meantime sees no half of a backup

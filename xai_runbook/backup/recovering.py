@@ -15,7 +15,7 @@ import psycopg
 
 from xai_runbook.backup import catalogue, clusters
 from xai_runbook.backup.contents import Connection, Contents, ask, connect, contents
-from xai_runbook.backup.programs import run
+from xai_runbook.backup.programs import patience_seconds, run
 from xai_runbook.errors import BadAnswer, TimedOut
 
 Say = Callable[[str], None]
@@ -29,7 +29,6 @@ _SETTINGS = {
     "max_prepared_xacts setting": "max_prepared_transactions",
     "max_locks_per_xact setting": "max_locks_per_transaction",
 }
-_PATIENCE_SECONDS = 4 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,9 @@ def recovered(
         clusters.configure(data, {**needed, **_recovery(archive, until)})
         (data / "recovery.signal").touch(mode=0o600)
         superuser = str(backup.manifest["superuser"])
-        with clusters.started(tools, data, log=log, seconds=_PATIENCE_SECONDS, alive=lambda: say("recovering")) as host:
+        with clusters.started(
+            tools, data, log=log, seconds=patience_seconds(), alive=lambda: say("recovering")
+        ) as host:
             place = Place(host, superuser, log)
             _until_stopped(place, data, say)
             yield place
@@ -117,7 +118,7 @@ def _recovery(archive: Path | None, until: dict[str, str]) -> dict[str, str]:
 
 def _until_stopped(place: Place, data: Path, say: Say) -> None:
     """Waits until it has reached its target and stands still. Errors: BadAnswer where it ended instead."""
-    end = time.monotonic() + _PATIENCE_SECONDS
+    end = time.monotonic() + patience_seconds()
     while True:
         try:
             with place.connect() as session:

@@ -46,8 +46,8 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
         if ask(source, "database_named", {"name": new}):
             raise Refused(f"there is a database {new} already", hint="make the plan anew")
         _drop(source, temporary)  # what a run that was killed left: nobody else calls a database so
-        _create(source, temporary, manifest, like)
         try:
+            _create(source, temporary, manifest, like)
             left_out = restore(
                 tools, backup.path / ARCHIVE, log=folder / ".restore.log", variables={"PGDATABASE": temporary},
                 jobs=jobs, without=needing, progress=lambda: say(f"restoring into {temporary}"),
@@ -63,10 +63,15 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
             without = f" without {', '.join(left_out)}" if left_out else ""
             comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
             source.execute(comment.format(sql.Identifier(temporary), sql.Literal(f"restored from {name}{without}")))
-            _rename(source, temporary, new)
-        except BaseException:
-            _drop(source, temporary)
-            raise
+            _rename_at_last(source, temporary, new)
+        except BaseException as error:
+            if _gone(source, temporary):
+                raise
+            raise NotKnown(
+                f"{inert(str(error), 200) or type(error).__name__}; {temporary} may still be there and take room: the "
+                "next restore of that name drops it",
+                on=new,
+            ) from None
         finally:
             for scrap in folder.glob(".restore.log*"):
                 scrap.unlink()
@@ -138,7 +143,26 @@ def _rename(source: Connection, name: str, to: str) -> None:
     source.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
 
 
+def _rename_at_last(source: Connection, temporary: str, new: str) -> None:
+    try:
+        _rename(source, temporary, new)
+    except psycopg.OperationalError:
+        if source.closed:
+            raise NotKnown("the answer to its last statement, which gives it its name, was lost", on=new) from None
+        raise
+
+
 def _drop(source: Connection, name: str) -> None:
     force = " WITH (FORCE)" if source.info.server_version >= 130000 else ""
-    with suppress(psycopg.OperationalError):  # lost: the next run finds it
-        source.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
+    source.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
+
+
+def _gone(source: Connection, name: str) -> bool:
+    """Whether the server said that it is dropped, to this session or, where that was lost, to another."""
+    with suppress(psycopg.Error):
+        _drop(source, name)
+        return True
+    with suppress(psycopg.Error, XaiRunbookError), session() as another:
+        _drop(another, name)
+        return True
+    return False

@@ -55,6 +55,7 @@ def restore(
     contents.write_text("\n".join(kept) + "\n", encoding="utf-8")
     options = ["--exit-on-error", "--no-tablespaces", "--no-password", "--jobs", str(jobs), "--use-list", str(contents)]
     options += [] if whole else ["--no-owner", "--no-privileges", "--no-subscriptions", "--no-publications"]
+    progress()
     run(
         [programs / "pg_restore", *options, "--dbname", variables["PGDATABASE"], "--", archive],
         log=log, more=variables, progress=progress,

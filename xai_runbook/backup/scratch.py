@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from xai_runbook.backup import catalogue, clusters
-from xai_runbook.backup.contents import Connection, connect
+from xai_runbook.backup.contents import Connection, ask, connect
 from xai_runbook.errors import AccessDenied, NoData, Refused, Unreachable
 
 PREFIX = "SCRATCH_"
@@ -81,10 +81,11 @@ def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
             "the scratch server does not let us in", on=where, hint="[backups.scratch]: does it run, role and password"
         ) from None
     with session:
-        row = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
-        if row and row[0] == identifier:
+        told_there = ask(session, "identity")[0]["system_identifier"]
+        if told_there == identifier or "not told" in (told_there, identifier):
+            unsure = "" if told_there == identifier != "not told" else ", for all that can be told,"
             raise Refused(
-                "the scratch server is the one that the backup is of", on=where,
+                f"the scratch server is{unsure} the one that the backup is of", on=where,
                 hint="[backups.scratch] names a server of its own, or \"local\"",
             )  # fmt: skip
         superuser = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()

@@ -15,7 +15,7 @@ from xai_runbook.backup.programs import folder_of, run
 from xai_runbook.backup.recovering import DATA, recovered
 from xai_runbook.backup.restoring import ARCHIVE, ROLES, not_creatable, read_back, restore
 from xai_runbook.backup.scratch import Scratch, scratch
-from xai_runbook.errors import BadAnswer, NoData
+from xai_runbook.errors import BadAnswer, CannotAsk, NoData
 
 Say = Callable[[str], None]
 _PLACE = re.compile(
@@ -77,7 +77,7 @@ def _dump(folder: Path, backup: catalogue.Backup, tools: Path, jobs: int, say: S
             try:
                 read_back(tools, archive, log, lambda: say("reading it back"))
             except BadAnswer as error:
-                raise Damaged(f"it cannot be read to its end: {error.what}", on=backup.name) from None
+                raise _blamed("it cannot be read to its end", error, backup, place.words) from None
             if place.whole:
                 roles = log.with_name(f"{log.name}.roles")
                 roles.write_text(_GRANTOR.sub(r"\1;", (backup.path / ROLES).read_text("utf-8")), encoding="utf-8")
@@ -90,9 +90,7 @@ def _dump(folder: Path, backup: catalogue.Backup, tools: Path, jobs: int, say: S
                     progress=lambda: say(f"restoring into {place.words}"),
                 )  # fmt: skip
             except BadAnswer as error:
-                if _PLACE.search(error.what):
-                    raise NoData(f"{place.words} failed, not the backup: {error.what}", on=backup.name) from None
-                raise Damaged(f"it cannot be restored: {error.what}", on=backup.name) from None
+                raise _blamed("it cannot be restored", error, backup, place.words) from None
             seconds = time.monotonic() - started
             with place.connect() as session:
                 found = contents(session, lambda words: say(f"{words} in the restored database"))
@@ -120,7 +118,7 @@ def _cluster(folder: Path, backup: catalogue.Backup, tools: Path, say: Say) -> d
         try:
             run([tools / "pg_verifybackup", "--quiet", "--", backup.path / DATA], log=_log(folder))
         except BadAnswer as error:
-            raise Damaged(f"pg_verifybackup refuses it: {error.what}", on=backup.name) from None
+            raise _blamed("pg_verifybackup refuses it", error, backup, "this machine") from None
         finally:
             _log(folder).unlink(missing_ok=True)
     started = time.monotonic()
@@ -129,13 +127,20 @@ def _cluster(folder: Path, backup: catalogue.Backup, tools: Path, say: Say) -> d
             seconds = time.monotonic() - started
             found = place.contents(say)
     except BadAnswer as error:
-        raise Damaged(f"it cannot be started: {error.what}", on=backup.name) from None
+        raise _blamed("it cannot be started", error, backup, "the private copy") from None
     return {
         "restore_seconds": round(seconds, 3),
         "rows": sum(rows_of(told) for told in found.values()),
         "tables": sum(len(told["tables"]) for told in found.values()),
         "where": "a private copy",
     }
+
+
+def _blamed(what: str, error: BadAnswer, backup: catalogue.Backup, place: str) -> CannotAsk:
+    """Whose fault it was: a full disk or a program that was killed say nothing of the backup."""
+    if _PLACE.search(error.what):
+        return NoData(f"{place} failed, not the backup: {error.what}", on=backup.name)
+    return Damaged(f"{what}: {error.what}", on=backup.name)
 
 
 def _log(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from xai_runbook.backup import catalogue, programs
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, Unreachable
+from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,11 @@ class Backups:
         if self._database is None:
             raise NotConfigured("database is not configured", on="database", hint="a table [database] in its file")
         return self._database.dbname
+
+    @property
+    def patience(self) -> dict[str, str]:
+        """What tells the programs of a plan's step how long each may take."""
+        return {"XAI_RUNBOOK_BACKUP_SECONDS": f"{duration_seconds(self.settings.timeout):g}"}
 
     def identity(self) -> dict[str, str]:
         """Which folder this is, on which machine."""

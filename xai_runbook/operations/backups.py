@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, Status, judge
 from xai_runbook.plans import Command, Condition, Plan, Risk, change
-from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -142,7 +141,7 @@ def dump(database: Database, backups: Backups) -> Plan:
         steps=(
             Command(
                 argv=(*_doer(backups, "dump"), "--name", name, "--programs", str(tools), *options),
-                environment=_patience(backups),
+                environment=backups.patience,
                 seconds=told.timeout,
                 roles=("database.operator", "backups.scratch"),
                 equivalent=f"pg_dump --format={told.format} --snapshot=... --file={name}.part/database.dump "
@@ -183,7 +182,7 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
                     *_doer(backups, "verify"), "--name", name, "--programs", str(tools),
                     "--jobs", str(backups.settings.jobs),
                 ),
-                environment=_patience(backups),
+                environment=backups.patience,
                 seconds=backups.settings.timeout,
                 roles=("backups.scratch",),
                 equivalent=f"sha256sum --check && pg_restore --exit-on-error --dbname=scratch {name}/database.dump",
@@ -197,10 +196,6 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
 
 def _doer(backups: Backups, verb: str) -> tuple[str, ...]:
     return ("python", "-m", "xai_runbook.backup", verb, "--folder", str(backups.folder))
-
-
-def _patience(backups: Backups) -> dict[str, str]:
-    return {"XAI_RUNBOOK_BACKUP_SECONDS": f"{duration_seconds(backups.settings.timeout):g}"}
 
 
 def _verified(name: str) -> Condition:

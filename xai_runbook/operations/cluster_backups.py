@@ -84,7 +84,7 @@ def _cluster_backup(
                     "python", "-m", "xai_runbook.backup", verb, "--folder", str(backups.folder), "--name", name,
                     "--programs", str(tools), *options,
                 ),
-                environment={},
+                environment=backups.patience,
                 seconds=backups.settings.timeout,
                 roles=("database.operator",),
                 equivalent=equivalent,

@@ -155,7 +155,7 @@ def recover_to(
                     "python", "-m", "xai_runbook.backup", "recover", "--folder", str(backups.folder), "--name", name,
                     "--base", chosen, "--programs", str(tools), "--archive", str(backups.archive_folder), *options,
                 ),
-                environment={},
+                environment=backups.patience,
                 seconds=backups.settings.timeout,
                 equivalent=f"cp -a {chosen}/data ...; touch recovery.signal; restore_command, recovery_target_"
                 f"{'time' if time else 'lsn'} = '{point}'; pg_ctl start",

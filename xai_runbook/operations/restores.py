@@ -195,9 +195,10 @@ def _restoring(backups: Backups, name: str, into: str) -> Command:
             "python", "-m", "xai_runbook.backup", "restore", "--folder", str(backups.folder), "--name", name,
             "--programs", str(tools), "--jobs", str(backups.settings.jobs), "--into", into,
         ),
-        environment={},
+        environment=backups.patience,
         seconds=backups.settings.timeout,
         roles=("database.operator",),
+        lasts=True,  # ended by force, it leaves what it had filled by then
         equivalent=f"createdb {into} && pg_restore --exit-on-error --dbname={into} {name}/database.dump",
     )  # fmt: skip
 

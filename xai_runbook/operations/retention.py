@@ -56,8 +56,8 @@ def prunable(backups: Backups) -> DataFrame:
 def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
     """A Plan that removes exactly these backups, each while it is what was seen; without names, those of `prunable`.
 
-    The last verified backup of a database is never removed. Errors: InputError for a name that is no backup, or where
-    no other verified one would be left. Source: catalogue, retention.
+    The newest verified backup of a kind is never removed. Errors: InputError for that one, and for a name that is no
+    backup. Source: catalogue, retention.
     """
     from xai_runbook.backup import catalogue
 
@@ -68,13 +68,12 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
         raise InputError(
             f"there are no backups {', '.join(unknown)}", on=str(backups.folder), hint="backups.stored lists them"
         )
-    rest = every[every["counts"].astype(bool) & ~every["name"].isin(chosen)]
-    for name in chosen:
-        if every.loc[name, "counts"] and every.loc[name, "kind"] not in set(rest["kind"]):
-            raise InputError(
-                f"{name} is among the last verified ones: no other would be left", on=str(backups.folder),
-                hint="make and verify a newer one first",
-            )  # fmt: skip
+    newest = every[every["counts"].astype(bool)].drop_duplicates("kind")  # the newest come first
+    if kept := sorted(set(chosen) & set(newest["name"])):
+        raise InputError(
+            f"{', '.join(kept)} is the newest verified one, which is never removed", on=str(backups.folder),
+            hint="make and verify a newer one first",
+        )  # fmt: skip
     paths = {backup.name: backup.path for backup in backups.stored()}
     sums = {name: catalogue.sha256(paths[name] / catalogue.MANIFEST) for name in chosen}
     states = {backup.name: backup.state for backup in backups.stored()}

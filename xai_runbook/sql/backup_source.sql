@@ -1,5 +1,7 @@
 -- What a manifest says of where a backup came from.
-SELECT s.system_identifier::text AS system_identifier,
+SELECT coalesce(substring(CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
+           THEN query_to_xml('SELECT system_identifier AS i FROM pg_control_system()', false, true, '')::text END
+           FROM '<i>(\d+)</i>'), 'not told') AS system_identifier,
        current_database()::text AS database,
        current_setting('server_version') AS server_version,
        pg_encoding_to_char(d.encoding)::text AS encoding,
@@ -9,5 +11,5 @@ SELECT s.system_identifier::text AS system_identifier,
        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn,
        (SELECT rolname::text FROM pg_roles WHERE rolsuper ORDER BY oid LIMIT 1) AS superuser,
        (SELECT array_agg(extname::text ORDER BY extname) FROM pg_extension WHERE extname <> 'plpgsql') AS extensions
-FROM pg_control_system() s, pg_database d
+FROM pg_database d
 WHERE d.datname = current_database()

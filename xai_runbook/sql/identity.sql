@@ -1,6 +1,10 @@
 -- Who answers, and as whom: an address can lie, a restored snapshot keeps its identifier, so both are shown.
+-- system_identifier: "not told" where a host of servers lets nobody run pg_control_system. A function that may not be
+-- run is refused when a statement begins, however it is guarded; in a text of its own it is asked only where it may be.
 -- powers: what would let this role change something, whatever default_transaction_read_only says.
-SELECT s.system_identifier::text AS system_identifier,
+SELECT coalesce(substring(CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
+           THEN query_to_xml('SELECT system_identifier AS i FROM pg_control_system()', false, true, '')::text END
+           FROM '<i>(\d+)</i>'), 'not told') AS system_identifier,
        current_database()::text AS database,
        concat_ws(', ',
            CASE WHEN r.rolsuper THEN 'superuser' END,
@@ -22,5 +26,5 @@ SELECT s.system_identifier::text AS system_identifier,
        current_setting('server_version') AS version,
        pg_is_in_recovery() AS in_recovery,
        pg_postmaster_start_time() AS started_at
-FROM pg_control_system() s, pg_roles r, pg_database d
+FROM pg_roles r, pg_database d
 WHERE r.rolname = current_user AND d.datname = current_database()
