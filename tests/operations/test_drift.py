@@ -119,6 +119,14 @@ def test_a_rule_of_ours_that_the_table_makes_no_more_is_left_over(live: Live) ->
     assert set(live.rules_current().targets) == {"SyncLag", "Lag"}
 
 
+def test_an_old_copy_of_our_rules_in_another_group_is_not_the_same(live: Live) -> None:
+    old = RULES.partition(GROUPS)[2].replace("name: xai-runbook", "name: of-last-year").replace("< 3", "< 2")
+    live.load(RULES + old)
+    assert set(live.drift()["state"]) == {"changed"}
+    finding = live.rules_current()
+    assert finding.status is Status.ALERT and "HighCPU is loaded 2 times, from " in finding.summary
+
+
 def test_somebody_elses_rule_of_the_same_name_is_not_ours(live: Live) -> None:
     theirs = "  - name: theirs\n    rules: [{alert: SyncLag, expr: vector(1)}]\n"
     live.load(GROUPS + theirs + RULES.partition(GROUPS)[2])

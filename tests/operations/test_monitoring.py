@@ -212,6 +212,8 @@ def test_a_status_label_of_another_name_is_no_data_and_not_no_errors(url: str) -
     elsewhere = server.handle(url, metrics={"status_label": "code"})  # what the Go client library calls it
     with pytest.raises(NoData, match="api_errors"):
         monitoring.signal(elsewhere, elsewhere.settings.limits.api_errors)
+    told = requests.error_rate(elsewhere)
+    assert told[["errors_per_second", "error_ratio"]].isna().all(axis=None) and len(told) == 3
 
 
 def test_a_node_that_two_jobs_scrape_has_one_lag_and_one_without_a_reference_is_unknown(url: str) -> None:

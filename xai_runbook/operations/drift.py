@@ -18,7 +18,7 @@ from xai_runbook.operations.rules import GROUP, Rule, rule_table
 from xai_runbook.window import duration_seconds, duration_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from pandas import DataFrame
 
@@ -45,6 +45,9 @@ def rules_drift(prometheus: Prometheus) -> DataFrame:
     rows = []
     for rule, found in pairs:
         told = _differences(rule, found, *next(texts)) if found else ["is not loaded"]
+        files = [row["file"] for row in _own(rule, loaded)]
+        if len(files) > 1:  # an old copy goes on firing at its old limit
+            told.append(f"is loaded {len(files)} times, from {', '.join(dict.fromkeys(files))}")
         failing = f"cannot be evaluated: {found['error']}" if found and found["health"] == "err" else ""
         state = "missing" if not found else "changed" if told else "failing" if failing else "same"
         rows.append(
@@ -159,9 +162,14 @@ def _best(rule: Rule, named: DataFrame) -> dict[str, Any] | None:
     """The loaded rule that is meant: of those with its name, the one in our group or with its label, if any is."""
     if named.empty:
         return None
-    own = [row for row in named.to_dict("records") if row["labels"].get("limit") == rule.labels["limit"]]
-    rows = own or named.to_dict("records")
+    rows = _own(rule, named) or named.to_dict("records")
     return {str(key): value for key, value in next((row for row in rows if row["group"] == GROUP), rows[0]).items()}
+
+
+def _own(rule: Rule, loaded: DataFrame) -> list[dict[Hashable, Any]]:
+    """The loaded rules that are ours by their name and label."""
+    rows = loaded[loaded["name"] == rule.alert].to_dict("records")
+    return [row for row in rows if row["labels"].get("limit") == rule.labels["limit"]]
 
 
 def _differences(rule: Rule, found: Mapping[str, Any], ours: str, theirs: str) -> list[str]:

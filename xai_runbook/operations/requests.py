@@ -151,16 +151,17 @@ def error_rate(prometheus: Prometheus) -> DataFrame:
     """How many requests fail, by instance, over the window that the settings call requests.
 
     Columns: instance, requests_per_second, errors_per_second (answers 500 to 599; one that never occurred has no
-    series, and with requests counted that is 0), error_ratio (0 to 1; NaN where there were no requests).
+    series, and with requests counted that is 0), error_ratio (0 to 1, of those whose status is known; both are NaN
+    where there were none of these).
     Errors: NoData where no requests are counted at all. Source: runbook, Alert Thresholds, API Errors.
     """
     told = answers(prometheus)
     frame = told.groupby("instance")["requests_per_second"].sum().reset_index()
     failed = told[told["status_class"] == "5xx"].set_index("instance")["requests_per_second"]
-    frame["errors_per_second"] = frame["instance"].map(failed).astype(float).fillna(0.0)
-    frame["error_ratio"] = frame["errors_per_second"] / frame["requests_per_second"].where(
-        frame["requests_per_second"] > 0
-    )
+    known = told[told["status_class"] != "other"].groupby("instance")["requests_per_second"].sum()
+    counted = frame["instance"].map(known).astype(float)  # none at all: the status has a label of another name
+    frame["errors_per_second"] = frame["instance"].map(failed).astype(float).fillna(0.0).where(counted.notna())
+    frame["error_ratio"] = frame["errors_per_second"] / counted.where(counted > 0)
     return frame
 
 
