@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from xai_runbook.clients import http, prometheus_answers, samples
+from xai_runbook.clients.once import Once
 from xai_runbook.errors import (
     AccessDenied,
     BadAnswer,
@@ -61,6 +62,11 @@ class Prometheus:
         self._silence: TimedOut | None = None
         self._silent_until = 0.0
         self._identifying = threading.Lock()
+        self._get: Callable[..., http.Answer] = http.get
+
+    def ask_once(self) -> None:
+        """From here on the same question is sent once: for a run of some seconds, whose questions overlap."""
+        self._get = Once().get
 
     @property
     def environment(self) -> str:
@@ -102,7 +108,7 @@ class Prometheus:
     def buildinfo(self) -> dict[str, Any]:
         """What it says it is: `version`, `revision` ... Errors: WrongServer where it is no Prometheus."""
         try:
-            answer = http.get(self.access, self.url, "/api/v1/status/buildinfo", informative=(503,))
+            answer = self._get(self.access, self.url, "/api/v1/status/buildinfo", informative=(503,))
         except WrongServer as error:  # the Pushgateway does not know this path
             raise WrongServer(f"no Prometheus answers here: it {error.what}", on=self.url, hint=_HINT) from None
         if answer.status == 503:
@@ -213,7 +219,7 @@ class Prometheus:
         Columns: name, labels ("name=value, ..."), value. Errors: WrongServer, AccessDenied where a proxy keeps it back.
         """
         _ = self.version
-        answer = http.get(self.access, self.url, "/metrics", most_bytes=32 * 2**20)
+        answer = self._get(self.access, self.url, "/metrics", most_bytes=32 * 2**20)
         with self._readable("metrics"):
             return pd.DataFrame(prometheus_answers.page(answer.body), columns=["name", "labels", "value"])
 
@@ -255,7 +261,7 @@ class Prometheus:
 
     def _ask(self, path: str, parameters: Mapping[str, str]) -> http.Answer:
         _ = self.version  # something else may answer "success" to anything
-        answer = http.get(self.access, self.url, path, parameters, informative=_ERRORS)
+        answer = self._get(self.access, self.url, path, parameters, informative=_ERRORS)
         if answer.status in _ERRORS:
             raise prometheus_answers.refusal(answer, self.url)
         return answer

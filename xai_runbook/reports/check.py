@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from xai_runbook.environment import Environment
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, ReportError, XaiRunbookError, inert
 from xai_runbook.findings import Finding
 from xai_runbook.reports.notebooks import HEALTH_REPORT, Cell, find, read
@@ -51,6 +52,7 @@ def check(
     # what a question prints is for its notebook; here it would land in the middle of the screen, or of the JSON
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         namespace = _set_up(setup, questions, environment)
+        _ask_once(namespace.get("env"))
         try:
             results = _ask_all(questions, namespace, seconds)
         finally:
@@ -168,6 +170,12 @@ def _ask_all(questions: Sequence[_Question], namespace: Mapping[str, Any], secon
         thread.join(max(0.0, end - time.monotonic()))
     late = f"there was no answer within {seconds:g} s"
     return [told.get(question.cell.id) or (_unknown(question, late, namespace), late) for question in questions]
+
+
+def _ask_once(environment: object) -> None:
+    """Several questions want the same of Prometheus; an answer of this run is as new as the run."""
+    if isinstance(environment, Environment) and environment.settings.prometheus is not None:
+        environment.prometheus.ask_once()
 
 
 def _close(environment: object) -> None:
