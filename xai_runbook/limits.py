@@ -55,6 +55,7 @@ class Metrics(Model):
     process_open_files: MetricName
     process_most_files: MetricName
     host_load: MetricName
+    host_time_seconds: MetricName
     host_received_bytes: MetricName
     host_sent_bytes: MetricName
     disk_busy_seconds: MetricName
@@ -82,6 +83,7 @@ class Signals(Model):
     metrics_missing: str
     targets_up: str
     open_files: str
+    clock_skew: str
 
 
 class Limits(Model):
@@ -99,6 +101,7 @@ class Limits(Model):
     metrics_missing: Limit
     targets_up: Limit
     open_files: Limit
+    clock_skew: Limit
     targets_vanished: Limit
     scrape_time: Limit
     prometheus_config: Limit

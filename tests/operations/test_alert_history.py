@@ -27,7 +27,7 @@ def start() -> datetime:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory, start: datetime) -> Iterator[Prometheus]:
     begin = int(start.timestamp())
-    told = {name: {begin + t: story(t) for t in range(0, END, STEP)} for name, story in stories().items()}
+    told = {name: {begin + t: story(t) for t in range(0, END, STEP)} for name, story in stories(begin).items()}
     past = server.history(
         {name: {at: value for at, value in values.items() if value is not None} for name, values in told.items()}
     )

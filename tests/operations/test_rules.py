@@ -49,13 +49,11 @@ def start() -> int:
 
 
 @pytest.fixture(scope="module")
-def prometheus(
-    tmp_path_factory: pytest.TempPathFactory, told: dict[str, list[float | None]], start: int
-) -> Iterator[Prometheus]:
+def prometheus(tmp_path_factory: pytest.TempPathFactory, start: int) -> Iterator[Prometheus]:
     past = server.history(
         {
-            name: {start + STEP * point: value for point, value in enumerate(values) if value is not None}
-            for name, values in told.items()
+            name: {start + t: value for t in range(0, END, STEP) if (value := story(t)) is not None}
+            for name, story in stories(start).items()
         }
     )
     with server.running(tmp_path_factory.mktemp("rules"), past=past) as address:
@@ -107,7 +105,7 @@ def test_each_rule_is_its_limit(real: Settings) -> None:
 def test_the_names_are_the_runbooks() -> None:
     assert [rule.alert for rule in rules.rule_table(shipped())] == [
         "HighCPU", "LowDisk", "HighMemory", "APIErrors", "SlowAPI", "DatabaseConnections", "PeerCountLow",
-        "BlockHeightStalled", "SyncLag", "XaiMetricsMissing", "ScrapeTargetDown", "OpenFiles",
+        "BlockHeightStalled", "SyncLag", "XaiMetricsMissing", "ScrapeTargetDown", "OpenFiles", "ClockSkew",
     ]  # fmt: skip
 
 
@@ -266,6 +264,7 @@ def test_every_state_of_every_rule_is_ours_too(
         ("SyncLag", "lag-11", 35, 50),
         ("ScrapeTargetDown", "down", 35, 50),
         ("OpenFiles", "leaking", 35, 50),
+        ("ClockSkew", "skewed", 35, 50),
     ],
 )
 def test_what_should_fire_fires_when_it_should(
@@ -291,6 +290,7 @@ def test_what_should_fire_fires_when_it_should(
         ("SlowAPI", "idle"),
         ("ScrapeTargetDown", "restarting"),
         ("OpenFiles", "edge"),
+        ("ClockSkew", "edge"),
         ("DatabaseConnections", "edge"),
         ("PeerCountLow", "edge"),
         ("BlockHeightStalled", "growing"),

@@ -29,8 +29,8 @@ def height(story: Story) -> Story:
     return lambda t: None if t in GONE else story(t)
 
 
-def stories() -> dict[str, Story]:
-    """What happens to each series, by its name and labels."""
+def stories(start: int = 0) -> dict[str, Story]:
+    """What happens to each series, by its name and labels; `start` is what the clocks show when it begins."""
     told: dict[str, Story] = {}
     for instance, busy in {
         "busy": between(20, 40, 0.95, 0.3),
@@ -77,6 +77,8 @@ def stories() -> dict[str, Story]:
     for instance, files in {"leaking": between(30, 50, 900, 100), "edge": lambda t: 800}.items():
         told[f'process_open_fds{{instance="{instance}"}}'] = files
         told[f'process_max_fds{{instance="{instance}"}}'] = lambda t: 1000
+    for instance, off in {"skewed": between(30, 50, -60, 0), "edge": lambda t: 5}.items():
+        told[f'node_time_seconds{{instance="{instance}"}}'] = lambda t, off=off: start + t + (off(t) or 0)  # type: ignore[misc]
     told['up{instance="down",job="x"}'] = between(30, 50, 0, 1)
     told['up{instance="restarting",job="x"}'] = between(30, 33, 0, 1)
     told['network_peers{instance="lonely"}'] = between(30, 50, 2, 3)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SLOW_READ_SECONDS = 2.0
 LAGGING_BLOCKS_PER_SECOND = 0.1
 MOVED_LAG_BLOCKS = 1000.0
+CLOCK_AHEAD_SECONDS = 60.0
 
 Act = Callable[["Supervisor"], None]
 
@@ -133,6 +134,11 @@ FAULTS = {
             partial(_control, part="node-2", read_delay_seconds=0.0),
         ),
         Fault(
+            "clock-skewed", "node-2", f"the clock of node-2 goes {CLOCK_AHEAD_SECONDS:g} s ahead", "clock_skew",
+            partial(_control, part="node-2", clock_ahead_seconds=CLOCK_AHEAD_SECONDS),
+            partial(_control, part="node-2", clock_ahead_seconds=0.0),
+        ),
+        Fault(
             "database-down", "postgres", "shuts PostgreSQL down: its port refuses", "database_reachable",
             partial(_stop, part="postgres"), partial(_start, part="postgres"),
         ),
@@ -205,6 +211,10 @@ FAULTS = {
         Fault(
             "statement-slow", "postgres", "a statement of the application takes more than a second", "slow_statements",
             maintenance_faults.slow_statement, maintenance_faults.forget_statements,
+        ),
+        Fault(
+            "index-missing", "postgres", "drops an index: a statement of the application reads a whole table a wallet",
+            "slow_statements", maintenance_faults.drop_index, maintenance_faults.create_dropped_index,
         ),
         Fault(
             "standby-stopped", "standby", "shuts the standby down: nobody follows the primary", "standbys_connected",

@@ -60,7 +60,7 @@ class Recorded:
         """What a GET of this path and query is answered; `who` is the Authorization header."""
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
         if path == "/api/health":
-            told = {"commit": "d2fdff9", "database": self.database, "version": self.version}
+            told: dict[str, Any] = {"commit": "d2fdff9", "database": self.database, "version": self.version}
             return (200 if self.database == "ok" else 503), told
         if path == "/api/user":
             return self._user(who)

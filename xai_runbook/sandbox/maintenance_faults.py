@@ -5,6 +5,7 @@ The rows that name these functions are in `fault.FAULTS`.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 DEAD_ROWS = 6000
 SLOW_SECONDS = 1.5
 SLOW_CALLS = 6
+
+FEW_WALLETS = 20
+MOST_WALLETS = 1500
+LAST_RECEIVED = """
+SELECT address, (SELECT max(created_at) FROM transactions WHERE receiver = address) AS last_received_at
+FROM wallets ORDER BY address LIMIT {}
+"""
+"""With the index it reads one entry a wallet, without it the whole table a wallet."""
 
 
 def break_index(supervisor: Supervisor) -> None:
@@ -61,11 +70,39 @@ def vacuum_dead_rows(supervisor: Supervisor) -> None:
 
 def slow_statement(supervisor: Supervisor) -> None:
     """One statement of the application that takes its time, run several times at once."""
+    _run_at_once(supervisor, f"SELECT pg_sleep({SLOW_SECONDS}) AS rich_list")
+
+
+def forget_statements(supervisor: Supervisor) -> None:
+    """Begins the statistics of that statement anew, as one does after having mended it."""
+    _forget(supervisor, "rich_list")
+
+
+def drop_index(supervisor: Supervisor) -> None:
+    """Drops an index that the application relies on, and runs a statement of the application that needs it."""
+    with superuser(supervisor) as connection:
+        connection.execute("DROP INDEX IF EXISTS transactions_receiver")
+        began = time.monotonic()
+        connection.execute(LAST_RECEIVED.format(FEW_WALLETS).encode())
+        each = (time.monotonic() - began) / FEW_WALLETS
+    wallets = min(MOST_WALLETS, int(SLOW_SECONDS / each) + 1)  # as many as take that long on this machine
+    _run_at_once(supervisor, LAST_RECEIVED.format(wallets))
+
+
+def create_dropped_index(supervisor: Supervisor) -> None:
+    """Creates the index again, where there is none of its name, and begins the statistics of that statement anew."""
+    with superuser(supervisor) as connection:
+        connection.execute("SET ROLE xai_owner")
+        connection.execute("CREATE INDEX IF NOT EXISTS transactions_receiver ON transactions (receiver, created_at)")
+    _forget(supervisor, "last_received_at")
+
+
+def _run_at_once(supervisor: Supervisor, statement: str) -> None:
     sessions: list[psycopg.Connection[Any]] = []
     try:
         for _ in range(SLOW_CALLS):
             sessions.append(application(supervisor, "xai-explorer"))
-            sessions[-1].pgconn.send_query(f"SELECT pg_sleep({SLOW_SECONDS}) AS rich_list".encode())
+            sessions[-1].pgconn.send_query(statement.encode())
         for session in sessions:
             while session.pgconn.get_result() is not None:
                 pass
@@ -74,10 +111,10 @@ def slow_statement(supervisor: Supervisor) -> None:
             session.close()
 
 
-def forget_statements(supervisor: Supervisor) -> None:
-    """Begins the statistics of that statement anew, as one does after having mended it."""
+def _forget(supervisor: Supervisor, word: str) -> None:
     with superuser(supervisor) as connection:
         connection.execute(
             "SELECT pg_stat_statements_reset(userid, dbid, queryid) FROM pg_stat_statements"
-            " WHERE query LIKE 'SELECT pg_sleep(%%) AS rich_list'"
+            " WHERE strpos(query, %s) > 0",
+            [word],
         )

@@ -40,8 +40,14 @@ class _Collected:
 class NodeMetrics:
     """The metrics of one node, in a registry of their own."""
 
-    def __init__(self, height: Callable[[], float], best: Callable[[], float], peers: Callable[[], float]) -> None:
-        """The three gauges are read from the node at each scrape, so they cannot lag behind it."""
+    def __init__(
+        self,
+        height: Callable[[], float],
+        best: Callable[[], float],
+        peers: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        """The gauges are read from the node at each scrape, so they cannot lag behind it."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -51,6 +57,7 @@ class NodeMetrics:
             ("blockchain_height", "Height of the newest block this node holds.", height),
             ("network_best_height", "Highest height heard from peers, or held.", best),
             ("network_peers", "Peers connected and shaken hands with.", peers),
+            ("node_time_seconds", "This node's clock, as a host's exporter tells it.", now),
             ("process_gc_seconds_total", "Time spent collecting garbage.", lambda: collected.seconds),
         )
         for name, text, read in gauges:

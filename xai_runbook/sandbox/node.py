@@ -46,6 +46,7 @@ class Control:
     peers: bool = True
     intake_blocks_per_second: float | None = None
     read_delay_seconds: float = 0.0
+    clock_ahead_seconds: float = 0.0
 
 
 class Node:
@@ -62,12 +63,17 @@ class Node:
         self.network = Network(name, VERSION, self.chain, peer_port, dial, self.log)
         self.network.on_transaction = self.remember
         self.metrics = NodeMetrics(
-            lambda: self.chain.height, lambda: self.network.best_height, lambda: len(self.network.peers)
+            lambda: self.chain.height, lambda: self.network.best_height, lambda: len(self.network.peers), self.now
         )
+
+    def now(self) -> float:
+        """What this node takes the time to be: seconds since 1970, right unless ``clock_ahead_seconds`` says more."""
+        return time.time() + self.control.clock_ahead_seconds
 
     def log(self, level: str, event: str, **facts: Any) -> None:
         """Writes one structured line to the node's log."""
-        line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "node": self.name}
+        at = datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="milliseconds")
+        line = {"at": at, "level": level, "node": self.name}
         self._logger.info(json.dumps({**line, "event": event, **facts}))
 
     @property
@@ -118,7 +124,7 @@ class Node:
             await asyncio.sleep(random.uniform(*BLOCK_SECONDS))
             if self.control.mining and self.chain.height >= self.network.best_height:
                 chosen = list(self.mempool)[:TRANSACTIONS_PER_BLOCK]
-                self.take(mine(self.chain.tip, self.name, chosen, time.time()), "mined")
+                self.take(mine(self.chain.tip, self.name, chosen, self.now()), "mined")
 
     async def follow(self) -> None:
         """Fetches blocks that peers have, for ever, as fast as ``intake_blocks_per_second`` allows."""

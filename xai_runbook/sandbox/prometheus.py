@@ -16,7 +16,7 @@ from xai_runbook.sandbox import alertmanager, history, programs
 from xai_runbook.sandbox.part import NODES, Layout, Part
 
 RETENTION_TIME, RETENTION_SIZE = "3d", "400MB"
-NODE_COLLECTORS = ("cpu", "meminfo", "filesystem", "loadavg", "diskstats", "netdev", "uname")
+NODE_COLLECTORS = ("cpu", "meminfo", "filesystem", "loadavg", "diskstats", "netdev", "time", "uname")
 DATABASE_QUERIES_SECONDS = 2
 """The postgres exporter asks a dozen queries a scrape: every other second is enough."""
 

@@ -116,6 +116,7 @@ def node(day: Day, number: int) -> Iterator[Metric]:
     yield "network_best_height", {}, np.maximum(height, day.heights(0.1, day.often))
     height = day.heights(0.1 * number, day.times)
     yield "network_peers", {}, 3 * ones
+    yield "node_time_seconds", {}, day.times
     yield "process_resident_memory_bytes", {}, day.around(31.2e6 + 0.1e6 * number, 0.12).astype(np.int64)
     yield "process_cpu_seconds_total", {}, day.counted(day.traffic(0.0155 + 0.0005 * number), 2_000.0)
     yield "process_start_time_seconds", {}, (day.now - 3 * DAY_SECONDS - 100 * number) * ones
@@ -184,6 +185,7 @@ def host(day: Day) -> Iterator[Metric]:
     for name, free in (("avail", disk.f_bavail), ("free", disk.f_bfree)):
         left = np.linspace(1.004, 1.0, len(day.times)) * free * disk.f_frsize
         yield f"node_filesystem_{name}_bytes", labels, left.astype(np.int64)
+    yield "node_time_seconds", {}, day.times
     for name in ("node_load1", "node_load5", "node_load15"):
         yield name, {}, np.maximum(day.around(0.4, 0.8, 0.2), 0.01)
 
