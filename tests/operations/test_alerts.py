@@ -107,6 +107,15 @@ def test_what_looks_well_in_a_partial_answer_is_unknown_and_what_fires_in_it_fir
     assert alerts.check_alert(behind, LAG).status is Status.ALERT
 
 
+def test_hundreds_of_targets_are_a_sentence_and_not_a_page() -> None:
+    silent = alerts.check_alert(frame(**{f"node_{n}": [3] * 39 + [None] for n in range(300)}, last=[3] * 40), LAG)
+    assert silent.status is Status.UNKNOWN and len(silent.targets) == 300
+    assert silent.summary.endswith("and 292 more") and len(silent.summary) < 300
+    near = alerts.check_alert(frame(**{f"node_{n}": [3] * 39 + [12] for n in range(300)}, old=[3] * 35 + [12] * 5), LAG)
+    assert near.status is Status.OK and "; old above 10 blocks for" in near.summary  # the one that fires next is first
+    assert near.summary.endswith("and 293 more") and len(near.summary) < 600
+
+
 def test_nothing_at_all_is_unknown() -> None:
     for empty in (frame(), pd.DataFrame()):
         finding = alerts.check_alert(empty, LAG)

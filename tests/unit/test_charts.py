@@ -119,6 +119,13 @@ def test_many_series_are_the_worst_few() -> None:
     assert named(below) == [f"node-{place}" for place in range(8)]
 
 
+def test_a_series_without_a_value_does_not_hide_the_worst_one() -> None:
+    none = float("nan")
+    frame = history(**{f"node-{place}": [none, none] if place % 2 else [place, place] for place in range(40)})
+    assert named(charts.timeline(frame, limit())) == [f"node-{place}" for place in range(24, 40, 2)]
+    assert named(charts.timeline(frame, limit(direction="below"))) == [f"node-{place}" for place in range(0, 16, 2)]
+
+
 HOSTILE = ["$\\frac{$", "$x$ $y$", "_hidden", "\x1b[31mred", "<script>", "a\nb", "x" * 500, "\\", "%s {0} {}"]
 
 

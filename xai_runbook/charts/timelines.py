@@ -41,7 +41,8 @@ def timeline(
     unit = unit or (limit.unit if limit else "")
     axes = new_axes(title or (limit.title if limit else ""))
     series = _series(history)
-    series.sort(key=lambda named: float(named[1].min() if limit and limit.direction == "below" else -named[1].max()))
+    side = 1 if limit and limit.direction == "below" else -1
+    series.sort(key=lambda named: (named[1].isna().all(), float((side * named[1]).min())))  # NaN would end the order
     drawn = _lines(axes, series[:MOST_LINES])
     passed = []
     for name, values in series[:MOST_LINES]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 INACTIVE, PENDING, FIRING, UNKNOWN = STATES = ("inactive", "pending", "firing", "unknown")
 _OURS = ("at", "value", "idle")
+_MOST_NAMED = 8
 MOST_AGE_SECONDS = 300.0
 """Prometheus' own lookback: what was last heard longer ago says nothing of now."""
 
@@ -178,7 +179,7 @@ def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:
         name=limit.name, status=Status.OK, severity=limit.severity, summary="", hint=limit.hint, observed_at=at
     )
     silent = rows[UNKNOWN]
-    unknown = f"no value of {', '.join(row['target'] for row in silent)}" if silent else ""
+    unknown = f"no value of {_few([row['target'] for row in silent])}" if silent else ""
     if rows[FIRING]:
         words = f"{limit.title}: {_worst(rows[FIRING], limit)} ({len(rows[FIRING])} of {len(last)} {limit.describe()})"
         since = min(row["active_since"] for row in rows[FIRING])
@@ -214,11 +215,20 @@ def _worst(rows: list[dict[str, Any]], limit: Limit) -> str:
 
 def _pending(rows: list[dict[str, Any]], limit: Limit, at: datetime) -> str:
     """ "node-3 above 10 blocks for 12s of 5m": what will be an alert if it stays so."""
-    return ", ".join(
-        f"{row['target']} {limit.direction} {quantity(limit.threshold, limit.unit)} for"
-        f" {duration_text(round((row['at'] - row['active_since']).total_seconds()))} of {limit.duration}"
-        for row in rows
+    oldest = sorted(rows, key=lambda row: row["active_since"])
+    return _few(
+        [
+            f"{row['target']} {limit.direction} {quantity(limit.threshold, limit.unit)} for"
+            f" {duration_text(round((row['at'] - row['active_since']).total_seconds()))} of {limit.duration}"
+            for row in oldest
+        ]
     )
+
+
+def _few(told: list[str]) -> str:
+    """The first of them and how many more: the finding's targets, or the table, name all."""
+    more = f" and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    return ", ".join(told[:_MOST_NAMED]) + more
 
 
 def _joined(told: list[str]) -> str:
