@@ -20,6 +20,7 @@ import psutil
 import psycopg
 import pytest
 
+from tests.operations import backed_up
 from tests.operations.postgres_server import SLOTS, Server, running
 from tests.operations.ssh_server import Bastion, bastion
 from tests.pace import stretched
@@ -28,7 +29,8 @@ from xai_runbook.clients.database import Database
 from xai_runbook.clients.operator import Operator
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, CannotAsk, TimedOut, Unreachable, WrongServer
-from xai_runbook.operations import database
+from xai_runbook.execution.credentials import lent
+from xai_runbook.operations import database, sizes
 from xai_runbook.sandbox import programs
 from xai_runbook.sandbox.part import free_ports
 
@@ -356,6 +358,42 @@ def test_by_way_of_a_bastion(server: Server, through: Bastion) -> None:
             assert not {"PGPASSWORD", "XAI_RUNBOOK_SANDBOX"} & set(process.environ())
         assert "by way of 127.0.0.1" in database.connection(handle).set_index("keyword")["remark"]["host"]
     assert gone([process.pid for process in tunnel]), "it ends with the handle"
+
+
+def test_programs_of_backups_go_by_the_bastion_too(server: Server, through: Bastion, tmp_path: Path) -> None:
+    """They were sent straight to the host, which only the bastion reaches: a dump could not be made there."""
+    env = backed_up.environment(server, tmp_path / "journal")
+    told = env.settings.model_dump()
+    told["database"] |= {"bastion": through.settings, "timeout": "10s"}
+    with lent(("database.operator",), type(env.settings).model_validate(told)) as variables:
+        assert variables["PGHOSTADDR"] == "127.0.0.1" and variables["PGPORT"] != str(server.port)
+        asked = subprocess.run(
+            [env.backups.programs(1) / "pg_dump", "--schema-only", "--no-password", "--table", "wallets"],
+            env=variables | {"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert asked.returncode == 0 and "CREATE TABLE public.wallets" in asked.stdout, asked.stderr
+        tunnel = children(str(through.key))
+        assert tunnel
+    assert gone([process.pid for process in tunnel]), "it ends with the step"
+
+
+def test_a_server_that_lets_nobody_list_its_files_or_tell_its_identifier(server: Server) -> None:
+    """As hosts of servers do: it refused every question of ours, for one function that most of them never need."""
+    functions = ("pg_control_system()", "pg_ls_waldir()")
+    with server.superuser() as session:
+        for name in functions:
+            session.execute(f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC, pg_monitor".encode())
+    try:
+        with server.handle() as handle:
+            assert handle.identity()["system_identifier"] == "not told"
+            sizes_now = sizes.database_sizes(handle).set_index("kind")["size_bytes"]
+            assert sizes_now["database"].gt(0).all() and pd.isna(sizes_now["wal"])
+        with server.handle(system_identifier="7") as handle:
+            assert isinstance(refusal(handle), WrongServer), "what the settings expect cannot be seen"
+    finally:
+        with server.superuser() as session:
+            session.execute("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
+            session.execute("GRANT EXECUTE ON FUNCTION pg_ls_waldir() TO pg_monitor")
 
 
 def test_verify_full_holds_through_the_tunnel(server: Server, authority: Path, through: Bastion) -> None:

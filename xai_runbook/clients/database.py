@@ -18,8 +18,8 @@ from psycopg.sql import SQL, Composable, Identifier
 
 from xai_runbook.clients.deadline import within
 from xai_runbook.clients.postgres_errors import translated
-from xai_runbook.clients.tunnel import Tunnel
-from xai_runbook.errors import AccessDenied, NotConfigured, TimedOut, WrongServer
+from xai_runbook.clients.tunnel import Tunnel, tunnel_of
+from xai_runbook.errors import AccessDenied, InputError, NotConfigured, TimedOut, WrongServer
 from xai_runbook.sql import statement
 from xai_runbook.window import duration_seconds
 
@@ -32,8 +32,7 @@ Names = Mapping[str, tuple[str, ...]]
 
 def identified(rows: list[dict[str, Any]]) -> dict[str, str]:
     """The facts of `sql/identity.sql` that tell one server and database from all others."""
-    (row,) = rows
-    return {key: str(row[key]) for key in ("system_identifier", "server_address", "server_port", "database")}
+    return {key: str(rows[0][key]) for key in ("system_identifier", "server_address", "server_port", "database")}
 
 
 def place(settings: settings.Database, tunnel: Tunnel | None, seconds: float) -> dict[str, Any]:
@@ -53,13 +52,6 @@ def place(settings: settings.Database, tunnel: Tunnel | None, seconds: float) ->
         "sslrootcert": settings.sslrootcert,
         "connect_timeout": max(2, int(seconds)),
     }
-
-
-def tunnel_of(settings: settings.Database) -> Tunnel | None:
-    """The tunnel that the settings want, not opened yet."""
-    if settings.bastion is None:
-        return None
-    return Tunnel(settings.bastion, settings.host, settings.port, duration_seconds(settings.timeout))
 
 
 @dataclass(frozen=True)
@@ -136,10 +128,7 @@ class Database:
         return identified(self.rows("identity"))
 
     def ping(self) -> bool:
-        """Whether a server there says that it takes connections, as pg_isready asks it: of nobody in particular.
-
-        Errors: those of a tunnel.
-        """
+        """Whether a server there says that it takes connections, as pg_isready asks it. Errors: those of a tunnel."""
         told = place(self._settings, self._tunnel, self._seconds)
         asked = make_conninfo("", **{key: value for key, value in told.items() if value is not None})
         with suppress(TimedOut):
@@ -289,7 +278,11 @@ class _Attempt:
 
 def _rows(connection: Connection, question: _Question) -> tuple[list[str], list[tuple[Any, ...]]]:
     text = SQL(statement(question.name, connection.info.server_version // 10000))
-    quoted: dict[str, Composable] = {name: Identifier(*parts) for name, parts in (question.identifiers or {}).items()}
+    percent = "%" if question.parameters is None else "%%"  # psycopg reads it as the start of a parameter
+    names = {each: [part.replace("%", percent) for part in told] for each, told in (question.identifiers or {}).items()}
+    if any("\0" in part for told in names.values() for part in told):
+        raise InputError("a name with a NUL in it would be cut there, and be another name")
+    quoted: dict[str, Composable] = {each: Identifier(*told) for each, told in names.items()}
     if question.explained:  # in the one place where a person's own SQL is sent
         quoted["statement"] = SQL(question.explained)  # pyright: ignore
     with connection.cursor() as cursor:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.errors import Diagnostic
 
-from xai_runbook.clients.database import identified, place, tunnel_of
+from xai_runbook.clients.database import identified, place
 from xai_runbook.clients.deadline import within
 from xai_runbook.clients.postgres_errors import translated
+from xai_runbook.clients.tunnel import tunnel_of
 from xai_runbook.errors import AccessDenied, NotConfigured, TimedOut, Unreachable, XaiRunbookError, inert
 from xai_runbook.quoting import written
 from xai_runbook.sql import statement

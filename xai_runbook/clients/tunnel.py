@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from xai_runbook.errors import AccessDenied, CannotAsk, TimedOut, Unreachable, inert
 from xai_runbook.parent import die_with_parent
+from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
     from xai_runbook import settings
@@ -128,6 +129,13 @@ class Tunnel:
                 process.wait(2)
             process.kill()
             process.wait()
+
+
+def tunnel_of(settings: settings.Database) -> Tunnel | None:
+    """The tunnel that the settings want, not opened yet."""
+    if settings.bastion is None:
+        return None
+    return Tunnel(settings.bastion, settings.host, settings.port, duration_seconds(settings.timeout))
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import NoData
+from xai_runbook.errors import AccessDenied, NoData
 from xai_runbook.findings import Finding, Limit, judge
 
 if TYPE_CHECKING:
@@ -21,7 +21,14 @@ def database_sizes(database: Database) -> DataFrame:
     Source: runbook, Database Maintenance (its line pretty-prints, leaves out the rest of the server, and needs -d;
     errata E26, E27); PostgreSQL docs, pg_database_size, pg_ls_waldir.
     """
-    return database.frame("database_sizes")
+    from pandas import DataFrame, concat
+
+    try:
+        wal = database.frame("wal_size")
+    except AccessDenied:
+        wal = DataFrame([{"name": "WAL", "kind": "wal", "size_bytes": None}])
+    every = concat([database.frame("database_sizes"), wal], ignore_index=True).astype({"size_bytes": float})
+    return every.sort_values("size_bytes", ascending=False, ignore_index=True)
 
 
 def table_sizes(database: Database, *, most: int = 10) -> DataFrame:

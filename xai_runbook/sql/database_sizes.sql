@@ -1,10 +1,7 @@
--- Each database by its oid, and the WAL, which no database's size counts. NULL where the role may not look.
+-- Each database by its oid. NULL where the role may not look.
 SELECT d.datname::text AS name,
        'database' AS kind,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
             THEN pg_database_size(d.oid) END AS size_bytes
 FROM pg_database d
-UNION ALL
-SELECT 'WAL', 'wal', sum(size)::bigint
-FROM pg_ls_waldir()
 ORDER BY size_bytes DESC NULLS LAST
