@@ -257,6 +257,39 @@ def test_nobody_is_kept_waiting_by_ours(here: Environment, session: Opens, super
         plain.join(30)
 
 
+@pytest.mark.usefixtures("terminal")
+def test_a_reader_never_waits_as_long_as_its_lock_timeout(
+    here: Environment, session: Opens, superuser: Any, table: str
+) -> None:
+    """Measured from before the plan until after it, in every phase of the rebuilding; each wait for a lock is seen."""
+    holder, reader = held(session, table), session("reader")
+    reader.execute("SET lock_timeout = '1s'")
+    over = threading.Event()
+    waits: list[float] = []
+
+    def read() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            reader.execute(f'SELECT count(*) FROM "{table}" WHERE n < 50'.encode())  # LockNotAvailable ends the thread
+            waits.append(time.monotonic() - began)
+            time.sleep(0.002)
+
+    def let_go(words: str) -> None:
+        if "waiting for" in words and len(waits) > 50:
+            holder.execute("ROLLBACK")
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    try:
+        came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=let_go)
+        assert came.status == "done", came
+        assert reading.is_alive(), "no reader was told that it waited too long"
+    finally:
+        over.set()
+        reading.join(30)
+    assert len(waits) > 50 and max(waits) < stretched(1)
+
+
 def _plain_reindex(superuser: Any, table: str) -> None:
     superuser.execute(f'REINDEX TABLE "{table}"')
 
