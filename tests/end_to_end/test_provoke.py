@@ -84,7 +84,7 @@ def firing(env: Environment, alert: str) -> bool:
     return bool(((held["alert"] == alert) & (held["state"] == "firing")).any())
 
 
-@pytest.mark.timeout(450)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("change", "name", "alert"),
     [
@@ -114,7 +114,7 @@ def test_an_alert_is_provoked_named_and_gone(
     assert journal.verify() == 2
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -> None:
     """kill -9 of the apply: the load is gone, its bytes are back, and what came of it can be told."""
     journal = Journal(tmp_path / "journal")
@@ -134,7 +134,7 @@ def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -
     assert json.loads(looked.stdout)["status"] in ("failed", "done"), looked.stdout
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_a_load_can_be_ended_by_its_way_back(own: Environment, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     eventually(lambda: not firing(own, "HighMemory"), SECONDS)
