@@ -1,0 +1,177 @@
+"""`xai-runbook check` of what Prometheus can tell, against Prometheus alone with the same requests, four at a time.
+
+On a Prometheus that has a production's series, for on an empty one only our own start is measured: an hour of NODES
+nodes with ROUTES routes each. What `check` sends is noted on its way out, and sent again bare: http.client, connections
+kept open, bodies read and thrown away. Both in this process, so neither pays for an interpreter.
+
+Not among those of `make bench` yet: its goal has not been reached, on a machine that was never quiet.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+NODES, ROUTES, HOUR, STEP = 20, 20, 3600, 30
+PAIRS = 3
+AT_A_TIME = 4
+BUCKETS = ("0.01", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "+Inf")
+
+
+def _history(end: int) -> Iterator[str]:
+    """OpenMetrics text: counters that grow and gauges that stand, so many for each node."""
+    instants = range(end - HOUR, end + 1, STEP)
+
+    def family(name: str, series: list[str], grows: float, kind: str = "unknown") -> Iterator[str]:
+        yield f"# TYPE {name} {kind}\n"
+        for labels in series:
+            yield "".join(f"{name}{{{labels}}} {100 + grows * (at - end + HOUR):g} {at}\n" for at in instants)
+
+    nodes = [f'instance="node-{node}",job="xai-node"' for node in range(NODES)]
+    routes = [f'{node},route="/{route}"' for node in nodes for route in range(ROUTES)]
+    for name, grows in (("blockchain_height", 0.5), ("network_best_height", 0.5), ("network_peers", 0.0), ("up", 0.0),
+                        ("process_open_fds", 0.0), ("process_max_fds", 1.0)):  # fmt: skip
+        yield from family(name, nodes, grows)
+    modes = ("idle", "user", "system", "iowait")
+    cores = [f'{node},cpu="{cpu}",mode="{mode}"' for node in nodes for cpu in range(16) for mode in modes]
+    yield from family("node_cpu_seconds_total", cores, 0.25)
+    for name in ("node_memory_MemAvailable_bytes", "node_memory_MemTotal_bytes"):
+        yield from family(name, nodes, 0.0)
+    disks = [f'{node},mountpoint="/{disk}",fstype="ext4"' for node in nodes for disk in range(8)]
+    for name in ("node_filesystem_avail_bytes", "node_filesystem_size_bytes"):
+        yield from family(name, disks, 0.0)
+    answers = [f'{each},status="{status}"' for each in routes for status in (200, 404, 500)]
+    yield from family("http_requests_total", answers, 1.0)
+    yield from family("http_request_duration_seconds_bucket", [f'{e},le="{le}"' for e in routes for le in BUCKETS], 1.0)
+    yield "# EOF\n"
+
+
+@contextmanager
+def _prometheus(folder: Path) -> Iterator[str]:
+    """A Prometheus with that history, which scrapes nothing; its address."""
+    from xai_runbook.sandbox import programs
+    from xai_runbook.sandbox.part import free_ports
+
+    prometheus, promtool = programs.find("prometheus"), programs.find("promtool")
+    past = folder / "past.om"
+    with past.open("w") as file:
+        file.writelines(_history(int(time.time())))
+    made = [
+        str(promtool),
+        "tsdb",
+        "create-blocks-from",
+        "--max-block-duration=24h",
+        "openmetrics",
+        past,
+        folder / "data",
+    ]
+    subprocess.run(made, check=True, capture_output=True, timeout=300)
+    (folder / "prometheus.yml").write_text(json.dumps({"global": {"scrape_interval": "15s"}}))
+    url = f"http://127.0.0.1:{free_ports(['prometheus'])['prometheus']}"
+    words = [
+        str(prometheus), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address={urlsplit(url).netloc}", "--storage.tsdb.retention.time=15d",
+    ]  # fmt: skip
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(f"{url}/-/ready", timeout=2):
+                    break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@contextmanager
+def _noted(asked: list[str]) -> Iterator[None]:
+    """Notes what is sent meanwhile."""
+    from xai_runbook.clients import http as ours
+
+    whole = ours.get
+
+    def get(access: Any, url: str, path: str, parameters: Mapping[str, str] = {}, **how: Any) -> Any:
+        asked.append(f"{path}?{urlencode(parameters)}" if parameters else path)
+        return whole(access, url, path, parameters, **how)
+
+    ours.get = get  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        ours.get = whole
+
+
+def _bare(url: str, asked: list[str]) -> float:
+    """Seconds of the same requests, AT_A_TIME at once."""
+    left, turn = iter(asked), threading.Lock()
+
+    def work() -> None:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+        while True:
+            with turn:
+                target = next(left, None)
+            if target is None:
+                return connection.close()
+            connection.request("GET", target)
+            connection.getresponse().read()
+
+    threads = [threading.Thread(target=work) for _ in range(AT_A_TIME)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - started
+
+
+def rows(pairs: int = PAIRS) -> list[dict[str, Any]]:
+    """Rows for the bench: name, value, unit, against, ratio, goal, better."""
+    import tomli_w
+
+    from xai_runbook.reports.check import check
+
+    before = os.environ.get("XAI_RUNBOOK_CONFIG")
+    with tempfile.TemporaryDirectory() as scratch, _prometheus(Path(scratch)) as url:
+        told = {"prometheus": {"url": url, "timeout": "60s"}}
+        (Path(scratch) / "bench.toml").write_text(tomli_w.dumps(told))
+        os.environ["XAI_RUNBOOK_CONFIG"] = scratch
+        try:
+            asked: list[str] = []
+            check("bench", seconds=120)  # the first one imports, and Prometheus reads its blocks
+            runs = []
+            for _ in range(pairs):
+                asked.clear()
+                with _noted(asked):
+                    started = time.perf_counter()
+                    check("bench", seconds=120)
+                    ours = time.perf_counter() - started
+                runs.append((ours, _bare(url, asked)))
+        finally:
+            os.environ.pop("XAI_RUNBOOK_CONFIG")
+            if before is not None:
+                os.environ["XAI_RUNBOOK_CONFIG"] = before
+    return [{
+        "name": f"check of one Prometheus, {len(asked)} requests", "value": statistics.median(a for a, _ in runs),
+        "unit": "seconds", "against": f"the same requests bare, {AT_A_TIME} at a time",
+        "ratio": statistics.median(a / b for a, b in runs), "goal": 1.5, "better": "lower",
+    }]  # fmt: skip
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(f"{row['name']}: {row['value']:.2f} s, {row['ratio']:.2f} of {row['against']} (goal {row['goal']})")
