@@ -26,8 +26,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     sandbox = subparsers.add_parser(
         "sandbox",
         help="a small production of real servers on this machine, and its faults",
-        description="PostgreSQL, Prometheus, Valkey and simulated XAI nodes, on loopback, as an ordinary user. "
-        "It lives in $XAI_RUNBOOK_SANDBOX, else in the XDG state folder; --env sandbox finds it there.",
+        description="PostgreSQL, Prometheus, Valkey, simulated XAI nodes and a recorded Grafana, on loopback, as an "
+        "ordinary user. It lives in $XAI_RUNBOOK_SANDBOX, else in the XDG state folder; --env sandbox finds it there.",
         epilog="example:\n  xai-runbook sandbox up\n  xai-runbook sandbox break height-frozen\n"
         "  xai-runbook check --env sandbox\n  xai-runbook sandbox heal\n  xai-runbook sandbox down",
         formatter_class=argparse.RawDescriptionHelpFormatter,
