@@ -239,7 +239,8 @@ def test_other_titles_are_refused(there: Environment, stub: Stub, monkeypatch: p
 def test_a_grafana_that_is_not_there_or_not_configured(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as gone:
         nowhere = environment(gone, monkeypatch)
-    for handle in (nowhere.grafana, env.grafana):
+    absent = Environment(env.settings.model_copy(update={"grafana": None}))
+    for handle in (nowhere.grafana, absent.grafana):
         plan = dashboards.import_dashboards(handle, titles=["Network Status"])
         assert "it cannot be planned, because" in plan.refused and not plan.steps
         assert dashboards.restore_dashboards(handle, uids=["x"], versions=[1]).refused
