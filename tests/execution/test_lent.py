@@ -25,7 +25,11 @@ from xai_runbook.steps import Command
 def lending(nowhere: Environment, password: Path, text: str, **database: Any) -> Any:
     password.write_text(text)
     told = nowhere.settings.model_dump()
-    told["database"] |= {"port": 5433, "operator": {"user": "xai:operator", "password": f"file:{password}"}} | database
+    told["database"] |= {
+        "host": "localhost",
+        "port": 5433,
+        "operator": {"user": "xai:operator", "password": f"file:{password}"},
+    } | database
     return type(nowhere.settings).model_validate(told)
 
 

@@ -409,8 +409,10 @@ def test_verify_full_holds_through_the_tunnel(server: Server, authority: Path, t
 def test_a_tunnel_that_broke_is_dug_anew(server: Server, through: Bastion) -> None:
     with server.handle(bastion=through.settings, timeout="10s") as handle:
         handle.frame("identity")
-        for process in children(str(through.key)):
+        broken = children(str(through.key))
+        for process in broken:
             process.kill()
+        psutil.wait_procs(broken, timeout=10)  # a kill is no end yet
         assert len(handle.frame("identity")) == 1
 
 

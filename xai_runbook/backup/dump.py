@@ -102,8 +102,10 @@ def session(**words: Any) -> Iterator[Connection]:
 
 def source_facts(source: Connection) -> dict[str, Any]:
     """What a manifest says of the server and the database: see `sql/backup_source.sql`."""
-    (facts,) = ask(source, "backup_source")
-    return {"schema": catalogue.SCHEMA, "taken_at": datetime.now(UTC).isoformat(timespec="microseconds"), **facts}
+    (server,), (facts,) = ask(source, "identity"), ask(source, "backup_source")
+    taken_at = datetime.now(UTC).isoformat(timespec="microseconds")
+    identifier = {"system_identifier": server["system_identifier"]}
+    return {"schema": catalogue.SCHEMA, "taken_at": taken_at, **identifier, **facts}
 
 
 def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, dict[str, Any]] | None = None) -> None:

@@ -1,8 +1,5 @@
 -- What a manifest says of where a backup came from.
-SELECT coalesce(substring(CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
-           THEN query_to_xml('SELECT system_identifier AS i FROM pg_control_system()', false, true, '')::text END
-           FROM '<i>(\d+)</i>'), 'not told') AS system_identifier,
-       current_database()::text AS database,
+SELECT current_database()::text AS database,
        current_setting('server_version') AS server_version,
        pg_encoding_to_char(d.encoding)::text AS encoding,
        d.datcollate::text AS collation,
