@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import PGconn, Ping
 from psycopg.sql import SQL, Composable, Identifier
 
-from xai_runbook.clients.deadline import within
+from xai_runbook.clients.deadline import GRACE_SECONDS, within
 from xai_runbook.clients.postgres_errors import translated
 from xai_runbook.clients.tunnel import Tunnel, tunnel_of
 from xai_runbook.errors import AccessDenied, InputError, NotConfigured, TimedOut, WrongServer
@@ -132,7 +132,9 @@ class Database:
         told = place(self._settings, self._tunnel, self._seconds)
         asked = make_conninfo("", **{key: value for key, value in told.items() if value is not None})
         with suppress(TimedOut):
-            return within(self._seconds + 1, lambda: PGconn.ping(asked.encode()) == Ping.OK, on=self.address)
+            return within(
+                self._seconds + GRACE_SECONDS, lambda: PGconn.ping(asked.encode()) == Ping.OK, on=self.address
+            )
         return False
 
     def through_proxy(self) -> Database:
@@ -170,7 +172,10 @@ class Database:
         try:
             # the server has its own shorter statement_timeout; this is for a server that does not keep it
             answer = within(
-                self._seconds + 1, lambda: self._ask(attempt, question), on=self.address, give_up=attempt.cut
+                self._seconds + GRACE_SECONDS,
+                lambda: self._ask(attempt, question),
+                on=self.address,
+                give_up=attempt.cut,
             )
             self._connection = attempt.connection
             return answer

@@ -12,6 +12,10 @@ from xai_runbook.errors import TimedOut
 T = TypeVar("T")
 
 
+GRACE_SECONDS = 0.9
+"""How much longer than the server's own timeout is waited here, so that every answer comes within one second of it."""
+
+
 def within(seconds: float, ask: Callable[[], T], *, on: str, give_up: Callable[[], object] | None = None) -> T:
     """What `ask()` returns, if it does so within `seconds`; its exceptions pass through.
 

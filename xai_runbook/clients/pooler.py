@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import psycopg
 from pandas import DataFrame
 
-from xai_runbook.clients.deadline import within
+from xai_runbook.clients.deadline import GRACE_SECONDS, within
 from xai_runbook.clients.postgres_errors import translated
 from xai_runbook.errors import BadAnswer
 from xai_runbook.window import duration_seconds
@@ -40,7 +40,9 @@ class Pooler:
         Errors: Unreachable, TimedOut, AccessDenied, WrongServer, BadAnswer, SettingsError.
         """
         try:
-            columns, rows = within(self._seconds + 1, lambda: self._ask(what), on=self.address, give_up=self._cut)
+            columns, rows = within(
+                self._seconds + GRACE_SECONDS, lambda: self._ask(what), on=self.address, give_up=self._cut
+            )
         except psycopg.Error as error:
             raise translated(error, self.address) from None
         if not rows:
