@@ -362,7 +362,7 @@ def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens
     try:
         with pytest.raises(Ambiguous, match="no whole answer within 1 s"):
             actor.act(rebuilding(here, table, seconds="1s", lock_timeout="60s"), lambda _: None, Interrupts())
-        assert time.monotonic() - began < stretched(6)
+        assert time.monotonic() - began < 9, "two seconds, and what a busy machine takes"
     finally:
         os.kill(pid, signal.SIGCONT)
         holder.execute("ROLLBACK")
@@ -452,12 +452,11 @@ def test_an_analysis_that_fails_did_nothing(here: Environment, text: str) -> Non
 @pytest.mark.usefixtures("terminal")
 def test_ctrl_c_during_what_is_atomic_is_known_to_have_done_nothing(here: Environment) -> None:
     plan = statements.analyze(here.database, statement="SELECT pg_sleep(60)", within="15s")
-    began = time.monotonic()
     timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
     with suppress(KeyboardInterrupt):
         came = carried_out(plan, here, progress=at("step 1 of 1", timer.start))
     assert (came.status, came.interrupted) == ("failed", True) and "interrupted by Ctrl-C" in came.summary
-    assert time.monotonic() - began < stretched(10), "the server was asked to end it"
+    assert "due to user request" in came.summary, "the server was asked to end it, before its time was up"
 
 
 def test_only_statements_that_can_be_explained_are_planned(here: Environment, journal: Journal) -> None:

@@ -93,12 +93,27 @@ def test_without_commit_times(server: clusters.Cluster) -> None:
         server.start()
 
 
+def test_the_log_is_told_also_where_it_would_begin_in_a_segment_that_was_switched(server: clusters.Cluster) -> None:
+    with server.superuser() as connection, server.handle() as database:
+        if connection.info.server_version < 150000:
+            pytest.skip("pg_walinspect came with 15")
+        connection.execute("CREATE TABLE public.few AS SELECT 1 AS n")
+        connection.execute("SELECT pg_switch_wal()")
+        connection.execute("INSERT INTO public.few SELECT generate_series(1, 1000)")
+        for back in (1, 100_000, 1_000_000, 3_000_000, 6_000_000):
+            assert set(transactions.wal_by_kind(database, least_bytes=back)["error"]) == {""}
+        connection.execute("DROP TABLE public.few")
+        connection.execute("SELECT pg_switch_wal()")
+        assert set(transactions.wal_by_kind(database, least_bytes=1)["error"]) == {""}, "at a segment's very beginning"
+
+
 def test_what_the_log_is_made_of(server: clusters.Cluster) -> None:
     with server.superuser() as connection, server.handle() as database:
         if connection.info.server_version < 150000:
             pytest.skip("pg_walinspect came with 15")
         connection.execute("CREATE TABLE public.noise AS SELECT n FROM generate_series(1, 5000) AS n")
         told = transactions.wal_by_kind(database).set_index("kind")
+        assert set(told["error"]) == {""}, told
         assert told.loc["Heap", "records"] > 1000
         assert told["size_bytes"].sum() > 100_000
         connection.execute("REVOKE EXECUTE ON FUNCTION pg_get_wal_stats FROM xai_monitor")

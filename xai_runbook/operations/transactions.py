@@ -41,8 +41,8 @@ def recent_transactions(database: Database, *, most: int = 1000) -> DataFrame:
     return database.frame("recent_transactions", {"most": most})
 
 
-def wal_by_kind(database: Database, *, most_bytes: int = 4 * 2**20) -> DataFrame:
-    """The newest `most_bytes` of the write-ahead log, by the part of the server that wrote them.
+def wal_by_kind(database: Database, *, least_bytes: int = 4 * 2**20) -> DataFrame:
+    """The newest `least_bytes` of the write-ahead log, in whole segments, by the part of the server that wrote them.
 
     Columns: kind (Heap and Btree are rows and their index entries, Transaction commits, XLOG page images), records,
     size_bytes, page_image_bytes, error. One row with only an `error` where it cannot be told: it needs server 15, the
@@ -50,7 +50,7 @@ def wal_by_kind(database: Database, *, most_bytes: int = 4 * 2**20) -> DataFrame
     """
     from pandas import DataFrame
 
-    found = database.rows("walinspect", {"bytes": most_bytes})
+    found = database.rows("walinspect", {"bytes": least_bytes})
     place = found[0] if found else {}
     if not place:
         why = "pg_walinspect is not in this database (CREATE EXTENSION pg_walinspect, server 15 and later)"

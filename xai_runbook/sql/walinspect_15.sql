@@ -1,5 +1,6 @@
 -- Where pg_walinspect is, whether our role may count with it, and the newest stretch of WAL: no further back than the
--- oldest segment of this timeline that is still there.
+-- oldest segment of this timeline that is still there, and from a segment's beginning: after a switch the rest of one
+-- is empty, and the server finds no record from there on.
 WITH here AS (
     SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END AS lsn
 ), oldest AS (
@@ -11,10 +12,14 @@ WITH here AS (
 )
 SELECT n.nspname::text AS schema,
        coalesce(has_function_privilege(p.oid, 'EXECUTE'), false) AS may_count,
-       CASE WHEN here.lsn - oldest.lsn > %(bytes)s THEN here.lsn - %(bytes)s::numeric ELSE oldest.lsn END::text AS start,
+       greatest(
+           oldest.lsn,
+           '0/0'::pg_lsn + div(greatest(here.lsn - '0/0'::pg_lsn - %(bytes)s::numeric, 0), segment.bytes) * segment.bytes
+       )::text AS start,
        here.lsn::text AS until
 FROM pg_extension e
 JOIN pg_namespace n ON n.oid = e.extnamespace
 LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = 'pg_get_wal_stats'
 CROSS JOIN here CROSS JOIN oldest
+CROSS JOIN (SELECT pg_size_bytes(current_setting('wal_segment_size'))::numeric AS bytes) segment
 WHERE e.extname = 'pg_walinspect'
