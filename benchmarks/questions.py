@@ -74,8 +74,8 @@ def _prometheus(folder: Path) -> Iterator[str]:
         "create-blocks-from",
         "--max-block-duration=24h",
         "openmetrics",
-        past,
-        folder / "data",
+        f"{past}",
+        f"{folder}/data",
     ]
     subprocess.run(made, check=True, capture_output=True, timeout=300)
     (folder / "prometheus.yml").write_text(json.dumps({"global": {"scrape_interval": "15s"}}))

@@ -59,6 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Cluste
         yield cluster
 
 
+@pytest.mark.timeout(900)  # 100,000 take 20 s alone, and many times that beside others
 @pytest.mark.parametrize("number", [5_000, pytest.param(100_000, marks=pytest.mark.torture)])
 def test_as_parameters_and_as_identifiers_nothing_is_executed(server: clusters.Cluster, number: int) -> None:
     """Half go as the names of tables that somebody typed, half as the schema that an extension is in."""
