@@ -66,35 +66,35 @@ def evaluate(
     grid = np.arange(-(-int(seen_ms.min()) // step) * step, last // step * step + 1, step, dtype=np.int64)
     values = frame["value"].to_numpy(dtype=np.float64)
     idles = frame["idle"].to_numpy(dtype=bool) if "idle" in frame else np.zeros(len(frame), dtype=bool)
+    targets = _targets(frame, labels)
     parts = []
-    for rows, names in _targets(frame, labels):
+    for rows in targets:
         order = rows[np.argsort(seen_ms[rows], kind="stable")]
         found = np.searchsorted(seen_ms[order], grid, side="right") - 1
         newest = order[np.maximum(found, 0)]
         fresh = (found >= 0) & (grid - seen_ms[newest] <= lookback)
         value = np.where(fresh, values[newest], np.nan)
         state, since = _states(grid, value, fresh & idles[newest], limit, held)
-        parts.append(
-            pd.DataFrame(
-                {
-                    **dict(zip(labels, names, strict=True)),
-                    "at": grid.view("M8[ms]"),
-                    "value": value,
-                    "state": state,
-                    "active_since": since.view("M8[ms]"),
-                }
-            )
-        )
-    whole = pd.concat(parts, ignore_index=True)
-    return whole.assign(at=whole["at"].dt.tz_localize("UTC"), active_since=whole["active_since"].dt.tz_localize("UTC"))
+        parts.append((value, state, since))
+    value, state, since = (np.concatenate(each) for each in zip(*parts, strict=True))
+    firsts = frame.iloc[[int(rows[0]) for rows in targets]]
+    told = {label: pd.Series(np.repeat(firsts[label].to_numpy(), len(grid)), dtype="str") for label in labels}
+    at_ms = pd.DatetimeIndex(np.tile(grid, len(targets)).view("M8[ms]")).tz_localize("UTC")
+    active = pd.DatetimeIndex(since.view("M8[ms]")).tz_localize("UTC")
+    return pd.DataFrame({**told, "at": at_ms, "value": value, "state": state, "active_since": active})
 
 
-def _targets(frame: DataFrame, labels: list[str]) -> list[tuple[NDArray[np.intp], tuple[str, ...]]]:
+def _targets(frame: DataFrame, labels: list[str]) -> list[NDArray[np.intp]]:
+    """The rows of each target, in the order of their labels."""
     if not labels:
-        return [(np.arange(len(frame)), ())]
-    texts = frame[labels].astype("str")
-    groups = [np.asarray(rows, dtype=np.intp) for rows in texts.groupby(labels, sort=True).indices.values()]
-    return [(rows, tuple(texts.iloc[int(rows[0])])) for rows in groups]
+        return [np.arange(len(frame))]
+    # a range's labels are categories, sorted: their codes are compared, and not a text for each sample
+    texts = {
+        name: frame[name] if isinstance(frame[name].dtype, pd.CategoricalDtype) else frame[name].astype("str")
+        for name in labels
+    }
+    groups = pd.DataFrame(texts).groupby(labels, sort=True, observed=True).indices
+    return [np.asarray(rows, dtype=np.intp) for rows in groups.values()]
 
 
 def _states(
