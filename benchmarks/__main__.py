@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-MODULES = ("startup", "range_query", "report", "changes", "questions")
+MODULES = ("startup", "range_query", "report", "changes", "questions", "backups")
 OUTPUT = Path("outputs/bench.json")
 
 

@@ -53,7 +53,7 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
                 folder, options.name, programs=options.programs, form=options.format, jobs=options.jobs,
                 compress=options.compress, say=_say,
             )  # fmt: skip
-            return _verified(folder, options)
+            return _verified(folder, options, just_read=True)
         case "base":
             from xai_runbook.backup.copying import base_backup
 
@@ -100,12 +100,12 @@ def _swapped(options: argparse.Namespace) -> str:
     )
 
 
-def _verified(folder: Path, options: argparse.Namespace) -> str:
+def _verified(folder: Path, options: argparse.Namespace, *, just_read: bool = False) -> str:
     """Tries what was just made: it is kept also where it does not stand the test, and does not count then."""
     from xai_runbook.backup.verify import verify
 
     try:
-        return verify(folder, options.name, programs=options.programs, jobs=options.jobs, say=_say)
+        return verify(folder, options.name, programs=options.programs, jobs=options.jobs, say=_say, just_read=just_read)
     except XaiRunbookError as error:
         told = f"{options.name} is there and does not count, because it was not verified: {error.what}"
         raise type(error)(told, on=error.on, hint=error.hint) from None

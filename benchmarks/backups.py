@@ -1,0 +1,149 @@
+"""A dump that is verified by a scratch restore, through the door, against the same steps by hand at the same flags.
+
+By hand: pg_dump under an exported snapshot while psql counts the same tables under it, pg_dumpall of the roles, reading
+the archive back, sha256sum, initdb, start, roles, pg_restore, the same counts by psql, stop, remove. The servers are
+private ones on this machine. `python -m benchmarks.backups 1024` takes a gigabyte; `make bench` takes MEBIBYTES.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from psycopg.sql import SQL, Identifier
+
+from tests.operations import backed_up
+from tests.operations.postgres_server import Server, running
+from xai_runbook.backup import clusters
+from xai_runbook.backup.contents import FORMATS, ask
+from xai_runbook.backup.programs import folder_of
+from xai_runbook.environment import Environment
+from xai_runbook.execution.credentials import lent
+from xai_runbook.operations import backups
+from xai_runbook.sql import statement
+
+MEBIBYTES = 160
+PAIRS = 3
+_ROW_BYTES = 512
+
+
+def _fill(server: Server, mebibytes: int) -> None:
+    """A table of so many MiB, of texts that compress by about a half as a production's do."""
+    with server.superuser() as session:
+        session.execute("SET ROLE xai_owner")
+        session.execute("CREATE TABLE ballast (n bigint PRIMARY KEY, at timestamptz NOT NULL, text text NOT NULL)")
+        session.execute(
+            "INSERT INTO ballast SELECT n, '2026-01-01'::timestamptz + n * interval '1 s',"
+            " string_agg(md5(n::text || m), '')"
+            " FROM generate_series(1, %s) n, generate_series(1, 14) m GROUP BY n",
+            [mebibytes * 2**20 // _ROW_BYTES],
+        )
+        session.execute("RESET ROLE")
+        session.execute("VACUUM ANALYZE ballast")
+        session.execute("CHECKPOINT")
+
+
+def _ours(env: Environment) -> float:
+    """Seconds of the plan and its apply; the backup must have been verified."""
+    started = time.perf_counter()
+    outcome = backed_up.done(env, backups.dump(env.database, env.backups))
+    seconds = time.perf_counter() - started
+    if outcome.status != "done":
+        raise RuntimeError(str(outcome))
+    return seconds
+
+
+def _by_hand(server: Server, env: Environment, folder: Path) -> float:
+    """Seconds of the same steps by PostgreSQL's own programs."""
+    (step,) = backups.dump(env.database, env.backups).steps
+    assert step.kind == "command"
+    told, tools = env.backups.settings, folder_of(env.backups.settings.programs, _major(env))
+    with server.superuser() as session:
+        tables = [SQL("{}").format(Identifier(row["schema"], row["table"])) for row in ask(session, "backup_tables")]
+        sums = [SQL(statement("table_contents", 0)).format(table=each).as_string(session) for each in tables]
+    belt = "".join(f"SET {name} = '{value}';\n" for name, value in FORMATS.items())
+    counts, scratch = ";\n".join(sums) + ";\n", folder / "cluster"
+    dumped, roles, log = folder / "database.dump", folder / "roles.sql", folder / "log"
+    with lent(step.roles, env.settings) as variables, log.open("wb") as said:
+        there = {"PATH": os.environ["PATH"], **variables}
+
+        def run(*words: str | Path, env: dict[str, str] = there, stdin: str = "") -> None:
+            subprocess.run(words, env=env, input=stdin.encode(), stdout=said, stderr=said, check=True, timeout=3600)
+
+        started = time.perf_counter()
+        holder = subprocess.Popen(
+            [tools / "psql", "-X", "-q", "-A", "-t"],
+            env=there,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+        )
+        assert holder.stdin is not None and holder.stdout is not None
+        holder.stdin.write(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\nSELECT pg_export_snapshot();\n")
+        holder.stdin.flush()
+        snapshot = holder.stdout.readline().decode().strip()
+        dumping = subprocess.Popen(
+            [
+                tools / "pg_dump", "--format", told.format, "--compress", str(told.compress), "--snapshot", snapshot,
+                "--no-password", "--file", dumped,
+            ],
+            env=there, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+        )  # fmt: skip
+        holder.communicate((belt + counts).encode(), timeout=3600)
+        if dumping.wait(3600) or holder.returncode:
+            raise RuntimeError(log.read_text()[-600:])
+        run(tools / "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password", "--file", roles)
+        run(tools / "pg_restore", "--file", "/dev/null", "--", dumped)
+        run("sha256sum", dumped)
+        clusters.create(tools, scratch, encoding="UTF8", log=log)
+        with clusters.started(tools, scratch, log=log, alive=lambda: None) as host:
+            here = {
+                "PATH": os.environ["PATH"], "PGHOST": host, "PGPORT": "5432", "PGUSER": clusters.OWNER,
+                "PGDATABASE": "postgres",
+            }  # fmt: skip
+            run(tools / "createdb", "-T", "template0", "scratch", env=here)
+            run(tools / "psql", "-X", "-q", "-f", roles, env=here)
+            run(
+                tools / "pg_restore", "--exit-on-error", "--no-tablespaces", "--jobs", str(told.jobs), "--dbname",
+                "scratch", "--", dumped, env=here,
+            )  # fmt: skip
+            run(tools / "psql", "-X", "-q", "-d", "scratch", env=here, stdin=belt + counts)
+        clusters.remove(scratch)
+        return time.perf_counter() - started
+
+
+def _major(env: Environment) -> int:
+    return int(env.database.rows("identity")[0]["version"].split(".")[0])
+
+
+def rows(mebibytes: int = MEBIBYTES, pairs: int = PAIRS) -> list[dict[str, Any]]:
+    """Rows for the bench: name, value, unit, against, ratio, goal, better."""
+    runs = []
+    with tempfile.TemporaryDirectory() as scratch, running(Path(scratch) / "run") as server:
+        _fill(server, mebibytes)
+        for pair in range(pairs + 1):  # the first one reads it all into the caches
+            folder = Path(scratch) / f"pair{pair}"
+            folder.mkdir()
+            env = backed_up.environment(server, folder / "journal", folder=str(folder / "backups"))
+            try:
+                runs.append((_ours(env), _by_hand(server, env, folder)))
+            finally:
+                env.database.close()
+                shutil.rmtree(folder, ignore_errors=True)
+    return [{
+        "name": f"dump, verify, scratch restore of {mebibytes} MiB", "value": statistics.median(a for a, _ in runs[1:]),
+        "unit": "seconds", "against": "the same steps by hand",
+        "ratio": statistics.median(a / b for a, b in runs[1:]), "goal": 1.2, "better": "lower",
+    }]  # fmt: skip
+
+
+if __name__ == "__main__":
+    for row in rows(*(int(word) for word in sys.argv[1:])):
+        print(f"{row['name']}: {row['value']:.2f} s, {row['ratio']:.3f} of {row['against']} (goal {row['goal']})")
