@@ -119,7 +119,7 @@ def connection_to(
 ) -> http.client.HTTPConnection:
     """A connection that is not open yet. Errors: SettingsError where a TLS file cannot be used."""
     if scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=seconds)
+        return http.client.HTTPConnection(host, port, timeout=seconds + 1)  # a net: the deadline is the caller's
     try:
         context = ssl.create_default_context(cafile=access.ca_file)
         if access.client_certificate:
@@ -130,7 +130,7 @@ def connection_to(
             on=f"{scheme}://{host}",
             hint="ca_file, client_certificate and client_key name PEM files that we may read",
         ) from None
-    return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
+    return http.client.HTTPSConnection(host, port, timeout=seconds + 1, context=context)
 
 
 def _ask(
