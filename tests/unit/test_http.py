@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import ssl
 import subprocess
@@ -63,6 +64,11 @@ CASES: dict[str, tuple[Behave, type[CannotAsk], str]] = {
     "HTML after spaces": (says(b"\n  <!DOCTYPE html>"), BadAnswer, "HTML page"),
     "malformed JSON": (says(b'{"a": nan}'), BadAnswer, "not whole JSON"),
     "nothing": (says(b""), BadAnswer, "not whole JSON"),
+    "gzip that nobody asked for": (
+        says(gzip.compress(b"{}"), "200 OK", "Content-Encoding: gzip"),
+        BadAnswer,
+        "not whole",
+    ),
     "not UTF-8": (says(b'{"a": "\xff\xfe"}'), BadAnswer, "not whole JSON"),
     "cut short": (says(b'{"a": 1}', length=1000), BadAnswer, "cut short"),
     "cut short in a chunk": (raw(HEAD + b'Transfer-Encoding: chunked\r\n\r\n10\r\n{"a"'), BadAnswer, "cut short"),

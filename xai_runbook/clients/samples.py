@@ -7,8 +7,10 @@ Prometheus writes is recognised byte by byte and its numbers are read a series a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ _HEAD = b'{"status":"success","data":{"resultType":"matrix","result":['
 _LABELS = b'{"metric":{'
 # Neither can occur inside a string of legal JSON: there a quote has a backslash before it, here it has a comma.
 _VALUES = b'},"values":[['
+_SERIES = re.compile(rb'"metric"\s*:\s*\{')  # nor can this; and a label called metric has a text, no object
 _NUMERALS = b"0123456789.eE+-Na"
 _PUNCTUATION = b'"[]'
 _SAMPLE = b',""],['
@@ -52,6 +55,8 @@ def decode(body: bytes, *, on: str, most_series: int) -> Samples:
 
 def read_any(body: bytes, *, on: str, most_series: int) -> Samples:
     """As `decode`, for any legal JSON, with an object for each sample on the way."""
+    # counted in the text: a million series as objects would fill the memory before they could be refused
+    _refuse_more(sum(1 for _ in islice(_SERIES.finditer(body), most_series + 1)), most_series, on)
     try:
         answer = orjson.loads(body)
         kind, result = answer["data"]["resultType"], answer["data"]["result"]
