@@ -57,6 +57,13 @@ def drop(server: Server, *names: str) -> None:
             session.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
 
 
+@pytest.fixture(autouse=True)
+def only_the_live_one(server: Server) -> Iterator[None]:
+    """What a test that failed left behind fails no other."""
+    yield
+    drop(server, *(databases(server) - {"postgres", LIVE}))
+
+
 def wallets(server: Server, database: str = LIVE) -> int:
     from xai_runbook.sandbox import template
 
@@ -73,7 +80,7 @@ def test_into_a_new_database_as_the_operator(server: Server, env: Environment, m
     told: list[str] = []
     outcome = typed(env, plan, monkeypatch, told.append)
     assert outcome.status == "done", outcome
-    assert any("xai_restoring_" in words for words in told)
+    assert any(words.startswith("step 1 of 1: ") for words in told), "of what comes at once the last is told"
     assert "extension pg_stat_statements" in str(outcome.observed[0]["without"])
     new = "xai_blockchain_restored_1"
     try:
