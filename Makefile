@@ -53,6 +53,6 @@ dashboards: setup  ## builds the Grafana dashboards that are shipped, xai_runboo
 	@python -m dashboards
 
 lock: setup  ## makes requirements.lock anew from pyproject.toml (asks the package index; ARGS=--upgrade for new releases)
-	@uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --extra sandbox --group dev \
+	@uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --extra sandbox --group dev \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS) \
 	  pyproject.toml --output-file requirements.lock
