@@ -1,7 +1,7 @@
 # `make help` lists the targets. Every target first sees to .venv, which costs nothing when it is current.
 PYTHON ?= python3
 VENV := .venv
-MADE := $(VENV)/.made
+MADE := $(VENV)/.made-$(subst /,-,$(PYTHON))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
