@@ -14,7 +14,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PIN = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[^\s;]+)(?: ; (?P<marker>.+?))? \\$", re.MULTILINE)
+PIN = re.compile(
+    r"^(?P<name>[A-Za-z0-9][\w.-]*(?:\[[\w,.-]+\])?)==(?P<version>[^\s;]+)(?: ; (?P<marker>.+?))? \\$", re.MULTILINE
+)
+PYTHONS = ("3.11", "3.12", "3.13")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,33 @@ def test_what_is_pinned_is_what_is_needed(project: dict[str, Any], lock: str) ->
                 seen.add((name, wanted))
                 waiting += [(Requirement(line), wanted) for line in metadata.requires(name) or ()]
     assert set(pinned) == {name for name, _ in seen}
+
+
+def test_what_is_needed_with_extras_is_pinned_with_them(project: dict[str, Any], lock: str) -> None:
+    """An old pip asks the index for a requirement with an extra that no pin has, and takes whatever is newest there."""
+    pinned: dict[str, set[str]] = {}
+    for pin, _ in pins(lock):
+        pinned.setdefault(canonicalize_name(pin.name), set()).update(pin.extras)
+    needed = [("pyproject.toml", requirement) for requirement in asked(project)]
+    for name, extras in pinned.items():
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:  # pinned for another platform
+            continue
+        for line in lines:
+            requirement = Requirement(line)
+            if requirement.marker is None or any(
+                requirement.marker.evaluate(
+                    {"python_version": python, "python_full_version": f"{python}.0", "extra": extra}
+                )
+                for python in PYTHONS
+                for extra in ("", *extras)
+            ):
+                needed.append((name, requirement))
+    assert sum(1 for _, requirement in needed if requirement.extras) >= 4
+    for name, requirement in needed:
+        missing = requirement.extras - pinned[canonicalize_name(requirement.name)]
+        assert not missing, f"{name} needs {requirement}, pinned without {missing}: make lock"
 
 
 def test_every_pin_has_hashes_and_nothing_names_an_address(lock: str) -> None:
