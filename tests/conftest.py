@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,20 +79,6 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         os.environ.pop("XAI_RUNBOOK_SANDBOX")
         if before is not None:
             os.environ["XAI_RUNBOOK_SANDBOX"] = before
-
-
-@pytest.fixture(scope="session")
-def answered(sandbox: dict[str, Any]) -> dict[str, Any]:
-    """The same once it can answer every question: a rate, for one, wants a few scrapes."""
-    from xai_runbook.reports.check import check
-
-    end = time.monotonic() + 120
-    while unknown := [
-        each.name for each in check("sandbox").answers if each.finding and each.finding.status == "unknown"
-    ]:
-        assert time.monotonic() < end, unknown
-        time.sleep(0.5)
-    return sandbox
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def lab(
-    answered: dict[str, Any], checkout: Path, tmp_path_factory: pytest.TempPathFactory
+    sandbox: dict[str, Any], checkout: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, Path]]:
     """Address and folder of a JupyterLab on a copy of the notebooks."""
     folder = tmp_path_factory.mktemp("lab")

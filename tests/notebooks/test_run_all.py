@@ -110,16 +110,16 @@ def written_by_the_monitor(monitor: psycopg.Connection[Any]) -> list[str]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_run_all_by_plain_papermill_changes_nothing(
-    notebook: Path, env: Environment, monitor: Any, answered: dict[str, Any], tmp_path: Path
+    notebook: Path, env: Environment, monitor: Any, sandbox: dict[str, Any], tmp_path: Path
 ) -> None:
-    before = world(env, monitor, answered)
+    before = world(env, monitor, sandbox)
     out = tmp_path / notebook.name
     done = run("-m", "papermill", "--no-progress-bar", notebook, out, "-p", "environment", "sandbox", cwd=tmp_path)
     absent = not_configured(out)
     assert done.returncode == bool(absent), done.stderr[-2000:]
     parts = [re.match(r"(\w+) is not configured in environment", told) for told in absent.values()]
     assert all(getattr(env.settings, part[1]) is None for part in parts if part)
-    assert world(env, monitor, answered) == before
+    assert world(env, monitor, sandbox) == before
     assert not written_by_the_monitor(monitor)
     found = findings(out)
     assert set(found) == asked(notebook) - set(absent)

@@ -35,7 +35,7 @@ class Counting:
                 return refusal.code, refusal.headers["Content-Type"], refusal.read()
 
 
-@pytest.mark.usefixtures("answered")
+@pytest.mark.usefixtures("sandbox")
 def test_the_same_question_is_asked_of_prometheus_once_a_run(
     env: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

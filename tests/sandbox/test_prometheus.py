@@ -43,29 +43,11 @@ def api(address: str) -> Api:
     return ask
 
 
-@pytest.fixture(scope="module")
-def _live(api: Api, sandbox: State) -> None:
-    """Every target was scraped: Prometheus begins some five seconds after its start."""
-    jobs = {"xai-node": 3, "sandbox": 1, "prometheus": 1}
-    jobs |= {
-        job: 1
-        for job, part in (("node", "node-exporter"), ("postgres", "postgres-exporter"))
-        if part in sandbox["parts"]
-    }
-
-    def scraped() -> bool:
-        found = api("query", query="count by (job) (up == 1 and timestamp(up) > time() - 15)")["result"]
-        return {one["metric"]["job"]: int(one["value"][1]) for one in found} == jobs
-
-    eventually(scraped)
-
-
 def series(api: Api, match: str, start: float, end: float) -> set[tuple[tuple[str, str], ...]]:
     found = api("series", **{"match[]": match, "start": str(start), "end": str(end)})
     return {tuple(sorted(one.items())) for one in found}
 
 
-@pytest.mark.usefixtures("_live")
 @pytest.mark.parametrize("job", ["xai-node", "sandbox", "node", "postgres"])
 def test_the_history_goes_on_in_the_live_series(api: Api, job: str, sandbox: State) -> None:
     if {"node": "node-exporter", "postgres": "postgres-exporter"}.get(job, "prometheus") not in sandbox["parts"]:
@@ -77,7 +59,6 @@ def test_the_history_goes_on_in_the_live_series(api: Api, job: str, sandbox: Sta
     assert eventually(lambda: before <= series(api, match, time.time() - 10, time.time()))
 
 
-@pytest.mark.usefixtures("_live")
 def test_the_height_rises_through_the_start(api: Api, sandbox: State) -> None:
     # the other tests may have used this sandbox for many minutes
     then = min(time.time(), datetime.fromisoformat(sandbox["ready_at"]).timestamp() + 90)
@@ -89,7 +70,6 @@ def test_the_height_rises_through_the_start(api: Api, sandbox: State) -> None:
         assert next_height >= height
 
 
-@pytest.mark.usefixtures("_live")
 def test_the_rules_are_the_limits_and_all_can_be_judged(api: Api) -> None:
     (group,) = api("rules", type="alert")["groups"]
     assert {rule["labels"]["limit"] for rule in group["rules"]} >= {
@@ -134,7 +114,6 @@ def test_no_password_where_others_can_read_it(sandbox: State) -> None:
             assert not any(password in shown for password in passwords)
 
 
-@pytest.mark.usefixtures("_live")
 def test_the_workload_asks_every_node(api: Api) -> None:
     def rates() -> bool:
         found = api("query", query="sum by (instance) (rate(http_requests_total[15s]))")["result"]

@@ -31,6 +31,8 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
             for part in supervisor.ended_parts():
                 supervisor.start_part(part)
                 healed.append(part)
+        if not supervisor.broken:
+            supervisor.await_data()
         return healed
     raise SandboxError(f"the supervisor does not know how to {verb!r} {name or ''}")
 

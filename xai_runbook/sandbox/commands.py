@@ -6,15 +6,12 @@ import argparse
 import json
 import os
 import sys
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 INTERRUPTED_SECONDS = 10.0
-SETTLE_SECONDS = 20.0
 NOT_RUNNING = 3  # as for `systemctl status`
 
 
@@ -74,28 +71,12 @@ def _up(arguments: argparse.Namespace) -> int:
         return _up_in_foreground()
     with _Progress() as progress:
         found = sandbox.up(progress=progress)
-        _settle(found, progress)
     if arguments.json:
         _print_json(found)
         return 0
     print("The sandbox is up." if found.get("started") else "The sandbox was up already.")
     _print_parts(found)
     return 0
-
-
-def _settle(found: dict[str, Any], progress: Callable[[dict[str, Any]], None]) -> None:
-    """Waits until Prometheus has asked everybody since the start, so that the first check has something to judge."""
-    from xai_runbook.sandbox import prometheus
-
-    if not found.get("started") or "prometheus" not in found["parts"]:
-        return
-    since = time.time()
-    progress({"event": "note", "text": "Prometheus asks everybody for the first time"})
-    while time.time() < since + SETTLE_SECONDS:
-        with suppress(OSError):
-            if prometheus.has_asked_everybody(found["overlay"]["prometheus"]["url"], since):
-                return
-        time.sleep(0.1)
 
 
 def _up_in_foreground() -> int:
@@ -186,8 +167,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise InputError("no command to run", hint="xai-runbook sandbox run -- COMMAND [ARGUMENT ...]")
     folder = state.run_folder()
     signal.signal(signal.SIGTERM, _interrupt)
-    with _Progress() as progress, sandbox.running(folder, progress=progress) as found:
-        _settle(found, progress)
+    with _Progress() as progress, sandbox.running(folder, progress=progress):
         progress.finish()
         environment = os.environ | {"XAI_RUNBOOK_SANDBOX": str(folder), "XAI_RUNBOOK_ENV": "sandbox"}
         try:
@@ -243,6 +223,8 @@ def _print_parts(found: dict[str, Any]) -> None:
         print(f"  {name:18} {part.get('condition', 'running'):8} pid {part['pid']:<8} {port}")
     for name, why in found["missing"].items():
         print(f"  {name:18} missing: {why}")
+    if found.get("unanswered"):
+        print(f"  no data yet: {', '.join(found['unanswered'])}")
     for name in found["faults"]:
         print(f"  fault: {name}")
 

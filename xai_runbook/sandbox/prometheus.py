@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from xai_runbook.sandbox import alertmanager, history, programs
@@ -17,8 +16,6 @@ from xai_runbook.sandbox.part import NODES, Layout, Part
 
 RETENTION_TIME, RETENTION_SIZE = "3d", "400MB"
 NODE_COLLECTORS = ("cpu", "meminfo", "filesystem", "loadavg", "diskstats", "netdev", "time", "uname")
-DATABASE_QUERIES_SECONDS = 2
-"""The postgres exporter asks a dozen queries a scrape: every other second is enough."""
 
 
 def parts(layout: Layout) -> list[Part]:
@@ -34,13 +31,12 @@ def parts(layout: Layout) -> list[Part]:
 def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
     """prometheus.yml as data: every target once a second, labelled by its part's name and not by its port."""
 
-    def job(name: str, targets: dict[str, str], every: int = 1) -> dict[str, Any]:
+    def job(name: str, targets: dict[str, str]) -> dict[str, Any]:
         static = [
             {"targets": [f"{layout.host}:{layout.ports[port]}"], "labels": {"instance": instance}}
             for instance, port in targets.items()
         ]
-        interval = f"{every}s"
-        return {"job_name": name, "scrape_interval": interval, "scrape_timeout": interval, "static_configs": static}
+        return {"job_name": name, "static_configs": static}
 
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
@@ -54,19 +50,11 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
         "scrape_configs": [
             job("xai-node", {name: name for name in NODES}),
             job("sandbox", {"sandbox": "quota"}),
-            job("node", {"host": "node-exporter"}, 5),
-            job("postgres", {"postgres": "postgres-exporter"}, DATABASE_QUERIES_SECONDS),
-            job("prometheus", {"prometheus": "prometheus"}, 5),
+            job("node", {"host": "node-exporter"}),
+            job("postgres", {"postgres": "postgres-exporter"}),
+            job("prometheus", {"prometheus": "prometheus"}),
         ],
     }
-
-
-def has_asked_everybody(url: str, since: float) -> bool:
-    """Whether Prometheus has tried each of its targets after that time. Raises OSError where it does not answer."""
-    asked = urlencode({"query": f"count(up) - count(timestamp(up) > {since:.3f})"})
-    with urlopen(f"{url}/api/v1/query?{asked}", timeout=5) as answer:
-        result = json.load(answer)["data"]["result"]
-    return bool(result) and float(result[0]["value"][1]) == 0
 
 
 def rules(lag_blocks: float | None = None) -> str:

@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import breaking, contents, reaper, state
+from xai_runbook.sandbox import breaking, contents, readiness, reaper, state
 from xai_runbook.sandbox.part import Layout, Part, PortTaken, bound, environment, free_ports, taken
 
 STOP_SECONDS = 5.0
@@ -43,6 +43,7 @@ class Supervisor:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._recorded: dict[str, dict[str, Any]] = {}
         self._missing: dict[str, str] = {}
+        self._unanswered: list[str] = []
         self._ready: dict[str, Future[None]] = {}
         self._started_at = datetime.now(UTC)
         self._ready_at: datetime | None = None
@@ -115,6 +116,13 @@ class Supervisor:
         running = dict(self._running).items()
         return [name for name, it in running if it.poll() is not None or not state.created_at(it.pid)]
 
+    def await_data(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Wait until Prometheus can answer what the report asks; what it cannot is noted as `unanswered`."""
+        self._unanswered = []
+        if "prometheus" in self._running:
+            questions = readiness.Questions(self.layout.url("prometheus"), self._missing)
+            self._unanswered = readiness.wait(questions, say, self._stopping.is_set)
+
     def _part(self, name: str) -> Part:
         if name not in self.parts:
             raise SandboxError(f"{name} is no part of this sandbox", on=self._missing.get(name, ""))
@@ -137,6 +145,7 @@ class Supervisor:
                         raise
                     self._missing[part.name] = str(error)
             self._in_background(contents.measure, self.layout, self.pids)
+            self.await_data(lambda text: self._say({"event": "note", "text": text}))
             self._ready_at = datetime.now(UTC)
             self._note()
             self._say({"event": "up", "seconds": (self._ready_at - self._started_at).total_seconds()})
@@ -281,6 +290,7 @@ class Supervisor:
                     "ready_at": self._ready_at.isoformat() if self._ready_at else None,
                     "parts": dict(self._recorded),
                     "missing": self._missing,
+                    "unanswered": self._unanswered,
                     "faults": self.broken,
                     "overlay": contents.overlay(self.layout) if self._ready_at else {},
                 },
