@@ -196,6 +196,13 @@ def test_a_panel_without_data(stub: Stub, shown: Environment) -> None:
     assert finding.status is Status.ALERT and finding.targets == ("One / P / B",)
 
 
+def test_an_empty_panel_is_unknown_while_prometheus_is_too_young_for_its_query(stub: Stub, shown: Environment) -> None:
+    stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "rate(no_such_metric[52w])"}))
+    finding = asked(shown)
+    assert finding.status is Status.UNKNOWN and finding.targets == ("One / P / B",)
+    assert "Prometheus started" in finding.summary and "ago" in finding.summary
+
+
 def test_a_query_that_does_not_parse(stub: Stub, shown: Environment) -> None:
     stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "sum("}))
     finding = asked(shown)

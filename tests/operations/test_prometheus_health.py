@@ -156,12 +156,16 @@ def test_the_runbooks_window_lies_outside_retention_and_is_not_zero(url: str) ->
         prometheus.range("up", seed)
 
 
-def test_a_young_server_has_only_part_of_a_day(url: str) -> None:
+def test_m16_a_young_server_has_only_part_of_a_day(url: str) -> None:
     prometheus = handle(url)
+    limit = prometheus.settings.limits.prometheus_history
     kept = prometheus_health.kept(prometheus, "24h")
     assert 0 <= kept.loc[0, "covered_ratio"] < 0.1
-    assert prometheus_health.check_history(kept, prometheus.settings.limits.prometheus_history).status is Status.ALERT
-    limit = prometheus.settings.limits.prometheus_history
+    finding = prometheus_health.check_history(kept, limit)
+    assert finding.status is Status.UNKNOWN and "ago and has no older data" in finding.summary
+    # one that runs for longer than it has samples has dropped them
+    kept["started_at"] -= pd.Timedelta(hours=2)
+    assert prometheus_health.check_history(kept, limit).status is Status.ALERT
     becomes(Status.OK, lambda: prometheus_health.check_history(prometheus_health.kept(prometheus, "1s"), limit))
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from xai_runbook.settings import Settings
 
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)(?:\.[^:}]*)?(?::[^}]*)?\}|\[\[(\w+)(?::\w+)?\]\]")
+_REACH = re.compile(r"\[\s*((?:\d+(?:ms|[smhdwy]))+)|\boffset\s+((?:\d+(?:ms|[smhdwy]))+)")
 _ALL = "$__all"
 _RATE_SECONDS = 60.0
 """Grafana's least: four of the 15 s that it takes scrapes to lie apart."""
@@ -61,6 +62,17 @@ def filled(promql: str, values: Mapping[str, str]) -> str:
     'rate(x{i=~".*"}[1m]) + 2'
     """
     return _VARIABLE.sub(lambda match: values.get(match[1] or match[2] or match[3], match[0]), promql)
+
+
+def reach_seconds(promql: str) -> float:
+    """Return how far the query looks back: the longest of its ranges and offsets.
+
+    >>> reach_seconds("rate(x[1m]) - x offset 5m")
+    300.0
+    """
+    from xai_runbook.window import duration_seconds
+
+    return max((duration_seconds(match[1] or match[2]) for match in _REACH.finditer(promql)), default=0.0)
 
 
 def _values(dashboard: Mapping[str, Any], settings: Settings) -> dict[str, str]:

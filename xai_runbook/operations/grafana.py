@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xai_runbook.dashboards import queries
 from xai_runbook.errors import CannotAsk, InputError, NoData, NotConfigured, Refused, inert
 from xai_runbook.findings import Finding, Severity, Status, judge
-from xai_runbook.operations import reachability
+from xai_runbook.operations import prometheus_health, reachability
+from xai_runbook.window import duration_seconds, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from xai_runbook.clients.prometheus import Prometheus
     from xai_runbook.findings import Limit
 
+Answers: TypeAlias = dict[str, tuple[float, str]]
+"""How many series each query has, and why it could not be answered."""
+
+_FIRST_SCRAPES = 4
 AT_ONCE = 4
 """Queries that Prometheus is asked side by side: other people's dashboards wait meanwhile."""
 DEFAULT_LOGIN = ("admin", "admin")
@@ -78,8 +83,8 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
 
     Variables have the values that the dashboard was saved with, all where it has none. Hidden queries, and those of
     other kinds of data source, are not asked. Columns: panel ("dashboard / panel / query"), query, series (how many
-    answer; missing where it could not be asked), error. Errors: NoData where no dashboard is found or none has a query;
-    those of the clients.
+    answer; missing where it could not be asked, or where Prometheus is younger than the time that it asks for), error.
+    Errors: NoData where no dashboard is found or none has a query; those of the clients.
     """
     from pandas import DataFrame
 
@@ -96,13 +101,26 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
             "there is no panel with a query", on=grafana.url, hint="the question `dashboards`: are they there at all"
         )
     answers = series(prometheus, [promql for _, promql, error in asks if not error])
+    if any(found == 0 for found, _ in answers.values()):
+        answers = _unknown_while_young(answers, prometheus)
     columns = ["panel", "query", "series", "error"]
     return DataFrame(
         [(panel, promql, *answers.get(promql, (math.nan, error))) for panel, promql, error in asks], columns=columns
     )
 
 
-def series(prometheus: Prometheus, promql: Sequence[str]) -> dict[str, tuple[float, str]]:
+def _unknown_while_young(answers: Answers, prometheus: Prometheus) -> Answers:
+    """`answers`, with the empty ones unknown that look back past Prometheus' start."""
+    age = prometheus_health.age_seconds(prometheus)
+    scrapes = _FIRST_SCRAPES * duration_seconds(prometheus.access.step)
+    reason = f"Prometheus started {duration_text(round(age))} ago"
+    return {
+        promql: (math.nan, reason) if found == 0 and age < queries.reach_seconds(promql) + scrapes else (found, error)
+        for promql, (found, error) in answers.items()
+    }
+
+
+def series(prometheus: Prometheus, promql: Sequence[str]) -> Answers:
     """How many series each query has now, and why it could not be asked ("" where it could); each is asked once."""
     from xai_runbook.clients.deadline import side_by_side
 

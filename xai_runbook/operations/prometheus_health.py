@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from xai_runbook.clients.prometheus import Prometheus
 
 _CLOCK_TRIES = 3
+_FIRST_SAMPLE = timedelta(minutes=10)
+"""The longest between a server's start and its first sample: later than that, older samples were dropped."""
 
 
 def server(prometheus: Prometheus) -> DataFrame:
@@ -54,6 +56,12 @@ def check_config(server: DataFrame, limit: Limit) -> Finding:
     if finding.status is Status.OK:
         return replace(finding, summary=f"runs with the configuration that it last read, at {since}")
     return replace(finding, summary=f"the last reload of the configuration failed: it runs on with that of {since}")
+
+
+def age_seconds(prometheus: Prometheus) -> float:
+    """Return how long ago the server started, by its own clock."""
+    now = float(prometheus.instant("time()")["value"].iloc[0])
+    return max(0.0, now - float(server(prometheus)["started_at"].iloc[0].timestamp()))
 
 
 def clock(prometheus: Prometheus) -> DataFrame:
@@ -93,7 +101,7 @@ def kept(prometheus: Prometheus, window: Window | str | None = None) -> DataFram
     """How much of a window the server still has, one row. `window` is by default the settings' history.
 
     Columns: target, asked_from, asked_until, kept_from (UTC: its oldest sample; NaT where it has none), retention,
-    covered_ratio (0 to 1). Errors: NoData where it does not say; InputError. Source: errata E14.
+    started_at (UTC), covered_ratio (0 to 1). Errors: NoData where it does not say; InputError. Source: errata E14.
     """
     if not isinstance(window, Window):
         window = Window.parse(window or prometheus.settings.windows.history)
@@ -104,25 +112,36 @@ def kept(prometheus: Prometheus, window: Window | str | None = None) -> DataFram
     known = 0 < oldest <= now + 86_400  # an empty storage says a time beyond all calendars
     first, last = max(window.start.timestamp(), oldest), min(window.end.timestamp(), max(now, oldest))
     covered = max(0.0, last - first) / (min(window.end.timestamp(), now) - window.start.timestamp()) if known else 0.0
+    own = server(prometheus)
     row = {
         "target": str(window),
         "asked_from": window.start,
         "asked_until": window.end,
         "kept_from": datetime.fromtimestamp(oldest, UTC) if known else pd.NaT,
-        "retention": str(prometheus.runtime().get("storageRetention", "")),
+        "retention": own.loc[0, "retention"],
+        "started_at": own.loc[0, "started_at"],
         "covered_ratio": min(1.0, covered),
     }
     return pd.DataFrame([row])
 
 
 def check_history(kept: DataFrame, limit: Limit) -> Finding:
-    """`alert` where less of the window is kept than the limit asks for: a chart of the rest would be empty, not 0."""
+    """`alert` where less of the window is kept than the limit asks for: a chart of the rest would be empty, not 0.
+
+    `unknown` where the server has nothing from before its own start, which lies within the window: it is new, or lost
+    its data.
+    """
     row, finding = (
         kept.iloc[0],
         judge(limit, kept, value="covered_ratio", target="target", noun="of the window is kept"),
     )
     if finding.status is Status.OK:
         return finding
+    started = row["started_at"]
+    oldest = row["kept_from"] if row["kept_from"] is not pd.NaT else row["asked_until"]
+    if row["asked_from"] < started < row["asked_until"] and abs(oldest - started) < _FIRST_SAMPLE:
+        ago = duration_text(round((row["asked_until"] - started).total_seconds()))
+        return Finding.unknown(limit.name, f"it started {ago} ago and has no older data", limit)
     whence = (
         f"{row['kept_from']:%Y-%m-%d %H:%M} UTC" if row["kept_from"] is not pd.NaT else "nowhere: it has no samples"
     )
