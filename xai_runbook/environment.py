@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from xai_runbook import environments
+from xai_runbook import display_only, environments
 from xai_runbook.errors import NotConfigured
 
 if TYPE_CHECKING:
@@ -164,4 +164,5 @@ def connect(name: str = "") -> Environment:
 
     Errors: SettingsError, which names the file, table and key; SandboxError where it is the sandbox and none runs.
     """
+    display_only.install()
     return Environment(environments.load(name, running=True))

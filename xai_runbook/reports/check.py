@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from xai_runbook import display_only
 from xai_runbook.environment import Environment
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, ReportError, XaiRunbookError, inert
 from xai_runbook.findings import Finding
@@ -104,23 +105,9 @@ def _question(cell: Cell, showing: set[str]) -> _Question:
         return _Question(cell, nothing, None)
     if not body or not isinstance(body[-1], ast.Expr):
         return _Question(cell, nothing, None)
-    kept, needed, only_shown = [], _loaded(body[-1]), set[str]()
-    for statement in reversed(body[:-1]):
-        shows = isinstance(statement, ast.Expr | ast.Assign) and bool(_loaded(statement) & showing)
-        if shows or (_bound(statement) and _bound(statement) <= only_shown - needed):
-            only_shown |= _loaded(statement)
-        else:
-            kept.append(statement)
-            needed |= _loaded(statement)
-    return _Question(cell, ast.Module(body=kept[::-1], type_ignores=[]), ast.Expression(body[-1].value))
-
-
-def _loaded(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
-
-
-def _bound(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    shown = set(display_only.positions(body, showing.__contains__))
+    kept = [statement for position, statement in enumerate(body[:-1]) if position not in shown]
+    return _Question(cell, ast.Module(body=kept, type_ignores=[]), ast.Expression(body[-1].value))
 
 
 def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environment: str) -> dict[str, Any]:
@@ -128,7 +115,7 @@ def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environ
     trees = [*(question.before for question in questions), *(question.answer for question in questions)]
     statements = [statement for module in setup for statement in module.body]
     plain = [statement for statement in statements if not isinstance(statement, ast.Import | ast.ImportFrom)]
-    used = set[str]().union(*(_loaded(tree) for tree in (*trees, *plain) if tree))
+    used = set[str]().union(*(display_only.loaded(tree) for tree in (*trees, *plain) if tree))
     namespace: dict[str, Any] = {"__name__": HEALTH_REPORT}
     for statement in statements:
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -147,7 +134,7 @@ def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environ
                 on=f"line {statement.lineno}",
                 hint="xai-runbook ping, then the notebook in JupyterLab",
             ) from None
-        if "environment" in _bound(statement):
+        if "environment" in display_only.bound(statement):
             namespace["environment"] = environment
     return namespace
 

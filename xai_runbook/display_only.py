@@ -1,0 +1,112 @@
+"""Statements of a cell that only display something: where they have no data, the cell goes on.
+
+A question's cell displays tables and charts and ends in a check. Only what the check needs may decide the verdict, so
+`check` leaves the other statements out, and a notebook shows their error in their place.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from xai_runbook.errors import CannotAsk, NotConfigured, inert
+
+NAME = "_xai_display_only"
+CHARTS = "xai_runbook.charts"
+
+
+def positions(body: Sequence[ast.stmt], displays: Callable[[str], bool]) -> list[int]:
+    """Return the positions of statements that display something, or compute what only those use.
+
+    `displays` says whether a name is one that displays, such as `display` or `charts`. Nothing is display-only in a
+    body that does not end in an expression.
+    """
+    if not body or not isinstance(body[-1], ast.Expr):
+        return []
+    found, needed, only_shown = [], loaded(body[-1]), set[str]()
+    for position in reversed(range(len(body) - 1)):
+        statement = body[position]
+        shows = isinstance(statement, ast.Expr | ast.Assign) and any(map(displays, loaded(statement)))
+        if shows or (bound(statement) and bound(statement) <= only_shown - needed):
+            only_shown |= loaded(statement)
+            found.append(position)
+        else:
+            needed |= loaded(statement)
+    return found[::-1]
+
+
+def loaded(node: ast.AST) -> set[str]:
+    """Return the names that are read in the node."""
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
+
+
+def bound(node: ast.AST) -> set[str]:
+    """Return the names that are assigned in the node."""
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+
+
+def install() -> None:
+    """Make this kernel go on after display-only statements without data; do nothing outside IPython."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is not None and NAME not in shell.user_ns:
+        transformer = _Transformer(shell.user_ns)
+        shell.push({NAME: transformer}, interactive=False)
+        shell.ast_transformers.append(transformer)
+
+
+class _Transformer(ast.NodeTransformer):
+    """Puts each display-only statement of a cell into `with _xai_display_only.errors_in_place(names):`."""
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
+        self._unavailable: set[str] = set()
+
+    def visit_Module(self, tree: ast.Module) -> ast.Module:
+        self._unavailable = set()
+        for position in positions(tree.body, self._displays):
+            statement = tree.body[position]
+            block = ast.parse(f"with {NAME}.errors_in_place({sorted(bound(statement))!r}): pass").body[0]
+            assert isinstance(block, ast.With)
+            for node in ast.walk(block):
+                ast.copy_location(node, statement)
+            block.body = [statement]
+            tree.body[position] = block
+        return tree
+
+    @contextmanager
+    def errors_in_place(self, names: Sequence[str]) -> Iterator[None]:
+        """Display an error of ours in place of the block's result; `names` are then unavailable to later blocks."""
+        try:
+            yield
+        except (CannotAsk, NotConfigured) as error:
+            self._without(names)
+            _display_error(error)
+        except NameError as error:
+            if error.name not in self._unavailable:
+                raise
+            self._without(names)
+
+    def _without(self, names: Sequence[str]) -> None:
+        self._unavailable.update(names)
+        for name in names:  # an earlier run's value must not be shown as this one's
+            self._namespace.pop(name, None)
+
+    def _displays(self, name: str) -> bool:
+        value = self._namespace.get(name)
+        module = getattr(value, "__module__", None) or getattr(value, "__name__", "")
+        return name == "display" or str(module).startswith(CHARTS)
+
+
+def _display_error(error: CannotAsk | NotConfigured) -> None:
+    from IPython.display import display
+
+    text = f"no data: {inert(str(error))}"
+    display({"text/plain": text, "text/html": f"<p><em>{html.escape(text)}</em></p>"}, raw=True)
