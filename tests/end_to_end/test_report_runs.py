@@ -1,0 +1,71 @@
+"""`make report` on a healthy sandbox exits 0, every time: many runs in a row, on an idle machine and on a busy one.
+
+`make torture ARGS="-k report_runs -n0 -s"` prints each run and the counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from xai_runbook.sandbox import state
+
+CLI = [sys.executable, "-P", "-m", "xai_runbook.cli"]
+BUSY = "while True: pass"
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Keep every processor busy."""
+    loads = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for load in loads:
+            load.kill()
+        for load in loads:
+            load.wait()
+
+
+def report(folder: Path) -> str:
+    """Run what `make report` runs, with a fresh sandbox folder and no template cache; return how it ended."""
+    cache = folder / "cache" / "xai-runbook"
+    cache.mkdir(parents=True)
+    (cache / "programs").symlink_to(state.cache_folder() / "programs")  # nothing is downloaded again
+    environment = os.environ | {"XAI_RUNBOOK_SANDBOX": str(folder / "run"), "XDG_CACHE_HOME": str(cache.parent)}
+    command = [*CLI, "sandbox", "run", "--", *CLI, "report", "--env", "sandbox", "--json"]
+    run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    try:
+        told = json.loads(run.stdout)
+    except ValueError:
+        return f"exit {run.returncode}: {run.stderr[-300:]}"
+    findings = [f["name"] for f in told["findings"] if f["status"] != "ok"]
+    return f"exit {run.returncode}, {told['verdict']}, {'complete' if told['complete'] else 'incomplete'} {findings}"
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("runs", "load"), [pytest.param(30, False, id="idle"), pytest.param(10, True, id="busy")])
+def test_report_runs_end_ok_every_time(runs: int, load: bool, tmp_path: Path) -> None:
+    ends: Counter[str] = Counter()
+    for number in range(runs):
+        began = time.monotonic()
+        folder = tmp_path / str(number)
+        if load:
+            with busy():
+                end = report(folder)
+        else:
+            end = report(folder)
+        ends[end] += 1
+        print(f"{number + 1:3} of {runs}: {end}, {time.monotonic() - began:.1f} s", flush=True)
+    print(dict(ends))
+    assert set(ends) == {"exit 0, ok, complete []"}
