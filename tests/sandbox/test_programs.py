@@ -40,7 +40,8 @@ def test_the_wheels_bring_postgresql_and_valkey() -> None:
 def test_what_is_missing_says_why_and_how_to_get_it() -> None:
     missing = programs.missing()
     assert set(missing) == {name for name in programs.PROGRAMS if programs.PROGRAMS[name].package}
-    assert "switched off" in missing["prometheus"]
+    assert "prometheus is not looked for on PATH" in missing["prometheus"]
+    assert "downloads are switched off" in missing["prometheus"]
     assert "apt-get install prometheus" in missing["prometheus"]
 
 
@@ -87,44 +88,121 @@ def test_a_failed_download_is_reported_and_not_tried_again_at_once(
     before = calls.read_text()
     assert "no network here" in programs.fetch(["prometheus"])["prometheus"]
     assert calls.read_text() == before
-    assert [path.name for path in (tmp_path / "cache" / "xai-runbook" / "programs").iterdir()] == ["failed"]
+    assert [path.name for path in (tmp_path / "cache" / "xai-runbook" / "programs").iterdir()] == ["prometheus.failed"]
 
 
-def test_a_package_is_unpacked_into_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of packages, `NAME_VERSION_all.deb`, and an apt-get on PATH that gives what is in it and nothing else.
+
+    What it plans to install is in the folder's file `plan`; what it was asked is in `calls`.
+    """
     if not shutil.which("dpkg-deb"):
         pytest.skip("no dpkg-deb here")
-    tree = tmp_path / "tree"
-    program(tree / "usr" / "bin", "prometheus-node-exporter")
-    (tree / "DEBIAN").mkdir()
-    (tree / "DEBIAN" / "control").write_text(
-        "Package: prometheus-node-exporter\nVersion: 9\nArchitecture: all\nMaintainer: nobody <a@b>\nDescription: x\n"
+    folder = tmp_path / "debian"
+    folder.mkdir()
+    program(
+        tmp_path / "bin",
+        "apt-get",
+        f"""echo "$@" >> {folder}/calls
+        case "$*" in
+        *" update") exit 0;;
+        *" -s install "*) cat {folder}/plan; exit 0;;
+        esac
+        while [ "$1" != -- ]; do shift; done; shift
+        for name; do
+            ls {folder}/"$name"_* >/dev/null 2>&1 || {{ echo "E: Unable to locate package $name" >&2; exit 100; }}
+            cp {folder}/"$name"_* .
+        done""",
     )
-    deb = tmp_path / "made.deb"
-    subprocess.run(["dpkg-deb", "-b", tree, deb], check=True, capture_output=True, timeout=30)
-    program(tmp_path / "bin", "apt-get", f"cp {deb} prometheus-node-exporter_9_all.deb")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("XAI_RUNBOOK_FETCH", "yes")
+    return folder
+
+
+def package(debian: Path, name: str, files: dict[str, str], depends: str = "") -> None:
+    """Makes a package of these files, each a program that does what is said."""
+    tree = debian / name
+    for path, does in files.items():
+        program((tree / path).parent, Path(path).name, does)
+    control = f"Package: {name}\nVersion: 9\nArchitecture: all\nMaintainer: nobody <a@b>\nDescription: x\n"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN" / "control").write_text(control + (f"Depends: {depends}\n" if depends else ""))
+    subprocess.run(["dpkg-deb", "-b", tree, debian / f"{name}_9_all.deb"], check=True, capture_output=True, timeout=30)
+    shutil.rmtree(tree)
+
+
+def test_a_package_is_unpacked_into_the_cache_folder(debian: Path, tmp_path: Path) -> None:
+    package(debian, "prometheus-node-exporter", {"usr/bin/prometheus-node-exporter": "exit 0"})
     said: list[str] = []
     assert programs.fetch(["prometheus-node-exporter"], said.append) == {}
     assert said == ["fetching prometheus-node-exporter"]
     found = programs.find("prometheus-node-exporter")
     assert found is not None
     assert tmp_path / "cache" in found.parents
+    assert programs.library_path("prometheus-node-exporter") == {}
 
 
-def test_a_package_whose_program_does_not_run_here_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    if not shutil.which("dpkg-deb"):
-        pytest.skip("no dpkg-deb here")
-    tree = tmp_path / "tree"
-    program(tree / "usr" / "bin", "prometheus-node-exporter", "echo 'wrong libraries' >&2; exit 127")
-    (tree / "DEBIAN").mkdir()
-    (tree / "DEBIAN" / "control").write_text(
-        "Package: prometheus-node-exporter\nVersion: 9\nArchitecture: all\nMaintainer: nobody <a@b>\nDescription: x\n"
-    )
-    deb = tmp_path / "made.deb"
-    subprocess.run(["dpkg-deb", "-b", tree, deb], check=True, capture_output=True, timeout=30)
-    program(tmp_path / "bin", "apt-get", f"cp {deb} prometheus-node-exporter_9_all.deb")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("XAI_RUNBOOK_FETCH", "yes")
+def test_a_package_whose_program_does_not_run_here_is_not_kept(debian: Path) -> None:
+    package(
+        debian, "prometheus-node-exporter",
+        {"usr/bin/prometheus-node-exporter": "echo 'wrong libraries' >&2; exit 127"},
+    )  # fmt: skip
     assert "wrong libraries" in programs.fetch(["prometheus-node-exporter"])["prometheus-node-exporter"]
     assert programs.find("prometheus-node-exporter") is None
+
+
+def test_one_package_that_cannot_be_had_keeps_no_other_back(debian: Path, tmp_path: Path) -> None:
+    package(debian, "prometheus-node-exporter", {"usr/bin/prometheus-node-exporter": "exit 0"})
+    package(debian, "pgbouncer", {"usr/sbin/pgbouncer": "exit 0"})
+    missing = programs.fetch(["prometheus", "promtool", "prometheus-node-exporter", "pgbouncer"])
+    assert set(missing) == {"prometheus", "promtool"}
+    for name, reason in missing.items():
+        assert f"{name} is not" in reason
+        assert "could not be fetched: apt-get ended with 100: E: Unable to locate package prometheus" in reason
+        assert reason.endswith("put prometheus and promtool on PATH")
+    kept = {path.name for path in (tmp_path / "cache" / "xai-runbook" / "programs").iterdir()}
+    assert kept == {"prometheus.failed", "prometheus-node-exporter", "pgbouncer"}
+    # ten minutes later it is tried again
+    package(debian, "prometheus", {"usr/bin/prometheus": "exit 0", "usr/bin/promtool": "exit 0"})
+    assert set(programs.fetch(["prometheus"])) == {"prometheus"}
+    note = tmp_path / "cache" / "xai-runbook" / "programs" / "prometheus.failed"
+    os.utime(note, (0, 0))
+    assert programs.fetch(["prometheus"]) == {}
+
+
+def test_libraries_are_those_that_apt_names_on_this_release(
+    debian: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A library of another name (libevent-2.1-7t64), one that needs another; no account, init script or upgrade."""
+    loader = '[ -e "${LD_LIBRARY_PATH:-/none}/libevent.so.7" ] && [ -e "$LD_LIBRARY_PATH/libdeep.so.1" ]'
+    package(
+        debian, "pgbouncer", {"usr/sbin/pgbouncer": f"{loader} || {{ echo 'no libevent' >&2; exit 127; }}"},
+        "adduser, libevent-2.1-7t64 (>= 2.1), libc6 (>= 2.41), lsb-base | sysvinit",
+    )  # fmt: skip
+    package(debian, "libevent-2.1-7t64", {"usr/lib/x86_64-linux-gnu/libevent.so.7": ""}, "libdeep1")
+    package(debian, "libdeep1", {"usr/lib/x86_64-linux-gnu/libdeep.so.1": ""})
+    names = ("adduser", "libdeep1", "libevent-2.1-7t64", "lsb-base", "libunrelated1", "pgbouncer")
+    plan = "".join(f"Inst {name} (1-2 Debian:13/stable [amd64])\n" for name in names)
+    (debian / "plan").write_text(f"{plan}Inst libc6 [2.36] (2.41 Debian:13/stable [amd64])\nConf pgbouncer (1-2)\n")
+    program(
+        tmp_path / "bin",
+        "ldd",
+        """printf '\\tlibc.so.6 => /lib/libc.so.6 (0x1)\\n'
+        for name in libevent.so.7 libdeep.so.1; do
+            [ -e "${LD_LIBRARY_PATH:-/none}/$name" ] || { printf '\\t%s => not found\\n' $name; exit 0; }
+        done""",
+    )
+    assert programs.fetch(["pgbouncer"]) == {}
+    asked = [line.partition(" -- ")[2] for line in (debian / "calls").read_text().splitlines()]
+    assert asked == ["pgbouncer", "pgbouncer", "libevent-2.1-7t64", "libdeep1"]
+    folder = tmp_path / "cache" / "xai-runbook" / "programs" / "pgbouncer" / "usr" / "lib" / "x86_64-linux-gnu"
+    assert programs.library_path("pgbouncer") == {"LD_LIBRARY_PATH": str(folder)}
+
+
+def test_a_library_that_no_package_has_is_named(debian: Path, tmp_path: Path) -> None:
+    package(debian, "pgbouncer", {"usr/sbin/pgbouncer": "exit 127"}, "libevent-2.1-7")
+    (debian / "plan").write_text("Inst pgbouncer (1-2 Debian:13/stable [amd64])\n")
+    program(tmp_path / "bin", "ldd", "printf '\\tlibevent.so.7 => not found\\n'")
+    assert "pgbouncer needs libevent.so.7, which no package" in programs.fetch(["pgbouncer"])["pgbouncer"]
+    assert programs.find("pgbouncer") is None

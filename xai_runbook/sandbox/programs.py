@@ -10,8 +10,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xai_runbook.errors import InputError, SandboxError
-from xai_runbook.sandbox import state
-from xai_runbook.sandbox.part import bound
+from xai_runbook.sandbox import packages, state
 
 OLDEST_POSTGRES = 13
-DOWNLOAD_SECONDS = 180.0
+FETCH_SECONDS = 180.0
 RETRY_SECONDS = 600.0
-FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -36,8 +32,6 @@ class Program:
     wheel: tuple[str, str] | None = None
     """An importable package and a pattern below its folder."""
     package: str | None = None
-    libraries: tuple[str, ...] = ()
-    """Debian packages of libraries that the program needs and that few machines have, unpacked beside it."""
     get: str = ""
     """How a person gets it where we cannot."""
 
@@ -74,7 +68,6 @@ PROGRAMS = {
     "pgbouncer": Program(
         ("pgbouncer",),
         package="pgbouncer",
-        libraries=("libc-ares2", "libevent-2.1-7"),
         get="apt-get install pgbouncer, or conda install -c conda-forge pgbouncer",
     ),
 }
@@ -100,10 +93,9 @@ def find(name: str) -> Path | None:
 def library_path(name: str) -> dict[str, str]:
     """What the program's environment needs beside the usual, to find the libraries that were unpacked with it."""
     package = PROGRAMS[name].package
-    folders = sorted((_programs_folder() / package).glob("usr/lib/*-linux-*")) if package else []
-    return (
-        {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders and find(name) == _unpacked(PROGRAMS[name]) else {}
-    )
+    if not package or find(name) != _unpacked(PROGRAMS[name]):
+        return {}
+    return packages.library_path(_programs_folder() / package)
 
 
 def missing(names: Sequence[str] = tuple(PROGRAMS)) -> dict[str, str]:
@@ -112,37 +104,54 @@ def missing(names: Sequence[str] = tuple(PROGRAMS)) -> dict[str, str]:
 
 
 def fetch(names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> dict[str, str]:
-    """Downloads what is not there of `names` as Debian packages, unpacked into the cache folder: no root, no install.
+    """Fetch what is not there of `names` as Debian packages, unpacked into the cache folder: no root, no install.
 
-    Returns why for each program that is still missing, with how to get it; an empty dict when all are there.
+    One that cannot be fetched does not keep the others back, and is not tried again for ten minutes: offline, not every
+    start waits for the network. Returns why for each program that is still missing, with how to get it.
     """
     absent = [name for name in names if find(name) is None]
-    packages = sorted({package for name in absent if (package := PROGRAMS[name].package)})
-    said = ""
-    if packages and _allowed("XAI_RUNBOOK_FETCH") and shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        said = _lately_failed()
-        if not said:
-            say(f"fetching {', '.join(packages)}")
-            try:
-                _unpack(packages)
-            except SandboxError as error:
-                said = f" (tried to fetch it: {error.what})"
-                (_programs_folder() / FAILED).write_text(said, encoding="utf-8")
-            except OSError as error:
-                said = f" (nowhere to unpack it: {error})"
-    return {name: _why(name) + said for name in absent if find(name) is None}
+    wanted = list(dict.fromkeys(package for name in absent if (package := PROGRAMS[name].package)))
+    reasons = {package: _lately_failed(package) for package in wanted}
+    new = [package for package in wanted if not reasons[package]]
+    if new and _allowed("XAI_RUNBOOK_FETCH") and shutil.which("apt-get") and shutil.which("dpkg-deb"):
+        say(f"fetching {', '.join(new)}")
+        reasons |= _fetch(new)
+    return {name: _why(name, reasons.get(PROGRAMS[name].package or "", "")) for name in absent if find(name) is None}
+
+
+def _fetch(wanted: Sequence[str]) -> dict[str, str]:
+    """Why each of these packages could not be fetched ("" where it was)."""
+    folder, reasons = _programs_folder(), dict.fromkeys(wanted, "")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
+            fetcher = packages.Fetcher(Path(work), FETCH_SECONDS)
+            for package in wanted:
+                aliases = [alias for each in PROGRAMS.values() if each.package == package for alias in each.names]
+                try:
+                    fetcher.unpack(package, aliases, folder / package)
+                except SandboxError as error:
+                    reasons[package] = error.what
+                    _failed_file(package).write_text(error.what, encoding="utf-8")
+    except OSError as error:
+        return {package: reason or f"nowhere to unpack it: {error}" for package, reason in reasons.items()}
+    return reasons
 
 
 def _allowed(variable: str) -> bool:
     return os.environ.get(variable, "yes").lower() not in ("no", "0", "false", "off")
 
 
-def _why(name: str) -> str:
+def _why(name: str, reason: str = "") -> str:
     program = PROGRAMS[name]
-    tried = "not on PATH" if _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS") else "system programs are switched off"
+    tried = f"{name} is not on PATH"
+    if not _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
+        tried = f"{name} is not looked for on PATH (XAI_RUNBOOK_SYSTEM_PROGRAMS)"
     if program.package and not _allowed("XAI_RUNBOOK_FETCH"):
-        tried += ", downloads are switched off (XAI_RUNBOOK_FETCH)"
-    return f"no {name}: {tried}. To get it: {program.get}"
+        tried += ", and downloads are switched off (XAI_RUNBOOK_FETCH)"
+    elif reason:
+        tried += f", and it could not be fetched: {reason}"
+    return f"{tried.rstrip('.')}. To get it: {program.get}"
 
 
 def _whole_postgres(server: Path) -> bool:
@@ -176,10 +185,14 @@ def _programs_folder() -> Path:
     return state.cache_folder() / "programs"
 
 
-def _lately_failed() -> str:
-    """What was said when a download last failed, for ten minutes: offline, not every start waits for the network."""
+def _failed_file(package: str) -> Path:
+    return _programs_folder() / f"{package}.failed"
+
+
+def _lately_failed(package: str) -> str:
+    """Why the package could not be fetched within the last ten minutes; "" where it was not tried."""
     try:
-        failed = _programs_folder() / FAILED
+        failed = _failed_file(package)
         return failed.read_text(encoding="utf-8") if time.time() - failed.stat().st_mtime < RETRY_SECONDS else ""
     except OSError:
         return ""
@@ -194,71 +207,3 @@ def _unpacked(program: Program) -> Path | None:
             if os.access(found, os.X_OK):
                 return found
     return None
-
-
-def _unpack(packages: Sequence[str]) -> None:
-    into = _programs_folder()
-    into.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=into, prefix=".fetch-") as name:
-        folder = Path(name)
-        libraries = {package: _libraries(package) for package in packages}
-        _download([*packages, *sorted({each for needed in libraries.values() for each in needed})], folder)
-        for package in packages:
-            tree = folder / package
-            for part in (package, *libraries[package]):
-                debs = list(folder.glob(f"{part}_*.deb"))
-                if not debs:
-                    raise SandboxError("apt-get downloaded no file", on=part)
-                _run(["dpkg-deb", "-x", str(debs[0]), str(tree)], folder)
-            found = ":".join(map(str, tree.glob("usr/lib/*-linux-*")))
-            for program in PROGRAMS.values():  # what does not run here (another processor, old libraries) is not kept
-                for alias in program.names if program.package == package else ():
-                    for file in tree.glob(f"usr/*bin/{alias}"):
-                        _run([str(file), "--version"], folder, {"LD_LIBRARY_PATH": found} if found else {})
-            try:
-                os.rename(tree, into / package)
-            except OSError:
-                if not (into / package).is_dir():  # otherwise somebody else was faster, and theirs is as good
-                    raise
-
-
-def _libraries(package: str) -> tuple[str, ...]:
-    return next((program.libraries for program in PROGRAMS.values() if program.package == package), ())
-
-
-def _download(packages: Sequence[str], folder: Path) -> None:
-    options = ["-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15"]
-    try:
-        _run(["apt-get", *options, "download", "--", *packages], folder)
-        return
-    except SandboxError as error:
-        first = error
-    # No package lists here, or old ones: fetch lists of our own, which needs no root either.
-    for part in ("lists/partial", "cache/archives/partial"):
-        (folder / "apt" / part).mkdir(parents=True)
-    options += ["-o", f"Dir::State::lists={folder}/apt/lists", "-o", f"Dir::Cache={folder}/apt/cache"]
-    try:
-        _run(["apt-get", *options, "update"], folder)
-        _run(["apt-get", *options, "download", "--", *packages], folder)
-    except SandboxError:
-        raise first from None
-
-
-def _run(argv: list[str], folder: Path, more: dict[str, str] | None = None) -> None:
-    try:
-        done = subprocess.run(
-            bound(argv, signal.SIGTERM),
-            cwd=folder,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
-            | {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-            | (more or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=DOWNLOAD_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SandboxError(f"{Path(argv[0]).name} did not finish: {type(error).__name__}") from None
-    if done.returncode:
-        last = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()[-1:]
-        raise SandboxError(f"{Path(argv[0]).name} ended with {done.returncode}: {' '.join(last)}")
