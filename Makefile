@@ -6,10 +6,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report lab test torture torture-postgres bench check format notebooks dashboards lock
+.PHONY: help setup report lab test clean-machine torture torture-postgres bench check format notebooks dashboards lock
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-19s %s\n", $$1, $$2}'
 
 setup: $(MADE)  ## .venv with xai-runbook in it, from requirements.lock (PYTHON=python3.12 for another Python)
 	@:
@@ -29,6 +29,9 @@ lab: setup  ## JupyterLab on 00_start_here with the sandbox bound, on this machi
 test: setup  ## every test, on real servers; what was skipped is listed with its reason (ARGS="-k name", ARGS=--cov, ARGS=-n0)
 	@.ci/tools
 	@python -m pytest -rs -n auto --durations=10 --durations-min=5 $(ARGS)
+
+clean-machine:  ## make report in a minimal Debian, of a clone of HEAD (TARGET=test, RELEASE=trixie); needs root and debootstrap
+	@PYTHON="$(PYTHON)" python3 .ci/clean_machine.py $(or $(RELEASE),bookworm) $(or $(TARGET),report)
 
 torture: setup  ## the long tests, apart from the others
 	@python -m pytest -rs -m torture --timeout 3600 $(ARGS); code=$$?; \
