@@ -178,12 +178,13 @@ def test_libraries_are_those_that_apt_names_on_this_release(
     loader = '[ -e "${LD_LIBRARY_PATH:-/none}/libevent.so.7" ] && [ -e "$LD_LIBRARY_PATH/libdeep.so.1" ]'
     package(
         debian, "pgbouncer", {"usr/sbin/pgbouncer": f"{loader} || {{ echo 'no libevent' >&2; exit 127; }}"},
-        "adduser, libevent-2.1-7t64 (>= 2.1), libc6 (>= 2.41), lsb-base | sysvinit",
+        "adduser, libevent-2.1-7t64 (>= 2.1), libc6 (>= 2.41), lsb-base | sysvinit, libjs-moment, init-system-helpers",
     )  # fmt: skip
     package(debian, "libevent-2.1-7t64", {"usr/lib/x86_64-linux-gnu/libevent.so.7": ""}, "libdeep1")
     package(debian, "libdeep1", {"usr/lib/x86_64-linux-gnu/libdeep.so.1": ""})
-    names = ("adduser", "libdeep1", "libevent-2.1-7t64", "lsb-base", "libunrelated1", "pgbouncer")
+    names = ("init-system-helpers", "libdeep1", "libevent-2.1-7t64", "lsb-base", "libunrelated1", "pgbouncer")
     plan = "".join(f"Inst {name} (1-2 Debian:13/stable [amd64])\n" for name in names)
+    plan += "".join(f"Inst {name} (1-2 Debian:13/stable [all])\n" for name in ("adduser", "libjs-moment"))
     (debian / "plan").write_text(f"{plan}Inst libc6 [2.36] (2.41 Debian:13/stable [amd64])\nConf pgbouncer (1-2)\n")
     program(
         tmp_path / "bin",
@@ -198,6 +199,17 @@ def test_libraries_are_those_that_apt_names_on_this_release(
     assert asked == ["pgbouncer", "pgbouncer", "libevent-2.1-7t64", "libdeep1"]
     folder = tmp_path / "cache" / "xai-runbook" / "programs" / "pgbouncer" / "usr" / "lib" / "x86_64-linux-gnu"
     assert programs.library_path("pgbouncer") == {"LD_LIBRARY_PATH": str(folder)}
+
+
+def test_a_program_that_has_a_package_of_its_own_on_this_release_is_found_there(debian: Path) -> None:
+    package(debian, "prometheus", {"usr/bin/prometheus": "exit 0"}, "adduser, libjs-moment, promtool, libc6 (>= 2.34)")
+    package(debian, "promtool", {"usr/bin/promtool": "exit 0"})
+    plan = "Inst libjs-moment (2-4 Debian:13/stable [all])\nInst promtool (2.53.3+ds1-2 Debian:13.8/stable [amd64])\n"
+    (debian / "plan").write_text(plan)
+    assert programs.fetch(["promtool", "prometheus"]) == {}
+    assert programs.find("promtool")
+    asked = [line.partition(" -- ")[2] for line in (debian / "calls").read_text().splitlines()]
+    assert asked == ["prometheus", "prometheus", "promtool"]
 
 
 def test_a_library_that_no_package_has_is_named(debian: Path, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.part import bound
 
 _OPTIONS = ("-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15")
-_INSTALLED_ANEW = re.compile(r"^Inst ([a-z0-9][a-z0-9+.-]*) \(", flags=re.MULTILINE)  # an upgrade has [its version]
+_INSTALLED_ANEW = re.compile(r"^Inst ([a-z0-9][a-z0-9+.-]*) \(.*\[(?!all\])\w+\]\)", flags=re.MULTILINE)
+"""What apt would install of this processor's packages; an upgrade has its present version before the bracket."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
-_LACKING = re.compile(r"^\s*(\S+) => not found", flags=re.MULTILINE)
+_NOT_FOUND = re.compile(r"^\s*(\S+) => not found", flags=re.MULTILINE)
 
 
 class Fetcher:
@@ -30,29 +31,28 @@ class Fetcher:
         self._lists: tuple[str, ...] = ()
         self._update_error: str | None = None
 
-    def unpack(self, package: str, programs: Sequence[str], into: Path) -> None:
-        """Make the folder `into` out of the package, and of the libraries that its programs need and lack here.
+    def unpack(self, package: str, programs: Sequence[Sequence[str]], into: Path) -> None:
+        """Make the folder `into` out of the package, with what its programs need and this machine lacks.
 
+        Each program may have several names. One that the package has not is looked for in a dependency of that name,
+        shared libraries in dependencies that are libraries; what else apt would install is of no use here.
         Errors: SandboxError, also where a program then does not run (another processor, older libraries); OSError.
         """
         tree = self._folder / f"{package}.tree"
         debs = self._extract([package], tree)
-        files = [file for name in programs for file in tree.glob(f"usr/*bin/{name}")]
-        if lacking := self._lacking(files, tree):
-            plan = self._apt("-s", "install", "--no-install-recommends", "--", package)
-            # accounts, init scripts and the like are of no use to what is not installed
-            offered = {name for name in _INSTALLED_ANEW.findall(plan) if "lib" in name and name != package}
-            while lacking:
-                depends = " ".join(self._run(["dpkg-deb", "-f", str(deb), "Pre-Depends", "Depends"]) for deb in debs)
-                wanted = sorted(offered & set(_NAME.findall(depends)))
-                if not wanted:
-                    raise SandboxError(
-                        f"{package} needs {', '.join(lacking)}, which no package of its dependencies has"
-                    )
-                debs = self._extract(wanted, tree)
-                offered -= set(wanted)
-                lacking = self._lacking(files, tree)
-        for file in files:
+        offered: set[str] | None = None
+        while needed := self._lacking(programs, tree):
+            if offered is None:
+                plan = self._apt("-s", "install", "--no-install-recommends", "--", package)
+                offered = set(_INSTALLED_ANEW.findall(plan)) - {package}
+            depends = " ".join(self._run(["dpkg-deb", "-f", str(deb), "Pre-Depends", "Depends"]) for deb in debs)
+            named = offered & set(_NAME.findall(depends))
+            wanted = sorted(name for name in named if name in needed or "lib" in name)
+            if not wanted:
+                raise SandboxError(f"{package} needs {', '.join(needed)}, which no package of its dependencies has")
+            debs = self._extract(wanted, tree)
+            offered -= set(wanted)
+        for file in _files(programs, tree):
             self._run([str(file), "--version"], library_path(tree))
         try:
             os.rename(tree, into)
@@ -72,14 +72,12 @@ class Fetcher:
             debs.append(found[0])
         return debs
 
-    def _lacking(self, files: Iterable[Path], tree: Path) -> list[str]:
-        """The shared libraries that these programs need and that are neither here nor in the tree."""
-        if not shutil.which("ldd"):
-            return []
-        lacking: set[str] = set()
-        for file in files:
+    def _lacking(self, programs: Sequence[Sequence[str]], tree: Path) -> list[str]:
+        """The programs that the tree has under none of their names; the libraries that are neither here nor in it."""
+        lacking = {names[0] for names in programs if not _files([names], tree)}
+        for file in _files(programs, tree) if shutil.which("ldd") else ():
             try:
-                lacking.update(_LACKING.findall(self._run(["ldd", str(file)], library_path(tree))))
+                lacking.update(_NOT_FOUND.findall(self._run(["ldd", str(file)], library_path(tree))))
             except SandboxError:  # a script, or for another processor: running it will tell
                 continue
         return sorted(lacking)
@@ -134,6 +132,10 @@ class Fetcher:
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
             raise SandboxError(f"{name} ended with {done.returncode}: {' '.join(last)}")
         return done.stdout
+
+
+def _files(programs: Iterable[Sequence[str]], tree: Path) -> list[Path]:
+    return [file for names in programs for name in names for file in tree.glob(f"usr/*bin/{name}")]
 
 
 def library_path(tree: Path) -> dict[str, str]:

