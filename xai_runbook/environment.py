@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from xai_runbook import display_only, environments
-from xai_runbook.errors import NotConfigured
+from xai_runbook.errors import NotConfigured, PartMissing, XaiRunbookError
 
 if TYPE_CHECKING:
     from xai_runbook.clients.alertmanager import Alertmanager
@@ -40,11 +40,25 @@ class Absent:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # IPython and pickle look for what a handle may have; that is no question
             raise AttributeError(name)
-        raise NotConfigured(
+        raise self._error()
+
+    def _error(self) -> XaiRunbookError:
+        return NotConfigured(
             f"{self.part} is not configured in environment {self.environment}",
             on=self.part,
             hint=f"a table [{self.part}] in its file",
         )
+
+
+class Missing(Absent):
+    """The handle of a part that the sandbox could not start: whatever is asked of it raises PartMissing."""
+
+    def __init__(self, part: str, environment: str, production: bool, reason: str) -> None:
+        super().__init__(part, environment, production)
+        self._reason = reason
+
+    def _error(self) -> XaiRunbookError:
+        return PartMissing(self._reason)
 
 
 class Environment:
@@ -140,6 +154,8 @@ class Environment:
         settings = getattr(self.settings, part)
         if settings is None:
             return cast("T", Absent(part, **self._named))
+        if reason := self.settings.missing(part):
+            return cast("T", Missing(part, **self._named, reason=reason))
         return make(settings)
 
     def __repr__(self) -> str:

@@ -16,7 +16,8 @@
         ├── BadAnswer         the answer cannot be read: not JSON, cut short, fields missing
         ├── Damaged           what is stored cannot be what was written
         ├── TooMuch           the answer is larger than we are willing to take
-        └── NoData            a whole answer with nothing in it to judge
+        ├── NoData            a whole answer with nothing in it to judge
+        └── PartMissing       the sandbox could not start that part
 
 Each says what failed, on what, and what to try. In a notebook each is one line, which starts with the class's full
 name: that is how a report tells a question that could not be asked from a notebook that is broken.
@@ -118,6 +119,10 @@ class TooMuch(CannotAsk):
 
 class NoData(CannotAsk):
     """A whole answer with nothing in it to judge."""
+
+
+class PartMissing(CannotAsk):
+    """The sandbox could not start this part. What failed begins with "PART is missing: "."""
 
 
 def inert(text: str, most: int = 2000) -> str:

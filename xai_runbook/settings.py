@@ -176,6 +176,8 @@ class Sandbox(Model):
     quota_url: Url
     mark: dict[str, str]
     """The environment variable by which the sandbox knows processes as its own."""
+    missing: dict[str, str] = {}
+    """Its parts that could not be started, with the reason and how to get what is lacking."""
 
 
 class Settings(Model):
@@ -219,6 +221,18 @@ class Settings(Model):
             missing.append("nodes.reference")
         return missing
 
+    def missing(self, part: str) -> str:
+        """Why the sandbox has no server of that part ("" where it has): "prometheus is missing: ..."."""
+        own = {"database": "postgres", "backups": "postgres"}.get(part, part)
+        reason = self.sandbox.missing.get(own) if self.sandbox else None
+        return f"{own} is missing: {reason}" if reason else ""
+
+    def missing_exporter(self, promql: str) -> str:
+        """The exporter that the query's metrics come from, where the sandbox could not start it; else ""."""
+        missing = self.sandbox.missing if self.sandbox else {}
+        asked = (name for prefix, name in EXPORTERS.items() if re.search(rf"\b{prefix}", promql))
+        return next((name for name in asked if name in missing), "")
+
     @property
     def words(self) -> dict[str, str]:
         """What ${...} in PromQL may name: this environment's metrics, and its windows as name_window."""
@@ -236,4 +250,6 @@ class Settings(Model):
         return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()
 
 
+EXPORTERS = {"node_": "node-exporter", "pg_": "postgres-exporter"}
+"""The sandbox's exporters, by how the names of their metrics begin."""
 PARTS = ("prometheus", "alertmanager", "nodes", "database", "pooler", "cache", "grafana", "backups")

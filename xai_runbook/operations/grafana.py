@@ -82,8 +82,9 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
     """Every PromQL query of the dashboards that the settings name, asked of our Prometheus for this moment.
 
     Variables have the values that the dashboard was saved with, all where it has none. Hidden queries, and those of
-    other kinds of data source, are not asked. Columns: panel ("dashboard / panel / query"), query, series (how many
-    answer; missing where it could not be asked, or where Prometheus is younger than the time that it asks for), error.
+    other kinds of data source, are not asked; those whose exporter the sandbox could not start are left out.
+    Columns: panel ("dashboard / panel / query"), query, series (how many answer; missing where it could not be asked,
+    or where Prometheus is younger than the time that it asks for), error.
     Errors: NoData where no dashboard is found or none has a query; those of the clients.
     """
     from pandas import DataFrame
@@ -101,7 +102,9 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
             "there is no panel with a query", on=grafana.url, hint="the question `dashboards`: are they there at all"
         )
     answers = series(prometheus, [promql for _, promql, error in asks if not error])
-    if any(found == 0 for found, _ in answers.values()):
+    silent = {promql for promql, (found, _) in answers.items() if found == 0}
+    asks = [ask for ask in asks if ask[1] not in silent or not prometheus.settings.missing_exporter(ask[1])]
+    if silent:
         answers = _unknown_while_young(answers, prometheus)
     columns = ["panel", "query", "series", "error"]
     return DataFrame(

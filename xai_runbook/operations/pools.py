@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from xai_runbook.errors import CannotAsk, InputError, NoData, NotConfigured, inert
+from xai_runbook.errors import CannotAsk, InputError, NotConfigured, inert
 from xai_runbook.findings import Finding, Limit, Status, judge
 from xai_runbook.operations.database import see_everybody
 from xai_runbook.window import duration_seconds
@@ -49,18 +49,14 @@ def connections_history(prometheus: Prometheus, window: Window | str | None = No
     """
     from pandas import concat
 
+    from xai_runbook.operations.series import existing
     from xai_runbook.window import Window
 
     if not isinstance(window, Window):
         window = Window.parse(window or prometheus.settings.windows.history)
-    by_state = prometheus.range(prometheus.promql(_BY_STATE), window)
     every = prometheus.range(prometheus.promql(_ALL_STATES), window)
-    if every.empty:
-        raise NoData(
-            "Prometheus has no numbers of sessions in this window",
-            on=prometheus.settings.metrics.database_backends,
-            hint="02_monitoring: does it scrape postgres_exporter, and under this name?",
-        )
+    every = existing(every, prometheus.settings.metrics.database_backends, prometheus, "metrics.database_backends")
+    by_state = prometheus.range(prometheus.promql(_BY_STATE), window)
     # the exporter names every state there is, most of which nobody is ever in
     known = by_state.astype({"state": str})
     seen = known.groupby("state")["value"].transform("max") > 0

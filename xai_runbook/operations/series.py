@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from xai_runbook.errors import NoData
+from xai_runbook.errors import NoData, NotConfigured
+from xai_runbook.limits import Signals
 from xai_runbook.window import Window, duration_seconds, duration_text
 
 if TYPE_CHECKING:
@@ -30,8 +31,15 @@ def some(prometheus: Prometheus, query: str, name: str, setting: str, at: dateti
 
 
 def existing(frame: DataFrame, name: str, prometheus: Prometheus, setting: str) -> DataFrame:
-    """`frame`. Errors: NoData where it is empty: Prometheus answers "success" with nothing for what does not exist."""
+    """`frame`. Errors: NoData where it is empty: Prometheus answers "success" with nothing for what does not exist.
+
+    NotConfigured where the exporter of that metric or signal is one that the sandbox could not start.
+    """
     if frame.empty:
+        settings = prometheus.settings
+        asked = settings.promql(name) if name in Signals.model_fields else str(getattr(settings.metrics, name, name))
+        if exporter := settings.missing_exporter(asked):
+            raise NotConfigured(f"{name} comes from {exporter}, which is missing", on=exporter)
         raise NoData(
             f"no series of {name} in Prometheus (that is not a 0)",
             on=prometheus.url,

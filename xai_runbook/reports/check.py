@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_runbook import display_only
-from xai_runbook.environment import Environment
+from xai_runbook.environment import Absent, Environment
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, ReportError, XaiRunbookError, inert
 from xai_runbook.findings import Finding
 from xai_runbook.reports.notebooks import HEALTH_REPORT, Cell, find, read
@@ -161,7 +161,7 @@ def _ask_all(questions: Sequence[_Question], namespace: Mapping[str, Any], secon
 
 def _ask_once(environment: object) -> None:
     """Several questions want the same of Prometheus; an answer of this run is as new as the run."""
-    if isinstance(environment, Environment) and environment.settings.prometheus is not None:
+    if isinstance(environment, Environment) and not isinstance(environment.prometheus, Absent):
         environment.prometheus.ask_once()
 
 

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ class Record:
     complete: bool
     """Every notebook ran to its end and every question that was declared has been answered."""
     not_configured: tuple[str, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Parts that the sandbox could not start, with the reason and how to get what is lacking."""
     findings: tuple[Finding, ...]
     """Worst first; one of each name."""
     notebooks: tuple[NotebookResult, ...]
@@ -48,6 +50,25 @@ class Record:
     def verdict(self) -> Verdict:
         """What it comes to."""
         return verdict(self.findings, complete=self.complete)
+
+    @property
+    def unasked(self) -> dict[str, list[str]]:
+        """The questions that could not be asked because of each missing part, the part with most of them first.
+
+        Their findings are unknown for the same reason, which is shown once. None wait for an optional part.
+        """
+        found: dict[str, list[str]] = {part: [] for part in self.missing}
+        for finding in self.findings:
+            for part in self.missing:
+                if finding.summary.startswith(f"unknown, because {part} is missing:") and not finding.acknowledged:
+                    found[part].append(finding.name)
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+    @property
+    def apart(self) -> list[Finding]:
+        """The findings to show one by one: those that no missing part kept from being asked."""
+        unasked = {name for names in self.unasked.values() for name in names}
+        return [finding for finding in self.findings if finding.name not in unasked]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values in the schema `xai-runbook/report/1`."""
@@ -64,6 +85,7 @@ class Record:
             "verdict": str(self.verdict),
             "complete": self.complete,
             "not_configured": list(self.not_configured),
+            "missing": dict(self.missing),
             "findings": [finding.to_json() for finding in self.findings],
             "notebooks": [
                 {
@@ -113,6 +135,7 @@ def record(
         finished_at=datetime.now(UTC),
         complete=bool(results) and set(declared) == ran and len(ran) == len(results) and asked <= told,
         not_configured=tuple(dict.fromkeys(part for part in parts if part)),
+        missing=settings.sandbox.missing if settings.sandbox else {},
         findings=tuple(sorted(findings, key=lambda finding: (finding.rank, bool(finding.acknowledged)))),
         notebooks=tuple(_relative(result, relative_to) for result in results),
         charts=charts,

@@ -13,7 +13,7 @@ from xai_runbook.errors import inert
 from xai_runbook.findings import Finding, Limit, Status
 from xai_runbook.reports.record import Record, version
 from xai_runbook.reports.result import Chart
-from xai_runbook.reports.screen import word
+from xai_runbook.reports.screen import unasked, word
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -38,7 +38,12 @@ def page(made: Record, settings: Settings) -> str:
     """The whole page as HTML text: verdict, findings worst first, charts, limits, notebooks, contacts."""
     limits = {name: getattr(settings.limits, name) for name in type(settings.limits).model_fields}
     shown = [_shown(finding, limits, made) for finding in made.findings]
-    pending = [one for one in shown if not one.finding.acknowledged and one.finding.status is not Status.OK]
+    apart = {finding.name for finding in made.apart}
+    pending = [
+        one
+        for one in shown
+        if not one.finding.acknowledged and one.finding.status is not Status.OK and one.finding.name in apart
+    ]
     told = {finding.name for finding in made.findings}
     stray = [(name, chart) for name, charts in made.charts.items() if name not in told for chart in charts]
     return _template().render(
@@ -47,6 +52,7 @@ def page(made: Record, settings: Settings) -> str:
         tool=version(),
         headline=_headline(made),
         pending=pending,
+        missing=[(part, made.missing[part], unasked(names) if names else "") for part, names in made.unasked.items()],
         acknowledged=[one for one in shown if one.finding.acknowledged],
         well=[one for one in shown if not one.finding.acknowledged and one.finding.status is Status.OK],
         stray=stray,

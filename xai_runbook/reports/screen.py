@@ -36,7 +36,7 @@ def screen(made: Record, *, width: int = 80, height: int | None = None, colour: 
     much goes at the end: the worst must not scroll away.
     """
     width, room = max(width, 30), (height or sys.maxsize) - 1
-    wrong = [one for one in made.findings if not one.acknowledged and one.status is not Status.OK]
+    wrong = [one for one in made.apart if not one.acknowledged and one.status is not Status.OK]
     in_full = {one.name for one in wrong}
     for well in (_in_full, _by_name, _counted):
         lines = _lines(made, width, in_full, well)
@@ -69,9 +69,9 @@ def _counted(well: list[Finding], width: int) -> list[str]:
 
 
 def _lines(made: Record, width: int, in_full: set[str], shown: Callable[[list[Finding], int], list[str]]) -> list[str]:
-    counted = [finding for finding in made.findings if not finding.acknowledged]
+    counted = [finding for finding in made.apart if not finding.acknowledged]
     well = [finding for finding in counted if finding.status is Status.OK]
-    lines = [*_head(made, width)]
+    lines = [*_head(made, width), *_missing(made, width)]
     for finding in counted:
         if finding.status is not Status.OK:
             lines += _wrong(finding, width, finding.name in in_full)
@@ -102,6 +102,19 @@ def _head(made: Record, width: int) -> Iterator[str]:
             if result.status != "completed"
         ]
         yield from _wrapped("incomplete", "; ".join(errors) or "not every question was answered", width)
+
+
+def _missing(made: Record, width: int) -> Iterator[str]:
+    """Each part that the sandbox could not start, with the reason; the questions that wait for it are one line."""
+    for part, names in made.unasked.items():
+        yield from _wrapped("missing", f"{part} is missing: {made.missing[part]}", width)
+        if names:
+            yield _cut(f"{'unknown':9} {unasked(names)}", width)
+
+
+def unasked(names: list[str]) -> str:
+    """The line about the questions that could not be asked because a part is missing."""
+    return f"{len(names)} question{'s' * (len(names) != 1)} could not be asked because of it: {', '.join(names)}"
 
 
 def _wrong(finding: Finding, width: int, in_full: bool) -> list[str]:
@@ -147,7 +160,7 @@ def _painted(line: str, colour: bool) -> str:
     first = line.split(" ", 1)[0]
     if not colour:
         return line
-    if first in ("seen", "") or first not in (*_COLOURS, "incomplete"):
+    if first in ("seen", "") or first not in (*_COLOURS, "incomplete", "missing"):
         verdict = _COLOURS.get(first.lower()) if first.isupper() else None
         return f"\033[{_BOLD};{verdict}m{line}\033[0m" if verdict else f"\033[{_DIM}m{line}\033[0m"
     return f"\033[{_COLOURS.get(first, _PURPLE)}m{first}\033[0m{line[len(first) :]}"

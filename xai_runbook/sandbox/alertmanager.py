@@ -51,7 +51,8 @@ def parts(layout: Layout) -> list[Part]:
 def overlay(layout: Layout) -> dict[str, Any]:
     """Where it is, for the settings; nothing where it cannot run here: then it is not configured."""
     try:
-        return {"alertmanager": {"url": layout.url("alertmanager")}} if command() else {}
+        runs = "alertmanager" not in layout.missing and command()
+        return {"alertmanager": {"url": layout.url("alertmanager")}} if runs else {}
     except SandboxError:
         return {}
 

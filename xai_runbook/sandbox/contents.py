@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from xai_runbook.errors import SandboxError
@@ -33,26 +34,36 @@ NEEDS = {
     "postgres-exporter": ("prometheus-postgres-exporter",),
 }
 """The programs that a part needs and that may not be there; the others run on this Python."""
+DEPENDS = {"standby": "postgres", "pooler": "postgres", "postgres-exporter": "postgres", "grafana": "prometheus"}
+"""Parts that are of no use without another."""
 
 
-def parts(layout: Layout, say: Callable[[str], None]) -> tuple[list[Part], dict[str, str]]:
-    """Every part that can run here, and why each other one cannot, with how to get it. Fetches what can be fetched."""
+def parts(layout: Layout, say: Callable[[str], None]) -> list[Part]:
+    """Every part that can run here. Fetches what can be fetched; why a part cannot run is noted in layout.missing."""
     absent = programs.fetch([program for needed in NEEDS.values() for program in needed], say)
-    missing = {
-        part: absent[program] for part, needed in NEEDS.items() for program in reversed(needed) if program in absent
-    }
+    for part, needed in NEEDS.items():
+        reasons = [absent[program] for program in needed if program in absent]
+        if reasons and DEPENDS.get(part) not in layout.missing:
+            layout.missing[part] = reasons[0]
     found: list[Part] = []
-    try:
-        found += [*postgres.parts(layout), *standby.parts(layout)]
-    except SandboxError as error:  # it cannot run here, though the program is there: the rest can
-        missing["postgres"] = str(error)
-    try:
-        found += alertmanager.parts(layout)
-    except SandboxError as error:
-        missing["alertmanager"] = str(error)
-    for module in (pooler, cache, node, prometheus, grafana, workload):
-        found += [part for part in module.parts(layout) if part.name not in missing]
-    return found, missing
+    for name, module in (("postgres", postgres), ("alertmanager", alertmanager)):
+        try:
+            found += module.parts(layout)
+        except SandboxError as error:  # it cannot run here, though the program is there: the rest can
+            layout.missing[name] = str(error)
+    for part, other in DEPENDS.items():
+        if other in layout.missing:
+            layout.missing[part] = f"it needs {other}, which is missing"
+    for each in (standby, pooler, cache, node, prometheus, grafana, workload):
+        if each is not standby or "standby" not in layout.missing:
+            found += [part for part in each.parts(layout) if part.name not in layout.missing]
+    return [_with_libraries(part) for part in found]
+
+
+def _with_libraries(part: Part) -> Part:
+    """The part, whose program finds the libraries that were unpacked with it."""
+    libraries = programs.library_path(NEEDS[part.name][0]) if part.name in NEEDS else {}
+    return replace(part, env={**libraries, **part.env})
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
@@ -62,7 +73,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
         | alertmanager.overlay(layout)
         | {
             "prometheus": {"url": layout.url("prometheus")},
-            "grafana": grafana.overlay(layout),
+            **({} if "grafana" in layout.missing else {"grafana": grafana.overlay(layout)}),
             "nodes": {
                 "node": [{"name": name, "url": layout.url(name), "timeout": "2s"} for name in NODES],
                 "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE), "timeout": "2s"}],
@@ -74,6 +85,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
                 "folder": str(layout.folder),
                 "quota_url": layout.url("quota"),
                 "mark": {MARK: str(layout.folder)},
+                "missing": dict(layout.missing),
             },
         }
     )

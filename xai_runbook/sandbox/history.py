@@ -26,13 +26,15 @@ BLOCK_DURATION = "54h"
 """promtool's largest step above a day: it reads its whole input once for each block that it makes."""
 
 DEADLINE_SECONDS = 60.0
+EXPORTERS = {"node": "node-exporter", "postgres": "postgres-exporter"}
+"""The parts whose series are of these jobs."""
 TEXT = "history.om"
 
 
 def begin(layout: Layout, promtool: Path, data: Path, now: float) -> subprocess.Popen[bytes]:
     """The process that makes the blocks of the day before ``now`` in Prometheus's data folder; see ``finish``."""
     argv = [sys.executable, "-m", "xai_runbook.sandbox.history", str(promtool), str(data)]
-    argv += [str(now), str(layout.ports["postgres"]), layout.database]
+    argv += [str(now), str(layout.ports["postgres"]), layout.database, *layout.missing]
     layout.part_folder("tmp")  # promtool assembles its blocks in there
     with open(layout.log_file("history"), "ab") as log:
         told = environment(layout.folder) | {PARENT: str(os.getpid())}
@@ -80,11 +82,14 @@ def main() -> None:
     parser.add_argument("now", type=float)
     parser.add_argument("database_port", type=int)
     parser.add_argument("database")
+    parser.add_argument("missing", nargs="*", help="parts that have no series now, and so had none")
     told = parser.parse_args()
     begun = time.monotonic()
     told.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = told.data.parent / TEXT
-    count = write(text, everything(told.now, told.database_port, told.database))
+    absent = {job for job, exporter in EXPORTERS.items() if exporter in told.missing}
+    every = everything(told.now, told.database_port, told.database)
+    count = write(text, (series for series in every if series.labels["job"] not in absent))
     sys.stdout.write(f"{count} samples in {time.monotonic() - begun:.2f} s\n")
     sys.stdout.flush()
     options = ["--quiet", f"--max-block-duration={BLOCK_DURATION}"]

@@ -92,6 +92,8 @@ class Layout:
     ports: Mapping[str, int]
     host: str = "127.0.0.1"
     database: str = "xai_blockchain"
+    missing: dict[str, str] = field(default_factory=dict)
+    """The parts that cannot run here, with the reason; filled while the sandbox comes up."""
 
     def part_folder(self, name: str) -> Path:
         """The folder that a part may fill; it is made (0700) when it is not there."""

@@ -32,7 +32,7 @@ def parts(layout: Layout) -> list[Part]:
     argv = [*unprivileged(), str(program), str(folder / "pgbouncer.ini")]
     return [
         Part(
-            "pooler", argv, lambda: answers(port), signal.SIGTERM, programs.library_path("pgbouncer"),
+            "pooler", argv, lambda: answers(port), signal.SIGTERM,
             after=("postgres",), prepare=prepare, optional=True,
         )
     ]  # fmt: skip
@@ -62,7 +62,7 @@ def configuration(layout: Layout) -> str:
 
 def overlay(layout: Layout) -> dict[str, Any]:
     """What the settings of the sandbox's `pooler` table are; none where it is not there."""
-    if not parts(layout):
+    if "pooler" in layout.missing or not parts(layout):
         return {}
     monitor = layout.role("monitor")
     return {
@@ -78,6 +78,6 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 def proxy(layout: Layout) -> dict[str, Any]:
     """The database's settings that lead through it; none where it is not there."""
-    if not parts(layout):
+    if "pooler" in layout.missing or not parts(layout):
         return {}
     return {"proxy": {"host": layout.host, "port": layout.ports["pooler"], "sslmode": "disable"}}

@@ -35,6 +35,7 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
         static = [
             {"targets": [f"{layout.host}:{layout.ports[port]}"], "labels": {"instance": instance}}
             for instance, port in targets.items()
+            if port not in layout.missing
         ]
         return {"job_name": name, "static_configs": static}
 

@@ -18,15 +18,13 @@ from xai_runbook import dashboards
 from xai_runbook.dashboards import queries
 from xai_runbook.environments import load
 from xai_runbook.limits import Signals
+from xai_runbook.settings import EXPORTERS
 
 WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.1
 REQUEST_SECONDS = 5.0
 NAMED = 3
 """How many of what is awaited are named at once."""
-
-METRICS_OF = {"node-exporter": "node_", "postgres-exporter": "pg_"}
-"""How the names of an exporter's metrics begin: without the exporter, nobody waits for them."""
 
 SIGNALS_WITHOUT_REQUESTS = ("api_errors", "api_latency")
 """NaN is an answer of theirs: there were no requests."""
@@ -38,7 +36,7 @@ class Questions:
     def __init__(self, url: str, missing: Mapping[str, str] | None = None) -> None:
         """`missing`: the parts that this sandbox lacks, as keys."""
         settings = load("sandbox")
-        absent = tuple(start for part, start in METRICS_OF.items() if part in (missing or {}))
+        absent = tuple(start for start, part in EXPORTERS.items() if part in (missing or {}))
         self.url = url
         self.signals: dict[str, tuple[str, float]] = {}
         self.panels: dict[str, str] = {}

@@ -42,7 +42,6 @@ class Supervisor:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._recorded: dict[str, dict[str, Any]] = {}
-        self._missing: dict[str, str] = {}
         self._unanswered: list[str] = []
         self._ready: dict[str, Future[None]] = {}
         self._started_at = datetime.now(UTC)
@@ -120,19 +119,19 @@ class Supervisor:
         """Wait until Prometheus can answer what the report asks; what it cannot is noted as `unanswered`."""
         self._unanswered = []
         if "prometheus" in self._running:
-            questions = readiness.Questions(self.layout.url("prometheus"), self._missing)
+            questions = readiness.Questions(self.layout.url("prometheus"), self.layout.missing)
             self._unanswered = readiness.wait(questions, say, self._stopping.is_set)
 
     def _part(self, name: str) -> Part:
         if name not in self.parts:
-            raise SandboxError(f"{name} is no part of this sandbox", on=self._missing.get(name, ""))
+            raise SandboxError(f"{name} is no part of this sandbox", on=self.layout.missing.get(name, ""))
         return self.parts[name]
 
     # -- coming up
 
     def _bring_up(self) -> None:
         try:
-            parts, self._missing = contents.parts(self.layout, lambda text: self._say({"event": "note", "text": text}))
+            parts = contents.parts(self.layout, lambda text: self._say({"event": "note", "text": text}))
             self.parts = {part.name: part for part in parts}
             self._ready = {name: Future() for name in self.parts}
             for part in parts:
@@ -143,7 +142,7 @@ class Supervisor:
                 except SandboxError as error:
                     if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
                         raise
-                    self._missing[part.name] = str(error)
+                    self.layout.missing[part.name] = str(error)
             self._in_background(contents.measure, self.layout, self.pids)
             self.await_data(lambda text: self._say({"event": "note", "text": text}))
             self._ready_at = datetime.now(UTC)
@@ -289,7 +288,7 @@ class Supervisor:
                     "started_at": self._started_at.isoformat(),
                     "ready_at": self._ready_at.isoformat() if self._ready_at else None,
                     "parts": dict(self._recorded),
-                    "missing": self._missing,
+                    "missing": self.layout.missing,
                     "unanswered": self._unanswered,
                     "faults": self.broken,
                     "overlay": contents.overlay(self.layout) if self._ready_at else {},

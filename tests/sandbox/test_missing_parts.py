@@ -1,0 +1,174 @@
+"""A part that the sandbox could not start is named first, with its reason; its questions are one line, or neutral."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xai_runbook import sandbox
+from xai_runbook.environment import Absent, connect
+from xai_runbook.errors import PartMissing
+from xai_runbook.reports.record import record
+from xai_runbook.reports.screen import screen
+from xai_runbook.sandbox import programs, reaper
+
+REASON = "prometheus is not looked for on PATH"
+OPTIONAL = {"pooler", "alertmanager", "node-exporter", "postgres-exporter"}
+
+
+def started(folder: Path) -> Iterator[dict[str, str]]:
+    """The variables of a sandbox in the folder, which has no program but those in the folder's cache."""
+    variables = {
+        "XAI_RUNBOOK_SANDBOX": str(folder / "run"),
+        "XAI_RUNBOOK_ENV": "sandbox",
+        "XAI_RUNBOOK_SYSTEM_PROGRAMS": "no",
+        "XAI_RUNBOOK_FETCH": "no",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+    }
+    code, out = ran(variables, "sandbox", "up")
+    assert code == 0, out
+    yield variables
+    sandbox.down(folder / "run")
+    assert reaper.marked(folder / "run") == []
+
+
+def ran(variables: dict[str, str], *words: str) -> tuple[int, str]:
+    argv = [sys.executable, "-m", "xai_runbook.cli", *words]
+    done = subprocess.run(
+        argv, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False
+    )  # fmt: skip
+    return done.returncode, done.stdout or done.stderr
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A sandbox with PostgreSQL, Valkey and the nodes alone."""
+    yield from started(tmp_path_factory.mktemp("bare"))
+
+
+@pytest.fixture(scope="module")
+def without_exporters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A sandbox with Prometheus and none of the optional parts."""
+    if missing := programs.fetch(["prometheus", "promtool"]):
+        pytest.skip("; ".join(missing.values()))
+    folder = tmp_path_factory.mktemp("optional")
+    place = folder / "cache" / "xai-runbook" / "programs" / "prometheus" / "usr" / "bin"
+    place.mkdir(parents=True)
+    for name in ("prometheus", "promtool"):
+        found = programs.find(name)
+        assert found is not None
+        (place / name).symlink_to(found)
+    yield from started(folder)
+
+
+def test_without_prometheus_the_check_says_so_first_and_once(bare: dict[str, str]) -> None:
+    code, out = ran(bare, "check")
+    assert code == 3
+    verdict, first, *rest = out.splitlines()
+    assert verdict.startswith("UNKNOWN · sandbox")
+    assert first.startswith(f"missing   prometheus is missing: {REASON}")
+    text = " ".join(line.strip() for line in [first, *rest])
+    assert "To get it: apt-get install prometheus," in text
+    (line,) = [line for line in rest if "could not be asked" in line]
+    assert line.startswith("unknown   2") and "questions could not be asked because of it: prometheus_reachable" in line
+    assert [line for line in rest if line.startswith("unknown")] == [line], "one line"
+    assert "refused" not in out and "systemctl" not in out
+    for part in OPTIONAL:
+        assert f"missing   {part} is missing: " in out
+    assert "not configured: alertmanager, pooler, grafana, database.proxy" in out
+    assert "ok        database_reachable" in out and "ok        node_reachable" in out
+
+
+def test_the_record_names_the_missing_and_holds_each_finding(bare: dict[str, str]) -> None:
+    code, out = ran(bare, "check", "--json")
+    told = json.loads(out)
+    assert code == 3 and told["verdict"] == "unknown" and told["complete"]
+    assert told["missing"]["prometheus"].startswith(REASON)
+    assert {*OPTIONAL, "prometheus", "grafana"} == set(told["missing"])
+    by_name = {finding["name"]: finding for finding in told["findings"]}
+    assert by_name["sync_lag"]["status"] == "unknown"
+    assert by_name["sync_lag"]["summary"].startswith(f"unknown, because prometheus is missing: {REASON}")
+    assert {finding["status"] for finding in told["findings"]} == {"ok", "unknown"}
+
+
+def test_the_report_says_the_same_on_the_screen_and_on_the_page(bare: dict[str, str], tmp_path: Path) -> None:
+    code, out = ran(bare, "report", "--out", str(tmp_path))
+    assert code == 3
+    assert out.splitlines()[1].startswith(f"missing   prometheus is missing: {REASON}")
+    assert [line for line in out.splitlines() if line.startswith("unknown ")][1:] == []
+    page = (tmp_path / "latest" / "index.html").read_text(encoding="utf-8")
+    assert "prometheus is missing</span>: prometheus is not looked for" in page
+    assert page.count("questions could not be asked because of it") == 1
+    assert "Needs attention" not in page
+
+
+def test_what_is_asked_of_it_by_hand_says_the_same(bare: dict[str, str]) -> None:
+    code, out = ran(bare, "query", "up")
+    assert code == 3 and out.startswith(f"xai-runbook: prometheus is missing: {REASON}")
+    code, out = ran(bare, "ping")
+    assert code == 3
+    (line,) = [line for line in out.splitlines() if " prometheus " in line.partition("missing")[0]]
+    assert "unknown" in line and "prometheus is missing" in line
+    code, out = ran(bare, "sandbox", "break", "dashboard-missing")
+    assert code != 0 and "grafana is no part of this sandbox (it needs prometheus, which is missing)" in out
+
+
+def test_missing_exporters_alarm_nobody(without_exporters: dict[str, str]) -> None:
+    code, out = ran(without_exporters, "check", "--json")
+    told = json.loads(out)
+    assert set(told["missing"]) == OPTIONAL
+    by_name = {finding["name"]: finding["status"] for finding in told["findings"]}
+    assert "alert" not in by_name.values(), out
+    assert "database_connections" not in by_name
+    for name in ("targets_up", "targets_vanished", "dashboard_panels", "clock_skew", "database_reachable"):
+        assert by_name[name] == "ok", name
+    assert {"postgres-exporter", "pooler", "alertmanager"} <= set(told["not_configured"])
+    assert code == 0 and told["verdict"] == "ok"
+
+
+def test_missing_exporters_leave_a_whole_report(without_exporters: dict[str, str], tmp_path: Path) -> None:
+    code, out = ran(without_exporters, "report", "--out", str(tmp_path), "--json")
+    told = json.loads(out)
+    wrong = [finding["name"] for finding in told["findings"] if finding["status"] != "ok"]
+    assert told["complete"] and wrong == [] and code == 0
+    assert {"node-exporter", "postgres-exporter"} <= set(told["not_configured"])
+
+
+def test_a_handle_of_a_missing_part_raises_at_every_question(
+    bare: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in bare.items():
+        monkeypatch.setenv(name, value)
+    env = connect("sandbox")
+    assert isinstance(env.prometheus, Absent)
+    with pytest.raises(PartMissing, match=r"prometheus is missing: .* apt-get install prometheus"):
+        env.prometheus.instant("up")
+    assert not hasattr(env.prometheus, "_repr_html_")
+
+
+def test_a_narrow_screen_keeps_the_reason(bare: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import UTC, datetime
+
+    from xai_runbook.environments import load
+    from xai_runbook.reports.check import check
+
+    for name, value in bare.items():
+        monkeypatch.setenv(name, value)
+    settings = load("sandbox", running=True)
+    result = check("sandbox", ["sync_lag", "peer_count", "cache_reachable"])
+    answers: Any = [answer.name for answer in result.answers]
+    made = record(
+        settings, [result], id_="x", started_at=datetime.now(UTC), declared={result.name: answers}
+    )  # fmt: skip
+    assert made.unasked["prometheus"] == ["sync_lag", "peer_count"]
+    lines = screen(made, width=60, height=20).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[1].startswith("missing   prometheus is missing:")
