@@ -158,6 +158,10 @@ def _make(root: Path, machine: Path, release: str, target: str) -> int:
     python = os.environ.get("PYTHON") or "python3"
     path = "/usr/local/bin:/usr/bin:/bin"
     environment = {"HOME": HOME, "USER": USER, "LOGNAME": USER, "PATH": path, "LANG": "C.UTF-8", **variables}
+    commit = _output(
+        ["git", "-C", str(root), "describe", "--always", "--dirty=, without what is not committed"]
+    ).strip()
+    print(f"make {target} of {commit} on Debian {release}", flush=True)
     make = shlex.join(["make", target, f"PYTHON={python}"])
     commands = f"git -c advice.detachedHead=false clone --quiet /source.bundle {CHECKOUT} && cd {CHECKOUT} && {make}"
     argv = ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-c", commands]

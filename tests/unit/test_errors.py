@@ -30,6 +30,7 @@ def test_the_tree() -> None:
         "Damaged",
         "TooMuch",
         "NoData",
+        "PartMissing",
     }
     others = {kind.__name__ for kind in KINDS if not issubclass(kind, CannotAsk)}
     assert {"InputError", "SettingsError", "NotConfigured", "SandboxError", "ReportError"} < others
