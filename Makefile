@@ -31,7 +31,7 @@ test: setup  ## every test, on real servers; what was skipped is listed with its
 	@python -m pytest -rs -n auto --durations=10 --durations-min=5 $(ARGS)
 
 clean-machine:  ## make report in a minimal Debian, of a clone of HEAD (TARGET=test, RELEASE=trixie); needs root and debootstrap
-	@PYTHON="$(PYTHON)" python3 .ci/clean_machine.py $(or $(RELEASE),bookworm) $(or $(TARGET),report)
+	@PYTHON="$(PYTHON)" exec python3 .ci/clean_machine.py $(or $(RELEASE),bookworm) $(or $(TARGET),report)
 
 torture: setup  ## the long tests, apart from the others
 	@python -m pytest -rs -m torture --timeout 3600 $(ARGS); code=$$?; \
