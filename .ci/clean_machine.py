@@ -107,9 +107,11 @@ def _mirror() -> str:
 def _require_namespaces() -> None:
     if os.geteuid():
         raise Skipped("it needs root")
+    if not shutil.which("unshare") or not shutil.which("setpriv"):
+        raise Skipped("it needs unshare and setpriv, of util-linux")
     tried = subprocess.run([*BOUND, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
-        raise Skipped(f"there are no mount and PID namespaces to be had: {tried.stderr.strip()}")
+        raise Skipped(f"no mount and PID namespaces can be made here: {tried.stderr.strip() or 'unshare failed'}")
 
 
 def _require_debootstrap() -> None:
