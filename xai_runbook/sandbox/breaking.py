@@ -38,6 +38,8 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
 
 
 def _break(supervisor: Supervisor, fault: Fault) -> None:
+    if reason := supervisor.layout.missing.get(fault.part):
+        raise SandboxError(f"{fault.part} is no part of this sandbox", on=reason)
     for other in supervisor.broken:
         if other == fault.name or FAULTS[other].part == fault.part:
             raise SandboxError(
