@@ -139,7 +139,7 @@ def test_missing_exporters_leave_a_whole_report(without_exporters: dict[str, str
     told = json.loads(out)
     wrong = [finding["name"] for finding in told["findings"] if finding["status"] != "ok"]
     assert told["complete"] and wrong == [] and code == 0
-    assert {"node-exporter", "postgres-exporter"} <= set(told["not_configured"])
+    assert {"postgres-exporter", "pooler", "alertmanager"} <= set(told["not_configured"])
 
 
 def test_a_handle_of_a_missing_part_raises_at_every_question(
