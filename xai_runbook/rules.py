@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from xai_runbook import child
 from xai_runbook.errors import SandboxError, inert
 
 TESTS = Path(__file__).with_name("rules_test.yml")
@@ -73,6 +74,7 @@ def _promtool(words: list[str], folder: str) -> int:
         done = subprocess.run(
             [promtool, *words],
             cwd=folder,
+            env=child.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -64,7 +64,7 @@ class Sql:
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One program, without a shell; `python` as its first word is the Python that runs this package.
+    """One program, without a shell; `python -m MODULE` runs a module of this package with the Python that runs us.
 
     It ends by itself within `seconds`, is ended with us, and succeeds by exit code 0: known to have had no effect
     lasting beyond its own end; exit code 3, or an end by force of one that `lasts`, leaves open what it did.

@@ -22,6 +22,8 @@ import psycopg  # noqa: F401
 import pydantic  # noqa: F401
 import pytest
 
+from tests.private_python import private_python
+
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
 PACKAGE = CHECKOUT / "xai_runbook"
@@ -45,7 +47,8 @@ def run(guard: dict[str, str], place: Path) -> int:
     with (place / "said").open("w") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
-    os.environ |= {"PYTHONPATH": f"{place}{os.pathsep}{CHECKOUT}", "PYTHONSAFEPATH": "1"}
+    os.environ["PYTHONSAFEPATH"] = "1"
+    sys.executable = private_python(place / "python", [place, CHECKOUT])  # processes that the test starts, and theirs
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # else most of the time goes into plugins that nothing here uses
     sys.path[:] = [str(place), str(CHECKOUT), *(path for path in sys.path if path)]
     import xai_runbook

@@ -398,6 +398,7 @@ def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path
     """nbclient, and papermill on top of it, tell the kernel that nobody can be asked."""
     cell = tmp_path / "cell.py"
     cell.write_text(
+        f"import sys; sys.path.append({str(checkout)!r})\n"
         "from tests.execution.written_plans import written; from xai_runbook import apply, environments\n"
         "from xai_runbook.environment import Environment; from xai_runbook.execution.door import apply_headless\n"
         "plan, env = written(), Environment(environments.load('sandbox'))\n"
@@ -407,7 +408,7 @@ def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KERNELS, str(cell)], capture_output=True, text=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH", str(checkout))}, check=False,
+        check=False,
     )  # fmt: skip
     assert "there is no person here" in done.stdout, done.stdout + done.stderr
     assert "a notebook never acts without a person" in done.stdout

@@ -163,7 +163,10 @@ def test_interrupted_it_ends_keeps_what_it_has_and_leaves_with_130(settings: Set
     path = notebook(
         tmp_path / "mine.ipynb",
         question("a", 'ok("a")'),
-        question("b", 'from pathlib import Path\nPath("here").touch()\nimport time\ntime.sleep(60)\nok("b")'),
+        question(
+            "b",
+            f'from pathlib import Path\nPath({str(tmp_path / "here")!r}).touch()\nimport time\ntime.sleep(60)\nok("b")',
+        ),
     )
     argv = [sys.executable, "-m", "xai_runbook.cli", "report", "--env", "plain", "--notebook", str(path)]
     running = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.pace import stretched
+from tests.private_python import private_python
 from xai_runbook import sandbox
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import reaper, state
@@ -333,25 +334,27 @@ def test_root_without_user_namespaces_has_a_database_too(folder: Path, tmp_path:
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
-def python_of_nobody() -> tuple[str, dict[str, str]]:
-    """An interpreter that another user may run, and the environment under which it finds this package."""
-    packages = [str(Path(sandbox.__file__).parents[2]), *(path for path in sys.path if path.endswith("site-packages"))]
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(packages), "PYTHONDONTWRITEBYTECODE": "1"}
+def python_of_nobody(folder: Path) -> str:
+    """An interpreter below `folder` that another user may run, and that finds this package."""
     works = "import os, sys, psycopg, tornado, xai_runbook; sys.exit(not os.access(sys.executable, os.X_OK))"
-    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        tried = subprocess.run(
-            [*AS_NOBODY, python, "-c", works], cwd="/", env=environment, capture_output=True, timeout=60, check=False
-        )
+    for number, base in enumerate(("", f"/usr/bin/python3.{sys.version_info.minor}")):
+        python = private_python(folder / f"python-{number}", [Path(sandbox.__file__).parents[2]], base)
+        tried = subprocess.run([*AS_NOBODY, python, "-c", works], cwd="/", capture_output=True, timeout=60, check=False)
         if tried.returncode == 0:
-            return python, environment
+            return python
     pytest.skip("no other user may read this Python and this checkout")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; this user ran all the others")
 def test_an_ordinary_user_has_a_sandbox_too() -> None:
-    python, environment = python_of_nobody()
-    home = Path(tempfile.mkdtemp(prefix="xai-ordinary-"))  # pytest's folders are root's alone
-    environment |= {"HOME": str(home), "XAI_RUNBOOK_FETCH": "no"}
+    place = Path(tempfile.mkdtemp(prefix="xai-ordinary-"))  # pytest's folders are root's alone
+    place.chmod(0o755)
+    home = place / "home"
+    home.mkdir()
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(home), "XAI_RUNBOOK_FETCH": "no", "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+    python = python_of_nobody(place)
 
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
         line = [*AS_NOBODY, python, *COMMAND[1:], *argv]
@@ -371,4 +374,4 @@ def test_an_ordinary_user_has_a_sandbox_too() -> None:
         assert [path for path in left if not path.startswith(".cache/xai-runbook/")] == []
     finally:
         run("down")
-        shutil.rmtree(home)
+        shutil.rmtree(place)

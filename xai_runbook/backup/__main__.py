@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    return Path(text).expanduser().absolute()  # programs run in folders of their own
 
 
 def _say(words: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from xai_runbook import child
 from xai_runbook.backup.programs import bound, run
 from xai_runbook.errors import BadAnswer, NoData, TimedOut, inert
 
@@ -55,7 +56,11 @@ def unprivileged() -> tuple[str, ...]:
         ("setpriv", *nobody.split(), "--pdeathsig", "INT", "--"),  # again: a new user id cancels the one from outside
     ):
         with suppress(OSError, subprocess.TimeoutExpired):
-            if subprocess.run([*prefix, "true"], capture_output=True, timeout=30, check=False).returncode == 0:
+            tried = subprocess.run(
+                [*prefix, "true"], capture_output=True, timeout=30, check=False,
+                stdin=subprocess.DEVNULL, cwd=child.NEUTRAL_FOLDER, env=child.environment(),
+            )  # fmt: skip
+            if tried.returncode == 0:
                 return prefix
     raise NoData(
         "PostgreSQL does not run as root, and nothing here lets it be somebody else", hint="run it as an ordinary user"
@@ -100,7 +105,7 @@ def started(
         server = subprocess.Popen(
             bound([*unprivileged(), _server(programs), "-D", data], "INT"),
             stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+            cwd=data, env=child.environment() | {"LC_ALL": "C", "TZ": "UTC"},
         )  # fmt: skip
     folder = os.open(data, os.O_PATH)  # the detour by the descriptor makes a path that is short enough for a socket
     try:

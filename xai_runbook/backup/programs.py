@@ -13,9 +13,14 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from xai_runbook import child
 from xai_runbook.errors import BadAnswer, NoData, TimedOut, inert
 
 DEBIAN = Path("/usr/lib/postgresql")
+_LENT = (
+    "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGPASSFILE",
+    "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR",
+)  # fmt: skip
 
 
 def folder_of(told: str | None, major: int) -> Path:
@@ -29,7 +34,7 @@ def folder_of(told: str | None, major: int) -> Path:
     elif (DEBIAN / str(major) / "bin" / "pg_dump").exists():
         chosen = DEBIAN / str(major) / "bin"
     else:
-        on_path = shutil.which("pg_dump")
+        on_path = shutil.which("pg_dump", path=child.search_path())
         chosen = Path(on_path).resolve().parent if on_path else Path()
     if not (chosen / "pg_dump").exists():
         raise NoData(
@@ -50,8 +55,9 @@ def major_of(program: Path) -> int:
     """The major version that the program says it is of. Errors: BadAnswer."""
     try:
         told = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=10, check=False, stdin=subprocess.DEVNULL
-        ).stdout
+            [program, "--version"], capture_output=True, text=True, timeout=10, check=False,
+            stdin=subprocess.DEVNULL, cwd=child.NEUTRAL_FOLDER, env=child.environment(),
+        ).stdout  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         told = ""
     match = re.search(r"\(PostgreSQL\) (\d+)", told)
@@ -97,7 +103,8 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=said if out else subprocess.STDOUT,
-                env={**os.environ, "LC_ALL": "C", **(more or {})},
+                cwd=log.parent,
+                env={**child.environment(), **_of_libpq(), "LC_ALL": "C", **(more or {})},
             )
 
     def check(self) -> None:
@@ -157,6 +164,11 @@ def run(
         return running.wait(progress)
     finally:
         running.end()
+
+
+def _of_libpq() -> dict[str, str]:
+    """libpq's variables, of those that apply lends (`execution.credentials`)."""
+    return {name: os.environ[name] for name in _LENT if name in os.environ}
 
 
 def patience_seconds() -> float:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
+from xai_runbook import child
 from xai_runbook.errors import AccessDenied, CannotAsk, TimedOut, Unreachable, inert
 from xai_runbook.parent import die_with_parent
 from xai_runbook.window import duration_seconds
@@ -26,7 +27,7 @@ from xai_runbook.window import duration_seconds
 if TYPE_CHECKING:
     from xai_runbook import settings
 
-_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SSH_AUTH_SOCK")
+_OF_SSH = ("USER", "LOGNAME", "SSH_AUTH_SOCK")
 
 
 class Tunnel:
@@ -64,8 +65,9 @@ class Tunnel:
         # what ssh says goes to a file: a pipe that nobody reads would stop it one day
         with tempfile.TemporaryFile() as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "xai_runbook.clients.tunnel", *self._argv()],
-                env={name: os.environ[name] for name in _KEPT if name in os.environ},
+                child.python("xai_runbook.clients.tunnel", *self._argv()),
+                cwd=child.NEUTRAL_FOLDER,
+                env=child.environment() | {name: os.environ[name] for name in _OF_SSH if name in os.environ},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
@@ -141,19 +143,17 @@ def tunnel_of(settings: settings.Database) -> Tunnel | None:
 def main() -> int:
     """Runs the command of its arguments until it ends, or until standard input does; its exit code."""
     try:
-        child = subprocess.Popen(
-            sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=partial(die_with_parent, os.getpid())
-        )
+        ssh = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=partial(die_with_parent, os.getpid()))
     except OSError as error:
         sys.stderr.write(f"{sys.argv[1]} could not be started: {error.strerror}\n")
         return 127
 
     def until_nobody_wants_it() -> None:
         sys.stdin.buffer.read()
-        child.send_signal(signal.SIGTERM)
+        ssh.send_signal(signal.SIGTERM)
 
     threading.Thread(target=until_nobody_wants_it, daemon=True).start()
-    return child.wait()
+    return ssh.wait()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import hashlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
+from xai_runbook import child
 from xai_runbook.errors import Refused, inert
 from xai_runbook.execution.credentials import lent
 from xai_runbook.execution.done import Ambiguous as Ambiguous
@@ -90,12 +90,13 @@ class Actor:
 def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
     """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death."""
     limit = time.monotonic() + duration_seconds(step.seconds)
-    argv = [sys.executable, *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
+    argv = child.python(*step.argv[2:]) if step.argv[:2] == ("python", "-m") else list(step.argv)
     try:
         process = subprocess.Popen(
             argv,
             # who started it: should that have died by the time it looks, it must not begin
-            env={**_plain_environment(), **variables, **step.environment, PARENT: str(os.getpid())},
+            env={**child.environment(), **variables, **step.environment, PARENT: str(os.getpid())},
+            cwd=child.NEUTRAL_FOLDER,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -150,8 +151,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)  # its children, where it ended before them
     if process.stdout:
         process.stdout.close()
-
-
-def _plain_environment() -> dict[str, Any]:
-    """What a program needs to run, and no secret of ours (P21)."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ", "PYTHONPATH") if name in os.environ}

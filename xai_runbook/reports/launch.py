@@ -7,11 +7,11 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xai_runbook import child
 from xai_runbook.parent import PARENT
 
 MARK = "XAI_RUNBOOK_REPORT_RUN"
@@ -45,24 +45,21 @@ class Kernel:
         file = self.folder / f"k{self.starts}.json"
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             json.dump(self.connection, stream)
-        environment = dict(os.environ)
-        # a person's own start-up files and settings must not change what a report says
-        environment.pop("PYTHONSTARTUP", None)
+        environment = dict(os.environ)  # the worker's, which `run` has chosen
+        # a person's own settings must not change what a report says
         environment["IPYTHONDIR"] = str(self.folder / "ipython")
         environment[PARENT] = str(os.getpid())
         environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
         with (self.folder / "kernel.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
+                child.python(
                     "xai_runbook.reports.kernel",
                     "-f",
                     str(file),
                     "--HistoryManager.enabled=False",
                     "--IPKernelApp.capture_fd_output=True",
-                ],
+                    "--IPKernelApp.ignore_cwd=True",  # IPython before 9.7 adds it in spite of -P
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

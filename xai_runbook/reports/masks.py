@@ -58,16 +58,32 @@ def known_secrets(environment: str = "") -> list[str]:
 
     Errors: SettingsError for an environment that cannot be loaded; a secret that is not there is not known.
     """
+    values: list[str] = []
+    for secret in _secrets_read(environment):
+        with suppress(SettingsError):
+            values.append(secret.reveal())
+    return values
+
+
+def secret_variables(environment: str = "") -> tuple[str, ...]:
+    """The environment variables that hold secrets of an environment's reading handles.
+
+    Errors: SettingsError for an environment that cannot be loaded.
+    """
+    references = (secret.reference.partition(":") for secret in _secrets_read(environment))
+    return tuple(name for kind, _, name in references if kind == "env")
+
+
+def _secrets_read(environment: str) -> list[Secret]:
     from pydantic import BaseModel
 
     from xai_runbook import environments
 
-    values: list[str] = []
+    found: list[Secret] = []
 
     def walk(item: object) -> None:
         if isinstance(item, Secret):
-            with suppress(SettingsError):
-                values.append(item.reveal())
+            found.append(item)
         elif isinstance(item, dict):
             for value in item.values():
                 walk(value)
@@ -78,4 +94,4 @@ def known_secrets(environment: str = "") -> list[str]:
             walk(vars(item))
 
     walk(environments.load(environment))
-    return values
+    return found

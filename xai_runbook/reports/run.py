@@ -16,11 +16,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from xai_runbook import child
 from xai_runbook.errors import InputError, ReportError, inert
 from xai_runbook.reports import parameters as parameter
 from xai_runbook.reports import read
 from xai_runbook.reports.launch import MARK
-from xai_runbook.reports.masks import Mask, known_secrets
+from xai_runbook.reports.masks import Mask, known_secrets, secret_variables
 from xai_runbook.reports.result import Event, Interrupted, NotebookResult, RunStatus
 from xai_runbook.reports.sources import Malformed, executed, load
 from xai_runbook.reports.workers import Worker, end_marked
@@ -43,7 +44,8 @@ def execute(
 ) -> list[NotebookResult]:
     """What each notebook came to, in the order given; the executed copies are in the folder `out`.
 
-    Each parameter goes to the notebooks that declare it. `environment` is laid over this process's own for the workers.
+    Each parameter goes to the notebooks that declare it. `environment` is added to the variables that workers get
+    (`child.reading_environment`).
     `secrets` are masked in whatever is kept; without them, those that the environment's settings refer to.
 
     Errors: InputError for a path, parameter or value that cannot be used, before anything runs; ReportError when `out`
@@ -57,13 +59,14 @@ def execute(
     parameter.refuse_unknown(parameters.keys() - {"environment"}, known)
     for task in tasks:
         task.parameters = parameter.fitted(task.defaults, parameters)
-    masked = list(secrets) if secrets is not None else known_secrets(str(parameters.get("environment") or ""))
+    chosen = str(parameters.get("environment") or "")
+    masked = list(secrets) if secrets is not None else known_secrets(chosen)
     for name, value in parameters.items():
         if Mask(masked)(str(value)) != str(value):
             raise InputError(f"parameter {name} has a secret in it", hint="parameters are kept in the executed copy")
-    variables = {**os.environ, **(environment or {}), MARK: uuid.uuid4().hex}
-    if parameters.get("environment"):
-        variables["XAI_RUNBOOK_ENV"] = str(parameters["environment"])
+    variables = {**child.reading_environment(secret_variables(chosen)), **(environment or {}), MARK: uuid.uuid4().hex}
+    if chosen:
+        variables["XAI_RUNBOOK_ENV"] = chosen
     _make_folder(out)
     with _private_folder() as folder, _interruptible():
         run = _Run(tasks, folder, variables, masked, cell_seconds, monotonic() + run_seconds, progress)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Any
 
+from xai_runbook import child
 from xai_runbook.errors import inert
 from xai_runbook.reports.launch import MARK
 
@@ -34,10 +34,11 @@ class Worker:
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "xai_runbook.reports.worker"],
+                child.python("xai_runbook.reports.worker"),
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                cwd=folder,
                 env=dict(variables),
                 start_new_session=True,
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from xai_runbook import child
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import programs
 from xai_runbook.sandbox.part import Layout, Part, answers, bound
@@ -105,6 +106,8 @@ def command() -> tuple[str, ...] | None:
         tried = subprocess.run(
             bound([*shown, "true"], signal.SIGTERM),
             stdin=subprocess.DEVNULL,
+            cwd=child.NEUTRAL_FOLDER,
+            env=child.environment(),
             capture_output=True,
             timeout=10,
             check=False,

@@ -7,12 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook import child
 from xai_runbook.backup import catalogue
 from xai_runbook.errors import SandboxError
 from xai_runbook.files import write_whole
@@ -61,7 +61,7 @@ def make(tools: Path, data: Path, into: Path) -> None:
     if not (tools / "pg_dump").exists():
         return
     descriptor = os.open(data, os.O_PATH)  # a path that is short enough for a socket
-    argv = [sys.executable, "-m", "xai_runbook.backup", "dump", "--folder", str(into), "--name", FIRST]
+    argv = child.python("xai_runbook.backup", "dump", "--folder", str(into), "--name", FIRST)
     variables = {
         "PGHOST": f"/proc/{os.getpid()}/fd/{descriptor}", "PGPORT": "5432", "PGUSER": SUPERUSER,
         "PGDATABASE": "xai_blockchain",
@@ -70,7 +70,7 @@ def make(tools: Path, data: Path, into: Path) -> None:
         done = subprocess.run(
             bound([*argv, "--programs", str(tools)], signal.SIGTERM),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=MAKE_SECONDS, check=False,
-            env=environment(data.parent) | variables | {"TMPDIR": str(data.parent)},
+            cwd=data.parent, env=environment(data.parent) | variables | {"TMPDIR": str(data.parent)},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SandboxError(f"the sandbox's backup could not be made: {type(error).__name__}") from None

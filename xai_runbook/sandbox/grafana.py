@@ -10,12 +10,12 @@ import asyncio
 import json
 import secrets
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from xai_runbook import child
 from xai_runbook.errors import SandboxError
 from xai_runbook.files import write_whole
 from xai_runbook.sandbox.grafana_shapes import SOURCE, WORKS, Recorded
@@ -91,7 +91,7 @@ def parts(layout: Layout) -> list[Part]:
         with urlopen(f"{url}/api/health", timeout=1) as answer:
             return bool(answer.status == 200)
 
-    argv = [sys.executable, "-m", "xai_runbook.sandbox.grafana", "--port", str(layout.ports["grafana"])]
+    argv = child.python("xai_runbook.sandbox.grafana", "--port", str(layout.ports["grafana"]))
     argv += ["--dashboards", str(folder / "dashboards.json"), "--prometheus", layout.url("prometheus")]
     argv += ["--viewer", str(_token(layout, "viewer")), "--editor", str(_token(layout, "operator"))]
     return [Part("grafana", argv, ready, signal.SIGKILL, prepare=prepare)]

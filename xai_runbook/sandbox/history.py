@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xai_runbook import child
 from xai_runbook.errors import SandboxError
 from xai_runbook.parent import PARENT, die_with_parent
 from xai_runbook.sandbox.part import Layout, environment
@@ -33,12 +34,12 @@ TEXT = "history.om"
 
 def begin(layout: Layout, promtool: Path, data: Path, now: float) -> subprocess.Popen[bytes]:
     """The process that makes the blocks of the day before ``now`` in Prometheus's data folder; see ``finish``."""
-    argv = [sys.executable, "-m", "xai_runbook.sandbox.history", str(promtool), str(data)]
+    argv = child.python("xai_runbook.sandbox.history", str(promtool), str(data))
     argv += [str(now), str(layout.ports["postgres"]), layout.database, *layout.missing]
     layout.part_folder("tmp")  # promtool assembles its blocks in there
     with open(layout.log_file("history"), "ab") as log:
         told = environment(layout.folder) | {PARENT: str(os.getpid())}
-        return subprocess.Popen(argv, env=told, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return subprocess.Popen(argv, cwd=layout.folder, env=told, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def finish(process: subprocess.Popen[bytes], data: Path) -> None:

@@ -13,7 +13,6 @@ import logging
 import logging.handlers
 import random
 import signal
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -22,6 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from xai_runbook import child
 from xai_runbook.sandbox.chain import Block, Chain, follows, mine, past
 from xai_runbook.sandbox.network import BATCH, Network
 from xai_runbook.sandbox.part import NODES, REFERENCE, Layout, Part
@@ -222,7 +222,7 @@ def _part(layout: Layout, name: str, started: float) -> Part:
     return Part(
         name=name,
         argv=[
-            sys.executable, "-m", "xai_runbook.sandbox.node",
+            *child.python("xai_runbook.sandbox.node"),
             "--folder", str(folder), "--name", name,
             "--port", str(layout.ports[name]), "--peer-port", str(layout.ports[f"{name}-peer"]),
             "--dial", json.dumps(dial), *(["--miner"] if name == NODES[0] else []),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from xai_runbook import child
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.part import bound
 
@@ -113,7 +114,7 @@ class Fetcher:
         if left <= 0:
             raise SandboxError(f"no time was left for {name}: what was fetched before took all of it")
         passed = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
-        own = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": folder, "TMPDIR": folder}
+        own = {"PATH": child.search_path(), "LC_ALL": "C", "HOME": folder, "TMPDIR": folder}
         try:
             done = subprocess.run(
                 bound(argv, signal.SIGTERM),

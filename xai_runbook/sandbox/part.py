@@ -7,7 +7,6 @@ starts them. Next to no imports, because every part pays for them at its start.
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from xai_runbook import child
 from xai_runbook.errors import SandboxError
 
 MARK = "XAI_RUNBOOK_SANDBOX_PART"
@@ -157,16 +157,12 @@ def seed_hash(height: int) -> str:
 
 def environment(folder: Path) -> dict[str, str]:
     """The small environment that parts start with: nothing of the caller's but what programs need to be found."""
-    kept = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "XAI_RUNBOOK_CONFIG")
-    small = {name: os.environ[name] for name in kept if name in os.environ}
-    small.setdefault("PATH", os.defpath)
-    return small | {
+    return child.environment() | {
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",  # the run folder is the working folder, and holds no modules
         MARK: str(folder),
     }
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xai_runbook import child
 from xai_runbook.errors import InputError, SandboxError
 from xai_runbook.sandbox import packages, state
 
@@ -80,7 +81,7 @@ def find(name: str) -> Path | None:
         raise InputError(f"{name!r} is no program of the sandbox", hint=f"one of {', '.join(PROGRAMS)}")
     if _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
         for alias in program.names:
-            if found := shutil.which(alias):
+            if found := shutil.which(alias, path=child.search_path()):
                 if name != "postgres":
                     return Path(found)
                 if _whole_postgres(Path(found).resolve()):  # resolved, as its initdb is looked for beside it

@@ -8,12 +8,12 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from xai_runbook import child
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import reaper, state
 from xai_runbook.sandbox.part import PortTaken
@@ -39,9 +39,10 @@ def _up_once(
     if found := state.read(folder):
         return found
     deadline = time.monotonic() + seconds
-    command = [sys.executable, "-P", "-m", "xai_runbook.sandbox.process", str(folder), *(["--bound"] if bound else [])]
     supervisor = subprocess.Popen(
-        command,
+        child.python("xai_runbook.sandbox.process", str(folder), *(["--bound"] if bound else [])),
+        cwd=child.NEUTRAL_FOLDER,  # the run folder is made and removed while it runs
+        env=child.reading_environment(),
         stdin=subprocess.PIPE if bound else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

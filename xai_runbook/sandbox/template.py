@@ -20,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook import child
 from xai_runbook.backup import clusters
 from xai_runbook.errors import NoData, SandboxError
 from xai_runbook.sandbox import backups
@@ -198,6 +199,7 @@ def _running(argv: list[str], data: Path) -> Iterator[None]:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
+            cwd=data.parent,
             env=environment(data.parent),
             start_new_session=True,
         )
@@ -249,6 +251,8 @@ def _run(argv: list[str]) -> str:
     try:
         done = subprocess.run(
             bound(argv, signal.SIGKILL),
+            cwd=child.NEUTRAL_FOLDER,
+            env=child.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=STEP_SECONDS,

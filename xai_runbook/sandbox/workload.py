@@ -10,13 +10,13 @@ import asyncio
 import json
 import random
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook import child
 from xai_runbook.files import write_whole
 from xai_runbook.keyed import Keyed
 from xai_runbook.sandbox.part import NODES, START_HEIGHT, Layout, Part
@@ -218,7 +218,7 @@ async def run(
 def parts(layout: Layout) -> list[Part]:
     """The workload, one small process; it needs no part to be up."""
     app = layout.role("app")
-    argv = [sys.executable, "-m", "xai_runbook.sandbox.workload"]
+    argv = child.python("xai_runbook.sandbox.workload")
     argv += ["--nodes", json.dumps({name: layout.url(name) for name in NODES})]
     argv += ["--database-port", str(layout.ports["postgres"]), "--database", layout.database]
     argv += ["--user", app.name, "--password-file", str(app.password_file), "--configuration", str(pool_file(layout))]
