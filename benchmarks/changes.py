@@ -88,6 +88,7 @@ def change(pairs: int = PAIRS) -> tuple[float, float]:
 def _journal(folder: Path, records: int) -> Journal:
     """A journal as it would be after that many records, written at once."""
     journal = Journal(folder)
+    journal.create()
     plan = {"verb": "terminate", "targets": ["session 4711 of xai_app (worker)"], "observed": [{"pid": "4711"}] * 3}
     for number in (1, 2):
         journal.append(

@@ -61,6 +61,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     return Units(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered of journals is the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The state of a running sandbox, which `connect("sandbox")` and child processes find by XAI_RUNBOOK_SANDBOX.

@@ -13,18 +13,17 @@ import json
 import os
 import pwd
 import socket
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from xai_runbook import journal_memory
 from xai_runbook.errors import JournalError
 from xai_runbook.files import make_private, write_whole
-
-if TYPE_CHECKING:
-    from xai_runbook.environment import Environment
 
 START = "0" * 64
 
@@ -53,6 +52,7 @@ class Journal:
         self.folder = folder
         self.path = folder / "journal.jsonl"
         self._head = folder / "head.json"
+        self._identity = folder / "identity"
         self._entries: list[Entry] = []
         self._entries_of: tuple[int, ...] | None = None
 
@@ -61,19 +61,48 @@ class Journal:
         """While it exists, nothing acts."""
         return self.folder / "STOP"
 
-    def append(self, kind: str, **payload: Any) -> int:
-        """The record's number; it is on disk when this returns. Errors: JournalError, and nothing is half written."""
+    @property
+    def identity(self) -> str:
+        """What tells this journal from every other; empty where none was made in the folder. Errors: JournalError."""
+        try:
+            return self._identity.read_text(encoding="ascii", errors="replace").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except OSError as error:
+            raise JournalError(f"cannot be read: {error.strerror}", on=str(self._identity)) from None
+
+    def create(self) -> None:
+        """Make the journal in its folder, unless there is one; records that are there stay. Errors: JournalError."""
         try:
             make_private(self.folder)
             with self._alone():
-                count, last = self._recovered()
-                return self._write(count, last, kind, payload)
+                if not self.identity:
+                    write_whole(self._identity, f"{uuid.uuid4()}\n".encode())
         except OSError as error:
-            raise JournalError(
-                f"cannot be written: {error.strerror}",
-                on=str(self.folder),
-                hint="room on the disk, and our rights to it",
-            ) from None
+            raise self._unwritten(error) from None
+
+    def append(self, kind: str, **payload: Any) -> int:
+        """The record's number; it is on disk when this returns. Errors: JournalError, and nothing is half written."""
+        try:
+            identity = self.identity
+            if not identity:  # its share was unmounted, say: what is written here now would be lost, or forgotten
+                raise JournalError("there is no journal", on=str(self.folder), hint="xai-runbook journal init")
+            with self._alone():
+                count, last = self._recovered()
+                number, last = self._write(count, last, kind, payload)
+        except OSError as error:
+            raise self._unwritten(error) from None
+        with suppress(OSError):  # it is written; the next look at the journal remembers it
+            journal_memory.remember(self.folder, journal_memory.Known(identity, number, last))
+        return number
+
+    def _unwritten(self, error: OSError) -> JournalError:
+        hint = "room on the disk, and our rights to it"
+        return JournalError(f"cannot be written: {error.strerror}", on=str(self.folder), hint=hint)
+
+    def hashes(self) -> list[str]:
+        """Each record's SHA-256, the oldest first. Errors: JournalError where a line is not what was written."""
+        return [own for _, own in self._lines()]
 
     def records(self) -> list[dict[str, Any]]:
         """Every record, the oldest first. Errors: JournalError where a line is not what was written."""
@@ -120,6 +149,8 @@ class Journal:
             )
         # a crash between a record and its head leaves one record that the head does not know yet, never two
         if at_head != head["hash"] or count - head["count"] > 1:
+            if self._told_head() != head:  # others have written in the meantime
+                return self.verify()
             raise JournalError(
                 f"what stands after record {head['count']} is not what was written",
                 on=str(self.path),
@@ -207,7 +238,7 @@ class Journal:
         except (ValueError, KeyError, TypeError):
             return None
 
-    def _write(self, count: int, last: str, kind: str, payload: Mapping[str, Any]) -> int:
+    def _write(self, count: int, last: str, kind: str, payload: Mapping[str, Any]) -> tuple[int, str]:
         record = {
             "number": count + 1,
             "previous": last,
@@ -219,13 +250,14 @@ class Journal:
             **payload,
         }
         line = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        own = hashlib.sha256(line).hexdigest()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             before = os.fstat(descriptor).st_size
             try:
                 _write_all(descriptor, line + b"\n")
                 os.fsync(descriptor)
-                self._tell_head(count + 1, hashlib.sha256(line).hexdigest())
+                self._tell_head(count + 1, own)
             except BaseException:
                 # a full disk: what fitted must not stay, nor a record that nobody was told was written
                 if self._told_head()["count"] == count:
@@ -233,7 +265,7 @@ class Journal:
                 raise
         finally:
             os.close(descriptor)
-        return count + 1
+        return count + 1, own
 
     def _tell_head(self, count: int, last: str) -> None:
         write_whole(self._head, json.dumps({"count": count, "hash": last}).encode())
@@ -259,10 +291,3 @@ def user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid {os.getuid()}"
-
-
-def journal_of(env: Environment) -> Journal:
-    """The environment's journal. A relative path is one place for this user, whichever folder a command or a notebook
-    runs in: a stop, or an outcome that nobody knows, must be seen from all of them."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "xai-runbook"
-    return Journal((state / Path(env.settings.outputs.journal).expanduser()).expanduser())

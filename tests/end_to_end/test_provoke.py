@@ -97,6 +97,7 @@ def test_an_alert_is_provoked_named_and_gone(
     change: str, name: str, alert: str, own: Environment, tmp_path: Path
 ) -> None:
     journal = Journal(tmp_path / "journal")
+    journal.create()
     eventually(lambda: finding(name, journal)["status"] == "ok" and not firing(own, alert), SECONDS)
     if name == "high_cpu":
         leave_it_room()
@@ -118,6 +119,7 @@ def test_an_alert_is_provoked_named_and_gone(
 def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -> None:
     """kill -9 of the apply: the load is gone, its bytes are back, and what came of it can be told."""
     journal = Journal(tmp_path / "journal")
+    journal.create()
     eventually(lambda: not firing(own, "LowDisk"), SECONDS)
     free = os.statvfs(own.sandbox.folder)
     with applied("provoking.provoke_disk", tmp_path, journal) as person:
@@ -137,6 +139,7 @@ def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -
 @pytest.mark.timeout(600)
 def test_a_load_can_be_ended_by_its_way_back(own: Environment, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
+    journal.create()
     eventually(lambda: not firing(own, "HighMemory"), SECONDS)
     with applied("provoking.provoke_memory", tmp_path, journal) as person:
         person.until("MiB held")

@@ -41,8 +41,10 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """A journal of the test's own, which is not there yet."""
-    return Journal(tmp_path / "journal")
+    """A journal of the test's own, empty."""
+    found = Journal(tmp_path / "journal")
+    found.create()
+    return found
 
 
 def with_journal(env: Environment, journal: Journal, **tables: dict[str, Any]) -> Environment:

@@ -170,6 +170,7 @@ def locks_left(superuser: Any, journal: Journal) -> int:
 def main(count: int, folder: Path, seed: int) -> int:
     """The tally in the last line; 1 where it is not all as it should be."""
     journal = Journal(folder)
+    journal.create()
     env = with_journal(connect("sandbox"), journal)
     chance, tally = random.Random(seed), Tally()
     where = env.settings.database

@@ -114,7 +114,7 @@ def test_a_change_from_plan_to_journal(here: Environment, session: Opens, folder
     assert planned.returncode == 0, planned.stderr
     assert f"xai-runbook apply {file}" in planned.stdout and f"session {pid} of xai_app" in planned.stdout
     assert file.stat().st_mode & 0o777 == 0o600
-    assert not folder.exists(), "planning records nothing"
+    assert Journal(folder).records() == [], "planning records nothing"
 
     shown = run("plan", "show", str(file), journal=folder)
     assert shown.returncode == 0 and shown.stdout in planned.stdout

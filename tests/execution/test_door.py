@@ -28,11 +28,12 @@ from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused,
 from xai_runbook.execution import Outcome, changes, steps
 from xai_runbook.execution.door import shown
 from xai_runbook.execution.interrupts import Interrupts
+from xai_runbook.execution.journals import journal_of, place_of
 from xai_runbook.execution.outcome import MIME_TYPE
 from xai_runbook.execution.reconcile import reconcile, undo
 from xai_runbook.execution.refusals import target
 from xai_runbook.execution.steps import Actor, Ambiguous
-from xai_runbook.journal import Journal, journal_of
+from xai_runbook.journal import Journal
 from xai_runbook.operations import database, provoking
 from xai_runbook.plans import Call, Command, Condition, Plan, Sql
 from xai_runbook.sandbox import postgres, programs, state
@@ -723,8 +724,8 @@ def test_relative_journals_are_one_place_for_a_user(nowhere: Environment, monkey
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/somebody")
     told = with_journal(nowhere, Journal(Path("journal")))
-    assert journal_of(told).folder == Path("/home/somebody/.local/state/xai-runbook/journal")
+    assert place_of(told).folder == Path("/home/somebody/.local/state/xai-runbook/journal")
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert journal_of(told).folder == Path("/state/xai-runbook/journal")
-    assert journal_of(with_journal(nowhere, Journal(Path("~/j")))).folder == Path("/home/somebody/j")
-    assert journal_of(with_journal(nowhere, Journal(Path("/shared/j")))).folder == Path("/shared/j")
+    assert place_of(told).folder == Path("/state/xai-runbook/journal")
+    assert place_of(with_journal(nowhere, Journal(Path("~/j")))).folder == Path("/home/somebody/j")
+    assert place_of(with_journal(nowhere, Journal(Path("/shared/j")))).folder == Path("/shared/j")

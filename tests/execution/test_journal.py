@@ -50,7 +50,8 @@ def test_each_record_holds_the_hash_of_the_one_before(filled: Journal) -> None:
     assert filled.records()[0]["previous"] == "0" * 64
 
 
-def test_nothing_written_is_nothing_recorded(journal: Journal) -> None:
+def test_nothing_written_is_nothing_recorded(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
     assert journal.verify() == 0 and journal.records() == [] and journal.entries() == []
     assert not journal.folder.exists(), "looking makes nothing"
 
@@ -241,7 +242,6 @@ def test_a_missing_head_is_found(filled: Journal) -> None:
 
 
 def test_what_cannot_be_read_or_written_says_why(journal: Journal, tmp_path: Path) -> None:
-    journal.folder.mkdir()
     journal.path.mkdir()
     (journal.folder / "head.json").mkdir()
     with pytest.raises(JournalError, match="head cannot be read"):
@@ -250,6 +250,8 @@ def test_what_cannot_be_read_or_written_says_why(journal: Journal, tmp_path: Pat
         journal.records()
     (tmp_path / "file").touch()
     with pytest.raises(JournalError, match="cannot be written"):
+        Journal(tmp_path / "file" / "journal").create()
+    with pytest.raises(JournalError, match="there is no journal"):
         Journal(tmp_path / "file" / "journal").append("note")
 
 
@@ -280,9 +282,9 @@ def test_a_full_disk_leaves_no_part_of_a_record(filled: Journal, room: int) -> N
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system that is full")
 def test_a_disk_that_is_really_full(journal: Journal) -> None:
-    journal.folder.mkdir(mode=0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", journal.folder], check=True)
     try:
+        journal.create()
         journal.append("note", text="x" * 1000)
         (journal.folder / "fill").write_bytes(b"x" * 40_000)
         written: list[int] = []

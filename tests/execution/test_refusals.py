@@ -103,7 +103,6 @@ def test_a_second_use(nowhere: Environment, journal: Journal) -> None:
 
 @pytest.mark.usefixtures("terminal")
 def test_a_stop_file(nowhere: Environment, journal: Journal) -> None:
-    journal.folder.mkdir()
     journal.stop_file.write_text("INC-1: nobody moves\n")
     assert "changes are stopped: INC-1: nobody moves" in refused(written(), nowhere)
     journal.stop_file.unlink()
@@ -140,7 +139,6 @@ def test_an_unknown_outcome_elsewhere_blocks_nobody(nowhere: Environment, journa
 @pytest.mark.usefixtures("terminal")
 def test_a_target_that_another_apply_has_locked(nowhere: Environment, journal: Journal) -> None:
     plan = written()
-    journal.folder.mkdir()
     with Lock(journal.folder, target(plan)) as lock:
         lock.say("step 3 of 5")
         told = refused(plan, nowhere)
@@ -153,7 +151,6 @@ def test_a_target_that_another_apply_has_locked(nowhere: Environment, journal: J
 
 @pytest.mark.usefixtures("terminal")
 def test_a_lock_that_cannot_be_taken(nowhere: Environment, journal: Journal) -> None:
-    journal.folder.mkdir()
     (journal.folder / "locks").touch()
     plan = written()
     with pytest.raises(JournalError, match="its lock cannot be taken"):
@@ -272,14 +269,15 @@ def test_no_room_for_the_intent_for_a_user(journal: Journal) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system that is full")
 @pytest.mark.usefixtures("terminal")
 def test_no_room_for_the_intent_on_a_full_disk(nowhere: Environment, journal: Journal) -> None:
-    journal.folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", journal.folder], check=True)
     try:
+        journal.create()
+        before = sorted(journal.folder.iterdir())
         plan = written()
         (journal.folder / "fill").write_bytes(b"x" * 500_000)
         with pytest.raises(JournalError, match="so nothing is done: No space left on device"):
             apply(plan, nowhere, confirm=plan.words)
-        assert sorted(path.name for path in journal.folder.iterdir()) == ["fill"]
+        assert sorted(journal.folder.iterdir()) == sorted([*before, journal.folder / "fill"])
     finally:
         subprocess.run(["umount", journal.folder], check=True)
 

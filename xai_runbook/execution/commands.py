@@ -54,13 +54,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what was changed, by whom, why, and what came of it",
         formatter_class=raw,
         description="list: one line an entry. show N: everything about it. verify: proves every record.\n"
-        "reconcile N: looks what an unknown entry did; --as says it where only a person can.",
+        "reconcile N: looks what an unknown entry did; --as says it where only a person can.\n"
+        "init: makes the journal, once; with --replace, a person takes what is there now for the one that is lost.",
         epilog="Examples:\n  xai-runbook journal list\n  xai-runbook journal reconcile 17 --as failed --why 'I looked'",
     )
-    journal.add_argument("verb", choices=("list", "show", "verify", "reconcile"))
+    journal.add_argument("verb", choices=("list", "show", "verify", "reconcile", "init"))
     journal.add_argument("entry", nargs="?", type=int, metavar="N")
     journal.add_argument("--as", dest="told", choices=("done", "failed"), default="")
     journal.add_argument("--why", default="")
+    journal.add_argument("--replace", action="store_true", help="with init: for a journal that is lost")
     journal.add_argument("--env")
     journal.add_argument("--json", action="store_true", help="for programs")
     journal.set_defaults(run=run_journal)
@@ -151,9 +153,12 @@ def run_apply(options: argparse.Namespace) -> int:
 def run_journal(options: argparse.Namespace) -> int:
     """Shows or proves the journal, or reconciles one entry."""
     from xai_runbook.execution import reconcile
-    from xai_runbook.journal import journal_of
+    from xai_runbook.execution.journals import init, journal_of, place_of
 
     env = _environment(options)
+    if options.verb == "init":
+        print(init(place_of(env), replace=options.replace, why=options.why))
+        return 0
     journal = journal_of(env)
     if options.verb in ("show", "reconcile") and options.entry is None:
         raise InputError(f"which entry to {options.verb}?", hint=f"xai-runbook journal {options.verb} N")
@@ -208,11 +213,10 @@ def run_undo(options: argparse.Namespace) -> int:
 
 def run_stop(options: argparse.Namespace) -> int:
     """Writes the stop file."""
-    from xai_runbook.files import make_private, write_whole
-    from xai_runbook.journal import journal_of
+    from xai_runbook.execution.journals import journal_of
+    from xai_runbook.files import write_whole
 
     journal = journal_of(_environment(options))
-    make_private(journal.folder)
     write_whole(journal.stop_file, f"{inert(options.why)}\n".encode())
     print(f"nothing changes any more: {journal.stop_file}")
     return 0
@@ -220,7 +224,7 @@ def run_stop(options: argparse.Namespace) -> int:
 
 def run_resume(options: argparse.Namespace) -> int:
     """Takes the stop file away."""
-    from xai_runbook.journal import journal_of
+    from xai_runbook.execution.journals import journal_of
 
     journal = journal_of(_environment(options))
     was = journal.stop_file.exists()

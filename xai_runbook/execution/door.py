@@ -14,12 +14,12 @@ from xai_runbook import person
 from xai_runbook.errors import InputError, JournalError, Refused, XaiRunbookError, inert
 from xai_runbook.execution import changes
 from xai_runbook.execution.interrupts import Interrupts
+from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome, Status
 from xai_runbook.execution.refusals import BEFORE_THE_LOCK, UNDER_THE_LOCK, Case, holds, stopped, target
 from xai_runbook.execution.steps import Actor, Ambiguous, Done
-from xai_runbook.files import make_private
-from xai_runbook.journal import Journal, journal_of
+from xai_runbook.journal import Journal
 from xai_runbook.plans import Plan, Risk
 from xai_runbook.window import duration_seconds
 
@@ -202,7 +202,6 @@ def _observed(case: Case, seconds: float, ctrl_c: Interrupts) -> tuple[bool, lis
 def _writable(journal: Journal) -> None:
     """P15: where intent and outcome would not find room, nothing is begun, not even a lock."""
     try:
-        make_private(journal.folder)
         with tempfile.TemporaryFile(dir=journal.folder) as room:
             os.posix_fallocate(room.fileno(), 0, ROOM_BYTES)
     except OSError as error:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, Refused, XaiRunbookError, inert
 from xai_runbook.execution import changes
+from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome
 from xai_runbook.execution.refusals import holds, target
 from xai_runbook.execution.steps import Actor
-from xai_runbook.journal import Entry, Journal, journal_of
+from xai_runbook.journal import Entry, Journal
 from xai_runbook.plans import Call, Plan
 
 if TYPE_CHECKING:
