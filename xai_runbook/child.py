@@ -25,9 +25,14 @@ _READERS = (
 _PLACES = ("XAI_RUNBOOK_CONFIG", "XAI_RUNBOOK_SANDBOX")
 
 
+def interpreter() -> list[str]:
+    """The beginning of a command line of this Python, which imports nothing from its working folder."""
+    return [sys.executable, "-P"]
+
+
 def python(module: str, *arguments: str) -> list[str]:
-    """The command line that runs one of our modules with this Python, which imports nothing from its working folder."""
-    return [sys.executable, "-P", "-m", module, *arguments]
+    """The command line that runs one of our modules."""
+    return [*interpreter(), "-m", module, *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -66,8 +66,9 @@ class Sql:
 class Command:
     """One program, without a shell; `python -m MODULE` runs a module of this package with the Python that runs us.
 
-    It ends by itself within `seconds`, is ended with us, and succeeds by exit code 0: known to have had no effect
-    lasting beyond its own end; exit code 3, or an end by force of one that `lasts`, leaves open what it did.
+    It ends by itself within `seconds`, is ended with us, and succeeds by exit code 0. By exit code 4 it failed and left
+    something behind, which its last line names; exit code 3 or an end by a signal leaves open what it did; any other
+    failed without a lasting effect.
     """
 
     argv: tuple[str, ...]
@@ -78,7 +79,8 @@ class Command:
     """The roles of the settings that it is lent: their address comes in libpq's variables, their passwords in a file
     that only it and its like can read, for as long as it runs. Neither stands here."""
     lasts: bool = False
-    """Whether something of it may stay where it is ended by force."""
+    """Whether what it began may go on elsewhere, or stay unseen, where it is ended by force: that the plan can be made
+    again does not tell then that nothing happened."""
     kind: Literal["command"] = "command"
 
 

@@ -96,10 +96,11 @@ def test_a_program_that_cannot_tell_what_it_did(nowhere: Environment) -> None:
     with pytest.raises(Ambiguous, match="who knows"):
         act("print('who knows'); raise SystemExit(3)")
     assert not act("raise SystemExit(1)", lasts=True).had_effect
-    killed = "import os; os.kill(os.getpid(), 9)"
-    assert not act(killed).had_effect
-    with pytest.raises(Ambiguous):
-        act(killed, lasts=True)
+    assert act("print('half of it'); raise SystemExit(4)").left
+    for lasts in (False, True):
+        for number in (9, 15):
+            with pytest.raises(Ambiguous, match=f"it was ended by signal {number}"):
+                act(f"import os; os.kill(os.getpid(), {number})", lasts=lasts)
 
 
 def test_only_what_was_verified_is_restored(env: Environment, journal: Journal, tmp_path: Path) -> None:

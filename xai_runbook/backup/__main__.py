@@ -1,7 +1,7 @@
 """`python -m xai_runbook.backup VERB ...`: what the steps of backups' plans run, and a person could by hand.
 
 How to reach the database comes in libpq's environment variables, never on the command line. Exit codes: 0 done; 1 not
-done, and nothing of it is left; 3 what it did is not known.
+done, and nothing of it is left; 3 what it did is not known; 4 not done, and what the last line names stays.
 """
 
 from __future__ import annotations
@@ -28,20 +28,37 @@ def main(words: list[str] | None = None) -> int:
             return 0
         with catalogue.held(options.folder):
             catalogue.clean(options.folder, _say)
-            _say(_done(options.folder, options))
+            return _worked(options)
     except NotKnown as error:
         _say(str(error))
         return 3
-    except XaiRunbookError as error:
-        _say(str(error))
+    except (XaiRunbookError, Ended, OSError) as error:
+        _say(_words(error))
         return 1
-    except Ended as error:
-        _say(f"ended by {error}; what was not whole yet is gone")
-        return 1
-    except OSError as error:
-        _say(f"{error.strerror}: {error.filename or ''}")
-        return 1
-    return 0
+
+
+def _worked(options: argparse.Namespace) -> int:
+    """The exit code of a verb that works in the folder; where it fails, by what is in there then."""
+    before = catalogue.inventory(options.folder)
+    try:
+        _say(_done(options.folder, options))
+        return 0
+    except NotKnown:
+        raise
+    except (XaiRunbookError, Ended, OSError) as error:
+        now = catalogue.inventory(options.folder)
+        gone = sorted(before.keys() - now.keys())
+        left = sorted(name for name, verified in now.items() if before.get(name) != verified)
+        told = [_words(error), *([f"removed: {', '.join(gone)}"] if gone else [])]
+        told += [f"left in {options.folder}: {', '.join(left)}"] if left else []
+        _say("; ".join(told))
+        return 3 if gone else 4 if left else 1
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, Ended):
+        return f"ended by {error}; what was not whole yet is gone"
+    return f"{error.strerror}: {error.filename or ''}" if isinstance(error, OSError) else str(error)
 
 
 def _done(folder: Path, options: argparse.Namespace) -> str:

@@ -127,6 +127,15 @@ def clean(folder: Path, say: Callable[[str], None]) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def inventory(folder: Path) -> dict[str, int]:
+    """What is in the folder: each entry with the time of its verification, 0 where it has none."""
+    found = {}
+    for entry in _entries(folder):
+        verified = entry / VERIFICATION
+        found[entry.name] = verified.stat().st_mtime_ns if verified.is_file() else 0
+    return found
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """The folder for this process alone, as long as it lives. Errors: Refused where another one works in it."""

@@ -24,6 +24,9 @@ RESTORING = "xai_restoring_"
 """What a database is called until all of it is there."""
 
 
+_UNNAMED = "the answer to its last statement, which gives it its name, was lost"
+
+
 class NotKnown(XaiRunbookError):
     """It was sent, and whether it was done cannot be told."""
 
@@ -106,7 +109,7 @@ def swap(live: str, restored: str, keep_as: str, *, maintenance: str, reader: st
                     ) from None  # fmt: skip
         try:
             other.execute("COMMIT")
-        except psycopg.OperationalError:
+        except (psycopg.OperationalError, KeyboardInterrupt):  # it may have been done before it was cancelled
             raise NotKnown("the answer to COMMIT was lost", on=live) from None
     return f"{restored} is now {live}, and what was {live} is {keep_as}"
 
@@ -148,8 +151,10 @@ def _rename_at_last(source: Connection, temporary: str, new: str) -> None:
         _rename(source, temporary, new)
     except psycopg.OperationalError:
         if source.closed:
-            raise NotKnown("the answer to its last statement, which gives it its name, was lost", on=new) from None
+            raise NotKnown(_UNNAMED, on=new) from None
         raise
+    except KeyboardInterrupt:  # it may have been done before it was cancelled
+        raise NotKnown(_UNNAMED, on=new) from None
 
 
 def _drop(source: Connection, name: str) -> None:

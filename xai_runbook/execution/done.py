@@ -9,12 +9,14 @@ from xai_runbook.errors import XaiRunbookError
 
 @dataclass(frozen=True)
 class Done:
-    """What one step came to: `had_effect` False is known to have changed nothing that lasts."""
+    """Result of one step. `had_effect=False` without `left`: it is certain that nothing was changed."""
 
     had_effect: bool
     words: str
     notices: tuple[str, ...] = ()
     """What the server remarked beside it, such as tables that it skipped."""
+    left: bool = False
+    """It failed, and `words` tell what of it stays."""
 
 
 class Ambiguous(XaiRunbookError):

@@ -17,10 +17,19 @@ from xai_runbook.execution.interrupts import Interrupts
 from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome, Status
-from xai_runbook.execution.refusals import BEFORE_THE_LOCK, UNDER_THE_LOCK, Case, holds, stopped, target
+from xai_runbook.execution.refusals import (
+    BEFORE_THE_LOCK,
+    UNDER_THE_LOCK,
+    Case,
+    holds,
+    leftovers,
+    stopped,
+    target,
+    unchanged,
+)
 from xai_runbook.execution.steps import Actor, Ambiguous, Done
 from xai_runbook.journal import Journal
-from xai_runbook.plans import Plan, Risk
+from xai_runbook.plans import Command, Plan, Risk, Step
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
@@ -121,7 +130,8 @@ def _through_the_door(
 
 def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: Interrupts) -> Outcome:
     """Acts, looks, and records; whatever ends it before that leaves an intent alone, which counts as unknown."""
-    plan, effects, words, ambiguous = case.plan, 0, "", False
+    plan, effects, words, ambiguous, left = case.plan, 0, "", False, False
+    step: Step | None = None
     notices: list[str] = []
     try:
         for number, step in enumerate(plan.steps, 1):
@@ -135,19 +145,26 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
             effects += done.had_effect
             notices += done.notices
             if not done.had_effect:
-                words = f"{here}: {done.words}"
+                words, left = f"{here}: {done.words}", done.left
                 break  # P10: the first error ends it
     except Ambiguous as error:
-        ambiguous, words = True, str(error)
+        ambiguous, words = True, f"{here}: {error}"
     except Refused as error:
         words = str(error)
     came_about = False
     observed: list[Mapping[str, str | None]] = []
-    if effects or ambiguous:
+    if effects or ambiguous or left:
         say("looking whether it came about")
         # where something went wrong, one look tells what is so now
         came_about, observed = _observed(case, 0.0 if words else _patience(plan), ctrl_c)
+    seen = leftovers(observed)
+    if ambiguous and not (effects or came_about or seen) and _ended_with_us(step) and unchanged(case.env, plan):
+        ambiguous = False
     status, summary = _judged(plan, effects, words, ambiguous, came_about)
+    if left and status == "failed":
+        summary = words
+    if seen and status != "done":
+        summary += f"; seen afterwards: {seen}"
     outcome = Outcome(
         status=status,
         entry=entry,
@@ -168,6 +185,11 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
     return outcome
 
 
+def _ended_with_us(step: Step | None) -> bool:
+    """Whether nothing of the step goes on anywhere once it has ended here."""
+    return isinstance(step, Command) and not step.lasts
+
+
 def _judged(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: bool) -> tuple[Status, str]:
     if came_about and effects == len(plan.steps):
         return "done", f"{plan.verb} {', '.join(plan.targets)}"
@@ -177,7 +199,8 @@ def _judged(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: b
         # the answer was lost, and what it was to bring about is seen: but seen is not caused
         return "unknown", f"{words}; what was expected is so now"
     told = words or f"what was expected did not come about within {_patience(plan):g} s"
-    return "unknown", f"{effects} of {len(plan.steps)} steps took effect: {told}"
+    known = "are known to have taken effect" if ambiguous else "took effect"
+    return "unknown", f"{effects} of {len(plan.steps)} steps {known}: {told}"
 
 
 def _patience(plan: Plan) -> float:

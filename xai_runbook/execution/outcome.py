@@ -14,8 +14,9 @@ Status = Literal["done", "failed", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """`done`; `failed`: known to have had no effect; `unknown`: some effect short of what was expected, or not to be
-    told. Unknown blocks its target until `xai-runbook journal reconcile` has looked."""
+    """`done`; `failed`: known to have had no effect, or only one that the summary names; `unknown`: some effect short
+    of what was expected, or not to be told. Unknown blocks its target until `xai-runbook journal reconcile` has looked.
+    """
 
     status: Status
     entry: int

@@ -10,10 +10,10 @@ from xai_runbook.execution import changes
 from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome
-from xai_runbook.execution.refusals import holds, target
+from xai_runbook.execution.refusals import holds, leftovers, target
 from xai_runbook.execution.steps import Actor
 from xai_runbook.journal import Entry, Journal
-from xai_runbook.plans import Call, Plan
+from xai_runbook.plans import Call, Command, Plan
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
@@ -68,6 +68,9 @@ def _looked(
         actor.close()
     if came_about:
         return "done", "what was expected is so now", rows
+    seen = leftovers(rows)
+    if seen and all(isinstance(step, Command) and not step.lasts for step in plan.steps):
+        return "failed", f"what was expected is not so; {seen}", rows
     try:
         again = changes.planned(env, plan.change, plan.arguments)
     except XaiRunbookError as error:

@@ -5,14 +5,14 @@ A refusal raises Refused; nothing has been done by then. A test takes each out i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from xai_runbook import clock
-from xai_runbook.errors import InputError, Refused
+from xai_runbook.errors import InputError, Refused, XaiRunbookError
 from xai_runbook.execution import changes
 from xai_runbook.facts import facts
 from xai_runbook.journal import Entry, Journal
@@ -187,6 +187,20 @@ def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[st
     seen: list[Mapping[str, str | None]] = [facts(row) for row in rows]
     told = bool(seen) and all(_compared(row[condition.column], condition) for row in seen)
     return told, seen
+
+
+def unchanged(env: Environment, plan: Plan) -> bool:
+    """Whether the same change, planned again now, comes to the same plan."""
+    try:
+        again = changes.planned(env, plan.change, plan.arguments)
+    except XaiRunbookError:
+        return False
+    return not again.refused and again.world == plan.world
+
+
+def leftovers(rows: Sequence[Mapping[str, str | None]]) -> str:
+    """What rows of an expected condition tell in their column `words`: what a step that failed has left behind."""
+    return "; ".join(row["words"] for row in rows if row.get("words"))  # type: ignore[misc]
 
 
 def _compared(value: str | None, condition: Condition) -> bool:

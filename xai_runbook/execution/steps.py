@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 NOT_KNOWN = 3
 """The exit code by which a program says that it cannot tell what it did."""
 
+LEFT = 4
+"""The exit code by which a program says that it failed, and that something of it stays."""
+
 
 class Actor:
     """Holds the write credentials for the time of one apply, from after the last refusal on."""
@@ -88,9 +91,12 @@ class Actor:
 
 
 def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
-    """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death."""
+    """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death.
+
+    A program that ended by a signal, whoever sent it, may have left anything. Errors: Ambiguous.
+    """
     limit = time.monotonic() + duration_seconds(step.seconds)
-    argv = child.python(*step.argv[2:]) if step.argv[:2] == ("python", "-m") else list(step.argv)
+    argv = [*child.interpreter(), *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
     try:
         process = subprocess.Popen(
             argv,
@@ -121,9 +127,14 @@ def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], 
         _end(process)
     if process.returncode == 0:  # also where it was through just before it was to be ended
         return Done(True, last or "done")
-    if process.returncode == NOT_KNOWN or (step.lasts and process.returncode < 0):
-        raise Ambiguous(why or last or "it was ended by force")
-    return Done(False, why or f"it ended with exit code {process.returncode}: {last}")
+    words = "; ".join(part for part in (why, last) if part)
+    if process.returncode < 0:
+        raise Ambiguous(words if why else f"it was ended by signal {-process.returncode}; {last}".rstrip("; "))
+    if process.returncode == NOT_KNOWN:
+        raise Ambiguous(words or "it cannot tell what it did")
+    if process.returncode == LEFT:
+        return Done(False, words, left=True)
+    return Done(False, words if why else f"it ended with exit code {process.returncode}: {last}")
 
 
 def _heard(output: IO[bytes], said: Callable[[str], None]) -> str:

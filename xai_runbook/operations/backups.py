@@ -110,14 +110,25 @@ def room(database: Database, backups: Backups) -> DataFrame:
 
 
 def state(backups: Backups, *, name: str) -> DataFrame:
-    """One row: state (verified, unverified, damaged; missing where there is no such backup), restore_seconds, why."""
+    """One row on a backup that was to be made or verified.
+
+    Columns: state (verified, unverified, damaged, unfinished, or missing), restore_seconds, why, words (what is there
+    that does not count, and the commands that verify or remove it; empty for a verified or missing one).
+    """
     from pandas import DataFrame
 
+    state, measured, why, words = "missing", None, "", ""
     for backup in backups.stored():
         if backup.name == name:
-            measured = backup.verification.get("restore_seconds")
-            return DataFrame([{"state": backup.state, "restore_seconds": measured, "why": backup.why}])
-    return DataFrame([{"state": "missing", "restore_seconds": None, "why": ""}])
+            state, why, measured = backup.state, backup.why, backup.verification.get("restore_seconds")
+    if state == "missing" and f"{name}.part" in backups.leftovers():
+        state, words = "unfinished", f"{name}.part is there, unfinished: the next run removes it"
+    if state in ("unverified", "damaged"):
+        verify = f"xai-runbook plan backups.verify --name {name} --out verify.json"
+        prune = f"xai-runbook plan retention.prune --names {name} --out prune.json"
+        words = f"{name} is there, {state} ({why}). To remove it: {prune}"
+        words += f". To verify it: {verify}" if state == "unverified" else ""
+    return DataFrame([{"state": state, "restore_seconds": measured, "why": why, "words": words}])
 
 
 @change
