@@ -336,14 +336,48 @@ def test_stop_and_resume(here: Environment, session: Opens, folder: Path, tmp_pa
     stopped = run("stop", "--why", "INC-9\x1b[2J", journal=folder)
     assert stopped.returncode == 0 and "nothing changes any more" in stopped.stdout
     person = Typed("apply", str(plan_file(tmp_path, plan)), journal=folder)
-    person.until("anything else to leave it: ")
-    person.type(plan.words)
     assert person.ended() == 3 and "changes are stopped: INC-9\N{REPLACEMENT CHARACTER}[2J" in person.shown
+    assert "type the words" not in person.shown
     assert "may be applied again" in run("resume", journal=folder).stdout
     person = Typed("apply", str(plan_file(tmp_path, plan)), journal=folder)
     person.until("anything else to leave it: ")
     person.type(plan.words)
     assert person.ended() == 0
+
+
+def test_x9_what_is_refused_anyway_asks_for_no_words(
+    here: Environment, session: Opens, folder: Path, tmp_path: Path
+) -> None:
+    plan = database.terminate(here.database, pids=[session().info.backend_pid])
+    file = str(plan_file(tmp_path, plan))
+
+    def refused(says: str, **more: str) -> None:
+        with Typed("apply", file, journal=folder, more=more) as person:
+            assert person.ended() == 3 and says in person.shown, person.shown
+            assert "type the words" not in person.shown
+
+    told = here.settings.model_dump_json(
+        include={"database": {"host", "port", "dbname", "user", "password", "sslmode"}}
+    )
+    (tmp_path / "config").mkdir(mode=0o700)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in json.loads(told)["database"].items()]
+    (tmp_path / "config" / "reader.toml").write_text("\n".join(["[database]", *lines]))
+    other = replace(plan, environment="reader")
+    (tmp_path / "reader.json").write_bytes(other.file())
+    with Typed(
+        "apply", str(tmp_path / "reader.json"), journal=folder, more={"XAI_RUNBOOK_CONFIG": str(tmp_path / "config")}
+    ) as person:
+        assert person.ended() == 3 and "database.operator is not configured" in person.shown, person.shown
+        assert "type the words" not in person.shown
+    assert run("stop", "--why", "INC-9", journal=folder).returncode == 0
+    refused("changes are stopped: INC-9")
+    assert run("resume", journal=folder).returncode == 0
+    refused("the connection was refused", XAI_RUNBOOK_DATABASE__PORT="1")
+    with Typed("apply", file, journal=folder) as person:
+        person.until("anything else to leave it: ")
+        person.type(plan.words)
+        assert person.ended() == 0
+    refused("this plan was applied before")
 
 
 def test_a_change_is_stopped_while_the_sandbox_is_down(folder: Path, tmp_path: Path) -> None:

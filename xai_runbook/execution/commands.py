@@ -134,6 +134,7 @@ def run_apply(options: argparse.Namespace) -> int:
         print("there is nothing to do", file=out)
         return 0
     if person.is_there():
+        door.preflight(plan, env, digest=digest)  # nobody types in vain
         print(plan, file=out)
         print("type the words to apply it, anything else to leave it: ", end="", file=out, flush=True)
         typed = sys.stdin.readline().strip()

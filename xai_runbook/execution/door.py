@@ -91,16 +91,24 @@ def apply_headless(
     return _through_the_door(plan, env, plan.words, reason, digest, progress or (lambda _: None))
 
 
+def preflight(plan: Plan, env: Environment, *, digest: str, confirm: str = "") -> Case:
+    """Raise what `apply` refuses before it takes the target's lock, whatever is typed; what refusals look at.
+
+    Errors: Refused, JournalError, NotConfigured, CannotAsk.
+    """
+    case = Case(plan, digest, plan.digest, env, journal_of(env), confirm)
+    for refused in BEFORE_THE_LOCK:
+        refused(case)
+    return case
+
+
 def _through_the_door(
     plan: Plan, env: Environment, confirm: str, reason: str, digest: str, progress: Progress
 ) -> Outcome:
     if not isinstance(reason, str) or len(reason) > 2000:
         raise InputError("a reason is text of at most 2000 characters", hint="an incident number, or a sentence")
-    journal = journal_of(env)
-    own = plan.digest
-    case = Case(plan, digest, own, env, journal, confirm)
-    for refused in BEFORE_THE_LOCK:
-        refused(case)
+    case = preflight(plan, env, digest=digest, confirm=confirm)
+    journal = case.journal
     _writable(journal)
     actor = Actor(env)
     with Lock(journal.folder, target(plan)) as lock:
@@ -117,7 +125,7 @@ def _through_the_door(
             with Interrupts() as ctrl_c:
                 entry = journal.append(
                     "intent",
-                    digest=own,
+                    digest=case.own,
                     target=target(plan),
                     reason=inert(reason),
                     environment=env.name,

@@ -12,11 +12,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from xai_runbook import clock
-from xai_runbook.errors import InputError, Refused, XaiRunbookError
+from xai_runbook.errors import InputError, NotConfigured, Refused, XaiRunbookError
 from xai_runbook.execution import changes
 from xai_runbook.facts import facts
 from xai_runbook.journal import Entry, Journal
-from xai_runbook.plans import HANDLES, Condition, Plan
+from xai_runbook.plans import HANDLES, Command, Condition, HttpCall, Plan, Sql, Step
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
@@ -128,6 +128,24 @@ def unknown_before(case: Case) -> None:
             )
 
 
+def without_operator(case: Case) -> None:
+    """Each part that the plan acts on needs its operator's role in the settings; its password is looked up later."""
+    parts = {step.part if isinstance(step, HttpCall) else "database" for step in case.plan.steps if _acts_as(step)}
+    parts |= {"database"} if any(key.startswith("database.") for key in case.plan.identity) else set()
+    for part in sorted(parts):
+        if getattr(getattr(case.env.settings, part), "operator", None) is None:
+            raise NotConfigured(
+                f"{part}.operator is not configured, so nothing can be changed",
+                on=f"{part}.operator",
+                hint=f"a table [{part}.operator] in the settings",
+            )
+
+
+def _acts_as(step: Step) -> bool:
+    """Whether the step uses an operator's role."""
+    return isinstance(step, Sql | HttpCall) or (isinstance(step, Command) and "database.operator" in step.roles)
+
+
 # after the target's lock is held
 
 
@@ -168,6 +186,7 @@ def guard_failed(case: Case) -> None:
 
 BEFORE_THE_LOCK: tuple[Callable[[Case], None], ...] = (
     edited, not_ours, expired, clock_moved, another_environment, another_server, used_before, stopped, unknown_before,
+    without_operator,
 )  # fmt: skip
 UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
     used_before, stopped, unknown_before, world_moved, wrong_words, guard_failed,
