@@ -128,11 +128,12 @@ def clean(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def inventory(folder: Path) -> dict[str, int]:
-    """What is in the folder: each entry with the time of its verification, 0 where it has none."""
+    """What is in the folder, without logs and locks: each entry with the time of its verification, 0 for none."""
     found = {}
     for entry in _entries(folder):
         verified = entry / VERIFICATION
-        found[entry.name] = verified.stat().st_mtime_ns if verified.is_file() else 0
+        if not entry.name.startswith(".") or entry.name.startswith((SCRATCH, PRUNED)):
+            found[entry.name] = verified.stat().st_mtime_ns if verified.is_file() else 0
     return found
 
 
