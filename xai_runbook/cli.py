@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; 3 where it could not be run or told, 130 where Ctrl-C ended it."""
     options = parser().parse_args(arguments)
     try:
+        if getattr(options, "env", None):
+            options.env = import_module("xai_runbook.environments").named(options.env)
         code = int(options.run(options))
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,9 +104,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         import json
 
+        print(f"settings: {env.settings.source}", file=sys.stderr)
         print(json.dumps([reply._asdict() for reply in told], indent=2))
     else:
         print(f"environment {env.name}{' - PRODUCTION' if env.settings.production else ''}")
+        print(f"settings    {env.settings.source}")
         for reply in told:
             took = f"{reply.seconds * 1000:.0f} ms" if reply.seconds is not None else ""
             print(f"  {reply.status:<15} {reply.part:<16} {reply.target:<34} {took:>8}  {reply.detail}")

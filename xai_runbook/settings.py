@@ -184,6 +184,8 @@ class Settings(Model):
     """One environment, whole."""
 
     name: str
+    source: str = ""
+    """The file that it was read from; set by itself, never in a file."""
     description: str = ""
     production: bool = False
     """No provoked faults, and every output says so."""

@@ -164,20 +164,17 @@ def test_unknown_environment(folder: Path, name: str, monkeypatch: pytest.Monkey
 
 
 def test_where_files_are_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """$XAI_RUNBOOK_CONFIG, then the working folder, then the XDG folder, then what is shipped."""
-    places = [folder, Path("environments"), folder.parent / "xdg" / "xai-runbook"]
+    """$XAI_RUNBOOK_CONFIG, then the XDG folder, then what is shipped."""
+    places = [folder, folder.parent / "xdg" / "xai-runbook"]
     for place in places:
         place.mkdir(exist_ok=True, parents=True)
         (place / "mine.toml").write_text(f'description = "{place.name}"')
-        (place / "sandbox.toml").write_text(f'description = "{place.name}"')
     for place in places:
         assert environments.load("mine").description == place.name
-        assert environments.load("sandbox").description == place.name
         (place / "mine.toml").unlink()
-        (place / "sandbox.toml").unlink()
     assert environments.load("sandbox").simulated == ["nodes", "grafana"]
     monkeypatch.delenv("XAI_RUNBOOK_CONFIG")
-    assert environments.folders()[0] == Path("environments")
+    assert environments.folders() == [places[1], environments.SHIPPED]
 
 
 def test_names(folder: Path) -> None:

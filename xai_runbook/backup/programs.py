@@ -14,9 +14,14 @@ from functools import cache
 from pathlib import Path
 
 from xai_runbook import child
-from xai_runbook.errors import BadAnswer, NoData, TimedOut, inert
+from xai_runbook.errors import BadAnswer, NoData, Refused, TimedOut, inert
+from xai_runbook.ownership import foreign
 
 DEBIAN = Path("/usr/lib/postgresql")
+_RUN = (
+    "pg_dump", "pg_dumpall", "pg_restore", "psql", "pg_basebackup", "pg_verifybackup", "pg_controldata", "initdb",
+    "postgres",
+)  # fmt: skip
 _LENT = (
     "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGPASSFILE",
     "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR",
@@ -27,7 +32,7 @@ def folder_of(told: str | None, major: int) -> Path:
     """The folder of PostgreSQL's programs for a server of that major version.
 
     What the settings say, else that version's own folder, else where PATH finds pg_dump. Errors: NoData where there is
-    none, BadAnswer where its pg_dump is older than the server.
+    none, BadAnswer where its pg_dump is older than the server, Refused where others can write it.
     """
     if told is not None:
         chosen = Path(told).expanduser()
@@ -41,6 +46,12 @@ def folder_of(told: str | None, major: int) -> Path:
             f"no pg_dump of PostgreSQL {major}", on=str(told or "PATH"),
             hint=f"install postgresql-client-{major}, or set backups.programs to the folder that has it",
         )  # fmt: skip
+    for program in _RUN:
+        if (chosen / program).exists() and (why := foreign(chosen / program)):
+            raise Refused(
+                f"programs that others can write are not run: {why}", on=str(chosen),
+                hint="a folder and programs of root's or your own, writable by nobody else",
+            )  # fmt: skip
     found = major_of(chosen / "pg_dump")
     if found < major:
         raise BadAnswer(

@@ -6,12 +6,14 @@ import os
 import re
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from xai_runbook.errors import SandboxError, SettingsError
+from xai_runbook.errors import SandboxError, SettingsError, inert
+from xai_runbook.ownership import foreign
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -20,17 +22,20 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent
 DEFAULT = "sandbox"
+_FILES = ("ca_file", "client_certificate", "client_key", "sslrootcert", "identity_file", "known_hosts_file")
+_SECRETS = ("password", "auth_value")
+PRIVATE = "a file and a folder of your own, writable by you alone (chown, chmod go-w)"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def folders() -> list[Path]:
     """Where a user's `NAME.toml` is looked for, first come first served; the shipped ones come last.
 
-    `$XAI_RUNBOOK_CONFIG` (a folder), `environments/` of the working folder, the XDG configuration folder.
+    `$XAI_RUNBOOK_CONFIG` (a folder), the XDG configuration folder. Never the working folder: it may be anybody's.
     """
     chosen = os.environ.get("XAI_RUNBOOK_CONFIG")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-    return [*([Path(chosen).expanduser()] if chosen else []), Path("environments"), config / "xai-runbook", SHIPPED]
+    return [*([Path(chosen).expanduser()] if chosen else []), config / "xai-runbook", SHIPPED]
 
 
 def names() -> list[str]:
@@ -42,8 +47,8 @@ def names() -> list[str]:
 def load(name: str = "", *, running: bool = False) -> Settings:
     """The Settings of an environment: defaults, its file, a running sandbox's ports, then XAI_RUNBOOK_TABLE__KEY.
 
-    Without a name, `$XAI_RUNBOOK_ENV`, else the sandbox. Errors: SettingsError, which names file, table and key;
-    SandboxError where the sandbox must be `running` and is not.
+    `name` may be the path of a `NAME.toml`. Without one, `$XAI_RUNBOOK_ENV`, else the sandbox. Errors: SettingsError,
+    which names file, table and key; SandboxError where the sandbox must be `running` and is not.
     """
     from pydantic import ValidationError
 
@@ -51,7 +56,8 @@ def load(name: str = "", *, running: bool = False) -> Settings:
 
     name = name or os.environ.get("XAI_RUNBOOK_ENV") or DEFAULT
     path = _find(name)
-    tables = _merge(_read(SHIPPED / "defaults.toml"), _read(path))
+    name = path.stem
+    tables = _merge(_read(SHIPPED / "defaults.toml"), _placed(_read(path), path.parent))
     if path == SHIPPED / "sandbox.toml":
         overlay = _sandbox_overlay()
         if running and not overlay:
@@ -62,7 +68,7 @@ def load(name: str = "", *, running: bool = False) -> Settings:
     if tables.get("name", name) != name:
         raise SettingsError("an environment's name is its file's", on=f"{path}, key name", hint="leave `name` out")
     try:
-        return Settings.model_validate({**tables, "name": name})
+        return Settings.model_validate({**tables, "name": name, "source": str(path)})
     except ValidationError as error:
         raise _explained(error, path, overrides) from None
 
@@ -74,19 +80,57 @@ def shipped() -> Settings:
     return Settings.model_validate({**_read(SHIPPED / "defaults.toml"), "name": "the runbook"})
 
 
+def named(word: str) -> str:
+    """The environment's name that a command line means. A path's folder becomes this process's, and its children's.
+
+    Errors: SettingsError where there is no such file.
+    """
+    if "/" not in word:
+        return word
+    path = _find(word)
+    os.environ["XAI_RUNBOOK_CONFIG"] = str(path.parent)
+    return path.stem
+
+
 def _find(name: str) -> Path:
+    if "/" in name:
+        path = Path(os.path.abspath(Path(name).expanduser()))
+        if path.suffix != ".toml" or not _NAME.fullmatch(path.stem) or not path.is_file():
+            raise SettingsError(
+                "there is no such settings file",
+                on=inert(str(path)),
+                hint=f"FOLDER/NAME.toml, or one of {', '.join(names())}",
+            )
+        return _ours(path)
     if not _NAME.fullmatch(name) or name == "defaults":
         raise SettingsError(f"{name!r} is not the name of an environment", hint=f"one of {', '.join(names())}")
     for folder in folders():
         path = folder / f"{name}.toml"
         if os.path.isfile(path):  # False too where a folder may not be read
-            return path
+            return _ours(path)
     places = ", ".join(str(folder) for folder in folders()[:-1])
     raise SettingsError(
         f"there is no environment {name!r}",
         on=f"looked in {places}",
         hint=f"one of {', '.join(names())}, or copy production.example.toml to {folders()[-2]}/{name}.toml",
     )
+
+
+def _ours(path: Path) -> Path:
+    """The same path. Errors: SettingsError where others could have written it, or where it hides a shipped one."""
+    if os.path.realpath(path.parent) == os.path.realpath(SHIPPED):
+        return path
+    if (SHIPPED / path.name).exists():
+        raise SettingsError(
+            f"the name {path.stem} is the shipped environment's", on=str(path), hint="give the file another name"
+        )
+    try:
+        why = foreign(path)
+    except OSError as error:
+        raise SettingsError(f"cannot be read: {error.strerror}", on=str(path)) from None
+    if why:
+        raise SettingsError(f"settings that others can write are not used: {why}", on=str(path), hint=PRIVATE)
+    return path
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -98,6 +142,23 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError("is not UTF-8 text", on=str(path)) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"is not TOML: {error}", on=str(path), hint='key = "value" under a [table]') from None
+
+
+def _placed(value: Any, folder: Path, key: str = "") -> Any:
+    """The same tables, where relative names of files are of `folder`: children have other working folders."""
+    if isinstance(value, dict):
+        return {name: _placed(each, folder, name) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_placed(each, folder, key) for each in value]
+    if not isinstance(value, str):
+        return value
+    prefix = "file:" if value.startswith("file:") else ""
+    name = value.removeprefix(prefix)
+    wanted = key in (_SECRETS if prefix else _FILES) and name not in (
+        "",
+        "system",
+    )  # libpq's word for its own authorities
+    return value if not wanted or name.startswith(("/", "~")) else f"{prefix}{folder.absolute() / name}"
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +173,10 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _sandbox_overlay() -> dict[str, Any]:
     from xai_runbook.sandbox import state
 
+    file = state.run_folder() / state.STATE_FILE
+    with suppress(OSError):  # none runs
+        if why := foreign(file):
+            raise SettingsError(f"a sandbox that others can write is not used: {why}", on=str(file), hint=PRIVATE)
     running = state.read()
     return dict(running["overlay"]) if running else {}
 

@@ -48,11 +48,12 @@ def parser(dotted: str) -> argparse.ArgumentParser:
 def asked_plan(dotted: str, words: list[str]) -> tuple[Plan, Path | None, bool]:
     """The plan that the command line asks for, the file it is to be written to, and whether as JSON."""
     from xai_runbook.environment import connect
+    from xai_runbook.environments import named
 
     options = parser(dotted).parse_args(words)
     arguments = {name: getattr(options, name) for name in _arguments(changes.named(dotted))}
     plan = changes.planned(
-        connect(options.env or ""), changes.named(dotted).__module__ + "." + dotted.rpartition(".")[2], arguments
+        connect(named(options.env or "")), changes.named(dotted).__module__ + "." + dotted.rpartition(".")[2], arguments
     )
     return plan, options.out, options.json
 
