@@ -66,7 +66,8 @@ def here(env: Environment, journal: Journal) -> Iterator[Environment]:
 @pytest.fixture
 def nowhere(journal: Journal) -> Environment:
     """An environment whose servers are not there: what is refused before anybody asks them needs none."""
-    return with_journal(Environment(environments.load("sandbox")), journal)
+    operator = {"user": "xai_operator", "password": None}
+    return with_journal(Environment(environments.load("sandbox")), journal, database={"operator": operator})
 
 
 @pytest.fixture

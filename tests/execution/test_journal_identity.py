@@ -102,7 +102,7 @@ def test_s9_a_journal_that_is_not_the_known_one_is_refused(
     plan = written()
     with pytest.raises(JournalError, match=says) as refused:
         apply(plan, used, confirm=plan.words)
-    assert "mount its folder" in str(refused.value) and "journal init --replace --why" in str(refused.value)
+    assert "mount its folder" in str(refused.value) and "--replace --why" in str(refused.value)
     for words in (["list"], ["show", "1"], ["verify"], ["reconcile", "1"]):
         done = run("journal", *words, journal=journal.folder)
         assert done.returncode == 3 and says in done.stderr, words
@@ -132,7 +132,7 @@ def test_s9_elsewhere_than_in_the_sandbox_a_journal_is_made_once(
     for words in (["journal", "list"], ["stop", "--why", "x"]):
         assert main(words) == 3
         told = capsys.readouterr().err
-        assert "there is no journal" in told and "xai-runbook journal init" in told
+        assert "there is no journal" in told and "xai-runbook journal init --env mine" in told
     assert not mine.parent.exists()
     assert main(["journal", "init"]) == 0 and main(["journal", "list"]) == 0
     assert "made the journal" in capsys.readouterr().out
@@ -159,11 +159,11 @@ def test_s9_a_journal_of_an_earlier_version_gets_an_identity(mine: Path, capsys:
 def test_s9_only_a_person_replaces_a_journal_and_says_why(used: Environment, journal: Journal, terminal: int) -> None:
     shutil.rmtree(journal.folder)
     with pytest.raises(InputError, match="needs a reason"):
-        init(journal, replace=True)
+        init(journal, "sandbox", replace=True)
     done = run("journal", "init", "--replace", "--why", "the disk died", journal=journal.folder)
     assert done.returncode == 3 and "needs a person" in done.stderr
     with pytest.raises(Refused, match="a journal of 2 records is known here"):
-        init(journal)
+        init(journal, "sandbox")
     with Typed("journal", "init", "--replace", "--why", "the disk died", journal=journal.folder) as person:
         assert person.ended() == 0, person.shown
     (record,) = journal_of(used).records()

@@ -90,6 +90,7 @@ def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
     assert outcome.interrupted is (act is ctrl_c)
     assert "nothing was done" not in str(outcome)
     assert f"{name} is there, unverified" in outcome.summary
+    assert act is kill or "ended by SIGTERM" in outcome.summary, "what it said while it ended"
     assert f"xai-runbook plan backups.verify --name {name}" in outcome.summary
     assert f"xai-runbook plan retention.prune --names {name}" in outcome.summary
     (entry,) = journal_of(env).entries()

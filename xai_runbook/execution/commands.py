@@ -158,7 +158,7 @@ def run_journal(options: argparse.Namespace) -> int:
 
     env = _environment(options)
     if options.verb == "init":
-        print(init(place_of(env), replace=options.replace, why=options.why))
+        print(init(place_of(env), env.name, replace=options.replace, why=options.why))
         return 0
     journal = journal_of(env)
     if options.verb in ("show", "reconcile") and options.entry is None:

@@ -19,7 +19,7 @@ from xai_runbook.journal import Journal
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
 
-_REPLACE = "mount its folder or put a newer copy back; if it is lost: xai-runbook journal init --replace --why TEXT"
+_REPLACE = "mount its folder or put a newer copy back; if it is lost: {} --replace --why TEXT"
 
 
 def journal_of(env: Environment) -> Journal:
@@ -30,7 +30,7 @@ def journal_of(env: Environment) -> Journal:
     journal = place_of(env)
     if env.name == DEFAULT and not journal.identity and journal_memory.recall(journal.folder) is None:
         journal.create()
-    require(journal)
+    require(journal, env.name)
     return journal
 
 
@@ -41,26 +41,28 @@ def place_of(env: Environment) -> Journal:
     return Journal(journal_memory.state_folder() / Path(env.settings.outputs.journal).expanduser())
 
 
-def require(journal: Journal) -> None:
+def require(journal: Journal, name: str) -> None:
     """Raise JournalError unless `journal` is the one that this user knows, complete; a first sight is remembered."""
     known = journal_memory.recall(journal.folder)  # before the journal, which only grows
     on = str(journal.folder)
+    command = f"xai-runbook journal init --env {name}"
+    replace = _REPLACE.format(command)
     identity = journal.identity
     if not identity:
         if known is not None:
-            raise JournalError(f"the journal is missing; it had {known.count} records", on=on, hint=_REPLACE)
+            raise JournalError(f"the journal is missing; it had {known.count} records", on=on, hint=replace)
         what = "this journal has no identity yet" if journal.path.exists() else "there is no journal"
-        raise JournalError(what, on=on, hint="if this is its place, make it once: xai-runbook journal init")
+        raise JournalError(what, on=on, hint=f"if this is its place, make it once: {command}")
     if known is not None and identity != known.identity:
-        raise JournalError(f"another journal is here than the known one of {known.count} records", on=on, hint=_REPLACE)
+        raise JournalError(f"another journal is here than the known one of {known.count} records", on=on, hint=replace)
     journal.verify()
     hashes = journal.hashes()
     if known is not None and len(hashes) < known.count:
         raise JournalError(
-            f"records are missing: the journal has {len(hashes)} and had {known.count}", on=on, hint=_REPLACE
+            f"records are missing: the journal has {len(hashes)} and had {known.count}", on=on, hint=replace
         )
     if known is not None and known.count and hashes[known.count - 1] != known.hash:
-        raise JournalError(f"record {known.count} is not the one that was here before", on=on, hint=_REPLACE)
+        raise JournalError(f"record {known.count} is not the one that was here before", on=on, hint=replace)
     now = journal_memory.Known(identity, len(hashes), hashes[-1] if hashes else "")
     if now != known:
         try:
@@ -73,8 +75,8 @@ def require(journal: Journal) -> None:
             ) from None
 
 
-def init(journal: Journal, *, replace: bool = False, why: str = "") -> str:
-    """Make the journal, or `replace` the known one by what is in the folder now; what was done, in words.
+def init(journal: Journal, name: str, *, replace: bool = False, why: str = "") -> str:
+    """Make the journal of environment `name`, or `replace` the known one by what is in the folder now; what was done.
 
     Records that are there are kept, and a replacement is recorded with its reason. Errors: Refused, JournalError;
     InputError for a replacement without a reason.
@@ -91,10 +93,11 @@ def init(journal: Journal, *, replace: bool = False, why: str = "") -> str:
         number = journal.append("replaced", why=inert(why), known=before)
         return f"{journal.folder} is the journal from now on; record {number} says why"
     if journal.identity:
-        require(journal)
+        require(journal, name)
         return f"there is a journal already: {journal.folder}, {len(journal.hashes())} records"
     if known is not None:
-        raise Refused(f"a journal of {known.count} records is known here", on=str(journal.folder), hint=_REPLACE)
+        hint = _REPLACE.format(f"xai-runbook journal init --env {name}")
+        raise Refused(f"a journal of {known.count} records is known here", on=str(journal.folder), hint=hint)
     journal.verify()
     journal.create()
     return f"made the journal {journal.folder}"

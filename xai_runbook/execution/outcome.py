@@ -40,7 +40,7 @@ class Outcome:
         return asdict(self)
 
     def __str__(self) -> str:
-        rows = [", ".join(f"{key} {value}" for key, value in row.items()) for row in self.observed[:10]]
+        rows = [", ".join(f"{key} {row[key]}" for key in row if key != "words") for row in self.observed[:10]]
         seen = "".join(f"\n  observed: {row}" for row in rows)
         seen += "".join(f"\n  told: {line}" for line in self.told)
         undo = f"\n  the way back: {self.way_back}" if self.way_back and self.status != "failed" else ""

@@ -122,9 +122,10 @@ def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], 
             else:
                 last = _heard(process.stdout, said) or last
                 time.sleep(0.1)
-        last = _heard(process.stdout, said) or last
     finally:
         _end(process)
+        with process.stdout:  # what it says while it ends counts most
+            last = _heard(process.stdout, said) or last
     if process.returncode == 0:  # also where it was through just before it was to be ended
         return Done(True, last or "done")
     words = "; ".join(part for part in (why, last) if part)
@@ -160,5 +161,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(5)
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)  # its children, where it ended before them
-    if process.stdout:
-        process.stdout.close()
