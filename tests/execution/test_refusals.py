@@ -255,7 +255,8 @@ def test_no_room_for_the_intent_for_a_user(journal: Journal) -> None:
         "from xai_runbook.environment import Environment; from xai_runbook.journal import Journal\n"
         "sys.stdin = os.fdopen(pty.openpty()[1])\n"
         "plan, env = written(), Environment(environments.load('sandbox'))\n"
-        "try: apply(plan, with_journal(env, Journal(Path(sys.argv[1])), database={'operator': {'user': 'x'}}), confirm=plan.words)\n"
+        "env = with_journal(env, Journal(Path(sys.argv[1])), database={'operator': {'user': 'x'}})\n"
+        "try: apply(plan, env, confirm=plan.words)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run(
