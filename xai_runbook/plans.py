@@ -25,6 +25,7 @@ from typing import Any, ParamSpec, cast
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
 from xai_runbook.facts import fact, plain
+from xai_runbook.parts import Parts, touched
 from xai_runbook.steps import Argument, Call, Command, Condition, Edit, HttpCall, Sql, Step
 
 __all__ = [
@@ -51,7 +52,7 @@ class Risk(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What one call of a change would do. `@change` fills in the fields after `guards`."""
+    """What one call of a change would do. `@change` fills in the fields after `parts`."""
 
     verb: str
     scope: str
@@ -70,6 +71,9 @@ class Plan:
     """Why this is not done here at all, such as load in production. Such a plan has no steps, and Run All goes on."""
     guards: tuple[Condition, ...] = ()
     """For quantities that always move: looked at right before acting, never compared for equality."""
+    parts: Parts = field(default_factory=dict)
+    """What it touches, and how: see `xai_runbook.parts`. A change gives what goes beyond its handles, and `@change`
+    makes names of it all. Overlapping plans are never applied at once, nor while the outcome of one is unknown."""
     change: str = ""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     environment: str = ""
@@ -104,7 +108,10 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, without the digest."""
-        return {"schema": SCHEMA, **asdict(self)}
+        fields = asdict(self)
+        if not self.parts:  # so that plans of before there were parts, which the journal keeps, read as they were
+            del fields["parts"]
+        return {"schema": SCHEMA, **fields}
 
     def canonical(self) -> bytes:
         """The one way in which this plan is written: sorted keys, no white space, UTF-8, finite numbers only."""
@@ -199,6 +206,7 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
             environment=environments.pop(),
             production=any(handle.production for handle in handles.values()),
             identity=identity,
+            parts=touched(identity, plan.parts),
             created_at=cast("str", fact(now)),
             expires_at=cast("str", fact(now + EXPIRES_AFTER)),
             boot=clock.boot(),

@@ -154,7 +154,7 @@ def applied_to(
                 time.sleep(0.01)
     else:
         tally.false += entry.status != right
-    with Lock(journal.folder, entry.intent["target"]):
+    with Lock(journal.folder, entry.intent["plan"]["parts"]):
         pass
     return took
 

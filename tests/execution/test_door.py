@@ -172,7 +172,7 @@ def test_a_later_session_with_the_same_number_is_another(here: Environment, sess
     plan = eventually(lambda: database.cancel(here.database, pids=[pid]))
     right = {key: plan.observed[0][key] for key in ("pid", "backend_start", "query_start")}
     actor = Actor(here)
-    actor.open(plan.identity, target(plan))
+    actor.open(plan.identity, plan.parts)
     try:
         for key in ("backend_start",) if name == "terminate_session" else ("backend_start", "query_start"):
             wrong = Sql(name=name, parameters=right | {key: "2026-01-01T00:00:00.000001+00:00"}, equivalent="")
@@ -356,7 +356,7 @@ def test_what_still_acts_is_waited_for(here: Environment, session: Opens, journa
     plan = terminate(here, victim)
     journal.append("intent", plan=plan.to_json(), target=target(plan), digest=plan.digest)
     acts = Actor(here)
-    acts.open(plan.identity, target(plan))
+    acts.open(plan.identity, plan.parts)
     try:
         with pytest.raises(Refused, match="locked by another apply, seen in the database itself"):
             reconcile(here, 1)
@@ -374,15 +374,15 @@ def test_the_operator_must_reach_the_same_server(here: Environment) -> None:
     for key in identity:
         actor = Actor(here)
         try:
-            with pytest.raises(Refused, match="the operator reaches another server"):
-                actor.open(identity | {key: "7"}, "x")
+            with pytest.raises(Refused, match="the operator reaches another server or database"):
+                actor.open(identity | {key: "7"}, {})
         finally:
             actor.close()
 
 
 def test_an_actor_without_a_database_sends_nothing(here: Environment) -> None:
     actor = Actor(here)
-    actor.open({"prometheus.url": "x"}, "x")
+    actor.open({"prometheus.url": "x"}, {})
     done = actor.act(Sql(name="terminate_session", parameters={}, equivalent=""), print, Interrupts())
     assert not done.had_effect and done.words == "the plan names no database"
     actor.close()
@@ -630,7 +630,7 @@ def test_an_outcome_shows_itself(status: Any) -> None:
 
 def test_a_lost_answer_is_ambiguous(here: Environment, superuser: Any) -> None:
     actor = Actor(here)
-    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, "x")
+    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     cut_off(here, superuser)
     with pytest.raises(Ambiguous, match="the connection was lost while it acted"):
         actor.act(NOBODY, print, Interrupts())
@@ -643,7 +643,7 @@ def test_a_server_that_does_not_answer_is_waited_for_no_longer(
     """Its backend is stopped: neither its statement_timeout nor a cancel request would end the wait."""
     hasty = with_journal(here, journal, database={"timeout": "500ms"})
     actor = Actor(hasty)
-    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, "hasty")
+    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     (pid,) = superuser.execute(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
     ).fetchone()

@@ -50,6 +50,7 @@ def plans(draw: st.DrawFn) -> Plan:
         note=draw(text), refused=draw(text), guards=draw(st.lists(condition, max_size=2).map(tuple)), change=draw(text),
         arguments=draw(arguments), environment=draw(text), production=draw(st.booleans()),
         identity=draw(st.dictionaries(text, text, max_size=2)), version=draw(text),
+        parts=draw(st.dictionaries(text, st.sampled_from(["read", "change", "exclusive"]), max_size=2)),
     )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ OTHER: dict[str, Any] = {
     "note": "another", "refused": "no", "guards": (FIELDS["expected"],), "change": "xai_runbook.operations.database.x",
     "arguments": {"pids": [18]}, "environment": "production", "production": True, "identity": {"database.x": "1"},
     "created_at": "2026-01-01T00:00:00.000001+00:00", "expires_at": "2026-01-01T00:10:00.000000+00:00",
-    "boot": "b 1.000", "version": "1",
+    "boot": "b 1.000", "version": "1", "parts": {"database 2@here:5432/5": "exclusive"},
 }  # fmt: skip
 
 
@@ -139,6 +140,13 @@ def test_a_plan_that_is_too_deep_is_refused() -> None:
         data = [data]
     with pytest.raises(InputError, match="this is not a plan"):
         Plan.from_json({**written().to_json(), "arguments": {"a": data}})
+
+
+def test_s3_a_plan_of_before_there_were_parts_reads_as_it_was() -> None:
+    told = json.loads(json.dumps(written().to_json()))
+    del told["parts"]
+    assert Plan.from_json(told).to_json() == written(**{**vars(Plan.from_json(told))}).to_json()
+    assert Plan.from_json(told).parts == {}
 
 
 def test_steps_and_what_must_be_true_afterwards_come_together() -> None:

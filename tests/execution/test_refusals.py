@@ -130,7 +130,8 @@ def test_an_earlier_unknown_outcome(nowhere: Environment, journal: Journal) -> N
 @pytest.mark.usefixtures("terminal")
 def test_an_unknown_outcome_elsewhere_blocks_nobody(nowhere: Environment, journal: Journal) -> None:
     plan = written()
-    journal.append("intent", digest="another", target="database.system_identifier=2", plan=plan.to_json())
+    other = written(parts={"database 2@here:5432/5": "change"})
+    journal.append("intent", digest="another", target=target(other), plan=other.to_json())
     with pytest.raises(Refused) as why:
         apply(plan, nowhere, confirm=plan.words)
     assert "not known" not in str(why.value)
@@ -139,12 +140,13 @@ def test_an_unknown_outcome_elsewhere_blocks_nobody(nowhere: Environment, journa
 @pytest.mark.usefixtures("terminal")
 def test_a_target_that_another_apply_has_locked(nowhere: Environment, journal: Journal) -> None:
     plan = written()
-    with Lock(journal.folder, target(plan)) as lock:
+    with Lock(journal.folder, plan.parts) as lock:
         lock.say("step 3 of 5")
         told = refused(plan, nowhere)
         user, host = lock._said["user"], lock._said["host"]
         assert f"locked by {user}@{host} pid {os.getpid()} since 2" in told and "step 3 of 5" in told
-        lock._path.write_bytes(b"rubbish")
+        for path in (journal.folder / "locks").iterdir():
+            path.write_bytes(b"rubbish")
         assert "locked by another apply" in refused(plan, nowhere)
     assert "locked" not in refused(plan, nowhere), "it lets go"
 
@@ -301,11 +303,11 @@ def test_wrong_words(here: Environment, plan: Plan) -> None:
 
 @pytest.mark.usefixtures("terminal")
 def test_another_server_behind_the_same_name(here: Environment, plan: Plan, journal: Journal) -> None:
-    for name in ("system_identifier", "server_address", "server_port", "database"):
+    for name in ("system_identifier", "server_address", "server_port", "database", "database_oid"):
         elsewhere = replace(plan, identity=dict(plan.identity) | {f"database.{name}": "7"})
-        assert f"another server answers: {name} was 7 and is {plan.identity[f'database.{name}']}" in refused(
-            elsewhere, here
-        )
+        what = "database" if name == "database_oid" else "server"
+        told = f"another {what} answers: {name} was 7 and is {plan.identity[f'database.{name}']}"
+        assert told in refused(elsewhere, here)
     more = replace(plan, identity=dict(plan.identity) | {"database.cluster": "x"})
     assert "another server answers: cluster was x and is None" in refused(more, here)
 

@@ -60,7 +60,7 @@ def table(superuser: Any) -> Iterator[str]:
 
 def acted(env: Environment, step: Sql, ctrl_c: Interrupts | None = None) -> tuple[Done, list[str]]:
     actor, told = Actor(env), []
-    actor.open({f"database.{key}": value for key, value in env.database.identity().items()}, "x")
+    actor.open({f"database.{key}": value for key, value in env.database.identity().items()}, {})
     try:
         return actor.act(step, told.append, ctrl_c or Interrupts()), told
     finally:
@@ -352,7 +352,7 @@ def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens
     """The deadline is kept from outside as well."""
     holder = held(session, table)
     actor = Actor(here)
-    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, "x")
+    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     (pid,) = superuser.execute(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
     ).fetchone()
@@ -380,7 +380,7 @@ def test_a_session_that_is_ended_leaves_it_open_what_it_did(
         )
 
     actor = Actor(here)
-    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, "x")
+    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     try:
         with pytest.raises(Ambiguous, match="the connection was lost while it acted"):
             actor.act(rebuilding(here, table), end, Interrupts())

@@ -23,6 +23,7 @@ FIELDS: dict[str, Any] = {
     "undo": "cannot be undone",
     "risk": Risk.DESTRUCTIVE,
     "note": "a note",
+    "parts": {"database 1@here:5432/5": "change", "server 1@here:5432": "read"},
     "change": "xai_runbook.operations.database.terminate",
     "arguments": {"pids": [17]},
     "environment": "sandbox",

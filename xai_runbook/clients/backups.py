@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from xai_runbook.backup import catalogue, programs
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, Unreachable
+from xai_runbook.parts import machine
 from xai_runbook.window import duration_seconds
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ class Backups:
 
     def identity(self) -> dict[str, str]:
         """Which folder this is, on which machine."""
-        machine = Path("/etc/machine-id")
-        told = machine.read_text().strip() if machine.exists() else ""
-        return {"folder": str(self.folder.resolve()), "machine": told}
+        return {"folder": str(self.folder.resolve()), "machine": machine()}
 
     def stored(self) -> list[catalogue.Backup]:
         """Every backup in the folder, oldest first; none where nothing has made the folder yet. Errors: CannotAsk."""

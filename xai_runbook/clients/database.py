@@ -32,7 +32,8 @@ Names = Mapping[str, tuple[str, ...]]
 
 def identified(rows: list[dict[str, Any]]) -> dict[str, str]:
     """The facts of `sql/identity.sql` that tell one server and database from all others."""
-    return {key: str(rows[0][key]) for key in ("system_identifier", "server_address", "server_port", "database")}
+    names = ("system_identifier", "server_address", "server_port", "database", "database_oid")
+    return {name: str(rows[0][name]) for name in names}
 
 
 def place(settings: settings.Database, tunnel: Tunnel | None, seconds: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.clients import http
 from xai_runbook.errors import BadAnswer
+from xai_runbook.parts import machine
 
 if TYPE_CHECKING:
     from xai_runbook import settings
@@ -29,8 +30,7 @@ class Sandbox:
 
     def identity(self) -> dict[str, str]:
         """Which sandbox this is: its folder, on which machine."""
-        machine = Path("/etc/machine-id")
-        return {"folder": str(self.folder), "machine": machine.read_text().strip() if machine.exists() else ""}
+        return {"folder": str(self.folder.resolve()), "machine": machine()}
 
     def quotas(self) -> dict[str, float]:
         """What it is allowed, in base units: cpu_quota_cores, memory_quota_bytes, disk_quota_bytes."""

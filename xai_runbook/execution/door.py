@@ -111,11 +111,11 @@ def _through_the_door(
     journal = case.journal
     _writable(journal)
     actor = Actor(env)
-    with Lock(journal.folder, target(plan)) as lock:
+    with Lock(journal.folder, plan.parts) as lock:
         for refused in UNDER_THE_LOCK:
             refused(case)
         try:
-            actor.open(plan.identity, target(plan))
+            actor.open(plan.identity, plan.parts)
 
             def say(words: str) -> None:
                 lock.say(words)

@@ -10,9 +10,10 @@ from xai_runbook.execution import changes
 from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome
-from xai_runbook.execution.refusals import holds, leftovers, target
+from xai_runbook.execution.refusals import holds, leftovers
 from xai_runbook.execution.steps import Actor
 from xai_runbook.journal import Entry, Journal
+from xai_runbook.parts import own_database
 from xai_runbook.plans import Call, Command, Plan
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def reconcile(env: Environment, number: int, *, told: Literal["done", "failed", 
     if plan.environment != env.name:
         raise Refused(f"entry {number} is of environment {plan.environment!r}", on=env.name, hint="--env")
     # its target must not be worked on while we look, and whoever acted there must have ended
-    with Lock(journal.folder, entry.intent["target"]) as lock:
+    with Lock(journal.folder, plan.parts) as lock:
         lock.say(f"reconciling entry {number}")
         status, summary, rows = (told, f"told by a person: {why}", ()) if told else _looked(env, plan)
         outcome = Outcome(status=status or "unknown", entry=number, summary=inert(summary, 600), observed=tuple(rows))
@@ -60,7 +61,7 @@ def _looked(
     actor = Actor(env)
     try:
         # the server's own lock: as long as the session that acted holds it, what that one sent may still come about
-        actor.open(plan.identity, target(plan))
+        actor.open(_lasting(plan), plan.parts)
         came_about, rows = holds(env, plan.expected)
     except (CannotAsk, NotConfigured) as error:
         return "", f"what is so now cannot be told: {error}", ()
@@ -80,6 +81,12 @@ def _looked(
     if again.world == plan.world:  # what programs do ends with them, so this holds for them too
         return "failed", "the same plan could be made again: nothing of it has happened, or nothing lasting", rows
     return "", "what was expected is not so, and the world is not as it was either", rows
+
+
+def _lasting(plan: Plan) -> dict[str, str]:
+    """What of the plan's identity it leaves as it is: one that replaces its database gives the name to another."""
+    replaces = plan.parts.get(own_database(plan.identity)) == "exclusive"
+    return {key: value for key, value in plan.identity.items() if not (replaces and key == "database.database_oid")}
 
 
 def undo(env: Environment, number: int) -> Plan:

@@ -16,6 +16,7 @@ from xai_runbook.errors import InputError, NotConfigured, Refused, XaiRunbookErr
 from xai_runbook.execution import changes
 from xai_runbook.facts import facts
 from xai_runbook.journal import Entry, Journal
+from xai_runbook.parts import overlap
 from xai_runbook.plans import HANDLES, Command, Condition, HttpCall, Plan, Sql, Step
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ def another_server(case: Case) -> None:
         for key, then in sorted(case.plan.identity.items()):
             if key.startswith(f"{handle}.") and now.get(key) != then:
                 name = key.partition(".")[2]
+                what = "database" if name == "database_oid" else "server"
                 raise Refused(
-                    f"another server answers: {name} was {then} and is {now.get(key)}",
+                    f"another {what} answers: {name} was {then} and is {now.get(key)}",
                     on=handle,
                     hint="make the plan anew",
                 )
@@ -118,12 +120,17 @@ def stopped(case: Case) -> None:
 
 
 def unknown_before(case: Case) -> None:
-    """P16: an outcome that nobody knows blocks its target until somebody has looked."""
+    """P16: an outcome that nobody knows blocks whatever overlaps with its plan, until somebody has looked."""
     for entry in case.journal.entries():
-        if entry.status == "unknown" and target(case.plan) == entry.intent.get("target"):
+        if entry.status != "unknown":
+            continue
+        # a plan of before there were parts does not say what it touched: it may be anything
+        parts = entry.intent["plan"].get("parts")
+        common = list(case.plan.parts) if parts is None else overlap(case.plan.parts, parts)
+        if common:
             raise Refused(
                 f"what an earlier change did is not known (journal entry {entry.number}, {_told(entry)})",
-                on=target(case.plan),
+                on=", ".join(common),
                 hint=f"xai-runbook journal reconcile {entry.number}",
             )
 
@@ -185,18 +192,19 @@ def guard_failed(case: Case) -> None:
 
 
 BEFORE_THE_LOCK: tuple[Callable[[Case], None], ...] = (
-    edited, not_ours, expired, clock_moved, another_environment, another_server, used_before, stopped, unknown_before,
+    edited, not_ours, expired, clock_moved, another_environment, another_server, used_before, stopped,
     without_operator,
 )  # fmt: skip
 UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
     used_before, stopped, unknown_before, world_moved, wrong_words, guard_failed,
 )  # fmt: skip
-"""The first three again: what was looked up before the lock may have been written by the one who held it."""
+"""The first two again: what was looked up before the lock may have been written by the one who held it. What still acts
+has no outcome either: it is told as locked, so an unknown outcome is looked for under the lock alone."""
 
 
 def target(plan: Plan) -> str:
-    """What is locked, and what an unknown outcome blocks: the servers that the plan is about, whatever their names."""
-    return " ".join(f"{key}={value}" for key, value in sorted(plan.identity.items()))
+    """What the plan changes, for messages: the names of its parts, without those that must only stay as they are."""
+    return ", ".join(name for name, mode in plan.parts.items() if mode != "read")
 
 
 def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:

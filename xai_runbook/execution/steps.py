@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -18,9 +17,11 @@ from xai_runbook.execution.done import Ambiguous as Ambiguous
 from xai_runbook.execution.done import Done as Done
 from xai_runbook.execution.edits import edited
 from xai_runbook.execution.interrupts import Interrupts
+from xai_runbook.execution.locks import lock_in_server
 from xai_runbook.execution.requests import Requests
 from xai_runbook.execution.statements import carried_out
 from xai_runbook.parent import PARENT
+from xai_runbook.parts import Parts, server_of
 from xai_runbook.plans import Command, Edit, HttpCall, Sql, Step
 from xai_runbook.window import duration_seconds
 
@@ -44,8 +45,8 @@ class Actor:
         self._database: Operator | None = None
         self._requests = Requests(env)
 
-    def open(self, plan_identity: Mapping[str, str], target: str) -> None:
-        """Connects where the steps need it, and takes the server's own lock.
+    def open(self, plan_identity: Mapping[str, str], parts: Parts) -> None:
+        """Connects where the steps need it, and takes the server's own locks of these parts.
 
         Errors: Refused, CannotAsk, NotConfigured.
         """
@@ -57,19 +58,11 @@ class Actor:
         wrong = sorted(key for key in now if key in plan_identity and plan_identity[key] != now[key])
         if wrong:
             raise Refused(
-                f"the operator reaches another server: {wrong[0]} is {now[wrong[0]]}",
+                f"the operator reaches another server or database: {wrong[0]} is {now[wrong[0]]}",
                 on=self._database.address,
                 hint="database.operator in the settings",
             )
-        # P14: those who do not share our journal folder meet here; the server lets go when the session ends
-        key = int.from_bytes(hashlib.sha256(target.encode()).digest()[:8], "big", signed=True)
-        (row,) = self._database.rows("take_advisory_lock", {"key": key})
-        if not row["taken"]:
-            raise Refused(
-                "the target is locked by another apply, seen in the database itself",
-                on=self._database.address,
-                hint="wait until it is through",
-            )
+        lock_in_server(self._database, parts, server_of(plan_identity))
 
     def close(self) -> None:
         """Lets go of everything."""

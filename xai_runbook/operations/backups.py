@@ -163,6 +163,7 @@ def dump(database: Database, backups: Backups) -> Plan:
         undo=f"xai-runbook plan retention.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
         note="the database is read once, and its tables once more to count them; readers and writers go on",
+        parts={"database": "read"},
         guards=(
             Condition(
                 question=f"{_MODULE}.room", arguments={}, column="spare_bytes", comparison=">=", value="0",

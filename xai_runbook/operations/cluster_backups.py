@@ -97,6 +97,7 @@ def _cluster_backup(
         undo=f"xai-runbook plan retention.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
         note="a checkpoint is asked for at once, which costs the disk some writes",
+        parts={"database": "read"},
         guards=(
             Condition(
                 question="xai_runbook.operations.cluster_backups.cluster_room", arguments={},

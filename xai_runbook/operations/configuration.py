@@ -83,6 +83,7 @@ def set_max_connections(database: Database, *, value: int) -> Plan:
         expected=None if nothing else _pending(name, now != str(value)),
         undo=Call(change="xai_runbook.operations.configuration.set_max_connections", arguments={"value": int(now)}),
         risk=Risk.CHANGE,
+        parts={"server": "exclusive", "database": "read"},
     )
 
 
@@ -129,6 +130,7 @@ def set_up_statement_statistics(database: Database) -> Plan:
         expected=_pending(name, True),
         undo=f"by hand: ALTER SYSTEM SET {name} = {former}, SELECT pg_reload_conf(); before the restart nothing holds",
         risk=Risk.CHANGE,
+        parts={"server": "exclusive", "database": "read"},
     )
 
 

@@ -56,7 +56,7 @@ def identity(database: Database) -> DataFrame:
     """One row: which server answers, and as whom we ask.
 
     Columns: system_identifier, database, powers (empty: the role can change nothing), role, server_address,
-    server_port, version, in_recovery, started_at. Source: PostgreSQL docs, pg_control_system.
+    server_port, version, in_recovery, started_at, database_oid. Source: PostgreSQL docs, pg_control_system.
     """
     return database.frame("identity")
 

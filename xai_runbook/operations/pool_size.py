@@ -147,6 +147,7 @@ def set_pool_size(database: Database, *, size: int = 100) -> Plan:
         ),
         undo=Call(change="xai_runbook.operations.pool_size.set_pool_size", arguments={"size": int(found.value)}),
         risk=Risk.CHANGE,
+        parts={"database": "read", f"file {pool.file}": "change"},
     )
 
 

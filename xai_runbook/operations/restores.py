@@ -71,6 +71,7 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
         ),
         undo=f"DROP DATABASE {into}, by hand, once nobody needs it",
         risk=Risk.CHANGE,
+        parts={"database": "exclusive"},
         note=_without(database, backup.manifest),
     )  # fmt: skip
 
@@ -103,6 +104,7 @@ def swap(database: Database, *, restored: str = "", keep_as: str = "") -> Plan:
         ),
         undo=Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": restored}),
         risk=Risk.DESTRUCTIVE,
+        parts={"database": "exclusive", f"database {found[0]['oid']}": "exclusive"},
         note="what was written to the live one since the backup stays in the one that is kept; sessions of the reading "
         "role are ended and come back",
         guards=(_nobody(live, restored),),
@@ -137,6 +139,7 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
         ),
         undo=Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": new}),
         risk=Risk.DESTRUCTIVE,
+        parts={"database": "exclusive"},
         note=f"{_without(database, backup.manifest)}; what was written since "
         f"{backup.manifest['taken_at'][:19]} UTC stays in {before}; first ask whether a "
         "recovery to a point in time (recovery.recover_to) loses less",

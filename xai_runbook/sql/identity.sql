@@ -2,6 +2,7 @@
 -- system_identifier: "not told" where a host of servers lets nobody run pg_control_system. A function that may not be
 -- run is refused when a statement begins, whatever guards it; ts_stat alone runs a text of its own, and in every build
 -- (query_to_xml needs one with libxml), so that it is asked only where it may be.
+-- server_port: where the server listens, which is the same by a socket and by a forwarded port.
 -- powers: what would let this role change something, whatever default_transaction_read_only says.
 SELECT coalesce((SELECT word FROM ts_stat(CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
            THEN 'SELECT array_to_tsvector(ARRAY[system_identifier::text]) FROM pg_control_system()'
@@ -23,9 +24,10 @@ SELECT coalesce((SELECT word FROM ts_stat(CASE WHEN has_function_privilege('pg_c
               AND pg_has_role(r.oid, g.oid, 'member') AND NOT r.rolsuper)) AS powers,
        current_user::text AS role,
        coalesce(host(inet_server_addr()), 'socket') AS server_address,
-       inet_server_port() AS server_port,
+       current_setting('port') AS server_port,
        current_setting('server_version') AS version,
        pg_is_in_recovery() AS in_recovery,
-       pg_postmaster_start_time() AS started_at
+       pg_postmaster_start_time() AS started_at,
+       d.oid::text AS database_oid
 FROM pg_roles r, pg_database d
 WHERE r.rolname = current_user AND d.datname = current_database()
