@@ -105,12 +105,14 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
 
 
 def _swapped(options: argparse.Namespace) -> str:
-    from xai_runbook.backup.replacing import swap
+    from xai_runbook.backup.replacing import restored_last, swap
 
     return swap(
         options.live,
         options.restored,
         options.keep_as,
+        live_oid=options.live_oid,
+        restored_oid=options.restored_oid or restored_last(options.folder, options.backup, options.restored),
         maintenance=options.maintenance,
         reader=options.reader,
         say=_say,
@@ -142,8 +144,12 @@ def _parser() -> argparse.ArgumentParser:
         if verb in ("low-level", "recover"):
             own[verb].add_argument("--archive", type=_path, help="the archive of WAL")
     swap = verbs.add_parser("swap")
-    for name in ("--live", "--restored", "--keep-as"):
+    for name in ("--live", "--live-oid", "--restored", "--keep-as"):
         swap.add_argument(name, required=True)
+    which = swap.add_mutually_exclusive_group(required=True)
+    which.add_argument("--restored-oid", help="the oid of the restored database")
+    which.add_argument("--backup", help="the backup that it was restored from last, in --folder")
+    swap.add_argument("--folder", type=_path, default=Path())
     swap.add_argument("--reader", default="", help="the role whose sessions may be ended: it only reads")
     swap.add_argument("--maintenance", default="postgres", help="the database to rename others from")
     own["restore"].add_argument("--into", required=True, help="the new database")

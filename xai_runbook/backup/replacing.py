@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +18,12 @@ from xai_runbook.backup.programs import folder_of
 from xai_runbook.backup.restoring import ARCHIVE, not_creatable, restore
 from xai_runbook.backup.verify import intact
 from xai_runbook.errors import BadAnswer, Refused, XaiRunbookError, inert
+from xai_runbook.files import write_whole
 
 Say = Callable[[str], None]
 ATTEMPTS = 2
+RESTORED = ".restored.json"
+"""In the folder of backups: the oid of the database that was restored last, for the swap that follows."""
 RESTORING = "xai_restoring_"
 """What a database is called until all of it is there."""
 
@@ -51,6 +55,7 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
         _drop(source, temporary)  # what a run that was killed left: nobody else calls a database so
         try:
             _create(source, temporary, manifest, like)
+            oid = str(ask(source, "database_named", {"name": temporary})[0]["oid"])
             left_out = restore(
                 tools, backup.path / ARCHIVE, log=folder / ".restore.log", variables={"PGDATABASE": temporary},
                 jobs=jobs, without=needing, progress=lambda: say(f"restoring into {temporary}"),
@@ -66,7 +71,8 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
             without = f" without {', '.join(left_out)}" if left_out else ""
             comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
             source.execute(comment.format(sql.Identifier(temporary), sql.Literal(f"restored from {name}{without}")))
-            _rename_at_last(source, temporary, new)
+            _rename_at_last(source, temporary, new, oid)
+            write_whole(folder / RESTORED, json.dumps({"backup": name, "database": new, "oid": oid}).encode())
         except BaseException as error:
             if _gone(source, temporary):
                 raise
@@ -82,11 +88,15 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
     return f"{new} is there, from {name}: {rows_of(found)} rows, the same in every table{told}"
 
 
-def swap(live: str, restored: str, keep_as: str, *, maintenance: str, reader: str, say: Say) -> str:
+def swap(
+    live: str, restored: str, keep_as: str, *, live_oid: str, restored_oid: str, maintenance: str, reader: str, say: Say
+) -> str:
     """Renames `live` to `keep_as` and `restored` to `live`, both or neither; what came of it, in words.
 
-    Our own sessions in both, and those of the reading role, are ended; those of others are not, and then nothing is
-    done. Errors: BadAnswer (somebody is in one of them), NotKnown (the answer to COMMIT was lost).
+    Only while both are the databases of these oids: that is compared in the transaction that renames them. Our own
+    sessions in both, and those of the reading role, are ended; those of others are not, and then nothing is done.
+    Errors: Refused (another database has one of the names), BadAnswer (somebody is in one of them), NotKnown (the
+    answer to COMMIT was lost).
     """
     with session(dbname=maintenance) as other:
         for name in (live, restored):
@@ -99,7 +109,11 @@ def swap(live: str, restored: str, keep_as: str, *, maintenance: str, reader: st
             try:
                 _rename(other, live, keep_as)
                 _rename(other, restored, live)
+                _compare(other, {keep_as: live_oid, live: restored_oid})
                 break
+            except Refused:
+                other.execute("ROLLBACK")
+                raise
             except psycopg.errors.ObjectInUse as error:
                 other.execute("ROLLBACK")
                 if attempt == ATTEMPTS:
@@ -112,6 +126,15 @@ def swap(live: str, restored: str, keep_as: str, *, maintenance: str, reader: st
         except (psycopg.OperationalError, KeyboardInterrupt):  # it may have been done before it was cancelled
             raise NotKnown("the answer to COMMIT was lost", on=live) from None
     return f"{restored} is now {live}, and what was {live} is {keep_as}"
+
+
+def restored_last(folder: Path, backup: str, database: str) -> str:
+    """The oid of the database that the last restore made, of this backup and under this name. Errors: Refused."""
+    with suppress(OSError, ValueError):
+        told = json.loads((folder / RESTORED).read_bytes())
+        if told["backup"] == backup and told["database"] == database:
+            return str(told["oid"])
+    raise Refused(f"it is not known which database was restored as {database}", on=str(folder), hint="swap it by hand")
 
 
 def _create(source: Connection, name: str, manifest: dict[str, Any], like: dict[str, Any]) -> None:
@@ -146,9 +169,22 @@ def _rename(source: Connection, name: str, to: str) -> None:
     source.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
 
 
-def _rename_at_last(source: Connection, temporary: str, new: str) -> None:
+def _compare(source: Connection, oids: dict[str, str]) -> None:
+    """Compares what has these names now with the oids; a rename holds a lock on it until its transaction ends."""
+    for name, oid in oids.items():
+        found = [row["oid"] for row in ask(source, "database_named", {"name": name})]
+        if found != [oid]:
+            raise Refused(
+                f"the database that is to be {name} has oid {', '.join(found)}, and not {oid} as planned", on=name,
+                hint="somebody renamed databases meanwhile: look, then make the plan anew",
+            )  # fmt: skip
+
+
+def _rename_at_last(source: Connection, temporary: str, new: str, oid: str) -> None:
     try:
-        _rename(source, temporary, new)
+        with source.transaction():
+            _rename(source, temporary, new)
+            _compare(source, {new: oid})
     except psycopg.OperationalError:
         if source.closed:
             raise NotKnown(_UNNAMED, on=new) from None

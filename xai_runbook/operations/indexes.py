@@ -135,7 +135,7 @@ def create_index(
         steps=(_created(row, name, columns, within),),
         expected=Condition(
             question="xai_runbook.operations.indexes.index_state",
-            arguments={"name": f"{row['schema']}.{name}"},
+            arguments={"name": f"{row['schema']}.{name}", "table_oid": row["oid"]},
             column="valid",
             comparison="==",
             value="true",
@@ -143,20 +143,24 @@ def create_index(
             words="the index is there, and whole",
         ),
         guards=concurrent_guards(room_seen),
-        undo=Call(change="xai_runbook.operations.indexes.drop_index", arguments={"index": f"{row['schema']}.{name}"}),
+        undo=Call(
+            change="xai_runbook.operations.indexes.drop_index",
+            arguments={"index": f"{row['schema']}.{name}", "table_oid": row["oid"]},
+        ),
         risk=Risk.CHANGE,
     )
 
 
-def index_state(database: Database, *, name: str) -> DataFrame:
-    """One row: valid, whether the index of that name ("schema.index") is there and whole."""
-    return database.frame("index_state", {"name": name})
+def index_state(database: Database, *, name: str, table_oid: str | None = None) -> DataFrame:
+    """One row: valid, whether the index of that name ("schema.index"), on that very table, is there and whole."""
+    return database.frame("index_state", {"name": name, "table_oid": table_oid})
 
 
 @change
-def drop_index(database: Database, *, index: str = "") -> Plan:
+def drop_index(database: Database, *, index: str = "", table_oid: str = "") -> Plan:
     """A Plan that drops one index that no constraint stands on; readers and writers go on.
 
+    With an oid, as an undo has it, it is refused where the name leads to an index of another table.
     Errors: InputError for a name that leads to none. Source: PostgreSQL docs, DROP INDEX.
     """
     elsewhere = not_here(database, "drop_index")
@@ -164,6 +168,8 @@ def drop_index(database: Database, *, index: str = "") -> Plan:
         return elsewhere
     rows = indexes_named(database, [index]) if index else []
     for row in rows:
+        if table_oid not in ("", row["table_oid"]):
+            return refused_plan("drop_index", f"{index} is an index of another table now, {row['table']}")
         for why, column, value in (
             ("a constraint's: drop that instead", "of_constraint", "true"),
             ("a partitioned table's, which cannot be dropped concurrently", "kind", "I"),

@@ -33,6 +33,15 @@ def database_named(database: Database, *, name: str) -> DataFrame:
     return DataFrame(rows or [{"name": name, "oid": "", "owner": "", "restored_from": "", "without": ""}])
 
 
+def replaced(database: Database, *, name: str, oid: str, backup: str) -> DataFrame:
+    """One row: replaced (the database of that name is another one than that oid, restored from that backup), oid."""
+    from pandas import DataFrame
+
+    rows = database.rows("database_named", {"name": name})
+    done = [row["oid"] != oid and row["restored_from"] == backup for row in rows]
+    return DataFrame([{"replaced": done == [True], "oid": rows[0]["oid"] if rows else ""}])
+
+
 def others(database: Database, *, names: list[str]) -> DataFrame:
     """One row: sessions_count, who; the sessions of others in these databases, which a swap would wait for.
 
@@ -77,11 +86,14 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
 
 
 @change
-def swap(database: Database, *, restored: str = "", keep_as: str = "") -> Plan:
+def swap(
+    database: Database, *, restored: str = "", keep_as: str = "", restored_oid: str = "", live_oid: str = ""
+) -> Plan:
     """A Plan that gives a restored database the name of the live one, which is kept under another: both, or neither.
 
-    Nobody else may be in either: whoever is there is listed, and stops it. Errors: InputError where one is missing, or
-    the name to keep the old one under is taken. Source: errata E32; catalogue, restore_database.
+    Nobody else may be in either: whoever is there is listed, and stops it. With oids, as an undo has them, it is
+    refused where another database has one of the names. Errors: InputError where one is missing, or the name to keep
+    the old one under is taken. Source: errata E32; catalogue, restore_database.
     """
     if not restored:
         return _nothing("swap", database.dbname, "no restored database was named")
@@ -92,17 +104,20 @@ def swap(database: Database, *, restored: str = "", keep_as: str = "") -> Plan:
     found = database.rows("database_named", {"name": restored})
     if not found or restored == live:
         raise InputError(f"there is no other database {restored}", on=database.address, hint="restores.restore")
+    for row, oid in ((found[0], restored_oid), (now, live_oid)):
+        if oid not in ("", row["oid"]):
+            return refused_plan("swap", f"{row['name']} is another database now: its oid is {row['oid']}, not {oid}")
     return Plan(
         verb="swap",
         scope=live,
         targets=(f"{live}, which becomes {before}; {restored} becomes {live}",),
         observed=(facts(now), facts(found[0])),
-        steps=(_swapping(database, restored, before),),
+        steps=(_swapping(database, now["oid"], restored, before, "--restored-oid", found[0]["oid"]),),
         expected=Condition(
             question=f"{_MODULE}.database_named", arguments={"name": live}, column="oid", comparison="==",
             value=found[0]["oid"], within="10s", words=f"{live} is the one that was {restored}",
         ),
-        undo=Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": restored}),
+        undo=_swapped_back(before, restored, restored_oid=now["oid"], live_oid=found[0]["oid"]),
         risk=Risk.DESTRUCTIVE,
         parts={"database": "exclusive", f"database {found[0]['oid']}": "exclusive"},
         note="what was written to the live one since the backup stays in the one that is kept; sessions of the reading "
@@ -132,12 +147,16 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
         scope=live,
         targets=(f"{live} with {name}; what is there now is kept as {before}",),
         observed=(facts(now), facts({"name": name, "taken_at": backup.manifest["taken_at"]})),
-        steps=(_restoring(backups, name, new), _swapping(database, new, before)),
-        expected=Condition(
-            question=f"{_MODULE}.database_named", arguments={"name": live}, column="restored_from", comparison="==",
-            value=name, within="10s", words=f"{live} is the one from {name}",
+        steps=(
+            _restoring(backups, name, new),
+            _swapping(database, now["oid"], new, before, "--backup", name, "--folder", str(backups.folder)),
         ),
-        undo=Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": new}),
+        expected=Condition(
+            question=f"{_MODULE}.replaced", arguments={"name": live, "oid": now["oid"], "backup": name},
+            column="replaced", comparison="==", value="true", within="10s",
+            words=f"{live} is another one than it was, from {name}",
+        ),
+        undo=_swapped_back(before, new, restored_oid=now["oid"]),
         risk=Risk.DESTRUCTIVE,
         parts={"database": "exclusive"},
         note=f"{_without(database, backup.manifest)}; what was written since "
@@ -206,12 +225,16 @@ def _restoring(backups: Backups, name: str, into: str) -> Command:
     )  # fmt: skip
 
 
-def _swapping(database: Database, restored: str, before: str) -> Command:
+def _swapped_back(before: str, keep_as: str, **oids: str) -> Call:
+    return Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": keep_as, **oids})
+
+
+def _swapping(database: Database, oid: str, restored: str, before: str, *which: str) -> Command:
     live, (server,) = database.dbname, database.rows("identity")
     return Command(
         argv=(
-            "python", "-m", "xai_runbook.backup", "swap", "--live", live, "--restored", restored, "--keep-as", before,
-            "--reader", server["role"],
+            "python", "-m", "xai_runbook.backup", "swap", "--live", live, "--live-oid", oid, "--restored", restored,
+            "--keep-as", before, "--reader", server["role"], *which,
         ),
         environment={},
         seconds="1m",

@@ -1,6 +1,6 @@
--- Whether the index of that name is there and whole; false where it is not there.
+-- Whether the index of that name, on that table where one is named, is there and whole; false where it is not there.
 SELECT coalesce(bool_and(x.indisvalid AND x.indisready AND x.indislive), false) AS valid
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid
 JOIN pg_namespace n ON n.oid = i.relnamespace
-WHERE n.nspname || '.' || i.relname = %(name)s
+WHERE (%(table_oid)s::bigint IS NULL OR x.indrelid = %(table_oid)s::bigint) AND n.nspname || '.' || i.relname = %(name)s

@@ -2,6 +2,7 @@
 SELECT n.nspname::text AS schema,
        i.relname::text AS index,
        x.indexrelid::bigint AS oid,
+       x.indrelid::bigint AS table_oid,
        tn.nspname::text AS table_schema,
        t.relname::text AS "table",
        i.relkind::text AS kind,
