@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,10 +10,13 @@ import pytest
 from tests.operations import backed_up
 from tests.operations.backed_up import doer, done, said, typed
 from tests.operations.postgres_server import Server, running
+from xai_runbook import apply
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
 from xai_runbook.execution.reconcile import reconcile, undo
-from xai_runbook.operations import backups, database, maintenance, restores
+from xai_runbook.execution.refusals import holds, planned_to_do
+from xai_runbook.journal import journal_of
+from xai_runbook.operations import backups, database, maintenance, restores, statements
 from xai_runbook.plans import Plan
 from xai_runbook.sandbox import programs
 
@@ -158,3 +162,62 @@ def test_s4_the_way_back_of_an_overwrite(server: Server, backed: Environment, mo
     assert str(was) in back.steps[0].argv  # type: ignore[union-attr]
     assert typed(backed, back, monkeypatch).status == "done"
     assert oids(server)[LIVE] == was
+
+
+# --- S7: what is expected was not so before -----------------------------------------------------------------------
+
+
+def test_s7_an_overwrite_with_what_is_live_already_is_not_done_by_being_so(
+    server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live database came from that backup; the next overwrite with it ends in its first step."""
+    plan = restores.overwrite(backed.database, backed.backups, name=BACKUP)
+    assert typed(backed, plan, monkeypatch).status == "done"
+    plan = restores.overwrite(backed.database, backed.backups, name=BACKUP)
+    assert plan.expected is not None and not holds(backed, plan.expected)[0]
+    number = journal_of(backed).append("intent", digest="x", target="", reason="", environment="sandbox",
+                                       plan=plan.to_json())  # fmt: skip
+    looked = reconcile(backed, number)
+    assert looked.status == "failed" and "nothing of it has happened" in looked.summary
+    outcome = typed(backed, restores.overwrite(backed.database, backed.backups, name=BACKUP), monkeypatch)
+    assert outcome.status == "done"
+    time.sleep(0.2)
+
+
+def test_s7_a_swap_that_came_about_is_seen_by_reconcile(server: Server, backed: Environment) -> None:
+    """It replaced the database that it was planned in: the other oid under that name is what was wanted."""
+    another(server, "proof")
+    plan = restores.swap(backed.database, restored="proof")
+    number = journal_of(backed).append("intent", digest="y", target="", reason="", environment="sandbox",
+                                       plan=plan.to_json())  # fmt: skip
+    backed.database.close()
+    with doer(backed, plan) as process:
+        code, told = said(process)
+    assert code == 0, told
+    assert reconcile(backed, number).summary == "what was expected is so now"
+
+
+def test_s7_nothing_is_expected_that_is_so_already(backed: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of a backup that is verified is no news before it has been verified anew."""
+    plan = backups.verify(backed.backups, name=BACKUP)
+    assert plan.expected is not None and not holds(backed, plan.expected)[0]
+    assert done(backed, plan).status == "done"
+    assert holds(backed, plan.expected)[0], "and is so afterwards"
+    from dataclasses import replace
+
+    so = replace(plan, expected=backups.dump(backed.database, backed.backups).expected, steps=plan.steps)
+    so = replace(so, expected=replace(so.expected, arguments={"name": BACKUP}))  # type: ignore[type-var]
+    told = planned_to_do(backed, so)
+    assert not told.steps and told.note.startswith("there is nothing to do, since this holds already")
+    monkeypatch.setattr("xai_runbook.execution.changes.planned", lambda *_: so)
+    with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="there is nothing to do"):
+        apply(so, backed, confirm=so.words)
+
+
+def test_s7_an_unchanged_world_comes_first(backed: Environment) -> None:
+    """Whatever is so: where the same plan could be made again, nothing of it has happened."""
+    plan = statements.analyze(backed.database, statement="SELECT 1")
+    assert plan.expected is not None and holds(backed, plan.expected)[0], "it leaves nothing, so this is always so"
+    number = journal_of(backed).append("intent", digest="a", target="", reason="", environment="sandbox",
+                                       plan=plan.to_json())  # fmt: skip
+    assert reconcile(backed, number).status == "failed"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_runbook.execution import changes
+from xai_runbook.execution.refusals import planned_to_do
 from xai_runbook.plans import HANDLES, Plan
 
 
@@ -52,10 +53,9 @@ def asked_plan(dotted: str, words: list[str]) -> tuple[Plan, Path | None, bool]:
 
     options = parser(dotted).parse_args(words)
     arguments = {name: getattr(options, name) for name in _arguments(changes.named(dotted))}
-    plan = changes.planned(
-        connect(named(options.env or "")), changes.named(dotted).__module__ + "." + dotted.rpartition(".")[2], arguments
-    )
-    return plan, options.out, options.json
+    env = connect(named(options.env or ""))
+    plan = changes.planned(env, changes.named(dotted).__module__ + "." + dotted.rpartition(".")[2], arguments)
+    return planned_to_do(env, plan), options.out, options.json
 
 
 def _arguments(function: Any) -> dict[str, inspect.Parameter]:

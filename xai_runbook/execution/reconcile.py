@@ -10,7 +10,7 @@ from xai_runbook.execution import changes
 from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock
 from xai_runbook.execution.outcome import Outcome
-from xai_runbook.execution.refusals import holds, leftovers
+from xai_runbook.execution.refusals import holds, leftovers, planned_to_do
 from xai_runbook.execution.steps import Actor
 from xai_runbook.journal import Entry, Journal
 from xai_runbook.parts import own_database
@@ -31,8 +31,9 @@ def entry_of(journal: Journal, number: int) -> Entry:
 def reconcile(env: Environment, number: int, *, told: Literal["done", "failed", ""] = "", why: str = "") -> Outcome:
     """The Outcome of looking at an entry whose outcome is unknown, which is recorded where it could be told.
 
-    `done` where what was expected is so now; `failed` where the very same plan could be made again, so that nothing of
-    it has happened; else `unknown`, until a person who has looked says which (`told`) and `why`.
+    `failed` where the very same plan could be made again: the world is as it was seen before, so nothing of it has
+    happened. Else `done` where what was expected is so now, and `unknown` where it is not, until a person who has
+    looked says which (`told`) and `why`.
     Errors: InputError, Refused (it is still being applied, or another environment's).
     """
     journal = journal_of(env)
@@ -67,20 +68,20 @@ def _looked(
         return "", f"what is so now cannot be told: {error}", ()
     finally:
         actor.close()
+    try:
+        again = changes.planned(env, plan.change, plan.arguments)
+        why = f"planning it again says: {again.refused}" if again.refused else "the world is not as it was either"
+        unchanged = again.world == plan.world
+    except XaiRunbookError as error:
+        unchanged, why = False, f"planning it again says: {error}"
+    if unchanged:  # first: what was expected may have been so before; and what programs do ends with them
+        return "failed", "the same plan could be made again: nothing of it has happened, or nothing lasting", rows
     if came_about:
         return "done", "what was expected is so now", rows
     seen = leftovers(rows)
     if seen and all(isinstance(step, Command) and not step.lasts for step in plan.steps):
         return "failed", f"what was expected is not so; {seen}", rows
-    try:
-        again = changes.planned(env, plan.change, plan.arguments)
-    except XaiRunbookError as error:
-        return "", f"what was expected is not so, and planning it again says: {error}", rows
-    if again.refused:
-        return "", f"what was expected is not so, and planning it again says: {again.refused}", rows
-    if again.world == plan.world:  # what programs do ends with them, so this holds for them too
-        return "failed", "the same plan could be made again: nothing of it has happened, or nothing lasting", rows
-    return "", "what was expected is not so, and the world is not as it was either", rows
+    return "", f"what was expected is not so, and {why}", rows
 
 
 def _lasting(plan: Plan) -> dict[str, str]:
@@ -95,4 +96,4 @@ def undo(env: Environment, number: int) -> Plan:
     plan = Plan.from_json(entry.intent["plan"])
     if not isinstance(plan.undo, Call):
         raise Refused(f"there is no plan for the way back: {plan.undo}", on=f"journal entry {number}")
-    return changes.planned(env, plan.undo.change, plan.undo.arguments)
+    return planned_to_do(env, changes.planned(env, plan.undo.change, plan.undo.arguments))

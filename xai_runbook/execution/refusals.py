@@ -6,7 +6,8 @@ A refusal raises Refused; nothing has been done by then. A test takes each out i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -183,6 +184,16 @@ def wrong_words(case: Case) -> None:
         raise Refused("the confirmation is not the plan's", on=target(case.plan), hint=f"type: {case.plan.words}")
 
 
+def so_already(case: Case) -> None:
+    """P12: what is expected must come from acting: where it is so before, seeing it afterwards would prove nothing."""
+    if _so_already(case.env, case.plan):
+        raise Refused(
+            f"there is nothing to do, since this holds already: {case.plan.expected}",
+            on=target(case.plan),
+            hint="look whether somebody else did it",
+        )
+
+
 def guard_failed(case: Case) -> None:
     """P11: what must hold before acting, of quantities that always move."""
     for guard in case.plan.guards:
@@ -196,10 +207,28 @@ BEFORE_THE_LOCK: tuple[Callable[[Case], None], ...] = (
     without_operator,
 )  # fmt: skip
 UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
-    used_before, stopped, unknown_before, world_moved, wrong_words, guard_failed,
+    used_before, stopped, unknown_before, world_moved, wrong_words, so_already, guard_failed,
 )  # fmt: skip
 """The first two again: what was looked up before the lock may have been written by the one who held it. What still acts
 has no outcome either: it is told as locked, so an unknown outcome is looked for under the lock alone."""
+
+
+ALWAYS_SO = ("xai_runbook.operations.statements.left_open",)
+"""Questions of plans that leave nothing behind: what they look at must be so before and afterwards."""
+
+
+def planned_to_do(env: Environment, plan: Plan) -> Plan:
+    """The plan, or one without steps where what is expected of it holds already, as far as that can be told."""
+    with suppress(XaiRunbookError):
+        if _so_already(env, plan):
+            note = f"there is nothing to do, since this holds already: {plan.expected}"
+            return replace(plan, steps=(), expected=None, note=note)
+    return plan
+
+
+def _so_already(env: Environment, plan: Plan) -> bool:
+    expected = plan.expected
+    return expected is not None and expected.question not in ALWAYS_SO and holds(env, expected)[0]
 
 
 def target(plan: Plan) -> str:

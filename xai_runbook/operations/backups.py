@@ -131,6 +131,15 @@ def state(backups: Backups, *, name: str) -> DataFrame:
     return DataFrame([{"state": state, "restore_seconds": measured, "why": why, "words": words}])
 
 
+def verified_since(backups: Backups, *, name: str, before: str) -> DataFrame:
+    """One row: verified (the backup is, and not by what was written `before`), state, why."""
+    from pandas import DataFrame
+
+    backup = backups.named(name)
+    anew = str(backup.verification.get("at", "")) != before
+    return DataFrame([{"verified": anew and backup.state == "verified", "state": backup.state, "why": backup.why}])
+
+
 @change
 def dump(database: Database, backups: Backups) -> Plan:
     """A Plan that dumps the database under one snapshot, restores the dump into a scratch database, and compares them.
@@ -200,7 +209,12 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
                 equivalent=f"sha256sum --check && pg_restore --exit-on-error --dbname=scratch {name}/database.dump",
             ),
         ),
-        expected=_verified(name),
+        expected=Condition(
+            question=f"{_MODULE}.verified_since",
+            arguments={"name": name, "before": str(backup.verification.get("at", ""))},
+            column="verified", comparison="==", value="true", within="5s",
+            words=f"{name} is verified anew: restored, and the same in every table",
+        ),
         undo="nothing to undo: the scratch database is gone afterwards",
         risk=Risk.ADDITIVE,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import InputError, NotConfigured
+from xai_runbook.facts import fact
 from xai_runbook.operations.relations import not_here
 from xai_runbook.plans import Call, Condition, Plan, Risk, Sql, change, refused_plan
 from xai_runbook.quantities import quantity
@@ -36,6 +37,11 @@ def pending_settings(database: Database, *, names: list[str]) -> DataFrame:
     Columns: name, value, pending_restart. Source: PostgreSQL docs, pg_settings.pending_restart.
     """
     return database.frame("pending_settings", {"names": names})
+
+
+def settings_read_since(database: Database, *, names: list[str], since: str) -> DataFrame:
+    """As `pending_settings`, with pending_restart missing where the server has not read its configuration since."""
+    return database.frame("settings_read_since", {"names": names, "since": since})
 
 
 @change
@@ -80,7 +86,7 @@ def set_max_connections(database: Database, *, value: int) -> Plan:
             RELOAD,
         ),
         note=f"it is {value} already" if nothing else words,
-        expected=None if nothing else _pending(name, now != str(value)),
+        expected=None if nothing else _pending(row, now != str(value)),
         undo=Call(change="xai_runbook.operations.configuration.set_max_connections", arguments={"value": int(now)}),
         risk=Risk.CHANGE,
         parts={"server": "exclusive", "database": "read"},
@@ -127,7 +133,7 @@ def set_up_statement_statistics(database: Database) -> Plan:
             RELOAD,
         ),
         note="holds from the next restart on; plan this again after it: then the extension is created",
-        expected=_pending(name, True),
+        expected=_pending(row, True),
         undo=f"by hand: ALTER SYSTEM SET {name} = {former}, SELECT pg_reload_conf(); before the restart nothing holds",
         risk=Risk.CHANGE,
         parts={"server": "exclusive", "database": "read"},
@@ -216,11 +222,11 @@ def _seen(row: dict[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _pending(name: str, pending: bool) -> Condition:
-    """The server has read it and says whether it waits for a restart."""
+def _pending(row: dict[str, Any], pending: bool) -> Condition:
+    """The server has read its configuration since and says whether it waits for a restart, as it may have before."""
     return Condition(
-        question="xai_runbook.operations.configuration.pending_settings",
-        arguments={"names": [name]},
+        question="xai_runbook.operations.configuration.settings_read_since",
+        arguments={"names": [str(row["name"])], "since": fact(row["loaded_at"])},
         column="pending_restart",
         comparison="==",
         value="true" if pending else "false",

@@ -6,6 +6,7 @@ SELECT s.name,
        s.min_val,
        s.max_val,
        s.pending_restart,
+       pg_conf_load_time() AS loaded_at,
        coalesce((SELECT has_parameter_privilege(oid, s.name, 'ALTER SYSTEM')
                  FROM pg_roles WHERE rolname = %(operator)s), false) AS may_alter,
        coalesce((SELECT has_function_privilege(oid, 'pg_reload_conf()', 'EXECUTE')

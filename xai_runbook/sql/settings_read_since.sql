@@ -1,0 +1,7 @@
+-- Whether these settings wait for a restart, as the server sees it since it read its configuration anew; NULL where it has
+-- not done so since.
+SELECT name, setting AS value,
+       CASE WHEN pg_conf_load_time() > %(since)s::timestamptz THEN pending_restart END AS pending_restart
+FROM pg_settings
+WHERE name = ANY (%(names)s::text[])
+ORDER BY name
