@@ -97,6 +97,15 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
                 folder, options.name, options.base, programs=options.programs, archive=options.archive, until=until,
                 expected=options.expect, keep=options.keep, say=_say,
             )  # fmt: skip
+        case "remove":
+            from xai_runbook.backup.dump import session
+            from xai_runbook.backup.leaving import remove
+
+            with session() as source:
+                for oid, name in (word.split("=", 1) for word in options.databases):
+                    _say(f"removing {name}")
+                    remove(source, name, oid)
+            return "what was left behind is gone"
         case "restore":
             from xai_runbook.backup.replacing import into
 
@@ -134,10 +143,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m xai_runbook.backup", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     own: dict[str, argparse.ArgumentParser] = {}
-    for verb in ("dump", "base", "low-level", "verify", "restore", "recover", "prune"):
+    for verb in ("dump", "base", "low-level", "verify", "restore", "recover", "prune", "remove"):
         own[verb] = verbs.add_parser(verb)
         own[verb].add_argument("--folder", type=_path, required=True)
-        if verb != "prune":
+        if verb not in ("prune", "remove"):
             own[verb].add_argument("--name", required=True)
             own[verb].add_argument("--programs", help="the folder of PostgreSQL's programs")
             own[verb].add_argument("--jobs", type=int, default=1)
@@ -156,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     own["dump"].add_argument("--format", choices=("custom", "directory"), default="custom")
     own["dump"].add_argument("--compress", type=int, default=6)
     own["prune"].add_argument("backups", nargs="+", metavar="NAME=SHA256")
+    own["remove"].add_argument("databases", nargs="*", metavar="OID=NAME")
     own["recover"].add_argument("--base", required=True, help="the base backup to begin from")
     target = own["recover"].add_mutually_exclusive_group(required=True)
     target.add_argument("--time", help="as PostgreSQL reads it, with its zone")

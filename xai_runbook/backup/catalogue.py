@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ PART = ".part"
 """The ending of what is still being made."""
 SCRATCH = ".scratch-"
 PRUNED = ".pruned-"
+RESTORE_LOG = ".restore.log"
 Kind = Literal["dump", "cluster"]
 State = Literal["verified", "unverified", "damaged"]
 _NUMBERED = re.compile(r"(.+)-(\d{6,})")
@@ -111,13 +112,13 @@ def recoveries(folder: Path) -> list[tuple[str, dict[str, Any], bool]]:
     return found
 
 
-def leftovers(folder: Path) -> list[str]:
-    """What killed runs left in the folder, sorted: nothing of it is a backup, the next run removes it."""
-    return sorted(
-        entry.name
+def leftovers(folder: Path) -> dict[str, int]:
+    """What killed runs left in the folder, each with its bytes, sorted: no backups; the next run removes them."""
+    return {
+        entry.name: sum(file.lstat().st_size for file in (entry, *entry.rglob("*")) if file.is_file())
         for entry in _entries(folder)
-        if entry.name.endswith(PART) or entry.name.startswith((SCRATCH, PRUNED))
-    )
+        if entry.name.endswith(PART) or entry.name.startswith((SCRATCH, PRUNED, RESTORE_LOG))
+    }
 
 
 def clean(folder: Path, say: Callable[[str], None]) -> None:
@@ -125,6 +126,8 @@ def clean(folder: Path, say: Callable[[str], None]) -> None:
     for name in leftovers(folder):
         say(f"removing {name}, which a run that was ended had left")
         shutil.rmtree(folder / name, ignore_errors=True)
+        with suppress(OSError):
+            (folder / name).unlink()
 
 
 def inventory(folder: Path) -> dict[str, int]:

@@ -14,6 +14,7 @@ from psycopg import sql
 from xai_runbook.backup import catalogue
 from xai_runbook.backup.contents import Connection, ask, contents, differences, rows_of
 from xai_runbook.backup.dump import session
+from xai_runbook.backup.leaving import clear, mark
 from xai_runbook.backup.programs import folder_of
 from xai_runbook.backup.restoring import ARCHIVE, not_creatable, restore
 from xai_runbook.backup.verify import intact
@@ -52,12 +53,13 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
         needing = not_creatable(source, manifest)
         if ask(source, "database_named", {"name": new}):
             raise Refused(f"there is a database {new} already", hint="make the plan anew")
-        _drop(source, temporary)  # what a run that was killed left: nobody else calls a database so
+        clear(source, temporary)
+        oid = ""
         try:
             _create(source, temporary, manifest, like)
-            oid = str(ask(source, "database_named", {"name": temporary})[0]["oid"])
+            oid = mark(source, temporary)
             left_out = restore(
-                tools, backup.path / ARCHIVE, log=folder / ".restore.log", variables={"PGDATABASE": temporary},
+                tools, backup.path / ARCHIVE, log=folder / catalogue.RESTORE_LOG, variables={"PGDATABASE": temporary},
                 jobs=jobs, without=needing, progress=lambda: say(f"restoring into {temporary}"),
             )  # fmt: skip
             with session(dbname=temporary) as restored:
@@ -74,15 +76,15 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
             _rename_at_last(source, temporary, new, oid)
             write_whole(folder / RESTORED, json.dumps({"backup": name, "database": new, "oid": oid}).encode())
         except BaseException as error:
-            if _gone(source, temporary):
+            if _gone(source, temporary, oid):
                 raise
             raise NotKnown(
-                f"{inert(str(error), 200) or type(error).__name__}; {temporary} may still be there and take room: the "
-                "next restore of that name drops it",
+                f"{inert(str(error), 200) or type(error).__name__}; {temporary} may still be there and take room: "
+                "xai-runbook plan leftovers.remove_leftovers",
                 on=new,
             ) from None
         finally:
-            for scrap in folder.glob(".restore.log*"):
+            for scrap in folder.glob(f"{catalogue.RESTORE_LOG}*"):
                 scrap.unlink()
     told = f"; a superuser must bring {', '.join(left_out)}" if left_out else ""
     return f"{new} is there, from {name}: {rows_of(found)} rows, the same in every table{told}"
@@ -193,17 +195,19 @@ def _rename_at_last(source: Connection, temporary: str, new: str, oid: str) -> N
         raise NotKnown(_UNNAMED, on=new) from None
 
 
-def _drop(source: Connection, name: str) -> None:
-    force = " WITH (FORCE)" if source.info.server_version >= 130000 else ""
-    source.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
+def _drop(source: Connection, name: str, oid: str) -> None:
+    """Drops it with whoever is in it, where it is the database that this run made: all there was in it is our doing."""
+    if oid in ("", *(row["oid"] for row in ask(source, "database_named", {"name": name}))):
+        force = " WITH (FORCE)" if source.info.server_version >= 130000 else ""
+        source.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
 
 
-def _gone(source: Connection, name: str) -> bool:
+def _gone(source: Connection, name: str, oid: str) -> bool:
     """Whether the server said that it is dropped, to this session or, where that was lost, to another."""
     with suppress(psycopg.Error):
-        _drop(source, name)
+        _drop(source, name, oid)
         return True
     with suppress(psycopg.Error, XaiRunbookError), session() as another:
-        _drop(another, name)
+        _drop(another, name, oid)
         return True
     return False

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from xai_runbook.backup import catalogue, clusters
 from xai_runbook.backup.contents import Connection, ask, connect
+from xai_runbook.backup.leaving import mark, remove
 from xai_runbook.errors import AccessDenied, NoData, Refused, Unreachable
 
 PREFIX = "SCRATCH_"
@@ -90,7 +91,11 @@ def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
             )  # fmt: skip
         superuser = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         try:
+            for row in ask(session, "leftover_databases"):  # of runs that were killed
+                with suppress(Refused):
+                    remove(session, row["name"], row["oid"])
             _create(session, name, encoding, close=False)
+            mark(session, name)
         except psycopg.errors.InsufficientPrivilege:
             raise AccessDenied("the role may create no database there", on=where, hint="CREATEDB") from None
         try:

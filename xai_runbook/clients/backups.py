@@ -69,8 +69,8 @@ class Backups:
         beginning = catalogue.slug(self.database) if what == "dump" else what
         return self._read(lambda folder: catalogue.next_name(folder, beginning))
 
-    def leftovers(self) -> list[str]:
-        """What killed runs left in the folder."""
+    def leftovers(self) -> dict[str, int]:
+        """What killed runs left in the folder, and its bytes."""
         return self._read(catalogue.leftovers)
 
     def of_another(self, manifest: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, Refused, XaiRunbookError, inert
@@ -15,6 +16,7 @@ from xai_runbook.execution.steps import Actor
 from xai_runbook.journal import Entry, Journal
 from xai_runbook.parts import own_database
 from xai_runbook.plans import Call, Command, Plan
+from xai_runbook.quantities import quantity
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
@@ -75,13 +77,36 @@ def _looked(
     except XaiRunbookError as error:
         unchanged, why = False, f"planning it again says: {error}"
     if unchanged:  # first: what was expected may have been so before; and what programs do ends with them
-        return "failed", "the same plan could be made again: nothing of it has happened, or nothing lasting", rows
+        told = _left_behind(env, plan) or ", or nothing lasting"
+        return "failed", f"the same plan could be made again: nothing of it has happened{told}", rows
     if came_about:
         return "done", "what was expected is so now", rows
-    seen = leftovers(rows)
+    seen, left = leftovers(rows), _left_behind(env, plan)
     if seen and all(isinstance(step, Command) and not step.lasts for step in plan.steps):
-        return "failed", f"what was expected is not so; {seen}", rows
-    return "", f"what was expected is not so, and {why}", rows
+        return "failed", f"what was expected is not so; {seen}{left}", rows
+    return "", f"what was expected is not so, and {why}{left}", rows
+
+
+def _left_behind(env: Environment, plan: Plan) -> str:
+    """What interrupted steps like these leave behind, with sizes and the plan that removes it; empty for nothing."""
+    told = []
+    for part, steps, question, remedy in _LEAVING:
+        if any(key.startswith(f"{part}.") for key in plan.identity) and any(
+            (step.name if step.kind == "sql" else step.kind) in steps for step in plan.steps
+        ):
+            with suppress(XaiRunbookError):
+                rows = changes.asked(env, f"xai_runbook.operations.leftovers.{question}", {})
+                each = [f"{row['name']} ({quantity(float(row['size_bytes']), 'bytes')})" for _, row in rows.iterrows()]
+                told += [f"{', '.join(each[:5])}: xai-runbook plan {remedy}"] if each else []
+    return f"; left behind are {'; '.join(told)}" if told else ""
+
+
+_LEAVING = (
+    ("database", ("command",), "leftover_databases", "leftovers.remove_leftovers"),
+    ("backups", ("command",), "leftover_files", "leftovers.remove_leftovers"),
+    ("database", ("create_index", "reindex_index"), "invalid_indexes", "maintenance.drop_invalid_indexes"),
+)
+"""Of which part, after which steps (kinds, or statements), the query that finds it, and the change that removes it."""
 
 
 def _lasting(plan: Plan) -> dict[str, str]:

@@ -8,7 +8,7 @@ every section    reachability
 3 database       database locks pools pool_size configuration: who is connected, and to how much
                  sizes statements indexes relations maintenance: what is slow, grows or wants care
                  replication consistency transactions
-                 backups retention restores; cluster_backups archives recovery: to a point in time
+                 backups retention restores leftovers; cluster_backups archives recovery: to a point in time
 6 troubleshooting
                  troubleshooting
 """

@@ -60,8 +60,9 @@ def stored(backups: Backups) -> DataFrame:
                 "why": backup.why or another,
             }
         )
-    for name in backups.leftovers():
-        rows.append({"name": name, "state": "unfinished", "counts": False, "why": "a run makes it, or was killed"})
+    for name, size in backups.leftovers().items():
+        told = {"state": "unfinished", "counts": False, "why": "a run makes it, or was killed"}
+        rows.append({"name": name, "size_bytes": size, **told})
     return DataFrame(rows, columns=_COLUMNS)
 
 
