@@ -6,7 +6,7 @@ every section    reachability
                  rules alerts alert_history active silences drift: the alert table, judged, loaded, silenced
                  grafana dashboards; provoking: an alert rehearsed
 3 database       database locks pools pool_size configuration: who is connected, and to how much
-                 sizes statements indexes relations maintenance: what is slow, grows or wants care
+                 sizes statements effects indexes relations maintenance: what is slow, grows or wants care
                  replication consistency transactions
                  backups retention restores leftovers; cluster_backups archives recovery: to a point in time
 6 troubleshooting

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from xai_runbook.errors import AccessDenied, BadAnswer, InputError, NoData, inert
+from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, judge
+from xai_runbook.operations.effects import lasting_effects
 from xai_runbook.operations.relations import in_psql, not_here
-from xai_runbook.plans import Condition, Plan, Risk, Sql, change
+from xai_runbook.plans import Condition, Plan, Risk, Sql, change, refused_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from pandas import DataFrame
 
     from xai_runbook.clients.database import Database
@@ -97,20 +101,31 @@ def explain(database: Database, *, statement: str = "", analyze: bool = False) -
 def analyze(database: Database, *, statement: str = "", within: str = "30s") -> Plan:
     """A Plan that runs one statement with EXPLAIN ANALYZE as the operator's role, and rolls back what it did.
 
-    Meanwhile it holds the locks that it takes anyway, its triggers fire, and sequences stay where it moved them. What
-    it is told of the plan stands in the outcome; the statement itself in the plan and the journal: no secrets in it.
-    Errors: InputError where it is no single statement of the kinds that can be explained.
+    Refused where it names or brings, as by a view or a trigger, a function that does what no rollback takes back, such
+    as pg_terminate_backend or dblink; of risk `destructive` where it calls somebody's own functions, of which that
+    cannot be told (`effects.lasting_effects`). Sequences stay where it moves them, and meanwhile it holds its locks.
+    What it is told of the plan stands in the outcome; the statement itself in the plan and the journal: no secrets in
+    it. Errors: InputError where it is no single statement of the kinds that can be explained.
     Source: runbook, Quick Decision Tree ("Slow database?"); PostgreSQL docs, EXPLAIN.
     """
     elsewhere = not_here(database, "analyze")
     if elsewhere is not None:
         return elsewhere
     text = _one_statement(statement, _EXPLAINED) if statement else ""
+    found = lasting_effects(database, statement=text).to_dict("records") if text else []
+    told = {effect: _named(found, effect) for effect in ("lasts", "sequence", "unknown")}
+    if told["lasts"]:
+        return refused_plan("analyze", f"it may do what no rollback takes back, by {told['lasts']}")
+    notes = ["it runs, with its locks, and is rolled back" if text else "no statement was named"]
+    if told["sequence"]:
+        notes.append("sequences that it moves stay where it moves them")
+    if told["unknown"]:
+        notes.append(f"not rolled back is what {told['unknown']} may do elsewhere, which cannot be told")
     return Plan(
         verb="analyze",
         scope=database.dbname,
         targets=(inert(f"statement {text}", 200),) if text else (),
-        observed=(),
+        observed=tuple(facts({"name": row["name"], "effect": row["effect"]}) for row in found),
         steps=()
         if not text
         else (
@@ -123,7 +138,7 @@ def analyze(database: Database, *, statement: str = "", within: str = "30s") -> 
                 equivalent=in_psql(f"BEGIN; EXPLAIN (ANALYZE, BUFFERS) {text}; ROLLBACK"),
             ),
         ),
-        note="it runs, with its locks, and is rolled back" if text else "no statement was named",
+        note="; ".join(notes),
         expected=None
         if not text
         else Condition(
@@ -135,9 +150,13 @@ def analyze(database: Database, *, statement: str = "", within: str = "30s") -> 
             within="5s",
             words="no transaction of ours is open",
         ),
-        undo="needs none: it is rolled back as part of it",
-        risk=Risk.CHANGE,
+        undo="cannot be undone beyond what is rolled back" if told["unknown"] else "needs none: it is rolled back",
+        risk=Risk.DESTRUCTIVE if told["unknown"] else Risk.CHANGE,
     )
+
+
+def _named(found: list[dict[Hashable, Any]], effect: str) -> str:
+    return inert(", ".join(str(row["name"]) for row in found if row["effect"] == effect), 400)
 
 
 def left_open(database: Database) -> DataFrame:
