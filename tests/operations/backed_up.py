@@ -78,10 +78,12 @@ def doer(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Pope
     """The plan's first step as a process of its own, behind the words of `before`; ended afterwards."""
     (step, *_) = plan.steps
     assert step.kind == "command"
+    # where a guard's test is run apart, the step runs the copy without the guard too
+    copy = {name: os.environ[name] for name in ("PYTHONPATH", "PYTHONSAFEPATH") if name in os.environ}
     with lent(step.roles, env.settings) as variables:
         process = subprocess.Popen(
             [*before, sys.executable, *step.argv[1:]],
-            env={"PATH": os.environ["PATH"], **variables, **step.environment},
+            env={"PATH": os.environ["PATH"], **copy, **variables, **step.environment},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
