@@ -107,7 +107,7 @@ def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env:
     assert manifest["contents"]["objects"]["tables"] == 4
     assert {path.stat().st_mode & 0o077 for path in (env.backups.folder / name).iterdir()} == {0}
     assert "CREATE ROLE xai_app" in (env.backups.folder / name / "roles.sql").read_text()
-    assert catalogue.leftovers(env.backups.folder) == []
+    assert not catalogue.leftovers(env.backups.folder)
 
     # no password anywhere that stays
     password = server.layout.role("operator").password()
@@ -199,7 +199,7 @@ def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
     assert backups.stored(env.backups)["counts"].sum() == 1
     assert main(["prune", "--folder", str(env.backups.folder), f"{FIRST}=x"]) == 1
     assert "removing xai_blockchain-000002.part, which a run that was ended had left" in capsys.readouterr().out
-    assert catalogue.leftovers(env.backups.folder) == []
+    assert not catalogue.leftovers(env.backups.folder)
 
 
 def test_asked_to_end_it_cleans_up(server: Server, env: Environment) -> None:

@@ -33,6 +33,9 @@ CREATE TRIGGER t BEFORE INSERT ON public.triggered FOR EACH ROW EXECUTE FUNCTION
 CREATE TABLE public.parted (n int) PARTITION BY LIST (n);
 CREATE TABLE public.part_1 PARTITION OF public.parted FOR VALUES IN (1);
 CREATE TRIGGER t BEFORE INSERT ON public.part_1 FOR EACH ROW EXECUTE FUNCTION public.fired();
+CREATE TABLE public.halves (n int UNIQUE DEFERRABLE) PARTITION BY LIST (n);
+CREATE TABLE public.half_1 PARTITION OF public.halves FOR VALUES IN (1);
+CREATE TRIGGER t BEFORE INSERT ON public.halves FOR EACH ROW EXECUTE FUNCTION public.fired();
 CREATE TABLE public.parent (n int PRIMARY KEY);
 CREATE TABLE public.child (n int REFERENCES public.parent ON DELETE CASCADE);
 CREATE TRIGGER t BEFORE DELETE ON public.child FOR EACH ROW EXECUTE FUNCTION public.fired();
@@ -110,6 +113,7 @@ def test_s6_what_no_rollback_takes_back_is_refused(there: Environment, statement
         ('SELECT public."Do It!"()', "public.Do It!"),
         ("INSERT INTO public.triggered VALUES (1)", "public.fired"),
         ("INSERT INTO public.parted VALUES (1)", "public.fired"),
+        ("INSERT INTO public.half_1 VALUES (1)", "public.fired"),
         ("DELETE FROM public.parent", "public.fired"),
         ("INSERT INTO public.defaulted (m) VALUES (1)", "public.tidy"),
         ("SELECT * FROM public.calling", "public.tidy"),
@@ -135,6 +139,7 @@ def test_s6_somebodys_own_functions_are_destructive_in_words(there: Environment,
         "UPDATE public.plain SET m = m + 1 WHERE n BETWEEN 1 AND 10",
         "DELETE FROM public.plain USING public.wallets WHERE false",
         "SELECT pg_sleep(0)",
+        "SELECT * FROM public.halves",
         "SELECT upper(left('x', 1)) || to_char(now(), 'YYYY') FROM generate_series(1, 3)",
         "SELECT pid, state FROM pg_stat_activity",
         "SELECT relation::regclass FROM pg_locks",

@@ -90,13 +90,13 @@ def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys:
     left = ["xai-000002.part", f"{catalogue.SCRATCH}abc", f"{catalogue.PRUNED}xai-000000"]
     for name in left:
         (tmp_path / name).mkdir()
-    assert catalogue.leftovers(tmp_path) == sorted(left)
+    assert list(catalogue.leftovers(tmp_path)) == sorted(left)
     assert [backup.name for backup in catalogue.read(tmp_path)] == ["xai-000001"]
     assert main(["prune", "--folder", str(tmp_path), "xai-000001=wrong"]) == 1
     said = capsys.readouterr().out
     assert all(f"removing {name}, which a run that was ended had left" in said for name in left)
     assert "is not the backup that was planned for" in said
-    assert catalogue.leftovers(tmp_path) == []
+    assert not catalogue.leftovers(tmp_path)
 
 
 def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,7 +126,7 @@ def unknown_before(case: Case) -> None:
         if entry.status != "unknown":
             continue
         # a plan of before there were parts does not say what it touched: it may be anything
-        parts = entry.intent["plan"].get("parts")
+        parts = entry.intent.get("plan", {}).get("parts")
         common = list(case.plan.parts) if parts is None else overlap(case.plan.parts, parts)
         if common:
             raise Refused(

@@ -22,7 +22,7 @@ HARMLESS = (
     "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn", "pg_last_xact_replay_timestamp", "pg_lock_status",
     "pg_blocking_pids", "pg_prepared_xact", "pg_stat_get_xact_numscans", "txid_current_if_assigned",
     "pg_current_xact_id_if_assigned", "suppress_redundant_updates_trigger", "tsvector_update_trigger",
-    "tsvector_update_trigger_column",
+    "tsvector_update_trigger_column", "unique_key_recheck",
 )  # fmt: skip
 _WRITES = re.compile(r"\b(insert|update|delete|merge)\b", re.IGNORECASE)
 

@@ -59,7 +59,7 @@ used(oid) AS (
     JOIN pg_operator o ON o.oid = m.found[1]::oid
     UNION
     SELECT t.tgfoid FROM pg_trigger t JOIN relations r ON t.tgrelid = r.oid
-    WHERE %(writes)s AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+    WHERE %(writes)s AND t.tgenabled <> 'D'  -- those cloned to partitions are marked as internal before 15
     UNION
     SELECT o.oprcode FROM pg_operator o, words WHERE o.oid >= 16384 AND position(o.oprname IN words.text) > 0
     UNION
@@ -76,7 +76,8 @@ judged AS (
 SELECT DISTINCT name, CASE WHEN of_server AND proname = 'nextval' THEN 'sequence'
                            WHEN of_server OR of_extension THEN 'lasts' ELSE 'unknown' END AS effect
 FROM judged
-WHERE NOT ((of_server OR of_extension) AND (proname = ANY (%(harmless)s::text[])
+WHERE NOT (of_server AND proname ~ '^RI_FKey_')  -- of foreign keys, whose tables are among the relations
+  AND NOT ((of_server OR of_extension) AND (proname = ANY (%(harmless)s::text[])
                                             OR (provolatile <> 'v' AND NOT (of_server AND proname ~ '_to_xml'))))
 UNION
 SELECT 'foreign table ' || n.nspname || '.' || c.relname, 'unknown'
