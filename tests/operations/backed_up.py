@@ -25,11 +25,12 @@ HEADLESS = ["backups.dump", "backups.verify", "cluster_backups.base_backup", "cl
 HEADLESS += ["recovery.recover_to"]
 
 
-def environment(server: Server, journal: Path, **more: Any) -> Environment:
-    """The environment of that server; `more` are keys of its table of backups."""
+def environment(server: Server, journal: Path, *, dbname: str = "", **more: Any) -> Environment:
+    """The environment of that server, of another database of it; `more` are keys of its table of backups."""
     told = environments.load("sandbox").model_dump()
+    other = {"dbname": dbname} if dbname else {}
     tables = {
-        "database": told["database"] | postgres.overlay(server.layout) | {"timeout": "20s"},
+        "database": told["database"] | postgres.overlay(server.layout) | {"timeout": "20s"} | other,
         "backups": backups.overlay(server.layout) | more,
         "changes": {"headless": HEADLESS},
         "outputs": told["outputs"] | {"journal": str(journal)},

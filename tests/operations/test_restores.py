@@ -186,6 +186,21 @@ def test_only_verified_backups_of_ours_are_restored(server: Server, env: Environ
     assert "there is no backup" in restores.restore(env.database, env.backups, name="xai-000099").refused
 
 
+def test_f20_a_database_without_extensions_is_restored(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server.superuser() as session:
+        session.execute("CREATE DATABASE plain OWNER xai_owner")
+    own = backed_up.environment(server, tmp_path / "journal", dbname="plain", folder=str(tmp_path / "backups"))
+    try:
+        assert done(own, backups.dump(own.database, own.backups)).status == "done"
+        assert own.backups.named("plain-000001").manifest["extensions"] == []
+        assert restores.overwrite(own.database, own.backups, name="plain-000001").steps
+        assert typed(own, restores.restore(own.database, own.backups, into="r"), monkeypatch).status == "done"
+    finally:
+        own.database.close()
+
+
 @pytest.mark.parametrize("name", ["", "a=b", "postgres://x", "x" * 50, "tab\tname"])
 def test_names_that_are_none(env: Environment, name: str) -> None:
     if not name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def written(folder: Path, number: int, **more: Any) -> Path:
     (path / "database.dump").write_bytes(b"rows" * number)
     manifest: dict[str, Any] = {
         "schema": 1, "kind": "dump", "database": "xai", "taken_at": f"2026-01-{number:02d}T00:00:00+00:00",
-        "server_version": "15.18", "files": catalogue.sizes_and_sums(path),
+        "server_version": "15.18", "system_identifier": "71", "encoding": "UTF8", "extensions": [],
+        "contents": {"tables": {}, "objects": {}}, "files": catalogue.sizes_and_sums(path),
     }  # fmt: skip
     (path / catalogue.MANIFEST).write_text(json.dumps(manifest | more))
     catalogue.record(path, {"ok": True, "at": "2026-01-31T00:00:00+00:00", "stamps": catalogue.stamps(path, manifest)})
@@ -59,6 +61,46 @@ def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
     assert catalogue.one(path).state == "damaged"
     with pytest.raises(BadAnswer, match="manifest cannot be read"):
         catalogue.named(tmp_path, path.name)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("extensions", 7, "extensions: "),
+        ("extension_rights", {"hstore": None}, "extension_rights.hstore: "),
+        ("server_version", None, "server_version: "),
+        ("taken_at", "2026-01-01T00:00:00", "a time needs its zone"),
+        ("taken_at", "yesterday", "taken_at: "),
+        ("contents", None, "a dump needs contents"),
+        ("contents", {"tables": {"public.t": {"rows": "many", "checksum": "1"}}, "objects": {}}, "rows"),
+        ("kind", "cluster", "a cluster needs superuser, timeline, start_lsn, stop_lsn, segment_bytes"),
+        ("files", {"../database.dump": {"size_bytes": 1, "sha256": "x"}}, "lies within its folder"),
+        ("files", {"database.dump": {"size_bytes": -1, "sha256": "x"}}, "size_bytes"),
+    ],
+)
+def test_f20_a_manifest_that_no_restore_would_take_is_never_verified(
+    tmp_path: Path, key: str, value: object, why: str
+) -> None:
+    found = catalogue.one(written(tmp_path, 1, **{key: value}))
+    assert found.state == "damaged" and why in found.why
+
+
+def test_f20_an_empty_set_that_sql_gave_as_null_is_empty(tmp_path: Path) -> None:
+    found = catalogue.one(written(tmp_path, 1, extensions=None))
+    assert found.state == "verified" and found.manifest["extensions"] == []
+
+
+def test_f20_what_sql_aggregates_is_never_null(checkout: Path) -> None:
+    """An aggregate over no rows is NULL: write ARRAY(SELECT ...) or coalesce(...)."""
+    aggregate = re.compile(r"(\w+\(|)((?:array|json|jsonb|string|xml)_agg\()")
+    found = [
+        f"{path.relative_to(checkout)}: {match[2]}"
+        for path in sorted((checkout / "xai_runbook").rglob("*.sql"))
+        for match in aggregate.finditer(path.read_text(encoding="utf-8"))
+        if match[1] != "coalesce("
+    ]
+    # concat_ws leaves a NULL out, and a foreign key has at least one column
+    assert found == ["xai_runbook/sql/identity.sql: string_agg(", "xai_runbook/sql/suggested_indexes.sql: string_agg("]
 
 
 def test_a_verification_that_failed_or_is_none(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from xai_runbook.backup.manifest import SCHEMA, validated
 from xai_runbook.errors import BadAnswer, Refused, inert
 from xai_runbook.files import make_private, write_whole
 
 MANIFEST, VERIFICATION, RECOVERY = "manifest.json", "verification.json", "recovery.json"
-SCHEMA = 1
 PART = ".part"
 """The ending of what is still being made."""
 SCRATCH = ".scratch-"
@@ -79,12 +79,12 @@ def read(folder: Path) -> list[Backup]:
 def one(path: Path) -> Backup:
     """The backup in that folder; `damaged` where its manifest cannot be read or its files are not what it says."""
     try:
-        manifest = _json(path / MANIFEST)
-        files = {str(name): int(told["size_bytes"]) for name, told in manifest["files"].items()}
-        for key in ("kind", "database", "taken_at", "server_version"):
-            _ = manifest[key]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        manifest = validated(json.loads((path / MANIFEST).read_bytes()))
+    except BadAnswer as error:
+        return Backup(path, {}, {}, "damaged", error.what)
+    except (OSError, ValueError):
         return Backup(path, {}, {}, "damaged", "its manifest cannot be read")
+    files = {name: int(file["size_bytes"]) for name, file in manifest["files"].items()}
     try:
         verification = _json(path / VERIFICATION)
     except (OSError, ValueError):

@@ -11,6 +11,7 @@ from typing import Any
 
 from xai_runbook.backup import catalogue
 from xai_runbook.backup.dump import making
+from xai_runbook.backup.manifest import SCHEMA
 from xai_runbook.backup.programs import folder_of
 from xai_runbook.backup.recovering import DATA, recovered
 from xai_runbook.errors import InputError, Refused
@@ -55,7 +56,7 @@ def drill(
             if table not in found or found[table]["rows"] != rows
         ]
         told: dict[str, Any] = {
-            "schema": catalogue.SCHEMA, "base": base, "until": until, "at": datetime.now(UTC).isoformat(),
+            "schema": SCHEMA, "base": base, "until": until, "at": datetime.now(UTC).isoformat(),
             "reached": reached, "seconds": round(seconds, 3), "tables": found, "expected": ledger, "differences": wrong,
         }  # fmt: skip
         write_whole(part / catalogue.RECOVERY, json.dumps(told, indent=1, ensure_ascii=False).encode() + b"\n")

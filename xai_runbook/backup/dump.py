@@ -15,6 +15,7 @@ import psycopg
 
 from xai_runbook.backup import catalogue
 from xai_runbook.backup.contents import Connection, Contents, ask, connect, contents
+from xai_runbook.backup.manifest import SCHEMA, validated
 from xai_runbook.backup.programs import Running, folder_of, run
 from xai_runbook.backup.restoring import ARCHIVE, ROLES, read_back
 from xai_runbook.errors import BadAnswer, Refused, Unreachable, inert
@@ -105,7 +106,7 @@ def source_facts(source: Connection) -> dict[str, Any]:
     (server,), (facts,) = ask(source, "identity"), ask(source, "backup_source")
     taken_at = datetime.now(UTC).isoformat(timespec="microseconds")
     identifier = {"system_identifier": server["system_identifier"]}
-    return {"schema": catalogue.SCHEMA, "taken_at": taken_at, **identifier, **facts}
+    return {"schema": SCHEMA, "taken_at": taken_at, **identifier, **facts}
 
 
 def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, dict[str, Any]] | None = None) -> None:
@@ -116,7 +117,8 @@ def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, d
     for scrap in part.glob(".log*"):
         scrap.unlink()
     size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
-    whole = {**manifest, "files": catalogue.sizes_and_sums(part) if files is None else files, "size_bytes": size}
+    files = catalogue.sizes_and_sums(part) if files is None else files
+    whole = validated({**manifest, "files": files, "size_bytes": size})
     write_whole(part / catalogue.MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n")
     for folder in {path.parent for path in part.rglob("*")}:
         _sync(folder)

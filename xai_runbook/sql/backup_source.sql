@@ -7,6 +7,6 @@ SELECT current_database()::text AS database,
        pg_database_size(d.oid) AS database_bytes,
        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text AS lsn,
        (SELECT rolname::text FROM pg_roles WHERE rolsuper ORDER BY oid LIMIT 1) AS superuser,
-       (SELECT array_agg(extname::text ORDER BY extname) FROM pg_extension WHERE extname <> 'plpgsql') AS extensions
+       ARRAY(SELECT extname::text FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY extname) AS extensions
 FROM pg_database d
 WHERE d.datname = current_database()

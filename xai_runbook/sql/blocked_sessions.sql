@@ -10,7 +10,8 @@ SELECT w.pid,
        w.usename::text AS role,
        w.application_name,
        array_to_string(w.blockers, ', ') AS blocked_by,
-       (SELECT string_agg(DISTINCT coalesce(nullif(b.application_name, ''), b.backend_type, 'a prepared one'), ', ')
+       (SELECT coalesce(string_agg(DISTINCT coalesce(nullif(b.application_name, ''), b.backend_type, 'a prepared one'),
+                                   ', '), '')
         FROM unnest(w.blockers) AS blocker(pid)
         LEFT JOIN pg_stat_activity b ON b.pid = blocker.pid) AS blocked_by_application,
        greatest(0, extract(epoch FROM clock_timestamp() - w.query_start))::float8 AS waiting_seconds,

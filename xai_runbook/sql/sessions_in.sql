@@ -1,6 +1,6 @@
 -- Sessions of others in these databases: renaming one needs it empty. Those of the reading role are ended by the swap.
 SELECT datname::text AS database, count(*) AS sessions_count,
-       string_agg(DISTINCT usename || ' (' || application_name || ')', ', ') AS who
+       coalesce(string_agg(DISTINCT usename || ' (' || application_name || ')', ', '), '') AS who
 FROM pg_stat_activity
 WHERE datname = ANY (%(names)s) AND usename <> current_user AND application_name <> 'xai-runbook apply'
   AND backend_type NOT IN ('autovacuum worker', 'parallel worker')

@@ -8,9 +8,10 @@ WITH counted AS (
 ),
 keys AS (
     SELECT k.conrelid, k.conname, k.conkey,
-           (SELECT array_agg(a.attname::text ORDER BY o.place)
-            FROM unnest(k.conkey) WITH ORDINALITY o(number, place)
-            JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.number) AS columns,
+           ARRAY(SELECT a.attname::text
+                 FROM unnest(k.conkey) WITH ORDINALITY o(number, place)
+                 JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.number
+                 ORDER BY o.place) AS columns,
            k.confrelid::regclass::text AS referred
     FROM pg_constraint k
     WHERE k.contype = 'f' AND k.conparentid = 0
