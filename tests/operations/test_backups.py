@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.operations import backed_up
@@ -551,6 +552,135 @@ def test_a_checksum_sees_a_single_letter_and_no_order(server: Server) -> None:
         finally:
             own.execute(f"DROP TABLE {name}")
     os.close(folder)
+
+
+@pytest.fixture
+def scratchpad(server: Server) -> Iterator[tuple[Any, Any]]:
+    """A superuser's session in an empty database, and one that a backup would count it with."""
+    with server.superuser() as own:
+        own.execute("CREATE DATABASE scratchpad TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    folder = os.open(server.data, os.O_PATH)
+    where = {"host": f"/proc/self/fd/{folder}", "port": server.port, "user": SUPERUSER, "dbname": "scratchpad"}
+    try:
+        with psycopg.connect(**where, autocommit=True) as own, connect(**where) as session:
+            yield own, session
+    finally:
+        os.close(folder)
+        with server.superuser() as own:
+            own.execute("DROP DATABASE scratchpad WITH (FORCE)")
+
+
+F21_CHANGES = {
+    "a column t": ("t int PRIMARY KEY, v text", "1, 'a'", "v = 'CHANGED'"),
+    "a column t of a composite type": ("t pair, v text", "(1, 2), 'a'", "v = 'CHANGED'"),
+    "a column with the function's name": ("record_out text, textin text", "'a', 'b'", "textin = 'c'"),
+    "NULL and an empty text": ("a text, b text", "NULL, ''", "a = '', b = NULL"),
+    "an array": ("a int[]", "'{1,2}'", "a = '{{1,2}}'"),
+    "where an array begins": ("a int[]", "'{1,2}'", "a = '[0:1]={1,2}'"),
+    "NULL in an array": ("a text[]", "'{NULL}'", "a = '{\"NULL\"}'"),
+    "the last digit of a number": ("a float8", "0.1", "a = 0.1::float8 + 1e-17 * 2"),
+    "the scale of a number": ("a numeric", "1.0", "a = 1.00"),
+    "a value that is kept out of line": ("a text", "repeat('x', 3000000)", "a = overlay(a placing 'y' from 2999999)"),
+    "bytes": ("a bytea", r"'\x00ff'", r"a = '\x00fe'"),
+    "a microsecond": ("a timestamptz", "'2026-01-01Z'", "a = a + interval '1 microsecond'"),
+    "a generated column": ("a int, g int GENERATED ALWAYS AS (a * 0) STORED", "1", "a = 2"),
+    "a document's order": ("a json", '\'{"a":1,"b":2}\'', 'a = \'{"b":2,"a":1}\''),
+    "a sign of nothing": ("a float4", "0", "a = '-0'"),
+}
+
+
+@pytest.mark.parametrize("change", F21_CHANGES)
+def test_f21_a_checksum_covers_every_column(scratchpad: tuple[Any, Any], change: str) -> None:
+    own, session = scratchpad
+    columns, values, update = F21_CHANGES[change]
+    own.execute("CREATE TYPE pair AS (v int, w int)")
+    own.execute(f"CREATE TABLE c ({columns})")
+    own.execute(f"INSERT INTO c VALUES ({values})")
+    before = contents(session)["tables"]["public.c"]
+    own.execute(f"UPDATE c SET {update}")
+    after = contents(session)["tables"]["public.c"]
+    assert after["rows"] == before["rows"] == "1" and after["checksum"] != before["checksum"]
+
+
+def test_f21_a_checksum_covers_every_row_of_every_table(scratchpad: tuple[Any, Any]) -> None:
+    own, session = scratchpad
+    own.execute(
+        """
+        CREATE TABLE twice (a int);
+        CREATE TABLE parent (a int);
+        CREATE TABLE child () INHERITS (parent);
+        CREATE TABLE whole (a int) PARTITION BY LIST (a);
+        CREATE TABLE part PARTITION OF whole DEFAULT;
+        CREATE UNLOGGED TABLE unlogged (a int);
+        CREATE TABLE nothing ();
+        CREATE TABLE hidden (a int); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        CREATE FUNCTION always_a(hidden) RETURNS text LANGUAGE sql AS $$ SELECT 'a' $$;
+        CREATE CAST (hidden AS text) WITH FUNCTION always_a(hidden);
+        """
+    )
+    for table in ("twice", "parent", "child", "part", "unlogged", "hidden"):
+        for values in ("(1), (1)", "(2)"):
+            before = contents(session)["tables"]
+            own.execute(f"INSERT INTO {table} VALUES {values}")
+            after = contents(session)["tables"]
+            assert {name for name in after if after[name] != before[name]} == {f"public.{table}"}
+    own.execute("INSERT INTO nothing DEFAULT VALUES")
+    assert contents(session)["tables"]["public.nothing"]["rows"] == "1"
+    before = contents(session)["tables"]["public.hidden"]
+    own.execute("UPDATE hidden SET a = 7 WHERE a = 2")
+    assert contents(session)["tables"]["public.hidden"] != before, "a table's own cast to text says nothing of its rows"
+
+
+def test_f21_sequences_are_compared(scratchpad: tuple[Any, Any]) -> None:
+    own, session = scratchpad
+    own.execute("CREATE SEQUENCE s; CREATE SEQUENCE down INCREMENT -5; SELECT nextval('s'), nextval('down')")
+    before = contents(session)
+    assert before["sequences"] == {"public.down": ["-1"], "public.s": ["1"]}
+    own.execute("SELECT setval('s', 1, false)")
+    assert differences(before, contents(session)) == ["sequence public.s is at 1 (not called) instead of 1"]
+    own.execute("SELECT nextval('s'), nextval('s'), nextval('down')")
+    moved = contents(session)
+    # a sequence that moves while it is dumped was dumped somewhere between
+    between = {name: [before["sequences"][name][0], moved["sequences"][name][0]] for name in moved["sequences"]}
+    assert differences(before | {"sequences": between}, moved) == []
+    own.execute("SELECT nextval('s')")
+    assert differences(before | {"sequences": between}, contents(session)) == [
+        "sequence public.s is at 3 instead of 1 to 2"
+    ]
+    own.execute("DROP SEQUENCE s")
+    assert "sequence public.s is missing" in differences(before, contents(session))
+
+
+def test_f21_texts_do_not_depend_on_what_a_session_has_set(server: Server, scratchpad: tuple[Any, Any]) -> None:
+    own, session = scratchpad
+    own.execute(
+        r"""
+        CREATE TABLE c AS SELECT now() AS at, interval '1 day 2 h' AS i, 0.1::float8 + 0.2 AS f, '\xff'::bytea AS b,
+                                 'public.c'::text AS t, 'pg_class'::regclass AS r, 1.5::money AS m
+        """
+    )
+    before = contents(session)["tables"]
+    for name, value in {
+        "DateStyle": "German", "IntervalStyle": "iso_8601", "TimeZone": "Asia/Kathmandu", "bytea_output": "escape",
+        "extra_float_digits": "-3", "quote_all_identifiers": "on", "search_path": "public", "client_encoding": "LATIN1",
+    }.items():  # fmt: skip
+        own.execute(f"ALTER DATABASE scratchpad SET {name} = '{value}'")
+    folder = os.open(server.data, os.O_PATH)
+    where = {"host": f"/proc/self/fd/{folder}", "port": server.port, "user": SUPERUSER, "dbname": "scratchpad"}
+    with connect(**where) as other:
+        assert contents(other)["tables"] == before
+    os.close(folder)
+
+
+def test_f21_a_backup_of_an_earlier_version_is_compared_as_it_was_made(scratchpad: tuple[Any, Any]) -> None:
+    own, session = scratchpad
+    own.execute("CREATE TABLE c (t int PRIMARY KEY, v text); INSERT INTO c VALUES (1, 'a'); CREATE SEQUENCE s")
+    (old,) = own.execute(
+        'SELECT coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)::text FROM ONLY c AS t'
+    ).fetchone()
+    earlier = {"tables": {"public.c": {"rows": "1", "checksum": old}}, "objects": contents(session)["objects"]}
+    assert differences(earlier, contents(session, fingerprint=1)) == []
+    assert differences(earlier, contents(session)) == ["table public.c has other content"]
 
 
 def test_a_name_that_is_taken(env: Environment) -> None:

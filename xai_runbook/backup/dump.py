@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from xai_runbook.backup import catalogue
-from xai_runbook.backup.contents import Connection, Contents, ask, connect, contents
+from xai_runbook.backup.contents import Connection, Contents, ask, connect, contents, sequences
 from xai_runbook.backup.manifest import SCHEMA, validated
 from xai_runbook.backup.programs import Running, folder_of, run
 from xai_runbook.backup.restoring import ARCHIVE, ROLES, read_back
@@ -42,10 +42,13 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
             "--lock-wait-timeout", str(LOCK_MILLISECONDS), "--file", part / ARCHIVE,
             *(["--jobs", str(jobs)] if form == "directory" else []),
         ]  # fmt: skip
+        positions = sequences(source)
         running = Running([tools / "pg_dump", *options], log=part / ".log")
         try:
             told, rights = _counted(source, running, part / ARCHIVE, say), _extension_rights(source)
             running.wait(lambda: say(f"dumping, {_mebibytes(part / ARCHIVE)} MiB so far"))
+            after = sequences(source)
+            told["sequences"] = {name: [position, after[name]] for name, position in positions.items()}
         finally:
             running.end()
         source.close()  # what follows reads files: as long as the snapshot is held, vacuum removes nothing there

@@ -49,10 +49,16 @@ class _Table(_Model):
     checksum: str
 
 
+_Position = Annotated[str, Field(pattern=r"^-?\d+( \(not called\))?$")]
+"""Where a sequence was; the second of two is where it was when the dump ended."""
+
+
 class _Contents(_Model):
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    fingerprint: Literal[1, 2] = 1
     tables: dict[str, _Table]
+    sequences: dict[str, Annotated[list[_Position], Field(min_length=1)]] = {}
     objects: dict[str, int]
 
 

@@ -63,7 +63,10 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
                 jobs=jobs, without=needing, progress=lambda: say(f"restoring into {temporary}"),
             )  # fmt: skip
             with session(dbname=temporary) as restored:
-                found = contents(restored, lambda words: say(f"{words} in {temporary}"))
+                found = contents(
+                    restored, lambda words: say(f"{words} in {temporary}"),
+                    fingerprint=manifest["contents"]["fingerprint"],
+                )  # fmt: skip
                 wrong = differences(manifest["contents"], found)
                 if wrong:
                     raise BadAnswer(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=name)

@@ -95,7 +95,10 @@ def _dump(folder: Path, backup: catalogue.Backup, tools: Path, jobs: int, say: S
                 raise _blamed("it cannot be restored", error, backup, place.words) from None
             seconds = time.monotonic() - started
             with place.connect() as session:
-                found = contents(session, lambda words: say(f"{words} in the restored database"))
+                found = contents(
+                    session, lambda words: say(f"{words} in the restored database"),
+                    fingerprint=manifest["contents"]["fingerprint"],
+                )  # fmt: skip
         finally:
             for scrap in folder.glob(f"{log.name}*"):
                 scrap.unlink()
