@@ -17,6 +17,7 @@ from xai_runbook.findings import Finding, Status
 from xai_runbook.operations import indexes
 from xai_runbook.plans import Call
 from xai_runbook.sandbox import programs
+from xai_runbook.sql import statement
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 LIMITS = load("sandbox").limits
@@ -125,6 +126,147 @@ def test_superfluous_ones(server: clusters.Cluster) -> None:
     assert ("public.t_c", "public.t_c_b") in pairs, "the unique one serves for it too"
     assert {"public.t_b", "public.t_upper"} <= unused
     assert not {"public.t_pkey", "public.t_c_b"} & unused, "what keeps rows apart is not idle"
+
+
+F16_PAIRS = {
+    "the replica identity": "CREATE UNIQUE INDEX one ON f (a); CREATE UNIQUE INDEX two ON f (a);"
+    " ALTER TABLE f REPLICA IDENTITY USING INDEX one",
+    "the replica identity beside the key": "ALTER TABLE f ADD PRIMARY KEY (a); CREATE UNIQUE INDEX one ON f (a);"
+    " ALTER TABLE f REPLICA IDENTITY USING INDEX one",
+    "clustered on": "CREATE INDEX one ON f (a); CREATE INDEX two ON f (a, b); ALTER TABLE f CLUSTER ON one",
+    "NULLS NOT DISTINCT": "CREATE UNIQUE INDEX one ON f (a); CREATE UNIQUE INDEX two ON f (a) NULLS NOT DISTINCT",
+    "deferrable": "ALTER TABLE f ADD UNIQUE (a) DEFERRABLE; CREATE UNIQUE INDEX one ON f (a)",
+    "class": "CREATE INDEX one ON f (c); CREATE INDEX two ON f (c text_pattern_ops)",
+    "parameters of a class": "CREATE INDEX one ON f USING gist (v tsvector_ops (siglen = 12));"
+    " CREATE INDEX two ON f USING gist (v tsvector_ops (siglen = 256))",
+    "parameters of BRIN": "CREATE INDEX one ON f USING brin (a) WITH (pages_per_range = 4);"
+    " CREATE INDEX two ON f USING brin (a) WITH (pages_per_range = 128)",
+    "parameters of a class of BRIN": "CREATE INDEX one ON f USING brin (a int4_bloom_ops (false_positive_rate = 0.01));"
+    " CREATE INDEX two ON f USING brin (a int4_bloom_ops)",
+    "options of GIN": "CREATE INDEX one ON f USING gin (v) WITH (fastupdate = off);"
+    " CREATE INDEX two ON f USING gin (v)",
+    "collation": 'CREATE INDEX one ON f (c); CREATE INDEX two ON f (c COLLATE "POSIX")',
+    "order": "CREATE INDEX one ON f (a, b); CREATE INDEX two ON f (a, b DESC)",
+    "NULLS FIRST": "CREATE INDEX one ON f (a); CREATE INDEX two ON f (a NULLS FIRST)",
+    "INCLUDE": "CREATE INDEX one ON f (a) INCLUDE (b); CREATE INDEX two ON f (a)",
+    "condition": "CREATE INDEX one ON f (a) WHERE b > 0; CREATE INDEX two ON f (a) WHERE b > 1",
+    "expression": "CREATE INDEX one ON f ((a + 1)); CREATE INDEX two ON f ((a + 2))",
+    "an expression's statistics": "CREATE INDEX two ON f ((a + 1)); CREATE INDEX one ON f ((a + 1));"
+    " ALTER INDEX one ALTER COLUMN 1 SET STATISTICS 1000; ALTER INDEX two ALTER COLUMN 1 SET STATISTICS 10",
+    "unique": "CREATE UNIQUE INDEX one ON f (a); CREATE UNIQUE INDEX two ON f (a, b); CREATE INDEX three ON f (b, a)",
+    "method": "CREATE INDEX one ON f (a); CREATE INDEX two ON f USING hash (a)",
+    "the first of several, where columns have no order": "CREATE INDEX one ON f USING gin (v);"
+    " CREATE INDEX two ON f USING gin (v, w)",
+    "a foreign key's target": "CREATE UNIQUE INDEX two ON f (a); CREATE TABLE g (a int REFERENCES f (a));"
+    " CREATE UNIQUE INDEX one ON f (a); ALTER TABLE f REPLICA IDENTITY USING INDEX one",
+    "a partitioned table's": "CREATE TABLE g (a int, b int) PARTITION BY LIST (b);"
+    " CREATE TABLE g1 PARTITION OF g DEFAULT; CREATE INDEX one ON g (a); CREATE INDEX two ON g (a)",
+}
+"""What makes a pair of indexes more than duplicates of one another."""
+
+
+@pytest.fixture
+def own_table(server: clusters.Cluster) -> Iterator[psycopg.Connection[Any]]:
+    with server.superuser() as connection:
+        connection.execute("CREATE SCHEMA own AUTHORIZATION xai_owner")
+        connection.execute("SET search_path = own")
+        connection.execute("SET ROLE xai_owner")
+        connection.execute("CREATE TABLE f (a int NOT NULL, b int, c text, v tsvector, w tsvector)")
+        yield connection
+        connection.execute("DROP SCHEMA own CASCADE")
+
+
+def named_in_own(frame: Any) -> set[str]:
+    return {name for name in frame["name"] if name.startswith("own.")}
+
+
+@pytest.mark.parametrize("difference", F16_PAIRS)
+def test_f16_an_index_that_differs_or_is_needed_is_no_duplicate(
+    server: clusters.Cluster, own_table: psycopg.Connection[Any], difference: str
+) -> None:
+    if "NULLS NOT" in difference and own_table.info.server_version < 150000:
+        pytest.skip("since 15")
+    for each in F16_PAIRS[difference].split("; "):
+        own_table.execute(each.encode())
+    with server.handle() as handle:
+        listed = named_in_own(indexes.duplicate_indexes(handle, most=100))
+    # of two equals of which one must stay the other may go
+    assert listed == ({"own.two"} if difference == "the replica identity" else set())
+
+
+def test_f16_of_equals_those_that_stay_cover_the_others(
+    server: clusters.Cluster, own_table: psycopg.Connection[Any]
+) -> None:
+    own_table.execute("CREATE INDEX older ON f (a) WITH (fillfactor = 70); CREATE INDEX younger ON f (a)")
+    own_table.execute("ALTER TABLE f CLUSTER ON younger")
+    own_table.execute("CREATE INDEX siglen ON f USING gist (v tsvector_ops (siglen = 12))")
+    own_table.execute("CREATE INDEX siglen_again ON f USING gist (v tsvector_ops (siglen = 12))")
+    with server.handle() as handle:
+        told = indexes.duplicate_indexes(handle, most=100)
+    pairs = {(row["name"], row["covered_by"]) for row in told.to_dict("records")}
+    assert {("own.older", "own.younger"), ("own.siglen_again", "own.siglen")} <= pairs
+    assert named_in_own(told) == {"own.older", "own.siglen_again"}
+
+
+F16_HELD = {
+    "CREATE UNIQUE INDEX i ON f (a); ALTER TABLE f REPLICA IDENTITY USING INDEX i": "the replica identity of own.f",
+    "CREATE INDEX i ON f (a); ALTER TABLE f CLUSTER ON i": "own.f is clustered on it",
+    "ALTER TABLE f ADD CONSTRAINT i UNIQUE (a)": "it is a constraint's: drop i instead",
+    "ALTER TABLE f ADD CONSTRAINT i EXCLUDE USING btree (a WITH =)": "it is a constraint's",
+    "CREATE UNIQUE INDEX i ON f (a); CREATE TABLE g (a int CONSTRAINT fk REFERENCES f (a))": "foreign key fk of own.g",
+    "CREATE TABLE g (a int) PARTITION BY LIST (a); CREATE INDEX i ON g (a)": "a partitioned table's",
+    "CREATE TABLE g (a int) PARTITION BY LIST (a); CREATE TABLE p PARTITION OF g DEFAULT; CREATE INDEX i ON p (a);"
+    " CREATE INDEX whole ON g (a)": "a part of the partitioned index own.whole",
+    "CREATE INDEX i ON f ((a + 1)); ALTER INDEX i ALTER COLUMN 1 SET STATISTICS 1000": "a statistics target of its own",
+    "CREATE MATERIALIZED VIEW m AS SELECT a FROM f; CREATE UNIQUE INDEX i ON m (a)": "REFRESH MATERIALIZED VIEW",
+    "CREATE INDEX i ON f (a); RESET ROLE; ALTER EXTENSION amcheck ADD TABLE f": "it is of extension amcheck",
+}
+"""Statements after which index own.i must stay, and why."""
+
+
+@pytest.mark.parametrize("statements", F16_HELD)
+def test_f16_an_index_that_something_needs_is_not_dropped(
+    server: clusters.Cluster, own_table: psycopg.Connection[Any], statements: str
+) -> None:
+    for each in statements.split("; "):
+        own_table.execute(each.encode())
+    try:
+        with server.handle(**OPERATOR) as handle:
+            plan = indexes.drop_index(handle, index="own.i")
+            assert not plan.steps and F16_HELD[statements] in plan.refused
+            assert "own.i" not in named_in_own(indexes.unused_indexes(handle, most=1000))
+    finally:
+        if "EXTENSION" in statements:
+            own_table.execute("ALTER EXTENSION amcheck DROP TABLE f")
+
+
+def test_f16_what_an_index_is_for_is_looked_at_again_right_before(
+    server: clusters.Cluster, own_table: psycopg.Connection[Any]
+) -> None:
+    own_table.execute("CREATE UNIQUE INDEX i ON f (a)")
+    with server.handle(**OPERATOR) as handle:
+        (step,) = indexes.drop_index(handle, index="own.i").steps
+    assert step.kind == "sql"
+    precondition = statement(step.still, own_table.info.server_version // 10000)
+
+    def holds() -> bool:
+        (row,) = own_table.execute(precondition, step.parameters).fetchall()
+        return bool(row[0])
+
+    assert holds()
+    own_table.execute("ALTER TABLE f REPLICA IDENTITY USING INDEX i")
+    assert not holds()
+
+
+def test_f16_an_index_of_another_class_or_order_is_not_there_already(
+    server: clusters.Cluster, own_table: psycopg.Connection[Any]
+) -> None:
+    for other in ("(c text_pattern_ops)", '(c COLLATE "POSIX")', "(a) INCLUDE (c)", "(a, c DESC)", "(a) WHERE a > 0"):
+        own_table.execute(f"CREATE INDEX i ON f {other}".encode())
+        with server.handle(**OPERATOR) as handle:
+            assert indexes.create_index(handle, table="own.f", columns=["c"]).steps
+            assert indexes.create_index(handle, table="own.f", columns=["a", "c"]).steps, other
+        own_table.execute("DROP INDEX i")
 
 
 def test_missing_ones_come_with_their_evidence(server: clusters.Cluster) -> None:

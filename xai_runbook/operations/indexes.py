@@ -74,6 +74,8 @@ def unused_indexes(database: Database, *, most: int = 20) -> DataFrame:
 def duplicate_indexes(database: Database, *, most: int = 20) -> DataFrame:
     """Indexes that another index of the same table covers: the same columns or the other's first ones; largest first.
 
+    Only those that mean the same (method, operator classes and their parameters, collations, order, condition), and
+    that `drop_index` would drop.
     Columns: name, table, covered_by, size_bytes, definition, definition_of_other. Source: PostgreSQL docs, pg_index.
     """
     return database.frame("duplicate_indexes", {"most": most})
@@ -158,8 +160,11 @@ def index_state(database: Database, *, name: str, table_oid: str | None = None) 
 
 @change
 def drop_index(database: Database, *, index: str = "", table_oid: str = "") -> Plan:
-    """A Plan that drops one index that no constraint stands on; readers and writers go on.
+    """A Plan that drops one index that nothing depends on; readers and writers go on.
 
+    Refused with the reason where it is of a constraint, a foreign key's target, a replica identity, clustered on, a
+    part of a partitioned index, an extension's, the only one by which a materialized view can be refreshed
+    concurrently, or has a statistics target of its own.
     With an oid, as an undo has it, it is refused where the name leads to an index of another table.
     Errors: InputError for a name that leads to none. Source: PostgreSQL docs, DROP INDEX.
     """
@@ -170,14 +175,11 @@ def drop_index(database: Database, *, index: str = "", table_oid: str = "") -> P
     for row in rows:
         if table_oid not in ("", row["table_oid"]):
             return refused_plan("drop_index", f"{index} is an index of another table now, {row['table']}")
-        for why, column, value in (
-            ("a constraint's: drop that instead", "of_constraint", "true"),
-            ("a partitioned table's, which cannot be dropped concurrently", "kind", "I"),
-            ("being built right now", "building", "true"),
-        ):
-            if row[column] == value:
-                return refused_plan("drop_index", f"{index} is {why}")
-    return dropping("drop_index", database, rows, still="relation_as_planned")
+        reasons = [str(held["reason"]) for held in database.rows("index_held_by", {"oid": row["oid"]})]
+        reasons += ["it is being built right now"] if row["building"] == "true" else []
+        if reasons:
+            return refused_plan("drop_index", inert(f"{index} stays: {'; '.join(reasons)}", 500))
+    return dropping("drop_index", database, rows, still="index_may_go")
 
 
 def _created(row: Row, name: str, columns: list[str], within: str) -> Sql:

@@ -1,7 +1,11 @@
-"""One query a file, named as the function that asks it; `NAME_15.sql` is for servers of version 15 and later."""
+"""One query a file, named as the function that asks it; `NAME_15.sql` is for servers of version 15 and later.
+
+A line `\\ir NAME.sql` stands for the text of that file, as in psql.
+"""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import LiteralString
@@ -20,5 +24,9 @@ def statement(name: str, server_version: int) -> LiteralString:
             variants[int(version)] = entry.name
     chosen = variants[max(version for version in variants if version <= server_version)]
     # from our own package, never from input
-    text: LiteralString = files("xai_runbook.sql").joinpath(chosen).read_text(encoding="utf-8")  # pyright: ignore
+    text = re.sub(r"^\\ir (\S+)$", lambda included: _text(included[1]), _text(chosen), flags=re.MULTILINE)
     return text
+
+
+def _text(name: str) -> str:
+    return files("xai_runbook.sql").joinpath(name).read_text(encoding="utf-8")

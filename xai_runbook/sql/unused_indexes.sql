@@ -1,5 +1,8 @@
--- Indexes that no scan has used since the statistics were reset, and that hold up nothing: no uniqueness, no
--- constraint, no replica identity, no clustering. A standby counts its own scans: ask it too.
+-- Indexes that no scan has used since the statistics were reset, and that hold up nothing: no uniqueness, and nothing
+-- that depends on them. A standby counts its own scans: ask it too.
+WITH held AS (
+\ir indexes_held.sql
+)
 SELECT n.nspname || '.' || i.relname AS name,
        n.nspname || '.' || t.relname AS "table",
        pg_relation_size(x.indexrelid) AS size_bytes,
@@ -13,7 +16,7 @@ JOIN pg_class t ON t.oid = x.indrelid
 JOIN pg_namespace n ON n.oid = i.relnamespace
 LEFT JOIN pg_stat_database d ON d.datname = current_database()
 WHERE s.idx_scan = 0
-  AND x.indisvalid AND NOT x.indisunique AND NOT x.indisexclusion AND NOT x.indisreplident AND NOT x.indisclustered
-  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid)
+  AND x.indisvalid AND x.indisready AND x.indislive AND NOT x.indisunique AND NOT x.indisexclusion
+  AND x.indexrelid NOT IN (SELECT oid FROM held)
 ORDER BY size_bytes DESC, name
 LIMIT %(most)s
