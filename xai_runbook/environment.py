@@ -131,7 +131,10 @@ class Environment:
         """The folder of backups, read-only."""
         from xai_runbook.clients.backups import Backups
 
-        return self._handle("backups", lambda part: Backups(part, self.settings.database, **self._named))
+        return self._handle(
+            "backups",
+            lambda part: Backups(part, self.settings.database, lambda: self.database.identity(), **self._named),
+        )
 
     @cached_property
     def sandbox(self) -> Sandbox:

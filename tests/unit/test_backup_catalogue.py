@@ -118,13 +118,33 @@ def test_the_newest_verified_one_is_never_removed_though_an_older_one_would_stay
     sums = {path.name: catalogue.sha256(path / catalogue.MANIFEST) for path in (one, two)}
     for wanted in (sums, {two.name: sums[two.name]}):
         with pytest.raises(Refused, match="xai-000002 is the newest verified dump of xai"):
-            prune(tmp_path, wanted, lambda _: None)
+            prune(tmp_path, wanted, lambda _: None, server="71")
     assert one.exists() and two.exists(), "and then nothing at all"
     (two / "database.dump").touch()  # not verified any more
     with pytest.raises(Refused, match="xai-000001 is the newest verified dump of xai"):
-        prune(tmp_path, {one.name: sums[one.name]}, lambda _: None)
-    assert prune(tmp_path, {two.name: sums[two.name]}, lambda _: None) == "removed xai-000002"
+        prune(tmp_path, {one.name: sums[one.name]}, lambda _: None, server="71")
+    assert prune(tmp_path, {two.name: sums[two.name]}, lambda _: None, server="71") == "removed xai-000002"
     assert [path.name for path in tmp_path.iterdir()] == ["xai-000001"]
+
+
+def test_f18_backups_of_another_or_an_unknown_server_are_never_removed(tmp_path: Path) -> None:
+    servers: tuple[dict[str, Any], ...] = (
+        {}, {"system_identifier": "72"}, {"system_identifier": ""}, {"system_identifier": "not told"},
+        {"system_identifier": "not told", "server": "db:5432"}, {},
+    )  # fmt: skip
+    names = [written(tmp_path, number, **more).name for number, more in enumerate(servers, 1)]
+    sums = {name: catalogue.sha256(tmp_path / name / catalogue.MANIFEST) for name in names}
+    for number, server in ((1, "71"), (2, "72"), (3, "unknown"), (4, "unknown"), (5, "db:5432"), (6, "71")):
+        for other in {"71", "72", "unknown", "db:5432"} - {server}:
+            with pytest.raises(Refused, match=f"is of server {server}, and not of {other}"):
+                prune(tmp_path, {names[number - 1]: sums[names[number - 1]]}, lambda _: None, server=other)
+        if server == "unknown":
+            with pytest.raises(Refused, match="is of server unknown"):
+                prune(tmp_path, {names[number - 1]: sums[names[number - 1]]}, lambda _: None, server=server)
+    # the newest of another server keeps none of ours from being the newest
+    with pytest.raises(Refused, match="xai-000002 is the newest verified dump"):
+        prune(tmp_path, {names[1]: sums[names[1]]}, lambda _: None, server="72")
+    assert prune(tmp_path, {names[0]: sums[names[0]]}, lambda _: None, server="71") == "removed xai-000001"
 
 
 def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +154,7 @@ def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys:
         (tmp_path / name).mkdir()
     assert list(catalogue.leftovers(tmp_path)) == sorted(left)
     assert [backup.name for backup in catalogue.read(tmp_path)] == ["xai-000001"]
-    assert main(["prune", "--folder", str(tmp_path), "xai-000001=wrong"]) == 1
+    assert main(["prune", "--server", "71", "--folder", str(tmp_path), "xai-000001=wrong"]) == 1
     said = capsys.readouterr().out
     assert all(f"removing {name}, which a run that was ended had left" in said for name in left)
     assert "is not the backup that was planned for" in said
@@ -143,11 +163,11 @@ def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys:
 
 def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with catalogue.held(tmp_path):
-        assert main(["prune", "--folder", str(tmp_path), "x=y"]) == 1
+        assert main(["prune", "--server", "71", "--folder", str(tmp_path), "x=y"]) == 1
     assert "another run works with these backups" in capsys.readouterr().out
     file = tmp_path / "file"
     file.write_text("")
-    assert main(["prune", "--folder", str(file), "x=y"]) == 1
+    assert main(["prune", "--server", "71", "--folder", str(file), "x=y"]) == 1
     assert "cannot be used" in capsys.readouterr().out
 
 

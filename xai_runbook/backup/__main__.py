@@ -88,7 +88,8 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
         case "prune":
             from xai_runbook.backup.prune import prune
 
-            return prune(folder, dict(word.split("=", 1) for word in options.backups), _say)
+            wanted = dict(word.split("=", 1) for word in options.backups)
+            return prune(folder, wanted, _say, server=options.server)
         case "recover":
             from xai_runbook.backup.drill import drill
 
@@ -109,7 +110,10 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
         case "restore":
             from xai_runbook.backup.replacing import into
 
-            return into(folder, options.name, options.into, programs=options.programs, jobs=options.jobs, say=_say)
+            return into(
+                folder, options.name, options.into, programs=options.programs, jobs=options.jobs, say=_say,
+                from_server=options.from_server,
+            )  # fmt: skip
     raise AssertionError(options.verb)
 
 
@@ -162,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     swap.add_argument("--reader", default="", help="the role whose sessions may be ended: it only reads")
     swap.add_argument("--maintenance", default="postgres", help="the database to rename others from")
     own["restore"].add_argument("--into", required=True, help="the new database")
+    own["restore"].add_argument("--from-server", default="", help="the other server that the backup is of")
+    own["prune"].add_argument("--server", required=True, help="the server whose backups these are")
     own["dump"].add_argument("--format", choices=("custom", "directory"), default="custom")
     own["dump"].add_argument("--compress", type=int, default=6)
     own["prune"].add_argument("backups", nargs="+", metavar="NAME=SHA256")

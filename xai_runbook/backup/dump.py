@@ -16,6 +16,7 @@ import psycopg
 from xai_runbook.backup import catalogue
 from xai_runbook.backup.contents import Connection, Contents, ask, connect, contents, sequences
 from xai_runbook.backup.manifest import SCHEMA, validated
+from xai_runbook.backup.origin import address
 from xai_runbook.backup.programs import Running, folder_of, run
 from xai_runbook.backup.restoring import ARCHIVE, ROLES, read_back
 from xai_runbook.errors import BadAnswer, Refused, Unreachable, inert
@@ -108,7 +109,7 @@ def source_facts(source: Connection) -> dict[str, Any]:
     """What a manifest says of the server and the database: see `sql/backup_source.sql`."""
     (server,), (facts,) = ask(source, "identity"), ask(source, "backup_source")
     taken_at = datetime.now(UTC).isoformat(timespec="microseconds")
-    identifier = {"system_identifier": server["system_identifier"]}
+    identifier = {"system_identifier": server["system_identifier"], "server": address()}
     return {"schema": SCHEMA, "taken_at": taken_at, **identifier, **facts}
 
 

@@ -72,7 +72,10 @@ class _Manifest(_Model):
     database: str
     taken_at: Annotated[str, AfterValidator(_aware)]
     server_version: Annotated[str, Field(pattern=r"^\d+")]
+    database_oid: str = ""
     system_identifier: str = ""
+    server: str = ""
+    """The address of a server, as the settings name it."""
     encoding: str = ""
     superuser: str = ""
     # SQL aggregates an empty set to NULL, which manifests of earlier versions hold

@@ -7,19 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xai_runbook.backup import catalogue
+from xai_runbook.backup.origin import UNKNOWN, origin
 from xai_runbook.errors import Refused
 
 
-def prune(folder: Path, wanted: dict[str, str], say: Callable[[str], None]) -> str:
-    """Removes these backups, given with the SHA-256 of their manifests; what was removed, in words. Errors: Refused."""
+def prune(folder: Path, wanted: dict[str, str], say: Callable[[str], None], *, server: str) -> str:
+    """Remove these backups of that server, given with the SHA-256 of their manifests; return a line that names them.
+
+    Errors: Refused.
+    """
     found = {backup.name: backup for backup in catalogue.read(folder)}
     for name, sha256 in wanted.items():
         if name not in found or catalogue.sha256(found[name].path / catalogue.MANIFEST) != sha256:
             raise Refused(f"{name} is not the backup that was planned for", on=str(folder), hint="make the plan anew")
-    newest = {  # of each kind and database: the oldest come first
+        there = origin(found[name].manifest)
+        if there == UNKNOWN or there != server:
+            raise Refused(f"{name} is of server {there}, and not of {server}", on=str(folder), hint="prune as that one")
+    newest = {  # of each kind and database of this server: the oldest come first
         (backup.manifest["kind"], backup.manifest["database"]): backup.name
         for backup in found.values()
-        if backup.state == "verified"
+        if backup.state == "verified" and origin(backup.manifest) == server
     }
     for what, name in newest.items():
         if name in wanted:

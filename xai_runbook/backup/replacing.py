@@ -16,7 +16,7 @@ from xai_runbook.backup.contents import Connection, ask, contents, differences, 
 from xai_runbook.backup.dump import session
 from xai_runbook.backup.leaving import clear, mark
 from xai_runbook.backup.programs import folder_of
-from xai_runbook.backup.restoring import ARCHIVE, not_creatable, restore
+from xai_runbook.backup.restoring import ARCHIVE, not_creatable, require_same_server, restore
 from xai_runbook.backup.verify import intact
 from xai_runbook.errors import BadAnswer, Refused, XaiRunbookError, inert
 from xai_runbook.files import write_whole
@@ -36,7 +36,7 @@ class NotKnown(XaiRunbookError):
     """It was sent, and whether it was done cannot be told."""
 
 
-def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, say: Say) -> str:
+def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, say: Say, from_server: str = "") -> str:
     """Restores the backup into the new database; what came of it, in words.
 
     It has another name until every table was compared with the manifest, and is dropped where it does not get there.
@@ -49,6 +49,7 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
     intact(backup, say)
     temporary = f"{RESTORING}{new}"
     with session() as source:
+        require_same_server(source, manifest, from_server)
         (like,) = ask(source, "database_like")
         needing = not_creatable(source, manifest)
         if ask(source, "database_named", {"name": new}):
@@ -74,8 +75,11 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
                 restored.execute("ANALYZE")
             _like(source, temporary)
             without = f" without {', '.join(left_out)}" if left_out else ""
+            other = f" of server {from_server}" if from_server else ""
             comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
-            source.execute(comment.format(sql.Identifier(temporary), sql.Literal(f"restored from {name}{without}")))
+            source.execute(
+                comment.format(sql.Identifier(temporary), sql.Literal(f"restored from {name}{other}{without}"))
+            )
             _rename_at_last(source, temporary, new, oid)
             write_whole(folder / RESTORED, json.dumps({"backup": name, "database": new, "oid": oid}).encode())
         except BaseException as error:

@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from xai_runbook.backup.contents import Connection, ask
+from xai_runbook.backup.origin import UNKNOWN, address, origin
 from xai_runbook.backup.programs import run
+from xai_runbook.errors import Refused
 
 ARCHIVE, ROLES = "database.dump", "roles.sql"
 _ENTRY = re.compile(r"\d+; \d+ \d+ (.+)")
@@ -61,6 +63,17 @@ def restore(
         log=log, more=variables, progress=progress,
     )  # fmt: skip
     return sorted(set(left_out))
+
+
+def require_same_server(session: Connection, manifest: Mapping[str, Any], from_server: str) -> None:
+    """Raise Refused where the backup is of another server than the session's, unless that one was named."""
+    (server,) = ask(session, "identity")
+    here, there = origin(server | {"server": address()}), origin(manifest)
+    if (there == UNKNOWN or there != here) and from_server != there:
+        raise Refused(
+            f"the backup is of server {there}, and this is server {here}", on=str(manifest["database"]),
+            hint="restores.restore takes it with --from-server, into a new database",
+        )  # fmt: skip
 
 
 def _dropped(entry: str, without: Mapping[str, Sequence[str]], whole: bool) -> str:

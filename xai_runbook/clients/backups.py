@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from xai_runbook.backup import catalogue, programs
-from xai_runbook.errors import AccessDenied, NoData, NotConfigured, Unreachable
+from xai_runbook.backup.origin import UNKNOWN, named_address, origin
+from xai_runbook.errors import AccessDenied, NoData, NotConfigured, Unreachable, XaiRunbookError
 from xai_runbook.parts import machine
 from xai_runbook.window import duration_seconds
 
@@ -20,17 +22,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """Why a backup is not taken for one of our server and database."""
+
+    reason: str
+    certain: bool
+    """Whether it is known to be of another one; else it could be ours."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class Backups:
     """A read-only handle on one folder of backups. It never writes there: what does are steps of plans."""
 
     def __init__(
-        self, settings: BackupSettings, database: settings.Database | None, *, environment: str, production: bool
+        self,
+        settings: BackupSettings,
+        database: settings.Database | None,
+        identity: Callable[[], dict[str, str]],
+        *,
+        environment: str,
+        production: bool,
     ) -> None:
         self.environment, self.production = environment, production
         self.settings = settings
         self.folder = Path(settings.folder).expanduser()
         self.archive_folder = Path(settings.archive).expanduser() if settings.archive else None
-        self._database = database
+        self._database, self._identity_of_server = database, identity
 
     @property
     def database(self) -> str:
@@ -58,11 +78,14 @@ class Backups:
 
     def newest(self, kind: catalogue.Kind | None = None) -> str:
         """The name of the newest backup; with a kind, of the newest that counts. Errors: NoData where there is none."""
-        for backup in reversed(self.stored()):
+        reasons = []
+        for backup, foreign in reversed(self.judged()):
             counts = backup.state == "verified" and backup.manifest["kind"] == kind
-            if backup.manifest and not self.of_another(backup.manifest) and (kind is None or counts):
+            if backup.manifest and foreign is None and (kind is None or counts):
                 return backup.name
-        raise NoData("there is no backup that counts", on=str(self.folder), hint="xai-runbook plan backups.dump")
+            reasons += [f"{backup.name}: {foreign}"] if foreign else []
+        told = f" ({'; '.join(reasons[:3])})" if reasons else ""
+        raise NoData(f"there is no backup that counts{told}", on=str(self.folder), hint="xai-runbook plan backups.dump")
 
     def next_name(self, what: Literal["dump", "cluster", "recovery"]) -> str:
         """What the next one is called: the same as long as the folder is."""
@@ -73,14 +96,52 @@ class Backups:
         """What killed runs left in the folder, and its bytes."""
         return self._read(catalogue.leftovers)
 
-    def of_another(self, manifest: dict[str, Any]) -> str:
-        """Why a backup with that manifest is none of our database; empty where it is."""
-        wanted = self._database.system_identifier if self._database else None
-        if manifest.get("kind") == "dump" and manifest.get("database") != self.database:
-            return f"it is of database {manifest.get('database')}"
-        if wanted is not None and manifest.get("system_identifier") != wanted:
-            return f"it is of server {manifest.get('system_identifier')}"
-        return ""
+    def server(self) -> str:
+        """The server whose backups these should be: see `origin`. Without an identifier in the settings it is asked.
+
+        Errors: CannotAsk where it does not answer.
+        """
+        database = self._database
+        if database is not None and database.system_identifier is not None:
+            return database.system_identifier
+        facts = self._identity_of_server()
+        if database is not None:
+            tunnelled = database.bastion is not None
+            facts |= {"server": named_address(database.service, database.host, database.port, tunnelled=tunnelled)}
+        return origin(facts)
+
+    def judged(self) -> list[tuple[catalogue.Backup, Foreign | None]]:
+        """Every backup, oldest first, with the reason why it is none of our server and database. Errors: CannotAsk."""
+        found = self.stored()
+        return list(zip(found, self._judge([backup.manifest for backup in found]), strict=True))
+
+    def foreign(self, manifest: dict[str, Any]) -> Foreign | None:
+        """Why a backup with that manifest is none of our server and database; None where it is."""
+        return self._judge([manifest])[0]
+
+    def _judge(self, manifests: list[dict[str, Any]]) -> list[Foreign | None]:
+        server, unanswered = UNKNOWN, ""
+        if manifests:
+            try:
+                server = self.server()
+            except XaiRunbookError as error:
+                unanswered = error.what
+        return [self._why_foreign(manifest, server, unanswered) for manifest in manifests]
+
+    def _why_foreign(self, manifest: dict[str, Any], server: str, unanswered: str) -> Foreign | None:
+        there = origin(manifest)
+        if manifest.get("kind") == "dump" and manifest["database"] != self.database:
+            return Foreign(f"it is of database {manifest['database']}", certain=True)
+        if there == UNKNOWN:
+            return Foreign("which server it is of is not known: its manifest does not say", certain=False)
+        if unanswered:
+            return Foreign(
+                f"it is of server {there}, and which one ours is cannot be asked: {unanswered}", certain=False
+            )
+        if server != there:
+            both_tell = server != UNKNOWN and server.isdigit() == there.isdigit()
+            return Foreign(f"it is of server {there}, not of {server}", certain=both_tell)
+        return None
 
     def recoveries(self) -> list[tuple[str, dict[str, Any], bool]]:
         """Each rehearsed recovery, oldest first: name, record, whether its cluster was kept. Errors: CannotAsk."""

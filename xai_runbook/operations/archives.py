@@ -81,9 +81,9 @@ def recoverable(backups: Backups) -> DataFrame:
 
     archived = backups.archived()
     rows = []
-    for backup in reversed(backups.stored()):
+    for backup, foreign in reversed(backups.judged()):
         told = backup.manifest
-        if told.get("kind") != "cluster" or backup.state != "verified" or backups.of_another(told):
+        if told.get("kind") != "cluster" or backup.state != "verified" or foreign is not None:
             continue
         size, timeline = told["segment_bytes"], told["timeline"]
         times = {

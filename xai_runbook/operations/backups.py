@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from xai_runbook.backup.origin import origin
 from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, Status, judge
 from xai_runbook.plans import Command, Condition, Plan, Risk, change
@@ -21,16 +22,17 @@ if TYPE_CHECKING:
 
 _MODULE = "xai_runbook.operations.backups"
 _COLUMNS = [
-    "name", "kind", "database", "state", "counts", "taken_at", "age_seconds", "size_bytes", "rows", "verified_at",
-    "restore_seconds", "server_version", "why",
+    "name", "kind", "database", "server", "state", "own", "counts", "taken_at", "age_seconds", "size_bytes", "rows",
+    "verified_at", "restore_seconds", "server_version", "why",
 ]  # fmt: skip
 
 
 def stored(backups: Backups) -> DataFrame:
     """What lies in the folder of backups, the newest first; what a killed run left is there as `unfinished`.
 
-    Columns: name, kind (dump; cluster: a base backup), database, state (verified: restored and compared, and not
-    written to since; unverified; damaged; unfinished), counts (verified, and of our database), taken_at (its snapshot),
+    Columns: name, kind (dump; cluster: a base backup), database, server (its system identifier, or its address where it
+    tells none), state (verified: restored and compared, and not written to since; unverified; damaged; unfinished), own
+    (of our server and database; missing where that is not known), counts (verified and own), taken_at (its snapshot),
     age_seconds, size_bytes, rows (that were restored), verified_at, restore_seconds (measured), server_version, why (it
     does not count). File sizes and times are looked at, content is not: `verify` reads every byte. Errors: CannotAsk.
     Source: runbook, Quick Decision Tree, "Missing data? Check backups".
@@ -39,17 +41,19 @@ def stored(backups: Backups) -> DataFrame:
 
     now = datetime.now(UTC)
     rows = []
-    for backup in reversed(backups.stored()):
+    for backup, foreign in reversed(backups.judged()):
         told, tried = backup.manifest, backup.verification
-        another = backups.of_another(told) if told else ""
+        reasons = (str(foreign) if foreign is not None and told else "", backup.why)
         taken = datetime.fromisoformat(told["taken_at"]) if told else None
         rows.append(
             {
                 "name": backup.name,
                 "kind": told.get("kind"),
                 "database": told.get("database"),
+                "server": origin(told) if told else None,
                 "state": backup.state,
-                "counts": backup.state == "verified" and not another,
+                "own": True if foreign is None else False if foreign.certain else None,
+                "counts": backup.state == "verified" and foreign is None,
                 "taken_at": taken,
                 "age_seconds": (now - taken).total_seconds() if taken else None,
                 "size_bytes": told.get("size_bytes"),
@@ -57,7 +61,7 @@ def stored(backups: Backups) -> DataFrame:
                 "verified_at": Timestamp(tried["at"]) if tried.get("ok") else None,
                 "restore_seconds": tried.get("restore_seconds"),
                 "server_version": told.get("server_version"),
-                "why": backup.why or another,
+                "why": "; ".join(filter(None, reasons)),
             }
         )
     for name, size in backups.leftovers().items():
@@ -67,14 +71,20 @@ def stored(backups: Backups) -> DataFrame:
 
 
 def check_age(stored: DataFrame, limit: Limit) -> Finding:
-    """`alert` where the newest backup that counts is older than the limit (the RPO), or there is none."""
+    """`alert` where the newest backup that counts is older than the limit (the RPO), or none is of this server.
+
+    `unknown` where there are verified ones, and whether they are of this server cannot be told.
+    """
     counting = stored[stored["counts"].astype(bool)]
     if counting.empty:
+        if reason := _perhaps_own(stored):
+            return Finding.unknown(limit.name, reason, limit)
         whole = stored[stored["state"] != "unfinished"]
         told = "; ".join(f"{row['name']} is {row['state']}: {row['why']}" for _, row in whole.head(3).iterrows())
         return Finding(
             name=limit.name, status=Status.ALERT, severity=limit.severity, hint=limit.hint,
-            summary=f"there is no verified backup{f' ({told})' if told else ' at all'}: {limit.describe()}",
+            summary=f"there is no verified backup of this server{f' ({told})' if told else ' at all'}: "
+            f"{limit.describe()}",
         )  # fmt: skip
     return judge(limit, counting.head(1), value="age_seconds", target="name", noun="since the newest verified backup")
 
@@ -83,18 +93,28 @@ def check_restore(stored: DataFrame, limit: Limit) -> Finding:
     """`alert` where restoring the newest backup that counts took longer than the limit (the RTO)."""
     counting = stored[stored["counts"].astype(bool)]
     if counting.empty:
-        return Finding.unknown(limit.name, "there is no verified backup whose restore was measured", limit)
+        reason = _perhaps_own(stored) or "there is no verified backup whose restore was measured"
+        return Finding.unknown(limit.name, reason, limit)
     return judge(limit, counting.head(1), value="restore_seconds", target="name", noun="to restore the newest backup")
 
 
 def check_intact(stored: DataFrame, limit: Limit) -> Finding:
-    """`alert` where more backups are damaged than the limit allows; they are named, with what is wrong."""
+    """`alert` where more backups are damaged than the limit allows; they are named, with what is wrong.
+
+    Those of another server or database are not counted.
+    """
     from pandas import DataFrame
 
-    wrong = stored[stored["state"] == "damaged"]
+    wrong = stored[(stored["state"] == "damaged") & ~stored["own"].eq(False)]
     told = "; ".join(f"{row['name']}: {row['why']}" for _, row in wrong.head(3).iterrows())
     count = DataFrame([{"target": "backups", "damaged": float(len(wrong))}])
     return judge(limit, count, value="damaged", target="target", noun=f"damaged{f' ({told})' if told else ''}")
+
+
+def _perhaps_own(stored: DataFrame) -> str:
+    """Why it cannot be told whether verified backups are of this server; empty where it can."""
+    unclear = stored[(stored["state"] == "verified") & stored["own"].isna()]
+    return "; ".join(f"{row['name']}: {row['why']}" for _, row in unclear.head(3).iterrows())
 
 
 def room(database: Database, backups: Backups) -> DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook.backup.origin import origin
 from xai_runbook.errors import InputError, inert
 from xai_runbook.facts import facts
 from xai_runbook.plans import Call, Command, Condition, Plan, Risk, change, refused_plan
@@ -23,14 +24,17 @@ MOST_NAME_BYTES = 63 - len("xai_restoring_")
 
 
 def database_named(database: Database, *, name: str) -> DataFrame:
-    """One row: name, oid, owner, restored_from (a backup), without (what was left out).
+    """One row: name, oid, owner, restored_from (a backup), from_server (another one that it is of), without (what was
+    left out).
 
     oid is empty where there is no such database.
     """
     from pandas import DataFrame
 
     rows = database.rows("database_named", {"name": name})
-    return DataFrame(rows or [{"name": name, "oid": "", "owner": "", "restored_from": "", "without": ""}])
+    return DataFrame(
+        rows or [{"name": name, "oid": "", "owner": "", "restored_from": "", "from_server": "", "without": ""}]
+    )
 
 
 def replaced(database: Database, *, name: str, oid: str, backup: str) -> DataFrame:
@@ -54,26 +58,27 @@ def others(database: Database, *, names: list[str]) -> DataFrame:
 
 
 @change
-def restore(database: Database, backups: Backups, *, name: str = "", into: str = "") -> Plan:
+def restore(database: Database, backups: Backups, *, name: str = "", into: str = "", from_server: str = "") -> Plan:
     """A Plan that restores a verified backup into a new database beside the others, and compares every table.
 
     The database has a name of its own until all of it is there; extensions that only a superuser may create are left
     out, and named. Nothing reads it before `swap`. Without a name, the newest backup that counts; without `into`, the
-    live one's name and "_restored". Errors: InputError where there is such a database already.
+    live one's name and "_restored". A backup of another server is taken only where `from_server` names that one (its
+    system identifier, as backups.stored shows it). Errors: InputError where there is such a database already.
     Source: runbook, Backup and Restore; errata E32.
     """
     name = name or backups.newest("dump")
     into = into or _free(database, f"{database.dbname}_restored")
     _new_name(database, into)
     backup = backups.named(name)
-    if refusal := _not_to_be_restored(backups, name):
+    if refusal := _not_to_be_restored(backups, name, from_server):
         return refused_plan("restore", refusal)
     return Plan(
         verb="restore",
         scope=into,
         targets=(f"{into}, a new database, from {name}",),
         observed=(facts({"name": name, "taken_at": backup.manifest["taken_at"], "into": into}),),
-        steps=(_restoring(backups, name, into),),
+        steps=(_restoring(backups, name, into, *(("--from-server", from_server) if from_server else ())),),
         expected=Condition(
             question=f"{_MODULE}.database_named", arguments={"name": into}, column="restored_from", comparison="==",
             value=name, within="5s", words=f"{into} is there",
@@ -81,7 +86,8 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
         undo=f"DROP DATABASE {into}, by hand, once nobody needs it",
         risk=Risk.CHANGE,
         parts={"database": "exclusive"},
-        note=_without(database, backup.manifest),
+        note=(f"{name} is a backup of another server, {from_server}; " if from_server else "")
+        + _without(database, backup.manifest),
     )  # fmt: skip
 
 
@@ -166,14 +172,21 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
     )  # fmt: skip
 
 
-def _not_to_be_restored(backups: Backups, name: str) -> str:
-    """P11: only what was verified is restored, and only our own."""
+def _not_to_be_restored(backups: Backups, name: str, from_server: str = "") -> str:
+    """P11: only what was verified is restored, and only our own, or that of the server that was named."""
     backup = backups.named(name)
     if backup.state != "verified":
         return f"{name} is {backup.state} ({backup.why}): xai-runbook plan backups.verify --name {name}"
     if backup.manifest["kind"] != "dump":
         return f"{name} is a base backup of a whole cluster: recovery.recover_to goes back with it"
-    return backups.of_another(backup.manifest)
+    foreign, there = backups.foreign(backup.manifest), origin(backup.manifest)
+    if from_server and from_server != there:
+        return f"{name} is of server {there}, not of {from_server}"
+    if foreign is None:
+        return f"{name} is of this server: leave --from-server out" if from_server else ""
+    if from_server and backup.manifest["database"] == backups.database:
+        return ""
+    return f"{name}: {foreign}"
 
 
 def _without(database: Database, manifest: dict[str, Any]) -> str:
@@ -210,12 +223,12 @@ def _nothing(verb: str, scope: str, note: str) -> Plan:
     )  # fmt: skip
 
 
-def _restoring(backups: Backups, name: str, into: str) -> Command:
+def _restoring(backups: Backups, name: str, into: str, *options: str) -> Command:
     tools = backups.programs(int(backups.named(name).manifest["server_version"].split(".")[0]))
     return Command(
         argv=(
             "python", "-m", "xai_runbook.backup", "restore", "--folder", str(backups.folder), "--name", name,
-            "--programs", str(tools), "--jobs", str(backups.settings.jobs), "--into", into,
+            "--programs", str(tools), "--jobs", str(backups.settings.jobs), "--into", into, *options,
         ),
         environment=backups.patience,
         seconds=backups.settings.timeout,

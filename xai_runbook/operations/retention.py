@@ -29,12 +29,13 @@ def prunable(backups: Backups) -> DataFrame:
 
     Of each kind the newest keep_count verified ones are kept, and whatever is younger than keep_age; what never counted
     (unverified, damaged) goes once it is that old and a newer one is verified. The newest verified one is never among
-    them, nor is anything of another database. Columns: name, kind, state, taken_at, size_bytes, why.
+    them, nor is anything that is not known to be of this server and database.
+    Columns: name, kind, state, taken_at, size_bytes, why.
     """
     from pandas import DataFrame
 
     every = stored(backups)
-    every = every[every["taken_at"].notna() & ~every["why"].str.startswith("it is of ")]
+    every = every[every["taken_at"].notna() & every["own"].eq(True)]
     rows = []
     for _, mine in every.groupby("kind"):
         counting = mine[mine["counts"].astype(bool)]
@@ -56,8 +57,8 @@ def prunable(backups: Backups) -> DataFrame:
 def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
     """A Plan that removes exactly these backups, each while it is what was seen; without names, those of `prunable`.
 
-    The newest verified backup of a kind is never removed. Errors: InputError for that one, and for a name that is no
-    backup. Source: catalogue, retention.
+    The newest verified backup of a kind is never removed, nor one that is not known to be of this server and database.
+    Errors: InputError for these, and for a name that is no backup. Source: catalogue, retention.
     """
     from xai_runbook.backup import catalogue
 
@@ -68,6 +69,12 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
         raise InputError(
             f"there are no backups {', '.join(unknown)}", on=str(backups.folder), hint="backups.stored lists them"
         )
+    foreign = every[every["name"].isin(chosen) & ~every["own"].eq(True)]
+    if not foreign.empty:
+        raise InputError(
+            "; ".join(f"{row['name']}: {row['why']}" for _, row in foreign.iterrows()), on=str(backups.folder),
+            hint="only backups of this server and database are pruned; remove others as theirs, or by hand",
+        )  # fmt: skip
     newest = every[every["counts"].astype(bool)].drop_duplicates("kind")  # the newest come first
     if kept := sorted(set(chosen) & set(newest["name"])):
         raise InputError(
@@ -81,7 +88,7 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
     step = Command(
         argv=(
             "python", "-m", "xai_runbook.backup", "prune", "--folder", str(backups.folder),
-            *(f"{name}={sha256}" for name, sha256 in sums.items()),
+            "--server", backups.server() if chosen else "", *(f"{name}={sha256}" for name, sha256 in sums.items()),
         ),
         environment={},
         seconds="10m",

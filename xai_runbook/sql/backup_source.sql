@@ -1,5 +1,6 @@
 -- What a manifest says of where a backup came from.
 SELECT current_database()::text AS database,
+       d.oid::text AS database_oid,
        current_setting('server_version') AS server_version,
        pg_encoding_to_char(d.encoding)::text AS encoding,
        d.datcollate::text AS collation,
