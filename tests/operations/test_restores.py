@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from tests.operations import backed_up
@@ -262,6 +264,138 @@ def test_a_swap_with_somebody_in_it_does_neither(server: Server, env: Environmen
         assert code == 1 and "others are in it" in told
     assert databases(server) == before
     drop(server, "proof")
+
+
+@pytest.fixture
+def shop(server: Server, tmp_path: Path) -> Iterator[Environment]:
+    """A database with everything that belongs to one and is in no dump, and an operator who may do everything."""
+    place = server.data.parent / "tsp"
+    place.mkdir(exist_ok=True)
+    with server.superuser() as session:
+        (locale,) = session.execute(
+            "SELECT count(*) > 0 AND current_setting('server_version_num')::int >= 150000 FROM pg_collation"
+            " WHERE collprovider = 'i'"
+        ).fetchone()
+        session.execute("ALTER ROLE xai_operator SUPERUSER")
+        session.execute(f"CREATE TABLESPACE tsp LOCATION '{place}'")
+        session.execute("GRANT CREATE ON TABLESPACE tsp TO xai_owner")
+        provider = "LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'" if locale else ""
+        session.execute(
+            f"CREATE DATABASE rs OWNER xai_owner TEMPLATE template0 TABLESPACE tsp CONNECTION LIMIT 20 {provider}"
+        )
+        for statement in (
+            'ALTER ROLE xai_app IN DATABASE rs SET search_path = app, public, "Od\'d ""one"',
+            "ALTER ROLE xai_app IN DATABASE rs SET statement_timeout = '30s'",
+            "ALTER ROLE xai_owner IN DATABASE rs SET role = 'xai_app'",
+            "ALTER DATABASE rs SET search_path = ''",
+            "ALTER DATABASE rs SET my.own = 'a, \"b\"'",
+            "ALTER DATABASE rs SET IntervalStyle = 'iso_8601'",
+            "ALTER DATABASE rs SET default_transaction_read_only = on",
+            "ALTER DATABASE rs SET log_min_duration_statement = 77",
+            "ALTER DATABASE rs SET client_encoding = 'LATIN1'",
+            "REVOKE TEMPORARY ON DATABASE rs FROM PUBLIC",
+            "REVOKE CREATE ON DATABASE rs FROM xai_owner",
+            "GRANT CONNECT ON DATABASE rs TO xai_app WITH GRANT OPTION",
+            "COMMENT ON DATABASE rs IS 'the shop, restored from nothing'",
+            "ALTER DATABASE rs IS_TEMPLATE true",
+        ):
+            session.execute(statement)
+    from xai_runbook.sandbox import template
+
+    with template.connect(server.data, server.port, "rs") as session:
+        session.execute("SET default_transaction_read_only = off; SET ROLE NONE")
+        session.execute("CREATE SCHEMA app AUTHORIZATION xai_owner; GRANT USAGE ON SCHEMA app TO xai_app")
+        session.execute("CREATE TABLE app.t AS SELECT 1 AS n")
+        session.execute("ALTER TABLE app.t OWNER TO xai_owner; GRANT SELECT ON app.t TO xai_app")
+    found = backed_up.environment(server, tmp_path / "journal", dbname="rs", folder=str(tmp_path / "backups"))
+    yield found
+    found.database.close()
+    with server.superuser() as session:
+        for (name,) in session.execute("SELECT datname FROM pg_database WHERE datname ~ '(^|_)rs'").fetchall():
+            session.execute(f'ALTER DATABASE "{name}" IS_TEMPLATE false'.encode())
+            session.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+        session.execute("DROP TABLESPACE tsp")
+        session.execute("ALTER ROLE xai_operator NOSUPERUSER")
+
+
+def belongings(server: Server, database: str) -> dict[str, Any]:
+    """What belongs to it and is in no dump; of the comment what its owner wrote."""
+    with server.superuser() as session:
+        (row,) = session.execute(
+            "SELECT to_jsonb(d) - '{oid,datname,datfrozenxid,datminmxid,datlastsysoid}'::text[],"
+            " split_part(shobj_description(oid, 'pg_database'), E'\\n', 1) FROM pg_database d WHERE datname = %s",
+            [database],
+        ).fetchall()
+        settings = session.execute(
+            "SELECT s.setrole::regrole::text, s.setconfig FROM pg_db_role_setting s"
+            " JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = %s ORDER BY 1",
+            [database],
+        ).fetchall()
+    return {**row[0], "datacl": sorted(row[0]["datacl"] or []), "comment": row[1], "settings": settings}
+
+
+def seen_by_app(server: Server) -> list[Any]:
+    told = server.layout.role("app")
+    with psycopg.connect(
+        host="127.0.0.1", port=server.port, dbname="rs", user=told.name, password=told.password()
+    ) as session:
+        rows = session.execute("SELECT n, current_setting('statement_timeout') FROM t").fetchall()
+    return rows
+
+
+def test_f7_what_belongs_to_a_database_and_is_in_no_dump_stays_with_its_name(
+    server: Server, shop: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = belongings(server, "rs")
+    assert seen_by_app(server) == [(1, "30s")] and before["datconnlimit"] == 20 and before["datistemplate"]
+    assert done(shop, backups.dump(shop.database, shop.backups)).status == "done"
+    plan = restores.restore(shop.database, shop.backups, into="rs_r")
+    assert "not carried over" not in plan.note
+    outcome = typed(shop, plan, monkeypatch)
+    assert outcome.status == "done" and "differs" not in outcome.summary, outcome
+    assert belongings(server, "rs_r") == before
+    # what is changed until then is the newest, and belongs to the name too
+    with server.superuser() as session:
+        session.execute("ALTER ROLE xai_app IN DATABASE rs RESET search_path")
+        session.execute("ALTER ROLE xai_app IN DATABASE rs SET search_path = app")
+        session.execute("ALTER DATABASE rs RESET my.own")
+        session.execute("ALTER DATABASE rs CONNECTION LIMIT 21")
+        session.execute("GRANT TEMPORARY ON DATABASE rs TO xai_app")
+    before = belongings(server, "rs")
+    swapping = typed(shop, restores.swap(shop.database, restored="rs_r"), monkeypatch)
+    assert swapping.status == "done", swapping
+    assert belongings(server, "rs") == before and seen_by_app(server) == [(1, "30s")]
+    assert restores.database_named(shop.database, name="rs")["restored_from"].iloc[0] == "rs-000001"
+    # and once more, of what was restored
+    assert typed(
+        shop, restores.overwrite(shop.database, shop.backups, name="rs-000001"), monkeypatch
+    ).status == "done"  # fmt: skip
+    assert belongings(server, "rs") == before and seen_by_app(server) == [(1, "30s")]
+
+
+def test_f7_what_cannot_be_carried_over_is_named_before(
+    server: Server, shop: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert done(shop, backups.dump(shop.database, shop.backups)).status == "done"
+    with server.superuser() as session:
+        session.execute("ALTER ROLE xai_operator NOSUPERUSER")
+        session.execute("REVOKE CREATE ON TABLESPACE tsp FROM xai_owner")
+        before = belongings(server, "rs")
+    plan = restores.restore(shop.database, shop.backups, into="rs_r")
+    named = plan.note.partition("not carried over from rs: ")[2]
+    for what in (
+        "setting search_path of role xai_app", "setting statement_timeout of role xai_app", "setting my.own,",
+        "setting log_min_duration_statement,", "tablespace tsp, in which xai_operator may not create",
+    ):  # fmt: skip
+        assert what in named, named
+    for what in ("IntervalStyle", "setting search_path,"):
+        assert what not in named
+    outcome = typed(shop, plan, monkeypatch)
+    assert outcome.status == "done", outcome
+    after = belongings(server, "rs_r")
+    different = {key for key in before if before[key] != after[key]}
+    assert different == {"dattablespace", "settings"}
+    assert "tablespace pg_default instead of tsp" in restores.swap(shop.database, restored="rs_r").note
 
 
 def test_overwriting_is_said_and_the_old_one_kept(

@@ -6,10 +6,12 @@ tried here on all versions. `make torture-postgres` runs them and prints a table
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from tests.versions import servers
 from tests.versions.conftest import TABLE, WHY
 from tests.versions.discovered import arguments, queries
 from xai_runbook import apply, connect
+from xai_runbook.backup import contents
+from xai_runbook.backup.database_properties import COLUMNS, carry_over, create, differences, fixed_differences
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, XaiRunbookError
 from xai_runbook.execution.outcome import Outcome
@@ -33,6 +37,7 @@ from xai_runbook.reports.check import check
 from xai_runbook.sandbox.backups import archive
 from xai_runbook.sandbox.backups import folder as backups_folder
 from xai_runbook.sandbox.standby import NAME
+from xai_runbook.sandbox.template import SUPERUSER
 from xai_runbook.sql import statement
 
 VERSIONS = [
@@ -129,6 +134,63 @@ def test_every_statement_is_understood(server: Server) -> None:
                 wrong[name] = str(error)
     server.note("sql/*.sql parsed", "FAIL" if wrong else "ok")
     assert not wrong
+
+
+def test_f7_every_column_of_a_database_is_carried_over_compared_or_explained(server: Server) -> None:
+    with server.superuser() as connection:
+        found = connection.execute(
+            "SELECT attname FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped"
+            " AND attrelid IN ('pg_database'::regclass, 'pg_db_role_setting'::regclass)"
+        ).fetchall()
+    assert {row[0] for row in found} <= COLUMNS.keys()
+
+
+LOCALES = {
+    "libc": (12, "LC_COLLATE 'C' LC_CTYPE 'C'"),
+    "icu": (15, "LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'"),
+    "icu with rules": (16, "LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'en' ICU_RULES '&a < g'"),
+    "builtin": (17, "LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"),
+}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_f7_a_database_is_created_as_the_other_one_is(server: Server, locale: str) -> None:
+    since, options = LOCALES[locale]
+    if server.version < since:
+        pytest.skip(f"since {since}")
+    folder = os.open(server.data, os.O_PATH)
+    where = {"host": f"/proc/self/fd/{folder}", "port": server.port, "user": SUPERUSER}
+    try:
+        with contents.connect(**where, dbname="postgres") as session:
+            try:
+                session.execute(f"CREATE DATABASE first OWNER xai_owner TEMPLATE template0 {options}".encode())
+            except psycopg.errors.FeatureNotSupported:
+                pytest.skip("this build has no ICU")
+            session.execute("ALTER DATABASE first CONNECTION LIMIT 7 IS_TEMPLATE true")
+            session.execute("ALTER ROLE xai_app IN DATABASE first SET search_path = app, public")
+            session.execute("GRANT CONNECT ON DATABASE first TO xai_app WITH GRANT OPTION")
+            session.execute("COMMENT ON DATABASE first IS 'the first'")
+            with contents.connect(**where, dbname="first") as first:
+                (facts,) = contents.ask(first, "backup_source")
+            for manifest in (facts, {"encoding": "UTF8", "collation": "C", "ctype": "C"}):
+                create(session, "second", "first", manifest)
+                rows = partial(contents.ask, session)
+                assert fixed_differences(rows, "first", "second") == []
+                with session.transaction(force_rollback=True):
+                    carry_over(session, "first", "second")
+                assert "connection limit -1 instead of 7" in differences(rows, "first", "second")
+                with session.transaction():
+                    carry_over(session, "first", "second")
+                assert differences(rows, "first", "second") == []
+                session.execute("ALTER DATABASE second IS_TEMPLATE false")
+                session.execute("DROP DATABASE second")
+    finally:
+        with server.superuser("postgres") as session:
+            for name in ("first", "second"):
+                with suppress(psycopg.errors.InvalidCatalogName):
+                    session.execute(f"ALTER DATABASE {name} IS_TEMPLATE false".encode())
+                    session.execute(f"DROP DATABASE {name}".encode())
+        os.close(folder)
 
 
 def test_every_health_question(server: Server, env: Environment) -> None:

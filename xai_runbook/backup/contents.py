@@ -24,7 +24,7 @@ FORMATS = {
     # a row's text must not depend on who asks
     "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC", "bytea_output": "hex",
     "extra_float_digits": "1", "xmloption": "content", "search_path": "pg_catalog", "lc_monetary": "C",
-    "quote_all_identifiers": "off",
+    "quote_all_identifiers": "off", "default_transaction_read_only": "off",
     "row_security": "off",  # an error where a policy would hide rows, never fewer rows
     "statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "lock_timeout": "10s",
 }  # fmt: skip

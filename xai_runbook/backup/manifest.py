@@ -77,6 +77,11 @@ class _Manifest(_Model):
     server: str = ""
     """The address of a server, as the settings name it."""
     encoding: str = ""
+    collation: str = ""
+    ctype: str = ""
+    locale_provider: Literal["", "c", "i", "b"] = ""
+    locale: str = ""
+    icu_rules: str = ""
     superuser: str = ""
     # SQL aggregates an empty set to NULL, which manifests of earlier versions hold
     extensions: Annotated[list[str], BeforeValidator(_empty_for_null)] = []

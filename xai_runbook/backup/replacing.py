@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from xai_runbook.backup import catalogue
+from xai_runbook.backup import catalogue, database_properties
 from xai_runbook.backup.contents import Connection, ask, contents, differences, rows_of
+from xai_runbook.backup.database_properties import carry_over, create, label
 from xai_runbook.backup.dump import session
 from xai_runbook.backup.leaving import clear, mark
 from xai_runbook.backup.programs import folder_of
@@ -50,15 +51,17 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
     temporary = f"{RESTORING}{new}"
     with session() as source:
         require_same_server(source, manifest, from_server)
-        (like,) = ask(source, "database_like")
+        live = source.info.dbname
         needing = not_creatable(source, manifest)
         if ask(source, "database_named", {"name": new}):
             raise Refused(f"there is a database {new} already", hint="make the plan anew")
         clear(source, temporary)
         oid = ""
         try:
-            _create(source, temporary, manifest, like)
+            create(source, temporary, live, manifest)
             oid = mark(source, temporary)
+            with source.transaction(force_rollback=True):  # what cannot be carried over is known before hours of work
+                carry_over(source, live, temporary)
             left_out = restore(
                 tools, backup.path / ARCHIVE, log=folder / catalogue.RESTORE_LOG, variables={"PGDATABASE": temporary},
                 jobs=jobs, without=needing, progress=lambda: say(f"restoring into {temporary}"),
@@ -73,14 +76,9 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
                     raise BadAnswer(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=name)
                 say("analyzing")
                 restored.execute("ANALYZE")
-            _like(source, temporary)
             without = f" without {', '.join(left_out)}" if left_out else ""
             other = f" of server {from_server}" if from_server else ""
-            comment = sql.SQL("COMMENT ON DATABASE {} IS {}")
-            source.execute(
-                comment.format(sql.Identifier(temporary), sql.Literal(f"restored from {name}{other}{without}"))
-            )
-            _rename_at_last(source, temporary, new, oid)
+            unlike = _rename_at_last(source, live, temporary, new, oid, f"restored from {name}{other}{without}")
             write_whole(folder / RESTORED, json.dumps({"backup": name, "database": new, "oid": oid}).encode())
         except BaseException as error:
             if _gone(source, temporary, oid):
@@ -94,6 +92,7 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
             for scrap in folder.glob(f"{catalogue.RESTORE_LOG}*"):
                 scrap.unlink()
     told = f"; a superuser must bring {', '.join(left_out)}" if left_out else ""
+    told += f"; it differs from {live}: {'; '.join(unlike[:9])}" if unlike else ""
     return f"{new} is there, from {name}: {rows_of(found)} rows, the same in every table{told}"
 
 
@@ -102,6 +101,7 @@ def swap(
 ) -> str:
     """Renames `live` to `keep_as` and `restored` to `live`, both or neither; what came of it, in words.
 
+    Rights, settings, connection limit and comment stay with the live one's name: `restored` has them afterwards.
     Only while both are the databases of these oids: that is compared in the transaction that renames them. Our own
     sessions in both, and those of the reading role, are ended; those of others are not, and then nothing is done.
     Errors: Refused (another database has one of the names), BadAnswer (somebody is in one of them), NotKnown (the
@@ -116,6 +116,7 @@ def swap(
             say("renaming")
             other.execute("BEGIN")
             try:
+                carry_over(other, live, restored)
                 _rename(other, live, keep_as)
                 _rename(other, restored, live)
                 _compare(other, {keep_as: live_oid, live: restored_oid})
@@ -146,34 +147,6 @@ def restored_last(folder: Path, backup: str, database: str) -> str:
     raise Refused(f"it is not known which database was restored as {database}", on=str(folder), hint="swap it by hand")
 
 
-def _create(source: Connection, name: str, manifest: dict[str, Any], like: dict[str, Any]) -> None:
-    locale = {"collation": like["collation"], "ctype": like["ctype"]} | {
-        key: manifest[key] for key in ("collation", "ctype") if manifest.get(key)
-    }
-    source.execute(
-        sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
-            sql.Identifier(name), sql.Identifier(like["owner"]), sql.Literal(manifest["encoding"]),
-            sql.Literal(locale["collation"]), sql.Literal(locale["ctype"]),
-        )
-    )  # fmt: skip
-    # nobody comes in while it is filled
-    source.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
-
-
-def _like(source: Connection, name: str) -> None:
-    """Gives the database the rights and settings of the one that it is like, which no dump has."""
-    database = sql.Identifier(name)
-    for grant in ask(source, "database_grants"):
-        who = sql.Identifier(grant["grantee"]) if grant["grantee"] else sql.SQL("PUBLIC")
-        privilege = {"CONNECT": "CONNECT", "TEMPORARY": "TEMPORARY", "CREATE": "CREATE"}[grant["privilege"]]
-        source.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(privilege), database, who))
-    for setting in ask(source, "database_settings"):
-        key, _, value = setting["setting"].partition("=")
-        with source.transaction():  # from what is set: a list of names is not one name
-            source.execute("SELECT set_config(%s, %s, true)", [key, value])
-            source.execute(sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT").format(database, sql.Identifier(key)))
-
-
 def _rename(source: Connection, name: str, to: str) -> None:
     source.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(to)))
 
@@ -189,11 +162,16 @@ def _compare(source: Connection, oids: dict[str, str]) -> None:
             )  # fmt: skip
 
 
-def _rename_at_last(source: Connection, temporary: str, new: str, oid: str) -> None:
+def _rename_at_last(source: Connection, live: str, temporary: str, new: str, oid: str, mark: str) -> list[str]:
+    """Give it what belongs to the live one and its name, both or neither; return what differs from the live one."""
     try:
         with source.transaction():
+            label(source, temporary, "", mark)
+            carry_over(source, live, temporary)
+            unlike = database_properties.differences(partial(ask, source), live, temporary)
             _rename(source, temporary, new)
             _compare(source, {new: oid})
+        return unlike
     except psycopg.OperationalError:
         if source.closed:
             raise NotKnown(_UNNAMED, on=new) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook.backup.database_properties import fixed_differences
 from xai_runbook.backup.origin import origin
 from xai_runbook.errors import InputError, inert
 from xai_runbook.facts import facts
@@ -97,6 +98,8 @@ def swap(
 ) -> Plan:
     """A Plan that gives a restored database the name of the live one, which is kept under another: both, or neither.
 
+    Rights, settings (those of roles in it too), connection limit and comment of the live one are carried over, and what
+    cannot be is named in the plan.
     Nobody else may be in either: whoever is there is listed, and stops it. With oids, as an undo has them, it is
     refused where another database has one of the names. Errors: InputError where one is missing, or the name to keep
     the old one under is taken. Source: errata E32; catalogue, restore_database.
@@ -127,7 +130,9 @@ def swap(
         risk=Risk.DESTRUCTIVE,
         parts={"database": "exclusive", f"database {found[0]['oid']}": "exclusive"},
         note="what was written to the live one since the backup stays in the one that is kept; sessions of the reading "
-        "role are ended and come back",
+        "role are ended and come back"
+        + (f"; {restored} is from a backup of server {found[0]['from_server']}" if found[0]["from_server"] else "")
+        + _not_carried_over(database, restored),
         guards=(_nobody(live, restored),),
     )  # fmt: skip
 
@@ -190,12 +195,21 @@ def _not_to_be_restored(backups: Backups, name: str, from_server: str = "") -> s
 
 
 def _without(database: Database, manifest: dict[str, Any]) -> str:
-    """What to know before: extensions that a role like ours may not create are left out."""
+    """What to know before: what cannot be brought or carried over by the operator's role."""
     restricted = {row["name"] for row in database.rows("superuser_extensions")} & set(manifest.get("extensions", []))
     told = "it needs as much room on the server as the database had"
     if restricted:
         told += f"; a superuser must bring {', '.join(sorted(restricted))}, where the operator is none"
-    return told
+    return told + _not_carried_over(database)
+
+
+def _not_carried_over(database: Database, restored: str = "") -> str:
+    """What belongs to the live database and cannot be given to the one that takes its place."""
+    operator = database.expected.operator
+    asked = {"name": database.dbname, "role": operator.user if operator is not None else ""}
+    missing = [row["what"] for row in database.rows("database_not_carried", asked)]
+    missing += fixed_differences(database.rows, database.dbname, restored) if restored else []
+    return f"; not carried over from {database.dbname}: {', '.join(missing)}" if missing else ""
 
 
 def _new_name(database: Database, name: str) -> None:
