@@ -23,7 +23,10 @@ class Known:
 
 def state_folder() -> Path:
     """This user's XDG state folder of xai-runbook."""
-    return (Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "xai-runbook").expanduser()
+    told = os.environ.get("XDG_STATE_HOME", "")
+    return (
+        Path(told if os.path.isabs(told) else "~/.local/state") / "xai-runbook"
+    ).expanduser()  # XDG: as for settings
 
 
 def recall(folder: Path) -> Known | None:

@@ -56,6 +56,13 @@ def test_s2_the_working_folder_is_not_searched(config: Path, name: str) -> None:
     assert prometheus is None or "foreign" not in prometheus.url
 
 
+def test_s2_a_relative_xdg_folder_is_not_searched(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", ".")
+    Path("xai-runbook").mkdir()
+    Path("xai-runbook/other.toml").write_text(FOREIGN)
+    assert "there is no environment 'other'" in refused("other")
+
+
 @root
 @pytest.mark.parametrize("what", ["mine.toml", "."])
 def test_s2_settings_of_somebody_else_are_refused(config: Path, what: str) -> None:

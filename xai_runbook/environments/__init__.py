@@ -34,7 +34,8 @@ def folders() -> list[Path]:
     `$XAI_RUNBOOK_CONFIG` (a folder), the XDG configuration folder. Never the working folder: it may be anybody's.
     """
     chosen = os.environ.get("XAI_RUNBOOK_CONFIG")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    told = os.environ.get("XDG_CONFIG_HOME", "")
+    config = Path(told if os.path.isabs(told) else "~/.config").expanduser()  # XDG: relative paths are ignored
     return [*([Path(chosen).expanduser()] if chosen else []), config / "xai-runbook", SHIPPED]
 
 
