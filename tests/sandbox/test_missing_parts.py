@@ -121,6 +121,21 @@ def test_what_is_asked_of_it_by_hand_says_the_same(bare: dict[str, str]) -> None
     assert code != 0 and "grafana is no part of this sandbox (it needs prometheus, which is missing)" in out
 
 
+def test_a_prometheus_that_does_not_start_is_missing_too(tmp_path: Path) -> None:
+    place = tmp_path / "cache" / "xai-runbook" / "programs" / "prometheus" / "usr" / "bin"
+    place.mkdir(parents=True)
+    for name, does in (("prometheus", "echo 'bad flag' >&2; exit 1"), ("promtool", "exit 0")):
+        (place / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+        (place / name).chmod(0o755)
+    for variables in started(tmp_path):
+        code, out = ran(variables, "check")
+        assert code == 3, out
+        first = " ".join(line.strip() for line in out.splitlines()[1:4])
+        assert first.startswith("missing   prometheus is missing: prometheus ended with 1 before it was ready")
+        assert "bad flag" in first
+        assert "missing   grafana is missing: it needs prometheus" in out
+
+
 def test_missing_exporters_alarm_nobody(without_exporters: dict[str, str]) -> None:
     code, out = ran(without_exporters, "check", "--json")
     told = json.loads(out)

@@ -142,7 +142,7 @@ class Supervisor:
                 except SandboxError as error:
                     if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
                         raise
-                    self.layout.missing[part.name] = str(error)
+                    contents.note_missing(self.layout, part.name, str(error))
             self._in_background(contents.measure, self.layout, self.pids)
             self.await_data(lambda text: self._say({"event": "note", "text": text}))
             self._ready_at = datetime.now(UTC)
