@@ -165,7 +165,8 @@ def _make(root: Path, machine: Path, release: str, target: str) -> int:
     ).strip()
     print(f"make {target} of {commit} on Debian {release}", flush=True)
     make = shlex.join(["make", target, f"PYTHON={python}"])
-    commands = f"git -c advice.detachedHead=false clone --quiet /source.bundle {CHECKOUT} && cd {CHECKOUT} && {make}"
+    git = "git -c advice.detachedHead=false -c init.defaultBranch=main"
+    commands = f"{git} clone --quiet /source.bundle {CHECKOUT} && cd {CHECKOUT} && {make}"
     argv = ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-c", commands]
     started = time.monotonic()
     process = subprocess.Popen([*BOUND, "/bin/sh", "-c", ENTER, "sh", str(machine), *folders, "--", *argv])
