@@ -153,5 +153,5 @@ def test_a_load_can_be_ended_by_its_way_back(own: Environment, tmp_path: Path) -
             ends.type(words[1])
             assert ends.ended() == 0, ends.shown
         assert person.ended() == 1, person.shown
-        assert "nothing was done: step 1 of 1: it ended with exit code -15" in person.shown
+        assert "nothing was done: step 1 of 1: it ended with exit code 1: ended by SIGTERM" in person.shown
     assert own.sandbox.loads() == []
