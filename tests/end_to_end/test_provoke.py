@@ -107,7 +107,7 @@ def test_an_alert_is_provoked_named_and_gone(
         during = finding(name, journal)
         assert during["status"] == "alert", during
         assert person.ended(SECONDS) == 0, person.shown
-    assert "DONE (journal entry 1)" in person.shown and "fired 1, running 0, settled 1" in person.shown
+    assert "DONE (journal entry 1)" in person.shown and "running 0, settled 1" in person.shown
     assert own.sandbox.loads() == []
     eventually(lambda: finding(name, journal)["status"] == "ok" and not firing(own, alert), SECONDS)
     told = run("journal", "show", "1", journal=journal.folder).stdout

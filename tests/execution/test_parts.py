@@ -23,9 +23,10 @@ from xai_runbook.backup.contents import ask
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
 from xai_runbook.execution.changes import planned
+from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock, lock_in_server
 from xai_runbook.execution.reconcile import reconcile
-from xai_runbook.journal import Journal, journal_of
+from xai_runbook.journal import Journal
 from xai_runbook.operations import backups, cluster_backups, configuration, maintenance, restores, statements
 from xai_runbook.parts import Mode, overlap, server_of, touched
 from xai_runbook.sandbox import programs, template
@@ -84,7 +85,6 @@ def test_s3_files_and_the_server_lock_what_overlaps(
     one: Mode, other: Mode, env: Environment, journal: Journal, server: Server
 ) -> None:
     """In each pair of ways, by files and, from two databases of one server, by its own locks."""
-    journal.folder.mkdir()
     first, second = touched(IDENTITY, {"database": one}), touched(IDENTITY, {"database": other, "backups": "read"})
     first = {name: mode for name, mode in first.items() if "backups" not in name}
     free = not overlap(first, second)

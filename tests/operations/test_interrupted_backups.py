@@ -123,7 +123,7 @@ def test_x3_killed_while_it_is_made_what_is_unfinished_is_named(
     assert outcome.status == "unknown" and f"{name} is there, unfinished" in outcome.summary, outcome
     assert reconcile(env, outcome.entry).status == "failed"
     assert done(env, backups.dump(env.database, env.backups)).status == "done"
-    assert catalogue.leftovers(env.backups.folder) == []
+    assert catalogue.leftovers(env.backups.folder) == {}
 
 
 def test_x3_a_backup_that_is_found_damaged_is_not_nothing_done(env: Environment) -> None:
@@ -156,5 +156,6 @@ def test_x3_a_prune_that_stops_in_the_middle_is_unknown(
 
     with monkeypatch.context() as patch:  # no file system does this on command
         patch.setattr(shutil, "rmtree", fails)
-        assert program.main(["prune", "--folder", str(env.backups.folder), *sums]) == 3
+        prune = ["prune", "--folder", str(env.backups.folder), "--server", env.backups.server()]
+        assert program.main([*prune, *sums]) == 3
     assert "removed: xai_blockchain-000001, xai_blockchain-000002" in capsys.readouterr().out

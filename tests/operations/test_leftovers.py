@@ -18,9 +18,9 @@ from tests.operations.postgres_server import Server, running
 from tests.operations.test_replacing import BACKUP, LIVE, oids, put
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
+from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.outcome import Outcome
 from xai_runbook.execution.reconcile import reconcile
-from xai_runbook.journal import journal_of
 from xai_runbook.operations import backups, indexes, leftovers, maintenance, restores
 from xai_runbook.plans import Plan, Risk
 from xai_runbook.sandbox import programs

@@ -55,5 +55,5 @@ def test_nothing_to_end_is_a_sentence(env: Environment) -> None:
 
 
 def test_provoked_says_no_where_nothing_fired(env: Environment) -> None:
-    (row,) = provoking.provoked(env.sandbox, env.prometheus, alert="NoSuchAlert", window="5m").to_dict("records")
-    assert row == {"fired": 0, "running": 0, "settled": 0}
+    (row,) = provoking.provoked(env.sandbox, env.prometheus, alert="NoSuchAlert").to_dict("records")
+    assert row == {"fired_at": "", "running": 0, "settled": 0}

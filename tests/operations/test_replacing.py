@@ -13,9 +13,9 @@ from tests.operations.postgres_server import Server, running
 from xai_runbook import apply
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
+from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.reconcile import reconcile, undo
 from xai_runbook.execution.refusals import holds, planned_to_do
-from xai_runbook.journal import journal_of
 from xai_runbook.operations import backups, database, maintenance, restores, statements
 from xai_runbook.plans import Plan
 from xai_runbook.sandbox import programs

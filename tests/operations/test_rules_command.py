@@ -93,7 +93,7 @@ def test_check_without_promtool_could_not_tell(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert cli.main(["rules", "--check"]) == 3
-    assert "no promtool" in capsys.readouterr().err
+    assert "promtool is not on PATH" in capsys.readouterr().err
     (tmp_path / "promtool").write_text("#!/nowhere/sh\n")
     (tmp_path / "promtool").chmod(0o755)
     assert cli.main(["rules", "--check"]) == 3

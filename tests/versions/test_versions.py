@@ -30,6 +30,7 @@ from xai_runbook.backup import contents
 from xai_runbook.backup.database_properties import COLUMNS, carry_over, create, differences, fixed_differences
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, XaiRunbookError
+from xai_runbook.execution.journals import place_of
 from xai_runbook.execution.outcome import Outcome
 from xai_runbook.operations import backups, database, indexes, maintenance
 from xai_runbook.plans import Plan
@@ -103,6 +104,8 @@ def told(server: Server) -> dict[str, Any]:
 @pytest.fixture
 def env(server: Server) -> Iterator[Environment]:
     made = connect(server.environment)
+    if not place_of(made).identity:
+        place_of(made).create()
     yield made
     made.database.close()
 

@@ -233,7 +233,7 @@ def _so_already(env: Environment, plan: Plan) -> bool:
 
 def target(plan: Plan) -> str:
     """What the plan changes, for messages: the names of its parts, without those that must only stay as they are."""
-    return ", ".join(name for name, mode in plan.parts.items() if mode != "read")
+    return ", ".join([name for name, mode in plan.parts.items() if mode != "read"] or plan.parts)
 
 
 def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:

@@ -153,12 +153,10 @@ def state(backups: Backups, *, name: str) -> DataFrame:
 
 
 def verified_since(backups: Backups, *, name: str, before: str) -> DataFrame:
-    """One row: verified (the backup is, and not by what was written `before`), state, why."""
-    from pandas import DataFrame
-
-    backup = backups.named(name)
-    anew = str(backup.verification.get("at", "")) != before
-    return DataFrame([{"verified": anew and backup.state == "verified", "state": backup.state, "why": backup.why}])
+    """Say whether the backup was verified since `before`: the columns of `state`, and verified."""
+    found = state(backups, name=name)
+    anew = str(backups.named(name).verification.get("at", "")) != before
+    return found.assign(verified=anew & (found["state"] == "verified"))
 
 
 @change

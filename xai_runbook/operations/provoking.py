@@ -44,7 +44,8 @@ def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
     # one more than it may use: nice as they are, they must get their share of a busy machine too
     cores = math.ceil(sandbox.quotas()["cpu_quota_cores"]) + 1
     seconds = _rule_seconds(prometheus, limit) + 0.8 * window
-    return _provoked(sandbox, limit, "cpu", seconds, ["--workers", str(cores)], f"stress --cpu {cores}", guards=())
+    words = ["--workers", str(cores)]
+    return _provoked(sandbox, prometheus, limit, "cpu", seconds, words, f"stress --cpu {cores}", guards=())
 
 
 @change
@@ -60,6 +61,7 @@ def provoke_memory(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
     target = int(quota * (1 + limit.threshold) / 2)
     return _provoked(
         sandbox,
+        prometheus,
         limit,
         "memory",
         _rule_seconds(prometheus, limit),
@@ -82,6 +84,7 @@ def provoke_disk(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
     target = int(quota * (1 - limit.threshold / 2))
     return _provoked(
         sandbox,
+        prometheus,
         limit,
         "disk",
         _rule_seconds(prometheus, limit) + 2 * _SIGHT_SECONDS,
@@ -124,6 +127,7 @@ def end_load(sandbox: Sandbox) -> Plan:
         expected=_none_runs("10s") if rows else None,
         undo="provoke it again",
         risk=Risk.CHANGE,
+        parts={"sandbox": "read"},  # it goes beside the change whose load it ends
         note="" if pids else "no provoked load runs",
     )
 
@@ -150,22 +154,25 @@ def firing(prometheus: Prometheus, *, alert: str) -> DataFrame:
     return DataFrame([{"firing": int(((held["alert"] == alert) & (held["state"] == "firing")).sum())}])
 
 
-def provoked(sandbox: Sandbox, prometheus: Prometheus, *, alert: str, window: str) -> DataFrame:
-    """One row: fired (1 if Prometheus fired that alert within the window until now), running (loads still there),
-    settled (1 if it fired and no load runs any more)."""
+def provoked(sandbox: Sandbox, prometheus: Prometheus, *, alert: str, after: str = "") -> DataFrame:
+    """Say whether a provoked alert has come and gone, in one row.
+
+    Columns: fired_at (Unix time at which Prometheus saw that alert fire last, within a day; "" where it did not),
+    running (loads still there), settled (1 if it fired later than `after` and no load runs any more).
+    """
     from pandas import DataFrame
 
-    query = prometheus.promql(
-        'max(max_over_time(ALERTS{alertname=${alert}, alertstate="firing"}[WINDOW]))', alert=alert
-    )
-    duration_seconds(window)  # it goes into PromQL as it is
-    fired = int(len(prometheus.instant(query.replace("WINDOW", window))) > 0)
+    query = 'max(max_over_time(timestamp(ALERTS{alertname=${alert}, alertstate="firing"})[1d:1s]))'
+    newest = prometheus.instant(prometheus.promql(query, alert=alert))
+    fired_at = "" if newest.empty else f"{newest['value'].iloc[0]:.0f}"
     running = len(sandbox.loads())
-    return DataFrame([{"fired": fired, "running": running, "settled": int(fired and not running)}])
+    settled = int(bool(fired_at) and int(fired_at) > int(after or 0) and not running)
+    return DataFrame([{"fired_at": fired_at, "running": running, "settled": settled}])
 
 
 def _provoked(
     sandbox: Sandbox,
+    prometheus: Prometheus,
     limit: Limit,
     what: str,
     seconds: float,
@@ -175,7 +182,8 @@ def _provoked(
     guards: tuple[Condition, ...],
 ) -> Plan:
     lasts = duration_text(math.ceil(seconds))
-    until_settled: dict[str, Argument] = {"alert": limit.alert, "window": duration_text(math.ceil(seconds) + 60)}
+    before = provoked(sandbox, prometheus, alert=limit.alert)
+    until_settled: dict[str, Argument] = {"alert": limit.alert, "after": str(before.loc[0, "fired_at"])}
     return Plan(
         verb="provoke",
         scope="sandbox",

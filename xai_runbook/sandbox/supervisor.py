@@ -118,7 +118,7 @@ class Supervisor:
     def await_data(self, say: Callable[[str], None] = lambda _: None) -> None:
         """Wait until Prometheus can answer what the report asks; what it cannot is noted as `unanswered`."""
         self._unanswered = []
-        if "prometheus" in self._running:
+        if "prometheus" in self.pids():
             questions = readiness.Questions(self.layout.url("prometheus"), self.layout.missing)
             self._unanswered = readiness.wait(questions, say, self._stopping.is_set)
 
