@@ -115,6 +115,15 @@ def test_a_look_that_failed_is_a_row_that_says_why(server: Server) -> None:
         charts.live()(told)  # outside a notebook it draws nothing
 
 
+def test_a_watch_interrupted_in_its_first_look_returns_no_rows() -> None:
+    class Interrupted:
+        def rows(self, *_: object) -> list[dict[str, object]]:
+            raise KeyboardInterrupt
+
+    watched = pools.watch_connections(Interrupted(), every="100ms", lasting="1s")  # type: ignore[arg-type]
+    assert watched.empty and "used_ratio" in watched.columns
+
+
 def test_a_watch_that_would_not_end_is_refused(server: Server) -> None:
     with server.handle() as handle:
         for every, lasting in (("0s", "1m"), ("5s", "2h"), ("-5s", "1m")):

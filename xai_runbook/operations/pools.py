@@ -85,6 +85,12 @@ def watch_connections(
         raise InputError("a watch looks every 100ms or more seldom, and ends within an hour", on=f"{every}, {lasting}")
     columns = ["at", "used_count", "active_count", "idle_count", "idle_in_transaction_count", "usable_count"]
     looks: list[dict[str, object]] = []
+
+    def watched() -> DataFrame:
+        frame = DataFrame(looks, columns=[*columns, "error"])
+        frame.insert(len(columns), "used_ratio", frame["used_count"] / frame["usable_count"])
+        return frame
+
     end = time.monotonic() + seconds
     try:
         while True:
@@ -94,16 +100,14 @@ def watch_connections(
             except (CannotAsk, NotConfigured) as error:
                 look = {"at": Timestamp.now("UTC").to_pydatetime(), "error": inert(str(error), 200)}
             looks.append(look)
-            told = DataFrame(looks, columns=[*columns, "error"])
-            told.insert(len(columns), "used_ratio", told["used_count"] / told["usable_count"])
             if shown is not None:
-                shown(told)
+                shown(watched())
             # however long a look takes: one alone shows nothing of how it goes
             if time.monotonic() + pause > end and (len(looks) > 1 or pause > seconds):
-                return told
+                return watched()
             time.sleep(pause)
-    except KeyboardInterrupt:  # whoever watched has seen enough
-        return told
+    except KeyboardInterrupt:  # the person has seen enough, perhaps before the first look
+        return watched()
 
 
 def connection_leaks(database: Database, *, idle_for: str = "10m") -> DataFrame:
