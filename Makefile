@@ -1,7 +1,10 @@
 # `make help` lists the targets. Every target first sees to .venv, which costs nothing when it is current.
 PYTHON ?= python3
 VENV := .venv
-MADE := $(VENV)/.made-$(subst /,-,$(PYTHON))
+SYSTEM_PATH := $(PATH)
+# the stamp names the Python and this folder: with another of either, .venv is made anew
+MADE := $(VENV)/.made-$(shell PATH="$(SYSTEM_PATH)" $(PYTHON) -c \
+  'import os, sys, zlib; print("%d.%d-%x" % (*sys.version_info[:2], zlib.crc32(os.getcwd().encode())))' 2>/dev/null)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -15,7 +18,7 @@ setup: $(MADE)  ## .venv with xai-runbook in it, from requirements.lock (PYTHON=
 	@:
 
 $(MADE): requirements.lock pyproject.toml
-	@.ci/venv "$(PYTHON)" $(VENV)
+	@PATH="$(SYSTEM_PATH)" .ci/venv "$(PYTHON)" $(VENV)
 	@touch $@
 
 report: setup  ## starts the sandbox, makes its health report, takes the sandbox down again

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from xai_runbook.environment import Absent, connect
 from xai_runbook.errors import PartMissing
 from xai_runbook.reports.record import record
 from xai_runbook.reports.screen import screen
-from xai_runbook.sandbox import programs, reaper
+from xai_runbook.sandbox import programs, readiness, reaper
 
 REASON = "prometheus is not looked for on PATH"
 OPTIONAL = {"pooler", "alertmanager", "node-exporter", "postgres-exporter"}
@@ -60,7 +61,7 @@ def without_exporters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
     if missing := programs.fetch(["prometheus", "promtool"]):
         pytest.skip("; ".join(missing.values()))
     folder = tmp_path_factory.mktemp("optional")
-    place = folder / "cache" / "xai-runbook" / "programs" / "prometheus" / "usr" / "bin"
+    place = folder / "cache" / "xai-runbook" / "programs" / programs.folder().name / "prometheus" / "usr" / "bin"
     place.mkdir(parents=True)
     for name in ("prometheus", "promtool"):
         found = programs.find(name)
@@ -122,7 +123,7 @@ def test_what_is_asked_of_it_by_hand_says_the_same(bare: dict[str, str]) -> None
 
 
 def test_a_prometheus_that_does_not_start_is_missing_too(tmp_path: Path) -> None:
-    place = tmp_path / "cache" / "xai-runbook" / "programs" / "prometheus" / "usr" / "bin"
+    place = tmp_path / "cache" / "xai-runbook" / "programs" / programs.folder().name / "prometheus" / "usr" / "bin"
     place.mkdir(parents=True)
     for name, does in (("prometheus", "echo 'bad flag' >&2; exit 1"), ("promtool", "exit 0")):
         (place / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
@@ -134,6 +135,32 @@ def test_a_prometheus_that_does_not_start_is_missing_too(tmp_path: Path) -> None
         assert first.startswith("missing   prometheus is missing: prometheus ended with 1 before it was ready")
         assert "bad flag" in first
         assert "missing   grafana is missing: it needs prometheus" in out
+
+
+def test_an_exporter_that_does_not_start_is_not_scraped(tmp_path: Path) -> None:
+    if missing := programs.fetch(["prometheus", "promtool"]):
+        pytest.skip("; ".join(missing.values()))
+    cache = tmp_path / "cache" / "xai-runbook" / "programs" / programs.folder().name
+    for package, name in (("prometheus", "prometheus"), ("prometheus", "promtool")):
+        place = cache / package / "usr" / "bin"
+        place.mkdir(parents=True, exist_ok=True)
+        found = programs.find(name)
+        assert found is not None
+        (place / name).symlink_to(found)
+    broken = cache / "prometheus-node-exporter" / "usr" / "bin" / "prometheus-node-exporter"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("#!/bin/sh\necho 'bad collector' >&2; exit 1\n", encoding="utf-8")
+    broken.chmod(0o755)
+    began = time.monotonic()
+    for variables in started(tmp_path):
+        assert time.monotonic() - began < readiness.WAIT_SECONDS, "nobody waits for its scrapes"
+        _, out = ran(variables, "check", "--json")
+        told = json.loads(out)
+        assert "bad collector" in told["missing"]["node-exporter"]
+        by_name = {finding["name"]: finding["status"] for finding in told["findings"]}
+        assert by_name["targets_up"] != "alert", out  # unknown while what the history says of it is still looked at
+        code, out = ran(variables, "sandbox", "heal")
+        assert code == 0, out
 
 
 def test_missing_exporters_alarm_nobody(without_exporters: dict[str, str]) -> None:

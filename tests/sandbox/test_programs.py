@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_failed_download_is_reported_and_not_tried_again_at_once(
     before = calls.read_text()
     assert "no network here" in programs.fetch(["prometheus"])["prometheus"]
     assert calls.read_text() == before
-    assert [path.name for path in (tmp_path / "cache" / "xai-runbook" / "programs").iterdir()] == ["prometheus.failed"]
+    assert [path.name for path in (programs.folder()).iterdir()] == ["prometheus.failed"]
 
 
 @pytest.fixture
@@ -161,13 +162,25 @@ def test_one_package_that_cannot_be_had_keeps_no_other_back(debian: Path, tmp_pa
         assert f"{name} is not" in reason
         assert "could not be fetched: apt-get ended with 100: E: Unable to locate package prometheus" in reason
         assert reason.endswith("put prometheus and promtool on PATH")
-    kept = {path.name for path in (tmp_path / "cache" / "xai-runbook" / "programs").iterdir()}
+    kept = {path.name for path in (programs.folder()).iterdir()}
     assert kept == {"prometheus.failed", "prometheus-node-exporter", "pgbouncer"}
     # ten minutes later it is tried again
     package(debian, "prometheus", {"usr/bin/prometheus": "exit 0", "usr/bin/promtool": "exit 0"})
     assert set(programs.fetch(["prometheus"])) == {"prometheus"}
-    note = tmp_path / "cache" / "xai-runbook" / "programs" / "prometheus.failed"
+    note = programs.folder() / "prometheus.failed"
     os.utime(note, (0, 0))
+    abandoned, current = programs.folder() / ".fetch-old", programs.folder() / ".fetch-new"
+    abandoned.mkdir()
+    current.mkdir()
+    os.utime(abandoned, (0, 0))
+    assert programs.fetch(["prometheus"]) == {}
+    assert current.exists() and not abandoned.exists()
+
+
+def test_a_failure_from_the_future_is_tried_again(debian: Path) -> None:
+    assert set(programs.fetch(["prometheus"])) == {"prometheus"}
+    package(debian, "prometheus", {"usr/bin/prometheus": "exit 0", "usr/bin/promtool": "exit 0"})
+    os.utime(programs.folder() / "prometheus.failed", (time.time() + 86_400,) * 2)
     assert programs.fetch(["prometheus"]) == {}
 
 
@@ -197,7 +210,7 @@ def test_libraries_are_those_that_apt_names_on_this_release(
     assert programs.fetch(["pgbouncer"]) == {}
     asked = [line.partition(" -- ")[2] for line in (debian / "calls").read_text().splitlines()]
     assert asked == ["pgbouncer", "pgbouncer", "libevent-2.1-7t64", "libdeep1"]
-    folder = tmp_path / "cache" / "xai-runbook" / "programs" / "pgbouncer" / "usr" / "lib" / "x86_64-linux-gnu"
+    folder = programs.folder() / "pgbouncer" / "usr" / "lib" / "x86_64-linux-gnu"
     assert programs.library_path("pgbouncer") == {"LD_LIBRARY_PATH": str(folder)}
 
 

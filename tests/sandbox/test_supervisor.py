@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.pace import stretched
@@ -62,6 +63,40 @@ def until(true: Callable[[], object], seconds: float = 60.0) -> None:
 
 def nothing_runs(folder: Path) -> bool:
     return reaper.marked(folder) == []
+
+
+def test_an_interrupted_second_up_leaves_the_first_one_alone(folder: Path) -> None:
+    with commands(folder, "up") as first:
+        until(lambda: state.read_any(folder))
+        with commands(folder, "up") as second:
+            seen: list[bool] = []
+            supervisor = psutil.Process(second.pid)
+
+            def others_is_awaited() -> bool:
+                seen.append(bool(supervisor.children()))
+                return seen[-1] is False and any(seen)  # its own supervisor found the folder taken, and ended
+
+            until(others_is_awaited)
+            second.send_signal(signal.SIGINT)
+            second.communicate(timeout=60)
+        _, err = first.communicate(timeout=120)
+    assert first.returncode == 0, err
+    assert state.read(folder) is not None
+
+
+def test_a_sandbox_stays_while_another_run_uses_it(folder: Path) -> None:
+    status = [*COMMAND, "status"]
+    with commands(folder, "run", "--", "sleep", "300") as first:
+        until(lambda: state.read(folder))
+        second = ["run", "--", "sh", "-c", f"touch {folder}.begun; sleep 3; {' '.join(status)}"]
+        with commands(folder, *second) as other:
+            until(Path(f"{folder}.begun").exists)
+            first.send_signal(signal.SIGTERM)  # its command ends; the sandbox is still in use
+            out, err = other.communicate(timeout=120)
+            assert other.returncode == 0, out + err
+            assert "running" in out
+        first.communicate(timeout=120)
+    until(lambda: nothing_runs(folder))
 
 
 def test_up_status_down(folder: Path) -> None:

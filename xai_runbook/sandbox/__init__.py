@@ -62,14 +62,19 @@ def running(
     folder: Path | None = None, *, progress: Callable[[dict[str, Any]], None] = lambda _: None
 ) -> Iterator[dict[str, Any]]:
     """The state of a sandbox for the time of a with block: one that runs is used and left, else one is started, and
-    taken down afterwards, even if this process is killed.
+    taken down afterwards, even if this process is killed. Before that, other with blocks that use it may end.
     """
-    found = up(folder, bound=True, progress=progress)
-    try:
-        yield found
-    finally:
-        if found.get("started"):
-            down(folder)
+    from xai_runbook.sandbox import state, users
+
+    with users.using((folder or state.run_folder()).resolve()) as use:
+        found = up(folder, bound=True, progress=progress)
+        try:
+            yield found
+            if found.get("started"):
+                use.wait_until_alone(lambda: progress({"event": "note", "text": "another command uses this sandbox"}))
+        finally:
+            if found.get("started"):
+                down(folder)
 
 
 def faults(folder: Path | None = None) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from xai_runbook import child
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import programs
+from xai_runbook.sandbox import loopback, programs
 from xai_runbook.sandbox.part import Layout, Part, answers, bound
 
 SILENCE_DAYS = 7
@@ -82,7 +82,7 @@ def _ask(layout: Layout, what: str, body: bytes | None = None, *, method: str | 
     headers = {"Content-Type": "application/json"}
     asked = Request(f"{layout.url('alertmanager')}/api/v2/{what}", data=body, headers=headers, method=method)
     try:
-        with urlopen(asked, timeout=5) as answer:
+        with loopback.urlopen(asked, timeout=5) as answer:
             return json.loads(answer.read() or b"null")
     except OSError as error:
         raise SandboxError(

@@ -13,11 +13,12 @@ import signal
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from xai_runbook import child
 from xai_runbook.errors import SandboxError
 from xai_runbook.files import write_whole
+from xai_runbook.sandbox import loopback
 from xai_runbook.sandbox.grafana_shapes import SOURCE, WORKS, Recorded
 from xai_runbook.sandbox.part import Layout, Part
 
@@ -34,7 +35,7 @@ class OfSandbox(Recorded):
             return super().source_health(uid)
         url = self.datasources[0]["url"]
         try:
-            with urlopen(f"{url}/api/v1/query?query=1%2B1", timeout=2):
+            with loopback.urlopen(f"{url}/api/v1/query?query=1%2B1", timeout=2):
                 return WORKS
         except OSError as error:
             return 400, {"message": f'Post "{url}/api/v1/query": {error}', "status": "ERROR"}
@@ -87,14 +88,10 @@ def parts(layout: Layout) -> list[Part]:
         if not (folder / "dashboards.json").exists():
             write_whole(folder / "dashboards.json", json.dumps(_shipped()).encode())
 
-    def ready() -> bool:
-        with urlopen(f"{url}/api/health", timeout=1) as answer:
-            return bool(answer.status == 200)
-
     argv = child.python("xai_runbook.sandbox.grafana", "--port", str(layout.ports["grafana"]))
     argv += ["--dashboards", str(folder / "dashboards.json"), "--prometheus", layout.url("prometheus")]
     argv += ["--viewer", str(_token(layout, "viewer")), "--editor", str(_token(layout, "operator"))]
-    return [Part("grafana", argv, ready, signal.SIGKILL, prepare=prepare)]
+    return [Part("grafana", argv, lambda: loopback.answers_ok(f"{url}/api/health"), signal.SIGKILL, prepare=prepare)]
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
@@ -121,7 +118,7 @@ def _ask(layout: Layout, method: str, path: str, body: bytes | None = None) -> N
     who = _token(layout, "operator").read_text(encoding="ascii").strip()
     headers = {"Authorization": who, "Content-Type": "application/json"}
     try:
-        with urlopen(Request(layout.url("grafana") + path, body, headers, method=method), timeout=5):
+        with loopback.urlopen(Request(layout.url("grafana") + path, body, headers, method=method), timeout=5):
             pass
     except HTTPError as error:
         error.close()

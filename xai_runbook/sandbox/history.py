@@ -47,6 +47,8 @@ def finish(process: subprocess.Popen[bytes], data: Path) -> None:
     try:
         if process.wait(DEADLINE_SECONDS):
             raise SandboxError("the day before could not be written for Prometheus", hint="logs/history.log says why")
+    except subprocess.TimeoutExpired:
+        raise SandboxError(f"the day before was not written for Prometheus within {DEADLINE_SECONDS:.0f} s") from None
     finally:
         process.kill()
         process.wait()

@@ -14,10 +14,10 @@ import signal
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 from xai_runbook.parent import die_with_parent
+from xai_runbook.sandbox import loopback
 
 _NICE = 10
 _PIECE = 16 * 2**20
@@ -109,7 +109,7 @@ def _count_down(stop_at: float, words: str) -> None:
 
 
 def _use(quota_url: str, name: str) -> float:
-    with urllib.request.urlopen(f"{quota_url}/metrics", timeout=3) as answer:
+    with loopback.urlopen(f"{quota_url}/metrics", timeout=3) as answer:
         found = re.search(rf"^sandbox_{name} (\S+)$", answer.read().decode(), flags=re.MULTILINE)
     if found is None:
         raise SystemExit(f"the sandbox does not say its {name}")

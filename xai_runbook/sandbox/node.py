@@ -214,10 +214,9 @@ def _part(layout: Layout, name: str, started: float) -> Part:
             Chain.begin(folder / "chain", past(started))
 
     def ready() -> bool:
-        from urllib.request import urlopen
+        from xai_runbook.sandbox import loopback
 
-        with urlopen(f"{layout.url(name)}/health", timeout=1) as answer:
-            return bool(answer.status == 200)
+        return loopback.answers_ok(f"{layout.url(name)}/health")
 
     return Part(
         name=name,

@@ -22,6 +22,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _NOT_FOUND = re.compile(r"^\s*(\S+) => not found", flags=re.MULTILINE)
 
 
+class OutOfTime(SandboxError):
+    """The deadline for all packages was over before this one was tried."""
+
+
 class Fetcher:
     """Fetches packages one by one within one deadline: by the system's package lists, else by lists of its own."""
 
@@ -112,7 +116,7 @@ class Fetcher:
         name, folder = Path(argv[0]).name, str(self._folder)
         left = self._end - time.monotonic()
         if left <= 0:
-            raise SandboxError(f"no time was left for {name}: what was fetched before took all of it")
+            raise OutOfTime(f"no time was left for {name}: what was fetched before took all of it")
         passed = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
         own = {"PATH": child.search_path(), "LC_ALL": "C", "HOME": folder, "TMPDIR": folder}
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -23,6 +24,9 @@ from xai_runbook.sandbox import packages, state
 OLDEST_POSTGRES = 13
 FETCH_SECONDS = 180.0
 RETRY_SECONDS = 600.0
+ABANDONED_SECONDS = 3600.0
+SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where Debian puts servers, and an ordinary user's PATH does not lead."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def find(name: str) -> Path | None:
         raise InputError(f"{name!r} is no program of the sandbox", hint=f"one of {', '.join(PROGRAMS)}")
     if _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
         for alias in program.names:
-            if found := shutil.which(alias, path=child.search_path()):
+            if found := shutil.which(alias, path=f"{child.search_path()}:{SYSTEM_FOLDERS}"):
                 if name != "postgres":
                     return Path(found)
                 if _whole_postgres(Path(found).resolve()):  # resolved, as its initdb is looked for beside it
@@ -96,7 +100,7 @@ def library_path(name: str) -> dict[str, str]:
     package = PROGRAMS[name].package
     if not package or find(name) != _unpacked(PROGRAMS[name]):
         return {}
-    return packages.library_path(_programs_folder() / package)
+    return packages.library_path(folder() / package)
 
 
 def missing(names: Sequence[str] = tuple(PROGRAMS)) -> dict[str, str]:
@@ -122,15 +126,20 @@ def fetch(names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> 
 
 def _fetch(wanted: Sequence[str]) -> dict[str, str]:
     """Why each of these packages could not be fetched ("" where it was)."""
-    folder, reasons = _programs_folder(), dict.fromkeys(wanted, "")
+    place, reasons = folder(), dict.fromkeys(wanted, "")
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for abandoned in place.glob(".fetch-*"):
+            if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(abandoned, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=place, prefix=".fetch-") as work:
             fetcher = packages.Fetcher(Path(work), FETCH_SECONDS)
             for package in wanted:
                 contained = [each.names for each in PROGRAMS.values() if each.package == package]
                 try:
-                    fetcher.unpack(package, contained, folder / package)
+                    fetcher.unpack(package, contained, place / package)
+                except packages.OutOfTime as error:  # not tried: the next run may have the time
+                    reasons[package] = error.what
                 except SandboxError as error:
                     reasons[package] = error.what
                     _failed_file(package).write_text(error.what, encoding="utf-8")
@@ -182,19 +191,26 @@ def _in_wheel(program: Program) -> Path | None:
     return None
 
 
-def _programs_folder() -> Path:
-    return state.cache_folder() / "programs"
+def folder() -> Path:
+    """The folder of the unpacked programs, for this processor and release: a home may be shared with others."""
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        system = {}
+    parts = (platform.machine(), system.get("ID", "linux"), system.get("VERSION_ID", ""))
+    return state.cache_folder() / "programs" / "-".join(filter(None, parts))
 
 
 def _failed_file(package: str) -> Path:
-    return _programs_folder() / f"{package}.failed"
+    return folder() / f"{package}.failed"
 
 
 def _lately_failed(package: str) -> str:
     """Why the package could not be fetched within the last ten minutes; "" where it was not tried."""
     try:
         failed = _failed_file(package)
-        return failed.read_text(encoding="utf-8") if time.time() - failed.stat().st_mtime < RETRY_SECONDS else ""
+        age = time.time() - failed.stat().st_mtime  # below 0: the clock was set back
+        return failed.read_text(encoding="utf-8") if 0 <= age < RETRY_SECONDS else ""
     except OSError:
         return ""
 
@@ -203,8 +219,8 @@ def _unpacked(program: Program) -> Path | None:
     if program.package is None:
         return None
     for name in program.names:
-        for folder in ("bin", "sbin"):
-            found = _programs_folder() / program.package / "usr" / folder / name
+        for place in ("bin", "sbin"):
+            found = folder() / program.package / "usr" / place / name
             if os.access(found, os.X_OK):
                 return found
     return None

@@ -7,11 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
-from xai_runbook.sandbox import alertmanager, history, programs
+from xai_runbook.files import write_whole
+from xai_runbook.sandbox import alertmanager, history, loopback, programs
 from xai_runbook.sandbox.part import NODES, Layout, Part
 
 RETENTION_TIME, RETENTION_SIZE = "3d", "400MB"
@@ -75,19 +76,30 @@ def rule_file(layout: Layout) -> Path:
     return layout.part_folder("prometheus") / "rules.yml"
 
 
+def configuration_file(layout: Layout) -> Path:
+    """What Prometheus reads its configuration from, at its start and when it is told to (SIGHUP)."""
+    return layout.part_folder("prometheus") / "prometheus.yml"
+
+
+def write_configuration(layout: Layout) -> None:
+    """Write the configuration for the parts that can run here."""
+    text = json.dumps(configuration(layout, rule_file(layout)), indent=1)
+    write_whole(configuration_file(layout), text.encode())
+
+
 def _prometheus(layout: Layout) -> Part | None:
     program, promtool = programs.find("prometheus"), programs.find("promtool")
     if program is None:
         return None
     folder = layout.part_folder("prometheus")
-    data, config, loaded = folder / "data", folder / "prometheus.yml", rule_file(layout)
+    data, config, loaded = folder / "data", configuration_file(layout), rule_file(layout)
 
     def prepare() -> None:
         made = None
         if promtool is not None and not data.exists():  # a Prometheus that comes back after a fault keeps what it has
             made = history.begin(layout, promtool, data, time.time())
         loaded.write_text(rules(), encoding="utf-8")
-        config.write_text(json.dumps(configuration(layout, loaded), indent=1), encoding="utf-8")
+        write_configuration(layout)
         if made is not None:
             history.finish(made, data)
         data.mkdir(mode=0o700, exist_ok=True)
@@ -137,8 +149,4 @@ def _postgres_exporter(layout: Layout) -> Part | None:
 
 
 def _answers(url: str) -> Callable[[], bool]:
-    def ready() -> bool:
-        with urlopen(url, timeout=1) as answer:
-            return bool(answer.status == 200)
-
-    return ready
+    return partial(loopback.answers_ok, url)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlencode
-from urllib.request import urlopen
 
 from xai_runbook import dashboards
 from xai_runbook.dashboards import queries
 from xai_runbook.environments import load
 from xai_runbook.limits import Signals
+from xai_runbook.sandbox import loopback
 from xai_runbook.settings import EXPORTERS
 
 WAIT_SECONDS = 60.0
@@ -89,7 +89,7 @@ class Questions:
         return list(self._get(f"{endpoint}?{urlencode(parameters)}")["result"])
 
     def _get(self, path: str) -> dict[str, Any]:
-        with urlopen(f"{self.url}/api/v1/{path}", timeout=REQUEST_SECONDS) as answer:
+        with loopback.urlopen(f"{self.url}/api/v1/{path}", timeout=REQUEST_SECONDS) as answer:
             return dict(json.load(answer)["data"])
 
 

@@ -78,7 +78,9 @@ def _up_once(
         raise
     except BaseException:  # a Ctrl-C: nothing is left half started, wherever it was
         _end(supervisor)
-        down(folder)
+        found = state.read_any(folder)
+        if found and found["pid"] == supervisor.pid:  # not the sandbox of another command
+            down(folder)
         raise
 
 

@@ -16,13 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import breaking, contents, readiness, reaper, state
+from xai_runbook.sandbox import breaking, contents, prometheus, readiness, reaper, state
 from xai_runbook.sandbox.part import Layout, Part, PortTaken, bound, environment, free_ports, taken
 
 STOP_SECONDS = 5.0
@@ -113,7 +114,8 @@ class Supervisor:
     def ended_parts(self) -> list[str]:
         """The parts that were ready once and do not run now; poll alone is late where a thread waits for them."""
         running = dict(self._running).items()
-        return [name for name, it in running if it.poll() is not None or not state.created_at(it.pid)]
+        ended = [name for name, it in running if it.poll() is not None or not state.created_at(it.pid)]
+        return [name for name in ended if name not in self.layout.missing]
 
     def await_data(self, say: Callable[[str], None] = lambda _: None) -> None:
         """Wait until Prometheus can answer what the report asks; what it cannot is noted as `unanswered`."""
@@ -139,10 +141,11 @@ class Supervisor:
             for part in parts:
                 try:
                     self._ready[part.name].result()
-                except SandboxError as error:
+                except Exception as error:
                     if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
                         raise
-                    contents.note_missing(self.layout, part.name, str(error))
+                    contents.note_missing(self.layout, part.name, str(error) or type(error).__name__)
+                    self._scrape_what_runs()
             self._in_background(contents.measure, self.layout, self.pids)
             self.await_data(lambda text: self._say({"event": "note", "text": text}))
             self._ready_at = datetime.now(UTC)
@@ -151,6 +154,12 @@ class Supervisor:
         except BaseException as error:  # `run` raises it
             self._failure = self._failure or error
             self.stop()
+
+    def _scrape_what_runs(self) -> None:
+        """Take a part that did not start out of what Prometheus scrapes, once Prometheus runs."""
+        prometheus.write_configuration(self.layout)
+        with suppress(SandboxError):
+            self.signal_part("prometheus", signal.SIGHUP)
 
     def _first_start(self, part: Part) -> None:
         try:
@@ -238,11 +247,12 @@ class Supervisor:
                     if self._ready_at is None:
                         raise SandboxError("the sandbox is not ready yet")
                     answer: dict[str, Any] = {"done": breaking.command(self, asked["do"], asked.get("fault"))}
-                    self._note()
             except SandboxError as error:
                 answer = {"what": error.what, "on": error.on, "hint": error.hint}
             except Exception as error:  # whoever asked is told
                 answer = {"what": f"{type(error).__name__}: {error}", "on": "", "hint": ""}
+            if self._ready_at is not None:
+                self._note()  # also where it ended half way
             stream.write(json.dumps(answer).encode() + b"\n")
 
     # -- going down

@@ -1,0 +1,37 @@
+"""Who uses a sandbox: the command that started it takes it down when no other one uses it any more."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Use:
+    """A shared lock on a file beside the run folder."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def wait_until_alone(self, waiting: Callable[[], None]) -> None:
+        """Return when no other command uses the sandbox; call `waiting` once where that is not so at once."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+
+@contextmanager
+def using(folder: Path) -> Iterator[Use]:
+    """Count as a user of the folder's sandbox for the time of a with block."""
+    path = folder.with_name(f".{folder.name}.users")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield Use(descriptor)
+    finally:
+        os.close(descriptor)
