@@ -78,13 +78,16 @@ def names(env: Environment) -> list[str]:
     ("change", "act"), [("dump", ctrl_c), ("dump", terminate), ("dump", kill), ("base_backup", ctrl_c)]
 )
 def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
-    change: str, act: Callable[[], None], env: Environment, monkeypatch: pytest.MonkeyPatch
+    change: str, act: Callable[[], None], server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "dump":
         plan, words = backups.dump(env.database, env.backups), "reading roles"
     else:
         plan, words = cluster_backups.base_backup(env.database, env.backups), "reading data/backup_manifest"
-    outcome = typed(env, plan, monkeypatch, once(words, act))
+    # a dump's trial waits here, however late its progress is seen
+    with server.superuser() as session, session.transaction():
+        session.execute("LOCK TABLE pg_database IN SHARE MODE")
+        outcome = typed(env, plan, monkeypatch, once(words, act))
     (name,) = [name for name in names(env) if not name.startswith(".")]
     assert outcome.status == ("unknown" if act is kill else "failed"), outcome
     assert outcome.interrupted is (act is ctrl_c)

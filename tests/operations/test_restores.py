@@ -272,17 +272,14 @@ def shop(server: Server, tmp_path: Path) -> Iterator[Environment]:
     place = server.data.parent / "tsp"
     place.mkdir(exist_ok=True)
     with server.superuser() as session:
-        (locale,) = session.execute(
-            "SELECT count(*) > 0 AND current_setting('server_version_num')::int >= 150000 FROM pg_collation"
-            " WHERE collprovider = 'i'"
-        ).fetchone()
         session.execute("ALTER ROLE xai_operator SUPERUSER")
         session.execute(f"CREATE TABLESPACE tsp LOCATION '{place}'")
         session.execute("GRANT CREATE ON TABLESPACE tsp TO xai_owner")
-        provider = "LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'" if locale else ""
-        session.execute(
-            f"CREATE DATABASE rs OWNER xai_owner TEMPLATE template0 TABLESPACE tsp CONNECTION LIMIT 20 {provider}"
-        )
+        create = "CREATE DATABASE rs OWNER xai_owner TEMPLATE template0 TABLESPACE tsp CONNECTION LIMIT 20"
+        try:
+            session.execute(f"{create} LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'")
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.SyntaxError):  # built without ICU, or before 15
+            session.execute(create)
         for statement in (
             'ALTER ROLE xai_app IN DATABASE rs SET search_path = app, public, "Od\'d ""one"',
             "ALTER ROLE xai_app IN DATABASE rs SET statement_timeout = '30s'",

@@ -193,7 +193,17 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip("there is no openssl program to make certificates with")
 
     new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    openssl(*new, "-subj", "/CN=test CA", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl(
+        *new,
+        "-subj",
+        "/CN=test CA",
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+    )
     for name in ("server", "client"):
         openssl(
             *new,
