@@ -75,7 +75,7 @@ def main(release: str, target: str) -> int:
     except Skipped as reason:
         print(f"skipped: make clean-machine RELEASE={release}: {reason}", flush=True)
         return 0
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xai-runbook" / "clean-machine"
+    cache = _xdg("XDG_CACHE_HOME", ".cache") / "xai-runbook" / "clean-machine"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(cache / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # so that what another run left half made can be told from what is in use
@@ -190,7 +190,7 @@ def _make(root: Path, machine: Path, release: str, target: str) -> int:
 
 def _pass_in(machine: Path, variables: dict[str, str]) -> list[str]:
     """Copy into the machine what it gets from here; return the folders that pip's configuration names."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    config = _xdg("XDG_CONFIG_HOME", ".config")
     user = HOME.lstrip("/")
     configurations = {
         Path("/etc/pip.conf"): "etc/pip.conf",
@@ -216,6 +216,11 @@ def _pass_in(machine: Path, variables: dict[str, str]) -> list[str]:
     folders = {str(path) for path in named if path.is_dir() and not (machine / str(path).lstrip("/")).exists()}
     _run(["chroot", str(machine), "chown", "-R", f"{USER}:{USER}", HOME])
     return sorted(folders)
+
+
+def _xdg(variable: str, default: str) -> Path:
+    named = os.environ.get(variable, "")
+    return Path(named) if named.startswith("/") else Path.home() / default  # relative paths are ignored
 
 
 def _words(configuration: Path) -> Iterator[str]:
