@@ -18,6 +18,8 @@ from xai_runbook.sandbox import programs
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
 MADE = """
+CREATE EXTENSION tablefunc;
+CREATE EXTENSION pg_trgm;
 SET ROLE xai_owner;
 CREATE SEQUENCE public.numbers;
 CREATE TABLE public.plain (n int, m int);
@@ -88,6 +90,11 @@ def there(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "SELECT lo_unlink(1)",
         "SELECT query_to_xml('select 1', true, true, '')",
         "SELECT schema_to_xml('public', true, true, '')",
+        "SELECT query_to_xmlschema('select 1', true, true, '')",
+        "SELECT query_to_xml_and_xmlschema('select 1', true, true, '')",
+        "SELECT cursor_to_xml('c', 1, true, true, '')",
+        "SELECT ts_stat('select ''a''::tsvector')",
+        "SELECT ts_rewrite('a'::tsquery, 'select ''a''::tsquery, ''b''::tsquery')",
         "SELECT set_config('work_mem', '1MB', false)",
         "WITH gone AS (SELECT pg_terminate_backend(1)) SELECT * FROM gone",
         "INSERT INTO public.plain SELECT pg_stat_reset_shared('bgwriter')::text::int",
@@ -121,6 +128,11 @@ def test_s6_what_no_rollback_takes_back_is_refused(there: Environment, statement
         ("SELECT 1::public.strict", "public.tidied"),
         ("SELECT public.total(n) FROM public.plain", "public.total"),
         ("SELECT 1 OPERATOR(public.@#@) 2", "public.summed"),
+        (
+            "SELECT * FROM crosstab('select ''a'', ''b'', pg_termi' || 'nate_backend(1)::text') AS t(a text, b text)",
+            "public.crosstab",
+        ),
+        ("SELECT * FROM connectby('plain', 'n', 'm', '1', 0) AS t(n int, m int, level int)", "public.connectby"),
         ("WITH made AS (INSERT INTO public.triggered VALUES (1) RETURNING n) SELECT * FROM made", "public.fired"),
     ],
 )
@@ -142,6 +154,7 @@ def test_s6_somebodys_own_functions_are_destructive_in_words(there: Environment,
         "SELECT * FROM public.halves",
         "SELECT upper(left('x', 1)) || to_char(now(), 'YYYY') FROM generate_series(1, 3)",
         "SELECT pid, state FROM pg_stat_activity",
+        "SELECT 'abc' OPERATOR(public.%) 'ab', public.similarity('abc', 'ab')",
         "SELECT relation::regclass FROM pg_locks",
         "SELECT pg_size_pretty(pg_total_relation_size('public.wallets'))",
     ],

@@ -23,6 +23,9 @@ HARMLESS = (
     "pg_blocking_pids", "pg_prepared_xact", "pg_stat_get_xact_numscans", "txid_current_if_assigned",
     "pg_current_xact_id_if_assigned", "suppress_redundant_updates_trigger", "tsvector_update_trigger",
     "tsvector_update_trigger_column", "unique_key_recheck",
+    # stable functions of extensions that run no SQL: pg_trgm's operators read its threshold, unaccent its rules
+    "similarity_op", "word_similarity_op", "word_similarity_commutator_op", "strict_word_similarity_op",
+    "strict_word_similarity_commutator_op", "show_limit", "unaccent",
 )  # fmt: skip
 _WRITES = re.compile(r"\b(insert|update|delete|merge)\b", re.IGNORECASE)
 
@@ -32,7 +35,8 @@ def lasting_effects(database: Database, *, statement: str) -> DataFrame:
 
     It is not run, nor planned. Every name in its text counts, in literals and comments too: rather one too many.
     Columns: name (of a function, a foreign table or a sequence), effect (lasts; sequence: it stays where it is moved
-    to; unknown: somebody's own function, which can do anything). Errors: InputError for names with Unicode escapes.
+    to; unknown: somebody's own function, or one of an extension that is stable, which can do anything).
+    Errors: InputError for names with Unicode escapes.
     Source: PostgreSQL docs, Function Volatility Categories.
     """
     if re.search(r"u&\s*[\"']", statement, re.IGNORECASE):

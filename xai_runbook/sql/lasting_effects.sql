@@ -2,7 +2,8 @@
 -- names stand in it, whatever as, and those that its relations bring: views, rules, policies, and where it writes
 -- triggers, defaults and constraints, of partitions and of tables that refer to them too.
 -- effect: lasts (a function of the server or of an extension that does what no rollback undoes), sequence (it moves one),
--- unknown (somebody's own function, or a foreign table: what it does elsewhere cannot be told).
+-- unknown (somebody's own function, an extension's that is stable, or a foreign table: what it does elsewhere cannot be
+-- told).
 WITH RECURSIVE words AS (
     SELECT ARRAY(SELECT left(w, 63) FROM regexp_split_to_table(lower(%(statement)s), '[^a-z0-9_$]+') AS w) AS list,
            lower(%(statement)s) AS text
@@ -74,11 +75,12 @@ judged AS (
     JOIN pg_namespace n ON n.oid = p.pronamespace
 )
 SELECT DISTINCT name, CASE WHEN of_server AND proname = 'nextval' THEN 'sequence'
-                           WHEN of_server OR of_extension THEN 'lasts' ELSE 'unknown' END AS effect
+                           WHEN of_server OR (of_extension AND provolatile = 'v') THEN 'lasts' ELSE 'unknown' END AS effect
 FROM judged
 WHERE NOT (of_server AND proname ~ '^RI_FKey_')  -- of foreign keys, whose tables are among the relations
-  AND NOT ((of_server OR of_extension) AND (proname = ANY (%(harmless)s::text[])
-                                            OR (provolatile <> 'v' AND NOT (of_server AND proname ~ '_to_xml'))))
+  AND NOT ((of_server OR of_extension) AND (proname = ANY (%(harmless)s::text[]) OR provolatile = 'i'))
+  -- that it is stable is believed of the server's own alone: those of extensions may run text as SQL, as crosstab does
+  AND NOT (of_server AND provolatile = 's' AND proname !~ '_to_xml')
 UNION
 SELECT 'foreign table ' || n.nspname || '.' || c.relname, 'unknown'
 FROM relations r
