@@ -123,15 +123,28 @@ def differences(rows: Rows, source: str, target: str) -> list[str]:
     told = fixed_differences(rows, source, target)
     then, now = _properties(rows, source), _properties(rows, target)
     told += [f"{words} {now[key]} instead of {then[key]}" for key, words in _CARRIED.items() if then[key] != now[key]]
-    for query in ("database_grants", "database_settings"):
-        before, after = _texts(rows, query, source), _texts(rows, query, target)
-        told += [f"without {each}" for each in sorted(before - after)]
-        told += [f"with {each}" for each in sorted(after - before)]
+    before, after = _grants(rows, source), _grants(rows, target)
+    told += [f"without {each}" for each in sorted(before - after)]
+    told += [f"with {each}" for each in sorted(after - before)]
+    was, has = _settings(rows, source), _settings(rows, target)
+    told += [f"without {each}" for each in sorted(was.keys() - has.keys())]
+    told += [f"with {each}" for each in sorted(has.keys() - was.keys())]
+    told += [f"another value of {each}" for each in sorted(was.keys() & has.keys()) if was[each] != has[each]]
     return told
 
 
-def _texts(rows: Rows, query: str, name: str) -> set[str]:
-    return {" ".join(str(value) for value in row.values() if value is not None) for row in rows(query, {"name": name})}
+def _grants(rows: Rows, name: str) -> set[str]:
+    found = rows("database_grants", {"name": name})
+    return {" ".join(str(value) for value in row.values() if value is not None) for row in found}
+
+
+def _settings(rows: Rows, name: str) -> dict[str, str]:
+    """Values by what to call the setting: a value may be a secret and is never shown."""
+    found = {}
+    for row in rows("database_settings", {"name": name}):
+        setting, _, value = row["setting"].partition("=")
+        found[f"setting {setting}" + (f" of role {row['role']}" if row["role"] else "")] = value
+    return found
 
 
 def _carry_settings_over(session: Connection, source: str, target: str) -> None:
