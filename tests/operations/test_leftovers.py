@@ -143,6 +143,71 @@ def test_s8_only_that_very_database_is_removed(server: Server, backed: Environme
         inside.__exit__(None, None, None)
 
 
+def left(server: Server, name: str, *inside: str) -> None:
+    """Leaves a database as an interrupted restore does, with what is put into it."""
+    from xai_runbook.sandbox import template
+
+    put(server, f"CREATE DATABASE {name} OWNER xai_operator",
+        f"COMMENT ON DATABASE {name} IS 'xai-runbook fills this database'")  # fmt: skip
+    with template.connect(server.data, server.port, name) as session:
+        for statement in inside:
+            session.execute(statement.encode())
+
+
+SUBSCRIBES = "CREATE SUBSCRIPTION {} CONNECTION 'host=nowhere dbname=x' PUBLICATION p WITH (connect = false)"
+
+
+def test_s8_a_removal_that_stops_in_the_middle_names_what_is_gone(server: Server, backed: Environment) -> None:
+    """Its own of a role that may not drop it stays; before, "nothing was done" stood where one was gone already."""
+    left(server, "xai_restoring_a")
+    left(server, "xai_restoring_b", SUBSCRIBES.format("s_of_b"))
+    (backed.backups.folder / "xai_blockchain-000098.part").mkdir(parents=True)
+    plan = leftovers.remove_leftovers(backed.database, backed.backups)
+    with doer(backed, plan) as process:
+        code, words = said(process)
+    try:
+        assert code == 3 and "must be owner of subscription s_of_b" in words and "somebody" not in words, words
+        assert "removed: xai_restoring_a" in words and "removed: xai_blockchain-000098.part" in words
+        assert {"xai_restoring_a", "xai_restoring_b"} & set(oids(server)) == {"xai_restoring_b"}
+    finally:
+        unsubscribed(server, "xai_restoring_b", "s_of_b")
+
+
+def test_s8_files_that_are_gone_are_named_where_a_database_stays(server: Server, backed: Environment) -> None:
+    from xai_runbook.sandbox import template
+
+    left(server, "xai_restoring_it")
+    (backed.backups.folder / "xai_blockchain-000097.part").mkdir(parents=True)
+    plan = leftovers.remove_leftovers(backed.database, backed.backups)
+    with template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
+        code, words = said(process)
+    assert code == 3 and "There is 1 other session using the database" in words, words
+    assert "removed: xai_blockchain-000097.part" in words
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_s8_a_leftover_with_a_subscription_is_removed(server: Server, backed: Environment, enabled: bool) -> None:
+    enable = ("ALTER SUBSCRIPTION s_of_it ENABLE",) if enabled else ()
+    left(server, "xai_restoring_it", SUBSCRIBES.format("s_of_it"), *enable)
+    plan = leftovers.remove_leftovers(backed.database, backed.backups)
+    put(server, "ALTER ROLE xai_operator SUPERUSER")
+    try:
+        with doer(backed, plan) as process:
+            code, words = said(process)
+    finally:
+        put(server, "ALTER ROLE xai_operator NOSUPERUSER")
+    assert code == 0, words
+    assert not any(name.startswith("xai_re") for name in oids(server))
+
+
+def unsubscribed(server: Server, database: str, subscription: str) -> None:
+    from xai_runbook.sandbox import template
+
+    with template.connect(server.data, server.port, database) as session:
+        session.execute(f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)".encode())
+        session.execute(f"DROP SUBSCRIPTION {subscription}".encode())
+
+
 def test_s8_a_restore_drops_no_namesake(server: Server, backed: Environment) -> None:
     """A database that somebody else calls as a restore would: with FORCE it went, whoever was in it."""
     plan = restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,13 @@ from tests.operations import backed_up
 from tests.operations.backed_up import doer, done, said, typed
 from tests.operations.postgres_server import Server, running
 from xai_runbook import apply
+from xai_runbook.backup import __main__ as program
+from xai_runbook.backup import database_properties, replacing
+from xai_runbook.backup.contents import ask
+from xai_runbook.backup.programs import Ended
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
+from xai_runbook.execution.credentials import lent
 from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.reconcile import reconcile, undo
 from xai_runbook.execution.refusals import holds, planned_to_do
@@ -162,6 +169,88 @@ def test_s4_the_way_back_of_an_overwrite(server: Server, backed: Environment, mo
     assert str(was) in back.steps[0].argv  # type: ignore[union-attr]
     assert typed(backed, back, monkeypatch).status == "done"
     assert oids(server)[LIVE] == was
+
+
+# --- P16: once it has its name, it is there -----------------------------------------------------------------------
+
+
+def test_p16_a_restore_that_cannot_be_noted_leaves_nothing(server: Server, backed: Environment) -> None:
+    """What the swap reads is written before the database has its name: "nothing is left" is true then."""
+    noted = backed.backups.folder / replacing.RESTORED
+    noted.unlink(missing_ok=True)
+    noted.mkdir()
+    try:
+        with doer(backed, restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")) as process:
+            code, told = said(process)
+    finally:
+        noted.rmdir()
+    assert code == 1 and "Is a directory" in told, told
+    assert set(oids(server)) == {"postgres", LIVE}
+
+
+def test_p16_interrupted_once_it_has_its_name_it_is_not_called_nothing(
+    server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rename = replacing._rename_at_last
+
+    def ends(*words: Any) -> list[str]:
+        rename(*words)
+        raise Ended("SIGTERM")
+
+    monkeypatch.setattr(replacing, "_rename_at_last", ends)
+    plan = restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")
+    assert in_process(backed, plan, monkeypatch) == 3
+    assert f"proof is there, whole, from {BACKUP}" in capsys.readouterr().out
+    assert "proof" in oids(server)
+
+
+def test_p16_a_swap_that_is_interrupted_after_commit_is_not_called_nothing(
+    server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    another(server, "proof")
+    plan = restores.swap(backed.database, restored="proof")
+    backed.database.close()
+    opened = replacing.session
+
+    @contextmanager
+    def ends(**words: Any) -> Iterator[Any]:
+        with opened(**words) as session:
+            yield session
+            raise Ended("SIGTERM")
+
+    before = oids(server)
+    monkeypatch.setattr(replacing, "session", ends)
+    assert in_process(backed, plan, monkeypatch) == 3
+    assert "the answer to COMMIT was lost" in capsys.readouterr().out
+    assert oids(server)[LIVE] == before["proof"]
+
+
+def in_process(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of the plan's first step, run here, where it can be interrupted at one place."""
+    (step, *_) = plan.steps
+    assert step.kind == "command"
+    with lent(step.roles, env.settings) as variables, monkeypatch.context() as patch:
+        for name, value in {**variables, **step.environment}.items():
+            patch.setenv(name, value)
+        return program.main(list(step.argv[3:]))
+
+
+def test_p21_a_settings_value_is_not_shown_where_it_differs(server: Server, backed: Environment) -> None:
+    from functools import partial
+
+    from xai_runbook.sandbox import template
+
+    for name in ("first", "second"):
+        another(server, name)
+    put(server, "ALTER DATABASE first SET my.token = 'hunter2'", "ALTER DATABASE second SET my.token = 'hunter3'",
+        "ALTER DATABASE first SET my.lost = 'hunter4'", "ALTER DATABASE second SET my.more = 'hunter5'",
+        "ALTER ROLE xai_app IN DATABASE first SET my.own = 'hunter6'")  # fmt: skip
+    with template.connect(server.data, server.port, "postgres") as session:
+        told = database_properties.differences(partial(ask, session), "first", "second")
+    assert told == [
+        "without setting my.lost", "without setting my.own of role xai_app", "with setting my.more",
+        "another value of setting my.token",
+    ]  # fmt: skip
 
 
 # --- S7: what is expected was not so before -----------------------------------------------------------------------

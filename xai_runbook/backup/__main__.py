@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from xai_runbook.backup import catalogue
+from xai_runbook.backup.leaving import NotKnown
 from xai_runbook.backup.programs import Ended, end_on_signals
-from xai_runbook.backup.replacing import NotKnown
 from xai_runbook.errors import XaiRunbookError, inert
 from xai_runbook.parent import die_with_parent
 
@@ -24,10 +24,9 @@ def main(words: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         if options.verb == "swap":
-            _say(_swapped(options))
+            _say_last(_swapped(options))
             return 0
         with catalogue.held(options.folder):
-            catalogue.clean(options.folder, _say)
             return _worked(options)
     except NotKnown as error:
         _say(str(error))
@@ -38,21 +37,26 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _worked(options: argparse.Namespace) -> int:
-    """The exit code of a verb that works in the folder; where it fails, by what is in there then."""
-    before = catalogue.inventory(options.folder)
+    """The exit code of a verb that works in the folder; where it fails, by what is in there then, and what is gone.
+
+    What killed runs had left is removed first: that alone is no effect but of the verb that is to remove it.
+    """
+    found = catalogue.inventory(options.folder)
+    before = found
     try:
-        _say(_done(options.folder, options))
+        catalogue.clean(options.folder, _say)
+        before = catalogue.inventory(options.folder)
+        _say_last(_done(options.folder, options))
         return 0
-    except NotKnown:
-        raise
     except (XaiRunbookError, Ended, OSError) as error:
         now = catalogue.inventory(options.folder)
-        gone = sorted(before.keys() - now.keys())
+        gone = sorted(found.keys() - now.keys())
         left = sorted(name for name, verified in now.items() if before.get(name) != verified)
         told = [_words(error), *([f"removed: {', '.join(gone)}"] if gone else [])]
         told += [f"left in {options.folder}: {', '.join(left)}"] if left else []
         _say("; ".join(told))
-        return 3 if gone else 4 if left else 1
+        removed = gone if options.verb == "remove" else before.keys() - now.keys()
+        return 3 if isinstance(error, NotKnown) or removed else 4 if left or gone else 1
 
 
 def _words(error: BaseException) -> str:
@@ -100,13 +104,10 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
             )  # fmt: skip
         case "remove":
             from xai_runbook.backup.dump import session
-            from xai_runbook.backup.leaving import remove
+            from xai_runbook.backup.leaving import remove_all
 
             with session() as source:
-                for oid, name in (word.split("=", 1) for word in options.databases):
-                    _say(f"removing {name}")
-                    remove(source, name, oid)
-            return "what was left behind is gone"
+                return remove_all(source, dict(word.split("=", 1) for word in options.databases), _say)
         case "restore":
             from xai_runbook.backup.replacing import into
 
@@ -183,6 +184,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()  # programs run in folders of their own
+
+
+def _say_last(words: str) -> None:
+    """Says what was done: that it is ended now changes nothing of it."""
+    with suppress(Ended):
+        _say(words)
 
 
 def _say(words: str) -> None:

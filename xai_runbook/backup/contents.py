@@ -55,6 +55,14 @@ def connect(**words: Any) -> Connection:
     return connection
 
 
+def beside(connection: Connection, database: str) -> Connection:
+    """A session like that one, in another database of the same server."""
+    parameters = connection.info.get_parameters() | {"dbname": database, "password": connection.info.password or None}
+    for own in ("connect_timeout", "application_name", "keepalives_idle"):
+        parameters.pop(own, None)
+    return connect(**parameters)
+
+
 def contents(
     connection: Connection, alive: Callable[[str], object] = lambda _: None, *, fingerprint: int = FINGERPRINT
 ) -> Contents:

@@ -15,7 +15,7 @@ from xai_runbook.backup import catalogue, database_properties
 from xai_runbook.backup.contents import Connection, ask, contents, differences, rows_of
 from xai_runbook.backup.database_properties import carry_over, create, label
 from xai_runbook.backup.dump import session
-from xai_runbook.backup.leaving import clear, mark
+from xai_runbook.backup.leaving import NotKnown, clear, drop_subscriptions, mark
 from xai_runbook.backup.programs import folder_of
 from xai_runbook.backup.restoring import ARCHIVE, not_creatable, require_same_server, restore
 from xai_runbook.backup.verify import intact
@@ -31,10 +31,6 @@ RESTORING = "xai_restoring_"
 
 
 _UNNAMED = "the answer to its last statement, which gives it its name, was lost"
-
-
-class NotKnown(XaiRunbookError):
-    """It was sent, and whether it was done cannot be told."""
 
 
 def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, say: Say, from_server: str = "") -> str:
@@ -78,19 +74,24 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
                 restored.execute("ANALYZE")
             without = f" without {', '.join(left_out)}" if left_out else ""
             other = f" of server {from_server}" if from_server else ""
-            unlike = _rename_at_last(source, live, temporary, new, oid, f"restored from {name}{other}{without}")
+            # before it has its name: once it has, nothing may fail
             write_whole(folder / RESTORED, json.dumps({"backup": name, "database": new, "oid": oid}).encode())
+            unlike = _rename_at_last(source, live, temporary, new, oid, f"restored from {name}{other}{without}")
         except BaseException as error:
-            if _gone(source, temporary, oid):
+            left = _left(source, temporary, oid)
+            if not left:
                 raise
+            what = f"{inert(str(error), 200) or type(error).__name__}; "
+            if left != temporary:
+                raise NotKnown(f"{what}{left} is there, whole, from {name}", on=new) from None
             raise NotKnown(
-                f"{inert(str(error), 200) or type(error).__name__}; {temporary} may still be there and take room: "
-                "xai-runbook plan leftovers.remove_leftovers",
+                f"{what}{temporary} may still be there and take room: xai-runbook plan leftovers.remove_leftovers",
                 on=new,
             ) from None
         finally:
             for scrap in folder.glob(f"{catalogue.RESTORE_LOG}*"):
-                scrap.unlink()
+                with suppress(OSError):
+                    scrap.unlink()
     told = f"; a superuser must bring {', '.join(left_out)}" if left_out else ""
     told += f"; it differs from {live}: {'; '.join(unlike[:9])}" if unlike else ""
     return f"{new} is there, from {name}: {rows_of(found)} rows, the same in every table{told}"
@@ -107,34 +108,38 @@ def swap(
     Errors: Refused (another database has one of the names), BadAnswer (somebody is in one of them), NotKnown (the
     answer to COMMIT was lost).
     """
-    with session(dbname=maintenance) as other:
-        for name in (live, restored):
-            if not ask(other, "database_named", {"name": name}):
-                raise Refused(f"there is no database {name}", hint="make the plan anew")
-        for attempt in range(1, ATTEMPTS + 1):  # what was ended may have come back before the names were changed
-            ask(other, "end_own_sessions", {"names": [live, restored], "reader": reader})
-            say("renaming")
-            other.execute("BEGIN")
-            try:
-                carry_over(other, live, restored)
-                _rename(other, live, keep_as)
-                _rename(other, restored, live)
-                _compare(other, {keep_as: live_oid, live: restored_oid})
-                break
-            except Refused:
-                other.execute("ROLLBACK")
-                raise
-            except psycopg.errors.ObjectInUse as error:
-                other.execute("ROLLBACK")
-                if attempt == ATTEMPTS:
-                    raise BadAnswer(
-                        f"others are in it: {inert(error.diag.message_detail or '', 200)}", on=live,
-                        hint="stop who writes there; database.sessions shows them",
-                    ) from None  # fmt: skip
-        try:
+    sent = False
+    try:
+        with session(dbname=maintenance) as other:
+            for name in (live, restored):
+                if not ask(other, "database_named", {"name": name}):
+                    raise Refused(f"there is no database {name}", hint="make the plan anew")
+            for attempt in range(1, ATTEMPTS + 1):  # what was ended may have come back before the names were changed
+                ask(other, "end_own_sessions", {"names": [live, restored], "reader": reader})
+                say("renaming")
+                other.execute("BEGIN")
+                try:
+                    carry_over(other, live, restored)
+                    _rename(other, live, keep_as)
+                    _rename(other, restored, live)
+                    _compare(other, {keep_as: live_oid, live: restored_oid})
+                    break
+                except Refused:
+                    other.execute("ROLLBACK")
+                    raise
+                except psycopg.errors.ObjectInUse as error:
+                    other.execute("ROLLBACK")
+                    if attempt == ATTEMPTS:
+                        raise BadAnswer(
+                            f"others are in it: {inert(error.diag.message_detail or '', 200)}", on=live,
+                            hint="stop who writes there; database.sessions shows them",
+                        ) from None  # fmt: skip
+            sent = True
             other.execute("COMMIT")
-        except (psycopg.OperationalError, KeyboardInterrupt):  # it may have been done before it was cancelled
-            raise NotKnown("the answer to COMMIT was lost", on=live) from None
+    except (BadAnswer, KeyboardInterrupt):  # it may have been done before it was cancelled
+        if sent:
+            raise NotKnown(f"the answer to COMMIT was lost, which makes {restored} {live}", on=live) from None
+        raise
     return f"{restored} is now {live}, and what was {live} is {keep_as}"
 
 
@@ -183,16 +188,25 @@ def _rename_at_last(source: Connection, live: str, temporary: str, new: str, oid
 def _drop(source: Connection, name: str, oid: str) -> None:
     """Drops it with whoever is in it, where it is the database that this run made: all there was in it is our doing."""
     if oid in ("", *(row["oid"] for row in ask(source, "database_named", {"name": name}))):
+        if oid:
+            drop_subscriptions(source, name, oid, [])
         force = " WITH (FORCE)" if source.info.server_version >= 130000 else ""
         source.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
 
 
-def _gone(source: Connection, name: str, oid: str) -> bool:
-    """Whether the server said that it is dropped, to this session or, where that was lost, to another."""
-    with suppress(psycopg.Error):
-        _drop(source, name, oid)
-        return True
+def _left(source: Connection, name: str, oid: str) -> str:
+    """Drop the database that this run made and that has that name; what it is called if it is there all the same.
+
+    Empty where the server said that it is gone, to this session or, where that was lost, to another.
+    """
+    with suppress(psycopg.Error, Refused):
+        return _dropped(source, name, oid)
     with suppress(psycopg.Error, XaiRunbookError), session() as another:
-        _drop(another, name, oid)
-        return True
-    return False
+        return _dropped(another, name, oid)
+    return name
+
+
+def _dropped(source: Connection, name: str, oid: str) -> str:
+    _drop(source, name, oid)
+    found = source.execute("SELECT datname FROM pg_database WHERE oid::text = %s", [oid]).fetchone()
+    return str(found[0]) if found else ""
