@@ -302,6 +302,41 @@ def test_on_a_scratch_server(env: Environment, tmp_path: Path) -> None:
         assert names == {"postgres", "template0", "template1"}
 
 
+def test_p17_a_leftover_of_another_role_on_the_scratch_server_stops_nothing(
+    server: Server, env: Environment, tmp_path: Path
+) -> None:
+    """Nor does a subscription that is restored there, which no DROP DATABASE removes."""
+    data, log, tools = tmp_path / "other", tmp_path / "log", env.backups.programs(1)
+    clusters.create(tools, data, encoding="UTF8", log=log)
+    with (
+        clusters.started(tools, data, log=log) as host,
+        connect(host=host, user=clusters.OWNER, dbname="postgres") as session,
+    ):
+        session.execute("CREATE ROLE tries LOGIN CREATEDB")
+        session.execute("CREATE DATABASE xai_scratch_1")
+        session.execute("COMMENT ON DATABASE xai_scratch_1 IS 'xai-runbook fills this database'")
+        there = with_scratch(env, {"host": host, "user": "tries", "sslmode": "disable"})
+        outcome = done(there, backups.verify(there.backups, name=FIRST))
+        assert outcome.status == "done", outcome
+        assert names(session) == {"postgres", "template0", "template1", "xai_scratch_1"}
+        with server.superuser() as own:
+            own.execute("ALTER ROLE xai_operator SUPERUSER")
+            own.execute("CREATE SUBSCRIPTION s CONNECTION 'host=x' PUBLICATION p WITH (connect = false)")
+            try:
+                there = with_scratch(env, {"host": host, "user": clusters.OWNER, "sslmode": "disable"})
+                outcome = done(there, backups.dump(there.database, there.backups))
+            finally:
+                own.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
+                own.execute("DROP SUBSCRIPTION s")
+                own.execute("ALTER ROLE xai_operator NOSUPERUSER")
+        assert outcome.status == "done", outcome
+        assert names(session) == {"postgres", "template0", "template1"}, "the owner's run removed the leftover too"
+
+
+def names(session: Any) -> set[str]:
+    return {row[0] for row in session.execute("SELECT datname FROM pg_database")}
+
+
 def with_scratch(env: Environment, scratch: dict[str, Any]) -> Environment:
     told = env.settings.model_dump()
     return Environment(type(env.settings).model_validate({**told, "backups": told["backups"] | {"scratch": scratch}}))

@@ -57,10 +57,11 @@ def connect(**words: Any) -> Connection:
 
 def beside(connection: Connection, database: str) -> Connection:
     """A session like that one, in another database of the same server."""
-    parameters = connection.info.get_parameters() | {"dbname": database, "password": connection.info.password or None}
+    # all of them: what is left out would be taken from the environment, which may lead to another server
+    parameters = {option.keyword.decode(): option.val.decode() for option in connection.pgconn.info if option.val}
     for own in ("connect_timeout", "application_name", "keepalives_idle"):
         parameters.pop(own, None)
-    return connect(**parameters)
+    return connect(**parameters | {"dbname": database})
 
 
 def contents(

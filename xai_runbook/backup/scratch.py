@@ -17,7 +17,7 @@ from psycopg import sql
 
 from xai_runbook.backup import catalogue, clusters
 from xai_runbook.backup.contents import Connection, ask, connect
-from xai_runbook.backup.leaving import mark, remove
+from xai_runbook.backup.leaving import NotKnown, drop_subscriptions, mark, remove
 from xai_runbook.errors import AccessDenied, NoData, Refused, Unreachable
 
 PREFIX = "SCRATCH_"
@@ -90,18 +90,19 @@ def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
                 hint="[backups.scratch] names a server of its own, or \"local\"",
             )  # fmt: skip
         superuser = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        for row in ask(session, "leftover_databases"):  # of runs that were killed, perhaps of another role
+            with suppress(Refused, NotKnown, psycopg.Error):
+                remove(session, row["name"], row["oid"])
         try:
-            for row in ask(session, "leftover_databases"):  # of runs that were killed
-                with suppress(Refused):
-                    remove(session, row["name"], row["oid"])
             _create(session, name, encoding, close=False)
-            mark(session, name)
+            oid = mark(session, name)
         except psycopg.errors.InsufficientPrivilege:
             raise AccessDenied("the role may create no database there", on=where, hint="CREATEDB") from None
         try:
             yield Scratch({**told, "PGDATABASE": name}, bool(superuser and superuser[0]), f"the scratch server {where}")
         finally:
-            with suppress(psycopg.Error):  # whoever is still in it goes with it; it is ours alone
+            with suppress(psycopg.Error, Refused):  # whoever is still in it goes with it; it is ours alone
+                drop_subscriptions(session, name, oid, [])
                 force = " WITH (FORCE)" if session.info.server_version >= 130000 else ""
                 session.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
 
