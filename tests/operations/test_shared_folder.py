@@ -18,7 +18,7 @@ from xai_runbook.backup.programs import run
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NoData
 from xai_runbook.findings import Status
-from xai_runbook.operations import archives, backups, cluster_backups, restores, retention
+from xai_runbook.operations import archives, backups, cluster_backups, recovery, restores, retention
 from xai_runbook.sandbox import programs
 from xai_runbook.sandbox.part import free_ports
 
@@ -190,6 +190,36 @@ def test_f18_a_server_that_does_not_answer_is_not_taken_for_another(ports: dict[
         age = backups.check_age(stored, down.limits.backup_age)
         assert age.status is Status.UNKNOWN and "cannot be asked" in age.summary
         assert retention.prunable(down.backups).empty
+
+
+def test_f18_what_may_be_ours_is_recovered_while_the_server_is_down(
+    pair: tuple[Environment, Environment], tmp_path: Path
+) -> None:
+    """A private cluster overwrites nothing; only what is known to be of another server is left out."""
+    a, b = pair
+    assert done(b, cluster_backups.base_backup(b.database, b.backups)).status == "done"
+    (tmp_path / "archive").mkdir()
+    (backup,) = b.backups.stored()
+    lsn = backup.manifest["stop_lsn"]
+    plan = recovery.recover_to(b.backups, lsn=lsn)
+    assert plan.steps and "perhaps" not in plan.note
+    with environment(free_ports(["nobody"])["nobody"], tmp_path) as down:
+        (row,) = archives.recoverable(down.backups).to_dict("records")
+        assert "cannot be asked" in row["doubt"]
+        plan = recovery.recover_to(down.backups, lsn=lsn)
+        assert plan.steps and f"{backup.name} is perhaps of another server" in plan.note
+        assert "cannot be asked" in plan.note
+    plan = recovery.recover_to(a.backups, lsn=lsn)
+    assert not plan.steps and f"({backup.name}: it is of server " in plan.refused
+
+
+def test_f18_a_backup_of_another_server_is_removed_by_hand(pair: tuple[Environment, Environment]) -> None:
+    """What is damaged and another server's: prune, which refuses it, is not what is advised."""
+    a, b = pair
+    name = dumped(b)
+    (b.backups.folder / name / "database.dump").write_bytes(b"")
+    assert f"rm -r {b.backups.folder / name}" in backups.state(a.backups, name=name)["words"].iloc[0]
+    assert f"retention.prune --names {name}" in backups.state(b.backups, name=name)["words"].iloc[0]
 
 
 def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unasked(

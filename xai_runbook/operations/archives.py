@@ -70,11 +70,14 @@ def check_archiving(archiving: DataFrame, limit: Limit) -> Finding:
 
 
 def recoverable(backups: Backups) -> DataFrame:
-    """From when to when one can go back, a row for each base backup that counts, the newest first.
+    """From when to when one can go back, a row for each verified base backup, the newest first.
+
+    Those that are known to be of another server are left out.
 
     Columns: base, timeline, earliest_at and earliest_lsn (where that backup ended), latest_at and latest_lsn (the end
     of the last segment that follows without a gap; its time is that of its file), gap (the first segment that is
-    missing before later ones; empty where none is), segments (archived ones that follow).
+    missing before later ones; empty where none is), segments (archived ones that follow), doubt (why it is not known to
+    be of this server, such as one that does not answer; empty where it is).
     Errors: CannotAsk, NotConfigured (no archive). Source: catalogue, restore_point_in_time; errata E74.
     """
     from pandas import DataFrame
@@ -83,7 +86,7 @@ def recoverable(backups: Backups) -> DataFrame:
     rows = []
     for backup, foreign in reversed(backups.judged()):
         told = backup.manifest
-        if told.get("kind") != "cluster" or backup.state != "verified" or foreign is not None:
+        if told.get("kind") != "cluster" or backup.state != "verified" or (foreign and foreign.certain):
             continue
         size, timeline = told["segment_bytes"], told["timeline"]
         times = {
@@ -108,7 +111,8 @@ def recoverable(backups: Backups) -> DataFrame:
                 "latest_lsn": text(latest),
                 "gap": Segment(timeline, number, size).name if later else "",
                 "segments": count,
+                "doubt": str(foreign or ""),
             }
         )
-    columns = ["base", "timeline", "earliest_at", "earliest_lsn", "latest_at", "latest_lsn", "gap", "segments"]
+    columns = ["base", "timeline", "earliest_at", "earliest_lsn", "latest_at", "latest_lsn", "gap", "segments", "doubt"]
     return DataFrame(rows, columns=columns)

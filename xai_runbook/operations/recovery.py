@@ -94,7 +94,8 @@ def recover_to(
 
     "The minute before the bad DELETE": nothing of the server is touched. What every table held then is recorded, and
     compared with `expect`, a ledger of "DATABASE.SCHEMA.TABLE=ROWS". With `keep` the cluster stays, shut down, to fetch
-    from it what was lost. Without `base`, the newest base backup that reaches there. Errors: InputError where that
+    from it what was lost. Without `base`, the newest base backup that reaches there,
+    one that is known to be of this server first. Errors: InputError where that
     point is outside of what is recoverable. Source: catalogue, restore_point_in_time; erratum E74.
     """
     from pandas import Timestamp
@@ -110,9 +111,16 @@ def recover_to(
         raise InputError("a point is a time or an LSN, one of the two", hint="--time 2026-01-31T12:00:00Z")
     ranges = recoverable(backups)
     if ranges.empty:
+        left_out = [
+            f"{backup.name}: {backup.why or foreign}"
+            for backup, foreign in reversed(backups.judged())
+            if backup.manifest.get("kind") == "cluster"
+        ]
+        reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
         raise NoData(
-            "there is no verified base backup to begin from", on=str(backups.folder), hint="recovery.base_backup"
-        )
+            f"there is no verified base backup to begin from{reasons}",
+            on=str(backups.folder), hint="xai-runbook plan cluster_backups.base_backup",
+        )  # fmt: skip
     if base:
         ranges = ranges[ranges["base"] == base]
     if time:
@@ -137,7 +145,9 @@ def recover_to(
             f"{point} cannot be gone back to: {told or 'there is no such base backup'}", on=str(backups.folder),
             hint="a newer point needs the segment in which it lies to be archived: SELECT pg_switch_wal()",
         )  # fmt: skip
-    chosen = inside.iloc[0]["base"]
+    known = inside[inside["doubt"] == ""]
+    begin = (inside if known.empty else known).iloc[0]
+    chosen = begin["base"]
     manifest = backups.named(chosen).manifest
     tools = backups.programs(int(manifest["server_version"].split(".")[0]))
     name = backups.next_name("recovery")
@@ -148,7 +158,7 @@ def recover_to(
         verb="recover",
         scope=name,
         targets=(f"{name}: a private cluster from {chosen}, to {point}",),
-        observed=(facts({"base": chosen, "earliest_lsn": inside.iloc[0]["earliest_lsn"]}),),
+        observed=(facts({"base": chosen, "earliest_lsn": begin["earliest_lsn"]}),),
         steps=(
             Command(
                 argv=(
@@ -167,5 +177,6 @@ def recover_to(
         ),
         undo=f"rm -r {backups.folder / name}",
         risk=Risk.ADDITIVE,
-        note="nothing points at the recovered cluster, and the server goes on as it is",
+        note="nothing points at the recovered cluster, and the server goes on as it is"
+        + (f"; {chosen} is perhaps of another server: {begin['doubt']}" if begin["doubt"] else ""),
     )  # fmt: skip
