@@ -429,7 +429,17 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     assert row_of(env, FIRST)["state"] == "damaged"
     manifest.write_text("{")
     row = row_of(env, FIRST)
-    assert row["state"] == "damaged" and row["why"] == "its manifest cannot be read"
+    assert row["state"] == "damaged"
+    # what the finding, and the state of what was to be made, tell to do can be done: prune refuses it
+    by_hand = f"its manifest cannot be read: remove {first(env)} by hand"
+    assert row["why"] == by_hand
+    stored = backups.stored(env.backups)
+    assert by_hand in backups.check_intact(stored, env.limits.backups_damaged).summary
+    assert by_hand in backups.check_age(stored, env.limits.backup_age).summary
+    words = backups.state(env.backups, name=FIRST)["words"].iloc[0]
+    assert f"rm -r {first(env)}" in words and "retention.prune" not in words
+    with pytest.raises(InputError, match="by hand"):
+        retention.prune(env.backups, names=[FIRST])
 
 
 def test_a_cut_archive_with_a_true_sum_is_not_read_to_its_end(env: Environment) -> None:

@@ -6,10 +6,11 @@ an archive that gzip and psql take for whole (errata E31). Here a backup counts 
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from xai_runbook.backup.origin import origin
+from xai_runbook.backup.origin import UNKNOWN, origin
 from xai_runbook.facts import facts
 from xai_runbook.findings import Finding, Limit, Status, judge
 from xai_runbook.plans import Command, Condition, Plan, Risk, change
@@ -17,6 +18,7 @@ from xai_runbook.plans import Command, Condition, Plan, Risk, change
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from xai_runbook.backup import catalogue
     from xai_runbook.clients.backups import Backups
     from xai_runbook.clients.database import Database
 
@@ -43,7 +45,7 @@ def stored(backups: Backups) -> DataFrame:
     rows = []
     for backup, foreign in reversed(backups.judged()):
         told, tried = backup.manifest, backup.verification
-        reasons = (str(foreign) if foreign is not None and told else "", backup.why)
+        reasons = (str(foreign) if foreign is not None and told else "", _why(backup))
         taken = datetime.fromisoformat(told["taken_at"]) if told else None
         rows.append(
             {
@@ -138,18 +140,31 @@ def state(backups: Backups, *, name: str) -> DataFrame:
     """
     from pandas import DataFrame
 
-    state, measured, why, words = "missing", None, "", ""
+    state, measured, why, words, prune = "missing", None, "", "", ""
     for backup in backups.stored():
         if backup.name == name:
             state, why, measured = backup.state, backup.why, backup.verification.get("restore_seconds")
+            prune = _prunes(backups, backup)
     if state == "missing" and f"{name}.part" in backups.leftovers():
         state, words = "unfinished", f"{name}.part is there, unfinished: the next run removes it"
     if state in ("unverified", "damaged"):
         verify = f"xai-runbook plan backups.verify --name {name} --out verify.json"
-        prune = f"xai-runbook plan retention.prune --names {name} --out prune.json"
         words = f"{name} is there, {state} ({why}). To remove it: {prune}"
         words += f". To verify it: {verify}" if state == "unverified" else ""
     return DataFrame([{"state": state, "restore_seconds": measured, "why": why, "words": words}])
+
+
+def _why(backup: catalogue.Backup) -> str:
+    """Why it is not verified; without a manifest nothing here removes it, and that is said too."""
+    return backup.why if backup.manifest else f"{backup.why}: remove {backup.path} by hand"
+
+
+def _prunes(backups: Backups, backup: catalogue.Backup) -> str:
+    """The command that removes it: `retention.prune` removes only what is known to be of this server and database."""
+    foreign = None if backup.state == "verified" else backups.foreign(backup.manifest)
+    if foreign and (foreign.certain or origin(backup.manifest) == UNKNOWN):
+        return f"rm -r {shlex.quote(str(backup.path))}"
+    return f"xai-runbook plan retention.prune --names {backup.name} --out prune.json"
 
 
 def verified_since(backups: Backups, *, name: str, before: str) -> DataFrame:
