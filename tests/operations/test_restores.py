@@ -203,6 +203,28 @@ def test_f20_a_database_without_extensions_is_restored(
         own.database.close()
 
 
+@pytest.mark.parametrize("name", ["x" * 39, "x" * 63, "x" + "ü" * 31])
+def test_k17_long_names_are_cut_for_what_is_derived(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """At a character's end; the database of a restore has a still longer name until all of it is there."""
+    with server.superuser() as session:
+        session.execute(f'CREATE DATABASE "{name}" OWNER xai_owner'.encode())
+    own = backed_up.environment(server, tmp_path / "journal", dbname=name, folder=str(tmp_path / "backups"))
+    try:
+        outcome = done(own, backups.dump(own.database, own.backups))
+        assert outcome.status == "done", outcome
+        plan = restores.overwrite(own.database, own.backups, name=own.backups.newest("dump"))
+        assert typed(own, plan, monkeypatch).status == "done"
+        own.database.close()
+        found = own.database.rows("databases")
+        kept = name.encode()[: 63 - len("_before_1")].decode(errors="ignore") + "_before_1"
+        assert {name, kept} <= {row["database"] for row in found}
+        assert restores.restore(own.database, own.backups).targets[0].split(",")[0].endswith("_restored_1")
+    finally:
+        own.database.close()
+
+
 @pytest.mark.parametrize("name", ["", "a=b", "postgres://x", "x" * 50, "tab\tname"])
 def test_names_that_are_none(env: Environment, name: str) -> None:
     if not name:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from xai_runbook.clients.database import Database
 
 _MODULE = "xai_runbook.operations.restores"
-MOST_NAME_BYTES = 63 - len("xai_restoring_")
+MOST_KEPT_BYTES = 63
+MOST_NAME_BYTES = MOST_KEPT_BYTES - len("xai_restoring_")
+"""What is restored has a longer name until all of it is there."""
 
 
 def database_named(database: Database, *, name: str) -> DataFrame:
@@ -69,7 +71,7 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
     Source: runbook, Backup and Restore; errata E32.
     """
     name = name or backups.newest("dump")
-    into = into or _free(database, f"{database.dbname}_restored")
+    into = into or _free(database, "_restored", MOST_NAME_BYTES)
     _new_name(database, into)
     backup = backups.named(name)
     if refusal := _not_to_be_restored(backups, name, from_server):
@@ -107,8 +109,8 @@ def swap(
     if not restored:
         return _nothing("swap", database.dbname, "no restored database was named")
     live = database.dbname
-    before = keep_as or _free(database, f"{live}_before")
-    _new_name(database, before)
+    before = keep_as or _free(database, "_before", MOST_KEPT_BYTES)
+    _new_name(database, before, MOST_KEPT_BYTES)
     (now,) = database.rows("database_named", {"name": live})
     found = database.rows("database_named", {"name": restored})
     if not found or restored == live:
@@ -150,7 +152,7 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
     backup = backups.named(name)
     if refusal := _not_to_be_restored(backups, name):
         return refused_plan("overwrite", refusal)
-    before, new = _free(database, f"{live}_before"), _free(database, f"{live}_restored")
+    before, new = _free(database, "_before", MOST_KEPT_BYTES), _free(database, "_restored", MOST_NAME_BYTES)
     _new_name(database, new)
     (now,) = database.rows("database_named", {"name": live})
     return Plan(
@@ -212,22 +214,25 @@ def _not_carried_over(database: Database, restored: str = "") -> str:
     return f"; not carried over from {database.dbname}: {', '.join(missing)}" if missing else ""
 
 
-def _new_name(database: Database, name: str) -> None:
-    if not name or len(name.encode()) > MOST_NAME_BYTES or "=" in name or "://" in name or not name.isprintable():
+def _new_name(database: Database, name: str, most: int = MOST_NAME_BYTES) -> None:
+    if not name or len(name.encode()) > most or "=" in name or "://" in name or not name.isprintable():
         raise InputError(
             f"{inert(name, 60)!r} cannot be a new database's name", on=database.address,
-            hint=f"1 to {MOST_NAME_BYTES} bytes, no = and no address",
+            hint=f"1 to {most} bytes, no = and no address",
         )  # fmt: skip
     if database.rows("database_named", {"name": name}):
         raise InputError(f"there is a database {name} already", on=database.address, hint="another name")
 
 
-def _free(database: Database, beginning: str) -> str:
-    """The first name with that beginning that no database has."""
+def _free(database: Database, ending: str, most: int) -> str:
+    """The first name that no database has: the live one's, cut so that all fits in `most` bytes, and that ending."""
     number = 1
-    while database.rows("database_named", {"name": f"{beginning}_{number}"}):
+    while True:
+        numbered = f"{ending}_{number}"
+        name = database.dbname.encode()[: most - len(numbered)].decode(errors="ignore") + numbered
+        if not database.rows("database_named", {"name": name}):
+            return name
         number += 1
-    return f"{beginning}_{number}"
 
 
 def _nothing(verb: str, scope: str, note: str) -> Plan:
