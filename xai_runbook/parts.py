@@ -8,7 +8,8 @@ A part is used in one of three ways:
   server whose max_connections is set.
 
 `read` goes together with `read` and with `change`; all other pairs overlap. Whatever concerns a database also reads its
-server, so that a change of the whole server overlaps with those of each of its databases.
+server, so that a change of the whole server overlaps with those of each of its databases. Copies of a server that share
+its system identifier and its port have one name: plans for them exclude each other, which is the careful side.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from urllib.parse import urlsplit
 
 Mode = Literal["read", "change", "exclusive"]
 Parts = Mapping[str, Mode]
+UNKNOWN_IDENTIFIER = "not told"
+"""What sql/identity.sql answers where the role may not read the system identifier."""
 _TOGETHER = (("read", "read"), ("read", "change"), ("change", "read"))
 
 
@@ -45,10 +48,17 @@ def overlap(one: Parts, other: Parts) -> list[str]:
 
 
 def server_of(identity: Mapping[str, str]) -> str:
-    """The server's name: its identifier, which copies of it share, with the machine and the port it listens on."""
-    address = identity.get("database.server_address", "")
-    where = machine() if address == "socket" or _is_here(address) else address
-    return f"{identity.get('database.system_identifier')}@{where}:{identity.get('database.server_port')}"
+    """Name the server by its system identifier, which copies of it share, and the port it listens on.
+
+    The address is left out: behind a bastion it is 127.0.0.1 of another machine, and a server has many. It is used only
+    where the identifier is not known; all loopback addresses are one then.
+    """
+    identifier = identity.get("database.system_identifier", UNKNOWN_IDENTIFIER)
+    if identifier == UNKNOWN_IDENTIFIER:
+        address = identity.get("database.server_address", "")
+        local = address == "socket" or _is_loopback(address)
+        identifier = f"{identifier}@{'localhost' if local else address}"
+    return f"{identifier}:{identity.get('database.server_port')}"
 
 
 def own_database(identity: Mapping[str, str]) -> str:
@@ -93,17 +103,3 @@ def _is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False
-
-
-def _is_here(address: str) -> bool:
-    """Whether the address is one of this machine's own: only those can be bound."""
-    if _is_loopback(address):
-        return True
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        ipaddress.ip_address(address)
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
-    except (OSError, ValueError):
-        return False
-    return True

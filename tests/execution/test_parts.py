@@ -26,15 +26,17 @@ from xai_runbook.execution.changes import planned
 from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock, lock_in_server
 from xai_runbook.execution.reconcile import reconcile
+from xai_runbook.execution.refusals import Case, unknown_before
 from xai_runbook.journal import Journal
 from xai_runbook.operations import backups, cluster_backups, configuration, maintenance, restores, statements
-from xai_runbook.parts import Mode, overlap, server_of, touched
+from xai_runbook.parts import UNKNOWN_IDENTIFIER, Mode, overlap, server_of, touched
 from xai_runbook.sandbox import programs, template
 
 IDENTITY = {
     "database.system_identifier": "7", "database.server_address": "10.1.2.3", "database.server_port": "5432",
     "database.database": "live", "database.database_oid": "16384", "backups.folder": "/b", "backups.machine": "m",
 }  # fmt: skip
+DATABASE = {key: value for key, value in IDENTITY.items() if key.startswith("database.")}
 needs_postgres = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
 
@@ -56,20 +58,24 @@ def backed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_s3_what_overlaps_and_what_does_not() -> None:
-    vacuum = touched({key: told for key, told in IDENTITY.items() if key.startswith("database.")}, {})
+    vacuum = touched(DATABASE, {})
     restore = touched(IDENTITY, {"database": "exclusive"})
     dump = touched(IDENTITY, {"database": "read"})
     slots = touched(IDENTITY, {"server": "exclusive", "database": "read"})
     elsewhere = touched(IDENTITY | {"database.database_oid": "99", "backups.folder": "/c"}, {"database": "exclusive"})
-    copy = touched(IDENTITY | {"database.server_address": "10.1.2.4"}, {"backups": "read"})
+    another = touched(IDENTITY | {"database.system_identifier": "8"}, {"backups": "read"})
+    beside = touched(IDENTITY | {"database.server_port": "5433"}, {"backups": "read"})
     swap = touched(IDENTITY, {"database": "exclusive", "database 99": "exclusive"})
-    assert vacuum == {"database 7@10.1.2.3:5432/16384": "change", "server 7@10.1.2.3:5432": "read"}
+    assert vacuum == {"database 7:5432/16384": "change", "server 7:5432": "read"}
     for one, other in (
         (vacuum, vacuum), (vacuum, restore), (restore, restore), (restore, dump), (dump, dump), (slots, vacuum),
         (slots, dump), (slots, restore), (slots, slots), (slots, elsewhere), (swap, elsewhere), (swap, vacuum),
     ):  # fmt: skip
         assert overlap(one, other) and overlap(other, one)
-    for one, other in ((vacuum, dump), (vacuum, elsewhere), (restore, elsewhere), (copy, vacuum), (copy, slots)):
+    for one, other in (
+        (vacuum, dump), (vacuum, elsewhere), (restore, elsewhere), (another, vacuum), (another, slots),
+        (beside, vacuum), (beside, slots),
+    ):  # fmt: skip
         assert not overlap(one, other) and not overlap(other, one)
     assert touched({"prometheus.url": "http://LOCALHOST:80/"}, {}) == touched({"prometheus.url": "http://[::1]"}, {})
     file = touched({}, {f"file {__file__}": "change"})
@@ -103,7 +109,7 @@ def test_s3_files_and_the_server_lock_what_overlaps(
         lock.say("step 1 of 1")
         assert tried(files) is free
         if not free:
-            with pytest.raises(Refused, match=r"is locked by .* step 1 of 1.*database 7@10.1.2.3:5432/16384"):
+            with pytest.raises(Refused, match=r"is locked by .* step 1 of 1.*database 7:5432/16384"):
                 files()
     assert tried(files), "it lets go"
 
@@ -170,6 +176,34 @@ def test_s3_each_change_of_one_database_touches_the_same_part(backed: Environmen
     assert [bool(overlap(dump.parts, plan.parts)) for plan in plans] == [False, False, False, True, True]
     copy = cluster_backups.base_backup(backed.database, backed.backups)
     assert overlap(copy.parts, slots.parts) and not overlap(copy.parts, plans[0].parts)
+
+
+ADDRESSES = ("10.1.2.3", "fd00::7", "172.17.0.2", "127.0.0.1", "::1", "socket")
+"""One server as it says where it is: directly, by IPv6, inside Docker, behind a bastion, by its socket."""
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_s3_an_unknown_restore_blocks_a_vacuum_by_another_address(
+    address: str, nowhere: Environment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another machine, too: neither an identifier of the machine nor the address is in the names."""
+    monkeypatch.setattr("xai_runbook.parts.machine", lambda: "a laptop")
+    restore = touched(IDENTITY | {"database.server_address": address}, {"database": "exclusive"})
+    journal.append("intent", digest="another", target="", plan=written(parts=restore).to_json())
+    monkeypatch.setattr("xai_runbook.parts.machine", lambda: "another laptop")
+    for other in ADDRESSES:
+        vacuum = touched(DATABASE | {"database.server_address": other}, {})
+        with pytest.raises(Refused, match="not known"):
+            unknown_before(Case(written(parts=vacuum), "", "", nowhere, journal, ""))
+        with Lock(journal.folder, restore), pytest.raises(Refused, match="is locked by"), Lock(journal.folder, vacuum):
+            raise AssertionError
+
+
+def test_s3_a_server_that_does_not_show_its_identifier_is_named_by_its_address() -> None:
+    """All loopback addresses are one, since nothing tells servers behind them apart."""
+    unknown = DATABASE | {"database.system_identifier": UNKNOWN_IDENTIFIER}
+    names = [tuple(touched(unknown | {"database.server_address": address}, {})) for address in ADDRESSES]
+    assert len(set(names[:3])) == 3 and len(set(names[3:])) == 1 and names[3] not in names[:3]
 
 
 class Applying:
@@ -259,7 +293,5 @@ def test_s3_an_unknown_outcome_of_an_older_version_blocks_all(nowhere: Environme
     plan = written().to_json()
     del plan["parts"]
     journal.append("intent", digest="another", target="database.database=x", plan=plan)
-    from xai_runbook.execution.refusals import Case, unknown_before
-
     with pytest.raises(Refused, match="not known"):
         unknown_before(Case(written(), "", "", nowhere, journal, ""))

@@ -104,11 +104,11 @@ class Lock:
 def lock_in_server(operator: Operator, parts: Parts, server: str) -> None:
     """Takes the same locks in the server itself, until the session ends: for those who do not share a journal (P14).
 
-    The server's own name is left out of the keys, so that it does not matter by which address somebody came.
+    The server's own name is left out of the keys: it is this server, even where its name depends on an address.
     Errors: Refused.
     """
     for part, name, shared in _locks(parts):
-        digest = hashlib.sha256(name.replace(server, "").encode()).digest()
+        digest = hashlib.sha256(name.replace(server, "", 1).encode()).digest()
         key = {"key": int.from_bytes(digest[:8], "big", signed=True), "shared": shared}
         (row,) = operator.rows("take_advisory_lock", key)
         # an advisory lock is known in its own database alone: those who are in another one are looked for
