@@ -35,11 +35,15 @@ def touched(identity: Mapping[str, str], declared: Parts) -> dict[str, Mode]:
 
     `declared` is what the change says beyond its handles, each of which it changes: "database", "server" and "backups"
     are those of the identity, "database OID" is another one of that server, "file PATH" a file of this machine.
+    The database is named by its oid and by its name: either may lead to another one while an outcome is unknown.
     """
     uses: dict[str, Mode] = {key.partition(".")[0]: "change" for key in identity}
     if "database" in uses:
         uses["server"] = "read"
-    return dict(sorted((_name(part, identity), mode) for part, mode in (uses | dict(declared)).items()))
+    uses |= declared
+    if "database" in uses:
+        uses[f"database name {identity.get('database.database')}"] = uses["database"]
+    return dict(sorted((_name(part, identity), mode) for part, mode in uses.items()))
 
 
 def overlap(one: Parts, other: Parts) -> list[str]:
@@ -62,7 +66,7 @@ def server_of(identity: Mapping[str, str]) -> str:
 
 
 def own_database(identity: Mapping[str, str]) -> str:
-    """The name of the database that the identity is of."""
+    """The part that names the identity's database by its oid."""
     return _name("database", identity)
 
 

@@ -21,7 +21,7 @@ from tests.operations.postgres_server import Server, running
 from xai_runbook import apply
 from xai_runbook.backup.contents import ask
 from xai_runbook.environment import Environment
-from xai_runbook.errors import Refused
+from xai_runbook.errors import JournalError, Refused
 from xai_runbook.execution.changes import planned
 from xai_runbook.execution.journals import journal_of
 from xai_runbook.execution.locks import Lock, lock_in_server
@@ -62,11 +62,14 @@ def test_s3_what_overlaps_and_what_does_not() -> None:
     restore = touched(IDENTITY, {"database": "exclusive"})
     dump = touched(IDENTITY, {"database": "read"})
     slots = touched(IDENTITY, {"server": "exclusive", "database": "read"})
-    elsewhere = touched(IDENTITY | {"database.database_oid": "99", "backups.folder": "/c"}, {"database": "exclusive"})
+    elsewhere = touched(
+        IDENTITY | {"database.database": "other", "database.database_oid": "99", "backups.folder": "/c"},
+        {"database": "exclusive"},
+    )
     another = touched(IDENTITY | {"database.system_identifier": "8"}, {"backups": "read"})
     beside = touched(IDENTITY | {"database.server_port": "5433"}, {"backups": "read"})
     swap = touched(IDENTITY, {"database": "exclusive", "database 99": "exclusive"})
-    assert vacuum == {"database 7:5432/16384": "change", "server 7:5432": "read"}
+    assert vacuum == {"database 7:5432/16384": "change", "database 7:5432/name live": "change", "server 7:5432": "read"}
     for one, other in (
         (vacuum, vacuum), (vacuum, restore), (restore, restore), (restore, dump), (dump, dump), (slots, vacuum),
         (slots, dump), (slots, restore), (slots, slots), (slots, elsewhere), (swap, elsewhere), (swap, vacuum),
@@ -150,7 +153,7 @@ def test_s3_one_database_has_one_name_whatever_the_address(backed: Environment, 
                 ).fetchone()
             assert row is not None
             identity = dict(zip(("system_identifier", "server_port", "database_oid"), row, strict=True))
-            identity["server_address"] = "socket"
+            identity |= {"server_address": "socket", "database": told.dbname}
         else:
             handle = type(backed.database)(where, environment="sandbox")
             identity = handle.identity()
@@ -204,6 +207,21 @@ def test_s3_a_server_that_does_not_show_its_identifier_is_named_by_its_address()
     unknown = DATABASE | {"database.system_identifier": UNKNOWN_IDENTIFIER}
     names = [tuple(touched(unknown | {"database.server_address": address}, {})) for address in ADDRESSES]
     assert len(set(names[:3])) == 3 and len(set(names[3:])) == 1 and names[3] not in names[:3]
+
+
+def test_s3_two_databases_that_had_one_name_overlap() -> None:
+    """After a swap the name leads to another oid, which no part of the earlier plan names."""
+    before, after = (
+        touched(DATABASE, {"database": "exclusive"}),
+        touched(DATABASE | {"database.database_oid": "99"}, {}),
+    )
+    assert overlap(before, after) == overlap(after, before) == ["database 7:5432/name live"]
+    renamed = touched(DATABASE | {"database.database": "live_before_1"}, {})
+    assert overlap(before, renamed) == ["database 7:5432/16384"]
+    another = touched(DATABASE | {"database.database": "16384", "database.database_oid": "99"}, {})
+    assert not overlap(before, another), "a name is not taken for an oid"
+    dump = touched(DATABASE | {"database.database_oid": "99"}, {"database": "read"})
+    assert overlap(before, dump) and not overlap(after, dump)
 
 
 class Applying:
@@ -289,9 +307,48 @@ def test_s3_a_swap_while_it_is_overwritten_is_refused(
         session.execute("DROP DATABASE other")
 
 
-def test_s3_an_unknown_outcome_of_an_older_version_blocks_all(nowhere: Environment, journal: Journal) -> None:
-    plan = written().to_json()
-    del plan["parts"]
+@needs_postgres
+def test_s3_an_unknown_overwrite_blocks_a_vacuum_of_what_has_the_name_now(
+    backed: Environment, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    """Both were renamed, and its outcome could not be written: the live name has an oid that no plan has seen."""
+    overwrite = restores.overwrite(backed.database, backed.backups, name="xai_blockchain-000002")
+    append = Journal.append
+
+    def disk_full(self: Journal, kind: str, **payload: Any) -> int:
+        if kind == "outcome":
+            raise JournalError("cannot be written: No space left on device", on=str(self.folder))
+        return append(self, kind, **payload)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", disk_full)
+        with pytest.raises(JournalError, match="it acted"):
+            typed(backed, overwrite, monkeypatch)
+    vacuum = maintenance.vacuum(backed.database, tables=["public.wallets"])
+    assert vacuum.identity["database.database_oid"] != overwrite.identity["database.database_oid"]
+    with pytest.raises(Refused, match="what an earlier change did is not known") as refused:
+        typed(backed, vacuum, monkeypatch)
+    assert str(refused.value.on).endswith("/name xai_blockchain")
+    entry = journal_of(backed).entries()[-1]
+    assert reconcile(backed, entry.number).status == "done"
+    vacuum = maintenance.vacuum(backed.database, tables=["public.wallets"])
+    assert typed(backed, vacuum, monkeypatch).status == "done"
+    with server.superuser() as session:
+        (name,) = session.execute("SELECT datname FROM pg_database WHERE datname LIKE '%before%'").fetchone() or ("",)
+        session.execute(f"DROP DATABASE {name}".encode())
+
+
+def earlier(parts: dict[str, str] | None) -> dict[str, Any]:
+    """A plan as an earlier version wrote it: without parts, or with another name of its server."""
+    found = written(identity=DATABASE).to_json() | {"parts": parts}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+@pytest.mark.parametrize("parts", [None, {"database 7@m:5432/16384": "exclusive", "server 7@m:5432": "read"}])
+def test_s3_an_unknown_outcome_of_an_older_version_blocks_all(
+    parts: dict[str, str] | None, nowhere: Environment, journal: Journal
+) -> None:
+    plan = earlier(parts)
     journal.append("intent", digest="another", target="database.database=x", plan=plan)
     with pytest.raises(Refused, match="not known"):
         unknown_before(Case(written(), "", "", nowhere, journal, ""))

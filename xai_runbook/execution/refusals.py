@@ -17,7 +17,7 @@ from xai_runbook.errors import InputError, NotConfigured, Refused, XaiRunbookErr
 from xai_runbook.execution import changes
 from xai_runbook.facts import facts
 from xai_runbook.journal import Entry, Journal
-from xai_runbook.parts import overlap
+from xai_runbook.parts import overlap, touched
 from xai_runbook.plans import HANDLES, Command, Condition, HttpCall, Plan, Sql, Step
 
 if TYPE_CHECKING:
@@ -125,9 +125,11 @@ def unknown_before(case: Case) -> None:
     for entry in case.journal.entries():
         if entry.status != "unknown":
             continue
-        # a plan of before there were parts does not say what it touched: it may be anything
-        parts = entry.intent.get("plan", {}).get("parts")
-        common = list(case.plan.parts) if parts is None else overlap(case.plan.parts, parts)
+        plan = entry.intent.get("plan", {})
+        parts = plan.get("parts", {})
+        # without the parts that its identity has now, it is of an earlier version: what it touched may be anything
+        complete = "parts" in plan and touched(plan.get("identity", {}), {}).keys() <= parts.keys()
+        common = overlap(case.plan.parts, parts) if complete else list(case.plan.parts)
         if common:
             raise Refused(
                 f"what an earlier change did is not known (journal entry {entry.number}, {_told(entry)})",
