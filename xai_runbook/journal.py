@@ -136,7 +136,7 @@ class Journal:
 
     def verify(self) -> int:
         """How many records there are, all of them proved. Errors: JournalError, which names the first that is not."""
-        head = self._told_head()
+        head = self.head()
         count, at_head = 0, START
         for count, (_, last) in enumerate(self._lines(), 1):
             if count == head["count"]:
@@ -149,7 +149,7 @@ class Journal:
             )
         # a crash between a record and its head leaves one record that the head does not know yet, never two
         if at_head != head["hash"] or count - head["count"] > 1:
-            if self._told_head() != head:  # others have written in the meantime
+            if self.head() != head:  # others have written in the meantime
                 return self.verify()
             raise JournalError(
                 f"what stands after record {head['count']} is not what was written",
@@ -185,7 +185,8 @@ class Journal:
             last = hashlib.sha256(line).hexdigest()
             yield record, last
 
-    def _told_head(self) -> dict[str, Any]:
+    def head(self) -> dict[str, Any]:
+        """How many records (`count`) are certain to stay, and the hash of the last one. Errors: JournalError."""
         try:
             head = json.loads(self._head.read_bytes())
             return {"count": int(head["count"]), "hash": str(head["hash"])}
@@ -199,7 +200,7 @@ class Journal:
 
     def _recovered(self) -> tuple[int, str]:
         """How many whole records there are and the last one's hash, from the head and what came after it."""
-        head = self._told_head()
+        head = self.head()
         size = self.path.stat().st_size if self.path.exists() else 0
         tail = self._tail(size)
         if tail is not None and tail[0] == head["count"] and tail[1] == head["hash"]:
@@ -260,7 +261,7 @@ class Journal:
                 self._tell_head(count + 1, own)
             except BaseException:
                 # a full disk: what fitted must not stay, nor a record that nobody was told was written
-                if self._told_head()["count"] == count:
+                if self.head()["count"] == count:
                     os.ftruncate(descriptor, before)
                 raise
         finally:

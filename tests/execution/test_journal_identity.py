@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -178,6 +179,29 @@ def test_s9_what_others_append_is_no_reason_to_refuse(used: Environment, journal
         path.unlink()  # another user, who sees it for the first time
     assert journal_of(used).verify() == 3
     assert len(list(memory.iterdir())) == 1
+
+
+def test_s9_a_record_that_a_full_disk_took_back_is_not_missed(
+    used: Environment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody reads between the record and its head, which then finds no room."""
+    seen = []
+
+    def disk_full(self: Journal, count: int, last: str) -> None:
+        seen.append(len(journal_of(used).hashes()))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = Journal(journal.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_tell_head", disk_full)
+        with pytest.raises(JournalError, match="No space left"):
+            writer.append("note")
+    assert seen == [3] and journal_of(used).verify() == 2, "it was read, and taken back"
+    writer.append("another note")
+    assert journal_of(used).verify() == 3
+    without_its_end(journal.folder)
+    with pytest.raises(JournalError, match="records are missing: the journal has 1 and had 3"):
+        journal_of(used)
 
 
 def test_s9_what_is_known_of_a_journal_must_be_readable(used: Environment, journal: Journal) -> None:

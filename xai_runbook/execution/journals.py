@@ -55,6 +55,8 @@ def require(journal: Journal, name: str) -> None:
         raise JournalError(what, on=on, hint=f"if this is its place, make it once: {command}")
     if known is not None and identity != known.identity:
         raise JournalError(f"another journal is here than the known one of {known.count} records", on=on, hint=replace)
+    # only what the head covers is remembered: a record after it is taken back where its writer finds the disk full
+    covered = journal.head()["count"]
     journal.verify()
     hashes = journal.hashes()
     if known is not None and len(hashes) < known.count:
@@ -63,7 +65,7 @@ def require(journal: Journal, name: str) -> None:
         )
     if known is not None and known.count and hashes[known.count - 1] != known.hash:
         raise JournalError(f"record {known.count} is not the one that was here before", on=on, hint=replace)
-    now = journal_memory.Known(identity, len(hashes), hashes[-1] if hashes else "")
+    now = journal_memory.Known(identity, covered, hashes[covered - 1] if covered else "")
     if now != known:
         try:
             journal_memory.remember(journal.folder, now)
