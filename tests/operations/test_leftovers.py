@@ -200,6 +200,21 @@ def test_s8_a_leftover_with_a_subscription_is_removed(server: Server, backed: En
     assert not any(name.startswith("xai_re") for name in oids(server))
 
 
+def test_s8_a_subscription_that_is_gone_is_named_where_the_database_stays(server: Server, backed: Environment) -> None:
+    from xai_runbook.sandbox import template
+
+    left(server, "xai_restoring_it", SUBSCRIBES.format("s_of_it"))
+    plan = leftovers.remove_leftovers(backed.database, backed.backups)
+    put(server, "ALTER ROLE xai_operator SUPERUSER")
+    try:
+        with template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
+            code, words = said(process)
+    finally:
+        put(server, "ALTER ROLE xai_operator NOSUPERUSER")
+    assert code == 3 and 'its subscription "s_of_it" is dropped' in words, words
+    assert "xai_restoring_it" in oids(server)
+
+
 def unsubscribed(server: Server, database: str, subscription: str) -> None:
     from xai_runbook.sandbox import template
 

@@ -154,8 +154,9 @@ def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys:
         (tmp_path / name).mkdir()
     assert list(catalogue.leftovers(tmp_path)) == sorted(left)
     assert [backup.name for backup in catalogue.read(tmp_path)] == ["xai-000001"]
-    assert main(["prune", "--server", "71", "--folder", str(tmp_path), "xai-000001=wrong"]) == 1
+    assert main(["prune", "--server", "71", "--folder", str(tmp_path), "xai-000001=wrong"]) == 4, "not nothing"
     said = capsys.readouterr().out
+    assert f"removed: {', '.join(sorted(left))}" in said
     assert all(f"removing {name}, which a run that was ended had left" in said for name in left)
     assert "is not the backup that was planned for" in said
     assert not catalogue.leftovers(tmp_path)

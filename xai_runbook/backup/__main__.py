@@ -41,11 +41,12 @@ def _worked(options: argparse.Namespace) -> int:
 
     What killed runs had left is removed first: that alone is no effect but of the verb that is to remove it.
     """
-    found = catalogue.inventory(options.folder)
-    before = found
+    found = before = catalogue.inventory(options.folder)
     try:
-        catalogue.clean(options.folder, _say)
-        before = catalogue.inventory(options.folder)
+        try:
+            catalogue.clean(options.folder, _say)
+        finally:
+            before = catalogue.inventory(options.folder)
         _say_last(_done(options.folder, options))
         return 0
     except (XaiRunbookError, Ended, OSError) as error:
