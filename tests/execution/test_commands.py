@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -22,9 +22,10 @@ from tests.pace import stretched
 from xai_runbook.cli import main
 from xai_runbook.environment import Environment
 from xai_runbook.execution import asking, changes
+from xai_runbook.execution.locks import Lock
 from xai_runbook.journal import Journal
 from xai_runbook.operations import database
-from xai_runbook.plans import Call, Plan, Risk
+from xai_runbook.plans import Call, Condition, Plan, Risk
 
 Opens = Callable[..., Session]
 
@@ -355,6 +356,12 @@ def test_x9_what_is_refused_anyway_asks_for_no_words(
             assert person.ended() == 3 and says in person.shown, person.shown
             assert "type the words" not in person.shown
 
+    entry = Journal(folder).append("intent", digest="another", target="", plan=plan.to_json())
+    refused(f"what an earlier change did is not known (journal entry {entry}, ended before it could say)")
+    Journal(folder).append("reconciled", entry=entry, status="failed")
+    with Lock(folder, plan.parts) as lock:
+        lock.say("step 1 of 2")
+        refused("step 1 of 2")
     told = here.settings.model_dump_json(
         include={"database": {"host", "port", "dbname", "user", "password", "sslmode"}}
     )
@@ -377,6 +384,56 @@ def test_x9_what_is_refused_anyway_asks_for_no_words(
         person.type(plan.words)
         assert person.ended() == 0
     refused("this plan was applied before")
+
+
+def expecting(plan: Plan, comparison: Literal["==", ">="]) -> Condition:
+    """Of the sessions to end, which are there, so many are left."""
+    assert plan.expected is not None
+    return replace(plan.expected, comparison=comparison, value="0")
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("gone", "the world has moved since the plan was made"),
+        ("so already", "there is nothing to do, since this holds already"),
+        ("guarded", "does not hold"),
+    ],
+)
+def test_x9_what_has_changed_since_the_plan_is_told_before_anybody_types(
+    case: str, says: str, here: Environment, session: Opens, terminal: int, folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    victim = session()
+    plan = database.terminate(here.database, pids=[victim.info.backend_pid])
+    if case == "gone":
+        victim.close()
+        while here.database.rows("sessions_by_pid", {"pids": [int(plan.observed[0]["pid"] or 0)]}):
+            time.sleep(0.01)
+    else:
+        so = {"expected": expecting(plan, ">=")} if case == "so already" else {"guards": (expecting(plan, "=="),)}
+        plan = replace(plan, **so)  # type: ignore[arg-type]
+        monkeypatch.setattr(changes, "planned", lambda *_: plan)
+    os.write(terminal, b"\n")  # should it ask all the same
+    assert main(["apply", str(plan_file(tmp_path, plan))]) == 3
+    told = capsys.readouterr()
+    assert says in told.err and "type the words" not in told.out
+    assert Journal(folder).records() == []
+    with Lock(folder, plan.parts):
+        pass  # it was let go
+
+
+def test_x9_what_changes_while_somebody_types_is_refused_too(
+    here: Environment, session: Opens, folder: Path, tmp_path: Path
+) -> None:
+    plan = database.terminate(here.database, pids=[session().info.backend_pid])
+    with Typed("apply", str(plan_file(tmp_path, plan)), journal=folder) as person:
+        person.until("anything else to leave it: ")
+        with Lock(folder, plan.parts):  # it holds none while it waits for a person
+            pass
+        Journal(folder).append("intent", digest="another", target="", plan=plan.to_json())
+        person.type(plan.words)
+        assert person.ended() == 3 and "what an earlier change did is not known" in person.shown
 
 
 def test_a_change_is_stopped_while_the_sandbox_is_down(folder: Path, tmp_path: Path) -> None:

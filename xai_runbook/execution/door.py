@@ -26,6 +26,7 @@ from xai_runbook.execution.refusals import (
     stopped,
     target,
     unchanged,
+    wrong_words,
 )
 from xai_runbook.execution.steps import Actor, Ambiguous, Done
 from xai_runbook.journal import Journal
@@ -91,14 +92,25 @@ def apply_headless(
     return _through_the_door(plan, env, plan.words, reason, digest, progress or (lambda _: None))
 
 
-def preflight(plan: Plan, env: Environment, *, digest: str, confirm: str = "") -> Case:
-    """Raise what `apply` refuses before it takes the target's lock, whatever is typed; what refusals look at.
+def preflight(plan: Plan, env: Environment, *, digest: str) -> None:
+    """Raise what `apply` would refuse now whatever is typed, so that nobody types in vain.
 
+    The target's lock is held only while this looks; `apply` looks again.
     Errors: Refused, JournalError, NotConfigured, CannotAsk.
     """
+    case = _before_the_lock(plan, env, digest)
+    with Lock(case.journal.folder, plan.parts):
+        for refused in UNDER_THE_LOCK:
+            if refused is not wrong_words:
+                refused(case)
+
+
+def _before_the_lock(plan: Plan, env: Environment, digest: str, confirm: str = "") -> Case:
+    """Raise what is refused before the target's lock is taken, and return what the other refusals look at."""
     case = Case(plan, digest, plan.digest, env, journal_of(env), confirm)
     for refused in BEFORE_THE_LOCK:
         refused(case)
+    _writable(case.journal)
     return case
 
 
@@ -107,9 +119,8 @@ def _through_the_door(
 ) -> Outcome:
     if not isinstance(reason, str) or len(reason) > 2000:
         raise InputError("a reason is text of at most 2000 characters", hint="an incident number, or a sentence")
-    case = preflight(plan, env, digest=digest, confirm=confirm)
+    case = _before_the_lock(plan, env, digest, confirm)
     journal = case.journal
-    _writable(journal)
     actor = Actor(env)
     with Lock(journal.folder, plan.parts) as lock:
         for refused in UNDER_THE_LOCK:
