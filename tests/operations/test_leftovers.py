@@ -178,11 +178,12 @@ def test_s8_files_that_are_gone_are_named_where_a_database_stays(server: Server,
 
     left(server, "xai_restoring_it")
     (backed.backups.folder / "xai_blockchain-000097.part").mkdir(parents=True)
+    (backed.backups.folder / ".restore.log").touch()
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
     with template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
         code, words = said(process)
     assert code == 3 and "There is 1 other session using the database" in words, words
-    assert "removed: xai_blockchain-000097.part" in words
+    assert "removed: .restore.log, xai_blockchain-000097.part" in words
 
 
 @pytest.mark.parametrize("enabled", [False, True])

@@ -42,6 +42,8 @@ def _worked(options: argparse.Namespace) -> int:
     What killed runs had left is removed first: that alone is no effect but of the verb that is to remove it.
     """
     found = before = catalogue.inventory(options.folder)
+    if options.verb == "remove":
+        found = found | catalogue.leftovers(options.folder)  # logs too
     try:
         try:
             catalogue.clean(options.folder, _say)
@@ -51,7 +53,7 @@ def _worked(options: argparse.Namespace) -> int:
         return 0
     except (XaiRunbookError, Ended, OSError) as error:
         now = catalogue.inventory(options.folder)
-        gone = sorted(found.keys() - now.keys())
+        gone = sorted(found.keys() - now.keys() - catalogue.leftovers(options.folder).keys())
         left = sorted(name for name, verified in now.items() if before.get(name) != verified)
         told = [_words(error), *([f"removed: {', '.join(gone)}"] if gone else [])]
         told += [f"left in {options.folder}: {', '.join(left)}"] if left else []

@@ -131,11 +131,11 @@ def clean(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def inventory(folder: Path) -> dict[str, int]:
-    """What is in the folder, without locks: each entry with the time of its verification, 0 for none."""
+    """What is in the folder, without logs and locks: each entry with the time of its verification, 0 for none."""
     found = {}
     for entry in _entries(folder):
         verified = entry / VERIFICATION
-        if not entry.name.startswith(".") or entry.name.startswith((SCRATCH, PRUNED, RESTORE_LOG)):
+        if not entry.name.startswith(".") or entry.name.startswith((SCRATCH, PRUNED)):
             found[entry.name] = verified.stat().st_mtime_ns if verified.is_file() else 0
     return found
 

@@ -30,10 +30,10 @@ def mark(session: Connection, name: str) -> str:
 
 
 def clear(session: Connection, name: str) -> None:
-    """Removes what an interrupted run left under that name. Errors: as `remove`."""
+    """Removes what an interrupted run left under that name. Errors: as `remove_all`."""
     for row in ask(session, "leftover_databases"):
         if row["name"] == name:
-            remove(session, name, row["oid"])
+            remove_all(session, {row["oid"]: name}, lambda _: None)
 
 
 def remove_all(session: Connection, wanted: dict[str, str], say: Callable[[str], None]) -> str:
