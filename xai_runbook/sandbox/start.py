@@ -78,8 +78,9 @@ def _up_once(
         raise
     except BaseException:  # a Ctrl-C: nothing is left half started, wherever it was
         _end(supervisor)
-        found = state.read_any(folder)
-        if found and found["pid"] == supervisor.pid:  # not the sandbox of another command
+        held = reaper.claim(folder)
+        if held is not None:  # else it is the sandbox of another command
+            os.close(held)
             down(folder)
         raise
 
