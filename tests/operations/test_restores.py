@@ -130,8 +130,8 @@ def test_asked_to_end_it_drops_what_it_began(server: Server, env: Environment) -
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        code, _ = said(process)
-    assert code == 1
+        code, told = said(process)
+    assert code == 1, told
     assert databases(server) == {"postgres", LIVE}
 
 

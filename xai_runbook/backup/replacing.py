@@ -80,6 +80,8 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
         except BaseException as error:
             left = _left(source, temporary, oid)
             if not left:
+                if isinstance(error, NotKnown):  # it is known now: the server says that the database is gone
+                    raise BadAnswer(f"{error.what}; what was restored is gone", on=new) from None
                 raise
             what = f"{inert(str(error), 200) or type(error).__name__}; "
             if left != temporary:
@@ -201,6 +203,9 @@ def _left(source: Connection, name: str, oid: str) -> str:
     """
     with suppress(psycopg.Error, Refused):
         return _dropped(source, name, oid)
+    with suppress(psycopg.Error):  # a signal may have left it in the middle of a statement, with locks
+        source.cancel()
+    source.close()
     with suppress(psycopg.Error, XaiRunbookError), session() as another:
         return _dropped(another, name, oid)
     return name
