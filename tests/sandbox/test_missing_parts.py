@@ -34,10 +34,12 @@ def started(folder: Path) -> Iterator[dict[str, str]]:
         "XDG_CACHE_HOME": str(folder / "cache"),
         "XDG_CONFIG_HOME": str(folder / "config"),
     }
-    code, out = ran(variables, "sandbox", "up")
-    assert code == 0, out
-    yield variables
-    sandbox.down(folder / "run")
+    try:
+        code, out = ran(variables, "sandbox", "up")
+        assert code == 0, out
+        yield variables
+    finally:  # a failed test leaves no sandbox
+        sandbox.down(folder / "run")
     assert reaper.marked(folder / "run") == []
 
 
