@@ -22,7 +22,7 @@ from tests.pace import stretched
 from tests.private_python import private_python
 from xai_runbook import sandbox
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import reaper, state
+from xai_runbook.sandbox import reaper, state, supervisor
 from xai_runbook.sandbox.part import MARK, free_ports
 
 COMMAND = [sys.executable, "-m", "xai_runbook.sandbox.commands"]
@@ -263,6 +263,15 @@ def test_heal_starts_a_part_again_that_ended_by_itself(folder: Path) -> None:
     assert again is not None
     assert again["parts"]["cache"]["condition"] == "running"
     assert again["parts"]["cache"]["port"] == found["parts"]["cache"]["port"]
+
+
+def test_a_process_that_has_just_ended_does_not_run_though_its_waiter_was_not_scheduled_yet() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process, process._waitpid_lock:  # type: ignore[attr-defined]
+        assert supervisor._runs(process)
+        os.kill(process.pid, signal.SIGKILL)
+        until(lambda: state.condition(process.pid, state.created_at(process.pid) or 0) == "ended")
+        assert process.poll() is None, "the lock is held: poll cannot tell"
+        assert not supervisor._runs(process)
 
 
 def test_run_killed_takes_its_sandbox_with_it(folder: Path) -> None:

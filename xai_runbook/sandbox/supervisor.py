@@ -76,20 +76,20 @@ class Supervisor:
     def start_part(self, name: str) -> None:
         """Starts a part and waits until it is ready. Raises SandboxError where it does not become so."""
         part = self._part(name)
-        if name in self._running and self._running[name].poll() is None:
+        if name in self._running and _runs(self._running[name]):
             return
         if part.prepare:
             part.prepare()
         process = self._spawn(part)
         deadline = time.monotonic() + part.ready_seconds
         while not _is_ready(part):
-            if process.poll() is not None:
-                raise self._ended(part, process.returncode)
+            if not _runs(process):
+                raise self._ended(part, process.wait())
             if time.monotonic() > deadline:
                 raise SandboxError(f"{name} was not ready within {part.ready_seconds:.0f} s", on=self._tail(name))
             time.sleep(0.02)
-        if process.poll() is not None:  # then it was somebody else who answered
-            raise self._ended(part, process.returncode)
+        if not _runs(process):  # then it was somebody else who answered
+            raise self._ended(part, process.wait())
         if part.finish:
             part.finish()
 
@@ -102,19 +102,18 @@ class Supervisor:
     def signal_part(self, name: str, how: signal.Signals) -> None:
         """Sends a signal to a part's process. Raises SandboxError where it does not run."""
         process = self._running.get(self._part(name).name)
-        if process is None or process.poll() is not None:
+        if process is None or not _runs(process):
             raise SandboxError(f"{name} does not run", hint="xai-runbook sandbox status")
         process.send_signal(how)
 
     def pids(self) -> dict[str, int]:
         """The processes that run now, by part name; this one as `supervisor`."""
-        running = {name: process.pid for name, process in dict(self._running).items() if process.poll() is None}
+        running = {name: process.pid for name, process in dict(self._running).items() if _runs(process)}
         return {"supervisor": os.getpid()} | running
 
     def ended_parts(self) -> list[str]:
-        """The parts that were ready once and do not run now; poll alone is late where a thread waits for them."""
-        running = dict(self._running).items()
-        ended = [name for name, it in running if it.poll() is not None or not state.created_at(it.pid)]
+        """Return the parts that were ready once and do not run now."""
+        ended = [name for name, process in dict(self._running).items() if not _runs(process)]
         return [name for name in ended if name not in self.layout.missing]
 
     def await_data(self, say: Callable[[str], None] = lambda _: None) -> None:
@@ -309,6 +308,14 @@ class Supervisor:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         thread.start()
         return thread
+
+
+def _runs(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a process runs, also right after its end.
+
+    `poll` alone is late: it answers None until the thread that waits for the process was scheduled.
+    """
+    return process.poll() is None and state.created_at(process.pid) is not None
 
 
 def _is_ready(part: Part) -> bool:
