@@ -53,7 +53,7 @@ format: setup  ## formats and mends what ruff can
 	@ruff format && ruff check --fix
 
 notebooks: setup  ## assembles notebooks/health_report.ipynb from the section notebooks
-	@python -m xai_runbook.reports.assemble
+	@python -m xai_runbook.reports.notebooks.assemble
 
 dashboards: setup  ## builds the Grafana dashboards that are shipped, xai_runbook/dashboards/*.json
 	@python -m dashboards

@@ -21,12 +21,12 @@ from psycopg.sql import SQL, Identifier
 
 from tests.operations import backed_up
 from tests.operations.postgres_server import Server, running
-from xai_runbook.backup import clusters
-from xai_runbook.backup.contents import FORMATS, ask
-from xai_runbook.backup.programs import folder_of
+from xai_runbook.changes.credentials import lent
 from xai_runbook.environment import Environment
-from xai_runbook.execution.credentials import lent
-from xai_runbook.operations import backups
+from xai_runbook.operations.backups import dumps
+from xai_runbook.pgbackup import private_cluster
+from xai_runbook.pgbackup.fingerprint import FORMATS, ask
+from xai_runbook.pgbackup.pg_tools import folder_of
 from xai_runbook.sql import statement
 
 MEBIBYTES = 160
@@ -53,7 +53,7 @@ def _fill(server: Server, mebibytes: int) -> None:
 def _ours(env: Environment) -> float:
     """Seconds of the plan and its apply; the backup must have been verified."""
     started = time.perf_counter()
-    outcome = backed_up.done(env, backups.dump(env.database, env.backups))
+    outcome = backed_up.done(env, dumps.dump(env.database, env.backups))
     seconds = time.perf_counter() - started
     if outcome.status != "done":
         raise RuntimeError(str(outcome))
@@ -62,7 +62,7 @@ def _ours(env: Environment) -> float:
 
 def _by_hand(server: Server, env: Environment, folder: Path) -> float:
     """Seconds of the same steps by PostgreSQL's own programs."""
-    (step,) = backups.dump(env.database, env.backups).steps
+    (step,) = dumps.dump(env.database, env.backups).steps
     assert step.kind == "command"
     told, tools = env.backups.settings, folder_of(env.backups.settings.programs, _major(env))
     with server.superuser() as session:
@@ -102,10 +102,10 @@ def _by_hand(server: Server, env: Environment, folder: Path) -> float:
         run(tools / "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password", "--file", roles)
         run(tools / "pg_restore", "--file", "/dev/null", "--", dumped)
         run("sha256sum", dumped)
-        clusters.create(tools, scratch, encoding="UTF8", log=log)
-        with clusters.started(tools, scratch, log=log, alive=lambda: None) as host:
+        private_cluster.create(tools, scratch, encoding="UTF8", log=log)
+        with private_cluster.started(tools, scratch, log=log, alive=lambda: None) as host:
             here = {
-                "PATH": os.environ["PATH"], "PGHOST": host, "PGPORT": "5432", "PGUSER": clusters.OWNER,
+                "PATH": os.environ["PATH"], "PGHOST": host, "PGPORT": "5432", "PGUSER": private_cluster.OWNER,
                 "PGDATABASE": "postgres",
             }  # fmt: skip
             run(tools / "createdb", "-T", "template0", "scratch", env=here)
@@ -115,7 +115,7 @@ def _by_hand(server: Server, env: Environment, folder: Path) -> float:
                 "scratch", "--", dumped, env=here,
             )  # fmt: skip
             run(tools / "psql", "-X", "-q", "-d", "scratch", env=here, stdin=belt + counts)
-        clusters.remove(scratch)
+        private_cluster.remove(scratch)
         return time.perf_counter() - started
 
 

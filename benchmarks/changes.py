@@ -20,11 +20,11 @@ from typing import Any
 import psycopg
 
 from xai_runbook import apply, connect
+from xai_runbook.changes import Outcome
+from xai_runbook.changes.journal import Journal
 from xai_runbook.environment import Environment
-from xai_runbook.execution import Outcome
-from xai_runbook.journal import Journal
-from xai_runbook.operations import database
-from xai_runbook.sandbox import state
+from xai_runbook.operations.database import sessions
+from xai_runbook.system import sandbox_state
 
 PAIRS = 15
 RECORDS = 100_000
@@ -34,7 +34,7 @@ BARE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AN
 def _session(env: Environment, role: str) -> psycopg.Connection[Any]:
     where = env.settings.database
     assert where is not None
-    password = (state.run_folder() / "secrets" / f"{role}.password").read_text(encoding="utf-8").strip()
+    password = (sandbox_state.run_folder() / "secrets" / f"{role}.password").read_text(encoding="utf-8").strip()
     return psycopg.connect(
         host=where.host, port=where.port, dbname=where.dbname, user=f"xai_{role}", password=password, autocommit=True
     )
@@ -53,7 +53,7 @@ def _bare(env: Environment, pid: int, started: object, folder: Path) -> float:
 
 def _door(env: Environment, pid: int) -> float:
     began = time.perf_counter()
-    plan = database.terminate(env.database, pids=[pid])
+    plan = sessions.terminate(env.database, pids=[pid])
     came = apply(plan, env, confirm=plan.words, progress=lambda words: None)
     assert isinstance(came, Outcome) and came.status == "done", came
     return time.perf_counter() - began

@@ -59,8 +59,8 @@ def _history(end: int) -> Iterator[str]:
 @contextmanager
 def _prometheus(folder: Path) -> Iterator[str]:
     """A Prometheus with that history, which scrapes nothing; its address."""
-    from xai_runbook.sandbox import programs
-    from xai_runbook.sandbox.part import free_ports
+    from xai_runbook.sandbox.components import programs
+    from xai_runbook.sandbox.supervisor.component import free_ports
 
     prometheus, promtool = programs.find("prometheus"), programs.find("promtool")
     past = folder / "past.om"
@@ -99,7 +99,7 @@ def _prometheus(folder: Path) -> Iterator[str]:
 @contextmanager
 def _noted(asked: list[str]) -> Iterator[None]:
     """Notes what is sent meanwhile."""
-    from xai_runbook.clients import http as ours
+    from xai_runbook.clients.http import get as ours
 
     whole = ours.get
 

@@ -80,7 +80,7 @@ def against_orjson(answer: bytes, pairs: int = PAIRS) -> tuple[float, float]:
     """Median seconds of ours, and the median of its ratios to `orjson.loads` of the same bytes."""
     import orjson
 
-    from xai_runbook.clients import samples
+    from xai_runbook.clients.prometheus import samples
 
     def ours() -> object:
         return samples.frame(samples.decode(answer, on="bench", most_series=5000))
@@ -96,10 +96,10 @@ def against_orjson(answer: bytes, pairs: int = PAIRS) -> tuple[float, float]:
 
 def against_api_client(answer: bytes) -> tuple[float, float]:
     """Seconds of ours from query to frame, and its ratio to prometheus-api-client's over the same server."""
-    from xai_runbook.clients.prometheus import Prometheus
-    from xai_runbook.environments import SHIPPED
-    from xai_runbook.settings import Settings
-    from xai_runbook.window import Window
+    from xai_runbook.clients.prometheus.client import Prometheus
+    from xai_runbook.model.window import Window
+    from xai_runbook.settings.loading import SHIPPED
+    from xai_runbook.settings.models import Settings
 
     window = Window(datetime.fromtimestamp(1_705_334_400, UTC), datetime.fromtimestamp(1_705_420_740, UTC))
     with serving(answer) as url, warnings.catch_warnings():

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from xai_runbook.reports.notebooks import find, names
+from xai_runbook.reports.notebooks.cells import find, names
 
 PAIRS = 3
 COMMAND = Path(sys.executable).with_name("xai-runbook")

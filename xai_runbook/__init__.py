@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xai_runbook.changes.apply import apply
     from xai_runbook.environment import Environment, connect
     from xai_runbook.errors import XaiRunbookError
-    from xai_runbook.execution import Outcome, apply
-    from xai_runbook.findings import Finding, Limit, Severity, Status
-    from xai_runbook.plans import Plan
-    from xai_runbook.secret import Secret
-    from xai_runbook.window import Window
+    from xai_runbook.model.findings import Finding, Limit, Severity, Status
+    from xai_runbook.model.outcome import Outcome
+    from xai_runbook.model.plans import Plan
+    from xai_runbook.model.secret import Secret
+    from xai_runbook.model.window import Window
 
 __all__ = [
     "Environment",
@@ -34,16 +35,16 @@ __all__ = [
 
 _HOMES = {
     "Environment": "environment",
-    "Finding": "findings",
-    "Limit": "findings",
-    "Outcome": "execution",
-    "Plan": "plans",
-    "Secret": "secret",
-    "Severity": "findings",
-    "Status": "findings",
-    "Window": "window",
+    "Finding": "model.findings",
+    "Limit": "model.findings",
+    "Outcome": "model.outcome",
+    "Plan": "model.plans",
+    "Secret": "model.secret",
+    "Severity": "model.findings",
+    "Status": "model.findings",
+    "Window": "model.window",
     "XaiRunbookError": "errors",
-    "apply": "execution",
+    "apply": "changes.apply",
     "connect": "environment",
 }
 

@@ -7,22 +7,23 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from xai_runbook import display_only, environments
 from xai_runbook.errors import NotConfigured, PartMissing, XaiRunbookError
+from xai_runbook.settings import loading
+from xai_runbook.system import cell_display
 
 if TYPE_CHECKING:
     from xai_runbook.clients.alertmanager import Alertmanager
     from xai_runbook.clients.backups import Backups
     from xai_runbook.clients.cache import Cache
-    from xai_runbook.clients.database import Database
     from xai_runbook.clients.grafana import Grafana
     from xai_runbook.clients.nodes import Nodes
-    from xai_runbook.clients.operator import Operator
-    from xai_runbook.clients.pooler import Pooler
-    from xai_runbook.clients.prometheus import Prometheus
+    from xai_runbook.clients.postgres.operator import Operator
+    from xai_runbook.clients.postgres.pgbouncer import Pooler
+    from xai_runbook.clients.postgres.reader import Database
+    from xai_runbook.clients.prometheus.client import Prometheus
     from xai_runbook.clients.sandbox import Sandbox
-    from xai_runbook.limits import Limits
-    from xai_runbook.settings import Settings
+    from xai_runbook.settings.limits import Limits
+    from xai_runbook.settings.models import Settings
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class Environment:
     @cached_property
     def prometheus(self) -> Prometheus:
         """The Prometheus server."""
-        from xai_runbook.clients.prometheus import Prometheus
+        from xai_runbook.clients.prometheus.client import Prometheus
 
         return self._handle("prometheus", lambda part: Prometheus(part, self.settings))
 
@@ -101,14 +102,14 @@ class Environment:
     @cached_property
     def database(self) -> Database:
         """The PostgreSQL database, as the role that may only read."""
-        from xai_runbook.clients.database import Database
+        from xai_runbook.clients.postgres.reader import Database
 
         return self._handle("database", lambda part: Database(part, **self._named))
 
     @cached_property
     def pooler(self) -> Pooler:
         """PgBouncer's console."""
-        from xai_runbook.clients.pooler import Pooler
+        from xai_runbook.clients.postgres.pgbouncer import Pooler
 
         return self._handle("pooler", Pooler)
 
@@ -145,7 +146,7 @@ class Environment:
 
     def operator(self) -> Operator:
         """A new session as the role that changes are made with. Only `execution` asks for it (import-linter, tests)."""
-        from xai_runbook.clients.operator import Operator
+        from xai_runbook.clients.postgres.operator import Operator
 
         return self._handle("database", Operator)
 
@@ -183,5 +184,5 @@ def connect(name: str = "") -> Environment:
 
     Errors: SettingsError, which names the file, table and key; SandboxError where it is the sandbox and none runs.
     """
-    display_only.install()
-    return Environment(environments.load(name, running=True))
+    cell_display.install()
+    return Environment(loading.load(name, running=True))

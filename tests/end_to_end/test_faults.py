@@ -15,8 +15,8 @@ import pytest
 from tests.pace import stretched
 from xai_runbook import sandbox as sandboxes
 from xai_runbook.cli import main
-from xai_runbook.sandbox import state
-from xai_runbook.sandbox.fault import FAULTS, Fault
+from xai_runbook.sandbox.faults.table import FAULTS, Fault
+from xai_runbook.system import sandbox_state
 
 SECONDS = 60.0
 Findings = dict[str, dict[str, Any]]
@@ -89,7 +89,7 @@ def test_a_fault_is_named_and_its_healing_seen(fault: Fault, healthy: Path) -> N
         others = set(finding["targets"]) - {fault.part} if fault.finding != "peer_count" else set()  # those it leaves
         return finding["status"] == "alert" and fault.part in finding["targets"] and not others
 
-    missing = (state.read(healthy) or {"missing": {}})["missing"]
+    missing = (sandbox_state.read(healthy) or {"missing": {}})["missing"]
     if fault.part in missing:
         pytest.skip(missing[fault.part])
     sandboxes.break_(fault.name, healthy)

@@ -17,8 +17,8 @@ from tests.reports.written import cell, write
 
 MODULES = (
     "argparse", "json", "pandas", "psycopg", "orjson", "numpy", "tornado", "matplotlib", "ipykernel", "papermill",
-    "sitecustomize", "usercustomize", "ipython_config", "xai_runbook/__init__", "xai_runbook/backup/__init__",
-    "xai_runbook/backup/__main__", "xai_runbook/reports/worker", "xai_runbook/sandbox/node",
+    "sitecustomize", "usercustomize", "ipython_config", "xai_runbook/__init__", "xai_runbook/pgbackup/__init__",
+    "xai_runbook/pgbackup/__main__", "xai_runbook/reports/worker", "xai_runbook/sandbox/node",
 )  # fmt: skip
 PROGRAMS = ("setpriv", "unshare", "true", "cp", "sh", "ssh", "pg_dump", "pg_restore", "promtool", "postgres")
 FORBIDDEN = ("PYTHONPATH=", "PYTHONSTARTUP=", "PYTHONHOME=", "LD_PRELOAD=", "A_SECRET=")
@@ -40,7 +40,7 @@ class Hostile:
             "XAI_RUNBOOK_CHANGES__HEADLESS": '["backups.dump"]',
         }  # fmt: skip
         return subprocess.run(
-            [sys.executable, "-I", "-m", "xai_runbook.cli", *words], cwd=self.folder, env=variables,
+            [sys.executable, "-I", "-m", "xai_runbook.cli.main", *words], cwd=self.folder, env=variables,
             capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_s1_a_backup_s_step_runs_no_foreign_module(up: Hostile) -> None:
 def test_s20_a_program_that_is_asked_its_version_inherits_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xai_runbook.backup.programs import major_of
+    from xai_runbook.pgbackup.pg_tools import major_of
 
     program = tmp_path / "pg_dump"
     program.write_text(f"#!{shutil.which('sh')}\nenv > {tmp_path}/seen\necho 'pg_dump (PostgreSQL) 15.1'\n")

@@ -21,8 +21,8 @@ import pytest
 
 from tests.pace import stretched
 from xai_runbook.environment import Environment
-from xai_runbook.findings import MIME_TYPE
-from xai_runbook.sandbox.part import free_ports
+from xai_runbook.model.findings import MIME_TYPE
+from xai_runbook.sandbox.supervisor.component import free_ports
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [

@@ -19,8 +19,8 @@ from tests.execution.typed import Typed, run
 from tests.pace import stretched
 from xai_runbook import connect
 from xai_runbook import sandbox as sandboxes
+from xai_runbook.changes.journal import Journal
 from xai_runbook.environment import Environment
-from xai_runbook.journal import Journal
 
 SECONDS = 60.0
 OTHERS_SECONDS = 150

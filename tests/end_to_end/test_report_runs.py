@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from xai_runbook.sandbox import state
+from xai_runbook.system import sandbox_state
 
-CLI = [sys.executable, "-P", "-m", "xai_runbook.cli"]
+CLI = [sys.executable, "-P", "-m", "xai_runbook.cli.main"]
 BUSY = "while True: pass"
 
 
@@ -40,7 +40,7 @@ def report(folder: Path) -> str:
     """Run what `make report` runs, with a fresh sandbox folder and no template cache; return how it ended."""
     cache = folder / "cache" / "xai-runbook"
     cache.mkdir(parents=True)
-    (cache / "programs").symlink_to(state.cache_folder() / "programs")  # nothing is downloaded again
+    (cache / "programs").symlink_to(sandbox_state.cache_folder() / "programs")  # nothing is downloaded again
     environment = os.environ | {"XAI_RUNBOOK_SANDBOX": str(folder / "run"), "XDG_CACHE_HOME": str(cache.parent)}
     command = [*CLI, "sandbox", "run", "--", *CLI, "report", "--env", "sandbox", "--json"]
     run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)

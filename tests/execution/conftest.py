@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from xai_runbook import environments
+from xai_runbook.changes.journal import Journal
 from xai_runbook.environment import Environment
-from xai_runbook.journal import Journal
-from xai_runbook.sandbox import state
+from xai_runbook.settings import loading
+from xai_runbook.system import sandbox_state
 
 Session = psycopg.Connection[Any]
 TORTURED = pytest.StashKey[str]()
@@ -33,7 +33,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     if running is None:
         yield request.getfixturevalue("sandbox")
         return
-    found = state.read(Path(running))
+    found = sandbox_state.read(Path(running))
     assert found is not None
     os.environ["XAI_RUNBOOK_SANDBOX"] = running
     yield found
@@ -67,7 +67,7 @@ def here(env: Environment, journal: Journal) -> Iterator[Environment]:
 def nowhere(journal: Journal) -> Environment:
     """An environment whose servers are not there: what is refused before anybody asks them needs none."""
     operator = {"user": "xai_operator", "password": None}
-    return with_journal(Environment(environments.load("sandbox")), journal, database={"operator": operator})
+    return with_journal(Environment(loading.load("sandbox")), journal, database={"operator": operator})
 
 
 @pytest.fixture

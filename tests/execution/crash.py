@@ -24,14 +24,14 @@ import psycopg
 
 from tests.execution.conftest import lives, with_journal
 from xai_runbook import apply, connect
+from xai_runbook.changes import Outcome
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.reconcile import reconcile
+from xai_runbook.changes.target_lock import Lock
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
-from xai_runbook.execution import Outcome
-from xai_runbook.execution.locks import Lock
-from xai_runbook.execution.reconcile import reconcile
-from xai_runbook.journal import Journal
-from xai_runbook.operations import database
-from xai_runbook.sandbox import template
+from xai_runbook.operations.database import sessions
+from xai_runbook.sandbox.components import postgres_template
 
 FEW = 3
 """Applies of each kind that there must be, else it is not known what the others prove."""
@@ -72,7 +72,7 @@ def told(pipe: int) -> dict[str, Any] | None:
 def applies(env: Environment, pid: int, pipe: int) -> None:
     """In the forked process: plans, and applies as a person at a terminal would."""
     sys.stdin = os.fdopen(os.openpty()[1])
-    plan = database.terminate(env.database, pids=[pid])
+    plan = sessions.terminate(env.database, pids=[pid])
     came = apply(plan, env, confirm=plan.words, reason="crash test", progress=lambda words: None)
     assert isinstance(came, Outcome)
     os.write(pipe, json.dumps(came.to_json()).encode() + b"\n")
@@ -176,7 +176,7 @@ def main(count: int, folder: Path, seed: int) -> int:
     where = env.settings.database
     assert where is not None
     data = Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "postgres" / "data"
-    with template.connect(data, where.port, where.dbname) as superuser:
+    with postgres_template.connect(data, where.port, where.dbname) as superuser:
         whole: list[float] = []
         while tally.applies < count or (tally.few() and tally.applies < MOST * count):
             env.database.close()  # a fork must not inherit a connection

@@ -19,13 +19,13 @@ from tests.execution.conftest import Session, lives
 from tests.execution.typed import COMMAND, Typed, run
 from tests.execution.written_plans import written
 from tests.pace import stretched
-from xai_runbook.cli import main
+from xai_runbook.changes import registry
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.target_lock import Lock
+from xai_runbook.cli import change_arguments, main
 from xai_runbook.environment import Environment
-from xai_runbook.execution import asking, changes
-from xai_runbook.execution.locks import Lock
-from xai_runbook.journal import Journal
-from xai_runbook.operations import database
-from xai_runbook.plans import Call, Condition, Plan, Risk
+from xai_runbook.model.plans import Call, Condition, Plan, Risk
+from xai_runbook.operations.database import sessions
 
 Opens = Callable[..., Session]
 
@@ -60,15 +60,15 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"xai-runbook {command}" in capsys.readouterr().out.partition("xample")[2]
 
 
-@pytest.mark.parametrize("name", changes.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_every_change_has_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for asked in (name, changes.short(name)):
+    for asked in (name, registry.short(name)):
         with pytest.raises(SystemExit) as left:
             main(["plan", asked, "--help"])
         assert left.value.code == 0
         shown = capsys.readouterr().out
-        assert (changes.named(name).__doc__ or "").strip().splitlines()[0] in shown
-        assert "--env" in shown and "--out" in shown and f"xai-runbook plan {changes.short(name)}" in shown
+        assert (registry.named(name).__doc__ or "").strip().splitlines()[0] in shown
+        assert "--env" in shown and "--out" in shown and f"xai-runbook plan {registry.short(name)}" in shown
 
 
 def test_changes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,11 +97,11 @@ def sample(database: Any, *, a: int, b: float = 0.5, c: str | None = None, d: li
 
 def test_arguments_come_from_the_signature(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Kinds that no change of today takes, and those of tomorrow will."""
-    monkeypatch.setattr(changes, "named", lambda dotted: sample)
-    options = asking.parser("x.sample").parse_args(["--a", "7", "--d", "x", "y", "--e"])
+    monkeypatch.setattr(registry, "named", lambda dotted: sample)
+    options = change_arguments.parser("x.sample").parse_args(["--a", "7", "--d", "x", "y", "--e"])
     assert (options.a, options.b, options.c, options.d, options.e) == (7, 0.5, None, ["x", "y"], True)
     with pytest.raises(SystemExit):
-        asking.parser("x.sample").parse_args(["--help"])
+        change_arguments.parser("x.sample").parse_args(["--help"])
     assert "--a 4711 --d NAME" in capsys.readouterr().out
 
 
@@ -176,7 +176,7 @@ def test_the_same_in_this_process(
 
 def test_a_person_may_leave_it_or_mistype(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
     victim = session()
-    file = plan_file(tmp_path, database.terminate(here.database, pids=[victim.info.backend_pid]))
+    file = plan_file(tmp_path, sessions.terminate(here.database, pids=[victim.info.backend_pid]))
     for typed, code, told in (("", 1, "nothing was done"), ("terminate", 3, "the confirmation is not the plan's")):
         person = Typed("apply", str(file), journal=folder)
         person.until("anything else to leave it: ")
@@ -190,7 +190,7 @@ def test_a_person_may_leave_it_or_mistype(here: Environment, session: Opens, fol
 
 
 def test_the_outcome_for_programs(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
-    plan = database.terminate(here.database, pids=[session().info.backend_pid])
+    plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
     person = Typed("apply", str(plan_file(tmp_path, plan)), "--json", journal=folder)
     person.until("anything else to leave it: ")
     person.type(plan.words)
@@ -203,7 +203,7 @@ def test_without_a_person_nothing_destructive_is_done(
     here: Environment, session: Opens, folder: Path, tmp_path: Path
 ) -> None:
     victim = session()
-    plan = database.terminate(here.database, pids=[victim.info.backend_pid])
+    plan = sessions.terminate(here.database, pids=[victim.info.backend_pid])
     for stdin in ("", f"{plan.words}\n"):
         done = run("apply", str(plan_file(tmp_path, plan)), journal=folder, stdin=stdin)
         assert done.returncode == 3 and "a plan of risk destructive needs a person" in done.stderr
@@ -291,7 +291,9 @@ def test_reconcile_looks_and_a_person_may_tell(
     here: Environment, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = Journal(folder)
-    plan = written(identity={}, undo=Call(change="xai_runbook.operations.provoking.end_load", arguments={}))
+    plan = written(
+        identity={}, undo=Call(change="xai_runbook.operations.monitoring.alert_rehearsal.end_load", arguments={})
+    )
     for digest in "ab":
         journal.append("intent", digest=digest, target="", reason="", environment="sandbox", plan=plan.to_json())
     assert "it ended before it could say" in run("journal", "show", "1", journal=folder).stdout
@@ -332,7 +334,7 @@ def test_a_damaged_journal_is_told(folder: Path, capsys: pytest.CaptureFixture[s
 
 def test_stop_and_resume(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
     assert "were not stopped" in run("resume", journal=folder).stdout
-    plan = database.terminate(here.database, pids=[session().info.backend_pid])
+    plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
     stopped = run("stop", "--why", "INC-9\x1b[2J", journal=folder)
     assert stopped.returncode == 0 and "nothing changes any more" in stopped.stdout
     person = Typed("apply", str(plan_file(tmp_path, plan)), journal=folder)
@@ -348,7 +350,7 @@ def test_stop_and_resume(here: Environment, session: Opens, folder: Path, tmp_pa
 def test_x9_what_is_refused_anyway_asks_for_no_words(
     here: Environment, session: Opens, folder: Path, tmp_path: Path
 ) -> None:
-    plan = database.terminate(here.database, pids=[session().info.backend_pid])
+    plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
     file = str(plan_file(tmp_path, plan))
 
     def refused(says: str, **more: str) -> None:
@@ -405,7 +407,7 @@ def test_x9_what_has_changed_since_the_plan_is_told_before_anybody_types(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     victim = session()
-    plan = database.terminate(here.database, pids=[victim.info.backend_pid])
+    plan = sessions.terminate(here.database, pids=[victim.info.backend_pid])
     if case == "gone":
         victim.close()
         while here.database.rows("sessions_by_pid", {"pids": [int(plan.observed[0]["pid"] or 0)]}):
@@ -413,7 +415,7 @@ def test_x9_what_has_changed_since_the_plan_is_told_before_anybody_types(
     else:
         so = {"expected": expecting(plan, ">=")} if case == "so already" else {"guards": (expecting(plan, "=="),)}
         plan = replace(plan, **so)  # type: ignore[arg-type]
-        monkeypatch.setattr(changes, "planned", lambda *_: plan)
+        monkeypatch.setattr(registry, "planned", lambda *_: plan)
     os.write(terminal, b"\n")  # should it ask all the same
     assert main(["apply", str(plan_file(tmp_path, plan))]) == 3
     told = capsys.readouterr()
@@ -426,7 +428,7 @@ def test_x9_what_has_changed_since_the_plan_is_told_before_anybody_types(
 def test_x9_what_changes_while_somebody_types_is_refused_too(
     here: Environment, session: Opens, folder: Path, tmp_path: Path
 ) -> None:
-    plan = database.terminate(here.database, pids=[session().info.backend_pid])
+    plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
     with Typed("apply", str(plan_file(tmp_path, plan)), journal=folder) as person:
         person.until("anything else to leave it: ")
         with Lock(folder, plan.parts):  # it holds none while it waits for a person
@@ -447,6 +449,6 @@ def test_help_stays_quick() -> None:
     started = time.monotonic()
     subprocess.run([*COMMAND, "journal", "--help"], check=True, capture_output=True)
     assert time.monotonic() - started < stretched(5)
-    asked = "import sys, xai_runbook.execution.commands as c; print('psycopg' in sys.modules, 'pandas' in sys.modules)"
+    asked = "import sys, xai_runbook.cli.changes as c; print('psycopg' in sys.modules, 'pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True)
     assert done.stdout == "False False\n"

@@ -10,14 +10,14 @@ import pytest
 
 from tests.execution.conftest import with_journal
 from tests.operations.postgres_server import Server, running
+from xai_runbook.changes import Outcome, apply
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.registry import planned
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError
-from xai_runbook.execution import Outcome, apply
-from xai_runbook.execution.changes import planned
-from xai_runbook.journal import Journal
-from xai_runbook.operations import configuration
-from xai_runbook.plans import Call, Plan
-from xai_runbook.sandbox import programs
+from xai_runbook.model.plans import Call, Plan
+from xai_runbook.operations.database import configuration
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.execution.conftest import TORTURED
-from xai_runbook.journal import Journal
+from xai_runbook.changes.journal import Journal
 
 SHORT = 30
 FULL = 1000

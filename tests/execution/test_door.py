@@ -22,22 +22,26 @@ from started import eventually, start, started
 from tests.execution.conftest import Session, lives, with_journal
 from tests.execution.written_plans import written
 from tests.pace import stretched
-from xai_runbook import apply, environments
+from xai_runbook import apply
+from xai_runbook.changes import Outcome, registry
+from xai_runbook.changes.apply import shown
+from xai_runbook.changes.interrupts import Interrupts
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.journals import journal_of, place_of
+from xai_runbook.changes.preflight import target
+from xai_runbook.changes.reconcile import reconcile, undo
+from xai_runbook.changes.steps import execute
+from xai_runbook.changes.steps.execute import Actor, Ambiguous
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused, SettingsError, Unreachable
-from xai_runbook.execution import Outcome, changes, steps
-from xai_runbook.execution.door import shown
-from xai_runbook.execution.interrupts import Interrupts
-from xai_runbook.execution.journals import journal_of, place_of
-from xai_runbook.execution.outcome import MIME_TYPE
-from xai_runbook.execution.reconcile import reconcile, undo
-from xai_runbook.execution.refusals import target
-from xai_runbook.execution.steps import Actor, Ambiguous
-from xai_runbook.journal import Journal
-from xai_runbook.operations import database, provoking
-from xai_runbook.plans import Call, Command, Condition, Plan, Sql
-from xai_runbook.sandbox import postgres, programs, state
-from xai_runbook.sandbox.part import Layout, free_ports
+from xai_runbook.model.outcome import MIME_TYPE
+from xai_runbook.model.plans import Call, Command, Condition, Plan, Sql
+from xai_runbook.operations.database import sessions as database
+from xai_runbook.operations.monitoring import alert_rehearsal
+from xai_runbook.sandbox.components import postgres, programs
+from xai_runbook.sandbox.supervisor.component import Layout, free_ports
+from xai_runbook.settings import loading
+from xai_runbook.system import sandbox_state
 
 Opens = Callable[..., Session]
 NOBODY = Sql(
@@ -280,10 +284,10 @@ def cut_off(here: Environment, superuser: Any) -> None:
 
 @pytest.fixture
 def superuser(sandbox: dict[str, Any]) -> Iterator[Any]:
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
     where = Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "postgres" / "data"
-    with template.connect(where, sandbox["overlay"]["database"]["port"], "xai_blockchain") as connection:
+    with postgres_template.connect(where, sandbox["overlay"]["database"]["port"], "xai_blockchain") as connection:
         yield connection
 
 
@@ -334,7 +338,11 @@ def test_a_world_that_is_neither_can_not_be_told(here: Environment, session: Ope
     assert "the world is not as it was either" in reconcile(here, 1).summary
     down = with_journal(here, journal, database={"host": "127.0.0.1", "port": 1})
     never = Condition(
-        question="xai_runbook.operations.provoking.loads", arguments={}, column="running", comparison="==", value="99"
+        question="xai_runbook.operations.monitoring.alert_rehearsal.loads",
+        arguments={},
+        column="running",
+        comparison="==",
+        value="99",
     )
     journal.append("intent", plan=written(expected=never).to_json(), target="", digest="b")
     looked = reconcile(down, 2)
@@ -424,13 +432,13 @@ def own(tmp_path: Path, journal: Journal) -> Iterator[tuple[Environment, Layout,
     """A PostgreSQL of the test's own, to be killed."""
     if programs.find("postgres") is None:
         pytest.skip("no PostgreSQL to be found")
-    layout = Layout(tmp_path / "run", state.cache_folder(), free_ports(["postgres"]))
+    layout = Layout(tmp_path / "run", sandbox_state.cache_folder(), free_ports(["postgres"]))
     layout.folder.mkdir()
     (part,) = postgres.parts(layout)
     with started(layout, [part]) as running:
         assert part.finish is not None
         part.finish()
-        nowhere = Environment(environments.load("sandbox"))
+        nowhere = Environment(loading.load("sandbox"))
         yield with_journal(nowhere, journal, database=postgres.overlay(layout)), layout, running
 
 
@@ -472,9 +480,9 @@ def program(*argv: str, seconds: str = "20s") -> Command:
     return Command(argv=("python", "-c", *argv), environment={"GIVEN": "yes"}, seconds=seconds, equivalent="")
 
 
-def ran(step: Command, ctrl_c: Interrupts | None = None) -> tuple[steps.Done, list[str]]:
+def ran(step: Command, ctrl_c: Interrupts | None = None) -> tuple[execute.Done, list[str]]:
     said: list[str] = []
-    return steps._program(step, {}, said.append, ctrl_c or Interrupts()), said
+    return execute._program(step, {}, said.append, ctrl_c or Interrupts()), said
 
 
 def test_a_program_that_ends_well_had_its_effect() -> None:
@@ -487,7 +495,7 @@ def test_a_program_that_fails_had_none() -> None:
     done, _ = ran(program("import sys; print('no room'); sys.exit(5)"))
     assert not done.had_effect and not done.left and done.words == "it ended with exit code 5: no room"
     with pytest.raises(Ambiguous, match="no room"):  # what ours says when it cannot tell
-        ran(program(f"import sys; print('no room'); sys.exit({steps.NOT_KNOWN})"))
+        ran(program(f"import sys; print('no room'); sys.exit({execute.NOT_KNOWN})"))
     done, _ = ran(replace(program(), argv=("/no/such/program",)))
     assert not done.had_effect and "/no/such/program could not be started: No such file" in done.words
 
@@ -515,7 +523,7 @@ def test_a_program_ends_with_ctrl_c_and_its_children_with_it() -> None:
             signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(Ambiguous, match="interrupted by Ctrl-C, and ended"):
-            steps._program(program(stubborn), {}, heard, ctrl_c)
+            execute._program(program(stubborn), {}, heard, ctrl_c)
     eventually(lambda: not alive(int(said[0])))
 
 
@@ -553,16 +561,16 @@ def test_a_program_sees_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_a_module_imported_is_not_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provoking, "terminate", database.terminate, raising=False)
+    monkeypatch.setattr(alert_rehearsal, "terminate", database.terminate, raising=False)
     with pytest.raises(Refused, match="not one of our changes"):
-        changes.named("xai_runbook.operations.provoking.terminate")
+        registry.named("xai_runbook.operations.monitoring.alert_rehearsal.terminate")
 
 
 def test_names_outside_are_not_even_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "xai_runbook.sandbox.load", raising=False)
+    monkeypatch.delitem(sys.modules, "xai_runbook.sandbox.faults.load", raising=False)
     with pytest.raises(Refused, match="not one of our changes"):
-        changes.named("xai_runbook.sandbox.load.main")
-    assert "xai_runbook.sandbox.load" not in sys.modules
+        registry.named("xai_runbook.sandbox.faults.load.main")
+    assert "xai_runbook.sandbox.faults.load" not in sys.modules
 
 
 # who holds what
@@ -590,7 +598,7 @@ def test_only_execution_asks_for_the_operator(checkout: Path) -> None:
         for path in (checkout / folder).rglob("*.*")
         if path.suffix in (".py", ".ipynb") and ".operator()" in path.read_text(encoding="utf-8")
     }
-    assert asks == {"xai_runbook/execution/steps.py"}
+    assert asks == {"xai_runbook/changes/steps.py"}
 
 
 @pytest.mark.usefixtures("terminal")
@@ -608,7 +616,7 @@ def test_no_secret_is_in_what_is_left_behind(here: Environment, session: Opens, 
 
 
 def test_there_is_a_way_back_or_it_says_that_there_is_none(here: Environment, journal: Journal) -> None:
-    back = Call(change="xai_runbook.operations.provoking.end_load", arguments={})
+    back = Call(change="xai_runbook.operations.monitoring.alert_rehearsal.end_load", arguments={})
     journal.append("intent", plan=written(undo=back).to_json(), target="x", digest="x")
     assert undo(here, 1).note == "no provoked load runs"
     journal.append("intent", plan=written().to_json(), target="x", digest="y")
@@ -706,9 +714,9 @@ def test_a_notebook_whose_user_can_be_asked(
 ) -> None:
     victim, cell = session(), tmp_path / "cell.py"
     cell.write_text(
-        "from xai_runbook import apply, connect\nfrom xai_runbook.operations import database\n"
+        "from xai_runbook import apply, connect\nfrom xai_runbook.operations.database import sessions\n"
         "env = connect('sandbox')\n"
-        f"plan = database.terminate(env.database, pids=[{victim.info.backend_pid}])\n"
+        f"plan = sessions.terminate(env.database, pids=[{victim.info.backend_pid}])\n"
         "apply(plan, env, confirm=plan.words)\n"
     )
     done = subprocess.run(

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from tests.execution.conftest import with_journal
+from xai_runbook.changes import Outcome, apply
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.steps.edit import edited
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, Refused
-from xai_runbook.execution import Outcome, apply
-from xai_runbook.execution.edits import edited
-from xai_runbook.journal import Journal
-from xai_runbook.keyed import Keyed
-from xai_runbook.operations import pool_size
-from xai_runbook.plans import Edit, Plan
+from xai_runbook.model.plans import Edit, Plan
+from xai_runbook.operations.database import pool_size
+from xai_runbook.system.config_line import Keyed
 
 TEXT = "# the application's\npassword = 'hunter2'\n[pool]\n  pool_size = 6  # measured\nmax = 3\n"
 

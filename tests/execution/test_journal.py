@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from tests.pace import stretched
+from xai_runbook.changes.journal import Journal
 from xai_runbook.errors import JournalError
-from xai_runbook.journal import Journal
 
 LINES = 5
 
@@ -124,7 +124,7 @@ def test_a_crash_between_a_record_and_its_head_is_no_damage(filled: Journal) -> 
         assert filled.verify() == count + 1
     # a writer tells the head of the record that it found before it writes its own
     second_crash = (
-        "import sys, os; from pathlib import Path; from xai_runbook import journal\n"
+        "import sys, os; from pathlib import Path; from xai_runbook.changes import journal\n"
         "told = journal.Journal._tell_head\n"
         "def dies(self, count, last): told(self, count, last) if count < int(sys.argv[2]) else os._exit(0)\n"
         "journal.Journal._tell_head = dies\n"
@@ -143,7 +143,7 @@ def test_a_crash_before_the_first_head_is_no_damage(journal: Journal) -> None:
 @pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_writer_leaves_a_whole_journal(journal: Journal, signal_: signal.Signals) -> None:
     code = (
-        "import sys; from pathlib import Path; from xai_runbook.journal import Journal\n"
+        "import sys; from pathlib import Path; from xai_runbook.changes.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "while True: print(journal.append('note', text='x' * 3000), flush=True)"
     )
@@ -162,7 +162,7 @@ def test_a_killed_writer_leaves_a_whole_journal(journal: Journal, signal_: signa
 
 def test_writers_take_turns(journal: Journal) -> None:
     code = (
-        "import sys; from pathlib import Path; from xai_runbook.journal import Journal\n"
+        "import sys; from pathlib import Path; from xai_runbook.changes.journal import Journal\n"
         "for n in range(25): Journal(Path(sys.argv[1])).append('note', n=n)"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(journal.folder)]) for _ in range(3)]
@@ -261,7 +261,7 @@ def test_what_cannot_be_read_or_written_says_why(journal: Journal, tmp_path: Pat
 def full(journal: Journal, most_bytes: int, text: str) -> subprocess.CompletedProcess[str]:
     """Appends with no room for more than so many bytes in a file, as a full disk or a quota has none."""
     code = (
-        "import sys; from pathlib import Path; from xai_runbook.journal import Journal\n"
+        "import sys; from pathlib import Path; from xai_runbook.changes.journal import Journal\n"
         "try: Journal(Path(sys.argv[1])).append('note', text=sys.argv[2])\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

@@ -14,11 +14,11 @@ import pytest
 from tests.execution.typed import Typed, run
 from tests.execution.written_plans import written
 from xai_runbook import apply
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.journals import init, journal_of
 from xai_runbook.cli import main
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, Refused
-from xai_runbook.execution.journals import init, journal_of
-from xai_runbook.journal import Journal
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_s9_a_record_that_a_full_disk_took_back_is_not_missed(
 
 
 def test_s9_what_is_known_of_a_journal_must_be_readable(used: Environment, journal: Journal) -> None:
-    from xai_runbook import journal_memory
+    from xai_runbook.changes import journal_memory
 
     journal_memory.path_of(journal.folder).write_text("{")
     with pytest.raises(JournalError, match="what is known of the journal"):

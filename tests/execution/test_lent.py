@@ -11,15 +11,15 @@ import pytest
 
 from tests.execution.conftest import with_journal
 from xai_runbook import apply
-from xai_runbook.backup import catalogue
+from xai_runbook.changes.credentials import lent
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.steps.execute import Actor, Ambiguous
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NotConfigured
-from xai_runbook.execution.credentials import lent
-from xai_runbook.execution.outcome import Outcome
-from xai_runbook.execution.steps import Actor, Ambiguous
-from xai_runbook.journal import Journal
-from xai_runbook.operations import restores
-from xai_runbook.steps import Command
+from xai_runbook.model.outcome import Outcome
+from xai_runbook.model.steps import Command
+from xai_runbook.operations.backups import restores
+from xai_runbook.pgbackup import catalog
 
 
 def lending(nowhere: Environment, password: Path, text: str, **database: Any) -> Any:
@@ -108,9 +108,9 @@ def test_only_what_was_verified_is_restored(env: Environment, journal: Journal, 
     folder = tmp_path / "backups"
     shutil.copytree(env.backups.folder, folder, copy_function=shutil.copy2)
     there = with_journal(env, journal, backups={"folder": str(folder)})
-    (backup, *_) = catalogue.read(folder)
+    (backup, *_) = catalog.read(folder)
     for state in ("verified", "unverified"):
-        assert catalogue.one(backup.path).state == state
+        assert catalog.one(backup.path).state == state
         for plan in (
             restores.restore(there.database, there.backups, name=backup.name),
             restores.overwrite(there.database, there.backups, name=backup.name),

@@ -16,9 +16,9 @@ from tests.pace import stretched
 from xai_runbook.clients.sandbox import Sandbox
 from xai_runbook.environment import Environment
 from xai_runbook.errors import BadAnswer
-from xai_runbook.operations import provoking
+from xai_runbook.operations.monitoring import alert_rehearsal
 
-LOAD = [sys.executable, "-m", "xai_runbook.sandbox.load"]
+LOAD = [sys.executable, "-m", "xai_runbook.sandbox.faults.load"]
 
 
 def load(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def test_loads_of_this_sandbox_alone_are_seen(env: Environment) -> None:
         try:
             eventually(lambda: str(ours.pid) in [found["pid"] for found in env.sandbox.loads()])
             assert str(strange.pid) not in [found["pid"] for found in env.sandbox.loads()]
-            plan = provoking.end_load(env.sandbox)
+            plan = alert_rehearsal.end_load(env.sandbox)
             assert f"cpu load, pid {ours.pid}" in plan.targets and len(plan.steps) == len(plan.targets)
         finally:
             strange.kill()

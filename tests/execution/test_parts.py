@@ -19,18 +19,19 @@ from tests.operations import backed_up
 from tests.operations.backed_up import done, typed
 from tests.operations.postgres_server import Server, running
 from xai_runbook import apply
-from xai_runbook.backup.contents import ask
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.journals import journal_of
+from xai_runbook.changes.preflight import Case, unknown_before
+from xai_runbook.changes.reconcile import reconcile
+from xai_runbook.changes.registry import planned
+from xai_runbook.changes.target_lock import Lock, lock_in_server
 from xai_runbook.environment import Environment
 from xai_runbook.errors import JournalError, Refused
-from xai_runbook.execution.changes import planned
-from xai_runbook.execution.journals import journal_of
-from xai_runbook.execution.locks import Lock, lock_in_server
-from xai_runbook.execution.reconcile import reconcile
-from xai_runbook.execution.refusals import Case, unknown_before
-from xai_runbook.journal import Journal
-from xai_runbook.operations import backups, cluster_backups, configuration, maintenance, restores, statements
-from xai_runbook.parts import UNKNOWN_IDENTIFIER, Mode, overlap, server_of, touched
-from xai_runbook.sandbox import programs, template
+from xai_runbook.model.parts import UNKNOWN_IDENTIFIER, Mode, overlap, server_of, touched
+from xai_runbook.operations.backups import base_backups, dumps, restores
+from xai_runbook.operations.database import configuration, maintenance, statements
+from xai_runbook.pgbackup.fingerprint import ask
+from xai_runbook.sandbox.components import postgres_template, programs
 
 IDENTITY = {
     "database.system_identifier": "7", "database.server_address": "10.1.2.3", "database.server_port": "5432",
@@ -52,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def backed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
-    assert done(found, backups.dump(found.database, found.backups)).status == "done"
+    assert done(found, dumps.dump(found.database, found.backups)).status == "done"
     yield found
     found.database.close()
 
@@ -118,8 +119,8 @@ def test_s3_files_and_the_server_lock_what_overlaps(
 
     for database in ("postgres", "xai_blockchain"):
         with (
-            template.connect(server.data, server.port, "xai_blockchain") as holder,
-            template.connect(server.data, server.port, database) as comer,
+            postgres_template.connect(server.data, server.port, "xai_blockchain") as holder,
+            postgres_template.connect(server.data, server.port, database) as comer,
         ):
             lock_in_server(Asking(holder), first, server_of(IDENTITY))  # type: ignore[arg-type]
             taken = tried(lambda c=comer: lock_in_server(Asking(c), second, server_of(IDENTITY)))  # type: ignore[misc, arg-type]
@@ -146,7 +147,7 @@ def test_s3_one_database_has_one_name_whatever_the_address(backed: Environment, 
     for host in ("localhost", "127.0.0.1", "/"):
         where = told.model_copy(update={"host": host})
         if host == "/":
-            with template.connect(server.data, server.port, told.dbname) as session:
+            with postgres_template.connect(server.data, server.port, told.dbname) as session:
                 row = session.execute(
                     "SELECT system_identifier::text, current_setting('port'), d.oid::text"
                     " FROM pg_control_system(), pg_database d WHERE datname = current_database()"
@@ -175,9 +176,9 @@ def test_s3_each_change_of_one_database_touches_the_same_part(backed: Environmen
         assert plan.steps, plan
         for other in (*plans, slots):
             assert overlap(plan.parts, other.parts), (plan.verb, other.verb)
-    dump = backups.dump(backed.database, backed.backups)
+    dump = dumps.dump(backed.database, backed.backups)
     assert [bool(overlap(dump.parts, plan.parts)) for plan in plans] == [False, False, False, True, True]
-    copy = cluster_backups.base_backup(backed.database, backed.backups)
+    copy = base_backups.base_backup(backed.database, backed.backups)
     assert overlap(copy.parts, slots.parts) and not overlap(copy.parts, plans[0].parts)
 
 
@@ -190,10 +191,10 @@ def test_s3_an_unknown_restore_blocks_a_vacuum_by_another_address(
     address: str, nowhere: Environment, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From another machine, too: neither an identifier of the machine nor the address is in the names."""
-    monkeypatch.setattr("xai_runbook.parts.machine", lambda: "a laptop")
+    monkeypatch.setattr("xai_runbook.model.parts.machine", lambda: "a laptop")
     restore = touched(IDENTITY | {"database.server_address": address}, {"database": "exclusive"})
     journal.append("intent", digest="another", target="", plan=written(parts=restore).to_json())
-    monkeypatch.setattr("xai_runbook.parts.machine", lambda: "another laptop")
+    monkeypatch.setattr("xai_runbook.model.parts.machine", lambda: "another laptop")
     for other in ADDRESSES:
         vacuum = touched(DATABASE | {"database.server_address": other}, {})
         with pytest.raises(Refused, match="not known"):

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from tests.execution.written_plans import FIELDS, written
 from xai_runbook.errors import InputError, Unreachable
-from xai_runbook.facts import fact, facts
-from xai_runbook.plans import Call, Command, Condition, Plan, Risk, Sql, change
+from xai_runbook.model.plans import Call, Command, Condition, Plan, Risk, Sql, change
+from xai_runbook.model.scalars import fact, facts
 
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 number = st.integers(-(2**70), 2**70)
@@ -76,7 +76,8 @@ OTHER: dict[str, Any] = {
     "verb": "cancel", "scope": "other", "targets": ("session 18",), "observed": ({"pid": "18"},),
     "steps": (Sql(name="terminate_session", parameters={"pid": "18"}, equivalent="psql"),),
     "expected": replace(FIELDS["expected"], value="1"), "undo": Call(change="x", arguments={}), "risk": Risk.CHANGE,
-    "note": "another", "refused": "no", "guards": (FIELDS["expected"],), "change": "xai_runbook.operations.database.x",
+    "note": "another", "refused": "no", "guards": (FIELDS["expected"],),
+    "change": "xai_runbook.operations.database.sessions.x",
     "arguments": {"pids": [18]}, "environment": "production", "production": True, "identity": {"database.x": "1"},
     "created_at": "2026-01-01T00:00:00.000001+00:00", "expires_at": "2026-01-01T00:10:00.000000+00:00",
     "boot": "b 1.000", "version": "1", "parts": {"database 2@here:5432/5": "exclusive"},
@@ -203,7 +204,12 @@ def test_what_does_nothing_says_so_and_asks_for_no_words() -> None:
 
 def test_a_command_and_a_way_back_are_shown_as_they_are() -> None:
     command = Command(argv=("python", "-m", "x"), environment={}, seconds="1s", equivalent="stress")
-    shown = str(written(steps=(command,), undo=Call(change="xai_runbook.operations.provoking.end_load", arguments={})))
+    shown = str(
+        written(
+            steps=(command,),
+            undo=Call(change="xai_runbook.operations.monitoring.alert_rehearsal.end_load", arguments={}),
+        )
+    )
     assert "python -m x" in shown and "stress" in shown and "end_load (xai-runbook undo)" in shown
 
 

@@ -17,15 +17,16 @@ import pytest
 from tests.execution.conftest import lives, with_journal
 from tests.execution.written_plans import FIELDS, made, written
 from xai_runbook import apply
+from xai_runbook.changes import preflight
+from xai_runbook.changes.apply import apply_headless
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.preflight import target
+from xai_runbook.changes.target_lock import Lock
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused
-from xai_runbook.execution import refusals
-from xai_runbook.execution.door import apply_headless
-from xai_runbook.execution.locks import Lock
-from xai_runbook.execution.refusals import target
-from xai_runbook.journal import Journal
-from xai_runbook.operations import database, provoking
-from xai_runbook.plans import Condition, Plan, Risk
+from xai_runbook.model.plans import Condition, Plan, Risk
+from xai_runbook.operations.database import sessions
+from xai_runbook.operations.monitoring import alert_rehearsal
 
 
 def refused(plan: Plan, env: Environment, **more: Any) -> str:
@@ -50,11 +51,12 @@ def test_an_edited_plan(nowhere: Environment) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "os.system", "xai_runbook.operations.database.sessions", "xai_runbook.operations.database.change",
-        "xai_runbook.operations.database.judge", "xai_runbook.operations.database.__builtins__",
-        "xai_runbook.operations.database.terminate.__wrapped__", "xai_runbook.operations.database._sessions",
+        "os.system", "xai_runbook.operations.database.sessions", "xai_runbook.operations.database.sessions.change",
+        "xai_runbook.operations.database.sessions.judge", "xai_runbook.operations.database.sessions.__builtins__",
+        "xai_runbook.operations.database.sessions.terminate.__wrapped__",
+        "xai_runbook.operations.database.sessions._sessions",
         "xai_runbook.operations.nothing.at_all", "xai_runbook.operations", "xai_runbook.operations..database", "",
-        "xai_runbook.execution.door.apply", "xai_runbook.operations.database.MOST_SESSIONS",
+        "xai_runbook.changes.apply.apply", "xai_runbook.operations.database.sessions.MOST_SESSIONS",
     ],
 )  # fmt: skip
 def test_a_change_that_is_not_one_of_ours(nowhere: Environment, name: str) -> None:
@@ -170,10 +172,11 @@ def test_words_where_no_person_is(nowhere: Environment, monkeypatch: pytest.Monk
 
 def test_words_in_a_pipe(journal: Journal) -> None:
     code = (
-        "from tests.execution.written_plans import written; from xai_runbook import apply, environments\n"
+        "from tests.execution.written_plans import written; from xai_runbook import apply\n"
+        "from xai_runbook.settings import loading\n"
         "from xai_runbook.environment import Environment\n"
         "plan = written()\n"
-        "try: apply(plan, Environment(environments.load('sandbox')), confirm=plan.words)\n"
+        "try: apply(plan, Environment(loading.load('sandbox')), confirm=plan.words)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", code], input="yes\n" * 9, capture_output=True, text=True, check=True)
@@ -221,8 +224,8 @@ def test_a_server_that_is_down_by_now(nowhere: Environment, journal: Journal) ->
 )  # fmt: skip
 def test_a_condition_compares_numbers_as_numbers(comparison: Any, value: str, holds: bool) -> None:
     condition = replace(FIELDS["expected"], comparison=comparison, value=value)
-    assert refusals._compared("10", condition) is holds
-    assert not refusals._compared(None, condition)
+    assert preflight._compared("10", condition) is holds
+    assert not preflight._compared(None, condition)
 
 
 # without a person
@@ -253,10 +256,11 @@ def test_no_room_for_the_intent_for_a_user(journal: Journal) -> None:
 
     code = (
         "import os, pty, sys; from pathlib import Path; from tests.execution.conftest import with_journal\n"
-        "from tests.execution.written_plans import written; from xai_runbook import apply, environments\n"
-        "from xai_runbook.environment import Environment; from xai_runbook.journal import Journal\n"
+        "from tests.execution.written_plans import written; from xai_runbook import apply\n"
+        "from xai_runbook.settings import loading\n"
+        "from xai_runbook.environment import Environment; from xai_runbook.changes.journal import Journal\n"
         "sys.stdin = os.fdopen(pty.openpty()[1])\n"
-        "plan, env = written(), Environment(environments.load('sandbox'))\n"
+        "plan, env = written(), Environment(loading.load('sandbox'))\n"
         "env = with_journal(env, Journal(Path(sys.argv[1])), database={'operator': {'user': 'x'}})\n"
         "try: apply(plan, env, confirm=plan.words)\n"
         "except Exception as error: print(type(error).__name__, error)"
@@ -290,7 +294,7 @@ def test_no_room_for_the_intent_on_a_full_disk(nowhere: Environment, journal: Jo
 
 @pytest.fixture
 def plan(here: Environment, session: Any) -> Plan:
-    return database.terminate(here.database, pids=[session().info.backend_pid])
+    return sessions.terminate(here.database, pids=[session().info.backend_pid])
 
 
 @pytest.mark.usefixtures("terminal")
@@ -315,17 +319,18 @@ def test_another_server_behind_the_same_name(here: Environment, plan: Plan, jour
 @pytest.mark.usefixtures("terminal")
 def test_a_guard_that_does_not_hold(here: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     guard = Condition(
-        question="xai_runbook.operations.database.connections", arguments={}, column="used_ratio", comparison="<=",
+        question="xai_runbook.operations.database.sessions.connections", arguments={},
+        column="used_ratio", comparison="<=",
         value="0.0001",
     )  # fmt: skip
-    terminate = database.terminate
+    terminate = sessions.terminate
 
     def guarded(*args: Any, **more: Any) -> Plan:
         return replace(terminate(*args, **more), guards=(guard,))
 
-    guarded.__module__, guarded.is_change = "xai_runbook.operations.database", True  # type: ignore[attr-defined]
+    guarded.__module__, guarded.is_change = "xai_runbook.operations.database.sessions", True  # type: ignore[attr-defined]
     guarded.__signature__ = __import__("inspect").signature(terminate)  # type: ignore[attr-defined]
-    monkeypatch.setattr(database, "terminate", guarded)
+    monkeypatch.setattr(sessions, "terminate", guarded)
     told = refused(replace(plan, guards=(guard,)), here)
     assert "used_ratio <= 0.0001 (connections) does not hold" in told and "used_ratio" in told
 
@@ -334,7 +339,7 @@ def test_a_guard_that_does_not_hold(here: Environment, plan: Plan, monkeypatch: 
 def test_a_session_that_has_ended_since(here: Environment, session: Any) -> None:
     ends = session()
     pid = ends.info.backend_pid
-    plan = database.terminate(here.database, pids=[pid])
+    plan = sessions.terminate(here.database, pids=[pid])
     ends.close()
     while here.database.rows("sessions_by_pid", {"pids": [pid]}):
         time.sleep(0.01)
@@ -367,7 +372,7 @@ def test_what_else_differs_is_named(here: Environment, plan: Plan) -> None:
 def test_no_operator_is_configured(here: Environment, journal: Journal, session: Any) -> None:
     without = with_journal(here, journal, database={"operator": None})
     victim = session()
-    plan = database.terminate(without.database, pids=[victim.info.backend_pid])
+    plan = sessions.terminate(without.database, pids=[victim.info.backend_pid])
     with pytest.raises(NotConfigured, match=r"database\.operator is not configured, so nothing can be changed"):
         apply(plan, without, confirm=plan.words)
     assert lives(victim) and journal.records() == []
@@ -377,11 +382,11 @@ def test_no_operator_is_configured(here: Environment, journal: Journal, session:
 def test_no_load_is_provoked_in_production(here: Environment, journal: Journal) -> None:
     told = here.settings.model_dump() | {"production": True, "outputs": {"journal": str(journal.folder)}}
     production = Environment(type(here.settings).model_validate(told))
-    for change in (provoking.provoke_cpu, provoking.provoke_memory, provoking.provoke_disk):
+    for change in (alert_rehearsal.provoke_cpu, alert_rehearsal.provoke_memory, alert_rehearsal.provoke_disk):
         plan = change(production.sandbox, production.prometheus)
         assert not plan.steps and plan.production
         assert "the settings say production, where no load is provoked" in refused(plan, production)
-    assert "production" in refused(provoking.end_load(production.sandbox), production)
+    assert "production" in refused(alert_rehearsal.end_load(production.sandbox), production)
 
 
 KERNELS = """
@@ -400,9 +405,10 @@ def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path
     cell = tmp_path / "cell.py"
     cell.write_text(
         f"import sys; sys.path.append({str(checkout)!r})\n"
-        "from tests.execution.written_plans import written; from xai_runbook import apply, environments\n"
-        "from xai_runbook.environment import Environment; from xai_runbook.execution.door import apply_headless\n"
-        "plan, env = written(), Environment(environments.load('sandbox'))\n"
+        "from tests.execution.written_plans import written; from xai_runbook import apply\n"
+        "from xai_runbook.settings import loading\n"
+        "from xai_runbook.environment import Environment; from xai_runbook.changes.apply import apply_headless\n"
+        "plan, env = written(), Environment(loading.load('sandbox'))\n"
         "for way in (lambda: apply(plan, env, confirm=plan.words), lambda: apply_headless(plan, env, digest='')):\n"
         "    try: way()\n"
         "    except Exception as error: print(error)\n"
@@ -436,11 +442,11 @@ def test_the_first_reason_is_the_one_that_is_told(nowhere: Environment, terminal
 
 
 def test_a_query_is_no_change_and_a_change_no_query(nowhere: Environment) -> None:
-    from xai_runbook.execution import changes
+    from xai_runbook.changes import registry
 
     with pytest.raises(Refused, match="not one of our queries"):
-        changes.asked(nowhere, FIELDS["change"], {"pids": [1]})
+        registry.asked(nowhere, FIELDS["change"], {"pids": [1]})
     with pytest.raises(Refused, match="not one of our queries"):
-        changes.asked(nowhere, "os.listdir", {})
-    assert "xai_runbook.operations.database.terminate" in changes.names()
-    assert json.loads(json.dumps(changes.names())) == sorted(changes.names())
+        registry.asked(nowhere, "os.listdir", {})
+    assert "xai_runbook.operations.database.sessions.terminate" in registry.names()
+    assert json.loads(json.dumps(registry.names())) == sorted(registry.names())

@@ -15,15 +15,16 @@ from tests.execution.conftest import with_journal
 from tests.operations.grafana_environment import environment
 from tests.operations.grafana_stub import EDITOR, VIEWER, Stub, serving
 from xai_runbook import apply
+from xai_runbook.changes import reconcile
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.steps import http
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NotConfigured, Refused
-from xai_runbook.execution import reconcile, requests
-from xai_runbook.execution.outcome import Outcome
-from xai_runbook.journal import Journal
-from xai_runbook.operations import dashboards
-from xai_runbook.plans import HttpCall, Plan
-from xai_runbook.settings import Grafana
-from xai_runbook.steps import Step
+from xai_runbook.model.outcome import Outcome
+from xai_runbook.model.plans import HttpCall, Plan
+from xai_runbook.model.steps import Step
+from xai_runbook.operations.grafana import import_dashboards
+from xai_runbook.settings.models import Grafana
 
 ONE = ["Network Status"]
 UID = "xai-network-status"
@@ -48,7 +49,7 @@ def applied(plan: Plan, env: Environment) -> Outcome:
 
 
 def planned(env: Environment, titles: list[str] | None = None) -> Plan:
-    plan = dashboards.import_dashboards(env.grafana, titles=ONE if titles is None else titles)
+    plan = import_dashboards.import_dashboards(env.grafana, titles=ONE if titles is None else titles)
     assert not plan.refused, plan.refused
     return plan
 
@@ -89,13 +90,13 @@ def test_a_version_that_was_not_seen_is_not_saved_over(
     stub.put({"uid": UID, "title": "Network Status", "panels": []})
     plan = planned(there)
     theirs = {"uid": UID, "title": "Network Status", "panels": [], "description": "saved meanwhile"}
-    send = requests.Requests.send
+    send = http.Requests.send
 
-    def late(self: requests.Requests, step: HttpCall) -> Any:
+    def late(self: http.Requests, step: HttpCall) -> Any:
         stub.put(theirs)  # after the last look, right before the act
         return send(self, step)
 
-    monkeypatch.setattr(requests.Requests, "send", late)
+    monkeypatch.setattr(http.Requests, "send", late)
     told = applied(plan, there)
     assert told.status == "failed" and "HTTP 412" in told.summary and "changed by someone else" in told.summary
     assert stub.live(UID)["description"] == "saved meanwhile"
@@ -105,13 +106,13 @@ def test_one_that_came_into_being_meanwhile_is_not_saved_over(
     stub: Stub, there: Environment, terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(there)
-    send = requests.Requests.send
+    send = http.Requests.send
 
-    def late(self: requests.Requests, step: HttpCall) -> Any:
+    def late(self: http.Requests, step: HttpCall) -> Any:
         stub.put({"uid": UID, "title": "Theirs", "panels": []})
         return send(self, step)
 
-    monkeypatch.setattr(requests.Requests, "send", late)
+    monkeypatch.setattr(http.Requests, "send", late)
     assert applied(plan, there).status == "failed"
     assert stub.live(UID)["title"] == "Theirs"
 
@@ -201,9 +202,9 @@ def test_the_first_refusal_ends_it(stub: Stub, there: Environment, terminal: int
     assert told.status == "failed" and len(writes(stub)) == 1
 
 
-def sender(url: str, **access: Any) -> requests.Requests:
+def sender(url: str, **access: Any) -> http.Requests:
     """Requests with a credential for `url`, as if it had been proved."""
-    found = requests.Requests(None)  # type: ignore[arg-type]
+    found = http.Requests(None)  # type: ignore[arg-type]
     found._as_operator["grafana"] = Grafana(url=url, **access)
     return found
 
@@ -227,14 +228,14 @@ def test_nothing_is_sent_once_nobody_waits(stub: Stub, monkeypatch: pytest.Monke
     monkeypatch.setenv("STUB_EDITOR", EDITOR)
     connects = threading.Event()
     late: list[threading.Thread] = []
-    connect = requests.http.client.HTTPConnection.connect
+    connect = http.http.client.HTTPConnection.connect
 
     def slow(self: Any) -> None:
         late.append(threading.current_thread())
         connects.wait(10)
         connect(self)
 
-    monkeypatch.setattr(requests.http.client.HTTPConnection, "connect", slow)
+    monkeypatch.setattr(http.http.client.HTTPConnection, "connect", slow)
     done = sender(stub.url, auth_value="env:STUB_EDITOR", timeout="200ms").send(CALL)
     assert not done.had_effect and "no whole answer within 0.2 s" in done.words
     connects.set()
@@ -243,7 +244,7 @@ def test_nothing_is_sent_once_nobody_waits(stub: Stub, monkeypatch: pytest.Monke
 
 
 def test_a_plan_without_grafana_sends_nothing(stub: Stub, there: Environment) -> None:
-    assert requests.Requests(there).send(CALL) == requests.Done(False, "the plan names no grafana")
+    assert http.Requests(there).send(CALL) == http.Done(False, "the plan names no grafana")
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from hypothesis.stateful import (
 
 from tests.execution.conftest import Session, lives
 from xai_runbook import apply
+from xai_runbook.changes import Outcome
+from xai_runbook.changes.journal import Journal
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
-from xai_runbook.execution import Outcome
-from xai_runbook.journal import Journal
-from xai_runbook.operations import database
-from xai_runbook.plans import Plan
+from xai_runbook.model.plans import Plan
+from xai_runbook.operations.database import sessions
 
 
 def machine(env: Environment, opens: Callable[..., Session], journal: Journal) -> type[RuleBasedStateMachine]:
@@ -51,7 +51,7 @@ def machine(env: Environment, opens: Callable[..., Session], journal: Journal) -
         @rule(choice=st.randoms(use_true_random=False))
         def plan(self, choice) -> None:  # type: ignore[no-untyped-def]
             pids = choice.sample(sorted(self.alive), choice.randint(1, min(3, len(self.alive))))
-            self.planned.append((database.terminate(env.database, pids=pids), set(pids)))
+            self.planned.append((sessions.terminate(env.database, pids=pids), set(pids)))
 
         @precondition(lambda self: self.planned)
         @rule(choice=st.randoms(use_true_random=False))

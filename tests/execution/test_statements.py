@@ -19,27 +19,27 @@ import pytest
 from tests.execution.conftest import Session
 from tests.execution.test_door import at, carried_out
 from tests.pace import stretched
+from xai_runbook.changes.interrupts import Interrupts
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.reconcile import reconcile, undo
+from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.result import Ambiguous, Done
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, Refused
-from xai_runbook.execution.done import Ambiguous, Done
-from xai_runbook.execution.interrupts import Interrupts
-from xai_runbook.execution.reconcile import reconcile, undo
-from xai_runbook.execution.steps import Actor
-from xai_runbook.findings import Status
-from xai_runbook.journal import Journal
-from xai_runbook.operations import indexes, maintenance, statements
-from xai_runbook.plans import Plan, Sql
-from xai_runbook.quoting import written
+from xai_runbook.model.findings import Status
+from xai_runbook.model.plans import Plan, Sql
+from xai_runbook.model.sql_text import written
+from xai_runbook.operations.database import indexes, maintenance, statements
 
 Opens = Callable[..., Session]
 
 
 @pytest.fixture
 def superuser(sandbox: dict[str, Any]) -> Iterator[Any]:
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
     where = Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "postgres" / "data"
-    with template.connect(where, sandbox["overlay"]["database"]["port"], "xai_blockchain") as connection:
+    with postgres_template.connect(where, sandbox["overlay"]["database"]["port"], "xai_blockchain") as connection:
         yield connection
 
 
@@ -372,7 +372,9 @@ def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens
     (pid,) = superuser.execute(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
     ).fetchone()
-    stopping = once_running(superuser, f"pid = {pid} AND wait_event_type = 'Lock'", lambda: os.kill(pid, signal.SIGSTOP))
+    stopping = once_running(
+        superuser, f"pid = {pid} AND wait_event_type = 'Lock'", lambda: os.kill(pid, signal.SIGSTOP)
+    )
     began = time.monotonic()
     try:
         with pytest.raises(Ambiguous, match="no whole answer within 5 s"):
@@ -424,9 +426,9 @@ def test_another_table_under_the_name_is_left_alone(here: Environment, superuser
 def test_nothing_is_built_while_somebody_would_be_waited_for(
     here: Environment, session: Opens, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xai_runbook.operations import relations
+    from xai_runbook.operations.database import _relations
 
-    monkeypatch.setattr(relations, "MOST_OPEN_SECONDS", "0.1")
+    monkeypatch.setattr(_relations, "MOST_OPEN_SECONDS", "0.1")
     holder = held(session, table)
     time.sleep(0.2)
     plan = maintenance.reindex(here.database, index=f"public.{table} n")

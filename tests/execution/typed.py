@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "xai_runbook.cli"]
+COMMAND = [sys.executable, "-m", "xai_runbook.cli.main"]
 
 
 class Typed:

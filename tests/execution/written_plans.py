@@ -7,8 +7,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from xai_runbook import clock
-from xai_runbook.plans import Condition, Plan, Risk, Sql
+from xai_runbook.model.plans import Condition, Plan, Risk, Sql
+from xai_runbook.system import clock
 
 FIELDS: dict[str, Any] = {
     "verb": "terminate",
@@ -17,14 +17,14 @@ FIELDS: dict[str, Any] = {
     "observed": ({"pid": "17", "backend_start": "2026-01-01T00:00:00.000001+00:00", "state": None},),
     "steps": (Sql(name="terminate_session", parameters={"pid": "17"}, equivalent="psql"),),
     "expected": Condition(
-        question="xai_runbook.operations.database.sessions_left", arguments={"sessions": ["17"]},
+        question="xai_runbook.operations.database.sessions.sessions_left", arguments={"sessions": ["17"]},
         column="left_count", comparison="==", value="0", within="5s",
     ),
     "undo": "cannot be undone",
     "risk": Risk.DESTRUCTIVE,
     "note": "a note",
     "parts": {"database 1@here:5432/5": "change", "server 1@here:5432": "read"},
-    "change": "xai_runbook.operations.database.terminate",
+    "change": "xai_runbook.operations.database.sessions.terminate",
     "arguments": {"pids": [17]},
     "environment": "sandbox",
     "version": "0",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from xai_runbook.limits import Limits
+from xai_runbook.settings.limits import Limits
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 SHOWN = {"display"}  # what IPython puts into every kernel

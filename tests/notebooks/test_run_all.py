@@ -17,7 +17,7 @@ import pytest
 
 from tests.pace import stretched
 from xai_runbook.environment import Environment
-from xai_runbook.findings import MIME_TYPE
+from xai_runbook.model.findings import MIME_TYPE
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 

@@ -17,9 +17,9 @@ import pytest
 from tests.operations import prometheus_server
 from xai_runbook.clients.alertmanager import Alertmanager
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import alertmanager, programs
-from xai_runbook.sandbox.part import bound, free_ports
-from xai_runbook.settings import Alertmanager as Access
+from xai_runbook.sandbox.components import alertmanager, programs
+from xai_runbook.sandbox.supervisor.component import bound, free_ports
+from xai_runbook.settings.models import Alertmanager as Access
 
 
 def handle(url: str, timeout: str = "5s") -> Alertmanager:

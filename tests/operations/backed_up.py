@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from tests.operations.postgres_server import Server
-from xai_runbook import apply, environments
+from xai_runbook import apply
+from xai_runbook.changes.apply import apply_headless
+from xai_runbook.changes.credentials import lent
 from xai_runbook.environment import Environment
-from xai_runbook.execution.credentials import lent
-from xai_runbook.execution.door import apply_headless
-from xai_runbook.execution.outcome import Outcome
-from xai_runbook.plans import Plan
-from xai_runbook.sandbox import backups, postgres
+from xai_runbook.model.outcome import Outcome
+from xai_runbook.model.plans import Plan
+from xai_runbook.sandbox.components import backups, postgres
+from xai_runbook.settings import loading
 
 HEADLESS = ["backups.dump", "backups.verify", "cluster_backups.base_backup", "cluster_backups.low_level_backup"]
 HEADLESS += ["recovery.recover_to"]
@@ -27,7 +28,7 @@ HEADLESS += ["recovery.recover_to"]
 
 def environment(server: Server, journal: Path, *, dbname: str = "", **more: Any) -> Environment:
     """The environment of that server, of another database of it; `more` are keys of its table of backups."""
-    told = environments.load("sandbox").model_dump()
+    told = loading.load("sandbox").model_dump()
     other = {"dbname": dbname} if dbname else {}
     tables = {
         "database": told["database"] | postgres.overlay(server.layout) | {"timeout": "20s"} | other,
@@ -35,7 +36,7 @@ def environment(server: Server, journal: Path, *, dbname: str = "", **more: Any)
         "changes": {"headless": HEADLESS},
         "outputs": told["outputs"] | {"journal": str(journal)},
     }
-    return Environment(type(environments.load("sandbox")).model_validate({**told, **tables}))
+    return Environment(type(loading.load("sandbox")).model_validate({**told, **tables}))
 
 
 def smaller(server: Server) -> None:

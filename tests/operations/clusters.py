@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from xai_runbook import settings
-from xai_runbook.clients.database import Database
-from xai_runbook.sandbox import postgres, standby, state, template
-from xai_runbook.sandbox.part import Layout, Part, environment, free_ports
+from xai_runbook.clients.postgres.reader import Database
+from xai_runbook.sandbox.components import postgres, postgres_template, standby
+from xai_runbook.sandbox.supervisor.component import Layout, Part, environment, free_ports
+from xai_runbook.settings import models
+from xai_runbook.system import sandbox_state
 
 Answer = TypeVar("Answer")
 
@@ -55,7 +56,7 @@ class Cluster:
 
     @contextmanager
     def superuser(self, database: str = "xai_blockchain") -> Iterator[psycopg.Connection[Any]]:
-        with template.connect(self.data, self.port, database) as connection:
+        with postgres_template.connect(self.data, self.port, database) as connection:
             yield connection
 
     @contextmanager
@@ -65,7 +66,7 @@ class Cluster:
             "host": "127.0.0.1", "port": self.port, "user": told.name, "password": f"file:{told.password_file}",
             "sslmode": "disable", "timeout": "10s",
         }  # fmt: skip
-        handle = Database(settings.Database.model_validate(tables | more))
+        handle = Database(models.Database.model_validate(tables | more))
         try:
             yield handle
         finally:
@@ -75,7 +76,7 @@ class Cluster:
 @contextmanager
 def primary(folder: Path, server: Path | None = None) -> Iterator[Cluster]:
     """A running primary; of that server program, else of the one that the sandbox would use."""
-    layout = Layout(folder, state.cache_folder(), free_ports(["postgres", "standby"]))
+    layout = Layout(folder, sandbox_state.cache_folder(), free_ports(["postgres", "standby"]))
     (part,) = postgres.parts(layout, server)
     with _running(Cluster(layout, part)) as cluster:
         yield cluster

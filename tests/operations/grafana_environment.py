@@ -9,8 +9,8 @@ import pytest
 
 from tests.operations.grafana_stub import EDITOR, VIEWER, Stub
 from xai_runbook.environment import Environment
-from xai_runbook.environments import SHIPPED
-from xai_runbook.settings import Settings
+from xai_runbook.settings.loading import DEFAULTS
+from xai_runbook.settings.models import Settings
 
 
 def environment(
@@ -25,5 +25,5 @@ def environment(
     }  # fmt: skip
     if env is not None:
         return Environment(Settings.model_validate({**env.settings.model_dump(), "grafana": told}))
-    whole = tomllib.loads((SHIPPED / "defaults.toml").read_text(encoding="utf-8"))
+    whole = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))
     return Environment(Settings.model_validate({**whole, "name": "test", "grafana": told}))

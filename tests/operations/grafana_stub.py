@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from xai_runbook.sandbox.grafana_shapes import SOURCE, WORKS, Recorded
+from xai_runbook.sandbox.components.grafana_responses import SOURCE, WORKS, Recorded
 
 VIEWER, EDITOR = "Bearer glsa_viewer", "Bearer glsa_editor"
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import psycopg
 
-from xai_runbook import settings
-from xai_runbook.clients.database import Database
-from xai_runbook.sandbox import postgres, state, template
-from xai_runbook.sandbox.part import Layout, Part, environment, free_ports
+from xai_runbook.clients.postgres.reader import Database
+from xai_runbook.sandbox.components import postgres, postgres_template
+from xai_runbook.sandbox.supervisor.component import Layout, Part, environment, free_ports
+from xai_runbook.settings import models
+from xai_runbook.system import sandbox_state
 
 SLOTS = 12
 
@@ -56,7 +57,7 @@ class Server:
     @contextmanager
     def superuser(self) -> Iterator[psycopg.Connection[Any]]:
         """A superuser's session, by the socket."""
-        with template.connect(self.data, self.port, "xai_blockchain") as connection:
+        with postgres_template.connect(self.data, self.port, "xai_blockchain") as connection:
             yield connection
 
     @property
@@ -69,7 +70,7 @@ class Server:
         """Where it listens."""
         return self.layout.ports["postgres"]
 
-    def settings(self, role: str = "monitor", **more: Any) -> settings.Database:
+    def settings(self, role: str = "monitor", **more: Any) -> models.Database:
         """The settings' table that leads to it as that role."""
         told = self.layout.role(role)
         tables = {
@@ -80,7 +81,7 @@ class Server:
             "sslmode": "disable",
             "timeout": "2s",
         }
-        return settings.Database.model_validate(tables | more)
+        return models.Database.model_validate(tables | more)
 
     @contextmanager
     def handle(self, role: str = "monitor", **more: Any) -> Iterator[Database]:
@@ -118,7 +119,7 @@ class Server:
 @contextmanager
 def running(folder: Path, **options: str) -> Iterator[Server]:
     """A server in that folder, until the block ends."""
-    layout = Layout(folder, state.cache_folder(), free_ports(["postgres"]))
+    layout = Layout(folder, sandbox_state.cache_folder(), free_ports(["postgres"]))
     (part,) = postgres.parts(layout)
     assert part.prepare is not None
     assert part.finish is not None

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from xai_runbook.clients.prometheus import Prometheus
-from xai_runbook.environments import SHIPPED
-from xai_runbook.sandbox import programs
-from xai_runbook.sandbox.part import free_ports
-from xai_runbook.settings import Settings
+from xai_runbook.clients.prometheus.client import Prometheus
+from xai_runbook.sandbox.components import programs
+from xai_runbook.sandbox.supervisor.component import free_ports
+from xai_runbook.settings.loading import DEFAULTS
+from xai_runbook.settings.models import Settings
 
 
 def program(name: str) -> str:
@@ -34,7 +34,7 @@ def program(name: str) -> str:
 
 def settings(url: str = "http://127.0.0.1:9", **tables: Any) -> Settings:
     """The shipped defaults, durations and all, for a Prometheus at `url`; `tables` are merged key by key."""
-    whole = tomllib.loads((SHIPPED / "defaults.toml").read_text())
+    whole = tomllib.loads(DEFAULTS.read_text())
     whole["prometheus"] = {"url": url}
     for table, keys in tables.items():
         merged = whole.setdefault(table, {})

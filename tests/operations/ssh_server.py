@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from xai_runbook.sandbox import state
-from xai_runbook.sandbox.part import free_ports
-from xai_runbook.sandbox.template import unprivileged
+from xai_runbook.sandbox.components.postgres_template import unprivileged
+from xai_runbook.sandbox.supervisor.component import free_ports
+from xai_runbook.system import sandbox_state
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _sshd() -> tuple[Path, dict[str, str]]:
     for place in ("/usr/sbin/sshd", "/usr/local/sbin/sshd"):
         if os.access(place, os.X_OK):
             return Path(place), {}
-    tree = state.cache_folder() / "programs" / "openssh-server"
+    tree = sandbox_state.cache_folder() / "programs" / "openssh-server"
     if not tree.is_dir():
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
             pytest.skip("no sshd to be found")

@@ -13,12 +13,13 @@ import pytest
 
 from tests.operations import alertmanager_server, prometheus_server
 from xai_runbook.clients.alertmanager import Alertmanager
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.environment import Absent
 from xai_runbook.errors import BadAnswer, NoData, Unreachable, WrongServer
-from xai_runbook.findings import Severity, Status
-from xai_runbook.operations import active, reachability, rules, silences
-from xai_runbook.sandbox.part import free_ports
+from xai_runbook.model.findings import Severity, Status
+from xai_runbook.operations import reachability
+from xai_runbook.operations.monitoring import active_alerts, alert_rules, silences
+from xai_runbook.sandbox.supervisor.component import free_ports
 
 TABLES = {"limits": {"peer_count": {"duration": "0s"}}}
 FOREIGN = """\
@@ -38,22 +39,22 @@ def table(*rows: tuple[str, str, str], **columns: object) -> pd.DataFrame:
 
 
 def test_active_alerts_are_as_severe_as_the_severest() -> None:
-    finding = active.check_active(
+    finding = active_alerts.check_active(
         table(("Lag", "firing", "medium"), ("Cpu", "firing", "critical"), ("Disk", "pending", "high"))
     )
     assert (finding.status, finding.severity) == (Status.ALERT, Severity.CRITICAL)
     assert finding.summary == "2 firing: Cpu, Lag; pending: Disk"
     assert finding.targets == ("Lag instance=node-1", "Cpu instance=node-1")
-    assert active.check_active(table(("Odd", "firing", "page"))).severity is Severity.MEDIUM
+    assert active_alerts.check_active(table(("Odd", "firing", "page"))).severity is Severity.MEDIUM
 
 
 def test_an_alert_of_ours_is_named_and_counts_in_its_own_question() -> None:
     both = table(("SyncLag", "firing", "medium"), ("Other", "firing", "high"))
     both.loc[0, "limit"] = "sync_lag"
-    finding = active.check_active(both)
+    finding = active_alerts.check_active(both)
     assert (finding.targets, finding.severity) == (("Other instance=node-1",), Severity.HIGH)
     assert finding.summary == "1 firing: Other; ours, each judged by its own question: SyncLag"
-    alone = active.check_active(both.head(1))
+    alone = active_alerts.check_active(both.head(1))
     assert alone.status is Status.OK and alone.summary.startswith("nothing else fires of 1 active; ours")
 
 
@@ -62,13 +63,13 @@ def test_a_silenced_alert_is_said_and_does_not_count_and_one_beside_it_does() ->
     quiet = table(
         ("Disk", "firing", "critical"), silenced_until=until, silenced_by="ops", silenced_why="new disk at ten"
     )
-    finding = active.check_active(quiet)
+    finding = active_alerts.check_active(quiet)
     assert finding.status is Status.OK
     assert finding.summary == (
         "nothing else fires of 1 active; silenced: Disk until 2026-01-31 10:00 UTC by ops (new disk at ten)"
     )
     both = pd.concat([quiet, table(("Cpu", "firing", "high"))], ignore_index=True)
-    finding = active.check_active(both)
+    finding = active_alerts.check_active(both)
     assert (finding.severity, finding.targets) == (Severity.HIGH, ("Cpu instance=node-1",))
     assert "silenced: Disk" in finding.summary
 
@@ -76,18 +77,21 @@ def test_a_silenced_alert_is_said_and_does_not_count_and_one_beside_it_does() ->
 def test_rules_that_cannot_be_evaluated_are_silent_not_well() -> None:
     none = table()
     none.attrs["failing"] = ["Disk"]
-    finding = active.check_active(none)
+    finding = active_alerts.check_active(none)
     assert finding.status is Status.UNKNOWN
     assert finding.summary == "unknown, because nothing else fires; Prometheus cannot evaluate Disk"
     one = table(("Other", "firing", "high"))
     one.attrs["failing"] = ["Disk"]
-    assert active.check_active(one).summary == "1 firing: Other; Prometheus cannot evaluate Disk"
+    assert active_alerts.check_active(one).summary == "1 firing: Other; Prometheus cannot evaluate Disk"
 
 
 def test_no_active_alert_a_pending_one_and_a_watchdog_are_ok() -> None:
-    assert active.check_active(table()).summary == "nothing fires"
-    assert active.check_active(table(("Disk", "pending", "high"))).summary == "nothing fires of 1 active; pending: Disk"
-    assert active.check_active(table(("Watchdog", "firing", "none"))).status is Status.OK
+    assert active_alerts.check_active(table()).summary == "nothing fires"
+    assert (
+        active_alerts.check_active(table(("Disk", "pending", "high"))).summary
+        == "nothing fires of 1 active; pending: Disk"
+    )
+    assert active_alerts.check_active(table(("Watchdog", "firing", "none"))).status is Status.OK
 
 
 @dataclass
@@ -100,8 +104,8 @@ class Live:
         """The active alerts once their finding is that and says so."""
 
         def holds() -> bool:
-            self.last = active.active_alerts(self.prometheus, self.alertmanager)
-            finding = active.check_active(self.last)
+            self.last = active_alerts.active_alerts(self.prometheus, self.alertmanager)
+            finding = active_alerts.check_active(self.last)
             return finding.status is status and text in finding.summary
 
         prometheus_server.until(holds, f"{status}: {text}")
@@ -115,7 +119,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     lonely.text = "network_peers 1\nblockchain_height 5\n"
     with ExitStack() as stack:
         url = stack.enter_context(alertmanager_server.running(folder))
-        written = rules.alert_rules(prometheus_server.settings(**TABLES)).replace("interval: 15s", "interval: 1s")
+        written = alert_rules.alert_rules(prometheus_server.settings(**TABLES)).replace("interval: 15s", "interval: 1s")
         prometheus = stack.enter_context(
             prometheus_server.running(
                 folder,
@@ -136,7 +140,7 @@ def test_live_each_alert_has_its_state_its_since_and_which_row_of_ours_it_is(liv
     assert ours["summary"] == "Peer count: 1 peers on node-1"
     assert str(told["active_at"].dtype) == "datetime64[ms, UTC]"
     assert abs(datetime.now(UTC) - ours["active_at"]) < timedelta(minutes=2)
-    finding = active.check_active(live.last)
+    finding = active_alerts.check_active(live.last)
     assert finding.severity is Severity.CRITICAL
     assert finding.targets == ("DiskFull volume=data", "SyncLag limit=lag")
 
@@ -170,7 +174,7 @@ def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live)
         assert told["silence"].tolist() == made[::-1], "the longest first"
         assert told["hides"].tolist() == [
             ["HighCPU", "LowDisk", "HighMemory"],
-            [rule.alert for rule in rules.rule_table(settings) if rule.labels["severity"] == "medium"],
+            [rule.alert for rule in alert_rules.rule_table(settings) if rule.labels["severity"] == "medium"],
             [],
         ]
         assert told["matchers"].tolist()[:2] == ["alertname=~(High|Low).*", "severity=medium, instance=node-3"]
@@ -192,16 +196,16 @@ def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) 
         (Absent("alertmanager", "test", False), "no Alertmanager is configured"),
         (alertmanager_server.handle(f"http://127.0.0.1:{port}"), "the Alertmanager the connection was refused"),
     ):
-        told = active.active_alerts(live.prometheus, absent)  # type: ignore[arg-type]
+        told = active_alerts.active_alerts(live.prometheus, absent)  # type: ignore[arg-type]
         assert told.attrs["silences"] == words
-        finding = active.check_active(told)
+        finding = active_alerts.check_active(told)
         assert finding.status is Status.ALERT
         assert f"whether any is silenced cannot be told: {words}" in finding.summary
 
 
 def test_without_any_rule_nothing_can_be_active(tmp_path: Path) -> None:
     with prometheus_server.running(tmp_path) as url, pytest.raises(NoData, match="no alerting rules"):
-        active.active_alerts(prometheus_server.handle(url), Absent("alertmanager", "test", False))  # type: ignore[arg-type]
+        active_alerts.active_alerts(prometheus_server.handle(url), Absent("alertmanager", "test", False))  # type: ignore[arg-type]
 
 
 def test_reachable_says_the_version_and_down_is_known(live: Live) -> None:

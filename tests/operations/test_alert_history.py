@@ -12,11 +12,11 @@ import pytest
 
 from tests.operations import prometheus_server as server
 from tests.operations.two_hours import END, STEP, stories
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.errors import NoData
-from xai_runbook.findings import Severity, Status
-from xai_runbook.operations import alert_history, alerts
-from xai_runbook.window import Window
+from xai_runbook.model.findings import Severity, Status
+from xai_runbook.model.window import Window
+from xai_runbook.operations.monitoring import alert_evaluation, alert_history
 
 
 @pytest.fixture(scope="module")
@@ -149,4 +149,4 @@ def test_a_long_window_is_judged_on_a_coarser_grid_that_is_said(prometheus: Prom
     step = states.attrs["step_seconds"]
     assert step == 2 * STEP and np.ptp(states["at"].to_numpy()) <= np.timedelta64(int(long.seconds * 1000), "ms")
     assert "judged every 30s" in alert_history.check_alert_history(states).summary
-    assert set(states["state"]) <= set(alerts.STATES)
+    assert set(states["state"]) <= set(alert_evaluation.STATES)

@@ -13,8 +13,8 @@ import pytest
 
 from xai_runbook.environment import Environment
 from xai_runbook.errors import NoData
-from xai_runbook.findings import Finding, Limit, Status
-from xai_runbook.operations import alerts, monitoring
+from xai_runbook.model.findings import Finding, Limit, Status
+from xai_runbook.operations.monitoring import alert_evaluation, metrics
 
 # the runbook's words: threshold, and duration where it has one
 ROWS = {
@@ -31,7 +31,7 @@ ROWS = {
 
 @pytest.mark.parametrize(("name", "row"), ROWS.items(), ids=ROWS)
 def test_the_row_is_the_runbooks(checkout: Path, name: str, row: tuple[float, str, str, str | None]) -> None:
-    shipped = tomllib.loads((checkout / "xai_runbook/environments/defaults.toml").read_text(encoding="utf-8"))
+    shipped = tomllib.loads((checkout / "xai_runbook/settings/defaults.toml").read_text(encoding="utf-8"))
     limit = shipped["limits"][name]
     threshold, direction, severity, duration = row
     assert (limit["threshold"], limit["direction"], limit["severity"]) == (threshold, direction, severity)
@@ -65,7 +65,7 @@ def test_the_row_is_ok_on_a_healthy_sandbox_and_an_alert_past_its_limit(env: Env
     past = replace(limit, threshold=most if direction == "below" else least, direction=direction, duration="2s")
 
     def ask(judged_by: Limit) -> Finding:
-        return alerts.check_alert(monitoring.signal(env.prometheus, limit), judged_by)
+        return alert_evaluation.check_alert(metrics.signal(env.prometheus, limit), judged_by)
 
     assert until(Status.OK, lambda: ask(limit)).status is Status.OK
     finding = until(Status.ALERT, lambda: ask(past))

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from xai_runbook.errors import InputError
-from xai_runbook.findings import Limit, Severity, Status
-from xai_runbook.operations import alerts
+from xai_runbook.model.findings import Limit, Severity, Status
+from xai_runbook.operations.monitoring import alert_evaluation
 
 LAG = Limit(
     name="sync_lag",
@@ -53,7 +53,7 @@ def frame(ago_minutes: float = 0, **series: Sequence[float | None]) -> pd.DataFr
 
 
 def test_above_for_the_whole_duration_is_an_alert_that_names_its_targets() -> None:
-    finding = alerts.check_alert(frame(node_1=[3] * 40, node_2=[12] * 40, node_3=[11] * 21), LAG)
+    finding = alert_evaluation.check_alert(frame(node_1=[3] * 40, node_2=[12] * 40, node_3=[11] * 21), LAG)
     assert finding.status is Status.ALERT
     assert finding.severity is Severity.MEDIUM
     assert finding.targets == ("node_2", "node_3")
@@ -63,7 +63,7 @@ def test_above_for_the_whole_duration_is_an_alert_that_names_its_targets() -> No
 
 
 def test_one_evaluation_short_of_the_duration_is_pending_which_is_ok_and_said() -> None:
-    finding = alerts.check_alert(frame(node_1=[3] * 20 + [12] * 20), LAG)
+    finding = alert_evaluation.check_alert(frame(node_1=[3] * 20 + [12] * 20), LAG)
     assert finding.status is Status.OK
     assert "node_1 above 10 blocks for 4m45s of 5m" in finding.summary
 
@@ -71,11 +71,11 @@ def test_one_evaluation_short_of_the_duration_is_pending_which_is_ok_and_said() 
 def test_one_good_evaluation_starts_the_duration_anew() -> None:
     values = [12.0] * 40
     values[-3] = 10.0  # the threshold itself is still right
-    assert alerts.check_alert(frame(node_1=values), LAG).status is Status.OK
+    assert alert_evaluation.check_alert(frame(node_1=values), LAG).status is Status.OK
 
 
 def test_a_sawtooth_below_the_limit_is_fine() -> None:
-    finding = alerts.check_alert(frame(node_1=[0, 1, 2, 3, 4, 5, 6, 7] * 5), LAG)
+    finding = alert_evaluation.check_alert(frame(node_1=[0, 1, 2, 3, 4, 5, 6, 7] * 5), LAG)
     assert finding.status is Status.OK
     assert "7 blocks on node_1, alert when above 10 blocks for 5m" in finding.summary
     assert finding.targets == ()
@@ -83,14 +83,14 @@ def test_a_sawtooth_below_the_limit_is_fine() -> None:
 
 @pytest.mark.parametrize("last", [None, math.nan, -math.inf])
 def test_a_target_without_a_value_now_is_unknown_and_named(last: float | None) -> None:
-    finding = alerts.check_alert(frame(node_1=[3] * 40, node_2=[*([12] * 39), last]), LAG)
+    finding = alert_evaluation.check_alert(frame(node_1=[3] * 40, node_2=[*([12] * 39), last]), LAG)
     assert finding.status is Status.UNKNOWN
     assert finding.targets == ("node_2",)
     assert "no value of node_2" in finding.summary
 
 
 def test_an_alert_beside_an_unknown_is_an_alert_that_says_so() -> None:
-    finding = alerts.check_alert(frame(node_1=[12] * 40, node_2=[*([3] * 39), None]), LAG)
+    finding = alert_evaluation.check_alert(frame(node_1=[12] * 40, node_2=[*([3] * 39), None]), LAG)
     assert finding.status is Status.ALERT
     assert finding.targets == ("node_1",)
     assert "no value of node_2" in finding.summary
@@ -99,39 +99,45 @@ def test_an_alert_beside_an_unknown_is_an_alert_that_says_so() -> None:
 def test_what_looks_well_in_a_partial_answer_is_unknown_and_what_fires_in_it_fires() -> None:
     # as Thanos and a remote read say it; the targets of the store that did not answer have no row at all
     well, behind = frame(node_1=[3] * 40), frame(node_1=[12] * 40)
-    assert alerts.check_alert(well, LAG).status is Status.OK
+    assert alert_evaluation.check_alert(well, LAG).status is Status.OK
     for told in (well, behind):
         told.attrs["partial"] = ["remote_read: connection refused"]
-    finding = alerts.check_alert(well, LAG)
+    finding = alert_evaluation.check_alert(well, LAG)
     assert finding.status is Status.UNKNOWN and "partial (remote_read: connection refused)" in finding.summary
-    assert alerts.check_alert(behind, LAG).status is Status.ALERT
+    assert alert_evaluation.check_alert(behind, LAG).status is Status.ALERT
 
 
 def test_hundreds_of_targets_are_a_sentence_and_not_a_page() -> None:
-    silent = alerts.check_alert(frame(**{f"node_{n}": [3] * 39 + [None] for n in range(300)}, last=[3] * 40), LAG)
+    silent = alert_evaluation.check_alert(
+        frame(**{f"node_{n}": [3] * 39 + [None] for n in range(300)}, last=[3] * 40), LAG
+    )
     assert silent.status is Status.UNKNOWN and len(silent.targets) == 300
     assert silent.summary.endswith("and 292 more") and len(silent.summary) < 300
-    near = alerts.check_alert(frame(**{f"node_{n}": [3] * 39 + [12] for n in range(300)}, old=[3] * 35 + [12] * 5), LAG)
+    near = alert_evaluation.check_alert(
+        frame(**{f"node_{n}": [3] * 39 + [12] for n in range(300)}, old=[3] * 35 + [12] * 5), LAG
+    )
     assert near.status is Status.OK and "; old above 10 blocks for" in near.summary  # the one that fires next is first
     assert near.summary.endswith("and 293 more") and len(near.summary) < 600
 
 
 def test_nothing_at_all_is_unknown() -> None:
     for empty in (frame(), pd.DataFrame()):
-        finding = alerts.check_alert(empty, LAG)
+        finding = alert_evaluation.check_alert(empty, LAG)
         assert finding.status is Status.UNKNOWN
         assert "no series of sync_lag" in finding.summary
 
 
 def test_data_older_than_the_lookback_is_unknown_though_it_was_good() -> None:
-    finding = alerts.check_alert(frame(ago_minutes=8, node_1=[3] * 40), LAG)
+    finding = alert_evaluation.check_alert(frame(ago_minutes=8, node_1=[3] * 40), LAG)
     assert finding.status is Status.UNKNOWN
     assert "newest data is 8m" in finding.summary
-    assert alerts.check_alert(frame(ago_minutes=3, node_1=[3] * 40), LAG).status is Status.OK
+    assert alert_evaluation.check_alert(frame(ago_minutes=3, node_1=[3] * 40), LAG).status is Status.OK
 
 
 def test_everything_gone_at_the_end_of_the_window_is_unknown_though_it_was_good() -> None:
-    finding = alerts.check_alert(frame(node_1=[*([3] * 30), None, None], node_2=[*([3] * 30), None, None]), LAG)
+    finding = alert_evaluation.check_alert(
+        frame(node_1=[*([3] * 30), None, None], node_2=[*([3] * 30), None, None]), LAG
+    )
     assert finding.status is Status.UNKNOWN
     assert finding.targets == ("node_1", "node_2")
 
@@ -139,14 +145,14 @@ def test_everything_gone_at_the_end_of_the_window_is_unknown_though_it_was_good(
 def test_a_window_in_the_past_is_judged_as_of_then() -> None:
     past = frame(ago_minutes=600, node_1=[12] * 40 + [3] * 40)
     middle = past.attrs["end"] - timedelta(seconds=41 * STEP)
-    assert alerts.check_alert(past, LAG, at=middle).status is Status.ALERT
-    assert alerts.check_alert(past, LAG, at=past.attrs["end"]).status is Status.OK
+    assert alert_evaluation.check_alert(past, LAG, at=middle).status is Status.ALERT
+    assert alert_evaluation.check_alert(past, LAG, at=past.attrs["end"]).status is Status.OK
 
 
 def test_without_attributes_the_grid_is_read_from_the_rows() -> None:
     bare = frame(node_1=[12] * 40)
     bare.attrs.clear()
-    assert alerts.check_alert(bare, LAG).status is Status.ALERT
+    assert alert_evaluation.check_alert(bare, LAG).status is Status.ALERT
 
 
 def test_idle_is_ok_where_it_is_known_and_unknown_where_it_is_not() -> None:
@@ -161,11 +167,11 @@ def test_idle_is_ok_where_it_is_known_and_unknown_where_it_is_not() -> None:
         hint="",
     )
     quiet = frame(node_1=[math.nan] * 10)
-    assert alerts.check_alert(quiet.assign(idle=False), slow).status is Status.UNKNOWN
-    finding = alerts.check_alert(quiet.assign(idle=True), slow)
+    assert alert_evaluation.check_alert(quiet.assign(idle=False), slow).status is Status.UNKNOWN
+    finding = alert_evaluation.check_alert(quiet.assign(idle=True), slow)
     assert (finding.status, finding.summary) == (Status.OK, "no requests to judge")
     both = frame(node_1=[math.nan] * 10, node_2=[0.2] * 10)
-    finding = alerts.check_alert(both.assign(idle=both["instance"] == "node_1"), slow)
+    finding = alert_evaluation.check_alert(both.assign(idle=both["instance"] == "node_1"), slow)
     assert finding.status is Status.OK
     assert finding.summary == "200 ms on node_2, alert when above 1 second for 1m; nothing to judge on 1 of 2"
 
@@ -174,42 +180,42 @@ def test_a_sum_without_labels_is_one_target() -> None:
     bare = frame(node_1=[12] * 40)
     whole = bare.drop(columns="instance")
     whole.attrs.update(bare.attrs)
-    assert alerts.check_alert(whole, LAG).targets == ("all",)
+    assert alert_evaluation.check_alert(whole, LAG).targets == ("all",)
 
 
 def test_an_instant_before_all_values_is_unknown() -> None:
     late = frame(node_1=[3] * 40)
-    finding = alerts.check_alert(late, LAG, at=late["at"].min() - timedelta(minutes=1))
+    finding = alert_evaluation.check_alert(late, LAG, at=late["at"].min() - timedelta(minutes=1))
     assert finding.status is Status.UNKNOWN
     assert "no value before" in finding.summary
-    assert alerts.evaluate(late.iloc[:0], LAG, step_seconds=STEP).empty
+    assert alert_evaluation.evaluate(late.iloc[:0], LAG, step_seconds=STEP).empty
 
 
 def test_infinite_is_above_everything() -> None:
-    assert alerts.check_alert(frame(node_1=[math.inf] * 40), LAG).status is Status.ALERT
+    assert alert_evaluation.check_alert(frame(node_1=[math.inf] * 40), LAG).status is Status.ALERT
 
 
 def test_targets_are_told_apart_by_the_labels_in_which_they_differ() -> None:
     both = frame(host=[12] * 40)
     both = pd.concat([both.assign(mountpoint="/", job="node"), both.assign(mountpoint="/data", job="node")])
-    assert alerts.check_alert(both, LAG).targets == ("host /", "host /data")
+    assert alert_evaluation.check_alert(both, LAG).targets == ("host /", "host /data")
 
 
 def test_what_a_label_holds_is_inert() -> None:
-    finding = alerts.check_alert(frame(**{"a\x1b[31m\u202eb": [12] * 40}), LAG)
+    finding = alert_evaluation.check_alert(frame(**{"a\x1b[31m\u202eb": [12] * 40}), LAG)
     assert finding.targets == ("a\ufffd[31m\ufffdb",)
     assert "\x1b" not in finding.summary
 
 
 def test_a_step_of_nothing_is_refused() -> None:
     with pytest.raises(InputError):
-        alerts.evaluate(frame(node_1=[1]), LAG, step_seconds=0)
+        alert_evaluation.evaluate(frame(node_1=[1]), LAG, step_seconds=0)
 
 
 def test_evaluate_keeps_since_when() -> None:
-    judged = alerts.evaluate(frame(node_1=[3, 3, 12, 12, 12]), PEERS, step_seconds=STEP)
+    judged = alert_evaluation.evaluate(frame(node_1=[3, 3, 12, 12, 12]), PEERS, step_seconds=STEP)
     assert judged["state"].tolist() == ["inactive"] * 5
-    judged = alerts.evaluate(frame(node_1=[3, 2, 2, 2, 2, 2, 2, 3]), PEERS, step_seconds=STEP)
+    judged = alert_evaluation.evaluate(frame(node_1=[3, 2, 2, 2, 2, 2, 2, 3]), PEERS, step_seconds=STEP)
     assert judged["state"].tolist() == ["inactive"] + ["pending"] * 4 + ["firing"] * 2 + ["inactive"]
     assert judged["active_since"].notna().tolist() == [False] + [True] * 6 + [False]
     assert judged["active_since"].dropna().nunique() == 1

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.findings import Limit, Severity
-from xai_runbook.operations import alerts
-from xai_runbook.window import duration_text
+from xai_runbook.model.findings import Limit, Severity
+from xai_runbook.model.window import duration_text
+from xai_runbook.operations.monitoring import alert_evaluation
 
 STEP, POINTS, SERIES = 15, 160, 64
 LIMITS = [
@@ -135,7 +135,7 @@ def ours(
 ) -> dict[int, set[tuple[str, str, str]]]:
     active: dict[int, set[tuple[str, str, str]]] = {STEP * point: set() for point in range(POINTS)}
     for limit in LIMITS:
-        judged = alerts.evaluate(
+        judged = alert_evaluation.evaluate(
             frame(many),
             limit,
             step_seconds=STEP,
@@ -144,7 +144,7 @@ def ours(
             at=datetime.fromtimestamp(STEP * (POINTS - 1), UTC),
         )
         for at, instance, state in zip(judged["at"], judged["instance"], judged["state"], strict=True):
-            if state in (alerts.PENDING, alerts.FIRING):
+            if state in (alert_evaluation.PENDING, alert_evaluation.FIRING):
                 active[int(at.timestamp())].add((limit.alert, instance, state))
     return active
 
@@ -159,7 +159,7 @@ def test_every_state_at_every_instant_is_promtools(tmp_path: Path, stale: bool) 
     # a range answer has no row where Prometheus saw a gap; raw samples are bridged for five minutes
     wanted = ours(many, lookback_seconds=0 if stale else 300)
     states = [state for active in wanted.values() for _, _, state in active]
-    assert min(states.count(alerts.FIRING), states.count(alerts.PENDING)) > 1000
+    assert min(states.count(alert_evaluation.FIRING), states.count(alert_evaluation.PENDING)) > 1000
     assert promtool(tmp_path, many, stale, wanted) == ""
 
 
@@ -170,7 +170,7 @@ def test_the_lookbacks_left_edge_is_closed_before_prometheus_3_and_open_from_the
     """One sample, and the last instant of the grid that still has it. Prometheus' migration guide to 3.0, range
     selectors and lookback: samples that coincide with the left boundary are excluded."""
     bare = frame({"node-1": [4.0]})
-    judged = alerts.evaluate(
+    judged = alert_evaluation.evaluate(
         bare,
         LIMITS[0],
         step_seconds=STEP,
@@ -178,16 +178,16 @@ def test_the_lookbacks_left_edge_is_closed_before_prometheus_3_and_open_from_the
         lookback_seconds=300,
         left_open=left_open,
     )
-    seen = judged[judged["state"] == alerts.FIRING]
+    seen = judged[judged["state"] == alert_evaluation.FIRING]
     assert int(seen["at"].max().timestamp()) == last
-    exact = alerts.evaluate(bare, LIMITS[0], step_seconds=STEP, left_open=left_open)
-    assert exact["state"].tolist() == [alerts.FIRING], "without a lookback an instant has its own value"
+    exact = alert_evaluation.evaluate(bare, LIMITS[0], step_seconds=STEP, left_open=left_open)
+    assert exact["state"].tolist() == [alert_evaluation.FIRING], "without a lookback an instant has its own value"
 
 
 def test_one_millisecond_inside_the_open_edge_counts() -> None:
     """Prometheus' instants are whole milliseconds: the grid's instant at 300 s is 299.999 s after such a sample."""
     late = pd.DataFrame([("node-1", datetime.fromtimestamp(0.001, UTC), 4.0)], columns=["instance", "at", "value"])
-    judged = alerts.evaluate(
+    judged = alert_evaluation.evaluate(
         late,
         LIMITS[0],
         step_seconds=STEP,
@@ -195,7 +195,7 @@ def test_one_millisecond_inside_the_open_edge_counts() -> None:
         lookback_seconds=300,
         left_open=True,
     )
-    assert int(judged.loc[judged["state"] == alerts.FIRING, "at"].max().timestamp()) == 300
+    assert int(judged.loc[judged["state"] == alert_evaluation.FIRING, "at"].max().timestamp()) == 300
 
 
 @pytest.fixture(scope="module")
@@ -262,5 +262,5 @@ def test_more_random_series_are_judged_as_promtool_does(tmp_path: Path, stale: b
 def test_promtool_would_notice_one_wrong_state(tmp_path: Path) -> None:
     many = {"node-1": [4.0] * POINTS}
     wanted = ours(many, 300)
-    wanted[300].remove(("FuzzAbove300", "node-1", alerts.FIRING))
+    wanted[300].remove(("FuzzAbove300", "node-1", alert_evaluation.FIRING))
     assert "FAILED" in promtool(tmp_path, many, False, wanted)

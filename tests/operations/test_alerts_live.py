@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.errors import NoData
-from xai_runbook.findings import Finding, Status
-from xai_runbook.limits import Signals
-from xai_runbook.operations import alerts, monitoring, rules
+from xai_runbook.model.findings import Finding, Status
+from xai_runbook.operations.monitoring import alert_evaluation, alert_rules, metrics
+from xai_runbook.settings.limits import Signals
 
 
 class Live:
@@ -31,7 +31,7 @@ class Live:
         }
         loaded = server.settings(**tables)
         assert loaded.prometheus is not None
-        written = rules.alert_rules(
+        written = alert_rules.alert_rules(
             loaded.model_copy(update={"prometheus": loaded.prometheus.model_copy(update={"step": "1s"})})
         )
         url = stack.enter_context(server.running(folder, rules=written, exporters=addresses))
@@ -49,7 +49,7 @@ class Live:
     def check(self, name: str) -> Finding:
         limit = getattr(self.prometheus.settings.limits, name)
         try:
-            return alerts.check_alert(monitoring.signal(self.prometheus, limit), limit)
+            return alert_evaluation.check_alert(metrics.signal(self.prometheus, limit), limit)
         except NoData as error:
             return Finding.unknown(name, error, limit)
 
@@ -79,8 +79,8 @@ def test_live_a_constant_gauge_is_fine_and_a_dead_exporter_is_not_its_last_value
     assert live.check("peer_count").status is Status.OK
     finding = live.until("peer_count", Status.UNKNOWN, ("node-2",), node_2=None)  # the stale marker ends it at once
     assert "no value of node-2" in finding.summary
-    assert dict(monitoring.network_peers(live.prometheus).values) == {"node-1": 3.0, "node-3": 3.0}
-    up = monitoring.targets(live.prometheus).set_index("instance")["up"]
+    assert dict(metrics.network_peers(live.prometheus).values) == {"node-1": 3.0, "node-3": 3.0}
+    up = metrics.targets(live.prometheus).set_index("instance")["up"]
     assert dict(up) == {"node-1": 1, "node-2": 0, "node-3": 1}
     live.until("peer_count", Status.OK, ())
 
@@ -106,7 +106,7 @@ def test_live_all_targets_down_alerts_as_missing_and_nothing_else_claims_health(
     for name in ("block_height", "peer_count"):
         assert live.check(name).status is Status.UNKNOWN, name  # absent is not standing still, and not no peers
     with pytest.raises(NoData):
-        monitoring.blockchain_height(live.prometheus)
+        metrics.blockchain_height(live.prometheus)
     live.until("metrics_missing", Status.OK, ())
 
 

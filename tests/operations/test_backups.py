@@ -22,20 +22,20 @@ from tests.operations import backed_up
 from tests.operations.backed_up import doer, done, said, typed
 from tests.operations.postgres_server import Server, running
 from xai_runbook import charts
-from xai_runbook.backup import catalogue, clusters
-from xai_runbook.backup.__main__ import main
-from xai_runbook.backup.contents import connect, contents, differences
-from xai_runbook.backup.dump import dump as make_dump
-from xai_runbook.backup.restoring import ARCHIVE, read_back
-from xai_runbook.backup.verify import Damaged, intact, verify
+from xai_runbook.changes.apply import apply_headless
 from xai_runbook.environment import Environment
 from xai_runbook.errors import BadAnswer, InputError, NoData, Refused, Unreachable
-from xai_runbook.execution.door import apply_headless
-from xai_runbook.findings import Status
-from xai_runbook.operations import backups, retention
-from xai_runbook.sandbox import programs
-from xai_runbook.sandbox.backups import FIRST
-from xai_runbook.sandbox.template import SUPERUSER
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.backups import dumps, retention
+from xai_runbook.pgbackup import catalog, private_cluster
+from xai_runbook.pgbackup.__main__ import main
+from xai_runbook.pgbackup.dump import dump as make_dump
+from xai_runbook.pgbackup.fingerprint import connect, contents, differences
+from xai_runbook.pgbackup.pg_restore import ARCHIVE, read_back
+from xai_runbook.pgbackup.verify import Damaged, intact, verify
+from xai_runbook.sandbox.components import programs
+from xai_runbook.sandbox.components.backups import FIRST
+from xai_runbook.sandbox.components.postgres_template import SUPERUSER
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -52,7 +52,7 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one verified backup of that server."""
     where = tmp_path_factory.mktemp("made")
     env = backed_up.environment(server, where / "journal", folder=str(where / "backups"))
-    assert done(env, backups.dump(env.database, env.backups)).status == "done"
+    assert done(env, dumps.dump(env.database, env.backups)).status == "done"
     env.database.close()
     return where / "backups"
 
@@ -72,7 +72,7 @@ def first(env: Environment) -> Path:
 
 
 def row_of(env: Environment, name: str) -> Any:
-    return backups.stored(env.backups).set_index("name").loc[name]
+    return dumps.stored(env.backups).set_index("name").loc[name]
 
 
 # --- made ---------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        plan = backups.dump(env.database, env.backups)
+        plan = dumps.dump(env.database, env.backups)
         outcome = done(env, plan)
     finally:
         ended.set()
@@ -108,7 +108,7 @@ def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env:
     assert manifest["contents"]["objects"]["tables"] == 4
     assert {path.stat().st_mode & 0o077 for path in (env.backups.folder / name).iterdir()} == {0}
     assert "CREATE ROLE xai_app" in (env.backups.folder / name / "roles.sql").read_text()
-    assert not catalogue.leftovers(env.backups.folder)
+    assert not catalog.leftovers(env.backups.folder)
 
     # no password anywhere that stays
     password = server.layout.role("operator").password()
@@ -123,9 +123,9 @@ def test_the_directory_format_with_jobs(server: Server, tmp_path: Path) -> None:
     env = backed_up.environment(
         server, tmp_path / "journal", folder=str(tmp_path / "new" / "backups"), format="directory", jobs=2
     )
-    assert backups.check_age(backups.stored(env.backups), env.limits.backup_age).status is Status.ALERT
-    assert "at all" in backups.check_age(backups.stored(env.backups), env.limits.backup_age).summary
-    assert done(env, backups.dump(env.database, env.backups)).status == "done"
+    assert dumps.check_age(dumps.stored(env.backups), env.limits.backup_age).status is Status.ALERT
+    assert "at all" in dumps.check_age(dumps.stored(env.backups), env.limits.backup_age).summary
+    assert done(env, dumps.dump(env.database, env.backups)).status == "done"
     backup = env.backups.named("xai_blockchain-000001")
     assert backup.state == "verified" and f"{ARCHIVE}/toc.dat" in backup.manifest["files"]
     # one of its files damaged, its size and time as they were
@@ -139,7 +139,7 @@ def test_the_directory_format_with_jobs(server: Server, tmp_path: Path) -> None:
 def test_a_person_or_the_settings_allow_it(server: Server, env: Environment, tmp_path: Path) -> None:
     told = env.settings.model_dump() | {"changes": {"headless": []}}
     forbidden = Environment(type(env.settings).model_validate(told))
-    plan = backups.dump(forbidden.database, forbidden.backups)
+    plan = dumps.dump(forbidden.database, forbidden.backups)
     with pytest.raises(Refused, match="do not allow this change"):
         apply_headless(plan, forbidden, digest=plan.digest)
     forbidden.database.close()
@@ -147,21 +147,21 @@ def test_a_person_or_the_settings_allow_it(server: Server, env: Environment, tmp
 
 
 def test_only_one_works_in_the_folder(env: Environment) -> None:
-    with catalogue.held(env.backups.folder):
-        outcome = done(env, backups.dump(env.database, env.backups))
+    with catalog.held(env.backups.folder):
+        outcome = done(env, dumps.dump(env.database, env.backups))
     assert outcome.status == "failed" and "another run works with these backups" in outcome.summary
 
 
 def test_a_plan_that_somebody_else_was_faster_than(env: Environment) -> None:
-    plan = backups.dump(env.database, env.backups)
+    plan = dumps.dump(env.database, env.backups)
     shutil.copytree(first(env), env.backups.folder / "xai_blockchain-000002", copy_function=shutil.copy2)
     with pytest.raises(Refused, match="the world has moved"):
         apply_headless(plan, env, digest=plan.digest)
 
 
 def test_no_room(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = backups.dump(env.database, env.backups)
-    (row,) = backups.room(env.database, env.backups).to_dict("records")
+    plan = dumps.dump(env.database, env.backups)
+    (row,) = dumps.room(env.database, env.backups).to_dict("records")
     assert row["available_bytes"] - row["needed_bytes"] == row["spare_bytes"] > 0
     monkeypatch.setattr(type(env.backups), "room", lambda self: 2**20)  # a disk that is nearly full
     with pytest.raises(Refused, match="room for the dump"):
@@ -172,7 +172,7 @@ def test_no_room(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_killed_pg_dump_leaves_nothing(server: Server, env: Environment) -> None:
-    plan = backups.dump(env.database, env.backups)
+    plan = dumps.dump(env.database, env.backups)
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")  # it waits here
         with doer(env, plan) as process:
@@ -186,7 +186,7 @@ def test_a_killed_pg_dump_leaves_nothing(server: Server, env: Environment) -> No
 def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
     server: Server, env: Environment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = backups.dump(env.database, env.backups)
+    plan = dumps.dump(env.database, env.backups)
     part = "xai_blockchain-000002.part"
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")
@@ -197,16 +197,16 @@ def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
             gone(other)
         nobody_counts_for_nobody(session)
     assert row_of(env, part)["state"] == "unfinished" and not row_of(env, part)["counts"]
-    assert backups.stored(env.backups)["counts"].sum() == 1
+    assert dumps.stored(env.backups)["counts"].sum() == 1
     assert main(["prune", "--server", "71", "--folder", str(env.backups.folder), f"{FIRST}=x"]) == 4
     assert "removing xai_blockchain-000002.part, which a run that was ended had left" in capsys.readouterr().out
-    assert not catalogue.leftovers(env.backups.folder)
+    assert not catalog.leftovers(env.backups.folder)
 
 
 def test_asked_to_end_it_cleans_up(server: Server, env: Environment) -> None:
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")
-        with doer(env, backups.dump(env.database, env.backups)) as process:
+        with doer(env, dumps.dump(env.database, env.backups)) as process:
             other = child(process.pid, "pg_dump")
             os.killpg(process.pid, signal.SIGTERM)
             code, _ = said(process)
@@ -217,7 +217,7 @@ def test_asked_to_end_it_cleans_up(server: Server, env: Environment) -> None:
 
 
 def test_a_full_disk(env: Environment) -> None:
-    with doer(env, backups.dump(env.database, env.backups), "prlimit", "--fsize=8000") as process:
+    with doer(env, dumps.dump(env.database, env.backups), "prlimit", "--fsize=8000") as process:
         code, told = said(process)
     assert code == 1 and "pg_dump" in told
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
@@ -263,15 +263,15 @@ def test_a_pg_dump_older_than_the_server_is_refused(server: Server, tmp_path: Pa
     (old / "pg_dump").write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 11.22'\n")
     (old / "pg_dump").chmod(0o700)
     env = backed_up.environment(server, tmp_path / "journal", programs=str(old))
-    plan = backups.dump(env.database, env.backups)
+    plan = dumps.dump(env.database, env.backups)
     assert "of PostgreSQL 11, older than the server's" in plan.refused and not plan.steps
     env = backed_up.environment(server, tmp_path / "journal", programs=str(tmp_path / "none"))
-    assert "no pg_dump of PostgreSQL" in backups.dump(env.database, env.backups).refused
+    assert "no pg_dump of PostgreSQL" in dumps.dump(env.database, env.backups).refused
 
 
 def test_without_a_scratch_server_a_dump_does_not_count(server: Server, env: Environment) -> None:
     nowhere = with_scratch(env, {"host": "127.0.0.1", "port": 9, "user": "nobody", "sslmode": "disable"})
-    outcome = done(nowhere, backups.dump(nowhere.database, nowhere.backups))
+    outcome = done(nowhere, dumps.dump(nowhere.database, nowhere.backups))
     assert outcome.status == "failed"
     assert "is there and does not count, because it was not verified" in outcome.summary
     row = row_of(nowhere, "xai_blockchain-000002")
@@ -284,20 +284,20 @@ def test_the_server_itself_is_no_scratch_server(server: Server, env: Environment
     operator = server.layout.role("operator")
     itself = {"host": "127.0.0.1", "port": server.port, "user": operator.name, "sslmode": "disable"}
     same = with_scratch(env, itself | {"password": f"file:{operator.password_file}"})
-    outcome = done(same, backups.verify(same.backups, name=FIRST))
+    outcome = done(same, dumps.verify(same.backups, name=FIRST))
     assert outcome.status == "failed" and "is the one that the backup is of" in outcome.summary
     assert row_of(env, FIRST)["counts"], "what was known of it is still true"
 
 
 def test_on_a_scratch_server(env: Environment, tmp_path: Path) -> None:
     data, log, tools = tmp_path / "other", tmp_path / "log", env.backups.programs(1)
-    clusters.create(tools, data, encoding="UTF8", log=log)
-    with clusters.started(tools, data, log=log) as host:
-        there = with_scratch(env, {"host": host, "user": clusters.OWNER, "sslmode": "disable"})
-        outcome = done(there, backups.verify(there.backups, name=FIRST))
+    private_cluster.create(tools, data, encoding="UTF8", log=log)
+    with private_cluster.started(tools, data, log=log) as host:
+        there = with_scratch(env, {"host": host, "user": private_cluster.OWNER, "sslmode": "disable"})
+        outcome = done(there, dumps.verify(there.backups, name=FIRST))
         assert outcome.status == "done", outcome
         assert "scratch server" in env.backups.named(FIRST).verification["where"]
-        with connect(host=host, user=clusters.OWNER, dbname="postgres") as session:
+        with connect(host=host, user=private_cluster.OWNER, dbname="postgres") as session:
             names = {row[0] for row in session.execute("SELECT datname FROM pg_database")}
         assert names == {"postgres", "template0", "template1"}
 
@@ -307,24 +307,24 @@ def test_p17_a_leftover_of_another_role_on_the_scratch_server_stops_nothing(
 ) -> None:
     """Nor does a subscription that is restored there, which no DROP DATABASE removes."""
     data, log, tools = tmp_path / "other", tmp_path / "log", env.backups.programs(1)
-    clusters.create(tools, data, encoding="UTF8", log=log)
+    private_cluster.create(tools, data, encoding="UTF8", log=log)
     with (
-        clusters.started(tools, data, log=log) as host,
-        connect(host=host, user=clusters.OWNER, dbname="postgres") as session,
+        private_cluster.started(tools, data, log=log) as host,
+        connect(host=host, user=private_cluster.OWNER, dbname="postgres") as session,
     ):
         session.execute("CREATE ROLE tries LOGIN CREATEDB")
         session.execute("CREATE DATABASE xai_scratch_1")
         session.execute("COMMENT ON DATABASE xai_scratch_1 IS 'xai-runbook fills this database'")
         there = with_scratch(env, {"host": host, "user": "tries", "sslmode": "disable"})
-        outcome = done(there, backups.verify(there.backups, name=FIRST))
+        outcome = done(there, dumps.verify(there.backups, name=FIRST))
         assert outcome.status == "done", outcome
         assert names(session) == {"postgres", "template0", "template1", "xai_scratch_1"}
         with server.superuser() as own:
             own.execute("ALTER ROLE xai_operator SUPERUSER")
             own.execute("CREATE SUBSCRIPTION s CONNECTION 'host=x' PUBLICATION p WITH (connect = false)")
             try:
-                there = with_scratch(env, {"host": host, "user": clusters.OWNER, "sslmode": "disable"})
-                outcome = done(there, backups.dump(there.database, there.backups))
+                there = with_scratch(env, {"host": host, "user": private_cluster.OWNER, "sslmode": "disable"})
+                outcome = done(there, dumps.dump(there.database, there.backups))
             finally:
                 own.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
                 own.execute("DROP SUBSCRIPTION s")
@@ -362,7 +362,7 @@ def test_a_server_that_ends_idle_sessions_does_not_end_a_backup(server: Server, 
             session.execute(f"ALTER SYSTEM SET {name} = '300ms'".encode())
         session.execute("SELECT pg_reload_conf()")
     try:
-        assert done(env, backups.dump(env.database, env.backups)).status == "done"
+        assert done(env, dumps.dump(env.database, env.backups)).status == "done"
     finally:
         with server.superuser() as session:
             session.execute("SET idle_session_timeout = 0")
@@ -392,20 +392,20 @@ def turn_a_bit(path: Path, byte: int, bit: int = 3) -> None:
 def test_a_backup_that_was_cut_is_seen_at_a_glance(env: Environment) -> None:
     limits = env.limits
     os.truncate(first(env) / ARCHIVE, 20)  # as large as the runbook's empty gzip
-    stored = backups.stored(env.backups)
-    damaged = backups.check_intact(stored, limits.backups_damaged)
+    stored = dumps.stored(env.backups)
+    damaged = dumps.check_intact(stored, limits.backups_damaged)
     assert damaged.status is Status.ALERT and "has 20 bytes instead of" in damaged.summary
-    age = backups.check_age(stored, limits.backup_age)
+    age = dumps.check_age(stored, limits.backup_age)
     assert age.status is Status.ALERT and FIRST in age.summary
-    assert backups.check_restore(stored, limits.restore_time).status is Status.UNKNOWN
-    assert done(env, backups.verify(env.backups, name=FIRST)).status == "failed"
+    assert dumps.check_restore(stored, limits.restore_time).status is Status.UNKNOWN
+    assert done(env, dumps.verify(env.backups, name=FIRST)).status == "failed"
 
 
 def test_a_turned_bit_is_found_by_verifying(env: Environment) -> None:
     archive = first(env) / ARCHIVE
     turn_a_bit(archive, archive.stat().st_size // 2)
     assert row_of(env, FIRST)["state"] == "verified", "sizes and times alone do not tell"
-    outcome = done(env, backups.verify(env.backups))
+    outcome = done(env, dumps.verify(env.backups))
     assert outcome.status == "failed" and "SHA-256 differs" in outcome.summary
     row = row_of(env, FIRST)
     assert row["state"] == "damaged" and not row["counts"] and "SHA-256" in row["why"]
@@ -419,12 +419,12 @@ def test_written_to_since(env: Environment) -> None:
 
 
 def test_a_manifest_that_lies(env: Environment) -> None:
-    manifest = first(env) / catalogue.MANIFEST
+    manifest = first(env) / catalog.MANIFEST
     told = json.loads(manifest.read_bytes())
     told["contents"]["tables"]["public.wallets"]["rows"] = "7"
     manifest.write_text(json.dumps(told))
     assert row_of(env, FIRST)["why"] == "its manifest was changed after it was verified"
-    outcome = done(env, backups.verify(env.backups))
+    outcome = done(env, dumps.verify(env.backups))
     assert re.search(r"table public.wallets has \d+ rows instead of 7", outcome.summary)
     assert row_of(env, FIRST)["state"] == "damaged"
     manifest.write_text("{")
@@ -433,10 +433,10 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     # what the finding, and the state of what was to be made, tell to do can be done: prune refuses it
     by_hand = f"its manifest cannot be read: remove {first(env)} by hand"
     assert row["why"] == by_hand
-    stored = backups.stored(env.backups)
-    assert by_hand in backups.check_intact(stored, env.limits.backups_damaged).summary
-    assert by_hand in backups.check_age(stored, env.limits.backup_age).summary
-    words = backups.state(env.backups, name=FIRST)["words"].iloc[0]
+    stored = dumps.stored(env.backups)
+    assert by_hand in dumps.check_intact(stored, env.limits.backups_damaged).summary
+    assert by_hand in dumps.check_age(stored, env.limits.backup_age).summary
+    words = dumps.state(env.backups, name=FIRST)["words"].iloc[0]
     assert f"rm -r {first(env)}" in words and "retention.prune" not in words
     with pytest.raises(InputError, match="by hand"):
         retention.prune(env.backups, names=[FIRST])
@@ -444,12 +444,12 @@ def test_a_manifest_that_lies(env: Environment) -> None:
 
 def test_a_cut_archive_with_a_true_sum_is_not_read_to_its_end(env: Environment) -> None:
     """As where the disk was full and the sum was taken afterwards: pg_restore --list would take it for whole."""
-    archive, manifest = first(env) / ARCHIVE, first(env) / catalogue.MANIFEST
+    archive, manifest = first(env) / ARCHIVE, first(env) / catalog.MANIFEST
     os.truncate(archive, archive.stat().st_size * 9 // 10)
     told = json.loads(manifest.read_bytes())
-    told["files"] = catalogue.sizes_and_sums(first(env))
+    told["files"] = catalog.sizes_and_sums(first(env))
     manifest.write_text(json.dumps(told))
-    outcome = done(env, backups.verify(env.backups))
+    outcome = done(env, dumps.verify(env.backups))
     assert outcome.status == "failed" and "cannot be read to its end" in outcome.summary
     assert row_of(env, FIRST)["state"] == "damaged"
 
@@ -478,7 +478,7 @@ def damages(env: Environment, tmp_path: Path, *, cuts: int, bits: int) -> tuple[
     return cuts + bits, refused
 
 
-def not_intact(backup: catalogue.Backup) -> bool:
+def not_intact(backup: catalog.Backup) -> bool:
     try:
         intact(backup, lambda _: None)
     except Damaged:
@@ -497,17 +497,17 @@ def test_damaged_archives_are_refused_at_every_percent_and_1000_bits(env: Enviro
 
 
 def test_backups_of_others_do_not_count(env: Environment) -> None:
-    manifest = first(env) / catalogue.MANIFEST
+    manifest = first(env) / catalog.MANIFEST
     told = json.loads(manifest.read_bytes())
-    backup = catalogue.one(first(env))
+    backup = catalog.one(first(env))
     for key, value, why in (
         ("database", "payroll", "it is of database payroll"), ("system_identifier", "71", "it is of server 71"),
     ):  # fmt: skip
         manifest.write_text(json.dumps(told | {key: value}))
-        catalogue.record(backup.path, {k: v for k, v in backup.verification.items() if k != "manifest_sha256"})
+        catalog.record(backup.path, {k: v for k, v in backup.verification.items() if k != "manifest_sha256"})
         row = row_of(env, FIRST)
         assert row["state"] == "verified" and not row["counts"] and row["why"].startswith(why)
-        found = backups.check_age(backups.stored(env.backups), env.limits.backup_age)
+        found = dumps.check_age(dumps.stored(env.backups), env.limits.backup_age)
         assert found.status is Status.ALERT and why in found.summary
         assert retention.prunable(env.backups).empty
 
@@ -517,25 +517,25 @@ def test_backups_of_others_do_not_count(env: Environment) -> None:
 
 def aged(env: Environment, days: dict[str, float]) -> None:
     """Copies of the first backup under these names, each so many days old, as a run then would have left them."""
-    whole = catalogue.one(first(env))
+    whole = catalog.one(first(env))
     for name, age in days.items():
         path = env.backups.folder / name
         if name != FIRST:
             shutil.copytree(whole.path, path, copy_function=shutil.copy2)
         taken = (datetime.now(UTC) - timedelta(days=age)).isoformat()
-        (path / catalogue.MANIFEST).write_text(json.dumps(whole.manifest | {"taken_at": taken}))
-        catalogue.record(path, {k: v for k, v in whole.verification.items() if k != "manifest_sha256"})
+        (path / catalog.MANIFEST).write_text(json.dumps(whole.manifest | {"taken_at": taken}))
+        catalog.record(path, {k: v for k, v in whole.verification.items() if k != "manifest_sha256"})
 
 
 def test_a_stale_backup(env: Environment) -> None:
     aged(env, {FIRST: 3})
-    stored = backups.stored(env.backups)
-    found = backups.check_age(stored, env.limits.backup_age)
+    stored = dumps.stored(env.backups)
+    found = dumps.check_age(stored, env.limits.backup_age)
     assert found.status is Status.ALERT and found.targets == (FIRST,)
     axes = charts.bars(stored, label="name", value="age_seconds", limit=env.limits.backup_age)
     assert axes.get_title(loc="left") == env.limits.backup_age.title
-    assert backups.check_intact(stored, env.limits.backups_damaged).status is Status.OK
-    assert backups.check_restore(stored, env.limits.restore_time).status is Status.OK
+    assert dumps.check_intact(stored, env.limits.backups_damaged).status is Status.OK
+    assert dumps.check_restore(stored, env.limits.restore_time).status is Status.OK
 
 
 def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -555,7 +555,7 @@ def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.
     with pytest.raises(Refused, match="needs a person"):
         apply_headless(plan, two, digest=plan.digest)
     assert typed(two, plan, monkeypatch).status == "done"
-    assert list(backups.stored(two.backups)["name"]) == ["xai_blockchain-000005", "xai_blockchain-000004"]
+    assert list(dumps.stored(two.backups)["name"]) == ["xai_blockchain-000005", "xai_blockchain-000004"]
     assert not retention.prune(two.backups).steps
     with pytest.raises(InputError, match="xai_blockchain-000005 is the newest verified one, which is never removed"):
         retention.prune(two.backups, names=["xai_blockchain-000005"])
@@ -741,7 +741,7 @@ def test_a_folder_that_cannot_be_read(env: Environment, tmp_path: Path) -> None:
     told = env.settings.model_dump()
     wrong = Environment(type(env.settings).model_validate({**told, "backups": told["backups"] | {"folder": str(file)}}))
     with pytest.raises(Unreachable, match="Not a directory"):
-        backups.stored(wrong.backups)
+        dumps.stored(wrong.backups)
     with pytest.raises(NoData, match="no backup that counts"):
         Environment(
             type(env.settings).model_validate({**told, "backups": told["backups"] | {"folder": str(tmp_path / "no")}})

@@ -24,15 +24,16 @@ from tests.operations import backed_up
 from tests.operations.postgres_server import SLOTS, Server, running
 from tests.operations.ssh_server import Bastion, bastion
 from tests.pace import stretched
-from xai_runbook import settings
-from xai_runbook.clients.database import Database
-from xai_runbook.clients.operator import Operator
+from xai_runbook.changes.credentials import lent
+from xai_runbook.clients.postgres.operator import Operator
+from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, CannotAsk, TimedOut, Unreachable, WrongServer
-from xai_runbook.execution.credentials import lent
-from xai_runbook.operations import database, sizes
-from xai_runbook.sandbox import programs
-from xai_runbook.sandbox.part import free_ports
+from xai_runbook.operations.database import sessions as database
+from xai_runbook.operations.database import sizes
+from xai_runbook.sandbox.components import programs
+from xai_runbook.sandbox.supervisor.component import free_ports
+from xai_runbook.settings import models
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -170,7 +171,7 @@ def test_a_silent_port_costs_the_deadline_and_no_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         told = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "timeout": "500ms"}
-        handle = Database(settings.Database.model_validate(told))
+        handle = Database(models.Database.model_validate(told))
         started = time.monotonic()
         (row,) = database.readiness(handle).to_dict("records")
     assert (row["accepts"], row["can_login"]) == (False, False)
@@ -234,7 +235,7 @@ def test_the_cache_is_no_database(env: Environment) -> None:
     cache = env.settings.cache
     assert cache is not None
     told = {"host": cache.host, "port": cache.port, "sslmode": "disable", "timeout": "2s"}
-    handle = Database(settings.Database.model_validate(told))
+    handle = Database(models.Database.model_validate(told))
     started = time.monotonic()
     assert isinstance(refusal(handle), WrongServer | Unreachable | TimedOut)
     assert time.monotonic() - started < stretched(10)
@@ -265,7 +266,7 @@ def test_a_reserved_slot_is_used_and_said(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def before_the_pooler(env: Environment, sandbox: dict[str, Any]) -> settings.Database:
+def before_the_pooler(env: Environment, sandbox: dict[str, Any]) -> models.Database:
     """The settings of somebody who took the pooler for the database."""
     if "pooler" not in sandbox["parts"]:
         pytest.skip("no PgBouncer to be found")
@@ -274,7 +275,7 @@ def before_the_pooler(env: Environment, sandbox: dict[str, Any]) -> settings.Dat
     return told.model_copy(update={"port": told.proxy.port, "proxy": None})
 
 
-def test_a_pooler_that_was_taken_for_the_database(before_the_pooler: settings.Database) -> None:
+def test_a_pooler_that_was_taken_for_the_database(before_the_pooler: models.Database) -> None:
     told = refusal(Database(before_the_pooler))
     assert (type(told), told.what) == (WrongServer, "a pooler answers here, not PostgreSQL itself")
     assert "database.proxy" in told.hint
@@ -293,7 +294,7 @@ def test_nothing_is_changed_through_a_pooler(env: Environment, sandbox: dict[str
     ini = ini.replace(str(layout / "pooler" / "users"), str(tmp_path / "users"))
     (tmp_path / "users").write_text(f'"{told.operator.user}" "{told.operator.password.reveal()}"\n')
     (tmp_path / "pgbouncer.ini").write_text(f"{ini}ignore_startup_parameters = options\n")
-    from xai_runbook.sandbox.template import unprivileged
+    from xai_runbook.sandbox.components.postgres_template import unprivileged
 
     tmp_path.chmod(0o755)
     running_pooler = subprocess.Popen(
@@ -443,14 +444,14 @@ def test_what_the_bastion_refuses(server: Server, through: Bastion, tmp_path: Pa
 )
 def test_a_bastion_that_is_none(table: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"bastion|plain name"):
-        settings.Database.model_validate(table)
+        models.Database.model_validate(table)
 
 
 def test_a_silent_bastion_costs_the_deadline(through: Bastion) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         silent = through.settings | {"port": listener.getsockname()[1]}
         told = {"host": "localhost", "port": 1, "sslmode": "disable", "timeout": "1s", "bastion": silent}
-        handle = Database(settings.Database.model_validate(told))
+        handle = Database(models.Database.model_validate(told))
         started = time.monotonic()
         assert isinstance(refusal(handle), TimedOut | Unreachable)
         assert time.monotonic() - started < stretched(12)
@@ -459,8 +460,9 @@ def test_a_silent_bastion_costs_the_deadline(through: Bastion) -> None:
 
 def test_an_end_by_force_leaves_no_tunnel(server: Server, through: Bastion) -> None:
     program = (
-        "import sys, time, json; from xai_runbook import settings; from xai_runbook.clients.tunnel import Tunnel;"
-        "told = settings.Bastion.model_validate(json.loads(sys.argv[1]));"
+        "import sys, time, json; from xai_runbook.settings import database; "
+        "from xai_runbook.clients.postgres.tunnel import Tunnel;"
+        "told = database.Bastion.model_validate(json.loads(sys.argv[1]));"
         f"print(Tunnel(told, '127.0.0.1', {server.port}, 20).port(), flush=True); time.sleep(60)"
     )
     import json

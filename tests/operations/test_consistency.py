@@ -9,11 +9,11 @@ import pytest
 
 from tests.operations import clusters
 from xai_runbook.environment import Environment
-from xai_runbook.environments import load
 from xai_runbook.errors import Damaged, NoData, NotConfigured
-from xai_runbook.findings import Finding, Status
-from xai_runbook.operations import consistency
-from xai_runbook.sandbox import programs, template
+from xai_runbook.model.findings import Finding, Status
+from xai_runbook.operations.database import consistency
+from xai_runbook.sandbox.components import postgres_template, programs
+from xai_runbook.settings.loading import load
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 LIMITS = load("sandbox").limits
@@ -170,7 +170,7 @@ def test_no_table_is_named(server: clusters.Cluster) -> None:
 def test_checksums_that_are_off_are_no_good_answer(tmp_path_factory: pytest.TempPathFactory) -> None:
     with clusters.primary(tmp_path_factory.mktemp("off")) as server:
         server.stop()
-        tool = template.unprivileged(), programs.find("postgres")
+        tool = postgres_template.unprivileged(), programs.find("postgres")
         assert tool[1] is not None
         subprocess.run(
             [*tool[0], str(tool[1].with_name("pg_checksums")), "--disable", "-D", str(server.data)],

@@ -20,21 +20,21 @@ from tests.operations.grafana_environment import environment
 from tests.operations.grafana_stub import Stub, serving
 from tests.operations.prometheus_server import until
 from xai_runbook import dashboards as shipped
-from xai_runbook import environments
 from xai_runbook.cli import main
-from xai_runbook.coverage import runbook
 from xai_runbook.dashboards import FILES, TAG, contents, dashboard, queries
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError
-from xai_runbook.operations import dashboards, grafana
-from xai_runbook.settings import Grafana, Settings
+from xai_runbook.operations.grafana import health, import_dashboards
+from xai_runbook.runbook.coverage import runbook
+from xai_runbook.settings import loading
+from xai_runbook.settings.models import Grafana, Settings
 
 TITLES = list(FILES)
 
 
 def settings(**tables: dict[str, Any]) -> Settings:
     """The defaults with other keys."""
-    whole = tomllib.loads((environments.SHIPPED / "defaults.toml").read_text(encoding="utf-8"))
+    whole = tomllib.loads(loading.DEFAULTS.read_text(encoding="utf-8"))
     for table, keys in tables.items():
         for key, value in keys.items():
             whole[table][key] = {**whole[table][key], **value} if isinstance(value, dict) else value
@@ -67,7 +67,7 @@ def test_each_is_a_dashboard_as_grafanas_model_has_it(title: str) -> None:
 
 @pytest.mark.parametrize("title", TITLES)
 def test_no_blank_is_left(title: str) -> None:
-    for told in (settings(), environments.load("sandbox")):
+    for told in (settings(), loading.load("sandbox")):
         assert "${" not in json.dumps(dashboard(title, told))
 
 
@@ -121,7 +121,7 @@ def test_every_panel_shows_something_on_a_healthy_sandbox(title: str, env: Envir
     assert len(asked) >= 9
 
     def empty() -> list[queries.Query]:
-        told = grafana.series(env.prometheus, [query.promql for query in asked])
+        told = health.series(env.prometheus, [query.promql for query in asked])
         assert not any(error for _, error in told.values()), told
         return [query for query in asked if not told[query.promql][0]]
 
@@ -168,7 +168,7 @@ def there(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 def test_a_plan_to_import_says_what_it_saw(stub: Stub, there: Environment) -> None:
     stub.put(dashboard("Network Status", there.settings))
-    plan = dashboards.import_dashboards(there.grafana, titles=["Network Status", "System Resources"])
+    plan = import_dashboards.import_dashboards(there.grafana, titles=["Network Status", "System Resources"])
     assert plan.targets == ("System Resources (uid xai-system-resources)",), "what shows the same is left alone"
     assert [row["current"] for row in plan.observed] == ["true", "false"]
     assert [(step.kind, step.method, step.path) for step in plan.steps if step.kind == "http"] == [
@@ -178,18 +178,19 @@ def test_a_plan_to_import_says_what_it_saw(stub: Stub, there: Environment) -> No
     assert plan.identity == {"grafana.url": stub.url, "grafana.organization": "1 Main Org."}
     assert not [asked for asked in stub.asked if asked[0] != "GET"], "planning reads"
     assert (
-        dashboards.import_dashboards(there.grafana, titles=["Network Status", "System Resources"]).world == plan.world
+        import_dashboards.import_dashboards(there.grafana, titles=["Network Status", "System Resources"]).world
+        == plan.world
     )
 
 
 def test_nothing_is_imported_unnamed(there: Environment) -> None:
-    plan = dashboards.import_dashboards(there.grafana, titles=[])
+    plan = import_dashboards.import_dashboards(there.grafana, titles=[])
     assert not plan.steps and plan.note == "no titles were given"
 
 
 def test_a_changed_limit_is_a_changed_dashboard(stub: Stub, there: Environment) -> None:
     stub.put(dashboard("Network Status", settings(limits={"sync_lag": {"threshold": 77.0}})))
-    plan = dashboards.import_dashboards(there.grafana, titles=["Network Status"])
+    plan = import_dashboards.import_dashboards(there.grafana, titles=["Network Status"])
     assert len(plan.steps) == 1
 
 
@@ -204,10 +205,10 @@ def test_what_grafana_adds_is_no_difference(there: Environment) -> None:
 
 def test_refused_where_the_title_is_anothers(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.put({"uid": "theirs", "title": "Network Status", "panels": []})
-    plan = dashboards.import_dashboards(there.grafana, titles=["Network Status"])
+    plan = import_dashboards.import_dashboards(there.grafana, titles=["Network Status"])
     assert "another dashboard is called 'Network Status' (uid theirs)" in plan.refused and not plan.steps
     named = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "uid": "theirs"}])
-    plan = dashboards.import_dashboards(named.grafana, titles=["Network Status"])
+    plan = import_dashboards.import_dashboards(named.grafana, titles=["Network Status"])
     assert plan.targets == ("Network Status (uid theirs)",)
     body = json.loads(plan.steps[0].body)  # type: ignore[union-attr]
     assert (body["dashboard"]["uid"], body["dashboard"]["version"], body["overwrite"]) == ("theirs", 1, False)
@@ -215,25 +216,25 @@ def test_refused_where_the_title_is_anothers(stub: Stub, there: Environment, mon
 
 def test_refused_where_a_file_provides_it(stub: Stub, there: Environment) -> None:
     stub.put({"uid": "xai-network-status", "title": "Network Status", "panels": []}, provisioned=True)
-    assert "provided by a file" in dashboards.import_dashboards(there.grafana, titles=["Network Status"]).refused
+    assert "provided by a file" in import_dashboards.import_dashboards(there.grafana, titles=["Network Status"]).refused
 
 
 def test_folders_are_found_by_title(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     env = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "folder": "Operations"}])
-    plan = dashboards.import_dashboards(env.grafana, titles=["Network Status"])
+    plan = import_dashboards.import_dashboards(env.grafana, titles=["Network Status"])
     assert json.loads(plan.steps[0].body)["folderUid"] == "ops-folder"  # type: ignore[union-attr]
     stub.folders["other"] = "Operations"
-    assert "2 folders" in dashboards.import_dashboards(env.grafana, titles=["Network Status"]).refused
+    assert "2 folders" in import_dashboards.import_dashboards(env.grafana, titles=["Network Status"]).refused
     stub.folders.clear()
-    assert "0 folders" in dashboards.import_dashboards(env.grafana, titles=["Network Status"]).refused
+    assert "0 folders" in import_dashboards.import_dashboards(env.grafana, titles=["Network Status"]).refused
 
 
 def test_other_titles_are_refused(there: Environment, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="none of the shipped"):
-        dashboards.import_dashboards(there.grafana, titles=["Kubernetes"])
+        import_dashboards.import_dashboards(there.grafana, titles=["Kubernetes"])
     bare = environment(stub, monkeypatch, dashboard=[])
     with pytest.raises(InputError, match="the settings name 0 dashboards"):
-        dashboards.import_dashboards(bare.grafana, titles=["Network Status"])
+        import_dashboards.import_dashboards(bare.grafana, titles=["Network Status"])
 
 
 def test_a_grafana_that_is_not_there_or_not_configured(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,30 +242,30 @@ def test_a_grafana_that_is_not_there_or_not_configured(env: Environment, monkeyp
         nowhere = environment(gone, monkeypatch)
     absent = Environment(env.settings.model_copy(update={"grafana": None}))
     for handle in (nowhere.grafana, absent.grafana):
-        plan = dashboards.import_dashboards(handle, titles=["Network Status"])
+        plan = import_dashboards.import_dashboards(handle, titles=["Network Status"])
         assert "it cannot be planned, because" in plan.refused and not plan.steps
-        assert dashboards.restore_dashboards(handle, uids=["x"], versions=[1]).refused
+        assert import_dashboards.restore_dashboards(handle, uids=["x"], versions=[1]).refused
 
 
 def test_only_what_is_ours_is_removed(stub: Stub, there: Environment) -> None:
     stub.put({"uid": "theirs", "title": "Theirs", "panels": [], "tags": []})
-    plan = dashboards.restore_dashboards(there.grafana, uids=["theirs"], versions=[0])
+    plan = import_dashboards.restore_dashboards(there.grafana, uids=["theirs"], versions=[0])
     assert "not one of ours" in plan.refused
     assert (
         "no dashboard of uid 'gone'"
-        in dashboards.restore_dashboards(there.grafana, uids=["gone"], versions=[3]).refused
+        in import_dashboards.restore_dashboards(there.grafana, uids=["gone"], versions=[3]).refused
     )
-    plan = dashboards.restore_dashboards(there.grafana, uids=["gone"], versions=[0])
+    plan = import_dashboards.restore_dashboards(there.grafana, uids=["gone"], versions=[0])
     assert not plan.steps and plan.note == "they are as they were already"
     for uids, versions in ((["a"], []), (["a", "a"], [1, 2])):
         with pytest.raises(InputError, match="one version for each uid"):
-            dashboards.restore_dashboards(there.grafana, uids=uids, versions=versions)
+            import_dashboards.restore_dashboards(there.grafana, uids=uids, versions=versions)
 
 
 def test_an_earlier_version_is_saved_over_the_present_one(stub: Stub, there: Environment) -> None:
     for description in ("first", "second"):
         stub.put({"uid": "x", "title": "X", "panels": [], "description": description}, folder_uid="ops-folder")
-    plan = dashboards.restore_dashboards(there.grafana, uids=["x"], versions=[1])
+    plan = import_dashboards.restore_dashboards(there.grafana, uids=["x"], versions=[1])
     body = json.loads(plan.steps[0].body)  # type: ignore[union-attr]
     assert body["dashboard"] == {
         "uid": "x", "title": "X", "panels": [], "description": "first", "id": None, "version": 2
@@ -272,6 +273,6 @@ def test_an_earlier_version_is_saved_over_the_present_one(stub: Stub, there: Env
     assert body["folderUid"] == "ops-folder"
     assert plan.risk == "change" and not isinstance(plan.undo, str)
     assert plan.undo.arguments == {"uids": ["x"], "versions": [2]}
-    assert not dashboards.restore_dashboards(there.grafana, uids=["x"], versions=[2]).steps
+    assert not import_dashboards.restore_dashboards(there.grafana, uids=["x"], versions=[2]).steps
     # a version that is not kept any more
-    assert "HTTP 404" in dashboards.restore_dashboards(there.grafana, uids=["x"], versions=[9]).refused
+    assert "HTTP 404" in import_dashboards.restore_dashboards(there.grafana, uids=["x"], versions=[9]).refused

@@ -17,13 +17,14 @@ import pytest
 
 from tests.operations.postgres_server import SLOTS, Server, running
 from tests.pace import stretched
-from xai_runbook.clients.database import Database
+from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, CannotAsk, SettingsError, TimedOut, Unreachable, WrongServer
-from xai_runbook.findings import Status
-from xai_runbook.operations import database, reachability
-from xai_runbook.sandbox import programs, template
-from xai_runbook.secret import Secret
+from xai_runbook.model.findings import Status
+from xai_runbook.model.secret import Secret
+from xai_runbook.operations import reachability
+from xai_runbook.operations.database import sessions as database
+from xai_runbook.sandbox.components import postgres_template, programs
 from xai_runbook.sql import statement
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -217,7 +218,7 @@ def test_a_role_with_powers_is_refused(server: Server, role: str, power: str) ->
 
 def test_a_superuser_is_refused(server: Server) -> None:
     host = str(server.layout.folder / "postgres" / "data")
-    with server.handle(host=host, user=template.SUPERUSER, password=None) as handle:
+    with server.handle(host=host, user=postgres_template.SUPERUSER, password=None) as handle:
         assert "superuser" in refusal(handle).what
 
 
@@ -387,6 +388,6 @@ def test_secrets_are_read_anew_when_a_connection_is(server: Server, tmp_path: Pa
 
 
 def _limit() -> Any:
-    from xai_runbook import environments
+    from xai_runbook.settings import loading
 
-    return environments.load("sandbox").limits.database_reachable
+    return loading.load("sandbox").limits.database_reachable

@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.clients import prometheus_rules
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus import rules as prometheus_rules
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.errors import BadAnswer, InputError, NoData, WrongServer
-from xai_runbook.findings import Finding, Status
-from xai_runbook.limits import Signals
-from xai_runbook.operations import drift, rules
+from xai_runbook.model.findings import Finding, Status
+from xai_runbook.operations.monitoring import alert_rules, rule_drift
+from xai_runbook.settings.limits import Signals
 
-RULES = rules.alert_rules(server.settings()).replace("interval: 15s", "interval: 1s")
+RULES = alert_rules.alert_rules(server.settings()).replace("interval: 15s", "interval: 1s")
 GROUPS = "groups:\n"
 
 
@@ -37,13 +37,17 @@ class Live:
         urllib.request.urlopen(asked, timeout=10).close()
 
     def drift(self) -> pd.DataFrame:
-        return drift.rules_drift(self.prometheus).set_index("alert")
+        return rule_drift.rules_drift(self.prometheus).set_index("alert")
 
     def rules_current(self) -> Finding:
-        return drift.check_rules(drift.rules_drift(self.prometheus), self.prometheus.settings.limits.rules_current)
+        return rule_drift.check_rules(
+            rule_drift.rules_drift(self.prometheus), self.prometheus.settings.limits.rules_current
+        )
 
     def rule_groups(self) -> Finding:
-        return drift.check_rule_groups(drift.rule_groups(self.prometheus), self.prometheus.settings.limits.rule_groups)
+        return rule_drift.check_rule_groups(
+            rule_drift.rule_groups(self.prometheus), self.prometheus.settings.limits.rule_groups
+        )
 
     def until(self, status: Status, text: str) -> Finding:
         """The finding over the groups once it is that and says so."""
@@ -141,7 +145,7 @@ def test_nothing_of_ours_loaded_is_one_sentence(live: Live) -> None:
     live.load(GROUPS)
     assert live.rules_current().status is Status.ALERT, "no rule at all"
     with pytest.raises(NoData, match="no rules loaded"):
-        drift.rule_groups(live.prometheus)
+        rule_drift.rule_groups(live.prometheus)
 
 
 TWICE = 'label_replace(vector(1), "a", "b", "", "") or label_replace(vector(1), "a", "c", "", "")'
@@ -151,11 +155,11 @@ def test_a_rule_that_cannot_be_evaluated_is_drift_and_turns_its_group(live: Live
     """Two series on the side where one may be: PromQL that parses, and fails whenever it is asked."""
     settings = server.settings(signals={"peer_count": f"vector(1) + on () ({TWICE})"})
     prometheus = Prometheus(live.prometheus.access, settings)
-    live.load(rules.alert_rules(settings).replace("interval: 15s", "interval: 1s"))
+    live.load(alert_rules.alert_rules(settings).replace("interval: 15s", "interval: 1s"))
     finding = live.until(Status.ALERT, "1 of ")
     assert finding.targets == ("xai-runbook",)
     assert "PeerCountLow" in finding.summary and "many-to-many matching not allowed" in finding.summary
-    told = drift.rules_drift(prometheus).set_index("alert")
+    told = rule_drift.rules_drift(prometheus).set_index("alert")
     assert told.loc["PeerCountLow", "state"] == "failing"
     assert "cannot be evaluated: " in told.loc["PeerCountLow", "difference"]
     live.load(RULES)
@@ -167,7 +171,7 @@ def test_a_group_that_needs_most_of_its_interval_is_slow(live: Live) -> None:
     live.load(GROUPS + f"  - name: slow\n    interval: 100ms\n    rules: [{slow}]\n" + RULES.partition(GROUPS)[2])
     finding = live.until(Status.ALERT, "of its interval used by a group of rules")
     assert finding.targets == ("slow",)
-    groups = drift.rule_groups(live.prometheus).set_index("group")
+    groups = rule_drift.rule_groups(live.prometheus).set_index("group")
     assert groups.loc["slow", "used_ratio"] > 0.8 > groups.loc["xai-runbook", "used_ratio"]
     assert groups.loc["xai-runbook", "rules"] == len(Signals.model_fields)
     live.load(RULES)
@@ -175,7 +179,7 @@ def test_a_group_that_needs_most_of_its_interval_is_slow(live: Live) -> None:
 
 def test_a_group_that_was_not_evaluated_yet_is_unknown_and_one_that_stands_still_an_alert(live: Live) -> None:
     live.load(GROUPS + "  - name: rare\n    interval: 10000h\n    rules: [{alert: Rare, expr: vector(1)}]\n")
-    groups = drift.rule_groups(live.prometheus)
+    groups = rule_drift.rule_groups(live.prometheus)
     assert math.isnan(groups["used_ratio"].iloc[0]) and pd.isna(groups["evaluated_at"].iloc[0])
     finding = live.rule_groups()
     assert finding.status is Status.UNKNOWN and "it was not evaluated yet" in finding.summary
@@ -183,8 +187,8 @@ def test_a_group_that_was_not_evaluated_yet_is_unknown_and_one_that_stands_still
     live.load(RULES)
     live.until(Status.OK, "of its interval")
     later = datetime.now(UTC) + timedelta(minutes=5)  # as if nothing had been evaluated since
-    groups = drift.rule_groups(live.prometheus, at=later)
-    finding = drift.check_rule_groups(groups, live.prometheus.settings.limits.rule_groups)
+    groups = rule_drift.rule_groups(live.prometheus, at=later)
+    finding = rule_drift.check_rule_groups(groups, live.prometheus.settings.limits.rule_groups)
     assert (finding.status, finding.targets) == (Status.ALERT, ("xai-runbook",))
 
 
@@ -214,7 +218,7 @@ def test_an_old_prometheus_and_one_of_another_shape_are_no_silent_ok(live: Live)
         return (200, "application/json", body) if body else (404, "text/plain", b"404 page not found")
 
     with server.serving(old) as url, pytest.raises(WrongServer, match=r"Prometheus 2\S* cannot format queries"):
-        drift.rules_drift(server.handle(url))
+        rule_drift.rules_drift(server.handle(url))
     known["/api/v1/rules"] = b'{"status": "success", "data": {"groups": [{"name": "a", "rules": [{}]}]}}'
     with server.serving(old) as url, pytest.raises(BadAnswer, match="no rules that can be read"):
-        drift.rule_groups(server.handle(url))
+        rule_drift.rule_groups(server.handle(url))

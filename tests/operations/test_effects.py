@@ -11,9 +11,9 @@ from tests.operations.backed_up import typed
 from tests.operations.postgres_server import Server, running
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, Refused
-from xai_runbook.operations import effects, statements
-from xai_runbook.plans import Risk
-from xai_runbook.sandbox import programs
+from xai_runbook.model.plans import Risk
+from xai_runbook.operations.database import _effects, statements
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -183,7 +183,7 @@ def test_s6_sequences_stay_and_that_is_said(
 
 def test_s6_names_that_are_hidden(there: Environment) -> None:
     with pytest.raises(InputError, match="Unicode escapes"):
-        effects.lasting_effects(there.database, statement='SELECT U&"pg\\005fterminate_backend"(1)')
+        _effects.lasting_effects(there.database, statement='SELECT U&"pg\\005fterminate_backend"(1)')
 
 
 def test_s6_a_function_that_comes_between_is_seen_by_apply(

@@ -19,8 +19,9 @@ from xai_runbook.cli import main
 from xai_runbook.dashboards import FILES, dashboard
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, BadAnswer, NoData, NotConfigured, Refused, WrongServer
-from xai_runbook.findings import Finding, Severity, Status
-from xai_runbook.operations import grafana, reachability
+from xai_runbook.model.findings import Finding, Severity, Status
+from xai_runbook.operations import reachability
+from xai_runbook.operations.grafana import health
 
 
 @pytest.fixture
@@ -86,62 +87,60 @@ def test_down_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_not_configured_alarms_nobody(env: Environment) -> None:
     env = Environment(env.settings.model_copy(update={"grafana": None}))
-    for ask in (reachability.of_grafana, grafana.dashboards, grafana.datasources):
+    for ask in (reachability.of_grafana, health.dashboards, health.datasources):
         with pytest.raises(NotConfigured) as caught:
             ask(env.grafana)
         assert caught.value.part == "grafana"
 
 
 def test_all_dashboards_are_there(stub: Stub, there: Environment) -> None:
-    told = grafana.dashboards(there.grafana)
+    told = health.dashboards(there.grafana)
     assert list(told.columns) == ["title", "uid", "folder", "url", "found"]
     assert list(told["title"]) == list(FILES), "the runbook's, in its order"
     assert list(told["found"]) == [1] * 5
     assert told["url"].iloc[0] == f"{stub.url}/d/xai-blockchain-node"
-    finding = grafana.check_dashboards(told, there.limits.dashboards)
+    finding = health.check_dashboards(told, there.limits.dashboards)
     assert finding.status is Status.OK and finding.summary == "all 5 dashboards are there, each once"
 
 
 def test_a_dashboard_is_missing(stub: Stub, there: Environment) -> None:
     del stub.versions["xai-network-status"], stub.meta["xai-network-status"]
-    finding = grafana.check_dashboards(grafana.dashboards(there.grafana), there.limits.dashboards)
+    finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.dashboards)
     assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
     assert "not in Grafana, or not to be seen by us" in finding.summary
 
 
 def test_a_dashboard_is_there_twice(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.put({"uid": "copy", "title": "Network Status", "panels": []}, folder_uid="ops-folder")
-    told = grafana.dashboards(there.grafana)
+    told = health.dashboards(there.grafana)
     assert sorted(told[told["title"] == "Network Status"]["found"]) == [2, 2]
-    finding = grafana.check_dashboards(told, there.limits.dashboards)
+    finding = health.check_dashboards(told, there.limits.dashboards)
     assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
     assert "there 2 times (xai-network-status in no folder, copy in Operations)" in finding.summary
     for one in ({"uid": "copy"}, {"folder": "Operations"}):  # the settings say which is meant
-        told = grafana.dashboards(
-            environment(stub, monkeypatch, dashboard=[{"title": "Network Status", **one}]).grafana
-        )
+        told = health.dashboards(environment(stub, monkeypatch, dashboard=[{"title": "Network Status", **one}]).grafana)
         assert list(told["uid"]) == ["copy"]
-        assert grafana.check_dashboards(told, there.limits.dashboards).status is Status.OK
+        assert health.check_dashboards(told, there.limits.dashboards).status is Status.OK
     elsewhere = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "folder": "Attic"}])
-    told = grafana.dashboards(elsewhere.grafana)
-    assert grafana.check_dashboards(told, there.limits.dashboards).status is Status.ALERT
+    told = health.dashboards(elsewhere.grafana)
+    assert health.check_dashboards(told, there.limits.dashboards).status is Status.ALERT
 
 
 def test_a_title_that_only_begins_so_is_another(stub: Stub, there: Environment) -> None:
     stub.versions["xai-network-status"][-1]["title"] = "Network Status (old)"
-    finding = grafana.check_dashboards(grafana.dashboards(there.grafana), there.limits.dashboards)
+    finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.dashboards)
     assert finding.targets == ("Network Status",)
 
 
 def test_no_dashboards_named(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = grafana.dashboards(environment(stub, monkeypatch, dashboard=[]).grafana)
-    assert grafana.check_dashboards(told, there.limits.dashboards).status is Status.UNKNOWN
+    told = health.dashboards(environment(stub, monkeypatch, dashboard=[]).grafana)
+    assert health.check_dashboards(told, there.limits.dashboards).status is Status.UNKNOWN
 
 
 def test_a_token_that_is_not_known(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_VIEWER", "Bearer gone")
     with pytest.raises(AccessDenied, match="service account"):
-        grafana.dashboards(there.grafana)
+        health.dashboards(there.grafana)
     with pytest.raises(AccessDenied):
         there.grafana.identity()
 
@@ -176,14 +175,14 @@ def one(*targets: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def asked(env: Environment) -> Finding:
-    return grafana.check_panels(grafana.panels(env.grafana, env.prometheus), env.limits.dashboard_panels)
+    return health.check_panels(health.panels(env.grafana, env.prometheus), env.limits.dashboard_panels)
 
 
 def test_what_we_ship_shows_something(stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment) -> None:
     whole = environment(stub, monkeypatch, env)
     for title in FILES:
         stub.put(dashboard(title, env.settings))
-    told = grafana.panels(whole.grafana, whole.prometheus)
+    told = health.panels(whole.grafana, whole.prometheus)
     assert list(told.columns) == ["panel", "query", "series", "error"]
     assert len(told) > 50
     # rates of what is scraped every five seconds need a few of them
@@ -219,16 +218,16 @@ def test_what_is_not_asked(stub: Stub, shown: Environment) -> None:
             {"refId": "D", "rawSql": "SELECT 1", "datasource": {"type": "postgres", "uid": "p"}},
         )
     )
-    assert list(grafana.panels(shown.grafana, shown.prometheus)["panel"]) == ["One / P / A"]
+    assert list(health.panels(shown.grafana, shown.prometheus)["panel"]) == ["One / P / A"]
 
 
 def test_a_collapsed_row_and_a_library_panel(stub: Stub, shown: Environment) -> None:
     inner = {"id": 3, "type": "stat", "targets": [{"refId": "A", "expr": "no_such_metric"}]}
     library = {"id": 4, "title": "L", "libraryPanel": {"uid": "x", "name": "L"}}
     stub.put({**one(), "panels": [{"id": 2, "type": "row", "title": "R", "panels": [inner]}, library]})
-    told = grafana.panels(shown.grafana, shown.prometheus)
+    told = health.panels(shown.grafana, shown.prometheus)
     assert list(told["panel"]) == ["One / panel 3 / A", "One / L / library panel"]
-    finding = grafana.check_panels(told, shown.limits.dashboard_panels)
+    finding = health.check_panels(told, shown.limits.dashboard_panels)
     assert finding.status is Status.ALERT and finding.targets == ("One / panel 3 / A",)
     assert "a library panel" in finding.summary
 
@@ -270,19 +269,19 @@ def test_variables_are_filled_in(
     stub: Stub, shown: Environment, variable: dict[str, Any], promql: str, series: int
 ) -> None:
     stub.put(one({"refId": "A", "expr": promql}, templating={"list": [variable]}))
-    (row,) = grafana.panels(shown.grafana, shown.prometheus).to_dict("records")
+    (row,) = health.panels(shown.grafana, shown.prometheus).to_dict("records")
     assert (row["series"], row["error"]) == (series, ""), row["query"]
 
 
 def test_data_sources(stub: Stub, there: Environment) -> None:
-    told = grafana.datasources(there.grafana)
+    told = health.datasources(there.grafana)
     assert told.iloc[0][["target", "type", "is_default", "answers"]].to_list() == [
         "prometheus",
         "prometheus",
         "true",
         1.0,
     ]
-    assert grafana.check_datasources(told, there.limits.datasources).status is Status.OK
+    assert health.check_datasources(told, there.limits.datasources).status is Status.OK
 
 
 @pytest.mark.parametrize(
@@ -297,18 +296,18 @@ def test_data_sources(stub: Stub, there: Environment) -> None:
 )
 def test_a_data_source_that_fails(stub: Stub, there: Environment, answer: Any, status: Status, words: str) -> None:
     stub.health["PBFA97CFB590B2093"] = answer
-    finding = grafana.check_datasources(grafana.datasources(there.grafana), there.limits.datasources)
+    finding = health.check_datasources(health.datasources(there.grafana), there.limits.datasources)
     assert finding.status is status and words in finding.summary, finding.summary
     assert finding.targets == ("prometheus",)
 
 
 def test_a_data_source_without_a_check_is_not_judged(stub: Stub, there: Environment) -> None:
     stub.datasources.append({"uid": "j", "name": "json", "type": "json", "url": "", "isDefault": False})
-    told = grafana.datasources(there.grafana)
+    told = health.datasources(there.grafana)
     assert list(told["has_check"]) == [True, False]
-    assert grafana.check_datasources(told, there.limits.datasources).status is Status.OK
+    assert health.check_datasources(told, there.limits.datasources).status is Status.OK
     del stub.datasources[0]
-    assert grafana.check_datasources(grafana.datasources(there.grafana), there.limits.datasources).status is (
+    assert health.check_datasources(health.datasources(there.grafana), there.limits.datasources).status is (
         Status.UNKNOWN
     )
 
@@ -316,7 +315,7 @@ def test_a_data_source_without_a_check_is_not_judged(stub: Stub, there: Environm
 def test_no_data_source(stub: Stub, there: Environment) -> None:
     stub.datasources.clear()
     with pytest.raises(NoData):
-        grafana.datasources(there.grafana)
+        health.datasources(there.grafana)
 
 
 # the default login
@@ -337,35 +336,35 @@ def tries(stub: Stub) -> int:
 
 
 def test_the_default_login_is_tried_once(stub: Stub, there: Environment, person: None) -> None:
-    told = grafana.check_default_login(grafana.default_login(there.grafana, probe=True))
+    told = health.check_default_login(health.default_login(there.grafana, probe=True))
     assert (told.status, tries(stub)) == (Status.OK, 1)
     stub.logins["admin"] = "admin"
-    told = grafana.check_default_login(grafana.default_login(there.grafana, probe=True))
+    told = health.check_default_login(health.default_login(there.grafana, probe=True))
     assert (told.status, told.severity, tries(stub)) == (Status.ALERT, Severity.CRITICAL, 2)
     assert told.targets == (stub.url,)
 
 
 def test_the_default_login_is_not_tried_unasked(stub: Stub, there: Environment, person: None) -> None:
     with pytest.raises(NotConfigured, match="only when asked for"):
-        grafana.default_login(there.grafana)
+        health.default_login(there.grafana)
     assert not tries(stub)
 
 
 def test_the_default_login_is_never_tried_without_a_person(stub: Stub, there: Environment) -> None:
     with pytest.raises(Refused, match="without a person"):
-        grafana.default_login(there.grafana, probe=True)
+        health.default_login(there.grafana, probe=True)
     assert not tries(stub)
 
 
 def test_too_many_logins_is_no_answer(stub: Stub, there: Environment, person: None) -> None:
     stub.answers["/api/user"] = (429, b"{}")
     with pytest.raises(AccessDenied):
-        grafana.default_login(there.grafana, probe=True)
+        health.default_login(there.grafana, probe=True)
     stub.answers["/api/user"] = (200, b'{"login": ""}')  # anonymous
-    assert not grafana.default_login(there.grafana, probe=True)["works"].any()
+    assert not health.default_login(there.grafana, probe=True)["works"].any()
     stub.answers["/api/user"] = (404, b"{}")
     with pytest.raises(WrongServer):
-        grafana.default_login(there.grafana, probe=True)
+        health.default_login(there.grafana, probe=True)
 
 
 # the health report's own cells

@@ -11,9 +11,9 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from tests.operations import clusters
-from xai_runbook.clients.database import _Question, _rows
+from xai_runbook.clients.postgres.reader import _Question, _rows
 from xai_runbook.errors import InputError, XaiRunbookError
-from xai_runbook.sandbox import programs
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 

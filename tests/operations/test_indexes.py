@@ -11,12 +11,12 @@ import pytest
 
 from tests.operations import clusters
 from xai_runbook.environment import Environment
-from xai_runbook.environments import load
 from xai_runbook.errors import InputError
-from xai_runbook.findings import Finding, Status
-from xai_runbook.operations import indexes
-from xai_runbook.plans import Call
-from xai_runbook.sandbox import programs
+from xai_runbook.model.findings import Finding, Status
+from xai_runbook.model.plans import Call
+from xai_runbook.operations.database import indexes
+from xai_runbook.sandbox.components import programs
+from xai_runbook.settings.loading import load
 from xai_runbook.sql import statement
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -91,7 +91,7 @@ def test_one_that_is_being_built_is_no_fault(server: clusters.Cluster) -> None:
 
 
 def _drop_invalid(handle: Any, name: str) -> Any:
-    from xai_runbook.operations import maintenance
+    from xai_runbook.operations.database import maintenance
 
     return maintenance.drop_invalid_indexes(handle, indexes=[name])
 
@@ -305,7 +305,7 @@ def test_a_plan_names_columns_that_are_there(server: clusters.Cluster) -> None:
         assert plan.steps and plan.targets == ("index public.blocks_miner_height_idx on miner, height",)
         assert '"blocks_miner_height_idx" ON "public"."blocks" ("miner", "height")' in str(plan)
         assert plan.undo == Call(
-            change="xai_runbook.operations.indexes.drop_index",
+            change="xai_runbook.operations.database.indexes.drop_index",
             arguments={"index": "public.blocks_miner_height_idx", "table_oid": plan.observed[0]["oid"]},
         )
         for columns in (["no_such"], [], ["miner", "miner"], ["ctid"], ["miner) WHERE (true"]):

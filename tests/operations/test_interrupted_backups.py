@@ -14,12 +14,12 @@ import pytest
 from tests.operations import backed_up
 from tests.operations.backed_up import done, typed
 from tests.operations.postgres_server import Server, running
-from xai_runbook.backup import catalogue
+from xai_runbook.changes.journals import journal_of
+from xai_runbook.changes.reconcile import reconcile
 from xai_runbook.environment import Environment
-from xai_runbook.execution.journals import journal_of
-from xai_runbook.execution.reconcile import reconcile
-from xai_runbook.operations import backups, cluster_backups
-from xai_runbook.sandbox import programs
+from xai_runbook.operations.backups import base_backups, dumps
+from xai_runbook.pgbackup import catalog
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -41,7 +41,7 @@ def env(server: Server, tmp_path: Path) -> Iterator[Environment]:
 def the_program() -> int:
     """The pid of the backup that this process has started."""
     for pid in subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split():
-        if b"xai_runbook.backup" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"xai_runbook.pgbackup" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return int(pid)
     raise AssertionError("no backup runs")
 
@@ -81,9 +81,9 @@ def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
     change: str, act: Callable[[], None], server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "dump":
-        plan, words = backups.dump(env.database, env.backups), "reading roles"
+        plan, words = dumps.dump(env.database, env.backups), "reading roles"
     else:
-        plan, words = cluster_backups.base_backup(env.database, env.backups), "reading data/backup_manifest"
+        plan, words = base_backups.base_backup(env.database, env.backups), "reading data/backup_manifest"
     # a dump's trial waits here, however late its progress is seen
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE pg_database IN SHARE MODE")
@@ -102,7 +102,7 @@ def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
     if act is kill:
         looked = reconcile(env, outcome.entry)
         assert looked.status == "failed" and "is there, unverified" in looked.summary
-    assert done(env, backups.verify(env.backups, name=name)).status == "done", "it can be verified, as was said"
+    assert done(env, dumps.verify(env.backups, name=name)).status == "done", "it can be verified, as was said"
 
 
 @pytest.mark.parametrize("act", [ctrl_c, terminate])
@@ -111,7 +111,7 @@ def test_x3_interrupted_while_it_is_made_nothing_stays_and_that_is_said(
 ) -> None:
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")  # it waits here
-        outcome = typed(env, backups.dump(env.database, env.backups), monkeypatch, once("counting public.utxos", act))
+        outcome = typed(env, dumps.dump(env.database, env.backups), monkeypatch, once("counting public.utxos", act))
     assert outcome.status == "failed" and "nothing was done" in outcome.summary, outcome
     assert names(env) == []
 
@@ -121,22 +121,22 @@ def test_x3_killed_while_it_is_made_what_is_unfinished_is_named(
 ) -> None:
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")
-        outcome = typed(env, backups.dump(env.database, env.backups), monkeypatch, once("counting public.utxos", kill))
+        outcome = typed(env, dumps.dump(env.database, env.backups), monkeypatch, once("counting public.utxos", kill))
     (name,) = names(env)
     assert outcome.status == "unknown" and f"{name} is there, unfinished" in outcome.summary, outcome
     assert reconcile(env, outcome.entry).status == "failed"
-    assert done(env, backups.dump(env.database, env.backups)).status == "done"
-    assert catalogue.leftovers(env.backups.folder) == {}
+    assert done(env, dumps.dump(env.database, env.backups)).status == "done"
+    assert catalog.leftovers(env.backups.folder) == {}
 
 
 def test_x3_a_backup_that_is_found_damaged_is_not_nothing_done(env: Environment) -> None:
-    assert done(env, backups.dump(env.database, env.backups)).status == "done"
+    assert done(env, dumps.dump(env.database, env.backups)).status == "done"
     (name,) = names(env)
     dump = env.backups.folder / name / "database.dump"
     content = bytearray(dump.read_bytes())
     content[-1] ^= 1
     dump.write_bytes(content)
-    outcome = done(env, backups.verify(env.backups, name=name))
+    outcome = done(env, dumps.verify(env.backups, name=name))
     assert outcome.status == "failed" and "nothing was done" not in outcome.summary
     assert f"{name} is there, damaged" in outcome.summary
 
@@ -144,11 +144,11 @@ def test_x3_a_backup_that_is_found_damaged_is_not_nothing_done(env: Environment)
 def test_x3_a_prune_that_stops_in_the_middle_is_unknown(
     env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xai_runbook.backup import __main__ as program
+    from xai_runbook.pgbackup import __main__ as program
 
     for _ in range(3):
-        assert done(env, backups.dump(env.database, env.backups)).status == "done"
-    sums = [f"{name}={catalogue.sha256(env.backups.folder / name / catalogue.MANIFEST)}" for name in names(env)[:2]]
+        assert done(env, dumps.dump(env.database, env.backups)).status == "done"
+    sums = [f"{name}={catalog.sha256(env.backups.folder / name / catalog.MANIFEST)}" for name in names(env)[:2]]
     remove, removed = shutil.rmtree, []
 
     def fails(path: Path, *words: object, **more: object) -> None:

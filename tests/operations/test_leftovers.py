@@ -16,14 +16,15 @@ from tests.operations import backed_up
 from tests.operations.backed_up import doer, done, said, typed
 from tests.operations.postgres_server import Server, running
 from tests.operations.test_replacing import BACKUP, LIVE, oids, put
+from xai_runbook.changes.journals import journal_of
+from xai_runbook.changes.reconcile import reconcile
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
-from xai_runbook.execution.journals import journal_of
-from xai_runbook.execution.outcome import Outcome
-from xai_runbook.execution.reconcile import reconcile
-from xai_runbook.operations import backups, indexes, leftovers, maintenance, restores
-from xai_runbook.plans import Plan, Risk
-from xai_runbook.sandbox import programs
+from xai_runbook.model.outcome import Outcome
+from xai_runbook.model.plans import Plan, Risk
+from xai_runbook.operations.backups import dumps, leftovers, restores
+from xai_runbook.operations.database import indexes, maintenance
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -38,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def backed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
-    assert done(found, backups.dump(found.database, found.backups)).status == "done"
+    assert done(found, dumps.dump(found.database, found.backups)).status == "done"
     yield found
     found.database.close()
 
@@ -57,7 +58,7 @@ def killed(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch, words:
         if words in told:
             for pid in Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split():
                 with suppress(OSError):
-                    if b"xai_runbook.backup\0restore" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    if b"xai_runbook.pgbackup\0restore" in Path(f"/proc/{pid}/cmdline").read_bytes():
                         os.kill(int(pid), signal.SIGKILL)
 
     outcome = typed(env, plan, monkeypatch, kill)
@@ -130,9 +131,9 @@ def test_s8_only_that_very_database_is_removed(server: Server, backed: Environme
     elif made == "unmarked":
         put(server, "COMMENT ON DATABASE xai_restoring_it IS 'ours now'")
     else:
-        from xai_runbook.sandbox import template
+        from xai_runbook.sandbox.components import postgres_template
 
-        inside = template.connect(server.data, server.port, "xai_restoring_it")
+        inside = postgres_template.connect(server.data, server.port, "xai_restoring_it")
         inside.__enter__()
     before = oids(server)
     with doer(backed, plan) as process:
@@ -145,11 +146,11 @@ def test_s8_only_that_very_database_is_removed(server: Server, backed: Environme
 
 def left(server: Server, name: str, *inside: str) -> None:
     """Leaves a database as an interrupted restore does, with what is put into it."""
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
     put(server, f"CREATE DATABASE {name} OWNER xai_operator",
         f"COMMENT ON DATABASE {name} IS 'xai-runbook fills this database'")  # fmt: skip
-    with template.connect(server.data, server.port, name) as session:
+    with postgres_template.connect(server.data, server.port, name) as session:
         for statement in inside:
             session.execute(statement.encode())
 
@@ -174,13 +175,13 @@ def test_s8_a_removal_that_stops_in_the_middle_names_what_is_gone(server: Server
 
 
 def test_s8_files_that_are_gone_are_named_where_a_database_stays(server: Server, backed: Environment) -> None:
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
     left(server, "xai_restoring_it")
     (backed.backups.folder / "xai_blockchain-000097.part").mkdir(parents=True)
     (backed.backups.folder / ".restore.log").touch()
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
-    with template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
+    with postgres_template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
         code, words = said(process)
     assert code == 3 and "There is 1 other session using the database" in words, words
     assert "removed: .restore.log, xai_blockchain-000097.part" in words
@@ -202,13 +203,13 @@ def test_s8_a_leftover_with_a_subscription_is_removed(server: Server, backed: En
 
 
 def test_s8_a_subscription_that_is_gone_is_named_where_the_database_stays(server: Server, backed: Environment) -> None:
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
     left(server, "xai_restoring_it", SUBSCRIBES.format("s_of_it"))
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
     put(server, "ALTER ROLE xai_operator SUPERUSER")
     try:
-        with template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
+        with postgres_template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
             code, words = said(process)
     finally:
         put(server, "ALTER ROLE xai_operator NOSUPERUSER")
@@ -217,9 +218,9 @@ def test_s8_a_subscription_that_is_gone_is_named_where_the_database_stays(server
 
 
 def unsubscribed(server: Server, database: str, subscription: str) -> None:
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
-    with template.connect(server.data, server.port, database) as session:
+    with postgres_template.connect(server.data, server.port, database) as session:
         session.execute(f"ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)".encode())
         session.execute(f"DROP SUBSCRIPTION {subscription}".encode())
 

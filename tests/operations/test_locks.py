@@ -12,12 +12,13 @@ import pytest
 from pandas import DataFrame
 
 from tests.operations.postgres_server import Server, running
-from xai_runbook import charts, environments
-from xai_runbook.clients.database import Database
+from xai_runbook import charts
+from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.errors import AccessDenied
-from xai_runbook.findings import Limit, Status
-from xai_runbook.operations import database, locks, pools
-from xai_runbook.sandbox import programs
+from xai_runbook.model.findings import Limit, Status
+from xai_runbook.operations.database import locks, pools, sessions
+from xai_runbook.sandbox.components import programs
+from xai_runbook.settings import loading
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -37,7 +38,7 @@ def handle(server: Server) -> Iterator[Database]:
 
 
 def limit(name: str, **keys: Any) -> Limit:
-    told = getattr(environments.load("sandbox").limits, name)
+    told = getattr(loading.load("sandbox").limits, name)
     return Limit(**{field: getattr(told, field) for field in ("name", "title", "unit", "direction", "severity", "hint")}
                  | {"threshold": 0.1} | keys)  # fmt: skip
 
@@ -153,7 +154,7 @@ def test_without_rights_nothing_is_counted(server: Server) -> None:
     secret = server.layout.folder / "half_blind"
     secret.write_text("seen")
     asks: list[Callable[[Database], DataFrame]] = [
-        database.connections, database.sessions, locks.blocked_sessions, locks.lock_tree, locks.idle_in_transaction,
+        sessions.connections, sessions.sessions, locks.blocked_sessions, locks.lock_tree, locks.idle_in_transaction,
         locks.long_transactions, pools.connections_by_state, pools.connection_leaks,
     ]  # fmt: skip
     with server.handle(user="half_blind", password=f"file:{secret}") as handle:

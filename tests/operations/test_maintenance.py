@@ -10,15 +10,15 @@ import psycopg
 import pytest
 
 from tests.operations import clusters
-from xai_runbook import settings
-from xai_runbook.clients.database import Database
+from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.environment import Environment
-from xai_runbook.environments import load
 from xai_runbook.errors import InputError
-from xai_runbook.findings import Status
-from xai_runbook.operations import maintenance
-from xai_runbook.sandbox import programs
-from xai_runbook.sandbox.template import unprivileged
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.database import maintenance
+from xai_runbook.sandbox.components import programs
+from xai_runbook.sandbox.components.postgres_template import unprivileged
+from xai_runbook.settings import models
+from xai_runbook.settings.loading import load
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 LIMITS = load("sandbox").limits
@@ -214,7 +214,7 @@ def test_a_standby_and_a_proxy_are_refused(env: Environment, sandbox: dict[str, 
     there = env.settings.database
     assert there is not None
     port = sandbox["parts"]["standby"]["port"]
-    standby = Database(settings.Database.model_validate(there.model_dump() | {"port": port}))
+    standby = Database(models.Database.model_validate(there.model_dump() | {"port": port}))
     try:
         assert "a standby" in planned(standby).refused
     finally:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.errors import InputError, NoData
-from xai_runbook.findings import Status
-from xai_runbook.operations import alerts, monitoring, requests
-from xai_runbook.window import Window
+from xai_runbook.model.findings import Status
+from xai_runbook.model.window import Window
+from xai_runbook.operations.monitoring import alert_evaluation, metrics, requests
 
 STEP = 15
 
@@ -83,55 +83,55 @@ def prometheus(url: str) -> Prometheus:
 
 
 def test_the_height_is_an_index_with_its_age(prometheus: Prometheus, url: str) -> None:
-    heights = monitoring.blockchain_height(prometheus)
+    heights = metrics.blockchain_height(prometheus)
     assert list(heights.columns) == ["node", "height", "age_seconds"]
     assert heights["node"].tolist() == ["node-1"]
     assert heights["height"].tolist() == [1_000_000]
     assert 0 <= heights["age_seconds"].iloc[0] <= 61
     counted = server.handle(url, metrics={"height_is": "count"})
-    assert monitoring.blockchain_height(counted)["height"].tolist() == [999_999]
+    assert metrics.blockchain_height(counted)["height"].tolist() == [999_999]
 
 
 def test_a_metric_that_does_not_exist_is_no_data_and_not_a_zero(url: str) -> None:
     elsewhere = server.handle(url, metrics={"height": "no_such_height", "peers": "no_such_peers"})
     with pytest.raises(NoData, match="no series of no_such_height") as raised:
-        monitoring.blockchain_height(elsewhere)
+        metrics.blockchain_height(elsewhere)
     assert "not a 0" in str(raised.value) and "[metrics]" in raised.value.hint
     with pytest.raises(NoData, match="no_such_peers"):
-        monitoring.network_peers(elsewhere)
+        metrics.network_peers(elsewhere)
     with pytest.raises(NoData, match="peer_count"):
-        monitoring.signal(elsewhere, elsewhere.settings.limits.peer_count)
+        metrics.signal(elsewhere, elsewhere.settings.limits.peer_count)
     with pytest.raises(NoData, match="targets"):
-        monitoring.targets(elsewhere)
+        metrics.targets(elsewhere)
 
 
 def test_peers_are_those_of_nodes_that_were_heard_lately(prometheus: Prometheus) -> None:
-    peers = monitoring.network_peers(prometheus)
+    peers = metrics.network_peers(prometheus)
     assert dict(zip(peers["node"], peers["peers"], strict=True)) == {"node-1": 3.0}  # node-2 ended ten minutes ago
 
 
 def test_cpu_is_cores_and_memory_is_what_the_runbook_called_cpu(prometheus: Prometheus) -> None:
-    cpu, memory = monitoring.process_cpu(prometheus), monitoring.process_memory(prometheus)
+    cpu, memory = metrics.process_cpu(prometheus), metrics.process_memory(prometheus)
     assert cpu.loc[0, "cores_used"] == pytest.approx(0.4, rel=1e-6)
     assert memory.loc[0, "resident_bytes"] == 5e8
     assert list(cpu.columns) == ["job", "instance", "cores_used"] and cpu.loc[0, "job"] == "xai"
 
 
 def test_open_files_against_what_each_process_may_open(prometheus: Prometheus) -> None:
-    files = monitoring.process_files(prometheus).set_index("instance")
+    files = metrics.process_files(prometheus).set_index("instance")
     assert files.loc["node-1", ["open_files", "most_files", "used_ratio"]].tolist() == [900, 1000, 0.9]
     assert math.isnan(files.loc["node-2", "used_ratio"])  # it does not tell its maximum: not 0
     limit = prometheus.settings.limits.open_files
-    finding = alerts.check_alert(monitoring.signal(prometheus, limit), limit)
+    finding = alert_evaluation.check_alert(metrics.signal(prometheus, limit), limit)
     assert finding.status is Status.ALERT and finding.targets == ("node-1",)
 
 
 def test_garbage_collection_is_a_share_of_the_time(prometheus: Prometheus) -> None:
-    assert monitoring.process_gc(prometheus).loc[0, "gc_ratio"] == pytest.approx(0.02, rel=1e-6)
+    assert metrics.process_gc(prometheus).loc[0, "gc_ratio"] == pytest.approx(0.02, rel=1e-6)
 
 
 def test_a_host_with_its_fullest_disk(prometheus: Prometheus) -> None:
-    (host,) = monitoring.hosts(prometheus).to_dict("records")
+    (host,) = metrics.hosts(prometheus).to_dict("records")
     assert host == {
         "instance": "host",
         "cpu_ratio": pytest.approx(0.75, rel=1e-6),
@@ -167,19 +167,19 @@ def test_error_rate_of_what_never_failed_is_zero_and_of_what_was_never_asked_not
 
 
 def test_history_takes_limits_and_metrics_and_about_500_points(prometheus: Prometheus) -> None:
-    heights = monitoring.history(prometheus, "height", "24h")
+    heights = metrics.history(prometheus, "height", "24h")
     assert 450 <= len(heights) <= 501
     assert heights["value"].is_monotonic_increasing
     assert "__name__" not in heights and heights["instance"].dtype == "category"
-    peers = monitoring.history(prometheus, "peer_count", Window.parse("1h"))
+    peers = metrics.history(prometheus, "peer_count", Window.parse("1h"))
     assert set(peers["instance"]) == {"node-1", "node-2"}
     with pytest.raises(InputError, match="'hieght' is no signal or metric"):
-        monitoring.history(prometheus, "hieght")
+        metrics.history(prometheus, "hieght")
 
 
 def test_rates_in_a_chart_look_back_far_enough_for_its_points(url: str) -> None:
     hasty = server.handle(url, windows={"rate": "10s", "requests": "10s"})  # less than the history's scrapes are apart
-    frame = monitoring.history(hasty, "api_errors", "2h")
+    frame = metrics.history(hasty, "api_errors", "2h")
     failing = frame[frame["instance"] == "node-1"]["value"]
     assert len(failing) > 400
     assert failing.iloc[-1] == pytest.approx(0.1, rel=1e-6)
@@ -188,22 +188,22 @@ def test_rates_in_a_chart_look_back_far_enough_for_its_points(url: str) -> None:
 def test_the_literal_range_of_the_runbook_lies_before_what_is_kept(prometheus: Prometheus) -> None:
     seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
     with pytest.raises(NoData, match="before what Prometheus keeps"):
-        monitoring.history(prometheus, "height", seed)
+        metrics.history(prometheus, "height", seed)
 
 
 def test_a_signal_covers_twice_the_duration_on_the_rules_grid(prometheus: Prometheus) -> None:
     limit = prometheus.settings.limits.peer_count
-    frame = monitoring.signal(prometheus, limit)
+    frame = metrics.signal(prometheus, limit)
     assert frame.attrs["step_seconds"] == STEP
     seconds = (frame.attrs["end"] - frame.attrs["start"]).total_seconds()
     assert 600 + 60 <= seconds <= 600 + 60 + 3 * STEP
     assert (frame["at"].astype("int64") % (STEP * 1000) == 0).all()
     with pytest.raises(InputError, match="not judged by Prometheus"):
-        monitoring.signal(prometheus, prometheus.settings.limits.node_reachable)
+        metrics.signal(prometheus, prometheus.settings.limits.node_reachable)
 
 
 def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus: Prometheus) -> None:
-    frame = monitoring.signal(prometheus, prometheus.settings.limits.api_latency)
+    frame = metrics.signal(prometheus, prometheus.settings.limits.api_latency)
     idle = frame.groupby("instance", observed=True)["idle"].all()
     assert dict(idle) == {"node-1": False, "node-3": True}
 
@@ -211,7 +211,7 @@ def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus:
 def test_a_status_label_of_another_name_is_no_data_and_not_no_errors(url: str) -> None:
     elsewhere = server.handle(url, metrics={"status_label": "code"})  # what the Go client library calls it
     with pytest.raises(NoData, match="api_errors"):
-        monitoring.signal(elsewhere, elsewhere.settings.limits.api_errors)
+        metrics.signal(elsewhere, elsewhere.settings.limits.api_errors)
     told = requests.error_rate(elsewhere)
     assert told[["errors_per_second", "error_ratio"]].isna().all(axis=None) and len(told) == 3
 
@@ -219,19 +219,19 @@ def test_a_status_label_of_another_name_is_no_data_and_not_no_errors(url: str) -
 def test_a_node_that_two_jobs_scrape_has_one_lag_and_one_without_a_reference_is_unknown(url: str) -> None:
     prometheus = server.handle(url, metrics={"height": "lag_height", "best_height": "lag_best"})
     limit = prometheus.settings.limits.sync_lag
-    frame = monitoring.signal(prometheus, limit)
+    frame = metrics.signal(prometheus, limit)
     assert set(frame.loc[frame["instance"] == "node-1", "value"]) == {5.0}
-    finding = alerts.check_alert(frame, limit)
+    finding = alert_evaluation.check_alert(frame, limit)
     assert finding.status is Status.UNKNOWN and finding.targets == ("node-2",)
     alone = server.handle(url, metrics={"height": "lag_height", "best_height": "no_such"})
     with pytest.raises(NoData, match="sync_lag"):
-        monitoring.signal(alone, limit)
+        metrics.signal(alone, limit)
 
 
 def test_what_has_no_size_is_no_full_disk_and_no_unknown_one(prometheus: Prometheus) -> None:
-    frame = monitoring.signal(prometheus, prometheus.settings.limits.low_disk)
+    frame = metrics.signal(prometheus, prometheus.settings.limits.low_disk)
     assert set(frame["mountpoint"]) == {"/", "/data"} and frame["value"].notna().all()
 
 
 def test_a_host_that_two_jobs_scrape_is_one_row(prometheus: Prometheus) -> None:
-    assert monitoring.hosts(prometheus)["instance"].tolist() == ["host"]
+    assert metrics.hosts(prometheus)["instance"].tolist() == ["host"]

@@ -59,7 +59,7 @@ def test_the_same_question_is_asked_of_prometheus_once_a_run(
 
 
 def test_a_question_that_many_ask_at_once_is_sent_once(env: Environment) -> None:
-    from xai_runbook.clients.prometheus import Prometheus
+    from xai_runbook.clients.prometheus.client import Prometheus
 
     assert env.settings.prometheus is not None
     counting = Counting(env.settings.prometheus.url)

@@ -16,9 +16,11 @@ from tests.pace import stretched
 from xai_runbook import charts
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NotConfigured
-from xai_runbook.findings import Status
-from xai_runbook.operations import database, pool_size, pools, reachability
-from xai_runbook.sandbox import pooler, programs
+from xai_runbook.model.findings import Status
+from xai_runbook.operations import reachability
+from xai_runbook.operations.database import pool_size, pools
+from xai_runbook.operations.database import sessions as database
+from xai_runbook.sandbox.components import pgbouncer, programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -197,7 +199,7 @@ def test_a_pool_with_nobody_waiting_and_one_with(pooled: Environment, sandbox: d
     before = pools.check_pool_waiting(pools.pool_status(pooled.pooler), pooled.limits.pool_waiting)
     assert before.status is Status.OK
     with ExitStack() as clients:
-        for _ in range(pooler.POOL_SIZE):
+        for _ in range(pgbouncer.POOL_SIZE):
             clients.enter_context(client("busy")).execute("SELECT 1")  # and its transaction stays open
         waiter = client("waiter")
         clients.callback(waiter.close)
@@ -212,9 +214,9 @@ def test_a_pool_with_nobody_waiting_and_one_with(pooled: Environment, sandbox: d
         own = database.readiness(pooled.database.through_proxy())
     (row,) = status[status["role"] == "xai_app"].to_dict("records")
     assert found.targets == ("xai_blockchain as xai_app",)
-    assert (row["clients_waiting_count"], row["servers_active_count"]) == (1, pooler.POOL_SIZE)
+    assert (row["clients_waiting_count"], row["servers_active_count"]) == (1, pgbouncer.POOL_SIZE)
     assert row["longest_wait_seconds"] > 1 and row["mode"] == "transaction"
-    assert row["pool_size_count"] == pooler.POOL_SIZE
+    assert row["pool_size_count"] == pgbouncer.POOL_SIZE
     assert own["can_query"].iloc[0], "another role has a pool of its own"
 
 

@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.errors import AccessDenied, BadAnswer, NoData, WrongServer
-from xai_runbook.findings import Finding, Status
-from xai_runbook.operations import prometheus_health, prometheus_storage, scrapes
-from xai_runbook.window import Window
+from xai_runbook.model.findings import Finding, Status
+from xai_runbook.model.window import Window
+from xai_runbook.operations.monitoring import prometheus_server, prometheus_storage, scrapes
 
 WINDOWS = {"rate": "4s", "scrapes": "4s", "trouble": "4s"}
 LIFECYCLE = ("--web.enable-lifecycle", "--storage.remote.flush-deadline=500ms")
@@ -92,29 +92,29 @@ def url(folder: Path, exporter: tuple[server.Exporter, str]) -> Iterator[str]:
 def test_a_reload_that_failed_is_an_alert_until_one_succeeds(url: str, folder: Path) -> None:
     prometheus = handle(url)
     limit = prometheus.settings.limits.prometheus_config
-    told = prometheus_health.server(prometheus)
+    told = prometheus_server.server(prometheus)
     assert told.loc[0, "version"] == prometheus.version and "15d" in told.loc[0, "retention"]
     assert told.loc[0, "configured_at"] <= datetime.now(UTC)
     assert abs((told.loc[0, "configured_at"] - told.loc[0, "started_at"]).total_seconds()) < 30
-    assert prometheus_health.check_config(told, limit).status is Status.OK
+    assert prometheus_server.check_config(told, limit).status is Status.OK
     good = (folder / "prometheus.yml").read_text()
     (folder / "prometheus.yml").write_text("scrape_configs: [{job_name: 'x', no_such_key: 1}]")
     assert reload(url) == 500
     try:
-        finding = prometheus_health.check_config(prometheus_health.server(prometheus), limit)
+        finding = prometheus_server.check_config(prometheus_server.server(prometheus), limit)
         assert finding.status is Status.ALERT and "runs on with that of" in finding.summary
         assert finding.targets == (url,)
     finally:
         (folder / "prometheus.yml").write_text(good)
         assert reload(url) == 200
-    assert prometheus_health.check_config(prometheus_health.server(prometheus), limit).status is Status.OK
+    assert prometheus_server.check_config(prometheus_server.server(prometheus), limit).status is Status.OK
 
 
 def test_the_clock_of_a_server_on_this_machine_is_ours(url: str) -> None:
     prometheus = handle(url)
-    off = prometheus_health.clock(prometheus)
+    off = prometheus_server.clock(prometheus)
     assert abs(off.loc[0, "skew_seconds"]) < 2
-    assert prometheus_health.check_clock(off, prometheus.settings.limits.prometheus_clock).status is Status.OK
+    assert prometheus_server.check_clock(off, prometheus.settings.limits.prometheus_clock).status is Status.OK
 
 
 @pytest.mark.parametrize(("ahead", "says"), [(3600.0, "1h ahead of"), (-7.5, "7s500ms behind")])
@@ -130,8 +130,8 @@ def test_a_clock_that_is_off_is_an_alert(ahead: float, says: str) -> None:
 
     with server.serving(answer) as elsewhere:
         prometheus = handle(elsewhere)
-        off = prometheus_health.clock(prometheus)
-    finding = prometheus_health.check_clock(off, prometheus.settings.limits.prometheus_clock)
+        off = prometheus_server.clock(prometheus)
+    finding = prometheus_server.check_clock(off, prometheus.settings.limits.prometheus_clock)
     assert finding.status is Status.ALERT and says.split()[-1] in finding.summary
     assert off.loc[0, "skew_seconds"] == pytest.approx(ahead, abs=1)
 
@@ -139,7 +139,7 @@ def test_a_clock_that_is_off_is_an_alert(ahead: float, says: str) -> None:
 def test_a_clock_cannot_be_read_out_of_slow_answers() -> None:
     limit = server.settings().limits.prometheus_clock
     row = {"target": "x", "skew_seconds": 20.0, "accuracy_seconds": 30.0, "off_seconds": 0.0}
-    finding = prometheus_health.check_clock(pd.DataFrame([row]), limit)
+    finding = prometheus_server.check_clock(pd.DataFrame([row]), limit)
     assert finding.status is Status.UNKNOWN and "took 60 seconds" in finding.summary
 
 
@@ -147,9 +147,9 @@ def test_the_runbooks_window_lies_outside_retention_and_is_not_zero(url: str) ->
     prometheus = handle(url)
     limit = prometheus.settings.limits.prometheus_history
     seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
-    kept = prometheus_health.kept(prometheus, seed)
+    kept = prometheus_server.kept(prometheus, seed)
     assert kept.loc[0, "covered_ratio"] == 0
-    finding = prometheus_health.check_history(kept, limit)
+    finding = prometheus_server.check_history(kept, limit)
     assert finding.status is Status.ALERT
     assert "outside retention (15d: from" in finding.summary.replace("(15d or", "(15d: from")
     with pytest.raises(NoData, match=r"outside retention \(15d: from"):
@@ -159,14 +159,14 @@ def test_the_runbooks_window_lies_outside_retention_and_is_not_zero(url: str) ->
 def test_m16_a_young_server_has_only_part_of_a_day(url: str) -> None:
     prometheus = handle(url)
     limit = prometheus.settings.limits.prometheus_history
-    kept = prometheus_health.kept(prometheus, "24h")
+    kept = prometheus_server.kept(prometheus, "24h")
     assert 0 <= kept.loc[0, "covered_ratio"] < 0.1
-    finding = prometheus_health.check_history(kept, limit)
+    finding = prometheus_server.check_history(kept, limit)
     assert finding.status is Status.UNKNOWN and "ago and has no older data" in finding.summary
     # one that runs for longer than it has samples has dropped them
     kept["started_at"] -= pd.Timedelta(hours=2)
-    assert prometheus_health.check_history(kept, limit).status is Status.ALERT
-    becomes(Status.OK, lambda: prometheus_health.check_history(prometheus_health.kept(prometheus, "1s"), limit))
+    assert prometheus_server.check_history(kept, limit).status is Status.ALERT
+    becomes(Status.OK, lambda: prometheus_server.check_history(prometheus_server.kept(prometheus, "1s"), limit))
 
 
 def test_a_day_of_blocks_is_a_day(tmp_path: Path) -> None:
@@ -174,9 +174,9 @@ def test_a_day_of_blocks_is_a_day(tmp_path: Path) -> None:
     past = server.history({'up{instance="a"}': {at: 1.0 for at in range(now - 90_000, now, 600)}})
     with server.running(tmp_path, past=past) as address:
         prometheus = handle(address)
-        kept = prometheus_health.kept(prometheus)
+        kept = prometheus_server.kept(prometheus)
         assert kept.loc[0, "covered_ratio"] == 1
-        assert prometheus_health.check_history(kept, prometheus.settings.limits.prometheus_history).status is Status.OK
+        assert prometheus_server.check_history(kept, prometheus.settings.limits.prometheus_history).status is Status.OK
 
 
 def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter, str]) -> None:
@@ -201,7 +201,7 @@ def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter,
 
 def test_a_label_of_the_target_does_not_make_every_fault_since_the_start_a_new_one(url: str) -> None:
     prometheus = handle(url)
-    started = prometheus_health.server(prometheus).loc[0, "started_at"]
+    started = prometheus_server.server(prometheus).loc[0, "started_at"]
     for counted in (prometheus_storage.storage_faults, prometheus_storage.rejected_samples):
         told = counted
         server.until(lambda told=told: (told(prometheus)["since"] > started).all(), "what it had scraped is found")
@@ -340,7 +340,7 @@ def test_a_metrics_page_that_is_kept_back_is_no_clean_storage(status: int) -> No
         return (200, "application/json", data) if "buildinfo" in path else (status, "text/plain", b"")
 
     with server.serving(answer) as proxy:
-        for ask in (prometheus_storage.storage_faults, prometheus_storage.remote_write, prometheus_health.kept):
+        for ask in (prometheus_storage.storage_faults, prometheus_storage.remote_write, prometheus_server.kept):
             with pytest.raises((WrongServer, AccessDenied)):
                 ask(handle(proxy))
 
@@ -366,7 +366,7 @@ def test_a_metrics_page_of_something_else_is_no_clean_storage(page: bytes, error
             prometheus_storage.rejected_samples,
             prometheus_storage.series,
             prometheus_storage.remote_write,
-            prometheus_health.kept,
+            prometheus_server.kept,
         )
         for ask in questions:
             with pytest.raises(error):
@@ -380,4 +380,4 @@ def test_a_server_that_does_not_say_how_it_runs_is_not_well(told: object) -> Non
         return 200, "application/json", json.dumps({"status": "success", "data": data}).encode()
 
     with server.serving(answer) as odd, pytest.raises(BadAnswer):
-        prometheus_health.server(handle(odd))
+        prometheus_server.server(handle(odd))

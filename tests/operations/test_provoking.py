@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from xai_runbook.environment import Environment
-from xai_runbook.operations import provoking
-from xai_runbook.plans import Command, Plan
-from xai_runbook.window import duration_seconds
+from xai_runbook.model.plans import Command, Plan
+from xai_runbook.model.window import duration_seconds
+from xai_runbook.operations.monitoring import alert_rehearsal
 
 
 def load(plan: Plan) -> dict[str, str]:
@@ -23,7 +23,7 @@ def needed(env: Environment, alert: str) -> float:
 
 
 def test_cpu_load_outlasts_the_rule_and_its_rate_window(env: Environment) -> None:
-    plan = provoking.provoke_cpu(env.sandbox, env.prometheus)
+    plan = alert_rehearsal.provoke_cpu(env.sandbox, env.prometheus)
     window = duration_seconds(env.settings.windows.rate)
     # a full load is seen as such for its length less 0.6 of the window: the runbook's 300 s never fire a 5-minute rule
     assert int(load(plan)["--seconds"]) - 0.6 * window > needed(env, "HighCPU")
@@ -31,29 +31,29 @@ def test_cpu_load_outlasts_the_rule_and_its_rate_window(env: Environment) -> Non
 
 
 def test_memory_load_passes_the_limit_short_of_the_quota_and_keeps_a_floor(env: Environment) -> None:
-    plan = provoking.provoke_memory(env.sandbox, env.prometheus)
+    plan = alert_rehearsal.provoke_memory(env.sandbox, env.prometheus)
     quota = env.sandbox.quotas()["memory_quota_bytes"]
     until = int(load(plan)["--until"])
     assert env.limits.high_memory.threshold * quota < until < quota
-    assert int(load(plan)["--floor"]) == provoking.MEMORY_FLOOR_BYTES
+    assert int(load(plan)["--floor"]) == alert_rehearsal.MEMORY_FLOOR_BYTES
     assert int(load(plan)["--seconds"]) > needed(env, "HighMemory")
     assert any(guard.column == "memory_available_bytes" for guard in plan.guards)
 
 
 def test_disk_load_leaves_less_than_the_limit_and_keeps_a_floor(env: Environment) -> None:
-    plan = provoking.provoke_disk(env.sandbox, env.prometheus)
+    plan = alert_rehearsal.provoke_disk(env.sandbox, env.prometheus)
     quota = env.sandbox.quotas()["disk_quota_bytes"]
     until = int(load(plan)["--until"])
     assert 0 < 1 - until / quota < env.limits.low_disk.threshold
-    assert int(load(plan)["--floor"]) == provoking.DISK_FLOOR_BYTES
+    assert int(load(plan)["--floor"]) == alert_rehearsal.DISK_FLOOR_BYTES
     assert int(load(plan)["--seconds"]) > needed(env, "LowDisk")
 
 
 def test_nothing_to_end_is_a_sentence(env: Environment) -> None:
-    plan = provoking.end_load(env.sandbox)
+    plan = alert_rehearsal.end_load(env.sandbox)
     assert not plan.steps and plan.note == "no provoked load runs"
 
 
 def test_provoked_says_no_where_nothing_fired(env: Environment) -> None:
-    (row,) = provoking.provoked(env.sandbox, env.prometheus, alert="NoSuchAlert").to_dict("records")
+    (row,) = alert_rehearsal.provoked(env.sandbox, env.prometheus, alert="NoSuchAlert").to_dict("records")
     assert row == {"fired_at": "", "running": 0, "settled": 0}

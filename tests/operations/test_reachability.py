@@ -11,21 +11,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from xai_runbook import environments, settings
 from xai_runbook.clients.cache import Cache
 from xai_runbook.clients.nodes import Nodes
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, BadAnswer, TimedOut, Unreachable
-from xai_runbook.findings import Limit, Status
+from xai_runbook.model.findings import Limit, Status
 from xai_runbook.operations import reachability
+from xai_runbook.settings import loading, models
 
 COLUMNS = ["target", "answers", "detail", "seconds", "error", "mend"]
 
 
 @pytest.fixture(scope="module")
 def limit() -> Limit:
-    return environments.load("sandbox").limits.node_reachable
+    return loading.load("sandbox").limits.node_reachable
 
 
 def test_every_part_of_the_sandbox_answers(env: Environment) -> None:
@@ -121,7 +121,7 @@ def speaking(reply: bytes | None) -> Iterator[int]:
 
 
 def cache(port: int, **more: Any) -> Cache:
-    return Cache(settings.Cache.model_validate({"host": "127.0.0.1", "port": port, "timeout": "500ms"} | more))
+    return Cache(models.Cache.model_validate({"host": "127.0.0.1", "port": port, "timeout": "500ms"} | more))
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_cache_that_refuses(limit: Limit) -> None:
 
 
 def test_a_pushgateway_is_not_a_prometheus_that_is_down(limit: Limit) -> None:
-    told = environments.load("sandbox")
+    told = loading.load("sandbox")
     with speaking(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as port:
-        access = settings.Prometheus(url=f"http://127.0.0.1:{port}", timeout="2s")
+        access = models.Prometheus(url=f"http://127.0.0.1:{port}", timeout="2s")
         finding = reachability.check_reachable(reachability.of_prometheus(Prometheus(access, told)), limit)
     assert finding.status is Status.UNKNOWN
     assert "no Prometheus answers here" in finding.summary
@@ -171,7 +171,7 @@ def test_nodes_down_and_turned_away(limit: Limit) -> None:
             {"name": "busy", "url": f"http://127.0.0.1:{port}", "timeout": "2s"},
             {"name": "gone", "url": "http://127.0.0.1:1", "timeout": "2s"},
         ]
-        told = reachability.of_nodes(Nodes(settings.Nodes.model_validate({"node": node})))
+        told = reachability.of_nodes(Nodes(models.Nodes.model_validate({"node": node})))
     assert told["answers"].isna().tolist() == [True, False]
     finding = reachability.check_reachable(told, limit)
     assert finding.targets == ("gone",)

@@ -14,13 +14,13 @@ import pytest
 from tests.operations import backed_up
 from tests.operations.backed_up import done
 from tests.operations.postgres_server import Server, running
-from xai_runbook.backup import clusters, wal
-from xai_runbook.backup.recovering import DATA, recovered
 from xai_runbook.environment import Environment
 from xai_runbook.errors import BadAnswer, InputError, NoData, NotConfigured
-from xai_runbook.findings import Status
-from xai_runbook.operations import archives, backups, cluster_backups, recovery
-from xai_runbook.sandbox import programs
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.backups import base_backups, dumps, point_in_time, wal_archive
+from xai_runbook.pgbackup import private_cluster, wal
+from xai_runbook.pgbackup.recovery import DATA, recovered
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 MIB = 2**20
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def env(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """The server, with a verified base backup, its only one."""
     found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
-    outcome = done(found, cluster_backups.base_backup(found.database, found.backups))
+    outcome = done(found, base_backups.base_backup(found.database, found.backups))
     assert outcome.status == "done", outcome
     yield found
     found.database.close()
@@ -76,9 +76,9 @@ def test_a_base_backup_is_verified_and_started(env: Environment) -> None:
     assert backup.state == "verified" and backup.manifest["how"] == "pg_basebackup"
     assert backup.verification["rows"] >= 200, "every table was read"
     assert not (backup.path / DATA / "recovery.signal").exists(), "a copy of it was started, never itself"
-    row = backups.stored(env.backups).set_index("name").loc[backup.name]
+    row = dumps.stored(env.backups).set_index("name").loc[backup.name]
     assert row["kind"] == "cluster" and row["counts"]
-    (told,) = cluster_backups.cluster_room(env.database, env.backups).to_dict("records")
+    (told,) = base_backups.cluster_room(env.database, env.backups).to_dict("records")
     assert told["spare_bytes"] == told["available_bytes"] - told["needed_bytes"]
 
 
@@ -91,15 +91,15 @@ def test_a_damaged_file_of_a_base_backup(env: Environment, tmp_path: Path) -> No
         file.seek(10_000)
         file.write(b"\0\1\2\3")
     try:
-        outcome = done(env, backups.verify(env.backups, name=copy.name))
+        outcome = done(env, dumps.verify(env.backups, name=copy.name))
         assert outcome.status == "failed" and "pg_verifybackup refuses it" in outcome.summary
-        assert backups.check_intact(backups.stored(env.backups), env.limits.backups_damaged).status is Status.ALERT
+        assert dumps.check_intact(dumps.stored(env.backups), env.limits.backups_damaged).status is Status.ALERT
     finally:
         shutil.rmtree(copy)
 
 
 def test_step_by_step_in_one_session(env: Environment) -> None:
-    plan = cluster_backups.low_level_backup(env.database, env.backups)
+    plan = base_backups.low_level_backup(env.database, env.backups)
     assert "--archive" in plan.steps[0].argv  # type: ignore[union-attr]
     outcome = done(env, plan)
     assert outcome.status == "done", outcome
@@ -116,7 +116,7 @@ def test_where_a_cluster_cannot_be_copied(server: Server, env: Environment) -> N
     with server.superuser() as session:
         session.execute("CREATE ROLE rds_superuser")
         try:
-            plan = cluster_backups.base_backup(env.database, env.backups)
+            plan = base_backups.base_backup(env.database, env.backups)
             assert "hosted server" in plan.refused and not plan.steps
         finally:
             session.execute("DROP ROLE rds_superuser")
@@ -124,7 +124,7 @@ def test_where_a_cluster_cannot_be_copied(server: Server, env: Environment) -> N
         other.mkdir()
         session.execute(f"CREATE TABLESPACE elsewhere LOCATION '{other}'".encode())
         try:
-            assert "1 tablespaces lie outside" in cluster_backups.base_backup(env.database, env.backups).refused
+            assert "1 tablespaces lie outside" in base_backups.base_backup(env.database, env.backups).refused
         finally:
             session.execute("DROP TABLESPACE elsewhere")
 
@@ -134,8 +134,8 @@ def test_where_a_cluster_cannot_be_copied(server: Server, env: Environment) -> N
 
 def test_an_archive_that_is_filled(server: Server, env: Environment) -> None:
     archived(server, env)
-    row = archives.archiving(env.database, env.backups)
-    found = archives.check_archiving(row, env.limits.wal_archiving)
+    row = wal_archive.archiving(env.database, env.backups)
+    found = wal_archive.check_archiving(row, env.limits.wal_archiving)
     assert found.status is Status.OK and "WAL has been waiting" in found.summary
 
 
@@ -150,19 +150,19 @@ def test_an_archive_that_fails(server: Server, env: Environment) -> None:
             session.execute("SELECT pg_switch_wal()")
 
         def failing() -> Any:
-            row = archives.archiving(env.database, env.backups)
+            row = wal_archive.archiving(env.database, env.backups)
             return row if row["failing"].iloc[0] and row["waiting_seconds"].iloc[0] > 0.5 else None
 
         row = eventually(failing)
         assert row["error"].iloc[0], "and the archive itself cannot be looked at"
         limit = env.limits.wal_archiving
-        assert archives.check_archiving(row, limit).status is Status.UNKNOWN, "not late yet, and not to be told"
-        found = archives.check_archiving(row.assign(waiting_seconds=limit.threshold + 1), limit)
+        assert wal_archive.check_archiving(row, limit).status is Status.UNKNOWN, "not late yet, and not to be told"
+        found = wal_archive.check_archiving(row.assign(waiting_seconds=limit.threshold + 1), limit)
         assert found.status is Status.ALERT and "failed last" in found.summary and found.targets == ("archiver",)
     finally:
         away.rename(archive)
     archived(server, env)
-    assert archives.check_archiving(archives.archiving(env.database, env.backups), limit).status is Status.OK
+    assert wal_archive.check_archiving(wal_archive.archiving(env.database, env.backups), limit).status is Status.OK
 
 
 def test_an_archive_command_that_lies(server: Server, env: Environment) -> None:
@@ -174,23 +174,23 @@ def test_an_archive_command_that_lies(server: Server, env: Environment) -> None:
             session.execute("SELECT pg_switch_wal()")
 
             def missing() -> Any:
-                row = archives.archiving(env.database, env.backups)
+                row = wal_archive.archiving(env.database, env.backups)
                 return row if row["missing"].iloc[0] else None
 
-            found = archives.check_archiving(eventually(missing), env.limits.wal_archiving)
+            found = wal_archive.check_archiving(eventually(missing), env.limits.wal_archiving)
             assert found.status is Status.ALERT and "the archive does not have it" in found.summary
         finally:
             session.execute("ALTER SYSTEM RESET archive_command")
             session.execute("SELECT pg_reload_conf()")
     # from here on there is a gap: nothing can be recovered past it
     archived(server, env)
-    (row,) = archives.recoverable(env.backups).to_dict("records")
+    (row,) = wal_archive.recoverable(env.backups).to_dict("records")
     assert row["gap"] and wal.lsn(row["latest_lsn"]) > wal.lsn(row["earliest_lsn"]) - 4 * MIB
     with pytest.raises(InputError, match="cannot be gone back to"):
-        recovery.recover_to(env.backups, time=datetime.now(UTC).isoformat())
+        point_in_time.recover_to(env.backups, time=datetime.now(UTC).isoformat())
     # a new base backup begins behind it
     (base,) = [each for each in env.backups.stored() if each.manifest["kind"] == "cluster"]
-    assert done(env, cluster_backups.base_backup(env.database, env.backups)).status == "done"
+    assert done(env, base_backups.base_backup(env.database, env.backups)).status == "done"
     shutil.rmtree(base.path)
 
 
@@ -203,13 +203,13 @@ def test_who_wants_no_archive_is_not_alarmed(server: Server, env: Environment, t
 
     off: Any = Off()
     limit = env.limits.wal_archiving
-    found = archives.check_archiving(archives.archiving(off, env.backups), limit)
+    found = wal_archive.check_archiving(wal_archive.archiving(off, env.backups), limit)
     assert found.status is Status.ALERT and "archive_mode is off" in found.summary
     unwanted = backed_up.environment(server, tmp_path / "journal", archive=None)
     with pytest.raises(NotConfigured, match="do not want it"):
-        archives.archiving(off, unwanted.backups)
+        wal_archive.archiving(off, unwanted.backups)
     with pytest.raises(NotConfigured, match="no archive"):
-        archives.recoverable(unwanted.backups)
+        wal_archive.recoverable(unwanted.backups)
 
 
 # --- back in time -------------------------------------------------------------------------------------------------
@@ -233,21 +233,21 @@ def test_the_minute_before_the_bad_delete(server: Server, env: Environment) -> N
     archived(server, env)
     ledger = "xai_blockchain.public.ledger"
     try:
-        plan = recovery.recover_to(env.backups, time=before.isoformat(), expect=[f"{ledger}=1000"])
+        plan = point_in_time.recover_to(env.backups, time=before.isoformat(), expect=[f"{ledger}=1000"])
         assert plan.risk == "additive"
         outcome = done(env, plan)
         assert outcome.status == "done", outcome
         name = plan.scope
-        tables = recovery.recovered_tables(env.backups, name=name).set_index("table")
+        tables = point_in_time.recovered_tables(env.backups, name=name).set_index("table")
         assert tables.loc[ledger, "rows"] == 1000 and "xai_blockchain.public.afterwards" not in tables.index
-        (told,) = recovery.recoveries(env.backups).to_dict("records")
+        (told,) = point_in_time.recoveries(env.backups).to_dict("records")
         assert told["name"] == name and told["reached_at"] <= before and "before commit" in told["stopped"]
         assert not told["kept"] and not told["differs"]
 
-        wrong = recovery.recover_to(env.backups, lsn=place, expect=[f"{ledger}=10"], keep=True)
+        wrong = point_in_time.recover_to(env.backups, lsn=place, expect=[f"{ledger}=10"], keep=True)
         outcome = done(env, wrong)
         assert outcome.status == "unknown" and outcome.observed[0]["state"] == "differs"
-        newest = recovery.recoveries(env.backups).iloc[0]
+        newest = point_in_time.recoveries(env.backups).iloc[0]
         assert newest["kept"] and newest["differs"] == f"{ledger} has 1000 rows instead of 10"
         a_cluster_of_its_own(env, env.backups.folder / newest["name"] / DATA, ledger_rows=1000)
 
@@ -272,8 +272,8 @@ def a_cluster_of_its_own(env: Environment, data: Path, *, ledger_rows: int) -> N
     """What was kept starts, takes writes, and archives nothing."""
     tools = env.backups.programs(1)
     before = env.backups.archived()
-    with clusters.started(tools, data, log=data.parent / "log") as host:
-        from xai_runbook.backup.contents import connect
+    with private_cluster.started(tools, data, log=data.parent / "log") as host:
+        from xai_runbook.pgbackup.fingerprint import connect
 
         with connect(host=host, user="xai_superuser", dbname="xai_blockchain") as session:
             assert session.execute("SELECT count(*) FROM public.ledger").fetchone() == (ledger_rows,)
@@ -283,12 +283,12 @@ def a_cluster_of_its_own(env: Environment, data: Path, *, ledger_rows: int) -> N
 
 
 def test_points_that_are_none(env: Environment) -> None:
-    (row,) = archives.recoverable(env.backups).to_dict("records")
+    (row,) = wal_archive.recoverable(env.backups).to_dict("records")
     assert row["earliest_at"] <= row["latest_at"] and not row["gap"]
     early = (row["earliest_at"] - timedelta(seconds=5)).isoformat()
     for words in ({"time": early}, {"time": "2099-01-01T00:00:00Z"}, {"lsn": "0/1"}, {"lsn": "FF/0"}):
         with pytest.raises(InputError, match="cannot be gone back to"):
-            recovery.recover_to(env.backups, **words)  # type: ignore[arg-type]
+            point_in_time.recover_to(env.backups, **words)  # type: ignore[arg-type]
     for words, why in (
         ({"time": "yesterday-ish"}, "no time"),
         ({"time": "2026-01-31T12:00:00"}, "needs its zone"),
@@ -296,11 +296,11 @@ def test_points_that_are_none(env: Environment) -> None:
         ({"time": "2026-01-31T12:00:00Z", "lsn": "0/1"}, "one of the two"),
     ):
         with pytest.raises(InputError, match=why):
-            recovery.recover_to(env.backups, **words)  # type: ignore[arg-type]
-    assert recovery.recover_to(env.backups).note == "no point to go back to was given"
-    assert recovery.recovery_state(env.backups, name="recovery-000099")["state"].iloc[0] == "missing"
+            point_in_time.recover_to(env.backups, **words)  # type: ignore[arg-type]
+    assert point_in_time.recover_to(env.backups).note == "no point to go back to was given"
+    assert point_in_time.recovery_state(env.backups, name="recovery-000099")["state"].iloc[0] == "missing"
     with pytest.raises(NoData):
-        recovery.recovered_tables(env.backups, name="recovery-000099")
+        point_in_time.recovered_tables(env.backups, name="recovery-000099")
 
 
 def test_past_the_end_of_the_log_it_says_so(env: Environment) -> None:

@@ -13,19 +13,20 @@ from tests.operations import backed_up
 from tests.operations.backed_up import doer, done, said, typed
 from tests.operations.postgres_server import Server, running
 from xai_runbook import apply
-from xai_runbook.backup import __main__ as program
-from xai_runbook.backup import database_properties, replacing
-from xai_runbook.backup.contents import ask
-from xai_runbook.backup.programs import Ended
+from xai_runbook.changes.credentials import lent
+from xai_runbook.changes.journals import journal_of
+from xai_runbook.changes.preflight import holds, planned_to_do
+from xai_runbook.changes.reconcile import reconcile, undo
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
-from xai_runbook.execution.credentials import lent
-from xai_runbook.execution.journals import journal_of
-from xai_runbook.execution.reconcile import reconcile, undo
-from xai_runbook.execution.refusals import holds, planned_to_do
-from xai_runbook.operations import backups, database, maintenance, restores, statements
-from xai_runbook.plans import Plan
-from xai_runbook.sandbox import programs
+from xai_runbook.model.plans import Plan
+from xai_runbook.operations.backups import dumps, restores
+from xai_runbook.operations.database import maintenance, sessions, statements
+from xai_runbook.pgbackup import __main__ as program
+from xai_runbook.pgbackup import database_properties, restore_into
+from xai_runbook.pgbackup.fingerprint import ask
+from xai_runbook.pgbackup.pg_tools import Ended
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 LIVE, BACKUP = "xai_blockchain", "xai_blockchain-000002"
@@ -41,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def backed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
-    assert done(found, backups.dump(found.database, found.backups)).status == "done"
+    assert done(found, dumps.dump(found.database, found.backups)).status == "done"
     yield found
     found.database.close()
 
@@ -53,9 +54,9 @@ def oids(server: Server) -> dict[str, int]:
 
 def put(server: Server, *statements: str) -> None:
     """Does something to databases, from another one, once nobody is in them."""
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
-    with template.connect(server.data, server.port, "postgres") as session:
+    with postgres_template.connect(server.data, server.port, "postgres") as session:
         session.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname <> 'postgres'")
         for statement in statements:
             session.execute(statement.encode())
@@ -110,12 +111,12 @@ def test_s4_no_change_acts_in_another_database_of_the_name(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server.session():
-        (pid,) = (row["pid"] for _, row in database.sessions(backed.database).iterrows() if row["role"] == "xai_app")
+        (pid,) = (row["pid"] for _, row in sessions.sessions(backed.database).iterrows() if row["role"] == "xai_app")
         plans: list[Plan] = [
-            database.terminate(backed.database, pids=[int(pid)]),
+            sessions.terminate(backed.database, pids=[int(pid)]),
             maintenance.vacuum(backed.database, tables=["public.wallets"]),
             maintenance.reindex(backed.database, table="public.wallets", room_seen=True),
-            backups.dump(backed.database, backed.backups),
+            dumps.dump(backed.database, backed.backups),
             restores.overwrite(backed.database, backed.backups, name=BACKUP),
         ]
     backed.database.close()
@@ -176,7 +177,7 @@ def test_s4_the_way_back_of_an_overwrite(server: Server, backed: Environment, mo
 
 def test_p16_a_restore_that_cannot_be_noted_leaves_nothing(server: Server, backed: Environment) -> None:
     """What the swap reads is written before the database has its name: "nothing is left" is true then."""
-    noted = backed.backups.folder / replacing.RESTORED
+    noted = backed.backups.folder / restore_into.RESTORED
     noted.unlink(missing_ok=True)
     noted.mkdir()
     try:
@@ -191,13 +192,13 @@ def test_p16_a_restore_that_cannot_be_noted_leaves_nothing(server: Server, backe
 def test_p16_interrupted_once_it_has_its_name_it_is_not_called_nothing(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rename = replacing._rename_at_last
+    rename = restore_into._rename_at_last
 
     def ends(*words: Any) -> list[str]:
         rename(*words)
         raise Ended("SIGTERM")
 
-    monkeypatch.setattr(replacing, "_rename_at_last", ends)
+    monkeypatch.setattr(restore_into, "_rename_at_last", ends)
     plan = restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")
     assert in_process(backed, plan, monkeypatch) == 3
     assert f"proof is there, whole, from {BACKUP}" in capsys.readouterr().out
@@ -210,7 +211,7 @@ def test_p16_a_swap_that_is_interrupted_after_commit_is_not_called_nothing(
     another(server, "proof")
     plan = restores.swap(backed.database, restored="proof")
     backed.database.close()
-    opened = replacing.session
+    opened = restore_into.session
 
     @contextmanager
     def ends(**words: Any) -> Iterator[Any]:
@@ -219,7 +220,7 @@ def test_p16_a_swap_that_is_interrupted_after_commit_is_not_called_nothing(
             raise Ended("SIGTERM")
 
     before = oids(server)
-    monkeypatch.setattr(replacing, "session", ends)
+    monkeypatch.setattr(restore_into, "session", ends)
     assert in_process(backed, plan, monkeypatch) == 3
     assert "the answer to COMMIT was lost" in capsys.readouterr().out
     assert oids(server)[LIVE] == before["proof"]
@@ -238,14 +239,14 @@ def in_process(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) ->
 def test_p21_a_settings_value_is_not_shown_where_it_differs(server: Server, backed: Environment) -> None:
     from functools import partial
 
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
     for name in ("first", "second"):
         another(server, name)
     put(server, "ALTER DATABASE first SET my.token = 'hunter2'", "ALTER DATABASE second SET my.token = 'hunter3'",
         "ALTER DATABASE first SET my.lost = 'hunter4'", "ALTER DATABASE second SET my.more = 'hunter5'",
         "ALTER ROLE xai_app IN DATABASE first SET my.own = 'hunter6'")  # fmt: skip
-    with template.connect(server.data, server.port, "postgres") as session:
+    with postgres_template.connect(server.data, server.port, "postgres") as session:
         told = database_properties.differences(partial(ask, session), "first", "second")
     assert told == [
         "without setting my.lost", "without setting my.own of role xai_app", "with setting my.more",
@@ -288,17 +289,17 @@ def test_s7_a_swap_that_came_about_is_seen_by_reconcile(server: Server, backed: 
 
 def test_s7_nothing_is_expected_that_is_so_already(backed: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check of a backup that is verified is no news before it has been verified anew."""
-    plan = backups.verify(backed.backups, name=BACKUP)
+    plan = dumps.verify(backed.backups, name=BACKUP)
     assert plan.expected is not None and not holds(backed, plan.expected)[0]
     assert done(backed, plan).status == "done"
     assert holds(backed, plan.expected)[0], "and is so afterwards"
     from dataclasses import replace
 
-    so = replace(plan, expected=backups.dump(backed.database, backed.backups).expected, steps=plan.steps)
+    so = replace(plan, expected=dumps.dump(backed.database, backed.backups).expected, steps=plan.steps)
     so = replace(so, expected=replace(so.expected, arguments={"name": BACKUP}))  # type: ignore[type-var]
     told = planned_to_do(backed, so)
     assert not told.steps and told.note.startswith("there is nothing to do, since this holds already")
-    monkeypatch.setattr("xai_runbook.execution.changes.planned", lambda *_: so)
+    monkeypatch.setattr("xai_runbook.changes.registry.planned", lambda *_: so)
     with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="there is nothing to do"):
         apply(so, backed, confirm=so.words)
 

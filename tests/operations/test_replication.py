@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 
 from tests.operations import clusters
-from xai_runbook.clients.database import Database
+from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.environment import Environment
-from xai_runbook.environments import load
 from xai_runbook.errors import InputError
-from xai_runbook.findings import Status
-from xai_runbook.operations import replication
-from xai_runbook.sandbox import programs, standby
-from xai_runbook.sandbox.standby import NAME
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.database import replication
+from xai_runbook.sandbox.components import programs, standby
+from xai_runbook.sandbox.components.standby import NAME
+from xai_runbook.settings.loading import load
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 LIMITS = load("sandbox").limits

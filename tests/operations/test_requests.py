@@ -12,10 +12,10 @@ import pytest
 
 from tests.operations import prometheus_server as server
 from tests.operations.native_histogram import NativeExporter
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.errors import InputError, NoData
-from xai_runbook.findings import Status
-from xai_runbook.operations import alerts, monitoring, requests
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.monitoring import alert_evaluation, metrics, requests
 
 STEP = 15
 NAME = "http_request_duration_seconds"
@@ -122,8 +122,8 @@ def test_answers_by_class_and_what_is_no_status(prometheus: Prometheus) -> None:
 
 
 def test_the_alert_row_uses_the_label_that_the_settings_name(prometheus: Prometheus) -> None:
-    finding = alerts.check_alert(
-        monitoring.signal(prometheus, prometheus.settings.limits.api_errors), prometheus.settings.limits.api_errors
+    finding = alert_evaluation.check_alert(
+        metrics.signal(prometheus, prometheus.settings.limits.api_errors), prometheus.settings.limits.api_errors
     )
     assert finding.status is Status.ALERT and finding.targets == ("node-1",)
 
@@ -176,7 +176,7 @@ def test_contentment_and_time_of_a_native_histogram(native: Prometheus) -> None:
 
 def test_the_alert_row_judges_a_native_histogram_and_knows_who_is_idle(native: Prometheus) -> None:
     limit = replace(native.settings.limits.api_latency, duration="0s")
-    finding = alerts.check_alert(monitoring.signal(native, limit), limit)
+    finding = alert_evaluation.check_alert(metrics.signal(native, limit), limit)
     assert finding.status is Status.ALERT and finding.targets == ("node-1",)
     history = requests.latency_history(native, "1m")
     assert 1 < history[history["quantile"] == "p95"]["value"].iloc[-1] <= 2

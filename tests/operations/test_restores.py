@@ -18,12 +18,12 @@ from tests.operations import backed_up
 from tests.operations.backed_up import doer, done, said, typed
 from tests.operations.postgres_server import Server, running
 from xai_runbook import apply
+from xai_runbook.changes.reconcile import reconcile, undo
 from xai_runbook.environment import Environment
 from xai_runbook.errors import BadAnswer, InputError, Refused
-from xai_runbook.execution.reconcile import reconcile, undo
-from xai_runbook.operations import backups, restores
-from xai_runbook.plans import Risk
-from xai_runbook.sandbox import programs
+from xai_runbook.model.plans import Risk
+from xai_runbook.operations.backups import dumps, restores
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 LIVE, BACKUP = "xai_blockchain", "xai_blockchain-000002"
@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def env(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """The server, with a verified backup of what it holds."""
     found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
-    assert done(found, backups.dump(found.database, found.backups)).status == "done"
+    assert done(found, dumps.dump(found.database, found.backups)).status == "done"
     yield found
     found.database.close()
 
@@ -67,9 +67,9 @@ def only_the_live_one(server: Server) -> Iterator[None]:
 
 
 def wallets(server: Server, database: str = LIVE) -> int:
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
-    with template.connect(server.data, server.port, database) as session:
+    with postgres_template.connect(server.data, server.port, database) as session:
         (row,) = session.execute("SELECT count(*) FROM wallets").fetchall()
         return int(row[0])
 
@@ -145,7 +145,7 @@ def test_a_restore_that_was_killed_is_not_told_as_nothing_done(
         if "xai_restoring_proof" in words:
             for pid in Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split():
                 with suppress(OSError):
-                    if b"xai_runbook.backup\0restore" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    if b"xai_runbook.pgbackup\0restore" in Path(f"/proc/{pid}/cmdline").read_bytes():
                         os.kill(int(pid), signal.SIGKILL)
 
     outcome = typed(env, plan, monkeypatch, kill)
@@ -195,7 +195,7 @@ def test_f20_a_database_without_extensions_is_restored(
         session.execute("CREATE DATABASE plain OWNER xai_owner")
     own = backed_up.environment(server, tmp_path / "journal", dbname="plain", folder=str(tmp_path / "backups"))
     try:
-        assert done(own, backups.dump(own.database, own.backups)).status == "done"
+        assert done(own, dumps.dump(own.database, own.backups)).status == "done"
         assert own.backups.named("plain-000001").manifest["extensions"] == []
         assert restores.overwrite(own.database, own.backups, name="plain-000001").steps
         assert typed(own, restores.restore(own.database, own.backups, into="r"), monkeypatch).status == "done"
@@ -212,7 +212,7 @@ def test_k17_long_names_are_cut_for_what_is_derived(
         session.execute(f'CREATE DATABASE "{name}" OWNER xai_owner'.encode())
     own = backed_up.environment(server, tmp_path / "journal", dbname=name, folder=str(tmp_path / "backups"))
     try:
-        outcome = done(own, backups.dump(own.database, own.backups))
+        outcome = done(own, dumps.dump(own.database, own.backups))
         assert outcome.status == "done", outcome
         plan = restores.overwrite(own.database, own.backups, name=own.backups.newest("dump"))
         assert typed(own, plan, monkeypatch).status == "done"
@@ -319,9 +319,9 @@ def shop(server: Server, tmp_path: Path) -> Iterator[Environment]:
             "ALTER DATABASE rs IS_TEMPLATE true",
         ):
             session.execute(statement)
-    from xai_runbook.sandbox import template
+    from xai_runbook.sandbox.components import postgres_template
 
-    with template.connect(server.data, server.port, "rs") as session:
+    with postgres_template.connect(server.data, server.port, "rs") as session:
         session.execute("SET default_transaction_read_only = off; SET ROLE NONE")
         session.execute("CREATE SCHEMA app AUTHORIZATION xai_owner; GRANT USAGE ON SCHEMA app TO xai_app")
         session.execute("CREATE TABLE app.t AS SELECT 1 AS n")
@@ -367,7 +367,7 @@ def test_f7_what_belongs_to_a_database_and_is_in_no_dump_stays_with_its_name(
 ) -> None:
     before = belongings(server, "rs")
     assert seen_by_app(server) == [(1, "30s")] and before["datconnlimit"] == 20 and before["datistemplate"]
-    assert done(shop, backups.dump(shop.database, shop.backups)).status == "done"
+    assert done(shop, dumps.dump(shop.database, shop.backups)).status == "done"
     plan = restores.restore(shop.database, shop.backups, into="rs_r")
     assert "not carried over" not in plan.note
     outcome = typed(shop, plan, monkeypatch)
@@ -395,7 +395,7 @@ def test_f7_what_belongs_to_a_database_and_is_in_no_dump_stays_with_its_name(
 def test_f7_what_cannot_be_carried_over_is_named_before(
     server: Server, shop: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert done(shop, backups.dump(shop.database, shop.backups)).status == "done"
+    assert done(shop, dumps.dump(shop.database, shop.backups)).status == "done"
     with server.superuser() as session:
         session.execute("ALTER ROLE xai_operator NOSUPERUSER")
         session.execute("REVOKE CREATE ON TABLESPACE tsp FROM xai_owner")

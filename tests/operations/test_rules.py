@@ -19,13 +19,13 @@ import pytest
 
 from tests.operations import prometheus_server as server
 from tests.operations.two_hours import END, MINUTE, STEP, stories
-from xai_runbook.clients.prometheus import Prometheus, quoted
-from xai_runbook.environments import load, shipped
+from xai_runbook.clients.prometheus.client import Prometheus, quoted
 from xai_runbook.errors import NoData
-from xai_runbook.limits import Signals
-from xai_runbook.operations import alerts, monitoring, rules
-from xai_runbook.settings import Settings
-from xai_runbook.window import Window
+from xai_runbook.model.window import Window
+from xai_runbook.operations.monitoring import alert_evaluation, alert_rules, metrics
+from xai_runbook.settings.limits import Signals
+from xai_runbook.settings.loading import load, shipped
+from xai_runbook.settings.models import Settings
 
 Active = dict[int, set[tuple[str, frozenset[tuple[str, str]]]]]
 
@@ -67,10 +67,10 @@ def judged(prometheus: Prometheus, start: int) -> Active:
     window = Window(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(start + END - STEP, UTC))
     for name in Signals.model_fields:
         limit = getattr(prometheus.settings.limits, name)
-        frame = monitoring.signal(prometheus, limit, window)
-        states = alerts.evaluate(frame, limit, step_seconds=STEP)
+        frame = metrics.signal(prometheus, limit, window)
+        states = alert_evaluation.evaluate(frame, limit, step_seconds=STEP)
         labels = [column for column in frame.columns if column not in ("at", "value", "idle")]
-        for row in states[states["state"].isin([alerts.PENDING, alerts.FIRING])].to_dict("records"):
+        for row in states[states["state"].isin([alert_evaluation.PENDING, alert_evaluation.FIRING])].to_dict("records"):
             names = {str(label): str(row[label]) for label in labels if row[label]}
             active[int(row["at"].timestamp()) - start].add((limit.alert + " " + row["state"], frozenset(names.items())))
     return active
@@ -88,12 +88,12 @@ def fired(judged: Active, alert: str, instance: str) -> list[int]:
 
 @pytest.mark.parametrize("name", ["the runbook", "sandbox"])
 def test_promtool_takes_the_rules(tmp_path: Path, name: str) -> None:
-    (tmp_path / "rules.yml").write_text(rules.alert_rules(load(name) if name == "sandbox" else shipped()))
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(load(name) if name == "sandbox" else shipped()))
     assert f"{len(Signals.model_fields)} rules found" in told_by_promtool(tmp_path, "check", "rules", "rules.yml")
 
 
 def test_each_rule_is_its_limit(real: Settings) -> None:
-    by_name = {rule.alert: rule for rule in rules.rule_table(real)}
+    by_name = {rule.alert: rule for rule in alert_rules.rule_table(real)}
     assert set(by_name) == {getattr(real.limits, name).alert for name in Signals.model_fields}
     cpu, peers = by_name["HighCPU"], by_name["PeerCountLow"]
     assert (cpu.duration, dict(cpu.labels)) == ("5m", {"severity": "critical", "limit": "high_cpu"})
@@ -103,7 +103,7 @@ def test_each_rule_is_its_limit(real: Settings) -> None:
 
 
 def test_the_names_are_the_runbooks() -> None:
-    assert [rule.alert for rule in rules.rule_table(shipped())] == [
+    assert [rule.alert for rule in alert_rules.rule_table(shipped())] == [
         "HighCPU", "LowDisk", "HighMemory", "APIErrors", "SlowAPI", "DatabaseConnections", "PeerCountLow",
         "BlockHeightStalled", "SyncLag", "XaiMetricsMissing", "ScrapeTargetDown", "OpenFiles", "ClockSkew",
     ]  # fmt: skip
@@ -111,7 +111,7 @@ def test_the_names_are_the_runbooks() -> None:
 
 def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
     settings = server.settings(rules={"runbook_url": "https://lab.internal/lab/tree"})
-    for rule in rules.rule_table(settings):
+    for rule in alert_rules.rule_table(settings):
         path, _, cell = rule.annotations["runbook_url"].partition("#cell-id=")
         base, _, name = path.rpartition("/")
         notebook = json.loads((checkout / "notebooks" / name).read_text())
@@ -121,11 +121,11 @@ def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
 
 
 def test_the_table_for_people_has_a_row_a_rule() -> None:
-    lines = rules.alert_table(shipped()).splitlines()
+    lines = alert_rules.alert_table(shipped()).splitlines()
     assert len(lines) == 2 + len(Signals.model_fields)
     assert lines[2] == "| HighCPU | High CPU | above 80 % for 5m | critical | `02_monitoring`, `high_cpu` |"
     odd = server.settings(limits={"peer_count": {"title": "Peers | all\n"}})
-    assert "| Peers \\| all  |" in rules.alert_table(odd)
+    assert "| Peers \\| all  |" in alert_rules.alert_table(odd)
 
 
 AWKWARD = 'a "quoted" \\ {{ braces }} # hash: colon \u2028 \x07 \U0001f9f1 \u00e9'
@@ -137,8 +137,8 @@ def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tm
         signals={"peer_count": 'network_peers{zone!="\x07 # no comment"}'},
         limits={"peer_count": {"title": AWKWARD, "alert": "yes"}, "sync_lag": {"alert": "1e3"}},
     )
-    (tmp_path / "rules.yml").write_text(rules.alert_rules(settings))
-    with server.running(tmp_path, rules=rules.alert_rules(settings)) as url:
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings))
+    with server.running(tmp_path, rules=alert_rules.alert_rules(settings)) as url:
         loaded = server.handle(url).alerting_rules().set_index("alert")
         (told,) = [
             rule
@@ -156,7 +156,7 @@ def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_a
     settings = server.settings(
         signals={"peer_count": "network_peers # ours"}, limits={"peer_count": {"hint": "{{ .Nothing }}"}}
     )
-    (tmp_path / "rules.yml").write_text(rules.alert_rules(settings))
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings))
     test = {
         "rule_files": ["rules.yml"],
         "evaluation_interval": "15s",
@@ -204,7 +204,7 @@ def told_by_promtool(folder: Path, *words: str) -> str:
 def test_every_state_of_every_rule_is_ours_too(
     tmp_path: Path, real: Settings, told: dict[str, list[float | None]], judged: Active
 ) -> None:
-    (tmp_path / "rules.yml").write_text(rules.alert_rules(real))
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(real))
     limits = {getattr(real.limits, name).alert: getattr(real.limits, name) for name in Signals.model_fields}
 
     def sample(state: str, labels: frozenset[tuple[str, str]]) -> dict[str, Any]:
@@ -331,4 +331,4 @@ def test_a_signal_over_a_window_without_its_metric_is_no_data(prometheus: Promet
         datetime.fromtimestamp(start + 106 * MINUTE, UTC), datetime.fromtimestamp(start + 114 * MINUTE, UTC)
     )
     with pytest.raises(NoData, match="block_height"):
-        monitoring.signal(prometheus, prometheus.settings.limits.block_height, window)
+        metrics.signal(prometheus, prometheus.settings.limits.block_height, window)

@@ -9,26 +9,27 @@ from pathlib import Path
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook import cli, environments
-from xai_runbook.limits import Signals
-from xai_runbook.operations import rules
-from xai_runbook.rules import TESTS
+from xai_runbook.cli import main
+from xai_runbook.cli.rules import TESTS
+from xai_runbook.operations.monitoring import alert_rules
+from xai_runbook.settings import loading
+from xai_runbook.settings.limits import Signals
 
 
 def test_the_file_is_the_runbooks_own_where_no_environment_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_ENV", "sandbox")
-    assert cli.main(["rules"]) == 0
+    assert main.main(["rules"]) == 0
     told = capsys.readouterr().out
-    assert told == rules.alert_rules(environments.shipped())
+    assert told == alert_rules.alert_rules(loading.shipped())
     assert "for: 30m" in told
-    assert cli.main(["rules", "--env", "sandbox"]) == 0
+    assert main.main(["rules", "--env", "sandbox"]) == 0
     assert "for: 30m" not in capsys.readouterr().out
 
 
 def test_markdown_is_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["rules", "--markdown"]) == 0
+    assert main.main(["rules", "--markdown"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(Signals.model_fields)
 
 
@@ -37,14 +38,14 @@ def test_the_shipped_tests_are_green_and_speak_of_every_rule(
 ) -> None:
     promtool = server.program("promtool")
     for words, name in ((["rules"], "rules.yml"), (["rules", "--tests"], "rules_test.yml")):
-        assert cli.main(words) == 0
+        assert main.main(words) == 0
         (tmp_path / name).write_text(capsys.readouterr().out)
     done = subprocess.run(
         [promtool, "test", "rules", "rules_test.yml"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = TESTS.read_text()
-    for rule in rules.rule_table(environments.shipped()):
+    for rule in alert_rules.rule_table(loading.shipped()):
         assert f"{{alertname: {rule.alert}, eval_time: " in told, "one instant at which it does not fire yet"
         assert f"alertname: {rule.alert}\n" in told, "one at which it does"
 
@@ -54,10 +55,10 @@ def test_the_shipped_tests_notice_each_rule_that_is_not_the_runbooks(tmp_path: P
     moves = {"ratio": 0.15, "seconds": 2, "blocks": 1, "peers": 1, "series": 1, "answers": 1}
     moved = {}
     for name in Signals.model_fields:
-        limit = getattr(environments.shipped().limits, name)
+        limit = getattr(loading.shipped().limits, name)
         by = moves[limit.unit] * (1 if limit.direction == "above" else -1)
         moved[name] = {"threshold": max(0.0, limit.threshold + by)}
-    (tmp_path / "rules.yml").write_text(rules.alert_rules(server.settings(limits=moved)))
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(server.settings(limits=moved)))
     shutil.copy(TESTS, tmp_path / "rules_test.yml")
     done = subprocess.run(
         [server.program("promtool"), "test", "rules", "rules_test.yml"],
@@ -69,7 +70,7 @@ def test_the_shipped_tests_notice_each_rule_that_is_not_the_runbooks(tmp_path: P
     told = done.stdout + done.stderr
     assert done.returncode == 1
     assert [
-        each.alert for each in rules.rule_table(environments.shipped()) if f"alertname: {each.alert}" not in told
+        each.alert for each in alert_rules.rule_table(loading.shipped()) if f"alertname: {each.alert}" not in told
     ] == []
 
 
@@ -77,13 +78,13 @@ def test_check_says_what_promtool_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server.program("promtool")
-    assert cli.main(["rules", "--check"]) == 0
+    assert main.main(["rules", "--check"]) == 0
     assert capsys.readouterr().out.count("SUCCESS") == 2, "read, and tested"
-    assert cli.main(["rules", "--check", "--env", "sandbox"]) == 0
+    assert main.main(["rules", "--check", "--env", "sandbox"]) == 0
     assert capsys.readouterr().out.count("SUCCESS") == 1, "the tests are of the runbook's own durations"
     (tmp_path / "odd.toml").write_text("[signals]\npeer_count = 'network_peers +'\n")
     monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path))
-    assert cli.main(["rules", "--check", "--env", "odd"]) == 1
+    assert main.main(["rules", "--check", "--env", "odd"]) == 1
     assert "parse error" in capsys.readouterr().err
 
 
@@ -92,9 +93,9 @@ def test_check_without_promtool_could_not_tell(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cli.main(["rules", "--check"]) == 3
+    assert main.main(["rules", "--check"]) == 3
     assert "promtool is not on PATH" in capsys.readouterr().err
     (tmp_path / "promtool").write_text("#!/nowhere/sh\n")
     (tmp_path / "promtool").chmod(0o755)
-    assert cli.main(["rules", "--check"]) == 3
+    assert main.main(["rules", "--check"]) == 3
     assert "promtool did not finish" in capsys.readouterr().err

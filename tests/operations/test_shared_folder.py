@@ -12,15 +12,15 @@ import pytest
 
 from tests.operations import backed_up
 from tests.operations.backed_up import doer, done, said, typed
-from xai_runbook import environments
-from xai_runbook.backup import catalogue, clusters
-from xai_runbook.backup.programs import run
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NoData
-from xai_runbook.findings import Status
-from xai_runbook.operations import archives, backups, cluster_backups, recovery, restores, retention
-from xai_runbook.sandbox import programs
-from xai_runbook.sandbox.part import free_ports
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.backups import base_backups, dumps, point_in_time, restores, retention, wal_archive
+from xai_runbook.pgbackup import catalog, private_cluster
+from xai_runbook.pgbackup.pg_tools import run
+from xai_runbook.sandbox.components import programs
+from xai_runbook.sandbox.supervisor.component import free_ports
+from xai_runbook.settings import loading
 
 SUPERUSER = "dba"
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -33,11 +33,11 @@ def server(folder: Path, rows: int) -> Iterator[int]:
     assert found is not None
     port = free_ports(["postgres"])["postgres"]
     options = ["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D", folder]
-    run([*clusters.unprivileged(), found.parent / "initdb", *options], log=folder.with_suffix(".log"))
-    clusters.configure(folder, {"listen_addresses": "127.0.0.1", "port": str(port)})
+    run([*private_cluster.unprivileged(), found.parent / "initdb", *options], log=folder.with_suffix(".log"))
+    private_cluster.configure(folder, {"listen_addresses": "127.0.0.1", "port": str(port)})
     with open(folder / "pg_hba.conf", "a") as access:
         access.write("host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n")
-    with clusters.started(found.parent, folder, log=folder.with_suffix(".log")) as host:
+    with private_cluster.started(found.parent, folder, log=folder.with_suffix(".log")) as host:
         with psycopg.connect(host=host, port=port, user=SUPERUSER, dbname="postgres", autocommit=True) as session:
             session.execute(
                 "CREATE ROLE xai_monitor LOGIN IN ROLE pg_monitor; CREATE ROLE xai_operator LOGIN SUPERUSER"
@@ -64,7 +64,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def environment(port: int, folder: Path, **more: Any) -> Iterator[Environment]:
-    told = environments.load("sandbox").model_dump()
+    told = loading.load("sandbox").model_dump()
     found = programs.find("postgres")
     assert found is not None
     tables = {
@@ -79,7 +79,7 @@ def environment(port: int, folder: Path, **more: Any) -> Iterator[Environment]:
         "changes": {"headless": backed_up.HEADLESS},
         "outputs": told["outputs"] | {"journal": str(folder / f"journal-{port}")},
     }  # fmt: skip
-    env = Environment(type(environments.load("sandbox")).model_validate({**told, **tables}))
+    env = Environment(type(loading.load("sandbox")).model_validate({**told, **tables}))
     yield env
     env.database.close()
 
@@ -92,7 +92,7 @@ def pair(ports: dict[str, int], tmp_path: Path) -> Iterator[tuple[Environment, E
 
 
 def dumped(env: Environment) -> str:
-    plan = backups.dump(env.database, env.backups)
+    plan = dumps.dump(env.database, env.backups)
     assert done(env, plan).status == "done"
     return env.backups.newest("dump")
 
@@ -105,7 +105,7 @@ def test_f18_a_server_prunes_only_its_own(
     assert retention.prunable(a.backups).empty
     assert list(retention.prunable(b.backups)["name"]) == [second]
     # one of the other's that never counted is not ours to remove either
-    (a.backups.folder / first / catalogue.VERIFICATION).unlink()
+    (a.backups.folder / first / catalog.VERIFICATION).unlink()
     assert list(retention.prunable(b.backups)["name"]) == [second]
     with pytest.raises(InputError, match=f"{first}: it is of server .* not of "):
         retention.prune(b.backups, names=[first])
@@ -116,19 +116,19 @@ def test_f18_a_server_prunes_only_its_own(
 def test_f18_only_a_backup_of_this_server_is_young_enough(pair: tuple[Environment, Environment]) -> None:
     a, b = pair
     name = dumped(b)
-    stored = backups.stored(a.backups)
-    age = backups.check_age(stored, a.limits.backup_age)
+    stored = dumps.stored(a.backups)
+    age = dumps.check_age(stored, a.limits.backup_age)
     assert age.status is Status.ALERT and age.severity == "critical"
     assert "no verified backup of this server" in age.summary and f"{name}" in age.summary
-    assert backups.check_restore(stored, a.limits.restore_time).status is Status.UNKNOWN
+    assert dumps.check_restore(stored, a.limits.restore_time).status is Status.UNKNOWN
     (a.backups.folder / name / "database.dump").write_bytes(b"")
-    assert backups.check_intact(backups.stored(a.backups), a.limits.backups_damaged).status is Status.OK
-    assert backups.check_intact(backups.stored(b.backups), b.limits.backups_damaged).status is Status.ALERT
+    assert dumps.check_intact(dumps.stored(a.backups), a.limits.backups_damaged).status is Status.OK
+    assert dumps.check_intact(dumps.stored(b.backups), b.limits.backups_damaged).status is Status.ALERT
     with pytest.raises(NoData, match="no backup that counts"):
         a.backups.newest("dump")
-    assert done(b, cluster_backups.base_backup(b.database, b.backups)).status == "done"
+    assert done(b, base_backups.base_backup(b.database, b.backups)).status == "done"
     (b.backups.folder.parent / "archive").mkdir()
-    assert len(archives.recoverable(b.backups)) == 1 and archives.recoverable(a.backups).empty
+    assert len(wal_archive.recoverable(b.backups)) == 1 and wal_archive.recoverable(a.backups).empty
 
 
 def test_f18_the_settings_may_name_the_server_too(
@@ -139,7 +139,7 @@ def test_f18_the_settings_may_name_the_server_too(
     identifier = b.database.identity()["system_identifier"]
     assert identifier != a.database.identity()["system_identifier"]
     with environment(ports["b"], tmp_path, system_identifier=identifier) as named:
-        assert list(backups.stored(named.backups)["counts"]) == [True]
+        assert list(dumps.stored(named.backups)["counts"]) == [True]
     manifest = b.backups.named(name).manifest
     assert manifest["system_identifier"] == identifier and manifest["database_oid"]
 
@@ -149,7 +149,7 @@ def test_f18_another_servers_backup_goes_into_a_new_database_alone_and_by_name(
 ) -> None:
     a, b = pair
     name = dumped(b)
-    other = str(backups.stored(a.backups)["server"].iloc[0])
+    other = str(dumps.stored(a.backups)["server"].iloc[0])
     with superuser(ports["a"]) as session:
         session.execute("CREATE EXTENSION pg_trgm")
     assert f"it is of server {other}" in restores.overwrite(a.database, a.backups, name=name).refused
@@ -185,9 +185,9 @@ def test_f18_a_server_that_does_not_answer_is_not_taken_for_another(ports: dict[
     with environment(ports["a"], tmp_path) as a:
         name = dumped(a)
     with environment(free_ports(["nobody"])["nobody"], tmp_path) as down:
-        stored = backups.stored(down.backups)
+        stored = dumps.stored(down.backups)
         assert list(stored["name"]) == [name] and not stored["counts"].any()
-        age = backups.check_age(stored, down.limits.backup_age)
+        age = dumps.check_age(stored, down.limits.backup_age)
         assert age.status is Status.UNKNOWN and "cannot be asked" in age.summary
         assert retention.prunable(down.backups).empty
 
@@ -197,19 +197,19 @@ def test_f18_what_may_be_ours_is_recovered_while_the_server_is_down(
 ) -> None:
     """A private cluster overwrites nothing; only what is known to be of another server is left out."""
     a, b = pair
-    assert done(b, cluster_backups.base_backup(b.database, b.backups)).status == "done"
+    assert done(b, base_backups.base_backup(b.database, b.backups)).status == "done"
     (tmp_path / "archive").mkdir()
     (backup,) = b.backups.stored()
     lsn = backup.manifest["stop_lsn"]
-    plan = recovery.recover_to(b.backups, lsn=lsn)
+    plan = point_in_time.recover_to(b.backups, lsn=lsn)
     assert plan.steps and "perhaps" not in plan.note
     with environment(free_ports(["nobody"])["nobody"], tmp_path) as down:
-        (row,) = archives.recoverable(down.backups).to_dict("records")
+        (row,) = wal_archive.recoverable(down.backups).to_dict("records")
         assert "cannot be asked" in row["doubt"]
-        plan = recovery.recover_to(down.backups, lsn=lsn)
+        plan = point_in_time.recover_to(down.backups, lsn=lsn)
         assert plan.steps and f"{backup.name} is perhaps of another server" in plan.note
         assert "cannot be asked" in plan.note
-    plan = recovery.recover_to(a.backups, lsn=lsn)
+    plan = point_in_time.recover_to(a.backups, lsn=lsn)
     assert not plan.steps and f"({backup.name}: it is of server " in plan.refused
 
 
@@ -218,8 +218,8 @@ def test_f18_a_backup_of_another_server_is_removed_by_hand(pair: tuple[Environme
     a, b = pair
     name = dumped(b)
     (b.backups.folder / name / "database.dump").write_bytes(b"")
-    assert f"rm -r {b.backups.folder / name}" in backups.state(a.backups, name=name)["words"].iloc[0]
-    assert f"retention.prune --names {name}" in backups.state(b.backups, name=name)["words"].iloc[0]
+    assert f"rm -r {b.backups.folder / name}" in dumps.state(a.backups, name=name)["words"].iloc[0]
+    assert f"retention.prune --names {name}" in dumps.state(b.backups, name=name)["words"].iloc[0]
 
 
 def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unasked(
@@ -230,12 +230,12 @@ def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unaske
     a, _ = pair
     first, second = dumped(a), dumped(a)
     path = a.backups.folder / first
-    told = json.loads((path / catalogue.MANIFEST).read_bytes())
-    verification = json.loads((path / catalogue.VERIFICATION).read_bytes())
+    told = json.loads((path / catalog.MANIFEST).read_bytes())
+    verification = json.loads((path / catalog.VERIFICATION).read_bytes())
     del told["system_identifier"], verification["manifest_sha256"]
-    (path / catalogue.MANIFEST).write_text(json.dumps(told))
-    catalogue.record(path, verification)
-    row = backups.stored(a.backups).set_index("name").loc[first]
+    (path / catalog.MANIFEST).write_text(json.dumps(told))
+    catalog.record(path, verification)
+    row = dumps.stored(a.backups).set_index("name").loc[first]
     assert row["state"] == "verified" and not row["counts"] and "its manifest does not say" in row["why"]
     assert retention.prunable(a.backups).empty
     with pytest.raises(InputError, match="its manifest does not say"):
@@ -253,13 +253,13 @@ def test_f18_servers_that_do_not_tell_their_identifier_are_told_apart_by_address
     with silent(ports["a"]), silent(ports["b"]):
         assert a.database.identity()["system_identifier"] == "not told"
         name = dumped(a)
-        assert list(backups.stored(a.backups)["server"]) == [f"127.0.0.1:{ports['a']}"]
-        assert list(backups.stored(b.backups)["counts"]) == [False] and retention.prunable(b.backups).empty
+        assert list(dumps.stored(a.backups)["server"]) == [f"127.0.0.1:{ports['a']}"]
+        assert list(dumps.stored(b.backups)["counts"]) == [False] and retention.prunable(b.backups).empty
         assert f"127.0.0.1:{ports['a']}" in restores.overwrite(b.database, b.backups, name=name).refused
     # once they tell it, a backup that does not tell it may be of any
-    stored = backups.stored(a.backups)
+    stored = dumps.stored(a.backups)
     assert not stored["counts"].any() and stored["own"].isna().all()
-    assert backups.check_age(stored, a.limits.backup_age).status is Status.UNKNOWN
+    assert dumps.check_age(stored, a.limits.backup_age).status is Status.UNKNOWN
 
 
 @contextmanager

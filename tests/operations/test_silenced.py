@@ -13,8 +13,8 @@ from tests.operations import alertmanager_server, prometheus_server
 from xai_runbook.clients.alertmanager import Alertmanager
 from xai_runbook.environment import Absent
 from xai_runbook.errors import Unreachable
-from xai_runbook.operations import silences
-from xai_runbook.window import Window
+from xai_runbook.model.window import Window
+from xai_runbook.operations.monitoring import silences
 
 
 def test_silences_of_a_window_with_those_that_ended_in_it(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from tests.operations import clusters
 from xai_runbook.environment import Environment
-from xai_runbook.environments import load
-from xai_runbook.findings import Status
-from xai_runbook.operations import sizes
-from xai_runbook.sandbox import programs
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.database import sizes
+from xai_runbook.sandbox.components import programs
+from xai_runbook.settings.loading import load
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 LIMITS = load("sandbox").limits
@@ -168,7 +168,7 @@ def test_nothing_wanted_yet_is_unknown(env: Environment) -> None:
 @pytest.mark.timeout(600)
 def test_twenty_thousand_tables(server: clusters.Cluster) -> None:
     """Each of the questions over the catalogue ends within two seconds."""
-    from xai_runbook.operations import indexes, maintenance
+    from xai_runbook.operations.database import indexes, maintenance
 
     with server.superuser() as connection:
         connection.execute("ALTER SYSTEM SET autovacuum = off")

@@ -9,11 +9,11 @@ import pytest
 
 from tests.operations import clusters
 from xai_runbook.environment import Environment
-from xai_runbook.environments import load
 from xai_runbook.errors import InputError
-from xai_runbook.findings import Status
-from xai_runbook.operations import transactions
-from xai_runbook.sandbox import programs
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.database import transactions
+from xai_runbook.sandbox.components import programs
+from xai_runbook.settings.loading import load
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 LIMITS = load("sandbox").limits

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from xai_runbook import settings
 from xai_runbook.clients.nodes import Nodes
 from xai_runbook.environment import Environment
 from xai_runbook.errors import NoData, NotConfigured
-from xai_runbook.findings import Status
-from xai_runbook.operations import troubleshooting
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.troubleshooting import nodes as troubleshooting
+from xai_runbook.settings import models
 
 
 def test_sync_status(env: Environment) -> None:
@@ -67,7 +67,7 @@ def test_peer_status(env: Environment) -> None:
 
 def nodes(**tables: Any) -> Nodes:
     node = [{"name": "node-1", "url": "http://127.0.0.1:1", "timeout": "500ms"}]
-    return Nodes(settings.Nodes.model_validate({"node": node} | tables))
+    return Nodes(models.Nodes.model_validate({"node": node} | tables))
 
 
 def test_no_reference_is_not_configured() -> None:

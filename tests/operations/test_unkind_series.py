@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.clients.prometheus import Prometheus
-from xai_runbook.window import Window
+from xai_runbook.clients.prometheus.client import Prometheus
+from xai_runbook.model.window import Window
 
 QUARTER = 900
 WORDS = [

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xai_runbook.environments import load
-from xai_runbook.findings import Finding, Severity, Status
-from xai_runbook.reports.record import Record, record
-from xai_runbook.reports.result import Answer, Chart, NotebookResult
-from xai_runbook.settings import Settings
+from xai_runbook.model.findings import Finding, Severity, Status
+from xai_runbook.reports.report import Record, record
+from xai_runbook.reports.runner.result import Answer, Chart, NotebookResult
+from xai_runbook.settings.loading import load
+from xai_runbook.settings.models import Settings
 
 AT = datetime(2026, 11, 25, 0, 15, tzinfo=UTC)
 

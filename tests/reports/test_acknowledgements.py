@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.reports.samples import finding
-from xai_runbook import acknowledgements
-from xai_runbook.acknowledgements import Acknowledgement, acknowledgement, applied
 from xai_runbook.errors import InputError, SettingsError
-from xai_runbook.findings import Verdict, verdict
+from xai_runbook.model.findings import Verdict, verdict
+from xai_runbook.reports import acknowledgements
+from xai_runbook.reports.acknowledgements import Acknowledgement, acknowledgement, applied
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.reports.samples import cell, notebook, question
 from xai_runbook.errors import InputError
-from xai_runbook.reports import notebooks
-from xai_runbook.reports.assemble import assembled, main, section_paths
+from xai_runbook.reports.notebooks import cells
+from xai_runbook.reports.notebooks.assemble import assembled, main, section_paths
 
 IMPORT = "from xai_runbook import connect\nfrom xai_runbook.operations import {}\n\nenv = connect(environment)\nenv"
 
@@ -130,36 +130,36 @@ def test_a_broken_section_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_committed_health_report_is_what_the_sections_make() -> None:
-    folder = notebooks.folder()
+    folder = cells.folder()
     assert (folder / "health_report.ipynb").read_bytes() == assembled(section_paths(folder)), "make notebooks"
 
 
 def test_the_committed_health_report_is_a_notebook_whose_questions_all_come_from_a_section() -> None:
     nbformat = pytest.importorskip("nbformat")
-    path = notebooks.find("health_report")
+    path = cells.find("health_report")
     nbformat.validate(json.loads(path.read_text(encoding="utf-8")))
-    questions = [one for one in notebooks.read(path) if one.is_question]
+    questions = [one for one in cells.read(path) if one.is_question]
     assert len(questions) >= 10
     for one in questions:
         assert "health" in one.tags
-        assert notebooks.find(one.section).is_file(), one.id
+        assert cells.find(one.section).is_file(), one.id
         assert isinstance(ast.parse(one.source).body[-1], ast.Expr)
 
 
 def test_notebooks_are_found_by_name_and_by_path(tmp_path: Path) -> None:
     path = notebook(tmp_path / "mine.ipynb")
-    assert notebooks.find("health_report").name == "health_report.ipynb"
-    assert notebooks.find(str(path)) == path
-    assert notebooks.names()[0] == "health_report"
-    assert notebooks.names()[1:] == sorted(notebooks.names()[1:])
+    assert cells.find("health_report").name == "health_report.ipynb"
+    assert cells.find(str(path)) == path
+    assert cells.names()[0] == "health_report"
+    assert cells.names()[1:] == sorted(cells.names()[1:])
 
 
 @pytest.mark.parametrize("name", ["", "-", "s3://bucket/x.ipynb", "http://x/y.ipynb", "../03_database", "none.ipynb"])
 def test_what_is_no_notebook_here_is_refused(name: str) -> None:
     with pytest.raises(InputError):
-        notebooks.find(name)
+        cells.find(name)
 
 
 def test_a_misspelt_notebook_is_told_its_neighbours() -> None:
     with pytest.raises(InputError, match="03_database"):
-        notebooks.find("03_databse")
+        cells.find("03_databse")

@@ -9,10 +9,10 @@ import pytest
 from written import OK, cell, question, write
 
 from tests.pace import stretched
-from xai_runbook.findings import Status
-from xai_runbook.reports.read import faults as faults_of
-from xai_runbook.reports.result import NotebookResult
-from xai_runbook.reports.run import execute
+from xai_runbook.model.findings import Status
+from xai_runbook.reports.notebooks.results import faults as faults_of
+from xai_runbook.reports.runner.result import NotebookResult
+from xai_runbook.reports.runner.run import execute
 
 ASKS = "raises-exception"
 FORGED = (

@@ -11,9 +11,9 @@ import pytest
 from tests.pace import stretched
 from tests.reports.samples import SETUP, cell, environment, notebook, question
 from xai_runbook.errors import InputError, ReportError, SettingsError
-from xai_runbook.findings import Status
+from xai_runbook.model.findings import Status
 from xai_runbook.reports.check import check
-from xai_runbook.reports.result import Answer, NotebookResult
+from xai_runbook.reports.runner.result import Answer, NotebookResult
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ import pytest
 from tests.pace import stretched
 from tests.reports.samples import environment, finding, notebook, question, recorded
 from xai_runbook.cli import main
-from xai_runbook.reports.screen import screen
-from xai_runbook.settings import Settings
+from xai_runbook.reports.terminal import screen
+from xai_runbook.settings.models import Settings
 
 ALERT = 'Finding(name="{0}", status=Status.ALERT, severity=Severity.{1}, summary="bad", targets=("n-1",), hint="mend")'
 
@@ -168,7 +168,7 @@ def test_interrupted_it_ends_keeps_what_it_has_and_leaves_with_130(settings: Set
             f'from pathlib import Path\nPath({str(tmp_path / "here")!r}).touch()\nimport time\ntime.sleep(60)\nok("b")',
         ),
     )
-    argv = [sys.executable, "-m", "xai_runbook.cli", "report", "--env", "plain", "--notebook", str(path)]
+    argv = [sys.executable, "-m", "xai_runbook.cli.main", "report", "--env", "plain", "--notebook", str(path)]
     running = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + 120
@@ -277,7 +277,7 @@ def test_production_and_incompleteness_are_said_on_the_screen(tmp_path: Path, se
 def on_a_terminal(folder: Path, **variables: str) -> str:
     """What `check` writes to a terminal."""
     master, slave = pty.openpty()
-    argv = [sys.executable, "-m", "xai_runbook.cli", "check", "--env", "plain"]
+    argv = [sys.executable, "-m", "xai_runbook.cli.main", "check", "--env", "plain"]
     base = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
     environ = {**base, "TERM": "xterm", **variables}
     subprocess.run(argv, stdout=slave, stderr=slave, stdin=slave, env=environ, cwd=folder, timeout=60, check=False)

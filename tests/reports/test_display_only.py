@@ -11,10 +11,10 @@ import pytest
 from nbclient import NotebookClient
 from written import OK, cell, write
 
-from xai_runbook import display_only
-from xai_runbook.findings import Status
+from xai_runbook.model.findings import Status
 from xai_runbook.reports.check import check
-from xai_runbook.reports.run import execute
+from xai_runbook.reports.runner.run import execute
+from xai_runbook.system import cell_display
 
 SET_UP = """from xai_runbook import charts, connect
 env = connect(environment)
@@ -82,4 +82,4 @@ def test_m1_it_is_so_without_our_engine(tmp_path: Path) -> None:
     ],
 )
 def test_what_only_displays(source: str, positions: list[int]) -> None:
-    assert display_only.positions(ast.parse(source).body, {"display", "charts"}.__contains__) == positions
+    assert cell_display.positions(ast.parse(source).body, {"display", "charts"}.__contains__) == positions

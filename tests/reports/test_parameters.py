@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from written import cell
 
 from xai_runbook.errors import InputError
-from xai_runbook.reports.parameters import declared, fitted, given, refuse_unknown
+from xai_runbook.reports.notebooks.parameters import declared, fitted, given, refuse_unknown
 
 
 def _notebook(*sources: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written import cell, question
 
-from xai_runbook.findings import MIME_TYPE, Finding, Status
-from xai_runbook.reports.read import NOTES, faults, ran_to_its_end, read
+from xai_runbook.model.findings import MIME_TYPE, Finding, Status
+from xai_runbook.reports.notebooks.results import NOTES, faults, ran_to_its_end, read
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 20).decode()
 

@@ -13,10 +13,10 @@ import pytest
 
 from tests.reports.samples import AT, environment, finding, recorded, result
 from xai_runbook.errors import ReportError
-from xai_runbook.findings import Verdict
-from xai_runbook.reports.record import folder_of, keep, kept, new_id, open_folder, record
-from xai_runbook.reports.result import Answer
-from xai_runbook.settings import PARTS, Settings
+from xai_runbook.model.findings import Verdict
+from xai_runbook.reports.report import folder_of, keep, kept, new_id, open_folder, record
+from xai_runbook.reports.runner.result import Answer
+from xai_runbook.settings.models import PARTS, Settings
 
 
 @pytest.fixture

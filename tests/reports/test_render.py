@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.reports.samples import environment, finding, recorded
-from xai_runbook.reports.render import POLICY, page
-from xai_runbook.settings import Settings
+from xai_runbook.reports.html import POLICY, page
+from xai_runbook.settings.models import Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCRIPT = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">'
@@ -117,7 +117,7 @@ def test_an_acknowledged_finding_stays_marked_with_until_who_and_why(settings: S
 
 def test_the_limits_are_shown_as_they_are_in_this_environment(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "short.toml").write_text('[limits.block_height]\nduration = "15s"\n')
-    from xai_runbook.environments import load
+    from xai_runbook.settings.loading import load
 
     short = load("short")
     text = str(Text(page(recorded(short, finding("block_height", "ok")), short)))

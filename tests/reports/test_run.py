@@ -19,10 +19,10 @@ from written import cell, question, write
 
 from tests.pace import stretched
 from xai_runbook.errors import InputError, ReportError
-from xai_runbook.findings import Status
-from xai_runbook.reports.masks import known_secrets
-from xai_runbook.reports.result import Event
-from xai_runbook.reports.run import execute
+from xai_runbook.model.findings import Status
+from xai_runbook.reports.runner.redaction import known_secrets
+from xai_runbook.reports.runner.result import Event
+from xai_runbook.reports.runner.run import execute
 
 CHART = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
 
@@ -158,7 +158,7 @@ def test_the_time_for_the_whole_run_ends_it_and_keeps_what_was_run(tmp_path: Pat
 
 def test_a_worker_that_falls_silent_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell_seconds, slack = 4, stretched(6)
-    monkeypatch.setattr("xai_runbook.reports.run._SLACK_SECONDS", slack)
+    monkeypatch.setattr("xai_runbook.reports.runner.run._SLACK_SECONDS", slack)
     stop = cell("stop", "import os, signal, time\nos.kill(os.getppid(), signal.SIGSTOP)\ntime.sleep(100)")
     path = write(tmp_path, "silent", question("first"), stop, question("last"))
     begun = time.monotonic()
@@ -329,7 +329,7 @@ def test_a_signal_ends_everything_and_keeps_what_was_run(number: signal.Signals,
 
 def test_a_kernel_whose_worker_died_before_it_could_look_ends_itself(tmp_path: Path) -> None:
     program = (
-        "import os, sys\nfrom pathlib import Path\nfrom xai_runbook.reports.launch import Kernel\n"
+        "import os, sys\nfrom pathlib import Path\nfrom xai_runbook.reports.runner.kernel_process import Kernel\n"
         "kernel = Kernel(Path(sys.argv[1]))\nkernel.start()\n"
         "print(kernel.process.pid, flush=True)\nos._exit(0)"
     )
@@ -345,7 +345,7 @@ def test_a_kernel_whose_worker_died_before_it_could_look_ends_itself(tmp_path: P
 
 
 def test_plain_papermill_and_jupyter_run_the_same_notebooks_to_their_end(tmp_path: Path) -> None:
-    from xai_runbook.reports.read import read
+    from xai_runbook.reports.notebooks.results import read
 
     path = write(
         tmp_path,

@@ -24,7 +24,9 @@ def cell(name: str, source: str, *tags: str) -> Cell:
 
 
 PARAMETERS = cell("parameters", 'environment = ""\nwindow = "24h"\nlimit = 0.5\ndeep = False', "parameters")
-SET_UP = cell("set-up", "from xai_runbook.findings import Finding, Status\nfrom xai_runbook.errors import *", "setup")
+SET_UP = cell(
+    "set-up", "from xai_runbook.model.findings import Finding, Status\nfrom xai_runbook.errors import *", "setup"
+)
 
 
 def question(name: str, before: str = "") -> Cell:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 
-from xai_runbook.sandbox.part import Layout, Part, environment
+from xai_runbook.sandbox.supervisor.component import Layout, Part, environment
 
 Answer = TypeVar("Answer")
 

@@ -15,7 +15,7 @@ import pytest
 from tests.pace import stretched
 from xai_runbook import sandbox
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox.part import answers
+from xai_runbook.sandbox.supervisor.component import answers
 
 INFO, NETWORK = "/api/v1/blockchain/info", "/api/v1/network/info"
 

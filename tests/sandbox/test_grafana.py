@@ -16,9 +16,9 @@ import pytest
 from tests.pace import stretched
 from tests.unit.bad_server import says, serving
 from xai_runbook.dashboards import FILES
-from xai_runbook.sandbox import grafana
-from xai_runbook.sandbox.grafana_shapes import SOURCE
-from xai_runbook.sandbox.part import Layout, environment, free_ports
+from xai_runbook.sandbox.components import grafana
+from xai_runbook.sandbox.components.grafana_responses import SOURCE
+from xai_runbook.sandbox.supervisor.component import Layout, environment, free_ports
 
 
 @pytest.fixture(scope="module")

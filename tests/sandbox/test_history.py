@@ -18,9 +18,10 @@ from started import eventually
 
 from tests.pace import stretched
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import history, programs, state
-from xai_runbook.sandbox.part import START_HEIGHT, Layout, free_ports
-from xai_runbook.sandbox.yesterday import AHEAD_SECONDS, DAY_SECONDS, Series, everything
+from xai_runbook.sandbox.components import backfill, programs
+from xai_runbook.sandbox.components.backfill_series import AHEAD_SECONDS, DAY_SECONDS, Series, everything
+from xai_runbook.sandbox.supervisor.component import START_HEIGHT, Layout, free_ports
+from xai_runbook.system import sandbox_state
 
 Ask = Callable[[str], list[dict[str, Any]]]
 
@@ -39,11 +40,13 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         pytest.skip("; ".join(missing.values()))
     prometheus, promtool = (programs.find(name) for name in needed)
     assert prometheus and promtool
-    layout = Layout(tmp_path_factory.mktemp("history"), state.cache_folder(), free_ports(("prometheus", "postgres")))
+    layout = Layout(
+        tmp_path_factory.mktemp("history"), sandbox_state.cache_folder(), free_ports(("prometheus", "postgres"))
+    )
     data = layout.part_folder("prometheus") / "data"
     now = time.time()
     begun = time.monotonic()
-    history.finish(history.begin(layout, promtool, data, now), data)
+    backfill.finish(backfill.begin(layout, promtool, data, now), data)
     assert time.monotonic() - begun < stretched(10), "some 1.5 s on a free core"
     config = layout.folder / "prometheus.yml"
     config.write_text("scrape_configs: []\n")
@@ -174,6 +177,6 @@ def test_a_failing_promtool_is_an_error_of_ours(tmp_path: Path) -> None:
     promtool.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
     promtool.chmod(0o700)
     with pytest.raises(SandboxError, match="day before"):
-        history.finish(history.begin(layout, promtool, tmp_path / "data", time.time()), tmp_path / "data")
+        backfill.finish(backfill.begin(layout, promtool, tmp_path / "data", time.time()), tmp_path / "data")
     assert "broken" in layout.log_file("history").read_text()
-    assert not (tmp_path / history.TEXT).exists()
+    assert not (tmp_path / backfill.TEXT).exists()

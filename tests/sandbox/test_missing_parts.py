@@ -16,9 +16,10 @@ import pytest
 from xai_runbook import sandbox
 from xai_runbook.environment import Absent, connect
 from xai_runbook.errors import PartMissing
-from xai_runbook.reports.record import record
-from xai_runbook.reports.screen import screen
-from xai_runbook.sandbox import programs, readiness, reaper
+from xai_runbook.reports.report import record
+from xai_runbook.reports.terminal import screen
+from xai_runbook.sandbox.components import programs
+from xai_runbook.sandbox.supervisor import readiness, reaper
 
 REASON = "prometheus is not looked for on PATH"
 OPTIONAL = {"pooler", "alertmanager", "node-exporter", "postgres-exporter"}
@@ -44,7 +45,7 @@ def started(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def ran(variables: dict[str, str], *words: str) -> tuple[int, str]:
-    argv = [sys.executable, "-m", "xai_runbook.cli", *words]
+    argv = [sys.executable, "-m", "xai_runbook.cli.main", *words]
     done = subprocess.run(
         argv, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False
     )  # fmt: skip
@@ -201,8 +202,8 @@ def test_a_handle_of_a_missing_part_raises_at_every_question(
 def test_a_narrow_screen_keeps_the_reason(bare: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import UTC, datetime
 
-    from xai_runbook.environments import load
     from xai_runbook.reports.check import check
+    from xai_runbook.settings.loading import load
 
     for name, value in bare.items():
         monkeypatch.setenv(name, value)

@@ -19,9 +19,9 @@ from urllib.request import Request, urlopen
 import pytest
 from started import eventually, start, started
 
-from xai_runbook.sandbox import node
-from xai_runbook.sandbox.chain import KEPT, Chain, follows, mine, past
-from xai_runbook.sandbox.part import NODES, REFERENCE, START_HEIGHT, Layout, free_ports, seed_hash
+from xai_runbook.sandbox.node import node
+from xai_runbook.sandbox.node.chain import KEPT, Chain, follows, mine, past
+from xai_runbook.sandbox.supervisor.component import NODES, REFERENCE, START_HEIGHT, Layout, free_ports, seed_hash
 
 ALL = (*NODES, REFERENCE)
 

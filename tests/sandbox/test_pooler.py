@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from xai_runbook.environment import Environment
-from xai_runbook.sandbox import pooler
-from xai_runbook.sandbox.part import Layout
+from xai_runbook.sandbox.components import pgbouncer
+from xai_runbook.sandbox.supervisor.component import Layout
 
 
 @pytest.fixture
@@ -55,4 +55,4 @@ def test_without_its_program_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("XAI_RUNBOOK_SYSTEM_PROGRAMS", "no")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     layout = Layout(tmp_path, tmp_path, {"pooler": 1, "postgres": 2})
-    assert pooler.parts(layout) == [] and pooler.overlay(layout) == {} and pooler.proxy(layout) == {}
+    assert pgbouncer.parts(layout) == [] and pgbouncer.overlay(layout) == {} and pgbouncer.proxy(layout) == {}

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from started import started
 
-from xai_runbook.sandbox import postgres, programs, state, template
-from xai_runbook.sandbox.part import START_HEIGHT, Layout, answers, environment, free_ports, seed_hash
+from xai_runbook.sandbox.components import postgres, postgres_template, programs
+from xai_runbook.sandbox.supervisor.component import START_HEIGHT, Layout, answers, environment, free_ports, seed_hash
+from xai_runbook.system import sandbox_state
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no Po
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     """A running database of its own, without the rest of a sandbox."""
-    layout = Layout(tmp_path_factory.mktemp("run"), state.cache_folder(), free_ports(["postgres"]))
+    layout = Layout(tmp_path_factory.mktemp("run"), sandbox_state.cache_folder(), free_ports(["postgres"]))
     (part,) = postgres.parts(layout)
     with started(layout, [part]):
         assert part.finish is not None
@@ -53,7 +54,7 @@ def one(layout: Layout, short: str, query: Any) -> Any:
 
 
 def superuser(layout: Layout) -> Any:
-    return template.connect(layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database)
+    return postgres_template.connect(layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database)
 
 
 def test_every_role_comes_in_with_its_own_password_only(layout: Layout) -> None:
@@ -68,7 +69,7 @@ def test_every_role_comes_in_with_its_own_password_only(layout: Layout) -> None:
 
 def test_the_superuser_is_refused_by_tcp(layout: Layout) -> None:
     with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects"):
-        session(layout, "owner", user=template.SUPERUSER)
+        session(layout, "owner", user=postgres_template.SUPERUSER)
     with superuser(layout) as connection:
         assert connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,)
         others = connection.execute("SELECT count(*) FROM pg_roles WHERE rolsuper").fetchone()
@@ -213,7 +214,9 @@ def test_two_who_need_a_template_at_once_make_one(tmp_path: Path) -> None:
     server = programs.find("postgres")
     assert server is not None
     copies = [tmp_path / "one", tmp_path / "two"]
-    makers = [threading.Thread(target=template.copy_template, args=(server, copy, tmp_path)) for copy in copies]
+    makers = [
+        threading.Thread(target=postgres_template.copy_template, args=(server, copy, tmp_path)) for copy in copies
+    ]
     for maker in makers:
         maker.start()
     for maker in makers:
@@ -225,7 +228,7 @@ def test_two_who_need_a_template_at_once_make_one(tmp_path: Path) -> None:
 
     aged = tmp_path / "clusters" / f"{kept[0].partition('-')[0]}-{1_000_000_000}"
     (tmp_path / "clusters" / kept[0]).rename(aged)
-    template.copy_template(server, tmp_path / "three", tmp_path)
+    postgres_template.copy_template(server, tmp_path / "three", tmp_path)
     assert not aged.exists(), "too old: made anew"
     assert (tmp_path / "three" / "PG_VERSION").exists()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xai_runbook.errors import InputError
-from xai_runbook.sandbox import programs
+from xai_runbook.sandbox.components import programs
 
 
 @pytest.fixture(autouse=True)

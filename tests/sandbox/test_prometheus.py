@@ -19,7 +19,7 @@ import pytest
 from started import eventually
 
 from xai_runbook.environment import connect
-from xai_runbook.sandbox.part import START_HEIGHT
+from xai_runbook.sandbox.supervisor.component import START_HEIGHT
 
 State = dict[str, Any]
 Api = Callable[..., Any]

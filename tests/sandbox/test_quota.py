@@ -15,8 +15,8 @@ import psutil
 import pytest
 from started import eventually
 
-from xai_runbook.sandbox import quota
-from xai_runbook.sandbox.part import MARK, Layout, free_ports
+from xai_runbook.sandbox.supervisor import quota
+from xai_runbook.sandbox.supervisor.component import MARK, Layout, free_ports
 
 BUSY = "while True: sum(range(1000))"
 HOLDS = "x = bytearray(80_000_000); x[::4096] = b'x' * len(x[::4096]); import time; time.sleep(60)"

@@ -18,7 +18,7 @@ import pytest
 
 from xai_runbook import sandbox
 from xai_runbook.reports.check import check
-from xai_runbook.sandbox import readiness
+from xai_runbook.sandbox.supervisor import readiness
 
 READY = {"scrapes": 2, "value": "1", "newest": True, "panels": True, "health": "ok"}
 
@@ -131,7 +131,7 @@ def test_x1_check_is_ok_right_after_up_and_has_no_unknown_after_heal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_SANDBOX", str(tmp_path / "run"))
-    program = [sys.executable, "-P", "-m", "xai_runbook.cli"]
+    program = [sys.executable, "-P", "-m", "xai_runbook.cli.main"]
     try:
         up = subprocess.run([*program, "sandbox", "up"], capture_output=True, text=True)
         assert up.returncode == 0, up.stderr

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from xai_runbook.files import write_whole
-from xai_runbook.sandbox import state
+from xai_runbook.system import sandbox_state
+from xai_runbook.system.files import write_whole
 
 
 def described(pid: int, **more: Any) -> dict[str, Any]:
     return {
-        "schema": state.SCHEMA,
+        "schema": sandbox_state.SCHEMA,
         "pid": pid,
-        "create_time": state.created_at(pid) or 0.0,
+        "create_time": sandbox_state.created_at(pid) or 0.0,
         "ready_at": "2026-01-01T00:00:00+00:00",
         "parts": {},
     } | more
@@ -28,7 +28,7 @@ def described(pid: int, **more: Any) -> dict[str, Any]:
 
 def test_the_run_folder_is_what_the_variable_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_SANDBOX", str(tmp_path / "here"))
-    assert state.run_folder() == tmp_path / "here"
+    assert sandbox_state.run_folder() == tmp_path / "here"
 
 
 def test_the_run_folder_follows_xdg_and_ignores_a_relative_path(
@@ -37,55 +37,55 @@ def test_the_run_folder_follows_xdg_and_ignores_a_relative_path(
     monkeypatch.delenv("XAI_RUNBOOK_SANDBOX", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert state.run_folder() == tmp_path / "state" / "xai-runbook" / "sandbox"
+    assert sandbox_state.run_folder() == tmp_path / "state" / "xai-runbook" / "sandbox"
     monkeypatch.setenv("XDG_STATE_HOME", "state")
-    assert state.run_folder() == tmp_path / ".local" / "state" / "xai-runbook" / "sandbox"
+    assert sandbox_state.run_folder() == tmp_path / ".local" / "state" / "xai-runbook" / "sandbox"
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert state.cache_folder() == tmp_path / ".cache" / "xai-runbook"
+    assert sandbox_state.cache_folder() == tmp_path / ".cache" / "xai-runbook"
 
 
 def test_a_written_state_is_read_back_and_private(tmp_path: Path) -> None:
-    state.write(tmp_path, described(os.getpid(), faults=["api-slow"]))
-    found = state.read(tmp_path)
+    sandbox_state.write(tmp_path, described(os.getpid(), faults=["api-slow"]))
+    found = sandbox_state.read(tmp_path)
     assert found is not None
     assert found["faults"] == ["api-slow"]
-    assert (tmp_path / state.STATE_FILE).stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == [state.STATE_FILE]
+    assert (tmp_path / sandbox_state.STATE_FILE).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [sandbox_state.STATE_FILE]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 99}', b"\xff\xfe"])
 def test_a_state_file_that_is_none_of_ours_is_no_sandbox(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / state.STATE_FILE).write_bytes(content)
-    assert state.read(tmp_path) is None
+    (tmp_path / sandbox_state.STATE_FILE).write_bytes(content)
+    assert sandbox_state.read(tmp_path) is None
 
 
 def test_no_folder_is_no_sandbox(tmp_path: Path) -> None:
-    assert state.read(tmp_path / "nowhere") is None
+    assert sandbox_state.read(tmp_path / "nowhere") is None
 
 
 def test_a_starting_sandbox_is_not_up_yet(tmp_path: Path) -> None:
-    state.write(tmp_path, described(os.getpid(), ready_at=None))
-    assert state.read(tmp_path) is None
-    assert state.read_any(tmp_path) is not None
+    sandbox_state.write(tmp_path, described(os.getpid(), ready_at=None))
+    assert sandbox_state.read(tmp_path) is None
+    assert sandbox_state.read_any(tmp_path) is not None
 
 
 def test_a_dead_supervisor_is_no_sandbox(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        state.write(tmp_path, described(process.pid))
-        assert state.read(tmp_path) is not None
-    assert state.read(tmp_path) is None
+        sandbox_state.write(tmp_path, described(process.pid))
+        assert sandbox_state.read(tmp_path) is not None
+    assert sandbox_state.read(tmp_path) is None
 
 
 def test_a_zombie_and_a_reused_pid_are_not_alive() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        created = state.created_at(process.pid)
+        created = sandbox_state.created_at(process.pid)
         assert created is not None
-        assert state.alive(process.pid, created)
-        assert not state.alive(process.pid, created - 60.0), "another process that had this pid before"
+        assert sandbox_state.alive(process.pid, created)
+        assert not sandbox_state.alive(process.pid, created - 60.0), "another process that had this pid before"
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert Path(f"/proc/{process.pid}").exists(), "still a zombie"
-        assert not state.alive(process.pid, created)
+        assert not sandbox_state.alive(process.pid, created)
 
 
 def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
@@ -110,7 +110,8 @@ def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
 
 def test_reading_the_state_costs_few_imports() -> None:
     listed = (
-        "import sys; before = set(sys.modules); import xai_runbook.sandbox.state; print(*set(sys.modules) - before)"
+        "import sys; before = set(sys.modules); import xai_runbook.system.sandbox_state; "
+        "print(*set(sys.modules) - before)"
     )
     loaded = subprocess.run([sys.executable, "-c", listed], check=True, capture_output=True, text=True, timeout=30)
     costly = {"psycopg", "pydantic", "tempfile", "subprocess", "asyncio", "tornado", "numpy"}

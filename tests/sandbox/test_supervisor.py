@@ -22,10 +22,11 @@ from tests.pace import stretched
 from tests.private_python import private_python
 from xai_runbook import sandbox
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox import reaper, state, supervisor
-from xai_runbook.sandbox.part import MARK, free_ports
+from xai_runbook.sandbox.supervisor import reaper, supervisor
+from xai_runbook.sandbox.supervisor.component import MARK, free_ports
+from xai_runbook.system import sandbox_state
 
-COMMAND = [sys.executable, "-m", "xai_runbook.sandbox.commands"]
+COMMAND = [sys.executable, "-m", "xai_runbook.cli.sandbox"]
 REQUIRED = {"postgres", "cache", "node-1", "node-2", "node-3", "mainnet", "workload"}
 
 
@@ -67,7 +68,7 @@ def nothing_runs(folder: Path) -> bool:
 
 def test_an_interrupted_second_up_leaves_the_first_one_alone(folder: Path) -> None:
     with commands(folder, "up") as first:
-        until(lambda: state.read_any(folder))
+        until(lambda: sandbox_state.read_any(folder))
         with commands(folder, "up") as second:
             seen: list[bool] = []
             supervisor = psutil.Process(second.pid)
@@ -81,13 +82,13 @@ def test_an_interrupted_second_up_leaves_the_first_one_alone(folder: Path) -> No
             second.communicate(timeout=60)
         _, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
-    assert state.read(folder) is not None
+    assert sandbox_state.read(folder) is not None
 
 
 def test_a_sandbox_stays_while_another_run_uses_it(folder: Path) -> None:
     status = [*COMMAND, "status"]
     with commands(folder, "run", "--", "sleep", "300") as first:
-        until(lambda: state.read(folder))
+        until(lambda: sandbox_state.read(folder))
         second = ["run", "--", "sh", "-c", f"touch {folder}.begun; sleep 3; {' '.join(status)}"]
         with commands(folder, *second) as other:
             until(Path(f"{folder}.begun").exists)
@@ -188,7 +189,9 @@ def test_a_recorded_pid_that_another_process_has_now_is_left_alone(folder: Path)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
         os.close(reaper.claim(folder) or -1)
         part = {"pid": innocent.pid, "create_time": 1.0, "port": None, "argv": [], "death_signal": int(signal.SIGKILL)}
-        state.write(folder, {"schema": state.SCHEMA, "pid": 1, "create_time": 1.0, "parts": {"cache": part}})
+        sandbox_state.write(
+            folder, {"schema": sandbox_state.SCHEMA, "pid": 1, "create_time": 1.0, "parts": {"cache": part}}
+        )
         assert sandbox.down(folder)
         assert innocent.poll() is None
 
@@ -257,7 +260,11 @@ def test_heal_starts_a_part_again_that_ended_by_itself(folder: Path) -> None:
     found = sandbox.up(folder, bound=True)
     assert sandbox.heal(folder=folder) == []
     os.kill(found["parts"]["cache"]["pid"], signal.SIGKILL)
-    until(lambda: state.condition(found["parts"]["cache"]["pid"], found["parts"]["cache"]["create_time"]) == "ended")
+    until(
+        lambda: (
+            sandbox_state.condition(found["parts"]["cache"]["pid"], found["parts"]["cache"]["create_time"]) == "ended"
+        )
+    )
     assert sandbox.heal(folder=folder) == ["cache"]
     again = sandbox.status(folder)
     assert again is not None
@@ -269,14 +276,14 @@ def test_a_process_that_has_just_ended_does_not_run_though_its_waiter_was_not_sc
     with subprocess.Popen(["sleep", "60"]) as process, process._waitpid_lock:  # type: ignore[attr-defined]
         assert supervisor._runs(process)
         os.kill(process.pid, signal.SIGKILL)
-        until(lambda: state.condition(process.pid, state.created_at(process.pid) or 0) == "ended")
+        until(lambda: sandbox_state.condition(process.pid, sandbox_state.created_at(process.pid) or 0) == "ended")
         assert process.poll() is None, "the lock is held: poll cannot tell"
         assert not supervisor._runs(process)
 
 
 def test_run_killed_takes_its_sandbox_with_it(folder: Path) -> None:
     with commands(folder, "run", "--", "sleep", "20") as process:
-        until(lambda: state.read(folder), 60)
+        until(lambda: sandbox_state.read(folder), 60)
         process.kill()
         until(lambda: nothing_runs(folder))
 
@@ -321,8 +328,8 @@ def test_a_part_that_lost_its_port_says_so_and_nothing_stays(folder: Path) -> No
         thief.bind(("127.0.0.1", ports["cache"]))
         thief.listen()
         script = (
-            "import json, sys, pathlib; from xai_runbook.sandbox import process\n"
-            "process.supervise(pathlib.Path(sys.argv[1]), lambda event: None, ports=json.loads(sys.argv[2]))"
+            "import json, sys, pathlib; from xai_runbook.sandbox.supervisor import daemon\n"
+            "daemon.supervise(pathlib.Path(sys.argv[1]), lambda event: None, ports=json.loads(sys.argv[2]))"
         )
         done = subprocess.run(
             [sys.executable, "-c", script, folder, json.dumps(ports)], capture_output=True, text=True, timeout=90
@@ -413,7 +420,7 @@ def test_an_ordinary_user_has_a_sandbox_too() -> None:
         assert set(json.loads(up.stdout)["parts"]) >= REQUIRED
         down = run("down")
         assert down.returncode == 0, down.stderr
-        assert state.created_at(pid) is None
+        assert sandbox_state.created_at(pid) is None
         left = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
         assert [path for path in left if not path.startswith(".cache/xai-runbook/")] == []
     finally:

@@ -12,7 +12,7 @@ import psycopg
 from started import eventually
 
 from xai_runbook import sandbox as sandboxes
-from xai_runbook.sandbox.part import START_HEIGHT
+from xai_runbook.sandbox.supervisor.component import START_HEIGHT
 
 State = dict[str, Any]
 

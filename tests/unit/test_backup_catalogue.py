@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from xai_runbook.backup import catalogue
-from xai_runbook.backup.__main__ import main
-from xai_runbook.backup.prune import prune
 from xai_runbook.errors import BadAnswer, Refused
+from xai_runbook.pgbackup import catalog
+from xai_runbook.pgbackup.__main__ import main
+from xai_runbook.pgbackup.prune import prune
 
 
 def written(folder: Path, number: int, **more: Any) -> Path:
@@ -24,32 +24,32 @@ def written(folder: Path, number: int, **more: Any) -> Path:
     manifest: dict[str, Any] = {
         "schema": 1, "kind": "dump", "database": "xai", "taken_at": f"2026-01-{number:02d}T00:00:00+00:00",
         "server_version": "15.18", "system_identifier": "71", "encoding": "UTF8", "extensions": [],
-        "contents": {"tables": {}, "objects": {}}, "files": catalogue.sizes_and_sums(path),
+        "contents": {"tables": {}, "objects": {}}, "files": catalog.sizes_and_sums(path),
     }  # fmt: skip
-    (path / catalogue.MANIFEST).write_text(json.dumps(manifest | more))
-    catalogue.record(path, {"ok": True, "at": "2026-01-31T00:00:00+00:00", "stamps": catalogue.stamps(path, manifest)})
+    (path / catalog.MANIFEST).write_text(json.dumps(manifest | more))
+    catalog.record(path, {"ok": True, "at": "2026-01-31T00:00:00+00:00", "stamps": catalog.stamps(path, manifest)})
     return path
 
 
 def test_the_oldest_comes_first_and_all_are_verified(tmp_path: Path) -> None:
     for number in (3, 1, 2):
         written(tmp_path, number)
-    assert [(backup.name, backup.state) for backup in catalogue.read(tmp_path)] == [
+    assert [(backup.name, backup.state) for backup in catalog.read(tmp_path)] == [
         ("xai-000001", "verified"), ("xai-000002", "verified"), ("xai-000003", "verified"),
     ]  # fmt: skip
-    assert catalogue.read(tmp_path / "not there") == []
+    assert catalog.read(tmp_path / "not there") == []
 
 
 def test_what_is_written_to_after_it_was_verified_does_not_count(tmp_path: Path) -> None:
     path = written(tmp_path, 1)
     times = (path / "database.dump").stat()
     (path / "database.dump").write_bytes(b"swor")
-    assert catalogue.one(path).state == "unverified"
-    assert catalogue.one(path).why == "database.dump was written after it was verified"
+    assert catalog.one(path).state == "unverified"
+    assert catalog.one(path).why == "database.dump was written after it was verified"
     os.utime(path / "database.dump", ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert catalogue.one(path).state == "verified", "that needs every byte read: backups.verify"
+    assert catalog.one(path).state == "verified", "that needs every byte read: backups.verify"
     (path / "database.dump").write_bytes(b"sword")
-    assert catalogue.one(path).why == "database.dump has 5 bytes instead of 4"
+    assert catalog.one(path).why == "database.dump has 5 bytes instead of 4"
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_what_is_written_to_after_it_was_verified_does_not_count(tmp_path: Path)
 )
 def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
     path = written(tmp_path, 1)
-    (path / catalogue.MANIFEST).write_text(content)
-    assert catalogue.one(path).state == "damaged"
+    (path / catalog.MANIFEST).write_text(content)
+    assert catalog.one(path).state == "damaged"
     with pytest.raises(BadAnswer, match="manifest cannot be read"):
-        catalogue.named(tmp_path, path.name)
+        catalog.named(tmp_path, path.name)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
 def test_f20_a_manifest_that_no_restore_would_take_is_never_verified(
     tmp_path: Path, key: str, value: object, why: str
 ) -> None:
-    found = catalogue.one(written(tmp_path, 1, **{key: value}))
+    found = catalog.one(written(tmp_path, 1, **{key: value}))
     assert found.state == "damaged" and why in found.why
 
 
 def test_f20_an_empty_set_that_sql_gave_as_null_is_empty(tmp_path: Path) -> None:
-    found = catalogue.one(written(tmp_path, 1, extensions=None))
+    found = catalog.one(written(tmp_path, 1, extensions=None))
     assert found.state == "verified" and found.manifest["extensions"] == []
 
 
@@ -100,22 +100,25 @@ def test_f20_what_sql_aggregates_is_never_null(checkout: Path) -> None:
         if match[1] != "coalesce("
     ]
     # concat_ws leaves a NULL out, and a foreign key has at least one column
-    assert found == ["xai_runbook/sql/identity.sql: string_agg(", "xai_runbook/sql/suggested_indexes.sql: string_agg("]
+    assert found == [
+        "xai_runbook/sql/database/identity.sql: string_agg(",
+        "xai_runbook/sql/database/suggested_indexes.sql: string_agg(",
+    ]
 
 
 def test_a_verification_that_failed_or_is_none(tmp_path: Path) -> None:
     path = written(tmp_path, 1)
-    catalogue.record(path, {"ok": False, "why": "table a has other content"})
-    assert (catalogue.one(path).state, catalogue.one(path).why) == ("damaged", "table a has other content")
-    (path / catalogue.VERIFICATION).write_text("nonsense")
-    assert (catalogue.one(path).state, catalogue.one(path).why) == ("unverified", "it was never restored")
-    catalogue.record(path, {"ok": True})
-    assert catalogue.one(path).state == "unverified", "no stamps, so it cannot be told what was written since"
+    catalog.record(path, {"ok": False, "why": "table a has other content"})
+    assert (catalog.one(path).state, catalog.one(path).why) == ("damaged", "table a has other content")
+    (path / catalog.VERIFICATION).write_text("nonsense")
+    assert (catalog.one(path).state, catalog.one(path).why) == ("unverified", "it was never restored")
+    catalog.record(path, {"ok": True})
+    assert catalog.one(path).state == "unverified", "no stamps, so it cannot be told what was written since"
 
 
 def test_the_newest_verified_one_is_never_removed_though_an_older_one_would_stay(tmp_path: Path) -> None:
     one, two = written(tmp_path, 1), written(tmp_path, 2)
-    sums = {path.name: catalogue.sha256(path / catalogue.MANIFEST) for path in (one, two)}
+    sums = {path.name: catalog.sha256(path / catalog.MANIFEST) for path in (one, two)}
     for wanted in (sums, {two.name: sums[two.name]}):
         with pytest.raises(Refused, match="xai-000002 is the newest verified dump of xai"):
             prune(tmp_path, wanted, lambda _: None, server="71")
@@ -133,7 +136,7 @@ def test_f18_backups_of_another_or_an_unknown_server_are_never_removed(tmp_path:
         {"system_identifier": "not told", "server": "db:5432"}, {},
     )  # fmt: skip
     names = [written(tmp_path, number, **more).name for number, more in enumerate(servers, 1)]
-    sums = {name: catalogue.sha256(tmp_path / name / catalogue.MANIFEST) for name in names}
+    sums = {name: catalog.sha256(tmp_path / name / catalog.MANIFEST) for name in names}
     for number, server in ((1, "71"), (2, "72"), (3, "unknown"), (4, "unknown"), (5, "db:5432"), (6, "71")):
         for other in {"71", "72", "unknown", "db:5432"} - {server}:
             with pytest.raises(Refused, match=f"is of server {server}, and not of {other}"):
@@ -149,21 +152,21 @@ def test_f18_backups_of_another_or_an_unknown_server_are_never_removed(tmp_path:
 
 def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path, 1)
-    left = ["xai-000002.part", f"{catalogue.SCRATCH}abc", f"{catalogue.PRUNED}xai-000000"]
+    left = ["xai-000002.part", f"{catalog.SCRATCH}abc", f"{catalog.PRUNED}xai-000000"]
     for name in left:
         (tmp_path / name).mkdir()
-    assert list(catalogue.leftovers(tmp_path)) == sorted(left)
-    assert [backup.name for backup in catalogue.read(tmp_path)] == ["xai-000001"]
+    assert list(catalog.leftovers(tmp_path)) == sorted(left)
+    assert [backup.name for backup in catalog.read(tmp_path)] == ["xai-000001"]
     assert main(["prune", "--server", "71", "--folder", str(tmp_path), "xai-000001=wrong"]) == 4, "not nothing"
     said = capsys.readouterr().out
     assert f"removed: {', '.join(sorted(left))}" in said
     assert all(f"removing {name}, which a run that was ended had left" in said for name in left)
     assert "is not the backup that was planned for" in said
-    assert not catalogue.leftovers(tmp_path)
+    assert not catalog.leftovers(tmp_path)
 
 
 def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with catalogue.held(tmp_path):
+    with catalog.held(tmp_path):
         assert main(["prune", "--server", "71", "--folder", str(tmp_path), "x=y"]) == 1
     assert "another run works with these backups" in capsys.readouterr().out
     file = tmp_path / "file"
@@ -173,11 +176,11 @@ def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_names_only_go_up(tmp_path: Path) -> None:
-    assert catalogue.next_name(tmp_path / "none", "xai") == "xai-000001"
-    for name in ("xai-000007", f"{catalogue.PRUNED}xai-000009", "other-000042", "xai-000008.part"):
+    assert catalog.next_name(tmp_path / "none", "xai") == "xai-000001"
+    for name in ("xai-000007", f"{catalog.PRUNED}xai-000009", "other-000042", "xai-000008.part"):
         (tmp_path / name).mkdir()
-    assert catalogue.next_name(tmp_path, "xai") == "xai-000010"
-    assert catalogue.slug("../na me") == "___na_me"
+    assert catalog.next_name(tmp_path, "xai") == "xai-000010"
+    assert catalog.slug("../na me") == "___na_me"
     for name in ("../x", ".lock", "xai-000008.part", "xai-000099"):
         with pytest.raises(BadAnswer, match="there is no backup"):
-            catalogue.named(tmp_path, name)
+            catalog.named(tmp_path, name)

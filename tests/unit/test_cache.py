@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from xai_runbook import settings
 from xai_runbook.clients.cache import Cache
 from xai_runbook.environment import Environment
 from xai_runbook.errors import SettingsError, TimedOut, Unreachable
+from xai_runbook.settings import models
 
 
 def handle(env: Environment, **more: Any) -> Cache:
     assert env.settings.cache is not None
-    return Cache(settings.Cache.model_validate(env.settings.cache.model_dump() | more))
+    return Cache(models.Cache.model_validate(env.settings.cache.model_dump() | more))
 
 
 def test_info(env: Environment) -> None:

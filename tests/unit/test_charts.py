@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from xai_runbook import charts
-from xai_runbook.findings import Limit, Severity
+from xai_runbook.model.findings import Limit, Severity
 
 NAN, INF = math.nan, math.inf
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.pace import stretched
 from tests.unit.fresh import HEAVY, imported
-from xai_runbook import cli
+from xai_runbook.cli import main
 from xai_runbook.errors import SettingsError
 
 COMMANDS = ["ping", "report", "check", "ack", "sandbox", "coverage"]
@@ -23,7 +23,7 @@ COMMANDS = ["ping", "report", "check", "ack", "sandbox", "coverage"]
 
 def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "xai_runbook.cli", *arguments], capture_output=True, text=True, timeout=60, **more
+        [sys.executable, "-m", "xai_runbook.cli.main", *arguments], capture_output=True, text=True, timeout=60, **more
     )
 
 
@@ -39,7 +39,7 @@ def every_parser(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParse
 
 
 def test_every_command_has_an_example() -> None:
-    parsers = every_parser(cli.parser())
+    parsers = every_parser(main.parser())
     assert {f"xai-runbook {name}" for name in COMMANDS} <= {parser.prog for parser in parsers}
     for parser in parsers:
         assert "xai-runbook " in (parser.epilog or ""), f"{parser.prog} --help shows no example"
@@ -69,7 +69,7 @@ def test_help(command: str) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     """`xai-runbook --help` is typed at 3 a.m. over ssh."""
-    code = "from xai_runbook import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass"
+    code = "from xai_runbook.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     assert imported(code) & set(HEAVY) == set()
 
 
@@ -85,10 +85,10 @@ def test_what_an_error_prints_is_inert(capsys: pytest.CaptureFixture[str], monke
     def fail(_: argparse.Namespace) -> int:
         raise SettingsError("bad\x1b]0;x\x07", on="\u202efile", hint="look")
 
-    whole = cli.Parser()
+    whole = main.Parser()
     whole.set_defaults(run=fail)
-    monkeypatch.setattr(cli, "parser", lambda: whole)
-    assert cli.main([]) == 3
+    monkeypatch.setattr(main, "parser", lambda: whole)
+    assert main.main([]) == 3
     told = capsys.readouterr().err
     assert told.startswith("xai-runbook: bad")
     assert told.endswith("Try: look\n")
@@ -106,7 +106,7 @@ def test_a_reader_that_has_gone() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "xai_runbook.cli", "coverage"],
+        [sys.executable, "-m", "xai_runbook.cli.main", "coverage"],
         stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60,
     )  # fmt: skip
     os.close(writer)
@@ -118,7 +118,7 @@ def test_a_reader_that_has_gone() -> None:
 def test_an_answer_that_cannot_be_written(to: str, code: int) -> None:
     """A full disk is neither an alert (1) nor a traceback; a closed stdout wants no answer."""
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m xai_runbook.cli coverage {to}"],
+        ["bash", "-c", f"{sys.executable} -m xai_runbook.cli.main coverage {to}"],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
@@ -135,7 +135,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
             f'[database]\nhost = "127.0.0.1"\nport = {port}\nsslmode = "disable"\ntimeout = "30s"'
         )
         with subprocess.Popen(
-            [sys.executable, "-m", "xai_runbook.cli", "ping", "--env", "slow"],
+            [sys.executable, "-m", "xai_runbook.cli.main", "ping", "--env", "slow"],
             env=os.environ | {"XAI_RUNBOOK_CONFIG": str(tmp_path)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         ) as process:  # fmt: skip

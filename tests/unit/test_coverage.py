@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from xai_runbook import coverage
-from xai_runbook.calls import calls
 from xai_runbook.cli import main
+from xai_runbook.runbook import coverage
+from xai_runbook.runbook.call_graph import calls
 
 ROWS = coverage.coverage()
 ANSWERED = [row for row in ROWS if row.operation]
@@ -70,7 +70,7 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     assert {tuple(row) for row in rows} == {("item", "line", "literal", "operation", "notebook", "tests", "errata")}
     height = rows[26]
-    assert height["operation"] == "xai_runbook.operations.monitoring.blockchain_height"
+    assert height["operation"] == "xai_runbook.operations.monitoring.metrics.blockchain_height"
     assert (height["item"], height["line"], height["notebook"]) == (27, 95, "02_monitoring")
     assert height["errata"] == ["E12", "E15"]
     assert rows[0]["operation"] is None
@@ -80,23 +80,23 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "from xai_runbook.operations import monitoring\nmonitoring.height(1)",
-        "from xai_runbook.operations import monitoring as m\nm.height(1)",
-        "from xai_runbook.operations.monitoring import height\nheight(1)",
-        "from xai_runbook.operations.monitoring import height as h\nx = [h(n) for n in (1,)]",
-        "import xai_runbook.operations.monitoring\nxai_runbook.operations.monitoring.height(1)",
-        "import xai_runbook.operations.monitoring as m\nif True:\n    print(m.height(1))",
+        "from xai_runbook.operations.monitoring import metrics\nmetrics.height(1)",
+        "from xai_runbook.operations.monitoring import metrics as m\nm.height(1)",
+        "from xai_runbook.operations.monitoring.metrics import height\nheight(1)",
+        "from xai_runbook.operations.monitoring.metrics import height as h\nx = [h(n) for n in (1,)]",
+        "import xai_runbook.operations.monitoring.metrics\nxai_runbook.operations.monitoring.metrics.height(1)",
+        "import xai_runbook.operations.monitoring.metrics as m\nif True:\n    print(m.height(1))",
     ],
 )
 def test_calls_are_found_through_every_kind_of_import(code: str) -> None:
-    assert "xai_runbook.operations.monitoring.height" in [call.function for call in calls(code)]
+    assert "xai_runbook.operations.monitoring.metrics.height" in [call.function for call in calls(code)]
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "from xai_runbook.operations import monitoring\nmonitoring.height",
-        "from xai_runbook.operations import monitoring\n# monitoring.height(1)\n'monitoring.height(1)'",
+        "from xai_runbook.operations.monitoring import metrics\nmetrics.height",
+        "from xai_runbook.operations.monitoring import metrics\n# metrics.height(1)\n'metrics.height(1)'",
         "from elsewhere import monitoring\nmonitoring.height(1)",
         "import monitoring\nmonitoring.height(1)",
     ],

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.pace import stretched
-from xai_runbook.clients.deadline import side_by_side, within
+from xai_runbook.clients.http.deadline import side_by_side, within
 from xai_runbook.errors import TimedOut
 
 

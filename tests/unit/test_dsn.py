@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
-from xai_runbook.dsn import redact_dsn
+from xai_runbook.model.dsn import redact_dsn
 
 PASSWORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cc",)), min_size=4)
 HOST = "xai-db.internal:5432/xai_blockchain"

@@ -13,17 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xai_runbook.errors import Unreachable
-from xai_runbook.findings import (
-    MIME_TYPE,
-    Finding,
-    Limit,
-    Severity,
-    Status,
-    Verdict,
-    judge,
-    quantity,
-    verdict,
-)
+from xai_runbook.model.findings import MIME_TYPE, Finding, Limit, Severity, Status, Verdict, judge, quantity, verdict
 
 NAN, INF = math.nan, math.inf
 

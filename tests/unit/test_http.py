@@ -14,8 +14,8 @@ import pytest
 
 from tests.pace import stretched
 from tests.unit.bad_server import Behave, drips, hangs, pours, raw, says, serving
-from xai_runbook.clients import http
-from xai_runbook.clients.deadline import side_by_side
+from xai_runbook.clients.http import get
+from xai_runbook.clients.http.deadline import side_by_side
 from xai_runbook.errors import (
     AccessDenied,
     BadAnswer,
@@ -26,8 +26,8 @@ from xai_runbook.errors import (
     Unreachable,
     WrongServer,
 )
-from xai_runbook.secret import Secret
-from xai_runbook.settings import Access
+from xai_runbook.model.secret import Secret
+from xai_runbook.settings.models import Access
 
 SECRET = "hunter2-very-secret"
 TIMEOUT = 0.6
@@ -43,7 +43,7 @@ def asked(access: Access, url: str, **options: object) -> CannotAsk:
     """The error of a GET, which came in time and does not tell the secret."""
     started = time.monotonic()
     with pytest.raises(CannotAsk) as caught:
-        http.get(access, url, "/x", **options).json()  # type: ignore[arg-type]
+        get.get(access, url, "/x", **options).json()  # type: ignore[arg-type]
     # generous above the timeout: the machine may be busy, but a server that drips for ever is not waited for
     assert time.monotonic() - started < stretched(TIMEOUT + 2)
     assert SECRET not in f"{caught.value} {caught.value!r}"
@@ -141,13 +141,13 @@ def test_redirect_is_told_not_followed(access: Access) -> None:
 def test_proxies_of_the_shell_are_not_used(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(says(b"{}")) as proxy, serving(says(b'{"a": 1}')) as served:
         monkeypatch.setenv("http_proxy", proxy.url)
-        assert http.get(access, served.url, "/x").json() == {"a": 1}
+        assert get.get(access, served.url, "/x").json() == {"a": 1}
         assert proxy.requests == []
 
 
 def test_what_is_sent(access: Access) -> None:
     with serving(says(b"{}")) as served:
-        http.get(access, f"{served.url}/base", "/api", {"query": 'up{a="b c"}'})
+        get.get(access, f"{served.url}/base", "/api", {"query": 'up{a="b c"}'})
     (sent,) = served.requests
     assert sent.startswith(b"GET /base/api?query=up%7Ba%3D%22b+c%22%7D HTTP/1.1\r\n")
     assert f"\r\nAuthorization: {SECRET}\r\n".encode() in sent
@@ -155,7 +155,7 @@ def test_what_is_sent(access: Access) -> None:
 
 def test_informative_status(access: Access) -> None:
     with serving(says(b'{"block_height": 7}', "503 Service Unavailable")) as served:
-        answer = http.get(access, served.url, "/x", informative=[503])
+        answer = get.get(access, served.url, "/x", informative=[503])
     assert (answer.status, answer.json()) == (503, {"block_height": 7})
 
 
@@ -164,7 +164,7 @@ def test_secret_that_no_header_can_carry(value: str, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(value, encoding="utf-8")
     with pytest.raises(SettingsError) as caught, serving(says(b"{}")) as served:
-        http.get(Access(auth_value=Secret(f"file:{path}")), served.url, "/x")
+        get.get(Access(auth_value=Secret(f"file:{path}")), served.url, "/x")
     assert value not in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -260,7 +260,7 @@ def test_ca_file_and_client_certificate(access: Access, certificates: Path) -> N
     )
     with serving(says(b'{"a": 1}'), tls_server(certificates, ask_for_client=True)) as served:
         url = f"https://127.0.0.1:{served.port}"
-        assert http.get(known, url, "/x").json() == {"a": 1}
+        assert get.get(known, url, "/x").json() == {"a": 1}
         told = asked(trusting, url)
     assert isinstance(told, CannotAsk)
     assert len(served.requests) == 1
@@ -279,4 +279,4 @@ def test_tls_file_that_cannot_be_used(access: Access, key: str, content: str | N
     if content is not None:
         path.write_text(content)
     with pytest.raises(SettingsError, match="TLS file"):
-        http.get(access.model_copy(update={key: str(path)}), "https://127.0.0.1:1", "/x")
+        get.get(access.model_copy(update={key: str(path)}), "https://127.0.0.1:1", "/x")

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.private_python import private_python
-from xai_runbook import environments
-from xai_runbook.backup.programs import folder_of
 from xai_runbook.cli import main
 from xai_runbook.errors import Refused, SettingsError
-from xai_runbook.sandbox import state
+from xai_runbook.pgbackup.pg_tools import folder_of
+from xai_runbook.settings import loading
+from xai_runbook.system import sandbox_state
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 SOMEBODY = 65534
@@ -40,7 +40,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(name: str) -> str:
     with pytest.raises(SettingsError) as why:
-        environments.load(name)
+        loading.load(name)
     return str(why.value)
 
 
@@ -52,7 +52,7 @@ def test_s2_the_working_folder_is_not_searched(config: Path, name: str) -> None:
     if name == "other":
         assert "there is no environment 'other'" in refused(name)
         return
-    prometheus = environments.load(name).prometheus
+    prometheus = loading.load(name).prometheus
     assert prometheus is None or "foreign" not in prometheus.url
 
 
@@ -86,7 +86,7 @@ def test_s2_settings_that_a_shared_group_can_write_are_refused(config: Path, wha
     (config / what).chmod(0o770 if what == "." else 0o660)
     assert "can be written by the group" in refused("mine")
     os.chown(config / what, 0, 0)  # the owner's own group
-    assert environments.load("mine").description == "mine"
+    assert loading.load("mine").description == "mine"
 
 
 @root
@@ -94,7 +94,7 @@ def test_s2_what_a_link_leads_to_counts(config: Path, tmp_path: Path) -> None:
     target = tmp_path / "work" / "target.toml"
     (config / "mine.toml").rename(target)
     (config / "mine.toml").symlink_to(target)
-    assert environments.load("mine").description == "mine"
+    assert loading.load("mine").description == "mine"
     os.chown(target, SOMEBODY, SOMEBODY)
     assert "belongs to" in refused("mine")
     os.chown(target, 0, 0)
@@ -107,7 +107,7 @@ def test_s2_what_a_link_leads_to_counts(config: Path, tmp_path: Path) -> None:
 
 def test_s2_a_file_of_ours_in_a_sticky_folder_is_read(config: Path) -> None:
     config.chmod(0o777 | stat.S_ISVTX)
-    assert environments.load("mine").description == "mine"
+    assert loading.load("mine").description == "mine"
 
 
 def test_s2_a_shipped_name_is_not_hidden(config: Path) -> None:
@@ -121,7 +121,7 @@ def test_s2_a_shipped_name_is_not_hidden(config: Path) -> None:
 
 def test_s2_a_path_names_an_environment(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "work" / "here.toml").write_text('description = "here"')
-    found = environments.load("./here.toml")
+    found = loading.load("./here.toml")
     assert (found.name, found.description, found.source) == ("here", "here", str(tmp_path / "work" / "here.toml"))
     assert "no such settings file" in refused("./nowhere.toml")
     with pytest.MonkeyPatch.context() as patch:
@@ -143,7 +143,7 @@ def test_s2_relative_files_are_of_the_settings_folder(config: Path) -> None:
         '[prometheus]\nca_file = "ca.pem"\nauth_value = "file:secrets/token"\n'
         '[cache]\nhost = "x"\npassword = "file:~/p"\n'
     )
-    found = environments.load("mine")
+    found = loading.load("mine")
     assert found.prometheus is not None and found.prometheus.auth_value is not None
     assert found.prometheus.ca_file == str(config / "ca.pem")
     assert found.prometheus.auth_value.reference == f"file:{config}/secrets/token"
@@ -158,10 +158,10 @@ def test_s2_a_sandbox_of_somebody_else_gives_no_settings(
     folder = tmp_path / "other-sandbox"
     folder.mkdir(mode=0o700)
     overlay = {"prometheus": {"url": "http://foreign.example:9090"}}
-    running = {"pid": os.getpid(), "create_time": state.created_at(os.getpid()), "ready_at": "x", "schema": 1}
-    state.write(folder, running | {"overlay": overlay})
+    running = {"pid": os.getpid(), "create_time": sandbox_state.created_at(os.getpid()), "ready_at": "x", "schema": 1}
+    sandbox_state.write(folder, running | {"overlay": overlay})
     monkeypatch.setenv("XAI_RUNBOOK_SANDBOX", str(folder))
-    prometheus = environments.load("sandbox").prometheus
+    prometheus = loading.load("sandbox").prometheus
     assert prometheus is not None and "foreign" in prometheus.url
     os.chown(folder / "state.json", SOMEBODY, SOMEBODY)
     assert "belongs to" in refused("sandbox")
@@ -204,11 +204,11 @@ def readable() -> Iterator[Path]:
 @root
 def test_s2_an_ordinary_user_reads_its_own_and_root_s_settings_and_nobody_else_s(readable: Path) -> None:
     base = "" if os.access(sys.executable, os.X_OK) and not sys.executable.startswith("/root") else "/usr/bin/python3"
-    python = private_python(readable / "python", [Path(environments.__file__).parents[2]], base)
+    python = private_python(readable / "python", [Path(loading.__file__).parents[2]], base)
     config = readable / "config"
     config.mkdir()
     (config / "mine.toml").write_text('description = "read"')
-    code = "from xai_runbook import environments; print(environments.load('mine').description)"
+    code = "from xai_runbook.settings.loading import load; print(load('mine').description)"
     line = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", code]
 
     def told() -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.bad_server import hangs, says, serving
-from xai_runbook import environments, ping
+from xai_runbook.cli import ping
+from xai_runbook.cli.ping import Reply
 from xai_runbook.environment import Environment
-from xai_runbook.ping import Reply
+from xai_runbook.settings import loading
 
 
 def arguments(env: str, *, as_json: bool = False) -> argparse.Namespace:
@@ -108,4 +109,4 @@ def test_what_servers_say_is_inert(folder: Path, capsys: pytest.CaptureFixture[s
         (folder / "mine.toml").write_text(f'[prometheus]\nurl = "{served.url}"')
         assert ping.run(arguments("mine")) == 0
     assert not {"\x1b", "\x07", "\u202e"} & set(capsys.readouterr().out)
-    assert environments.load("mine").prometheus is not None
+    assert loading.load("mine").prometheus is not None

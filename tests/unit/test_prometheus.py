@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.clients.prometheus import MOST_POINTS, Prometheus, quoted
+from xai_runbook.clients.prometheus.client import MOST_POINTS, Prometheus, quoted
 from xai_runbook.errors import (
     BadAnswer,
     InputError,
     NoData,
     TooMuch,
 )
-from xai_runbook.window import Window
+from xai_runbook.model.window import Window
 
 STRANGE = 'a "quoted" \\ path\nwith {braces} and ünïcode'
 

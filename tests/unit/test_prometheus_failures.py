@@ -12,7 +12,7 @@ import pytest
 
 from tests.operations import prometheus_server as server
 from tests.pace import stretched
-from xai_runbook.clients.prometheus import Prometheus
+from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.errors import (
     AccessDenied,
     BadAnswer,
@@ -23,7 +23,7 @@ from xai_runbook.errors import (
     Unreachable,
     WrongServer,
 )
-from xai_runbook.window import Window
+from xai_runbook.model.window import Window
 
 
 def known(path: str) -> bool:

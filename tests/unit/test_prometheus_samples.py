@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from xai_runbook.clients import samples
+from xai_runbook.clients.prometheus import samples
 from xai_runbook.errors import BadAnswer, TooMuch
 
 NASTY = [

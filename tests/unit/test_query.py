@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.query import csv_lines, pointed
+from xai_runbook.cli.query import csv_lines, pointed
 
 EVIL = '=HYPERLINK("http://x","y")'
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(folder: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "xai_runbook.cli", "query", *words, "--env", "test"],
+        [sys.executable, "-m", "xai_runbook.cli.main", "query", *words, "--env", "test"],
         cwd=cwd,
         env=os.environ | {"XAI_RUNBOOK_CONFIG": str(folder)},
         capture_output=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from xai_runbook.errors import SettingsError
-from xai_runbook.secret import MASK, Secret
+from xai_runbook.model.secret import MASK, Secret
 
 VALUE = "hunter2-Tr0ub4dor"
 

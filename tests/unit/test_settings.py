@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from xai_runbook import environments
 from xai_runbook.environment import Environment, connect
 from xai_runbook.errors import NotConfigured, SandboxError, SettingsError
-from xai_runbook.findings import Severity
-from xai_runbook.limits import Limits, Signals
-from xai_runbook.settings import PARTS, Settings
+from xai_runbook.model.findings import Severity
+from xai_runbook.settings import loading
+from xai_runbook.settings.limits import Limits, Signals
+from xai_runbook.settings.models import PARTS, Settings
 
 SECRET = "hunter2-Tr0ub4dor"
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(folder: Path, text: str, name: str = "mine") -> Settings:
     (folder / f"{name}.toml").write_text(text, encoding="utf-8")
-    return environments.load(name)
+    return loading.load(name)
 
 
 def complaint(folder: Path, text: str) -> SettingsError:
@@ -148,7 +148,7 @@ def test_several_complaints_are_counted(folder: Path) -> None:
 def test_what_is_not_toml(folder: Path, content: bytes) -> None:
     (folder / "mine.toml").write_bytes(content)
     with pytest.raises(SettingsError) as caught:
-        environments.load("mine")
+        loading.load("mine")
     assert str(folder / "mine.toml") in str(caught.value)
     assert SECRET not in str(caught.value)
 
@@ -158,7 +158,7 @@ def test_unknown_environment(folder: Path, name: str, monkeypatch: pytest.Monkey
     (folder / "mine.toml").write_text("")
     monkeypatch.setenv("XAI_RUNBOOK_ENV", "also-nowhere")
     with pytest.raises(SettingsError) as caught:
-        environments.load(name)
+        loading.load(name)
     assert "mine, sandbox" in caught.value.hint
     assert "\x1b" not in str(caught.value)
 
@@ -170,24 +170,24 @@ def test_where_files_are_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatc
         place.mkdir(exist_ok=True, parents=True)
         (place / "mine.toml").write_text(f'description = "{place.name}"')
     for place in places:
-        assert environments.load("mine").description == place.name
+        assert loading.load("mine").description == place.name
         (place / "mine.toml").unlink()
-    assert environments.load("sandbox").simulated == ["nodes", "grafana"]
+    assert loading.load("sandbox").simulated == ["nodes", "grafana"]
     monkeypatch.delenv("XAI_RUNBOOK_CONFIG")
-    assert environments.folders() == [places[1], environments.SHIPPED]
+    assert loading.folders() == [places[1], loading.SHIPPED]
 
 
 def test_names(folder: Path) -> None:
     (folder / "mine.toml").write_text("")
-    assert environments.names() == ["mine", "sandbox"]
+    assert loading.names() == ["mine", "sandbox"]
 
 
 def test_the_environment_that_the_shell_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "mine.toml").write_text("")
-    assert environments.load().name == "sandbox"
+    assert loading.load().name == "sandbox"
     monkeypatch.setenv("XAI_RUNBOOK_ENV", "mine")
-    assert environments.load().name == "mine"
-    assert environments.load("sandbox").name == "sandbox"
+    assert loading.load().name == "mine"
+    assert loading.load("sandbox").name == "sandbox"
 
 
 def test_a_sandbox_that_does_not_run(folder: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_sandbox_that_does_not_run(folder: Path) -> None:
 
 
 def test_a_running_sandbox_gives_the_ports(sandbox: dict[str, Any]) -> None:
-    told = environments.load("sandbox", running=True)
+    told = loading.load("sandbox", running=True)
     assert told.database is not None
     assert told.database.port == sandbox["overlay"]["database"]["port"]
     assert told.not_configured == []
@@ -260,7 +260,7 @@ def test_production_is_unmistakable(folder: Path) -> None:
 
 
 def test_the_production_example_holds_the_runbooks_facts(folder: Path) -> None:
-    told = environments.load("production.example")
+    told = loading.load("production.example")
     assert told.production
     assert told.prometheus is not None
     assert told.nodes is not None
@@ -272,7 +272,7 @@ def test_the_production_example_holds_the_runbooks_facts(folder: Path) -> None:
     assert (told.database.host, told.database.port, told.database.dbname) == ("xai-db.internal", 5432, "xai_blockchain")
     assert told.database.sslmode == "verify-full"
     assert told.contacts["on_call"] == "PagerDuty"
-    text = (environments.SHIPPED / "production.example.toml").read_text()
+    text = (loading.SHIPPED / "production.example.toml").read_text()
     for fact in ("xai-node", "12030", "xai-db-proxy.internal", "deploy/terraform", "xai-db-instance", "sg-12345678"):
         assert fact in text
 

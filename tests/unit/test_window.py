@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xai_runbook.errors import InputError
-from xai_runbook.window import Window, duration_seconds, duration_text
+from xai_runbook.model.window import Window, duration_seconds, duration_text
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

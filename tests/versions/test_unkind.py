@@ -16,10 +16,10 @@ from psycopg.sql import SQL, Identifier
 from tests.operations import clusters
 from tests.versions.discovered import arguments, queries
 from xai_runbook.errors import XaiRunbookError
-from xai_runbook.findings import Status
-from xai_runbook.operations import consistency, indexes, sizes
+from xai_runbook.model.findings import Status
+from xai_runbook.operations.database import consistency, indexes, sizes
 from xai_runbook.reports.check import check
-from xai_runbook.sandbox import programs
+from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 NAMES = ('a"b', "Mempool", "x" * 63, "with space", "semi;colon", "per%cent", "dollar$1", "{brace}", "été", "'quoted'")

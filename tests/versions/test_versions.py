@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,21 @@ from tests.versions import servers
 from tests.versions.conftest import TABLE, WHY
 from tests.versions.discovered import arguments, queries
 from xai_runbook import apply, connect
-from xai_runbook.backup import contents
-from xai_runbook.backup.database_properties import COLUMNS, carry_over, create, differences, fixed_differences
+from xai_runbook.changes.journals import place_of
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, XaiRunbookError
-from xai_runbook.execution.journals import place_of
-from xai_runbook.execution.outcome import Outcome
-from xai_runbook.operations import backups, database, indexes, maintenance
-from xai_runbook.plans import Plan
+from xai_runbook.model.outcome import Outcome
+from xai_runbook.model.plans import Plan
+from xai_runbook.operations.backups import dumps
+from xai_runbook.operations.database import indexes, maintenance, sessions
+from xai_runbook.pgbackup import fingerprint
+from xai_runbook.pgbackup.database_properties import COLUMNS, carry_over, create, differences, fixed_differences
 from xai_runbook.reports.check import check
-from xai_runbook.sandbox.backups import archive
-from xai_runbook.sandbox.backups import folder as backups_folder
-from xai_runbook.sandbox.standby import NAME
-from xai_runbook.sandbox.template import SUPERUSER
-from xai_runbook.sql import statement
+from xai_runbook.sandbox.components.backups import archive
+from xai_runbook.sandbox.components.backups import folder as backups_folder
+from xai_runbook.sandbox.components.postgres_template import SUPERUSER
+from xai_runbook.sandbox.components.standby import NAME
+from xai_runbook.sql import statement, statements
 
 VERSIONS = [
     pytest.param(version, id=f"{version}", marks=[] if version == 15 else pytest.mark.torture)
@@ -111,7 +111,7 @@ def env(server: Server) -> Iterator[Environment]:
 
 
 def test_the_server_is_of_that_version(server: Server, env: Environment) -> None:
-    (row,) = database.identity(env.database).to_dict("records")
+    (row,) = sessions.identity(env.database).to_dict("records")
     assert row["version"].split(".")[0] == str(server.version)
     server.note("(server)", row["version"].split(" ")[0])
 
@@ -164,7 +164,7 @@ def test_f7_a_database_is_created_as_the_other_one_is(server: Server, locale: st
     folder = os.open(server.data, os.O_PATH)
     where = {"host": f"/proc/self/fd/{folder}", "port": server.port, "user": SUPERUSER}
     try:
-        with contents.connect(**where, dbname="postgres") as session:
+        with fingerprint.connect(**where, dbname="postgres") as session:
             try:
                 session.execute(f"CREATE DATABASE first OWNER xai_owner TEMPLATE template0 {options}".encode())
             except psycopg.errors.FeatureNotSupported:
@@ -173,11 +173,11 @@ def test_f7_a_database_is_created_as_the_other_one_is(server: Server, locale: st
             session.execute("ALTER ROLE xai_app IN DATABASE first SET search_path = app, public")
             session.execute("GRANT CONNECT ON DATABASE first TO xai_app WITH GRANT OPTION")
             session.execute("COMMENT ON DATABASE first IS 'the first'")
-            with contents.connect(**where, dbname="first") as first:
-                (facts,) = contents.ask(first, "backup_source")
+            with fingerprint.connect(**where, dbname="first") as first:
+                (facts,) = fingerprint.ask(first, "backup_source")
             for manifest in (facts, {"encoding": "UTF8", "collation": "C", "ctype": "C"}):
                 create(session, "second", "first", manifest)
-                rows = partial(contents.ask, session)
+                rows = partial(fingerprint.ask, session)
                 assert fixed_differences(rows, "first", "second") == []
                 with session.transaction(force_rollback=True):
                     carry_over(session, "first", "second")
@@ -262,10 +262,10 @@ def test_changes(server: Server, env: Environment, terminal: None) -> None:
         sleeper = threading.Thread(target=sleep, args=(victim,))
         sleeper.start()
         pid = victim.info.backend_pid
-        clusters.eventually(lambda: pid in set(database.sessions(env.database).query("state == 'active'")["pid"]))
-        carry_out(database.cancel(env.database, pids=[pid]), server, env)
+        clusters.eventually(lambda: pid in set(sessions.sessions(env.database).query("state == 'active'")["pid"]))
+        carry_out(sessions.cancel(env.database, pids=[pid]), server, env)
         sleeper.join(10)
-        carry_out(database.terminate(env.database, pids=[pid]), server, env)
+        carry_out(sessions.terminate(env.database, pids=[pid]), server, env)
 
 
 @pytest.mark.torture
@@ -274,8 +274,8 @@ def test_a_dump(server: Server, env: Environment, terminal: None) -> None:
     if env.settings.backups is None:
         server.note("apply backups.dump", "no tools")
         pytest.skip(f"PostgreSQL {server.version} came without pg_dump")
-    carry_out(backups.dump(env.database, env.backups), server, env)
-    assert backups.stored(env.backups)["state"].iloc[0] == "verified"
+    carry_out(dumps.dump(env.database, env.backups), server, env)
+    assert dumps.stored(env.backups)["state"].iloc[0] == "verified"
 
 
 def sleep(victim: psycopg.Connection[Any]) -> None:
@@ -293,8 +293,7 @@ def session(server: Server) -> psycopg.Connection[Any]:
 
 def query_names() -> list[str]:
     """The queries of `sql/`, without the versions in their files' names."""
-    paths = [path.name for path in files("xai_runbook.sql").iterdir()]
-    names = {name.removesuffix(".sql") for name in paths if name.endswith(".sql")}
+    names = set(statements())
     return sorted({re.sub(r"_\d+$", "", name) if re.sub(r"_\d+$", "", name) in names else name for name in names})
 
 

@@ -17,7 +17,7 @@ from xai_runbook.charts.drawing import (
     time_axis,
     value_axis,
 )
-from xai_runbook.findings import Limit
+from xai_runbook.model.findings import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.clients import http
+from xai_runbook.clients.http import get
 from xai_runbook.errors import BadAnswer, WrongServer, inert
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from xai_runbook.settings import Alertmanager as Access
+    from xai_runbook.settings.models import Alertmanager as Access
 
 _ALERTS = ["labels", "state", "silences", "inhibitors", "receivers", "starts_at", "updated_at"]
 _SILENCES = ["silence", "state", "matchers", "by", "why", "starts_at", "ends_at"]
@@ -41,7 +41,7 @@ class Alertmanager:
         Its configuration, which the same answer holds and which may name secrets, is left where it is.
         """
         try:
-            told = http.get(self.access, self.url, "/api/v2/status").json()
+            told = get.get(self.access, self.url, "/api/v2/status").json()
             version, cluster = told["versionInfo"]["version"], told["cluster"]["status"]
             if not isinstance(version, str) or not isinstance(cluster, str):
                 raise TypeError
@@ -73,7 +73,7 @@ class Alertmanager:
 
         if not self._version:  # something else may answer a list to anything
             self._version = self.status()["version"]
-        told = http.get(self.access, self.url, f"/api/v2/{what}").json()
+        told = get.get(self.access, self.url, f"/api/v2/{what}").json()
         try:
             frame = pd.DataFrame([row(item) for item in told], columns=columns)
             for column in columns:

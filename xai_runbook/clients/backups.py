@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from xai_runbook.backup import catalogue, programs
-from xai_runbook.backup.origin import UNKNOWN, named_address, origin
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, Unreachable, XaiRunbookError
-from xai_runbook.parts import machine
-from xai_runbook.window import duration_seconds
+from xai_runbook.model.parts import machine
+from xai_runbook.model.window import duration_seconds
+from xai_runbook.pgbackup import catalog, pg_tools
+from xai_runbook.pgbackup.origin import UNKNOWN, named_address, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from xai_runbook import settings
-    from xai_runbook.backup.settings import Backups as BackupSettings
+    from xai_runbook.settings import models
+    from xai_runbook.settings.backups import Backups as BackupSettings
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Backups:
     def __init__(
         self,
         settings: BackupSettings,
-        database: settings.Database | None,
+        database: models.Database | None,
         identity: Callable[[], dict[str, str]],
         *,
         environment: str,
@@ -68,15 +68,15 @@ class Backups:
         """Which folder this is, on which machine."""
         return {"folder": str(self.folder.resolve()), "machine": machine()}
 
-    def stored(self) -> list[catalogue.Backup]:
+    def stored(self) -> list[catalog.Backup]:
         """Every backup in the folder, oldest first; none where nothing has made the folder yet. Errors: CannotAsk."""
-        return self._read(catalogue.read)
+        return self._read(catalog.read)
 
-    def named(self, name: str) -> catalogue.Backup:
+    def named(self, name: str) -> catalog.Backup:
         """The backup of that name. Errors: BadAnswer."""
-        return catalogue.named(self.folder, name)
+        return catalog.named(self.folder, name)
 
-    def newest(self, kind: catalogue.Kind | None = None) -> str:
+    def newest(self, kind: catalog.Kind | None = None) -> str:
         """The name of the newest backup; with a kind, of the newest that counts. Errors: NoData where there is none."""
         reasons = []
         for backup, foreign in reversed(self.judged()):
@@ -89,12 +89,12 @@ class Backups:
 
     def next_name(self, what: Literal["dump", "cluster", "recovery"]) -> str:
         """What the next one is called: the same as long as the folder is."""
-        beginning = catalogue.slug(self.database) if what == "dump" else what
-        return self._read(lambda folder: catalogue.next_name(folder, beginning))
+        beginning = catalog.slug(self.database) if what == "dump" else what
+        return self._read(lambda folder: catalog.next_name(folder, beginning))
 
     def leftovers(self) -> dict[str, int]:
         """What killed runs left in the folder, and its bytes."""
-        return self._read(catalogue.leftovers)
+        return self._read(catalog.leftovers)
 
     def server(self) -> str:
         """The server whose backups these should be: see `origin`. Without an identifier in the settings it is asked.
@@ -110,7 +110,7 @@ class Backups:
             facts |= {"server": named_address(database.service, database.host, database.port, tunnelled=tunnelled)}
         return origin(facts)
 
-    def judged(self) -> list[tuple[catalogue.Backup, Foreign | None]]:
+    def judged(self) -> list[tuple[catalog.Backup, Foreign | None]]:
         """Every backup, oldest first, with the reason why it is none of our server and database. Errors: CannotAsk."""
         found = self.stored()
         return list(zip(found, self._judge([backup.manifest for backup in found]), strict=True))
@@ -145,7 +145,7 @@ class Backups:
 
     def recoveries(self) -> list[tuple[str, dict[str, Any], bool]]:
         """Each rehearsed recovery, oldest first: name, record, whether its cluster was kept. Errors: CannotAsk."""
-        return self._read(catalogue.recoveries)
+        return self._read(catalog.recoveries)
 
     def sees(self, data_directory: str) -> bool:
         """Whether a server's data folder lies on this machine and can be read."""
@@ -159,7 +159,7 @@ class Backups:
 
     def programs(self, major: int) -> Path:
         """The folder of the programs for a server of that major version. Errors: NoData, BadAnswer (they are older)."""
-        return programs.folder_of(self.settings.programs, major)
+        return pg_tools.folder_of(self.settings.programs, major)
 
     def archived(self) -> list[tuple[str, int, float]]:
         """Name, size and time of last change (Unix) of every file in the archive of WAL, by name. Errors: CannotAsk."""

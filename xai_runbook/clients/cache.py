@@ -8,18 +8,18 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from xai_runbook.clients.deadline import within
+from xai_runbook.clients.http.deadline import within
 from xai_runbook.errors import AccessDenied, BadAnswer, TimedOut, Unreachable
-from xai_runbook.window import duration_seconds
+from xai_runbook.model.window import duration_seconds
 
 if TYPE_CHECKING:
-    from xai_runbook import settings
+    from xai_runbook.settings import models
 
 
 class Cache:
     """A handle that asks INFO and nothing else."""
 
-    def __init__(self, settings: settings.Cache) -> None:
+    def __init__(self, settings: models.Cache) -> None:
         self._settings = settings
 
     @property

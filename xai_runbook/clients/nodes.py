@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.clients import http
-from xai_runbook.clients.deadline import side_by_side
+from xai_runbook.clients.http import get
+from xai_runbook.clients.http.deadline import side_by_side
 from xai_runbook.errors import BadAnswer, CannotAsk, SettingsError, XaiRunbookError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from xai_runbook import settings
+    from xai_runbook.settings import models
 
 _MOST_BYTES = 8 * 2**20
 _MOST = 2**62  # what is more is no height of any chain, and no integer column holds a difference of two
@@ -37,7 +37,7 @@ class Facts:
 class Nodes:
     """A read-only handle on our nodes and the reference nodes. GET only, and no faster than the settings allow."""
 
-    def __init__(self, settings: settings.Nodes) -> None:
+    def __init__(self, settings: models.Nodes) -> None:
         self._settings = settings
         self._next_at = 0.0
         self._turn = threading.Lock()
@@ -55,19 +55,19 @@ class Nodes:
         """Those facts of each reference node; an empty list where the settings name none."""
         return self._ask(self._settings.reference, names)
 
-    def _ask(self, nodes: Sequence[settings.Node], names: Sequence[str]) -> list[Facts]:
+    def _ask(self, nodes: Sequence[models.Node], names: Sequence[str]) -> list[Facts]:
         return side_by_side([partial(self._ask_one, node, names) for node in nodes])
 
-    def _ask_one(self, node: settings.Node, names: Sequence[str]) -> Facts:
+    def _ask_one(self, node: models.Node, names: Sequence[str]) -> Facts:
         facts, answers, values, seconds = node.facts or self._settings.facts, {}, {}, 0.0
         began = time.monotonic()
         try:
             for name in names:
-                fact: settings.Fact = getattr(facts, name)
+                fact: models.Fact = getattr(facts, name)
                 if fact.path not in answers:
                     self._wait_for_turn()
                     began = time.monotonic()
-                    answer = http.get(
+                    answer = get.get(
                         node,
                         node.url,
                         fact.path,
@@ -90,7 +90,7 @@ class Nodes:
         time.sleep(at - now)
 
 
-def _fact(name: str, fact: settings.Fact, answer: http.Answer) -> Any:
+def _fact(name: str, fact: models.Fact, answer: get.Answer) -> Any:
     """The fact, of the type that it must have; heights as the index of the newest block."""
     value = answer.json()
     for token in fact.pointer.split("/")[1:]:

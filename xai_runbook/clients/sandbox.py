@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xai_runbook.clients import http
+from xai_runbook.clients.http import get
 from xai_runbook.errors import BadAnswer
-from xai_runbook.parts import machine
+from xai_runbook.model.parts import machine
 
 if TYPE_CHECKING:
-    from xai_runbook import settings
+    from xai_runbook.settings import models
 
-LOAD = "xai_runbook.sandbox.load"
+LOAD = "xai_runbook.sandbox.faults.load"
 """The module whose processes are provoked load."""
 _SAMPLE = re.compile(r"^(sandbox_\w+) ([-+.0-9eE]+)$", flags=re.MULTILINE)
 
@@ -22,7 +22,7 @@ _SAMPLE = re.compile(r"^(sandbox_\w+) ([-+.0-9eE]+)$", flags=re.MULTILINE)
 class Sandbox:
     """A read-only handle on the running sandbox."""
 
-    def __init__(self, settings: settings.Sandbox, *, environment: str, production: bool) -> None:
+    def __init__(self, settings: models.Sandbox, *, environment: str, production: bool) -> None:
         self.environment, self.production = environment, production
         self.folder = Path(settings.folder)
         self.quota_url = settings.quota_url
@@ -38,9 +38,9 @@ class Sandbox:
 
     def metrics(self) -> dict[str, float]:
         """Use and quotas as it exports them, without the prefix sandbox_. Errors: those of http.get, BadAnswer."""
-        from xai_runbook.settings import Access
+        from xai_runbook.settings.models import Access
 
-        answer = http.get(Access(timeout="3s"), self.quota_url, "/metrics")
+        answer = get.get(Access(timeout="3s"), self.quota_url, "/metrics")
         found = {
             name.removeprefix("sandbox_"): float(value)
             for name, value in _SAMPLE.findall(answer.body.decode("utf-8", "replace"))

@@ -16,7 +16,7 @@ from xai_runbook.dashboards import queries
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from xai_runbook.settings import Settings
+    from xai_runbook.settings.models import Settings
 
 TAG = "xai-runbook"
 """What is tagged so is ours: an undone import removes nothing else."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from xai_runbook.settings import Settings
+    from xai_runbook.settings.models import Settings
 
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)(?:\.[^:}]*)?(?::[^}]*)?\}|\[\[(\w+)(?::\w+)?\]\]")
 _REACH = re.compile(r"\[\s*((?:\d+(?:ms|[smhdwy]))+)|\boffset\s+((?:\d+(?:ms|[smhdwy]))+)")
@@ -70,13 +70,13 @@ def reach_seconds(promql: str) -> float:
     >>> reach_seconds("rate(x[1m]) - x offset 5m")
     300.0
     """
-    from xai_runbook.window import duration_seconds
+    from xai_runbook.model.window import duration_seconds
 
     return max((duration_seconds(match[1] or match[2]) for match in _REACH.finditer(promql)), default=0.0)
 
 
 def _values(dashboard: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    from xai_runbook.window import duration_seconds, duration_text  # the command line's start does not pay for it
+    from xai_runbook.model.window import duration_seconds, duration_text  # the command line's start does not pay for it
 
     step = settings.prometheus.step if settings.prometheus else "15s"
     values = {

@@ -15,18 +15,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import CannotAsk, SettingsError, TimedOut, Unreachable, XaiRunbookError, inert
-from xai_runbook.findings import Finding, Limit, Status
+from xai_runbook.model.findings import Finding, Limit, Status
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.clients.alertmanager import Alertmanager
     from xai_runbook.clients.cache import Cache
-    from xai_runbook.clients.database import Database
     from xai_runbook.clients.grafana import Grafana
     from xai_runbook.clients.nodes import Facts, Nodes
-    from xai_runbook.clients.pooler import Pooler
-    from xai_runbook.clients.prometheus import Prometheus
+    from xai_runbook.clients.postgres.pgbouncer import Pooler
+    from xai_runbook.clients.postgres.reader import Database
+    from xai_runbook.clients.prometheus.client import Prometheus
 
 _COLUMNS = ("target", "answers", "detail", "seconds", "error", "mend")
 

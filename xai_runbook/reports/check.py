@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xai_runbook import display_only
 from xai_runbook.environment import Absent, Environment
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, ReportError, XaiRunbookError, inert
-from xai_runbook.findings import Finding
-from xai_runbook.reports.notebooks import HEALTH_REPORT, Cell, find, read
-from xai_runbook.reports.result import Answer, NotebookResult, RunStatus
+from xai_runbook.model.findings import Finding
+from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell, find, read
+from xai_runbook.reports.runner.result import Answer, NotebookResult, RunStatus
+from xai_runbook.system import cell_display
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _question(cell: Cell, showing: set[str]) -> _Question:
         return _Question(cell, nothing, None)
     if not body or not isinstance(body[-1], ast.Expr):
         return _Question(cell, nothing, None)
-    shown = set(display_only.positions(body, showing.__contains__))
+    shown = set(cell_display.positions(body, showing.__contains__))
     kept = [statement for position, statement in enumerate(body[:-1]) if position not in shown]
     return _Question(cell, ast.Module(body=kept, type_ignores=[]), ast.Expression(body[-1].value))
 
@@ -115,7 +115,7 @@ def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environ
     trees = [*(question.before for question in questions), *(question.answer for question in questions)]
     statements = [statement for module in setup for statement in module.body]
     plain = [statement for statement in statements if not isinstance(statement, ast.Import | ast.ImportFrom)]
-    used = set[str]().union(*(display_only.loaded(tree) for tree in (*trees, *plain) if tree))
+    used = set[str]().union(*(cell_display.loaded(tree) for tree in (*trees, *plain) if tree))
     namespace: dict[str, Any] = {"__name__": HEALTH_REPORT}
     for statement in statements:
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -134,7 +134,7 @@ def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environ
                 on=f"line {statement.lineno}",
                 hint="xai-runbook ping, then the notebook in JupyterLab",
             ) from None
-        if "environment" in display_only.bound(statement):
+        if "environment" in cell_display.bound(statement):
             namespace["environment"] = environment
     return namespace
 

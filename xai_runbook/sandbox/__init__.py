@@ -29,21 +29,22 @@ def up(
     {event: ready, part, seconds}, {event: up, seconds}. A bound sandbox goes down with the calling process.
     Raises SandboxError where a part did not become ready; nothing is left running then.
     """
-    from xai_runbook.sandbox import start, state
+    from xai_runbook.sandbox.supervisor import launcher
+    from xai_runbook.system import sandbox_state
 
-    where = (folder or state.run_folder()).resolve()
-    return start.up(where, bound=bound, progress=progress, seconds=START_SECONDS)
+    where = (folder or sandbox_state.run_folder()).resolve()
+    return launcher.up(where, bound=bound, progress=progress, seconds=START_SECONDS)
 
 
 def status(folder: Path | None = None) -> dict[str, Any] | None:
     """The state of the running sandbox, its parts with `condition` (running, frozen, ended); None where none runs."""
-    from xai_runbook.sandbox import state
+    from xai_runbook.system import sandbox_state
 
-    found = state.read(folder)
+    found = sandbox_state.read(folder)
     if found is None:
         return None
     for part in found["parts"].values():
-        part["condition"] = state.condition(int(part["pid"]), float(part["create_time"]))
+        part["condition"] = sandbox_state.condition(int(part["pid"]), float(part["create_time"]))
     return found
 
 
@@ -52,9 +53,10 @@ def down(folder: Path | None = None) -> bool:
 
     Raises SandboxError where another process holds the folder and does not let go.
     """
-    from xai_runbook.sandbox import start, state
+    from xai_runbook.sandbox.supervisor import launcher
+    from xai_runbook.system import sandbox_state
 
-    return start.down((folder or state.run_folder()).resolve())
+    return launcher.down((folder or sandbox_state.run_folder()).resolve())
 
 
 @contextmanager
@@ -64,9 +66,10 @@ def running(
     """The state of a sandbox for the time of a with block: one that runs is used and left, else one is started, and
     taken down afterwards, even if this process is killed. Before that, other with blocks that use it may end.
     """
-    from xai_runbook.sandbox import state, users
+    from xai_runbook.sandbox.supervisor import users
+    from xai_runbook.system import sandbox_state
 
-    with users.using((folder or state.run_folder()).resolve()) as use:
+    with users.using((folder or sandbox_state.run_folder()).resolve()) as use:
         found = up(folder, bound=True, progress=progress)
         try:
             yield found
@@ -79,10 +82,10 @@ def running(
 
 def faults(folder: Path | None = None) -> list[dict[str, Any]]:
     """The faults there are: name, part, does, finding (that names it), broken (now)."""
-    from xai_runbook.sandbox import state
-    from xai_runbook.sandbox.fault import FAULTS
+    from xai_runbook.sandbox.faults.table import FAULTS
+    from xai_runbook.system import sandbox_state
 
-    broken = (state.read(folder) or {}).get("faults", [])
+    broken = (sandbox_state.read(folder) or {}).get("faults", [])
     return [
         {
             "name": fault.name,
@@ -114,7 +117,8 @@ def heal(fault: str | None = None, folder: Path | None = None) -> list[str]:
 
 
 def _command(folder: Path | None, verb: str, fault: str | None) -> list[str]:
-    from xai_runbook.sandbox import start, state
+    from xai_runbook.sandbox.supervisor import launcher
+    from xai_runbook.system import sandbox_state
 
-    where = (folder or state.run_folder()).resolve()
-    return start.command(where, {"do": verb, "fault": fault}, COMMAND_SECONDS)
+    where = (folder or sandbox_state.run_folder()).resolve()
+    return launcher.command(where, {"do": verb, "fault": fault}, COMMAND_SECONDS)

@@ -1,0 +1,61 @@
+"""What this user last saw of each journal, kept apart from the journals, in the XDG state folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xai_runbook.errors import JournalError
+from xai_runbook.system.files import make_private, write_whole
+
+
+@dataclass(frozen=True)
+class Known:
+    """A journal as it was last seen: its identity, the number of its records, the hash of the last one."""
+
+    identity: str
+    count: int
+    hash: str
+
+
+def state_folder() -> Path:
+    """This user's XDG state folder of xai-runbook."""
+    told = os.environ.get("XDG_STATE_HOME", "")
+    return (
+        Path(told if os.path.isabs(told) else "~/.local/state") / "xai-runbook"
+    ).expanduser()  # XDG: as for settings
+
+
+def recall(folder: Path) -> Known | None:
+    """What was last seen of the journal that the settings name as `folder`; None if it never was. Errors: JournalError.
+
+    The folder is taken as named: what a symbolic link leads to may change, and the identity decides.
+    """
+    path = path_of(folder)
+    try:
+        content = json.loads(path.read_bytes())
+        return Known(str(content["identity"]), int(content["count"]), str(content["hash"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise JournalError(
+            f"what is known of the journal {folder} cannot be read",
+            on=str(path),
+            hint="see to the file; if it is damaged, remove it once the journal's records are known to be complete",
+        ) from None
+
+
+def remember(folder: Path, known: Known) -> None:
+    """Record what was seen of the journal in `folder`. Errors: OSError."""
+    path = path_of(folder)
+    make_private(path.parent)
+    write_whole(path, json.dumps(asdict(known) | {"folder": str(folder)}).encode())
+
+
+def path_of(folder: Path) -> Path:
+    """The file that remembers the journal in `folder`."""
+    name = hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:32]
+    return state_folder() / "journals" / f"{name}.json"

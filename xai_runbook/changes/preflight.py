@@ -1,0 +1,293 @@
+"""Why a plan is not applied: each reason is one function, in the order in which `apply` asks them.
+
+A refusal raises Refused; nothing has been done by then. A test takes each out in turn and sees its own test fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from xai_runbook.changes import registry
+from xai_runbook.changes.journal import Entry, Journal
+from xai_runbook.errors import InputError, NotConfigured, Refused, XaiRunbookError
+from xai_runbook.model.parts import overlap, touched
+from xai_runbook.model.plans import HANDLES, Command, Condition, HttpCall, Plan, Sql, Step
+from xai_runbook.model.scalars import facts
+from xai_runbook.system import clock
+
+if TYPE_CHECKING:
+    from xai_runbook.environment import Environment
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a refusal looks at."""
+
+    plan: Plan
+    digest: str
+    """What the plan file said, or the plan's own where it never was a file."""
+    own: str
+    """The plan's own digest, computed once."""
+    env: Environment
+    journal: Journal
+    confirm: str
+
+
+def edited(case: Case) -> None:
+    """P5: the digest covers every field, creation and expiry too."""
+    if case.digest != case.own:
+        raise Refused("the plan was edited after it was made", on=case.plan.verb, hint="make the plan anew")
+
+
+def not_ours(case: Case) -> None:
+    """Only functions of xai_runbook.operations that are marked as changes are ever called."""
+    registry.named(case.plan.change)
+
+
+def expired(case: Case) -> None:
+    """P5: a plan is about a world of minutes ago at most."""
+    if datetime.now(UTC) >= datetime.fromisoformat(case.plan.expires_at):
+        raise Refused(f"the plan expired at {case.plan.expires_at[:19]} UTC", on=case.plan.verb, hint="make it anew")
+
+
+def clock_moved(case: Case) -> None:
+    """An expiry means nothing where the clock cannot be believed."""
+    created = datetime.fromisoformat(case.plan.created_at)
+    ahead = (created - datetime.now(UTC)).total_seconds()
+    if ahead > clock.MOST_DRIFT_SECONDS:
+        raise Refused(
+            f"the plan was made {ahead:.0f} s in the future", on=case.plan.created_at, hint="set this machine's clock"
+        )
+    moved = clock.moved(created, case.plan.boot)
+    if abs(moved) > clock.MOST_DRIFT_SECONDS:
+        raise Refused(
+            f"the wall clock was set by {moved:+.0f} s since the plan was made",
+            on=case.plan.boot,
+            hint="see that the clock is right, then make the plan anew",
+        )
+
+
+def another_environment(case: Case) -> None:
+    """P3: by name first."""
+    if case.plan.environment != case.env.name:
+        raise Refused(
+            f"the plan is for environment {case.plan.environment!r}",
+            on=f"this is {case.env.name!r}",
+            hint="connect to the environment that it was made for, or plan again in this one",
+        )
+
+
+def another_server(case: Case) -> None:
+    """P3: and then as measured: a name can lead to another server, and a restored snapshot keeps its identifier."""
+    for handle in sorted({key.partition(".")[0] for key in case.plan.identity}):
+        if handle not in HANDLES:
+            raise Refused(f"there are no servers called {handle!r:.60}", on="the plan", hint="make the plan anew")
+        now = {f"{handle}.{name}": value for name, value in getattr(case.env, handle).identity().items()}
+        for key, then in sorted(case.plan.identity.items()):
+            if key.startswith(f"{handle}.") and now.get(key) != then:
+                name = key.partition(".")[2]
+                what = "database" if name == "database_oid" else "server"
+                raise Refused(
+                    f"another {what} answers: {name} was {then} and is {now.get(key)}",
+                    on=handle,
+                    hint="make the plan anew",
+                )
+
+
+def used_before(case: Case) -> None:
+    """P8: a plan is applied once."""
+    for entry in case.journal.entries():
+        if entry.intent.get("digest") == case.own:
+            raise Refused(
+                f"this plan was applied before, at {str(entry.intent['at'])[:19]} UTC by {entry.intent['user']}",
+                on=f"journal entry {entry.number}",
+                hint="make the plan anew",
+            )
+
+
+def stopped(case: Case) -> None:
+    """P20: a stop file is looked at first, and before each step."""
+    if case.journal.stop_file.exists():
+        try:
+            why = case.journal.stop_file.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            why = "its reason cannot be read"
+        raise Refused(f"changes are stopped: {why}", on=str(case.journal.stop_file), hint="xai-runbook resume")
+
+
+def unknown_before(case: Case) -> None:
+    """P16: an outcome that nobody knows blocks whatever overlaps with its plan, until somebody has looked."""
+    for entry in case.journal.entries():
+        if entry.status != "unknown":
+            continue
+        plan = entry.intent.get("plan", {})
+        parts = plan.get("parts", {})
+        # without the parts that its identity has now, it is of an earlier version: what it touched may be anything
+        complete = "parts" in plan and touched(plan.get("identity", {}), {}).keys() <= parts.keys()
+        common = overlap(case.plan.parts, parts) if complete else list(case.plan.parts)
+        if common:
+            raise Refused(
+                f"what an earlier change did is not known (journal entry {entry.number}, {_told(entry)})",
+                on=", ".join(common),
+                hint=f"xai-runbook journal reconcile {entry.number}",
+            )
+
+
+def without_operator(case: Case) -> None:
+    """Each part that the plan acts on needs its operator's role in the settings; its password is looked up later."""
+    parts = {step.part if isinstance(step, HttpCall) else "database" for step in case.plan.steps if _acts_as(step)}
+    parts |= {"database"} if any(key.startswith("database.") for key in case.plan.identity) else set()
+    for part in sorted(parts):
+        if getattr(getattr(case.env.settings, part), "operator", None) is None:
+            raise NotConfigured(
+                f"{part}.operator is not configured, so nothing can be changed",
+                on=f"{part}.operator",
+                hint=f"a table [{part}.operator] in the settings",
+            )
+
+
+def _acts_as(step: Step) -> bool:
+    """Whether the step uses an operator's role."""
+    return isinstance(step, Sql | HttpCall) or (isinstance(step, Command) and "database.operator" in step.roles)
+
+
+# after the target's lock is held
+
+
+def world_moved(case: Case) -> None:
+    """P6: the same change is planned again, and must come to the same."""
+    try:
+        again = registry.planned(case.env, case.plan.change, case.plan.arguments)
+    except InputError as error:
+        raise Refused(
+            f"the world has moved since the plan was made, and it cannot be made any more: {error.what}",
+            on=target(case.plan),
+            hint="look at it again and make the plan anew",
+        ) from None
+    if again.refused:
+        raise Refused(again.refused, on=target(case.plan), hint="see to it, then make the plan anew")
+    if again.world != case.plan.world:
+        raise Refused(
+            f"the world has moved since the plan was made: {difference(case.plan.world, again.world)}",
+            on=target(case.plan),
+            hint="look at it again and make the plan anew",
+        )
+
+
+def wrong_words(case: Case) -> None:
+    """P8: typed, and bound to the digest."""
+    if case.confirm.split() != case.plan.words.split():
+        # what was typed is not shown: it may be a password that went astray
+        raise Refused("the confirmation is not the plan's", on=target(case.plan), hint=f"type: {case.plan.words}")
+
+
+def so_already(case: Case) -> None:
+    """P12: what is expected must come from acting: where it is so before, seeing it afterwards would prove nothing."""
+    if _so_already(case.env, case.plan):
+        raise Refused(
+            f"there is nothing to do, since this holds already: {case.plan.expected}",
+            on=target(case.plan),
+            hint="look whether somebody else did it",
+        )
+
+
+def guard_failed(case: Case) -> None:
+    """P11: what must hold before acting, of quantities that always move."""
+    for guard in case.plan.guards:
+        told, rows = holds(case.env, guard)
+        if not told:
+            raise Refused(f"{guard} does not hold: {rows or 'no rows'}", on=target(case.plan), hint="see to it first")
+
+
+BEFORE_THE_LOCK: tuple[Callable[[Case], None], ...] = (
+    edited, not_ours, expired, clock_moved, another_environment, another_server, used_before, stopped,
+    without_operator,
+)  # fmt: skip
+UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
+    used_before, stopped, unknown_before, world_moved, wrong_words, so_already, guard_failed,
+)  # fmt: skip
+"""The first two again: what was looked up before the lock may have been written by the one who held it. What still acts
+has no outcome either: it is told as locked, so an unknown outcome is looked for under the lock alone."""
+
+
+ALWAYS_SO = ("xai_runbook.operations.database.statements.left_open",)
+"""Questions of plans that leave nothing behind: what they look at must be so before and afterwards."""
+
+
+def planned_to_do(env: Environment, plan: Plan) -> Plan:
+    """The plan, or one without steps where what is expected of it holds already, as far as that can be told."""
+    with suppress(XaiRunbookError):
+        if _so_already(env, plan):
+            note = f"there is nothing to do, since this holds already: {plan.expected}"
+            return replace(plan, steps=(), expected=None, note=note)
+    return plan
+
+
+def _so_already(env: Environment, plan: Plan) -> bool:
+    expected = plan.expected
+    return expected is not None and expected.question not in ALWAYS_SO and holds(env, expected)[0]
+
+
+def target(plan: Plan) -> str:
+    """What the plan changes, for messages: the names of its parts, without those that must only stay as they are."""
+    return ", ".join([name for name, mode in plan.parts.items() if mode != "read"] or plan.parts)
+
+
+def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:
+    """Whether the condition holds now, and the rows that say so. Errors: those of its query."""
+    frame = registry.asked(env, condition.question, condition.arguments)
+    rows = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    seen: list[Mapping[str, str | None]] = [facts(row) for row in rows]
+    told = bool(seen) and all(_compared(row[condition.column], condition) for row in seen)
+    return told, seen
+
+
+def unchanged(env: Environment, plan: Plan) -> bool:
+    """Whether the same change, planned again now, comes to the same plan."""
+    try:
+        again = registry.planned(env, plan.change, plan.arguments)
+    except XaiRunbookError:
+        return False
+    return not again.refused and again.world == plan.world
+
+
+def leftovers(rows: Sequence[Mapping[str, str | None]]) -> str:
+    """What rows of an expected condition tell in their column `words`: what a step that failed has left behind."""
+    return "; ".join(row["words"] for row in rows if row.get("words"))  # type: ignore[misc]
+
+
+def _compared(value: str | None, condition: Condition) -> bool:
+    if condition.comparison == "==":
+        return value == condition.value
+    if value is None:
+        return False
+    if condition.comparison == "<=":
+        return Decimal(value) <= Decimal(condition.value)
+    return Decimal(value) >= Decimal(condition.value)
+
+
+def difference(then: Plan, now: Plan) -> str:
+    """What differs between two plans, in words: rows that have gone, come or changed; then other fields."""
+    gone = [row for row in then.observed if row not in now.observed]
+    come = [row for row in now.observed if row not in then.observed]
+    told = [f"{_row(row)} has gone or changed" for row in gone] + [f"{_row(row)} is new or changed" for row in come]
+    if not told:
+        told = [
+            f"{field.name}: {getattr(then, field.name)!r:.100} is now {getattr(now, field.name)!r:.100}"
+            for field in fields(Plan)
+            if getattr(then, field.name) != getattr(now, field.name)
+        ]
+    return "; ".join(told[:6]) + (f"; and {len(told) - 6} more" if len(told) > 6 else "")
+
+
+def _row(row: Mapping[str, str | None]) -> str:
+    return "(" + ", ".join(f"{key} {value}" for key, value in row.items()) + ")"
+
+
+def _told(entry: Entry) -> str:
+    return "ended before it could say" if entry.outcome is None else str(entry.outcome.get("summary", ""))[:120]

@@ -1,0 +1,124 @@
+"""Looks at what a change of unknown outcome did, so that its target is free again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+from xai_runbook.changes import registry
+from xai_runbook.changes.journal import Entry, Journal
+from xai_runbook.changes.journals import journal_of
+from xai_runbook.changes.preflight import holds, leftovers, planned_to_do
+from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.target_lock import Lock
+from xai_runbook.errors import CannotAsk, InputError, NotConfigured, Refused, XaiRunbookError, inert
+from xai_runbook.model.outcome import Outcome
+from xai_runbook.model.parts import own_database
+from xai_runbook.model.plans import Call, Command, Plan
+from xai_runbook.model.units import quantity
+
+if TYPE_CHECKING:
+    from xai_runbook.environment import Environment
+
+
+def entry_of(journal: Journal, number: int) -> Entry:
+    """The entry of that number. Errors: InputError where there is none."""
+    for entry in journal.entries():
+        if entry.number == number:
+            return entry
+    raise InputError(f"the journal has no entry {number}", on=str(journal.path), hint="xai-runbook journal list")
+
+
+def reconcile(env: Environment, number: int, *, told: Literal["done", "failed", ""] = "", why: str = "") -> Outcome:
+    """The Outcome of looking at an entry whose outcome is unknown, which is recorded where it could be told.
+
+    `failed` where the very same plan could be made again: the world is as it was seen before, so nothing of it has
+    happened. Else `done` where what was expected is so now, and `unknown` where it is not, until a person who has
+    looked says which (`told`) and `why`.
+    Errors: InputError, Refused (it is still being applied, or another environment's).
+    """
+    journal = journal_of(env)
+    entry = entry_of(journal, number)
+    if entry.status != "unknown":
+        raise InputError(f"entry {number} is known: {entry.status}", on=str(journal.path), hint="nothing to reconcile")
+    if told and not why.strip():
+        raise InputError("who says what came of it must say how they know", hint="--why TEXT")
+    plan = Plan.from_json(entry.intent["plan"])
+    if plan.environment != env.name:
+        raise Refused(f"entry {number} is of environment {plan.environment!r}", on=env.name, hint="--env")
+    # its target must not be worked on while we look, and whoever acted there must have ended
+    with Lock(journal.folder, plan.parts) as lock:
+        lock.say(f"reconciling entry {number}")
+        status, summary, rows = (told, f"told by a person: {why}", ()) if told else _looked(env, plan)
+        outcome = Outcome(status=status or "unknown", entry=number, summary=inert(summary, 600), observed=tuple(rows))
+        if status:
+            journal.append("reconciled", **outcome.to_json())
+    return outcome
+
+
+def _looked(
+    env: Environment, plan: Plan
+) -> tuple[Literal["done", "failed", ""], str, Sequence[Mapping[str, str | None]]]:
+    assert plan.expected is not None  # a plan with steps has one
+    actor = Actor(env)
+    try:
+        # the server's own lock: as long as the session that acted holds it, what that one sent may still come about
+        actor.open(_lasting(plan), plan.parts)
+        came_about, rows = holds(env, plan.expected)
+    except (CannotAsk, NotConfigured) as error:
+        return "", f"what is so now cannot be told: {error}", ()
+    finally:
+        actor.close()
+    try:
+        again = registry.planned(env, plan.change, plan.arguments)
+        why = f"planning it again says: {again.refused}" if again.refused else "the world is not as it was either"
+        unchanged = again.world == plan.world
+    except XaiRunbookError as error:
+        unchanged, why = False, f"planning it again says: {error}"
+    if unchanged:  # first: what was expected may have been so before; and what programs do ends with them
+        told = _left_behind(env, plan) or ", or nothing lasting"
+        return "failed", f"the same plan could be made again: nothing of it has happened{told}", rows
+    if came_about:
+        return "done", "what was expected is so now", rows
+    seen, left = leftovers(rows), _left_behind(env, plan)
+    if seen and all(isinstance(step, Command) and not step.lasts for step in plan.steps):
+        return "failed", f"what was expected is not so; {seen}{left}", rows
+    return "", f"what was expected is not so, and {why}{left}", rows
+
+
+def _left_behind(env: Environment, plan: Plan) -> str:
+    """What interrupted steps like these leave behind, with sizes and the plan that removes it; empty for nothing."""
+    told = []
+    for part, steps, question, remedy in _LEAVING:
+        if any(key.startswith(f"{part}.") for key in plan.identity) and any(
+            (step.name if step.kind == "sql" else step.kind) in steps for step in plan.steps
+        ):
+            with suppress(XaiRunbookError):
+                rows = registry.asked(env, f"xai_runbook.operations.backups.leftovers.{question}", {})
+                each = [f"{row['name']} ({quantity(float(row['size_bytes']), 'bytes')})" for _, row in rows.iterrows()]
+                told += [f"{', '.join(each[:5])}: xai-runbook plan {remedy}"] if each else []
+    return f"; left behind are {'; '.join(told)}" if told else ""
+
+
+_LEAVING = (
+    ("database", ("command",), "leftover_databases", "leftovers.remove_leftovers"),
+    ("backups", ("command",), "leftover_files", "leftovers.remove_leftovers"),
+    ("database", ("create_index", "reindex_index"), "invalid_indexes", "maintenance.drop_invalid_indexes"),
+)
+"""Of which part, after which steps (kinds, or statements), the query that finds it, and the change that removes it."""
+
+
+def _lasting(plan: Plan) -> dict[str, str]:
+    """What of the plan's identity it leaves as it is: one that replaces its database gives the name to another."""
+    replaces = plan.parts.get(own_database(plan.identity)) == "exclusive"
+    return {key: value for key, value in plan.identity.items() if not (replaces and key == "database.database_oid")}
+
+
+def undo(env: Environment, number: int) -> Plan:
+    """The Plan of the way back from an entry. Errors: Refused where there is none, with what the plan said of it."""
+    entry = entry_of(journal_of(env), number)
+    plan = Plan.from_json(entry.intent["plan"])
+    if not isinstance(plan.undo, Call):
+        raise Refused(f"there is no plan for the way back: {plan.undo}", on=f"journal entry {number}")
+    return planned_to_do(env, registry.planned(env, plan.undo.change, plan.undo.arguments))

@@ -1,0 +1,156 @@
+"""How each kind of step acts. What it returns is known; what it raises as Ambiguous is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
+
+from xai_runbook.changes.credentials import lent
+from xai_runbook.changes.interrupts import Interrupts
+from xai_runbook.changes.steps.edit import edited
+from xai_runbook.changes.steps.http import Requests
+from xai_runbook.changes.steps.result import Ambiguous as Ambiguous
+from xai_runbook.changes.steps.result import Done as Done
+from xai_runbook.changes.steps.sql import carried_out
+from xai_runbook.changes.target_lock import lock_in_server
+from xai_runbook.errors import Refused, inert
+from xai_runbook.model.parts import Parts, server_of
+from xai_runbook.model.plans import Command, Edit, HttpCall, Sql, Step
+from xai_runbook.model.window import duration_seconds
+from xai_runbook.system import child
+from xai_runbook.system.parent_death import PARENT
+
+if TYPE_CHECKING:
+    from xai_runbook.clients.postgres.operator import Operator
+    from xai_runbook.environment import Environment
+
+
+NOT_KNOWN = 3
+"""The exit code by which a program says that it cannot tell what it did."""
+
+LEFT = 4
+"""The exit code by which a program says that it failed, and that something of it stays."""
+
+
+class Actor:
+    """Holds the write credentials for the time of one apply, from after the last refusal on."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self._database: Operator | None = None
+        self._requests = Requests(env)
+
+    def open(self, plan_identity: Mapping[str, str], parts: Parts) -> None:
+        """Connects where the steps need it, and takes the server's own locks of these parts.
+
+        Errors: Refused, CannotAsk, NotConfigured.
+        """
+        self._requests.open(plan_identity)
+        if not any(key.startswith("database.") for key in plan_identity):
+            return
+        self._database = self._env.operator()
+        now = {f"database.{key}": value for key, value in self._database.identity().items()}
+        wrong = sorted(key for key in now if key in plan_identity and plan_identity[key] != now[key])
+        if wrong:
+            raise Refused(
+                f"the operator reaches another server or database: {wrong[0]} is {now[wrong[0]]}",
+                on=self._database.address,
+                hint="database.operator in the settings",
+            )
+        lock_in_server(self._database, parts, server_of(plan_identity))
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        if self._database is not None:
+            self._database.close()
+
+    def act(self, step: Step, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
+        """Does one step; Ctrl-C ends a program and cancels a statement. Errors: Ambiguous."""
+        if isinstance(step, HttpCall):
+            return self._requests.send(step)
+        if isinstance(step, Edit):
+            return edited(step)
+        if not isinstance(step, Sql):
+            with lent(step.roles, self._env.settings) as variables:
+                return _program(step, variables, said, ctrl_c)
+        if self._database is None:
+            return Done(False, "the plan names no database")
+        return carried_out(step, self._database, self._env.database, said, ctrl_c)
+
+
+def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
+    """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death.
+
+    A program that ended by a signal, whoever sent it, may have left anything. Errors: Ambiguous.
+    """
+    limit = time.monotonic() + duration_seconds(step.seconds)
+    argv = [*child.interpreter(), *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
+    try:
+        process = subprocess.Popen(
+            argv,
+            # who started it: should that have died by the time it looks, it must not begin
+            env={**child.environment(), **variables, **step.environment, PARENT: str(os.getpid())},
+            cwd=child.NEUTRAL_FOLDER,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Done(False, f"{argv[0]} could not be started: {error.strerror}")
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    last, why = "", ""
+    try:
+        while process.poll() is None and not why:
+            if time.monotonic() > limit:
+                why = f"it did not end within {step.seconds} and was ended"
+            elif ctrl_c.pressed:
+                why = "interrupted by Ctrl-C, and ended"
+            else:
+                last = _heard(process.stdout, said) or last
+                time.sleep(0.1)
+    finally:
+        _end(process)
+        with process.stdout:  # what it says while it ends counts most
+            last = _heard(process.stdout, said) or last
+    if process.returncode == 0:  # also where it was through just before it was to be ended
+        return Done(True, last or "done")
+    words = "; ".join(part for part in (why, last) if part)
+    if process.returncode < 0:
+        raise Ambiguous(words if why else f"it was ended by signal {-process.returncode}; {last}".rstrip("; "))
+    if process.returncode == NOT_KNOWN:
+        raise Ambiguous(words or "it cannot tell what it did")
+    if process.returncode == LEFT:
+        return Done(False, words, left=True)
+    return Done(False, words if why else f"it ended with exit code {process.returncode}: {last}")
+
+
+def _heard(output: IO[bytes], said: Callable[[str], None]) -> str:
+    """The last whole line that it has written since, told on; empty where there is none."""
+    try:
+        lines = os.read(output.fileno(), 2**20).decode(errors="replace").splitlines()
+    except BlockingIOError:
+        return ""
+    if not lines:
+        return ""
+    last = inert(lines[-1], 200)
+    said(last)
+    return last
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            break
+        with suppress(OSError):
+            os.killpg(process.pid, how)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)  # its children, where it ended before them

@@ -1,0 +1,141 @@
+"""How an HTTP request acts: sent once, to the part's own address, as its operator, within its timeout."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from xai_runbook.changes.steps.result import Ambiguous, Done
+from xai_runbook.clients.http import get as reading
+from xai_runbook.clients.http.deadline import within
+from xai_runbook.errors import CannotAsk, NotConfigured, Refused, SettingsError, inert
+from xai_runbook.model.steps import HttpCall
+from xai_runbook.model.window import duration_seconds
+
+if TYPE_CHECKING:
+    from xai_runbook.environment import Environment
+    from xai_runbook.settings.models import Access
+
+PARTS = ("grafana",)
+"""Parts that requests are sent to: each has a table `operator` and a handle that tells its identity."""
+_MOST_BYTES = 2**20
+_TIMED_OUT_WAITING = 408  # a proxy's word for a request that it may have passed on
+
+
+class Requests:
+    """Holds the operators' credentials of the parts that a plan names."""
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self._as_operator: dict[str, Access] = {}
+
+    def open(self, plan_identity: Mapping[str, str]) -> None:
+        """Asks each part, as its operator, who it is. Errors: Refused, CannotAsk, NotConfigured."""
+        for part in PARTS:
+            then = {key.partition(".")[2]: told for key, told in plan_identity.items() if key.startswith(f"{part}.")}
+            if then:
+                self._as_operator[part] = self._proved(part, then)
+
+    def send(self, step: HttpCall) -> Done:
+        """Sends it, once. Errors: Ambiguous, where it was sent and what it did cannot be told (P17)."""
+        access = self._as_operator.get(step.part)
+        if access is None:
+            return Done(False, f"the plan names no {step.part}")
+        try:
+            sending = _Sending(access, step)
+        except SettingsError as error:
+            return Done(False, f"it was not sent: {error}")
+        try:
+            status, location, body = within(
+                duration_seconds(access.timeout), sending.ask, on=sending.url, give_up=sending.give_up
+            )
+        except (CannotAsk, OSError, http.client.HTTPException, ValueError) as error:
+            why = error if isinstance(error, CannotAsk) else reading.translated(error, sending.url)
+            if sending.begun:
+                raise Ambiguous(f"it was sent, and no answer came: {why.what}", on=sending.url) from None
+            return Done(False, f"it was not sent: {why.what}")
+        finally:
+            sending.connection.close()
+        words = f"HTTP {status} {_said(body)}".strip()
+        if 200 <= status < 300:
+            return Done(True, words)
+        if 400 <= status < 500 and status != _TIMED_OUT_WAITING:
+            return Done(False, f"{step.part} refused it: {words}")
+        if 300 <= status < 400:  # not followed: it would take the credential elsewhere
+            words = f"it redirects to {inert(location, 200)!r} (HTTP {status})"
+        raise Ambiguous(f"what it did cannot be told: {words}", on=sending.url)
+
+    def _proved(self, part: str, then: Mapping[str, str]) -> Access:
+        """The access with the operator's credential, where it reaches what the plan was made for (P3)."""
+        read_only = getattr(self._env.settings, part)
+        if read_only is None or read_only.operator is None:
+            raise NotConfigured(
+                f"{part}.operator is not configured, so nothing can be changed",
+                on=f"{part}.operator",
+                hint=f"a table [{part}.operator] with auth_value, a reference to its secret",
+            )
+        access: Access = read_only.model_copy(update=dict(read_only.operator))
+        now = type(getattr(self._env, part))(access, self._env.settings).identity()
+        wrong = sorted(key for key in now if then.get(key) != now[key])
+        if wrong:
+            raise Refused(
+                f"the operator reaches another {part}: {wrong[0]} is {now[wrong[0]]}, not {then.get(wrong[0])}",
+                on=access.url if hasattr(access, "url") else part,
+                hint=f"{part}.operator in the settings",
+            )
+        return access
+
+
+class _Sending:
+    """One request on its way, and whether any of it may have left."""
+
+    def __init__(self, access: Any, step: HttpCall) -> None:
+        parts = urlsplit(access.url)
+        self.url = f"{access.url}{step.path}"
+        self.begun = False
+        self._over = False
+        self._turn = threading.Lock()
+        self._method, self._target, self._body = step.method, f"{parts.path}{step.path}", step.body.encode()
+        self._headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": "xai-runbook apply",
+            access.auth_header: reading.sendable(access.auth_value),
+        }
+        seconds = duration_seconds(access.timeout)
+        self.connection = reading.connection_to(access, parts.scheme, parts.hostname or "", parts.port, seconds)
+
+    def ask(self) -> tuple[int, str, bytes]:
+        """Status, where it redirects to, and the start of the body."""
+        self.connection.connect()
+        with self._turn:
+            if self._over:  # nobody waits any more: nothing may be sent that late
+                self.connection.close()
+                raise TimeoutError
+            self.begun = True
+        self.connection.request(self._method, self._target, body=self._body or None, headers=self._headers)
+        with self.connection.getresponse() as response:
+            return response.status, response.headers.get("Location", ""), response.read(_MOST_BYTES)
+
+    def give_up(self) -> None:
+        """Ends the wait; what has not been sent yet never is."""
+        with self._turn:
+            self._over = True
+        if self.connection.sock is not None:
+            self.connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _said(body: bytes) -> str:
+    """What the server said of it, where it says so in JSON."""
+    import json
+
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return ""
+    words = told.get("message") or told.get("status") or "" if isinstance(told, dict) else ""
+    return inert(str(words), 200)

@@ -1,0 +1,1 @@
+"""Prometheus' HTTP API and the text format of exporters."""

@@ -1,0 +1,99 @@
+"""How a plan shows itself: as text for a terminal, as HTML for a notebook."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import inert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from xai_runbook.model.plans import Plan, Sql, Step
+
+
+def plan_text(plan: Plan) -> str:
+    """The whole plan, a screen of it; every text of a server made inert."""
+    lines = [f"PLAN {inert(plan.verb)}: {len(plan.targets)} target(s) in {inert(plan.scope)}, risk {plan.risk}"]
+    if plan.production:
+        lines[0] = f"PRODUCTION {lines[0]}"
+    lines += [f"  {name:<13}{text}" for name, text in _parts(plan)]
+    if plan.steps:
+        lines.append(f"  to apply     type: {inert(plan.words)}")
+    return "\n".join(lines)
+
+
+def plan_html(plan: Plan) -> str:
+    """The same as HTML, all of it escaped."""
+    colour = {"destructive": "#b3001b", "change": "#9a6700"}.get(plan.risk, "#1a7f37")
+    production = '<strong style="color:#b3001b">PRODUCTION</strong> ' if plan.production else ""
+    rows = "".join(
+        f'<tr><th style="text-align:left;vertical-align:top">{html.escape(name)}</th>'
+        f'<td style="text-align:left"><code style="white-space:pre-wrap">{html.escape(text)}</code></td></tr>'
+        for name, text in _parts(plan)
+    )
+    words = html.escape(inert(plan.words))
+    confirm = (
+        f'<div>To apply it, type: <code style="user-select:all"><strong>{words}</strong></code></div>'
+        if plan.steps
+        else ""
+    )
+    return (
+        f'<div style="border:2px solid {colour};padding:.4em .8em">{production}'
+        f'<strong style="color:{colour}">PLAN {html.escape(inert(plan.verb))}</strong> '
+        f"{len(plan.targets)} target(s) in {html.escape(inert(plan.scope))}, risk {html.escape(plan.risk)}"
+        f"<table>{rows}</table>{confirm}</div>"
+    )
+
+
+def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
+    yield "where", inert(f"{plan.environment}: " + ", ".join(f"{key} {text}" for key, text in plan.identity.items()))
+    for target in plan.targets:
+        yield "target", inert(target, 200)
+    for row in plan.observed:
+        yield "seen", inert(", ".join(f"{key} {text}" for key, text in row.items()), 400)
+    if plan.refused:
+        yield "REFUSED", inert(plan.refused)
+    elif not plan.steps:
+        yield "steps", "none: there is nothing to do"
+    for number, step in enumerate(plan.steps, 1):
+        yield f"step {number}", _real(step)
+        yield "  in a shell", inert(step.equivalent, 400)
+    for guard in plan.guards:
+        yield "only while", inert(str(guard))
+    if plan.expected:
+        yield "afterwards", inert(str(plan.expected))
+    undo = plan.undo if isinstance(plan.undo, str) else f"{plan.undo.change.rpartition('.')[2]} (xai-runbook undo)"
+    yield "way back", inert(undo)
+    if plan.note:
+        yield "note", inert(plan.note)
+    yield "holds until", inert(f"{plan.expires_at[:19].replace('T', ' ')} UTC")
+    yield "digest", plan.digest
+
+
+def _real(step: Step) -> str:
+    if step.kind == "http":
+        digest = hashlib.sha256(step.body.encode()).hexdigest()[:12]
+        content = f" with {len(step.body.encode())} bytes of JSON, sha256 {digest}..." if step.body else ""
+        return inert(f"{step.method} {step.path} of {step.part}{content}", 400)
+    if step.kind == "edit":
+        return inert(f"in {step.path}: {step.key} {step.before} becomes {step.after}", 400)
+    if step.kind != "sql":
+        lent = f" (lent {', '.join(step.roles)})" if step.roles else ""
+        return inert(" ".join(step.argv), 400) + lent
+    text = _statement(step) if step.identifiers or step.names or step.literals else f"sql/{step.name}.sql"
+    told = f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}" if step.parameters else ""
+    return inert(f"only if sql/{step.still}.sql{told} says so: {text}" if step.still else text + told, 600)
+
+
+def _statement(step: Sql) -> str:
+    """What is sent, quoted as it is sent; of a statement with variants, the one for the newest servers."""
+    from xai_runbook.model.sql_text import written
+
+    lines = written(step, NEWEST).as_string(None).splitlines()
+    return " ".join(line.strip() for line in lines if not line.startswith("--"))
+
+
+NEWEST = 1000

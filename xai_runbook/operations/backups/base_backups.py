@@ -1,0 +1,108 @@
+"""Backups of a whole running cluster, to recover from with the archive of WAL. Runbook, Backup and Restore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xai_runbook.model.plans import Command, Condition, Plan, Risk, change, refused_plan
+from xai_runbook.model.scalars import facts
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.backups import Backups
+    from xai_runbook.clients.postgres.reader import Database
+
+_HOSTED = (".rds.amazonaws.com", ".postgres.database.azure.com")
+
+
+def cluster_room(database: Database, backups: Backups) -> DataFrame:
+    """One row: available_bytes, needed_bytes (a copy of the cluster, and another to try it), spare_bytes."""
+    from pandas import DataFrame
+
+    (row,) = database.rows("cluster_bytes")
+    needed, available = int(row["cluster_bytes"] * 2.2), backups.room()
+    return DataFrame([{"available_bytes": available, "needed_bytes": needed, "spare_bytes": available - needed}])
+
+
+@change
+def base_backup(database: Database, backups: Backups) -> Plan:
+    """A Plan that copies the whole running cluster with pg_basebackup, proves the copy with pg_verifybackup, and starts
+    a copy of it to read every table.
+
+    The checkpoint is asked for at once (the default waits minutes for one). The operator's role needs REPLICATION.
+    Refused on RDS and its like, which give no such role: snapshots there. Source: runbook, Backup and Restore; E33.
+    """
+    return _cluster_backup(
+        database, backups, "base", "base backup",
+        "pg_basebackup --checkpoint=fast --wal-method=stream --pgdata=... && pg_verifybackup ...",
+    )  # fmt: skip
+
+
+@change
+def low_level_backup(database: Database, backups: Backups) -> Plan:
+    """A Plan that copies the running cluster step by step: start, copy, stop, in one session that is held open.
+
+    For where pg_basebackup cannot be used, such as a copy by a snapshot of the disk. The runbook's two psql calls are
+    two sessions, and its functions are gone since 15; the label that the server hands back is written into the copy.
+    Needs the data folder on this machine. Source: runbook, Backup and Restore; errata E34.
+    """
+    (row,) = database.rows("cluster")
+    if not backups.sees(row["data_directory"]):
+        return refused_plan(
+            "copy", f"the data folder {row['data_directory']} is not on this machine, or not ours to read"
+        )
+    return _cluster_backup(
+        database, backups, "low-level", "low-level backup",
+        'psql: SELECT pg_backup_start(...); \\! cp -a ...; SELECT * FROM pg_backup_stop(); one session',
+        *(("--archive", str(backups.archive_folder)) if backups.archive_folder else ()),
+    )  # fmt: skip
+
+
+def _cluster_backup(
+    database: Database, backups: Backups, verb: str, words: str, equivalent: str, *options: str
+) -> Plan:
+    (row,) = database.rows("cluster")
+    address = database.address
+    if row["hosted"] or any(host in address for host in _HOSTED):
+        return refused_plan("copy", f"{address} is a hosted server, which lets nobody copy its files: take a snapshot")
+    if row["tablespace_count"]:
+        return refused_plan("copy", f"{row['tablespace_count']} tablespaces lie outside of the data folder")
+    if row["wal_level"] == "minimal":
+        return refused_plan("copy", "wal_level is minimal, which has too little for a base backup")
+    name = backups.next_name("cluster")
+    tools = backups.programs(int(row["server_version"].split(".")[0]))
+    seen = {"name": name, "programs": str(tools), "server_version": row["server_version"]}
+    return Plan(
+        verb="copy",
+        scope="cluster",
+        targets=(f"{name}, a {words} of the whole cluster, in {backups.folder}",),
+        observed=(facts(seen),),
+        steps=(
+            Command(
+                argv=(
+                    "python", "-m", "xai_runbook.pgbackup", verb, "--folder", str(backups.folder), "--name", name,
+                    "--programs", str(tools), *options,
+                ),
+                environment=backups.patience,
+                seconds=backups.settings.timeout,
+                roles=("database.operator",),
+                equivalent=equivalent,
+            ),
+        ),
+        expected=Condition(
+            question="xai_runbook.operations.backups.dumps.state", arguments={"name": name}, column="state",
+            comparison="==", value="verified", within="5s", words=f"{name} is verified: it starts, and can be read",
+        ),
+        undo=f"xai-runbook plan retention.prune --names {name}, once there is a newer verified one",
+        risk=Risk.ADDITIVE,
+        note="a checkpoint is asked for at once, which costs the disk some writes",
+        parts={"database": "read"},
+        guards=(
+            Condition(
+                question="xai_runbook.operations.backups.base_backups.cluster_room", arguments={},
+                column="spare_bytes", comparison=">=", value="0",
+                words="there is room for the copy and for trying it",
+            ),
+        ),
+    )  # fmt: skip

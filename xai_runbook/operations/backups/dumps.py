@@ -1,0 +1,265 @@
+"""Backups: made, proven by restoring them, listed, and removed. Runbook, Backup and Restore.
+
+The runbook's `pg_dump | gzip` reports success for an empty file: a dump that is killed leaves a pipe that exits 0 and
+an archive that gzip and psql take for whole (errata E31). Here a backup counts once it was restored and compared.
+"""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from xai_runbook.model.findings import Finding, Limit, Status, judge
+from xai_runbook.model.plans import Command, Condition, Plan, Risk, change
+from xai_runbook.model.scalars import facts
+from xai_runbook.pgbackup.origin import UNKNOWN, origin
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.backups import Backups
+    from xai_runbook.clients.postgres.reader import Database
+    from xai_runbook.pgbackup import catalog
+
+_MODULE = "xai_runbook.operations.backups.dumps"
+_COLUMNS = [
+    "name", "kind", "database", "server", "state", "own", "counts", "taken_at", "age_seconds", "size_bytes", "rows",
+    "verified_at", "restore_seconds", "server_version", "why",
+]  # fmt: skip
+
+
+def stored(backups: Backups) -> DataFrame:
+    """What lies in the folder of backups, the newest first; what a killed run left is there as `unfinished`.
+
+    Columns: name, kind (dump; cluster: a base backup), database, server (its system identifier, or its address where it
+    tells none), state (verified: restored and compared, and not written to since; unverified; damaged; unfinished), own
+    (of our server and database; missing where that is not known), counts (verified and own), taken_at (its snapshot),
+    age_seconds, size_bytes, rows (that were restored), verified_at, restore_seconds (measured), server_version, why (it
+    does not count). File sizes and times are looked at, content is not: `verify` reads every byte. Errors: CannotAsk.
+    Source: runbook, Quick Decision Tree, "Missing data? Check backups".
+    """
+    from pandas import DataFrame, Timestamp
+
+    now = datetime.now(UTC)
+    rows = []
+    for backup, foreign in reversed(backups.judged()):
+        told, tried = backup.manifest, backup.verification
+        reasons = (str(foreign) if foreign is not None and told else "", _why(backup))
+        taken = datetime.fromisoformat(told["taken_at"]) if told else None
+        rows.append(
+            {
+                "name": backup.name,
+                "kind": told.get("kind"),
+                "database": told.get("database"),
+                "server": origin(told) if told else None,
+                "state": backup.state,
+                "own": True if foreign is None else False if foreign.certain else None,
+                "counts": backup.state == "verified" and foreign is None,
+                "taken_at": taken,
+                "age_seconds": (now - taken).total_seconds() if taken else None,
+                "size_bytes": told.get("size_bytes"),
+                "rows": tried.get("rows"),
+                "verified_at": Timestamp(tried["at"]) if tried.get("ok") else None,
+                "restore_seconds": tried.get("restore_seconds"),
+                "server_version": told.get("server_version"),
+                "why": "; ".join(filter(None, reasons)),
+            }
+        )
+    for name, size in backups.leftovers().items():
+        told = {"state": "unfinished", "counts": False, "why": "a run makes it, or was killed"}
+        rows.append({"name": name, "size_bytes": size, **told})
+    return DataFrame(rows, columns=_COLUMNS)
+
+
+def check_age(stored: DataFrame, limit: Limit) -> Finding:
+    """`alert` where the newest backup that counts is older than the limit (the RPO), or none is of this server.
+
+    `unknown` where there are verified ones, and whether they are of this server cannot be told.
+    """
+    counting = stored[stored["counts"].astype(bool)]
+    if counting.empty:
+        if reason := _perhaps_own(stored):
+            return Finding.unknown(limit.name, reason, limit)
+        whole = stored[stored["state"] != "unfinished"]
+        told = "; ".join(f"{row['name']} is {row['state']}: {row['why']}" for _, row in whole.head(3).iterrows())
+        return Finding(
+            name=limit.name, status=Status.ALERT, severity=limit.severity, hint=limit.hint,
+            summary=f"there is no verified backup of this server{f' ({told})' if told else ' at all'}: "
+            f"{limit.describe()}",
+        )  # fmt: skip
+    return judge(limit, counting.head(1), value="age_seconds", target="name", noun="since the newest verified backup")
+
+
+def check_restore(stored: DataFrame, limit: Limit) -> Finding:
+    """`alert` where restoring the newest backup that counts took longer than the limit (the RTO)."""
+    counting = stored[stored["counts"].astype(bool)]
+    if counting.empty:
+        reason = _perhaps_own(stored) or "there is no verified backup whose restore was measured"
+        return Finding.unknown(limit.name, reason, limit)
+    return judge(limit, counting.head(1), value="restore_seconds", target="name", noun="to restore the newest backup")
+
+
+def check_intact(stored: DataFrame, limit: Limit) -> Finding:
+    """`alert` where more backups are damaged than the limit allows; they are named, with what is wrong.
+
+    Those of another server or database are not counted.
+    """
+    from pandas import DataFrame
+
+    wrong = stored[(stored["state"] == "damaged") & ~stored["own"].eq(False)]
+    told = "; ".join(f"{row['name']}: {row['why']}" for _, row in wrong.head(3).iterrows())
+    count = DataFrame([{"target": "backups", "damaged": float(len(wrong))}])
+    return judge(limit, count, value="damaged", target="target", noun=f"damaged{f' ({told})' if told else ''}")
+
+
+def _perhaps_own(stored: DataFrame) -> str:
+    """Why it cannot be told whether verified backups are of this server; empty where it can."""
+    unclear = stored[(stored["state"] == "verified") & stored["own"].isna()]
+    return "; ".join(f"{row['name']}: {row['why']}" for _, row in unclear.head(3).iterrows())
+
+
+def room(database: Database, backups: Backups) -> DataFrame:
+    """One row: available_bytes, needed_bytes (a dump as large as the database, and its scratch restore), spare_bytes.
+
+    Where restores are tried on a scratch server, that server's room is its own affair.
+    """
+    from pandas import DataFrame
+
+    (row,) = database.rows("database_bytes")
+    times = 2.2 if backups.settings.scratch == "local" else 1.1
+    needed, available = int(row["database_bytes"] * times), backups.room()
+    return DataFrame([{"available_bytes": available, "needed_bytes": needed, "spare_bytes": available - needed}])
+
+
+def state(backups: Backups, *, name: str) -> DataFrame:
+    """One row on a backup that was to be made or verified.
+
+    Columns: state (verified, unverified, damaged, unfinished, or missing), restore_seconds, why, words (what is there
+    that does not count, and the commands that verify or remove it; empty for a verified or missing one).
+    """
+    from pandas import DataFrame
+
+    state, measured, why, words, prune = "missing", None, "", "", ""
+    for backup in backups.stored():
+        if backup.name == name:
+            state, why, measured = backup.state, backup.why, backup.verification.get("restore_seconds")
+            prune = _prunes(backups, backup)
+    if state == "missing" and f"{name}.part" in backups.leftovers():
+        state, words = "unfinished", f"{name}.part is there, unfinished: the next run removes it"
+    if state in ("unverified", "damaged"):
+        verify = f"xai-runbook plan backups.verify --name {name} --out verify.json"
+        words = f"{name} is there, {state} ({why}). To remove it: {prune}"
+        words += f". To verify it: {verify}" if state == "unverified" else ""
+    return DataFrame([{"state": state, "restore_seconds": measured, "why": why, "words": words}])
+
+
+def _why(backup: catalog.Backup) -> str:
+    """Why it is not verified; without a manifest nothing here removes it, and that is said too."""
+    return backup.why if backup.manifest else f"{backup.why}: remove {backup.path} by hand"
+
+
+def _prunes(backups: Backups, backup: catalog.Backup) -> str:
+    """The command that removes it: `retention.prune` removes only what is known to be of this server and database."""
+    foreign = None if backup.state == "verified" else backups.foreign(backup.manifest)
+    if foreign and (foreign.certain or origin(backup.manifest) == UNKNOWN):
+        return f"rm -r {shlex.quote(str(backup.path))}"
+    return f"xai-runbook plan retention.prune --names {backup.name} --out prune.json"
+
+
+def verified_since(backups: Backups, *, name: str, before: str) -> DataFrame:
+    """Say whether the backup was verified since `before`: the columns of `state`, and verified."""
+    found = state(backups, name=name)
+    anew = str(backups.named(name).verification.get("at", "")) != before
+    return found.assign(verified=anew & (found["state"] == "verified"))
+
+
+@change
+def dump(database: Database, backups: Backups) -> Plan:
+    """A Plan that dumps the database under one snapshot, restores the dump into a scratch database, and compares them.
+
+    Every exit code counts; roles are dumped too, without their passwords; the dump has its name only when it is whole
+    and read back, and counts only when the restored tables have the rows and checksums of that snapshot. The measured
+    restore is the RTO. Allowed without a person where `changes.headless` names `backups.dump`.
+    Errors: BadAnswer where pg_dump is older than the server. Source: runbook, Backup and Restore; errata E31.
+    """
+    (server,) = database.rows("identity")
+    tools = backups.programs(int(server["version"].split(".")[0]))
+    told, name = backups.settings, backups.next_name("dump")
+    options = ["--jobs", str(told.jobs), "--format", told.format, "--compress", str(told.compress)]
+    return Plan(
+        verb="dump",
+        scope=database.dbname,
+        targets=(f"{name} of {database.dbname}, in {backups.folder}",),
+        observed=(facts({"name": name, "programs": str(tools), "server_version": server["version"]}),),
+        steps=(
+            Command(
+                argv=(*_doer(backups, "dump"), "--name", name, "--programs", str(tools), *options),
+                environment=backups.patience,
+                seconds=told.timeout,
+                roles=("database.operator", "backups.scratch"),
+                equivalent=f"pg_dump --format={told.format} --snapshot=... --file={name}.part/database.dump "
+                f"{database.dbname} && pg_restore --file=/dev/null ... && pg_restore --exit-on-error ...",
+            ),
+        ),
+        expected=_verified(name),
+        undo=f"xai-runbook plan retention.prune --names {name}, once there is a newer verified one",
+        risk=Risk.ADDITIVE,
+        note="the database is read once, and its tables once more to count them; readers and writers go on",
+        parts={"database": "read"},
+        guards=(
+            Condition(
+                question=f"{_MODULE}.room", arguments={}, column="spare_bytes", comparison=">=", value="0",
+                words="there is room for the dump and its scratch restore",
+            ),
+        ),
+    )  # fmt: skip
+
+
+@change
+def verify(backups: Backups, *, name: str = "") -> Plan:
+    """A Plan that reads every byte of a backup, restores it into a scratch database, and compares it with its manifest.
+
+    What comes of it is written beside the backup: a damaged one counts no more. Without a name, the newest.
+    Errors: BadAnswer where there is no such backup. Source: runbook, Quick Decision Tree, "Missing data?".
+    """
+    name = name or backups.newest()
+    backup = backups.named(name)
+    tools = backups.programs(int(backup.manifest["server_version"].split(".")[0]))
+    return Plan(
+        verb="verify",
+        scope=name,
+        targets=(f"{name} in {backups.folder}",),
+        observed=(facts({"name": name, "taken_at": backup.manifest["taken_at"]}),),
+        steps=(
+            Command(
+                argv=(
+                    *_doer(backups, "verify"), "--name", name, "--programs", str(tools),
+                    "--jobs", str(backups.settings.jobs),
+                ),
+                environment=backups.patience,
+                seconds=backups.settings.timeout,
+                roles=("backups.scratch",),
+                equivalent=f"sha256sum --check && pg_restore --exit-on-error --dbname=scratch {name}/database.dump",
+            ),
+        ),
+        expected=Condition(
+            question=f"{_MODULE}.verified_since",
+            arguments={"name": name, "before": str(backup.verification.get("at", ""))},
+            column="verified", comparison="==", value="true", within="5s",
+            words=f"{name} is verified anew: restored, and the same in every table",
+        ),
+        undo="nothing to undo: the scratch database is gone afterwards",
+        risk=Risk.ADDITIVE,
+    )  # fmt: skip
+
+
+def _doer(backups: Backups, verb: str) -> tuple[str, ...]:
+    return ("python", "-m", "xai_runbook.pgbackup", verb, "--folder", str(backups.folder))
+
+
+def _verified(name: str) -> Condition:
+    return Condition(
+        question=f"{_MODULE}.state", arguments={"name": name}, column="state", comparison="==", value="verified",
+        within="5s", words=f"{name} is verified: restored, and the same in every table",
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""What interrupted restores, backups and index builds leave behind, and its removal. Runbook, Backup and Restore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xai_runbook.model.plans import Command, Condition, Plan, Risk, change
+from xai_runbook.model.scalars import facts
+from xai_runbook.model.units import quantity
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.backups import Backups
+    from xai_runbook.clients.postgres.reader import Database
+
+_MODULE = "xai_runbook.operations.backups.leftovers"
+_COLUMNS = ["name", "size_bytes", "oid", "kept"]
+
+
+def leftover_databases(database: Database) -> DataFrame:
+    """The databases that interrupted restores left in the server.
+
+    Columns: name, size_bytes, oid, kept (why it cannot be removed; empty where it can: it bears our mark, nobody fills
+    it and nobody is in it).
+    """
+    from pandas import DataFrame
+
+    rows = []
+    for row in database.rows("leftover_databases"):
+        kept = (
+            "it does not bear our mark: drop it by hand, if nobody needs it" if not row["ours"]
+            else "it is being filled right now" if row["in_use"]
+            else f"{row['sessions_count']} sessions are in it" if row["sessions_count"]
+            else ""
+        )  # fmt: skip
+        rows.append({"name": row["name"], "size_bytes": row["size_bytes"], "oid": row["oid"], "kept": kept})
+    return DataFrame(rows, columns=_COLUMNS)
+
+
+def leftover_files(backups: Backups) -> DataFrame:
+    """What interrupted runs left in the folder of backups. Columns: name, size_bytes, oid (none), kept (never)."""
+    from pandas import DataFrame
+
+    rows = [{"name": name, "size_bytes": size, "oid": "", "kept": ""} for name, size in backups.leftovers().items()]
+    return DataFrame(rows, columns=_COLUMNS)
+
+
+def invalid_indexes(database: Database) -> DataFrame:
+    """The invalid indexes that nobody builds, such as an interrupted REINDEX leaves behind.
+
+    `maintenance.drop_invalid_indexes` removes them. Columns: name, size_bytes, oid, kept (never).
+    """
+    from pandas import DataFrame
+
+    rows = [row for row in database.rows("indexes", {"most": 200}) if not row["valid"] and not row["building"]]
+    told = [{"name": row["name"], "size_bytes": row["size_bytes"], "oid": str(row["oid"]), "kept": ""} for row in rows]
+    return DataFrame(told, columns=_COLUMNS)
+
+
+def leftovers_left(database: Database, backups: Backups, *, oids: list[str], files: list[str]) -> DataFrame:
+    """One row: left_count, how many of these databases and files are still there."""
+    from pandas import DataFrame
+
+    there = [*leftover_databases(database)["oid"], *leftover_files(backups)["name"]]
+    return DataFrame([{"left_count": sum(each in there for each in (*oids, *files))}])
+
+
+@change
+def remove_leftovers(database: Database, backups: Backups) -> Plan:
+    """A Plan that removes what interrupted restores and backups left: databases in the server, files in the folder.
+
+    Only databases that bear our mark, which nobody fills and nobody is in, each by its oid; the others are named.
+    Source: catalogue, restore_database.
+    """
+    databases, files = leftover_databases(database), leftover_files(backups)
+    kept = [f"{row['name']} stays: {row['kept']}" for _, row in databases.iterrows() if row["kept"]]
+    databases = databases[databases["kept"] == ""]
+    found = [*databases.to_dict("records"), *files.to_dict("records")]
+    oids, names = [str(oid) for oid in databases["oid"]], [str(name) for name in files["name"]]
+    step = Command(
+        argv=(
+            "python", "-m", "xai_runbook.pgbackup", "remove", "--folder", str(backups.folder),
+            *(f"{row['oid']}={row['name']}" for _, row in databases.iterrows()),
+        ),
+        environment={},
+        seconds="10m",
+        roles=("database.operator",),
+        lasts=True,
+        equivalent="; ".join(
+            [f"dropdb {name}" for name in databases["name"]] + [f"rm -r {backups.folder / name}" for name in names]
+        ),
+    )  # fmt: skip
+    return Plan(
+        verb="remove",
+        scope="leftovers",
+        targets=tuple(f"{row['name']}, {quantity(float(row['size_bytes']), 'bytes')}" for row in found),
+        observed=tuple(facts({"name": row["name"], "oid": row["oid"]}) for row in found),
+        steps=(step,) if found else (),
+        expected=Condition(
+            question=f"{_MODULE}.leftovers_left", arguments={"oids": oids, "files": names}, column="left_count",
+            comparison="==", value="0", within="10s", words="they are gone",
+        ) if found else None,
+        undo="cannot be undone: what is removed is gone",
+        risk=Risk.DESTRUCTIVE,
+        parts={"database": "exclusive", **{f"database {oid}": "exclusive" for oid in oids}},
+        note="; ".join(kept) or ("" if found else "nothing was left behind"),
+    )  # fmt: skip

@@ -1,0 +1,182 @@
+"""Going back to a point in time, rehearsed in a private cluster: the server itself is only read.
+
+What the runbook calls point-in-time recovery is half a low-level backup whose functions are gone since PostgreSQL 15
+(errata E34, E74).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import InputError, NoData
+from xai_runbook.model.plans import Command, Condition, Plan, Risk, change
+from xai_runbook.model.scalars import facts
+from xai_runbook.operations.backups.wal_archive import recoverable
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.backups import Backups
+
+_MODULE = "xai_runbook.operations.backups.point_in_time"
+
+
+def recoveries(backups: Backups) -> DataFrame:
+    """The recoveries that were rehearsed here, the newest first.
+
+    Columns: name, base, until, reached_lsn, reached_at (the last commit that is in it), stopped (as the server put it),
+    seconds, rows, tables, kept (the cluster is still there), differs (from the ledger; empty where it does not).
+    """
+    from pandas import DataFrame, Timestamp
+
+    rows = [
+        {
+            "name": name,
+            "base": told["base"],
+            "until": ", ".join(told["until"].values()),
+            "reached_lsn": told["reached"]["lsn"],
+            "reached_at": Timestamp(told["reached"]["last_commit_at"]) if told["reached"]["last_commit_at"] else None,
+            "stopped": told["reached"]["stopped"],
+            "seconds": told["seconds"],
+            "rows": sum(int(table["rows"]) for table in told["tables"].values()),
+            "tables": len(told["tables"]),
+            "kept": kept,
+            "differs": "; ".join(told["differences"]),
+        }
+        for name, told, kept in reversed(backups.recoveries())
+    ]
+    columns = [
+        "name", "base", "until", "reached_lsn", "reached_at", "stopped", "seconds", "rows", "tables", "kept", "differs",
+    ]  # fmt: skip
+    return DataFrame(rows, columns=columns)
+
+
+def recovered_tables(backups: Backups, *, name: str = "") -> DataFrame:
+    """What each table held at the point that a recovery went back to. Columns: table, rows, checksum.
+
+    Without a name, the newest recovery; no rows where there is none. Errors: NoData where there is none of that name.
+    """
+    from pandas import DataFrame
+
+    found = [told for known, told, _ in backups.recoveries() if not name or known == name]
+    if name and not found:
+        raise NoData(f"there is no recovery {name}", on=str(backups.folder), hint="recovery.recoveries lists them")
+    rows = [
+        {"table": table, "rows": int(held["rows"]), "checksum": held["checksum"]}
+        for told in found[-1:]
+        for table, held in told["tables"].items()
+    ]
+    return DataFrame(rows, columns=["table", "rows", "checksum"])
+
+
+def recovery_state(backups: Backups, *, name: str) -> DataFrame:
+    """One row: state (recovered; differs, from the ledger; missing, where there is no such recovery), reached_lsn."""
+    from pandas import DataFrame
+
+    for known, told, _ in backups.recoveries():
+        if known == name:
+            state = "differs" if told["differences"] else "recovered"
+            return DataFrame([{"state": state, "reached_lsn": told["reached"]["lsn"]}])
+    return DataFrame([{"state": "missing", "reached_lsn": ""}])
+
+
+@change
+def recover_to(
+    backups: Backups,
+    *,
+    time: str = "",
+    lsn: str = "",
+    base: str = "",
+    expect: list[str] | None = None,
+    keep: bool = False,
+) -> Plan:
+    """A Plan that recovers to a time (ISO, with its zone) or an LSN, in a private cluster beside the server.
+
+    "The minute before the bad DELETE": nothing of the server is touched. What every table held then is recorded, and
+    compared with `expect`, a ledger of "DATABASE.SCHEMA.TABLE=ROWS". With `keep` the cluster stays, shut down, to fetch
+    from it what was lost. Without `base`, the newest base backup that reaches there,
+    one that is known to be of this server first. Errors: InputError where that
+    point is outside of what is recoverable. Source: catalogue, restore_point_in_time; erratum E74.
+    """
+    from pandas import Timestamp
+
+    from xai_runbook.pgbackup import wal
+
+    if not time and not lsn:
+        return Plan(
+            verb="recover", scope="nothing", targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
+            risk=Risk.ADDITIVE, note="no point to go back to was given",
+        )  # fmt: skip
+    if time and lsn:
+        raise InputError("a point is a time or an LSN, one of the two", hint="--time 2026-01-31T12:00:00Z")
+    ranges = recoverable(backups)
+    if ranges.empty:
+        left_out = [
+            f"{backup.name}: {backup.why or foreign}"
+            for backup, foreign in reversed(backups.judged())
+            if backup.manifest.get("kind") == "cluster"
+        ]
+        reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
+        raise NoData(
+            f"there is no verified base backup to begin from{reasons}",
+            on=str(backups.folder), hint="xai-runbook plan cluster_backups.base_backup",
+        )  # fmt: skip
+    if base:
+        ranges = ranges[ranges["base"] == base]
+    if time:
+        try:
+            at = Timestamp(time)
+        except ValueError:
+            raise InputError("this is no time", on=time[:60], hint="--time 2026-01-31T12:00:00Z") from None
+        if at.tzinfo is None:
+            raise InputError("a time needs its zone", on=time, hint=f"{time}Z, if that was UTC")
+        point = at.tz_convert("UTC").isoformat()
+        inside = ranges[(ranges["earliest_at"] <= at) & (at <= ranges["latest_at"])]
+    else:
+        place, point = wal.lsn(lsn), lsn
+        inside = ranges[[wal.lsn(r["earliest_lsn"]) <= place <= wal.lsn(r["latest_lsn"]) for _, r in ranges.iterrows()]]
+    if inside.empty:
+        told = "; ".join(
+            f"{r['base']}: {r['earliest_at']:%Y-%m-%d %H:%M:%S} ({r['earliest_lsn']}) to "
+            f"{r['latest_at']:%Y-%m-%d %H:%M:%S} UTC ({r['latest_lsn']})"
+            for _, r in ranges.head(3).iterrows()
+        )
+        raise InputError(
+            f"{point} cannot be gone back to: {told or 'there is no such base backup'}", on=str(backups.folder),
+            hint="a newer point needs the segment in which it lies to be archived: SELECT pg_switch_wal()",
+        )  # fmt: skip
+    known = inside[inside["doubt"] == ""]
+    begin = (inside if known.empty else known).iloc[0]
+    chosen = begin["base"]
+    manifest = backups.named(chosen).manifest
+    tools = backups.programs(int(manifest["server_version"].split(".")[0]))
+    name = backups.next_name("recovery")
+    options = ["--time", point] if time else ["--lsn", point]
+    options += ["--expect", *expect] if expect else []
+    options += ["--keep"] if keep else []
+    return Plan(
+        verb="recover",
+        scope=name,
+        targets=(f"{name}: a private cluster from {chosen}, to {point}",),
+        observed=(facts({"base": chosen, "earliest_lsn": begin["earliest_lsn"]}),),
+        steps=(
+            Command(
+                argv=(
+                    "python", "-m", "xai_runbook.pgbackup", "recover", "--folder", str(backups.folder), "--name", name,
+                    "--base", chosen, "--programs", str(tools), "--archive", str(backups.archive_folder), *options,
+                ),
+                environment=backups.patience,
+                seconds=backups.settings.timeout,
+                equivalent=f"cp -a {chosen}/data ...; touch recovery.signal; restore_command, recovery_target_"
+                f"{'time' if time else 'lsn'} = '{point}'; pg_ctl start",
+            ),
+        ),
+        expected=Condition(
+            question=f"{_MODULE}.recovery_state", arguments={"name": name}, column="state", comparison="==",
+            value="recovered", within="5s", words="it was recovered there, and is as the ledger says",
+        ),
+        undo=f"rm -r {backups.folder / name}",
+        risk=Risk.ADDITIVE,
+        note="nothing points at the recovered cluster, and the server goes on as it is"
+        + (f"; {chosen} is perhaps of another server: {begin['doubt']}" if begin["doubt"] else ""),
+    )  # fmt: skip

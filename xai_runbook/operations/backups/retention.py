@@ -1,0 +1,112 @@
+"""Which backups are kept, and the removal of the others. Runbook, Backup and Restore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import InputError
+from xai_runbook.model.findings import quantity
+from xai_runbook.model.plans import Command, Condition, Plan, Risk, change
+from xai_runbook.model.scalars import facts
+from xai_runbook.model.window import duration_seconds
+from xai_runbook.operations.backups.dumps import stored
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.backups import Backups
+
+
+def left(backups: Backups, *, names: list[str]) -> DataFrame:
+    """One row: left_count, how many backups of these names there are."""
+    from pandas import DataFrame
+
+    return DataFrame([{"left_count": sum(backup.name in names for backup in backups.stored())}])
+
+
+def prunable(backups: Backups) -> DataFrame:
+    """The backups that the settings would not keep, oldest first: what `prune` removes.
+
+    Of each kind the newest keep_count verified ones are kept, and whatever is younger than keep_age; what never counted
+    (unverified, damaged) goes once it is that old and a newer one is verified. The newest verified one is never among
+    them, nor is anything that is not known to be of this server and database.
+    Columns: name, kind, state, taken_at, size_bytes, why.
+    """
+    from pandas import DataFrame
+
+    every = stored(backups)
+    every = every[every["taken_at"].notna() & every["own"].eq(True)]
+    rows = []
+    for _, mine in every.groupby("kind"):
+        counting = mine[mine["counts"].astype(bool)]
+        if counting.empty:
+            continue
+        kept = set(counting["name"].head(backups.settings.keep_count))
+        newest = counting["taken_at"].iloc[0]
+        for _, row in mine.iterrows():
+            old = row["age_seconds"] > duration_seconds(backups.settings.keep_age)
+            if row["name"] not in kept and old and row["taken_at"] < newest:
+                why = f"older than {backups.settings.keep_age}"
+                why += f" and than {len(kept)} newer verified ones" if row["counts"] else f", and {row['state']}"
+                rows.append({**row[["name", "kind", "state", "taken_at", "size_bytes"]].to_dict(), "why": why})
+    rows.sort(key=lambda row: row["taken_at"])
+    return DataFrame(rows, columns=["name", "kind", "state", "taken_at", "size_bytes", "why"])
+
+
+@change
+def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
+    """A Plan that removes exactly these backups, each while it is what was seen; without names, those of `prunable`.
+
+    The newest verified backup of a kind is never removed, nor one that is not known to be of this server and database.
+    Errors: InputError for these, and for a name that is no backup. Source: catalogue, retention.
+    """
+    from xai_runbook.pgbackup import catalog
+
+    chosen = list(dict.fromkeys(names)) if names else list(prunable(backups)["name"])
+    every = stored(backups)
+    every = every[every["state"] != "unfinished"].set_index("name", drop=False)
+    if unknown := sorted(set(chosen) - set(every.index)):
+        raise InputError(
+            f"there are no backups {', '.join(unknown)}", on=str(backups.folder), hint="backups.stored lists them"
+        )
+    foreign = every[every["name"].isin(chosen) & ~every["own"].eq(True)]
+    if not foreign.empty:
+        raise InputError(
+            "; ".join(f"{row['name']}: {row['why']}" for _, row in foreign.iterrows()), on=str(backups.folder),
+            hint="only backups of this server and database are pruned; remove others as theirs, or by hand",
+        )  # fmt: skip
+    newest = every[every["counts"].astype(bool)].drop_duplicates("kind")  # the newest come first
+    if kept := sorted(set(chosen) & set(newest["name"])):
+        raise InputError(
+            f"{', '.join(kept)} is the newest verified one, which is never removed", on=str(backups.folder),
+            hint="make and verify a newer one first",
+        )  # fmt: skip
+    paths = {backup.name: backup.path for backup in backups.stored()}
+    sums = {name: catalog.sha256(paths[name] / catalog.MANIFEST) for name in chosen}
+    states = {backup.name: backup.state for backup in backups.stored()}
+    sizes = {backup.name: float(backup.manifest.get("size_bytes", 0)) for backup in backups.stored()}
+    step = Command(
+        argv=(
+            "python", "-m", "xai_runbook.pgbackup", "prune", "--folder", str(backups.folder),
+            "--server", backups.server() if chosen else "", *(f"{name}={sha256}" for name, sha256 in sums.items()),
+        ),
+        environment={},
+        seconds="10m",
+        equivalent=f"rm -r -- {' '.join(chosen)}",
+        lasts=True,
+    )  # fmt: skip
+    gone = Condition(
+        question="xai_runbook.operations.backups.retention.left", arguments={"names": chosen}, column="left_count",
+        comparison="==", value="0", within="5s", words="they are gone",
+    )  # fmt: skip
+    return Plan(
+        verb="prune",
+        scope="backups",
+        targets=tuple(f"{name}, {states[name]}, {quantity(sizes[name], 'bytes')}" for name in chosen),
+        observed=tuple(facts({"name": name, "manifest_sha256": sums[name], "state": states[name]}) for name in chosen),
+        steps=(step,) if chosen else (),
+        note="" if chosen else "the settings keep every backup that there is",
+        expected=gone if chosen else None,
+        undo="cannot be undone: what is removed is gone",
+        risk=Risk.DESTRUCTIVE,
+    )

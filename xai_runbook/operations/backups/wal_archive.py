@@ -1,0 +1,118 @@
+"""The archive of WAL: whether it is filled, and how far one can go back with it. Runbook, Backup and Restore.
+
+The runbook's "WAL archive" line makes a base backup and archives nothing (errata E33).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import CannotAsk, NotConfigured
+from xai_runbook.model.findings import Finding, Limit, Status, judge
+from xai_runbook.pgbackup.wal import Segment, lsn, text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.backups import Backups
+    from xai_runbook.clients.postgres.reader import Database
+
+
+def archiving(database: Database, backups: Backups) -> DataFrame:
+    """One row: whether finished WAL reaches the archive.
+
+    Columns: target, mode (archive_mode: off, on, always), waiting_count and waiting_seconds (finished segments that are
+    not archived yet, and for how long the oldest has been waiting; 0 where none is), failing (the last attempt failed),
+    archived_count, last_archived_wal, last_archived_at, failed_count, last_failed_wal, last_failed_at, missing (what
+    the server archived last is not in the archive), error (why the archive could not be looked at).
+    Errors: NotConfigured where the server archives nothing and the settings do not want it.
+    Source: PostgreSQL docs, pg_stat_archiver, Continuous Archiving; errata E33, E74.
+    """
+    row: dict[str, Any] = dict(database.rows("archiver")[0])
+    if row["mode"] == "off" and backups.archive_folder is None:
+        raise NotConfigured(
+            "WAL is not archived, and the settings do not want it to be", on="backups.archive",
+            hint="archive_mode = on and archive_command in postgresql.conf, archive in [backups]",
+        )  # fmt: skip
+    row |= {"target": "archiver", "missing": False, "error": ""}
+    if backups.archive_folder is not None:
+        try:
+            names = {name[:24] for name, _, _ in backups.archived() if Segment.named(name, 2**24) is not None}
+            row["missing"] = row["last_archived_wal"] is not None and row["last_archived_wal"][:24] not in names
+        except CannotAsk as error:
+            row["error"] = error.what
+    from pandas import DataFrame
+
+    return DataFrame([row])
+
+
+def check_archiving(archiving: DataFrame, limit: Limit) -> Finding:
+    """`alert` where finished WAL waits longer than the limit, where it is not archived though it should be, or where
+    what the server calls archived is not there; `unknown` where the archive cannot be looked at."""
+    row = archiving.iloc[0]
+    wrong = ""
+    if row["mode"] == "off":
+        wrong = "archive_mode is off, and the settings name an archive"
+    elif row["missing"]:
+        wrong = f"the server says that it archived {row['last_archived_wal']}, and the archive does not have it"
+    if wrong:
+        return Finding(
+            name=limit.name, status=Status.ALERT, severity=limit.severity, summary=wrong, hint=limit.hint,
+            targets=("archiver",),
+        )  # fmt: skip
+    failing = f", {row['last_failed_wal']} failed last" if row["failing"] else ""
+    noun = f"that finished WAL has been waiting (segments: {row['waiting_count']}{failing})"
+    found = judge(limit, archiving.drop(columns="error"), value="waiting_seconds", target="target", noun=noun)
+    if found.status is Status.OK and row["error"]:
+        return Finding.unknown(limit.name, row["error"], limit)
+    return found
+
+
+def recoverable(backups: Backups) -> DataFrame:
+    """From when to when one can go back, a row for each verified base backup, the newest first.
+
+    Those that are known to be of another server are left out.
+
+    Columns: base, timeline, earliest_at and earliest_lsn (where that backup ended), latest_at and latest_lsn (the end
+    of the last segment that follows without a gap; its time is that of its file), gap (the first segment that is
+    missing before later ones; empty where none is), segments (archived ones that follow), doubt (why it is not known to
+    be of this server, such as one that does not answer; empty where it is).
+    Errors: CannotAsk, NotConfigured (no archive). Source: catalogue, restore_point_in_time; errata E74.
+    """
+    from pandas import DataFrame
+
+    archived = backups.archived()
+    rows = []
+    for backup, foreign in reversed(backups.judged()):
+        told = backup.manifest
+        if told.get("kind") != "cluster" or backup.state != "verified" or (foreign and foreign.certain):
+            continue
+        size, timeline = told["segment_bytes"], told["timeline"]
+        times = {
+            segment.number: at
+            for name, _, at in archived
+            if len(name) == 24  # one that is compressed cannot be read back by cp
+            and (segment := Segment.named(name, size)) is not None
+            and segment.timeline == timeline
+        }
+        number, at = Segment.at(timeline, lsn(told["stop_lsn"]) - 1, size).number, None
+        latest, count = lsn(told["stop_lsn"]), 0
+        while number in times:
+            latest, at, count, number = (number + 1) * size, times[number], count + 1, number + 1
+        later = [other for other in times if other > number]
+        rows.append(
+            {
+                "base": backup.name,
+                "timeline": timeline,
+                "earliest_at": datetime.fromisoformat(told["taken_at"]),
+                "earliest_lsn": told["stop_lsn"],
+                "latest_at": datetime.fromtimestamp(at, UTC) if at else datetime.fromisoformat(told["taken_at"]),
+                "latest_lsn": text(latest),
+                "gap": Segment(timeline, number, size).name if later else "",
+                "segments": count,
+                "doubt": str(foreign or ""),
+            }
+        )
+    columns = ["base", "timeline", "earliest_at", "earliest_lsn", "latest_at", "latest_lsn", "gap", "segments", "doubt"]
+    return DataFrame(rows, columns=columns)

@@ -1,0 +1,1 @@
+"""Section 2 of the runbook, Grafana: health (the server and its dashboards) and import_dashboards."""

@@ -1,0 +1,207 @@
+"""Brings the runbook's five dashboards into Grafana, and takes them back. Runbook, Grafana Dashboards."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.dashboards import FILES, TAG, contents, dashboard
+from xai_runbook.errors import InputError, inert
+from xai_runbook.model.plans import Call, Condition, HttpCall, Plan, Risk, change, refused_plan
+from xai_runbook.model.scalars import fact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pandas import DataFrame
+
+    from xai_runbook.clients.grafana import Grafana
+    from xai_runbook.settings.models import Dashboard
+
+_MODULE = "xai_runbook.operations.grafana.import_dashboards"
+
+
+@change
+def import_dashboards(grafana: Grafana, *, titles: list[str]) -> Plan:
+    """A Plan that makes Grafana's dashboards of these titles what `xai-runbook dashboards export` writes.
+
+    Each is found by its uid, the settings' or the shipped one; one that already shows the same is left alone. Grafana
+    refuses to save over a version that is not the one that was seen (HTTP 412). Refused where another dashboard has
+    the title, where a file on Grafana's disk provides it, and where the folder is not there. Errors: InputError.
+    Source: runbook, items 33 to 37; Grafana docs, HTTP API, Dashboard; errata E18.
+    """
+    wanted = [_named(grafana, title) for title in dict.fromkeys(titles)]
+    every, folders = grafana.search(), grafana.search("dash-folder")
+    rows, steps = [], []
+    for each in wanted:
+        made = _made(grafana, each)
+        row = _seen(grafana, made["uid"]) | {"title": each.title, "current": "false"}
+        live = grafana.dashboard(made["uid"])
+        others = [hit["uid"] for hit in every if hit["title"] == each.title and hit["uid"] != made["uid"]]
+        if others and live is None:
+            return _refused(
+                f"another dashboard is called {each.title!r} (uid {', '.join(others)}): a title is no name;"
+                " to save over it, give its uid in [[grafana.dashboard]]"
+            )
+        if live is not None and live["meta"].get("provisioned"):
+            return _refused(
+                f"{each.title!r} is provided by a file on Grafana's machine, which would undo this: put it there"
+            )
+        places = [hit["uid"] for hit in folders if each.folder and hit["title"] == each.folder]
+        if each.folder and len(places) != 1:
+            return _refused(f"there are {len(places)} folders called {each.folder!r}, where {each.title!r} is to lie")
+        folder = places[0] if places else str(live["meta"].get("folderUid") or "") if live else ""
+        row["folder_uid"] = folder
+        if live is not None and contents(live["dashboard"]) == contents(made):
+            row["current"] = "true"
+        else:
+            steps.append(_save(grafana, made, _version(live), folder))
+        rows.append(row)
+    stale = [row for row in rows if row["current"] == "false"]
+    return Plan(
+        verb="import",
+        scope="grafana",
+        targets=tuple(inert(f"{row['title']} (uid {row['uid']})", 200) for row in stale),
+        observed=tuple(rows),
+        steps=tuple(steps),
+        expected=_true("imported", {"titles": [str(row["title"]) for row in stale]}, "they show what was sent")
+        if steps
+        else None,
+        undo=_way_back(stale) if steps else "nothing is done",
+        risk=Risk.CHANGE,
+        note="" if steps else "no titles were given" if not rows else "they show the same already",
+    )
+
+
+@change
+def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]) -> Plan:
+    """A Plan that saves an earlier version of each dashboard over the present one; version 0 removes it.
+
+    The way back from `import_dashboards`, whose plan knows the versions. Only what is tagged as ours is ever removed.
+    Errors: InputError where there is not one version for each uid.
+    Source: Grafana docs, HTTP API, Dashboard versions.
+    """
+    if len(uids) != len(versions) or len(set(uids)) != len(uids):
+        raise InputError(f"{len(uids)} uids and {len(versions)} versions", hint="one version for each uid, each once")
+    rows, steps, removed = [], [], []
+    for uid, version in zip(uids, versions, strict=True):
+        live = grafana.dashboard(uid)
+        row = _seen(grafana, uid) | {"to_version": fact(version)}
+        if live is None and version:
+            return _refused(f"there is no dashboard of uid {uid!r} to save version {version} over", "restore")
+        if live is not None and not version:
+            if TAG not in (live["dashboard"].get("tags") or []):
+                return _refused(f"the dashboard of uid {uid!r} is not one of ours: it has no tag {TAG}", "restore")
+            steps.append(_remove(grafana, uid))
+            removed.append(uid)
+        elif live is not None and version != _version(live):
+            former = grafana.dashboard_version(uid, version)
+            folder = str(live["meta"].get("folderUid") or "")
+            steps.append(_save(grafana, {**former, "uid": uid}, _version(live), folder))
+        rows.append(row)
+    back = [row for row in rows if row["uid"] not in removed]
+    return Plan(
+        verb="restore",
+        scope="grafana",
+        targets=tuple(inert(f"{row['title'] or row['uid']} to version {row['to_version']}", 200) for row in rows)
+        if steps
+        else (),
+        observed=tuple(rows),
+        steps=tuple(steps),
+        expected=_true("restored", {"uids": uids, "versions": versions}, "they are as they were") if steps else None,
+        undo="plan dashboards.import_dashboards again" if removed or not steps else _way_back(back),
+        risk=Risk.DESTRUCTIVE if removed else Risk.CHANGE,
+        note="" if steps else "they are as they were already",
+    )
+
+
+def imported(grafana: Grafana, *, titles: list[str]) -> DataFrame:
+    """One row a title: uid, version (0 where it is not there), current ("true" where it shows what we ship)."""
+    from pandas import DataFrame
+
+    rows = []
+    for title in titles:
+        made = _made(grafana, _named(grafana, title))
+        live = grafana.dashboard(made["uid"])
+        same = live is not None and contents(live["dashboard"]) == contents(made)
+        rows.append({"title": title, "uid": made["uid"], "version": _version(live), "current": str(same).lower()})
+    return DataFrame(rows)
+
+
+def restored(grafana: Grafana, *, uids: list[str], versions: list[int]) -> DataFrame:
+    """One row a uid: version now, current ("true" where it shows what that version did, or is gone for version 0)."""
+    from pandas import DataFrame
+
+    rows = []
+    for uid, version in zip(uids, versions, strict=True):
+        live = grafana.dashboard(uid)
+        if live is None or not version:
+            same = live is None and not version
+        else:
+            same = contents(live["dashboard"]) == contents(grafana.dashboard_version(uid, version))
+        rows.append({"uid": uid, "version": _version(live), "current": str(same).lower()})
+    return DataFrame(rows)
+
+
+def _named(grafana: Grafana, title: str) -> Dashboard:
+    """What the settings say of that title."""
+    if title not in FILES:
+        raise InputError(f"{title!r:.80} is none of the shipped dashboards", hint=f"one of {', '.join(FILES)}")
+    named = [each for each in grafana.access.dashboard if each.title == title]
+    if len(named) != 1:
+        raise InputError(f"the settings name {len(named)} dashboards {title!r}", hint="[[grafana.dashboard]], once")
+    return named[0]
+
+
+def _made(grafana: Grafana, named: Dashboard) -> dict[str, Any]:
+    shipped = dashboard(named.title, grafana.settings)
+    return {**shipped, "uid": named.uid or shipped["uid"]}
+
+
+def _seen(grafana: Grafana, uid: str) -> dict[str, str | None]:
+    live = grafana.dashboard(uid)
+    title = inert(str(live["dashboard"].get("title", "")), 200) if live else ""
+    return {"title": title, "uid": uid, "version": fact(_version(live))}
+
+
+def _version(live: Mapping[str, Any] | None) -> int:
+    return int(live["dashboard"]["version"]) if live else 0
+
+
+def _save(grafana: Grafana, made: Mapping[str, Any], version: int, folder_uid: str) -> HttpCall:
+    """Compare-and-set: `overwrite` false, and the version that was seen; 0 where nothing may be there yet."""
+    body = {
+        "dashboard": {**{key: value for key, value in made.items() if key != "id"}, "id": None, "version": version},
+        "folderUid": folder_uid,
+        "message": "xai-runbook",
+        "overwrite": False,
+    }
+    return HttpCall(
+        part="grafana",
+        method="POST",
+        path="/api/dashboards/db",
+        body=json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        equivalent=f"curl -f -H @authorization --json @{made['uid']}.json {grafana.url}/api/dashboards/db",
+    )
+
+
+def _remove(grafana: Grafana, uid: str) -> HttpCall:
+    path = f"/api/dashboards/uid/{uid}"
+    equivalent = f"curl -f -H @authorization -X DELETE {grafana.url}{path}"
+    return HttpCall(part="grafana", method="DELETE", path=path, equivalent=equivalent)
+
+
+def _way_back(rows: list[dict[str, str | None]]) -> Call:
+    uids, versions = [str(row["uid"]) for row in rows], [int(row["version"] or 0) for row in rows]
+    return Call(change=f"{_MODULE}.restore_dashboards", arguments={"uids": uids, "versions": versions})
+
+
+def _true(question: str, arguments: Mapping[str, Any], words: str) -> Condition:
+    return Condition(
+        question=f"{_MODULE}.{question}", arguments=arguments, column="current", comparison="==", value="true",
+        within="10s", words=words,
+    )  # fmt: skip
+
+
+def _refused(why: str, verb: str = "import") -> Plan:
+    return refused_plan(verb, inert(why, 400))

@@ -1,0 +1,159 @@
+"""Which alerts a window in the past held, judged by the table of limits as Prometheus would have judged them.
+
+Prometheus forgets its alerts' states with its ALERTS series, and never had those of rules that were not loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from xai_runbook.errors import NoData, inert
+from xai_runbook.model.findings import Finding, Severity, Status
+from xai_runbook.model.window import Window, duration_seconds, duration_text
+from xai_runbook.operations.monitoring.alert_evaluation import FIRING, PENDING, UNKNOWN, evaluate, target_names
+from xai_runbook.operations.monitoring.metrics import signal
+from xai_runbook.settings.limits import Signals
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from xai_runbook.clients.prometheus.client import Prometheus
+    from xai_runbook.settings.limits import Limits
+
+MOST_POINTS = 6000
+"""A day of evaluations every fifteen seconds; a longer window is judged on a coarser grid, which is said."""
+_MOST_NAMED = 5
+
+
+def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -> DataFrame:
+    """The state of every limit that Prometheus judges, for each target at each evaluation of the window.
+
+    Columns: limit, alert, severity, target, at (UTC), value (in the limit's unit), state (inactive, pending, firing,
+    unknown), active_since (UTC). `attrs`: start, end, step_seconds (of the grid: the rules', or coarser over a long
+    window) and silent, the limits of which there is no data at all.
+    Errors: NoData where there is none of any. Source: runbook, Alert Thresholds; erratum E19.
+    """
+    window = Window.parse(window) if isinstance(window, str) else window
+    least = duration_seconds(prometheus.access.step)
+    step = least * max(1, math.ceil(window.seconds / least / MOST_POINTS))
+    parts, silent, reason = [], [], ""
+    for name in Signals.model_fields:
+        limit = getattr(limits, name)
+        before = timedelta(seconds=limit.duration_seconds + step)  # what holds at the start began earlier
+        asked = Window(window.start - before, window.end)
+        try:
+            frame = signal(prometheus, limit, asked, duration_text(step))
+        except NoData as error:
+            silent.append(name)
+            reason = error.what
+            continue
+        judged = evaluate(frame, limit, step_seconds=step, at=frame.attrs["end"])
+        judged = judged[judged["at"] >= window.start]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "limit": name,
+                    "alert": limit.alert,
+                    "severity": limit.severity.value,
+                    "target": target_names(judged),
+                    **{column: judged[column] for column in ("at", "value", "state", "active_since")},
+                }
+            )
+        )
+    if not parts:
+        words = f"no signal of any limit from {window}: {reason}"
+        raise NoData(words, on=prometheus.url, hint="a window that it still keeps")
+    states = pd.concat(parts, ignore_index=True)
+    states.attrs.update(start=window.start, end=window.end, step_seconds=step, silent=silent)
+    return states
+
+
+def alert_periods(states: DataFrame) -> DataFrame:
+    """When each alert was pending and firing, the newest first; an empty frame where none was.
+
+    Columns: alert, limit, severity, target, pending_at, fired_at (UTC; NaT where it never fired), ended_at (UTC; NaT
+    where it still holds at the end of the window), last_value (in the limit's unit).
+    """
+    on = states["state"].isin([PENDING, FIRING]).to_numpy()
+    key = states["limit"].astype(str) + "\0" + states["target"].astype(str)
+    begins = on & ~(np.concatenate(([False], on[:-1])) & (key == key.shift()).to_numpy())
+    held = states.assign(period=np.cumsum(begins))[on]
+    rows = []
+    for _, period in held.groupby("period", sort=False):
+        first, last = period.iloc[0], period.iloc[-1]
+        firing = period[period["state"] == FIRING]
+        after = int(period.index[-1]) + 1
+        goes_on = after >= len(states) or key[after] != key[period.index[-1]]
+        rows.append(
+            {
+                **{column: first[column] for column in ("alert", "limit", "severity", "target")},
+                "pending_at": first["active_since"],
+                "fired_at": firing["at"].iloc[0] if len(firing) else pd.NaT,
+                "ended_at": pd.NaT if goes_on else states["at"][after],
+                "last_value": last["value"],
+            }
+        )
+    columns = ["alert", "limit", "severity", "target", "pending_at", "fired_at", "ended_at", "last_value"]
+    made = pd.DataFrame(rows, columns=columns)
+    for column in ("pending_at", "fired_at", "ended_at"):
+        made[column] = pd.to_datetime(made[column], utc=True).astype("datetime64[ms, UTC]")
+    return made.sort_values("pending_at", ascending=False, ignore_index=True)
+
+
+def check_alert_history(states: DataFrame) -> Finding:
+    """The finding as of the window's end: `alert` where an alert of ours fires then, as severe as the severest.
+
+    What fired and ended within the window is `ok`, and said, with its times. A limit without any value at the end is
+    `unknown`.
+    """
+    last = states[states["at"] == states.groupby("limit")["at"].transform("max")]
+    late = [name for name, each in last.groupby("limit") if (each["state"] == UNKNOWN).all()]
+    silent = sorted({*states.attrs.get("silent", []), *late})
+    periods = alert_periods(states)
+    fired = periods[periods["fired_at"].notna()]
+    now, over = fired[fired["ended_at"].isna()], fired[fired["ended_at"].notna()]
+    end = states["at"].max()
+    notes = [
+        f"{len(over)} fired and ended: {_listed(over)}" if len(over) else "",
+        f"no value of {', '.join(silent)}" if silent else "",
+        f"judged every {duration_text(states.attrs['step_seconds'])}" if "step_seconds" in states.attrs else "",
+    ]
+    if len(now):
+        names = [f"{row['alert']} {row['target']}" for row in now.to_dict("records")]
+        return Finding(
+            name="alert_history",
+            status=Status.ALERT,
+            severity=max((Severity(text) for text in now["severity"]), key=list(Severity).index),
+            summary=_joined([f"{len(now)} firing at {end:%Y-%m-%d %H:%M:%S} UTC: {_listed(now)}", *notes]),
+            targets=tuple(inert(name, 200) for name in names),
+            hint="each alert's own question on this page says what to do",
+            observed_at=end.to_pydatetime(),
+        )
+    if silent:
+        return Finding.unknown(
+            "alert_history", _joined([f"no alert of the others fires at {end:%H:%M:%S} UTC", *notes])
+        )
+    words = f"no alert fires at {end:%Y-%m-%d %H:%M:%S} UTC"
+    return Finding(
+        name="alert_history", status=Status.OK, summary=_joined([words, *notes]), observed_at=end.to_pydatetime()
+    )
+
+
+def _listed(periods: DataFrame) -> str:
+    """ "SyncLag on node-3 10:03:15 to 10:20:00", the newest first."""
+    told = [
+        f"{row['alert']} on {row['target']} {row['fired_at']:%m-%d %H:%M:%S}"
+        + (f" to {row['ended_at']:%H:%M:%S}" if row["ended_at"] is not pd.NaT else "")
+        for row in periods.head(_MOST_NAMED).to_dict("records")
+    ]
+    more = f" and {len(periods) - _MOST_NAMED} more" if len(periods) > _MOST_NAMED else ""
+    return ", ".join(told) + more
+
+
+def _joined(told: list[str]) -> str:
+    return inert("; ".join(text for text in told if text))

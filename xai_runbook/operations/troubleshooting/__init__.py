@@ -1,0 +1,1 @@
+"""Section 6 of the runbook: nodes (what their own API says)."""

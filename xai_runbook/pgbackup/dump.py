@@ -1,0 +1,169 @@
+"""Makes one dump: everything under one exported snapshot, into `NAME.part`, read back whole, and only then named."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from xai_runbook.errors import BadAnswer, Refused, Unreachable, inert
+from xai_runbook.pgbackup import catalog
+from xai_runbook.pgbackup.fingerprint import Connection, Contents, ask, connect, contents, sequences
+from xai_runbook.pgbackup.manifest import SCHEMA, validated
+from xai_runbook.pgbackup.origin import address
+from xai_runbook.pgbackup.pg_restore import ARCHIVE, ROLES, read_back
+from xai_runbook.pgbackup.pg_tools import Running, folder_of, run
+from xai_runbook.system.files import write_whole
+
+Say = Callable[[str], None]
+LOCK_MILLISECONDS = 10_000
+
+
+def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int, compress: int, say: Say) -> None:
+    """Makes the backup `name` of the database that libpq's environment names. Nothing of it is left where it fails.
+
+    Errors: BadAnswer (a program failed, with what it said), Refused, Unreachable, TimedOut, OSError (no room).
+    """
+    if (folder / name).exists():
+        raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
+    with making(folder, name) as part, session() as source:
+        started = time.monotonic()
+        facts = source_facts(source)
+        tools = folder_of(programs, int(facts["server_version"].split(".")[0]))
+        snapshot = _snapshot(source)
+        options: list[str | Path] = [
+            "--format", form, "--compress", str(compress), "--snapshot", snapshot, "--no-password",
+            "--lock-wait-timeout", str(LOCK_MILLISECONDS), "--file", part / ARCHIVE,
+            *(["--jobs", str(jobs)] if form == "directory" else []),
+        ]  # fmt: skip
+        positions = sequences(source)
+        running = Running([tools / "pg_dump", *options], log=part / ".log")
+        try:
+            told, rights = _counted(source, running, part / ARCHIVE, say), _extension_rights(source)
+            running.wait(lambda: say(f"dumping, {_mebibytes(part / ARCHIVE)} MiB so far"))
+            after = sequences(source)
+            told["sequences"] = {name: [position, after[name]] for name, position in positions.items()}
+        finally:
+            running.end()
+        source.close()  # what follows reads files: as long as the snapshot is held, vacuum removes nothing there
+        run(
+            [tools / "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password", "--file", part / ROLES],
+            log=part / ".log",
+        )
+        say("reading it back")
+        read_back(tools, part / ARCHIVE, part / ".log", lambda: None)
+        manifest: dict[str, Any] = {
+            **facts,
+            "kind": "dump",
+            "format": form,
+            "extension_rights": rights,
+            "contents": told,
+            "seconds": round(time.monotonic() - started, 3),
+            "program": run([tools / "pg_dump", "--version"], log=part / ".log").strip(),
+        }
+        finish(part, folder / name, manifest)
+
+
+@contextmanager
+def making(folder: Path, name: str) -> Iterator[Path]:
+    """The folder `NAME.part` to make a backup in; it is gone afterwards, if it was not renamed by then."""
+    part = folder / f"{name}{catalog.PART}"
+    part.mkdir(mode=0o700)
+    try:
+        yield part
+    finally:
+        if part.exists():
+            import shutil
+
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def session(**words: Any) -> Iterator[Connection]:
+    """A session on the database that libpq's environment names. Errors: Unreachable; BadAnswer for the server's own."""
+    where = f"{os.environ.get('PGHOST', os.environ.get('PGSERVICE', 'localhost'))}:{os.environ.get('PGPORT', '')}"
+    try:
+        connection = connect(**words)
+    except psycopg.OperationalError as error:
+        said = "password" if "password" in str(error) else "connection"
+        raise Unreachable(
+            f"the database does not let us in: {said}", on=where, hint="database.operator in the settings"
+        ) from None
+    with connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise BadAnswer(
+                f"the server said: {inert(error.diag.message_primary or type(error).__name__, 300)}", on=where
+            ) from None
+
+
+def source_facts(source: Connection) -> dict[str, Any]:
+    """What a manifest says of the server and the database: see `sql/backup_source.sql`."""
+    (server,), (facts,) = ask(source, "identity"), ask(source, "backup_source")
+    taken_at = datetime.now(UTC).isoformat(timespec="microseconds")
+    identifier = {"system_identifier": server["system_identifier"], "server": address()}
+    return {"schema": SCHEMA, "taken_at": taken_at, **identifier, **facts}
+
+
+def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, dict[str, Any]] | None = None) -> None:
+    """Writes the manifest and gives the backup its name: from this rename on there is one.
+
+    `files` are those that the manifest answers for, where something else answers for the rest; else all.
+    """
+    for scrap in part.glob(".log*"):
+        scrap.unlink()
+    size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+    files = catalog.sizes_and_sums(part) if files is None else files
+    whole = validated({**manifest, "files": files, "size_bytes": size})
+    write_whole(part / catalog.MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n")
+    for folder in {path.parent for path in part.rglob("*")}:
+        _sync(folder)
+    part.rename(final)
+    _sync(final.parent)
+
+
+def _snapshot(source: Connection) -> str:
+    """The transaction in which everything is read: pg_dump and the counts see the very same rows."""
+    source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    row = source.execute("SELECT pg_export_snapshot()").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _counted(source: Connection, running: Running, archive: Path, say: Say) -> Contents:
+    def alive(words: str) -> None:
+        running.check()
+        say(f"{words}, dumped {_mebibytes(archive)} MiB")
+
+    return contents(source, alive)
+
+
+def _extension_rights(source: Connection) -> dict[str, list[str]]:
+    rights: dict[str, list[str]] = {}
+    for row in ask(source, "extension_rights"):
+        rights.setdefault(row["extension"], []).append(row["entry"])
+    return rights
+
+
+def _mebibytes(archive: Path) -> int:
+    try:
+        files = list(archive.iterdir()) if archive.is_dir() else [archive]
+        return sum(file.stat().st_size for file in files) // 2**20
+    except OSError:
+        return 0
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,133 @@
+"""Databases that an interrupted restore leaves in a server: marked when they are made, removed by their oids.
+
+A database is ours where it bears our mark, not where it has a name like ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+
+from xai_runbook.errors import Refused, XaiRunbookError, inert
+from xai_runbook.pgbackup.fingerprint import Connection, ask, beside
+
+MARK = "xai-runbook fills this database"
+REMOVING = "xai_removing_"
+
+
+class NotKnown(XaiRunbookError):
+    """It was sent, and whether it was done cannot be told; or only a part of it was done."""
+
+
+def mark(session: Connection, name: str) -> str:
+    """Marks the database that this session has just made, and holds it for as long as it lives; its oid."""
+    session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(MARK)))
+    oid = str(ask(session, "database_named", {"name": name})[0]["oid"])
+    ask(session, "hold_database", {"oid": oid})
+    return oid
+
+
+def clear(session: Connection, name: str) -> None:
+    """Removes what an interrupted run left under that name. Errors: as `remove_all`."""
+    for row in ask(session, "leftover_databases"):
+        if row["name"] == name:
+            remove_all(session, {row["oid"]: name}, lambda _: None)
+
+
+def remove_all(session: Connection, wanted: dict[str, str], say: Callable[[str], None]) -> str:
+    """Remove the databases of these oids and names; return a line that says so.
+
+    Errors: Refused, and nothing is done; NotKnown, which names what is gone and what was begun.
+    """
+    removed: list[str] = []
+    for oid, name in wanted.items():
+        say(f"removing {name}")
+        try:
+            remove(session, name, oid)
+        except KeyboardInterrupt as error:  # it may have been done before it was cancelled
+            raise NotKnown(f"interrupted{_by(error)} while {name} was removed{_gone(removed)}") from None
+        except XaiRunbookError as error:
+            if not removed:
+                raise
+            raise NotKnown(f"{error.what}{_gone(removed)}", on=error.on, hint=error.hint) from None
+        removed.append(name)
+    return "what was left behind is gone"
+
+
+def remove(session: Connection, name: str, oid: str) -> None:
+    """Removes the database of that name and oid, where it bears our mark and nobody is in it.
+
+    Its own subscriptions are dropped first, without their slots. Then it is renamed, in the transaction that compares,
+    so that no other one of that name can be dropped.
+    Errors: Refused, and nothing is done; NotKnown, which names what was begun.
+    """
+    gone = f"{REMOVING}{oid}"
+    _compare(session, name, oid)
+    begun: list[str] = []
+    try:
+        drop_subscriptions(session, name, oid, begun)
+        with session.transaction():
+            if name != gone:
+                names = sql.Identifier(name), sql.Identifier(gone)
+                session.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
+            _compare(session, gone, oid)
+        begun += [f"{name} is now called {gone}"] if name != gone else []
+        session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(gone)))
+    except (psycopg.Error, Refused) as error:
+        in_use = isinstance(error, psycopg.errors.ObjectInUse)
+        hint = "pg_stat_activity shows who is in it" if in_use else "look at it, then make the plan anew"
+        why = f"{name} was not removed: {_reason(error)}"
+        if session.closed:
+            raise NotKnown(f"{why}; whether it is gone is not known", hint=hint) from None
+        if begun:
+            raise NotKnown(f"{why}; {', '.join(begun)}", hint=hint) from None
+        raise Refused(why, hint=hint) from None
+
+
+def drop_subscriptions(session: Connection, name: str, oid: str, dropped: list[str]) -> None:
+    """Drop the subscriptions of that database, from a session in it; no publisher is asked, and no slot is dropped.
+
+    A database that has one cannot be dropped, not even by force. Each one is noted in `dropped`.
+    Errors: Refused where another database has that name now, psycopg.Error.
+    """
+    query = "SELECT subname FROM pg_subscription WHERE subdbid = %s::oid ORDER BY subname"
+    found = [sql.Identifier(row[0]) for row in session.execute(query, [oid])]
+    if not found:
+        return
+    with beside(session, name) as inside:
+        inside_of = inside.execute("SELECT oid::text FROM pg_database WHERE datname = current_database()").fetchone()
+        if inside_of != (oid,):
+            raise Refused(f"there is no database {name} of oid {oid}", hint="make the plan anew")
+        for subscription in found:
+            for act in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)"):
+                inside.execute(sql.SQL(act).format(subscription))
+            inside.execute(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
+            dropped.append(f"its subscription {subscription.as_string(inside)} is dropped")
+
+
+def _reason(error: psycopg.Error | Refused) -> str:
+    """The server's own words, with their detail."""
+    if isinstance(error, Refused):
+        return error.what
+    told = [error.diag.message_primary or type(error).__name__, error.diag.message_detail or ""]
+    return inert(": ".join(filter(None, told)), 300)
+
+
+def _gone(removed: list[str]) -> str:
+    return f"; removed: {', '.join(removed)}" if removed else ""
+
+
+def _by(error: BaseException) -> str:
+    return f" by {error}" if str(error) else ""
+
+
+def _compare(session: Connection, name: str, oid: str) -> None:
+    found = [row for row in ask(session, "leftover_databases") if row["name"] == name]
+    if [row["oid"] for row in found] != [oid]:
+        raise Refused(f"there is no database {name} of oid {oid}", hint="make the plan anew")
+    if not found[0]["ours"]:
+        raise Refused(f"{name} does not bear our mark", hint="drop it by hand, if nobody needs it")
+    if found[0]["in_use"]:
+        raise Refused(f"{name} is being filled right now", hint="wait until that is through")

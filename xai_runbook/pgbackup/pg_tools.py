@@ -1,0 +1,187 @@
+"""PostgreSQL's own programs: where they are, of which version, and running one to its whole end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from xai_runbook.errors import BadAnswer, NoData, Refused, TimedOut, inert
+from xai_runbook.system import child
+from xai_runbook.system.ownership import foreign
+
+DEBIAN = Path("/usr/lib/postgresql")
+_RUN = (
+    "pg_dump", "pg_dumpall", "pg_restore", "psql", "pg_basebackup", "pg_verifybackup", "pg_controldata", "initdb",
+    "postgres",
+)  # fmt: skip
+_LENT = (
+    "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGPASSFILE",
+    "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR",
+)  # fmt: skip
+
+
+def folder_of(told: str | None, major: int) -> Path:
+    """The folder of PostgreSQL's programs for a server of that major version.
+
+    What the settings say, else that version's own folder, else where PATH finds pg_dump. Errors: NoData where there is
+    none, BadAnswer where its pg_dump is older than the server, Refused where others can write it.
+    """
+    if told is not None:
+        chosen = Path(told).expanduser()
+    elif (DEBIAN / str(major) / "bin" / "pg_dump").exists():
+        chosen = DEBIAN / str(major) / "bin"
+    else:
+        on_path = shutil.which("pg_dump", path=child.search_path())
+        chosen = Path(on_path).resolve().parent if on_path else Path()
+    if not (chosen / "pg_dump").exists():
+        raise NoData(
+            f"no pg_dump of PostgreSQL {major}", on=str(told or "PATH"),
+            hint=f"install postgresql-client-{major}, or set backups.programs to the folder that has it",
+        )  # fmt: skip
+    for program in _RUN:
+        if (chosen / program).exists() and (why := foreign(chosen / program)):
+            raise Refused(
+                f"programs that others can write are not run: {why}", on=str(chosen),
+                hint="a folder and programs of root's or your own, writable by nobody else",
+            )  # fmt: skip
+    found = major_of(chosen / "pg_dump")
+    if found < major:
+        raise BadAnswer(
+            f"this pg_dump is of PostgreSQL {found}, older than the server's {major}",
+            on=str(chosen), hint=f"install postgresql-client-{major}, or set backups.programs to its folder",
+        )  # fmt: skip
+    return chosen
+
+
+@cache
+def major_of(program: Path) -> int:
+    """The major version that the program says it is of. Errors: BadAnswer."""
+    try:
+        told = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=10, check=False,
+            stdin=subprocess.DEVNULL, cwd=child.NEUTRAL_FOLDER, env=child.environment(),
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        told = ""
+    match = re.search(r"\(PostgreSQL\) (\d+)", told)
+    if match is None:
+        raise BadAnswer(
+            "it does not say its version", on=str(program), hint="is it PostgreSQL's, and does it run here?"
+        )
+    return int(match[1])
+
+
+class Ended(KeyboardInterrupt):
+    """The run was asked to end; of this kind, so that psycopg cancels on the server what we wait for."""
+
+
+def end_on_signals() -> None:
+    """From now on SIGTERM and SIGINT raise Ended, so that whatever was begun is removed on the way out."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once: cleaning up is not interrupted
+        raise Ended(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+
+
+def bound(argv: Sequence[str | Path], how: str = "KILL") -> list[str]:
+    """The command line under which the program gets that signal when this process ends, for any reason."""
+    return [*(["setpriv", "--pdeathsig", how, "--"] if shutil.which("setpriv") else []), *map(str, argv)]
+
+
+class Running:
+    """A program that was started, with what it says on its two streams kept in a file; never in a shell."""
+
+    def __init__(
+        self, argv: Sequence[str | Path], *, log: Path, more: Mapping[str, str] | None = None, out: Path | None = None
+    ) -> None:
+        self.name = Path(argv[0]).name
+        self._log = log
+        self._until = time.monotonic() + patience_seconds()
+        with open(log, "wb") as said, open(out or log, "ab") as output:
+            self._process = subprocess.Popen(
+                bound(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=said if out else subprocess.STDOUT,
+                cwd=log.parent,
+                env={**child.environment(), **_of_libpq(), "LC_ALL": "C", **(more or {})},
+            )
+
+    def check(self) -> None:
+        """Raises where it has ended badly already or takes too long; nothing while it runs or where it ended well."""
+        if self._process.poll():
+            self._fail()
+        if time.monotonic() > self._until:
+            self.end()
+            raise TimedOut(
+                f"{self.name} did not end in time", on=str(self._log), hint="backups.timeout in the settings"
+            )
+
+    def wait(self, progress: Callable[[], object] = lambda: None) -> str:
+        """What it said, once it has ended well; `progress` is called now and then. Errors: BadAnswer, TimedOut."""
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.2)
+            self.check()
+            if self._process.returncode == 0:
+                return self._said()
+            progress()
+
+    def end(self) -> None:
+        """Ends it, if it still runs."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+            self._process.kill()
+            self._process.wait()
+
+    def _said(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def _fail(self) -> None:
+        lines = [line for line in self._said().splitlines() if line.strip()]
+        errors = [line for line in lines if "error" in line.lower()] or lines
+        ended = self._process.returncode
+        how = f"was ended by signal {-ended}" if ended < 0 else f"ended with exit code {ended}"
+        raise BadAnswer(f"{self.name} {how}: {inert(' | '.join(errors[:2]) or 'it said nothing', 300)}")
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    more: Mapping[str, str] | None = None,
+    out: Path | None = None,
+    progress: Callable[[], object] = lambda: None,
+) -> str:
+    """Runs a program to its end, and returns what it said (on stderr alone where `out` takes its output).
+
+    `more` are environment variables of its own. Errors: BadAnswer for every exit code but 0, TimedOut.
+    """
+    running = Running(argv, log=log, more=more, out=out)
+    try:
+        return running.wait(progress)
+    finally:
+        running.end()
+
+
+def _of_libpq() -> dict[str, str]:
+    """libpq's variables, of those that apply lends (`execution.credentials`)."""
+    return {name: os.environ[name] for name in _LENT if name in os.environ}
+
+
+def patience_seconds() -> float:
+    """How long one program, or one recovery, may take: `backups.timeout`, which the plan hands on."""
+    return float(os.environ.get("XAI_RUNBOOK_BACKUP_SECONDS", "14400"))

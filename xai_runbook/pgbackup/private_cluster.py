@@ -1,0 +1,160 @@
+"""A private PostgreSQL cluster in a folder: no TCP, one socket that only this user reaches, ended with this process."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from xai_runbook.errors import BadAnswer, NoData, TimedOut, inert
+from xai_runbook.pgbackup.pg_tools import bound, run
+from xai_runbook.system import child
+
+OWNER = "xai_scratch"
+"""The superuser of a scratch cluster; no role of a real server is called so."""
+_STOP_SECONDS = 30.0
+_PRIVATE = {
+    "listen_addresses": "",
+    "unix_socket_directories": ".",  # the cluster's own folder: relative, because a socket's path has at most 107 bytes
+    "unix_socket_permissions": "0700",
+    "port": "5432",
+    "archive_mode": "off",  # it must never write into the archive that it is recovered from
+    "shared_buffers": "64MB",
+    "huge_pages": "off",
+    "dynamic_shared_memory_type": "mmap",
+    "max_wal_size": "1GB",
+    "logging_collector": "off",
+    "log_destination": "stderr",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+    "ssl": "off",
+    "jit": "off",
+}
+
+
+def unprivileged() -> tuple[str, ...]:
+    """What to put before PostgreSQL's server programs: nothing, or, for root or a user without a name, a way to be
+    somebody.
+
+    The server refuses root and needs a name. A user namespace shows it an ordinary user, while on disk the files stay
+    the caller's. Where there are none (many containers), root becomes `nobody` who may still enter root's folders.
+    Errors: NoData where neither is to be had.
+    """
+    with suppress(KeyError):
+        if os.geteuid() != 0 and pwd.getpwuid(os.geteuid()):
+            return ()
+    nobody = "--reuid=65534 --regid=65534 --clear-groups --inh-caps=+dac_override --ambient-caps=+dac_override"
+    for prefix in (
+        ("unshare", "-U", "--map-user=65534", "--map-group=65534"),
+        ("setpriv", *nobody.split(), "--pdeathsig", "INT", "--"),  # again: a new user id cancels the one from outside
+    ):
+        with suppress(OSError, subprocess.TimeoutExpired):
+            tried = subprocess.run(
+                [*prefix, "true"], capture_output=True, timeout=30, check=False,
+                stdin=subprocess.DEVNULL, cwd=child.NEUTRAL_FOLDER, env=child.environment(),
+            )  # fmt: skip
+            if tried.returncode == 0:
+                return prefix
+    raise NoData(
+        "PostgreSQL does not run as root, and nothing here lets it be somebody else", hint="run it as an ordinary user"
+    )
+
+
+def create(programs: Path, data: Path, *, encoding: str, log: Path) -> None:
+    """A new cluster in `data`. Errors: NoData where there are no server programs, BadAnswer where initdb fails."""
+    _server(programs)
+    options: list[str | Path] = ["-U", OWNER, "-A", "trust", "-E", encoding, "--locale=C", "--no-sync", "-D", data]
+    run([*unprivileged(), programs / "initdb", *options], log=log)
+    configure(data, {})
+
+
+def configure(data: Path, more: dict[str, str]) -> None:
+    """Makes the cluster private, whatever configuration it came with; `more` is laid over that."""
+    lines = [f"{name} = '{value}'\n" for name, value in {**_PRIVATE, **more}.items()]
+    (data / "postgresql.conf").write_text("".join(lines), encoding="utf-8")
+    (data / "postgresql.auto.conf").write_text("", encoding="utf-8")
+    # the socket lies in a folder of mode 0700
+    (data / "pg_hba.conf").write_text("local all all trust\nlocal replication all trust\n", encoding="utf-8")
+    (data / "pg_ident.conf").write_text("", encoding="utf-8")
+    for name in ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal", "recovery.conf"):
+        (data / name).unlink(missing_ok=True)
+
+
+def control(programs: Path, data: Path, log: Path) -> dict[str, str]:
+    """What pg_controldata says of the cluster, by its own words. Errors: BadAnswer."""
+    told = run([programs / "pg_controldata", data], log=log)
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in told.splitlines())}
+
+
+@contextmanager
+def started(
+    programs: Path, data: Path, *, log: Path, seconds: float = 120.0, alive: Callable[[], object] = lambda: None
+) -> Iterator[str]:
+    """The host by which this process and its children reach the cluster, which runs for the time of a with block.
+
+    Errors: BadAnswer where it ends before it accepts connections (with what it said), TimedOut.
+    """
+    with open(log, "ab") as said:
+        server = subprocess.Popen(
+            bound([*unprivileged(), _server(programs), "-D", data], "INT"),
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            cwd=data, env=child.environment() | {"LC_ALL": "C", "TZ": "UTC"},
+        )  # fmt: skip
+    folder = os.open(data, os.O_PATH)  # the detour by the descriptor makes a path that is short enough for a socket
+    try:
+        _until_ready(server, data, log, seconds, alive)
+        yield f"/proc/{os.getpid()}/fd/{folder}"
+    finally:
+        os.close(folder)
+        server.send_signal(signal.SIGINT)
+        try:
+            server.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder with all that is in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def last_words(log: Path) -> str:
+    """What the server said last that tells why it ended."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    told = [re.sub(r"^.*?(FATAL|PANIC|ERROR):\s*", "", line) for line in lines if re.search("FATAL|PANIC|ERROR", line)]
+    return inert("; ".join(told[-2:] or lines[-2:]), 300)
+
+
+def _server(programs: Path) -> Path:
+    for name in ("postgres", "initdb"):
+        if not (programs / name).exists():
+            raise NoData(
+                f"a private cluster needs {name}, and only the client programs are here", on=str(programs),
+                hint="install the server package, or set [backups.scratch] to a server of its own",
+            )  # fmt: skip
+    return programs / "postgres"
+
+
+def _until_ready(
+    server: subprocess.Popen[bytes], data: Path, log: Path, seconds: float, alive: Callable[[], object]
+) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        if server.poll() is not None:
+            raise BadAnswer(f"the private cluster did not start: {last_words(log)}", on=str(data))
+        with suppress(OSError):
+            lines = (data / "postmaster.pid").read_text().splitlines()
+            if len(lines) > 7 and lines[7].strip() in ("ready", "standby"):
+                return
+        if time.monotonic() > end:
+            raise TimedOut(f"the private cluster was not ready within {seconds:.0f} s", on=str(data))
+        alive()
+        time.sleep(0.05)

@@ -1,0 +1,148 @@
+"""Recovers a private cluster from a base backup, and from the archive of WAL as far as it is told."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from xai_runbook.errors import BadAnswer, TimedOut
+from xai_runbook.pgbackup import catalog, private_cluster
+from xai_runbook.pgbackup.fingerprint import Connection, Contents, ask, connect, contents
+from xai_runbook.pgbackup.pg_tools import patience_seconds, run
+
+Say = Callable[[str], None]
+DATA = "data"
+"""The folder of a base backup in which the cluster lies."""
+_SETTINGS = {
+    # a standby must have at least what the primary had when the WAL was written
+    "max_connections setting": "max_connections",
+    "max_worker_processes setting": "max_worker_processes",
+    "max_wal_senders setting": "max_wal_senders",
+    "max_prepared_xacts setting": "max_prepared_transactions",
+    "max_locks_per_xact setting": "max_locks_per_transaction",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster that was recovered and stands still there, open for reading."""
+
+    host: str
+    superuser: str
+    log: Path
+
+    def connect(self, database: str = "postgres") -> Connection:
+        """A superuser's session."""
+        return connect(host=self.host, port=5432, user=self.superuser, dbname=database, sslmode="disable")
+
+    def contents(self, say: Say) -> dict[str, Contents]:
+        """What each of its databases holds: every row of every table is read."""
+        with self.connect() as session:
+            names = [row["database"] for row in ask(session, "databases")]
+        found = {}
+        for name in names:
+            with self.connect(name) as session:
+                found[name] = contents(session, lambda words, name=name: say(f"{words} in {name}"))  # type: ignore[misc]
+        return found
+
+    def reached(self) -> dict[str, str | None]:
+        """How far it got: lsn, last_commit_at (ISO, UTC), and how the server says that it stopped."""
+        with self.connect() as session:
+            (row,) = ask(session, "recovery_reached")
+        words = re.findall(r"LOG:\s+(recovery stopping .*)", self.log.read_text(encoding="utf-8", errors="replace"))
+        at = row["last_commit_at"]
+        return {"lsn": row["lsn"], "last_commit_at": at.isoformat() if at else None, "stopped": (words or [""])[-1]}
+
+
+@contextmanager
+def recovered(
+    folder: Path,
+    backup: catalog.Backup,
+    tools: Path,
+    *,
+    archive: Path | None,
+    until: dict[str, str],
+    say: Say,
+    keep: Path | None = None,
+) -> Iterator[Place]:
+    """A private copy of the base backup, recovered `until` (recovery_target settings), for the time of a with block.
+
+    It is removed afterwards, or moved to `keep`, promoted and shut down, where the block ended well. The backup itself
+    is never started. Errors: BadAnswer where PostgreSQL cannot get there, with what it says; TimedOut.
+    """
+    home = Path(tempfile.mkdtemp(dir=folder, prefix=catalog.SCRATCH))
+    data, log = home / DATA, home / "log"
+    try:
+        say(f"copying {backup.name}")
+        run(["cp", "-a", "--reflink=auto", "--", backup.path / DATA, data], log=home / "copy.log")
+        data.chmod(0o700)
+        told = private_cluster.control(tools, data, home / "control.log")
+        needed = {name: told[words] for words, name in _SETTINGS.items() if words in told}
+        private_cluster.configure(data, {**needed, **_recovery(archive, until)})
+        (data / "recovery.signal").touch(mode=0o600)
+        superuser = str(backup.manifest["superuser"])
+        with private_cluster.started(
+            tools, data, log=log, seconds=patience_seconds(), alive=lambda: say("recovering")
+        ) as host:
+            place = Place(host, superuser, log)
+            _until_stopped(place, data, say)
+            yield place
+            if keep is not None:
+                _promote(place)
+        if keep is not None:
+            data.rename(keep)
+    finally:
+        private_cluster.remove(home)
+
+
+def _recovery(archive: Path | None, until: dict[str, str]) -> dict[str, str]:
+    # the archive is read by cp, which the server runs in a shell: % is the server's, quotes are the shell's
+    source = shlex.quote(str(archive)).replace("%", "%%") if archive else ""
+    command = f"cp -- {source}/%f %p" if archive else "false"
+    return {
+        "restore_command": command.replace("'", "''"),
+        "hot_standby": "on",
+        "recovery_target_action": "pause",
+        "recovery_target_timeline": "current",  # another one belongs to a cluster that was recovered before
+        **{name: value.replace("'", "''") for name, value in until.items()},
+    }
+
+
+def _until_stopped(place: Place, data: Path, say: Say) -> None:
+    """Waits until it has reached its target and stands still. Errors: BadAnswer where it ended instead."""
+    end = time.monotonic() + patience_seconds()
+    while True:
+        try:
+            with place.connect() as session:
+                (row,) = ask(session, "recovery_paused")
+            if row["paused"]:
+                return
+        except psycopg.OperationalError:
+            if not (data / "postmaster.pid").exists():
+                raise BadAnswer(f"recovery ended early: {private_cluster.last_words(place.log)}") from None
+        if time.monotonic() > end:
+            raise TimedOut("recovery did not reach its target in time", on=str(data))
+        say("recovering")
+        time.sleep(0.1)
+
+
+def _promote(place: Place) -> None:
+    """Ends recovery here: from now on it is a cluster of its own, on a timeline of its own."""
+    with place.connect() as session:
+        session.execute("SELECT pg_wal_replay_resume()")
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            (row,) = session.execute("SELECT pg_is_in_recovery()").fetchall()
+            if not row[0]:
+                session.execute("CHECKPOINT")
+                return
+            time.sleep(0.1)
+    raise TimedOut("it was recovered and did not become a cluster of its own in time", on=str(place.log))

@@ -1,0 +1,121 @@
+"""Where a backup is restored to be tried: a private cluster, or a database of its own on the scratch server.
+
+Never the server that the backup is of: a scratch server that has its system identifier is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from xai_runbook.errors import AccessDenied, NoData, Refused, Unreachable
+from xai_runbook.pgbackup import catalog, private_cluster
+from xai_runbook.pgbackup.fingerprint import Connection, ask, connect
+from xai_runbook.pgbackup.leftovers import NotKnown, drop_subscriptions, mark, remove
+
+PREFIX = "SCRATCH_"
+"""The libpq variables of the scratch server come with this before their names, beside those of the real one."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """An empty database to restore into."""
+
+    variables: dict[str, str]
+    """What libpq's programs must have in their environment to reach it."""
+    whole: bool
+    """Whether we are superuser there, and every role and extension of the original can be made."""
+    words: str
+
+    def connect(self) -> Connection:
+        """A session in it."""
+        return connect(
+            host=self.variables["PGHOST"], port=self.variables["PGPORT"], user=self.variables["PGUSER"],
+            dbname=self.variables["PGDATABASE"], sslmode=self.variables.get("PGSSLMODE", "disable"),
+        )  # fmt: skip
+
+
+@contextmanager
+def scratch(
+    folder: Path, programs: Path, *, encoding: str, identifier: str, alive: Callable[[], object]
+) -> Iterator[Scratch]:
+    """A database to restore into, gone again afterwards. On the scratch server where variables name one.
+
+    Errors: NoData, Unreachable, AccessDenied, Refused (it is the very server that the backup is of).
+    """
+    if f"{PREFIX}PGHOST" in os.environ:
+        with _on_server(encoding, identifier) as place:
+            yield place
+        return
+    home = Path(tempfile.mkdtemp(dir=folder, prefix=catalog.SCRATCH))
+    data, log = home / "data", home / "log"
+    try:
+        private_cluster.create(programs, data, encoding=encoding, log=log)
+        with private_cluster.started(programs, data, log=log, alive=alive) as host:
+            variables = {"PGHOST": host, "PGPORT": "5432", "PGUSER": private_cluster.OWNER, "PGSSLMODE": "disable"}
+            _create(connect(host=host, port=5432, user=private_cluster.OWNER, dbname="postgres"), "scratch", encoding)
+            yield Scratch({**variables, "PGDATABASE": "scratch"}, True, "a private cluster")
+    finally:
+        private_cluster.remove(home)
+
+
+@contextmanager
+def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
+    told = {name.removeprefix(PREFIX): value for name, value in os.environ.items() if name.startswith(f"{PREFIX}PG")}
+    where = f"{told['PGUSER']}@{told['PGHOST']}:{told['PGPORT']}"
+    name = f"xai_scratch_{os.getpid()}"
+    try:
+        session = connect(
+            host=told["PGHOST"], port=told["PGPORT"], user=told["PGUSER"], dbname="postgres",
+            sslmode=told.get("PGSSLMODE", "prefer"),
+        )  # fmt: skip
+    except psycopg.OperationalError:
+        # libpq's own text may repeat what it was given
+        raise Unreachable(
+            "the scratch server does not let us in", on=where, hint="[backups.scratch]: does it run, role and password"
+        ) from None
+    with session:
+        told_there = ask(session, "identity")[0]["system_identifier"]
+        if told_there == identifier or "not told" in (told_there, identifier):
+            unsure = "" if told_there == identifier != "not told" else ", for all that can be told,"
+            raise Refused(
+                f"the scratch server is{unsure} the one that the backup is of", on=where,
+                hint="[backups.scratch] names a server of its own, or \"local\"",
+            )  # fmt: skip
+        superuser = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        for row in ask(session, "leftover_databases"):  # of runs that were killed, perhaps of another role
+            with suppress(Refused, NotKnown, psycopg.Error):
+                remove(session, row["name"], row["oid"])
+        try:
+            _create(session, name, encoding, close=False)
+            oid = mark(session, name)
+        except psycopg.errors.InsufficientPrivilege:
+            raise AccessDenied("the role may create no database there", on=where, hint="CREATEDB") from None
+        try:
+            yield Scratch({**told, "PGDATABASE": name}, bool(superuser and superuser[0]), f"the scratch server {where}")
+        finally:
+            with suppress(psycopg.Error, Refused):  # whoever is still in it goes with it; it is ours alone
+                drop_subscriptions(session, name, oid, [])
+                force = " WITH (FORCE)" if session.info.server_version >= 130000 else ""
+                session.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
+
+
+def _create(session: Connection, name: str, encoding: str, *, close: bool = True) -> None:
+    try:
+        session.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C'").format(
+                sql.Identifier(name), sql.Literal(encoding)
+            )
+        )
+    except psycopg.errors.UndefinedObject:
+        raise NoData(f"the scratch server knows no encoding {encoding}") from None
+    finally:
+        if close:
+            session.close()

@@ -1,0 +1,156 @@
+"""Proves a backup by restoring it: sums, a full read, a scratch restore, and every table compared with its manifest."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.errors import BadAnswer, CannotAsk, NoData
+from xai_runbook.pgbackup import catalog
+from xai_runbook.pgbackup.fingerprint import contents, differences, rows_of
+from xai_runbook.pgbackup.pg_restore import ARCHIVE, ROLES, not_creatable, read_back, restore
+from xai_runbook.pgbackup.pg_tools import folder_of, run
+from xai_runbook.pgbackup.recovery import DATA, recovered
+from xai_runbook.pgbackup.scratch import Scratch, scratch
+
+Say = Callable[[str], None]
+_PLACE = re.compile(
+    "No space left|could not (write|extend|fsync)|server closed the connection|terminating connection"
+    "|was ended by signal|the database system is"
+)
+"""What PostgreSQL's programs say where the place of the restore is at fault, and not what is restored."""
+
+_GRANTOR = re.compile(r'^(GRANT .*) GRANTED BY (?:"(?:[^"]|"")*"|\w+);$', re.MULTILINE)
+"""Since 16 only the cluster's first superuser, who has another name in a scratch cluster, may be named as grantor."""
+
+
+class Damaged(BadAnswer):
+    """The backup itself is at fault: it does not count any more."""
+
+
+def verify(folder: Path, name: str, *, programs: str | None, jobs: int, say: Say, just_read: bool = False) -> str:
+    """What the restore came to, in words; it is written beside the backup too.
+
+    Of an archive that was `just_read` to its end, before its sum was made, the sum says the same as reading it again.
+    Errors: Damaged, which is written down as well; CannotAsk where it could not be tried (no scratch server, no
+    programs), which leaves what was known of the backup as it is.
+    """
+    backup = catalog.named(folder, name)
+    manifest = backup.manifest
+    tools = folder_of(programs, int(manifest["server_version"].split(".")[0]))
+    try:
+        intact(backup, say)
+        told = (
+            _cluster(folder, backup, tools, say)
+            if manifest["kind"] == "cluster"
+            else _dump(folder, backup, tools, jobs, say, just_read)
+        )
+    except Damaged as error:
+        catalog.record(backup.path, {"ok": False, "at": _now(), "why": error.what})
+        raise
+    catalog.record(backup.path, {"ok": True, "at": _now(), **told, "stamps": catalog.stamps(backup.path, manifest)})
+    return f"{name} is verified: {told['rows']} rows restored in {told['restore_seconds']:.1f} s into {told['where']}"
+
+
+def intact(backup: catalog.Backup, say: Say) -> None:
+    """Compares every file with the manifest's sum. Errors: Damaged."""
+    for file, told in backup.manifest["files"].items():
+        say(f"reading {file}")
+        path = backup.path / file
+        if not path.is_file():
+            raise Damaged(f"{file} is missing", on=backup.name)
+        if path.stat().st_size != told["size_bytes"]:
+            raise Damaged(f"{file} has {path.stat().st_size} bytes instead of {told['size_bytes']}", on=backup.name)
+        if catalog.sha256(path) != told["sha256"]:
+            raise Damaged(f"{file} is not what was written: its SHA-256 differs", on=backup.name)
+
+
+def _dump(folder: Path, backup: catalog.Backup, tools: Path, jobs: int, say: Say, just_read: bool) -> dict[str, Any]:
+    manifest, archive = backup.manifest, backup.path / ARCHIVE
+    encoding, identifier = manifest["encoding"], manifest["system_identifier"]
+    with scratch(folder, tools, encoding=encoding, identifier=identifier, alive=lambda: None) as place:
+        log = _log(folder)
+        try:
+            try:
+                if not just_read:
+                    read_back(tools, archive, log, lambda: say("reading it back"))
+            except BadAnswer as error:
+                raise _blamed("it cannot be read to its end", error, backup, place.words) from None
+            if place.whole:
+                roles = log.with_name(f"{log.name}.roles")
+                roles.write_text(_GRANTOR.sub(r"\1;", (backup.path / ROLES).read_text("utf-8")), encoding="utf-8")
+                run([tools / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", roles], log=log, more=place.variables)
+            started = time.monotonic()
+            try:
+                restore(
+                    tools, archive, log=log, variables=place.variables, jobs=jobs, whole=place.whole,
+                    without={} if place.whole else _without(place, manifest),
+                    progress=lambda: say(f"restoring into {place.words}"),
+                )  # fmt: skip
+            except BadAnswer as error:
+                raise _blamed("it cannot be restored", error, backup, place.words) from None
+            seconds = time.monotonic() - started
+            with place.connect() as session:
+                found = contents(
+                    session, lambda words: say(f"{words} in the restored database"),
+                    fingerprint=manifest["contents"]["fingerprint"],
+                )  # fmt: skip
+        finally:
+            for scrap in folder.glob(f"{log.name}*"):
+                scrap.unlink()
+    wrong = differences(manifest["contents"], found)
+    if wrong:
+        raise Damaged(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=backup.name)
+    return {
+        "restore_seconds": round(seconds, 3),
+        "rows": rows_of(found),
+        "tables": len(found["tables"]),
+        "where": place.words,
+    }
+
+
+def _without(place: Scratch, manifest: dict[str, Any]) -> dict[str, list[str]]:
+    with place.connect() as session:
+        return not_creatable(session, manifest)
+
+
+def _cluster(folder: Path, backup: catalog.Backup, tools: Path, say: Say) -> dict[str, Any]:
+    if (backup.path / DATA / "backup_manifest").exists():  # every file of it against PostgreSQL's own list
+        try:
+            run([tools / "pg_verifybackup", "--quiet", "--", backup.path / DATA], log=_log(folder))
+        except BadAnswer as error:
+            raise _blamed("pg_verifybackup refuses it", error, backup, "this machine") from None
+        finally:
+            _log(folder).unlink(missing_ok=True)
+    started = time.monotonic()
+    try:
+        with recovered(folder, backup, tools, archive=None, until={"recovery_target": "immediate"}, say=say) as place:
+            seconds = time.monotonic() - started
+            found = place.contents(say)
+    except BadAnswer as error:
+        raise _blamed("it cannot be started", error, backup, "the private copy") from None
+    return {
+        "restore_seconds": round(seconds, 3),
+        "rows": sum(rows_of(told) for told in found.values()),
+        "tables": sum(len(told["tables"]) for told in found.values()),
+        "where": "a private copy",
+    }
+
+
+def _blamed(what: str, error: BadAnswer, backup: catalog.Backup, place: str) -> CannotAsk:
+    """Whose fault it was: a full disk or a program that was killed say nothing of the backup."""
+    if _PLACE.search(error.what):
+        return NoData(f"{place} failed, not the backup: {error.what}", on=backup.name)
+    return Damaged(f"{what}: {error.what}", on=backup.name)
+
+
+def _log(folder: Path) -> Path:
+    return folder / ".verify.log"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

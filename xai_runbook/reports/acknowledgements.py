@@ -1,0 +1,231 @@
+"""Findings that a person has seen and set aside until a time: marked in every report, and not turning its verdict.
+
+One TOML file, its place a setting (`outputs.acknowledgements`). An acknowledgement covers what was seen and nothing
+worse: another status, a higher severity or a target that was not there then, and the finding counts again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import os
+import socket
+import time
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import InputError, SettingsError, inert
+from xai_runbook.model.findings import Finding, Severity, Status
+from xai_runbook.model.window import duration_seconds
+from xai_runbook.system.files import make_private, write_whole
+
+if TYPE_CHECKING:
+    from xai_runbook.settings.models import Settings
+
+_LONGEST = timedelta(days=366)
+_LOCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acknowledgement:
+    """One finding of one environment, as it was when it was set aside, by whom, why and until when."""
+
+    environment: str
+    finding: str
+    until: datetime
+    why: str
+    by: str
+    at: datetime
+    status: Status
+    severity: Severity | None
+    targets: tuple[str, ...]
+
+    def covers(self, finding: Finding, now: datetime) -> bool:
+        """Whether it still speaks of `finding` as it is now: not expired, and nothing worse than what was seen.
+
+        An alert that can no longer be judged is not what was seen either: `unknown` may hide anything.
+        """
+        then = Finding(name=self.finding, status=self.status, severity=self.severity, summary="")
+        return (
+            finding.name == self.finding
+            and now < self.until
+            and finding.status == self.status
+            and finding.rank >= then.rank
+            and set(finding.targets) <= set(self.targets)
+        )
+
+
+def applied(
+    findings: Iterable[Finding], known: Sequence[Acknowledgement], environment: str, now: datetime | None = None
+) -> list[Finding]:
+    """The findings, those that are acknowledged marked with `until`, `why` and `by`."""
+    now = now or datetime.now(UTC)
+    marked = []
+    for finding in findings:
+        one = next((one for one in known if one.environment == environment and one.covers(finding, now)), None)
+        if one and finding.status is not Status.OK:
+            marks = {"until": one.until.isoformat(), "why": inert(one.why), "by": inert(one.by, 200)}
+            finding = replace(finding, acknowledged=marks)
+        else:
+            # only this file acknowledges: a notebook's output cannot
+            finding = replace(finding, acknowledged=None)
+        marked.append(finding)
+    return marked
+
+
+def acknowledgement(finding: Finding, environment: str, until: str, why: str) -> Acknowledgement:
+    """An acknowledgement of `finding` as it is. Errors: InputError for a time, a reason or a finding that cannot be."""
+    if finding.status is Status.OK:
+        raise InputError(f"{finding.name} is ok: there is nothing to acknowledge", on=environment)
+    if not why.strip():
+        raise InputError("an acknowledgement needs a reason", hint='--why "replacement disk arrives at 14:00"')
+    now = datetime.now(UTC)
+    return Acknowledgement(
+        environment=environment,
+        finding=finding.name,
+        until=instant(until, now),
+        why=inert(why.strip(), 500),
+        by=f"{_login()}@{socket.gethostname()}",
+        at=now,
+        status=finding.status,
+        severity=finding.severity,
+        targets=finding.targets,
+    )
+
+
+def instant(text: str, now: datetime) -> datetime:
+    """The time that `text` names: an ISO 8601 instant with its zone, or a duration from now such as "4h"."""
+    try:
+        until = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            until = now + timedelta(seconds=duration_seconds(text))
+        except (InputError, OverflowError):
+            hint = '"4h", or an instant with its zone: 2026-01-31T10:00:00Z'
+            raise InputError(f"{inert(text, 100)!r} is no time", hint=hint) from None
+    if until.tzinfo is None:
+        raise InputError(f"{until} has no time zone", hint="2026-01-31T10:00:00Z")
+    if not now < until <= now + _LONGEST:
+        raise InputError(f"{until.isoformat()} is not within the next year", hint='a time to come, such as "4h"')
+    return until.astimezone(UTC).replace(microsecond=0)
+
+
+def place(settings: Settings) -> Path:
+    """The file of an environment."""
+    return Path(settings.outputs.acknowledgements).expanduser()
+
+
+def read(path: Path) -> list[Acknowledgement]:
+    """What the file holds; nothing where there is none. Errors: SettingsError, never a silent "none"."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError(f"the acknowledgements cannot be read: {error.strerror}", on=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"the acknowledgements are not TOML: {inert(str(error), 200)}", on=str(path), hint="mend or remove the file"
+        ) from None
+    if document.keys() - {"acknowledgement"} or not isinstance(document.get("acknowledgement", []), list):
+        raise SettingsError("only [[acknowledgement]] tables belong here", on=str(path), hint="mend or remove the file")
+    return [_one(row, number, path) for number, row in enumerate(document.get("acknowledgement", []), 1)]
+
+
+def _one(row: Any, number: int, path: Path) -> Acknowledgement:
+    try:
+        targets = row["targets"]
+        texts = {key: row[key] for key in ("environment", "finding", "why", "by")}
+        if row.keys() - Acknowledgement.__dataclass_fields__.keys():
+            raise ValueError("unknown key")
+        if not all(isinstance(text, str) for text in (*texts.values(), *targets)) or not isinstance(targets, list):
+            raise ValueError("not text")
+        if row["until"].tzinfo is None or row["at"].tzinfo is None:
+            raise ValueError("no time zone")
+        return Acknowledgement(
+            **texts,
+            until=row["until"],
+            at=row["at"],
+            status=Status(row["status"]),
+            severity=Severity(row["severity"]) if row.get("severity") else None,
+            targets=tuple(targets),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SettingsError(
+            f"acknowledgement {number} cannot be read: {type(error).__name__} {inert(str(error), 100)}",
+            on=str(path),
+            hint="mend or remove it; `xai-runbook ack` writes them whole",
+        ) from None
+
+
+def add(path: Path, new: Acknowledgement) -> None:
+    """Writes `new` in place of an older one of the same finding; expired ones go. Errors: SettingsError."""
+    with _changing(path) as rows:
+        rows[:] = [row for row in rows if not _same(row, new.environment, new.finding)] + [new]
+
+
+def remove(path: Path, environment: str, finding: str) -> None:
+    """Takes an acknowledgement back. Errors: InputError where there is none, SettingsError for the file."""
+    with _changing(path) as rows:
+        if not any(_same(row, environment, finding) for row in rows):
+            hint = "xai-runbook ack --list"
+            raise InputError(f"{inert(finding, 100)} is not acknowledged in {environment}", on=str(path), hint=hint)
+        rows[:] = [row for row in rows if not _same(row, environment, finding)]
+
+
+def _same(row: Acknowledgement, environment: str, finding: str) -> bool:
+    return (row.environment, row.finding) == (environment, finding)
+
+
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[list[Acknowledgement]]:
+    """The rows of the file, written back when the block ends well; one writer at a time."""
+    import tomli_w
+
+    try:
+        make_private(path.parent)
+        with _locked(path.with_name(f".{path.name}.lock")):
+            rows = read(path)
+            yield rows
+            now = datetime.now(UTC)
+            tables = [
+                {key: value for key, value in asdict(row).items() if value is not None}
+                | {"status": str(row.status), "targets": list(row.targets)}
+                | ({"severity": str(row.severity)} if row.severity else {})
+                for row in rows
+                if now < row.until
+            ]
+            write_whole(path, tomli_w.dumps({"acknowledgement": tables}).encode())
+    except OSError as error:
+        raise SettingsError(f"the acknowledgements cannot be written: {error.strerror}", on=str(path)) from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        end = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise SettingsError("somebody else is changing the acknowledgements", on=str(path)) from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _login() -> str:
+    # getpass asks the environment first: sudo's word for who is really there
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())

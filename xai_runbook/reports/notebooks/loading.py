@@ -1,0 +1,66 @@
+"""Notebooks as they lie on disk: local files, read with distrust, cleared of what an earlier run left in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.errors import InputError, inert
+from xai_runbook.reports.notebooks.parameters import text
+from xai_runbook.reports.notebooks.results import NOTES
+
+MOST_BYTES = 100_000_000
+
+
+class Malformed(Exception):
+    """A file that is there and is no notebook."""
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The notebook's JSON, without outputs.
+
+    Errors: InputError where there is no such file here (no address is ever fetched); Malformed where it is no notebook.
+    """
+    if "://" in str(path) or path.suffix != ".ipynb" or not path.is_file():
+        raise InputError(f"{inert(str(path), 200)!r} is no notebook file here", hint="a path that ends in .ipynb")
+    if path.stat().st_size > MOST_BYTES:
+        raise Malformed("it is too large to be a notebook")
+    try:
+        notebook = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise Malformed("it is not JSON") from None
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list) or notebook.get("nbformat") != 4 or not all(map(_is_cell, cells)):
+        raise Malformed("it is not a notebook of format 4")
+    ids = [cell["id"] for cell in cells if "id" in cell]
+    if len(set(ids)) < len(ids):
+        raise Malformed("two of its cells have the same id")
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            cell.update(outputs=[], execution_count=None, source=text(cell["source"]))
+    return notebook  # type: ignore[no-any-return]
+
+
+def _is_cell(cell: object) -> bool:
+    return (
+        isinstance(cell, dict)
+        and cell.get("cell_type") in ("code", "markdown", "raw")
+        and isinstance(cell.get("source"), str | list)
+        and isinstance(cell.get("metadata"), dict)
+        and isinstance(cell["metadata"].get("tags", []), list)
+        and isinstance(cell["metadata"].get(NOTES, {}), dict)
+        and isinstance(cell.get("id", ""), str)
+    )
+
+
+def executed(path: Path) -> dict[str, Any]:
+    """The JSON of an executed copy. Errors: OSError, ValueError, RecursionError."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError("too large")
+    notebook = json.loads(path.read_bytes())
+    if not isinstance(notebook, dict):
+        raise ValueError("not a notebook")
+    return notebook

@@ -1,0 +1,195 @@
+"""Reads the answers back out of an executed notebook, ours or one that plain papermill made.
+
+What a notebook holds is untrusted: a cell shows what servers said, and a file may come from anywhere. Nothing here
+turns a gap, a forgery or a half-run cell into `ok`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from xai_runbook import errors
+from xai_runbook.errors import MARKER, CannotAsk, NotConfigured, XaiRunbookError, inert
+from xai_runbook.model.findings import MIME_TYPE, Finding, Status
+from xai_runbook.reports.runner.result import Answer, Chart
+
+QUESTION = "raises-exception"
+SET_UP = frozenset({"parameters", "injected-parameters", "setup"})
+NOTES = "xai_runbook"
+"""The key, in a cell's and in the notebook's metadata, under which our engine writes down what it saw."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MOST_CHARTS, _MOST_CHART_BYTES, _MOST_TARGETS = 12, 4_000_000, 1000
+_OURS = re.compile(rf"{re.escape(MARKER)}(\w+): (.*)", flags=re.DOTALL)
+_PART = re.compile(r"\(([A-Za-z][\w.-]{0,60})\)(?:\. Try: |$)")
+
+
+def read(notebook: Mapping[str, Any], section: str = "") -> tuple[Answer, ...]:
+    """The answer to each question of an executed notebook's JSON, in order; `section` is where a cell names none."""
+    return tuple(_judge(cell, name, section)[0] for cell, name in _code(notebook) if is_question(cell))
+
+
+def faults(notebook: Mapping[str, Any]) -> list[str]:
+    """What went wrong in the notebook that is no answer, in order, a line each starting with the cell's name."""
+    found = []
+    for cell, name in _code(notebook):
+        fault = _judge(cell, name, "")[1] if is_question(cell) else _failure(cell)
+        if fault:
+            found.append(f"{name}: {fault}")
+    notes = _notes(notebook)
+    found.extend(inert(fault) for fault in _list(notes.get("faults")) if isinstance(fault, str))
+    return found
+
+
+def ran_to_its_end(notebook: Mapping[str, Any]) -> bool:
+    """Whether our engine's last record says that every code cell that the notebook now holds was run."""
+    return _notes(notebook).get("ran") == [name for _, name in _code(notebook)]
+
+
+def is_question(cell: Mapping[str, Any]) -> bool:
+    """Whether a code cell asks a question: tagged `raises-exception`, and no set-up cell."""
+    tags = set(tags_of(cell))
+    return QUESTION in tags and not tags & SET_UP
+
+
+def tags_of(cell: Mapping[str, Any]) -> list[str]:
+    """The tags of a cell."""
+    return [tag for tag in _list(_table(cell.get("metadata")).get("tags")) if isinstance(tag, str)]
+
+
+def name_of(cell: Mapping[str, Any], index: int) -> str:
+    """A cell's id, else its place."""
+    name = cell.get("id")
+    return inert(name, 64) if isinstance(name, str) and name else f"cell-{index + 1}"
+
+
+def _judge(cell: Mapping[str, Any], name: str, section: str) -> tuple[Answer, str]:
+    """The answer of a question's cell, and what is wrong with it ("" where nothing is)."""
+    notes = _notes(cell)
+    own_section = notes.get("section")
+    section = inert(own_section, 100) if isinstance(own_section, str) and own_section else section
+    answer = Answer(name=name, section=section, finding=None, charts=tuple(_charts(cell, name)))
+    seen = _outputs(cell)
+    failure = next((output for output in seen if output.get("output_type") == "error"), None)
+    fault = _noted(notes)
+    if failure is not None:
+        error = _ours(failure)
+        if isinstance(error, NotConfigured) and not fault:
+            return replace(answer, not_configured=error.part), ""
+        if isinstance(error, CannotAsk):
+            finding = Finding.unknown(name, error)
+        else:
+            fault = fault or _words(failure)
+            finding = Finding.unknown(name, fault)
+    else:
+        shown = [output for output in seen if MIME_TYPE in _table(output.get("data"))]
+        finding, lack = _finding(shown, name)
+        if not seen and not fault and cell.get("execution_count") is None:
+            lack = "it was not run"
+            finding = Finding.unknown(name, lack)
+        fault = fault or lack
+        if fault and finding.status is not Status.ALERT:
+            # an alert stands, whatever else went wrong; anything milder can no longer be told
+            finding = Finding.unknown(name, fault)
+    return replace(answer, finding=replace(finding, section=section)), fault
+
+
+def _finding(shown: list[Mapping[str, Any]], name: str) -> tuple[Finding, str]:
+    """The one finding that a cell may show, as its last expression, and what is wrong with it."""
+    lack = ""
+    if len(shown) != 1:
+        lack = f"NoFinding: the cell shows {len(shown) or 'no'} findings, and a question has exactly one"
+    elif shown[0].get("output_type") != "execute_result":
+        lack = "NoFinding: the finding is shown, but is not the cell's last expression"
+    else:
+        try:
+            finding = Finding.from_json(_table(shown[0].get("data"))[MIME_TYPE])
+        except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
+            lack = "NoFinding: what the cell shows as a finding is malformed"
+        else:
+            if finding.name == name:
+                # only the acknowledgements' file acknowledges; a cell may not
+                return replace(finding, acknowledged=None, targets=finding.targets[:_MOST_TARGETS]), ""
+            lack = f"NoFinding: question {name} was answered with finding {inert(finding.name, 64)}"
+    return Finding.unknown(name, lack), lack
+
+
+def _failure(cell: Mapping[str, Any]) -> str:
+    """What is wrong with a cell that is no question."""
+    for output in _outputs(cell):
+        if output.get("output_type") == "error" and not isinstance(_ours(output), NotConfigured):
+            return _noted(_notes(cell)) or _words(output)
+    return _noted(_notes(cell))
+
+
+def _ours(output: Mapping[str, Any]) -> XaiRunbookError | None:
+    """The error of ours that an error output tells of; None for anybody else's."""
+    lines = [line for line in _list(output.get("traceback")) if isinstance(line, str)]
+    match = _OURS.fullmatch(lines[0].strip()) if lines else None
+    kind = getattr(errors, match[1], None) if match else None
+    if match is None or not isinstance(kind, type) or not issubclass(kind, XaiRunbookError):
+        return None
+    what, _, hint = match[2].partition(". Try: ")
+    if kind is NotConfigured:
+        part = _PART.search(match[2])
+        return NotConfigured(what, on=part[1] if part else "a part")
+    return kind(what, hint=hint)
+
+
+def _words(output: Mapping[str, Any]) -> str:
+    ours = _ours(output)
+    if ours is not None:
+        return inert(f"{type(ours).__name__}: {ours}", 500)
+    return inert(f"{output.get('ename') or 'an error'}: {output.get('evalue') or 'without words'}", 500)
+
+
+def _charts(cell: Mapping[str, Any], name: str) -> Iterator[Chart]:
+    found = 0
+    for output in _outputs(cell):
+        image = _table(output.get("data")).get("image/png")
+        image = "".join(part for part in image if isinstance(part, str)) if isinstance(image, list) else image
+        if not isinstance(image, str) or len(image) > _MOST_CHART_BYTES * 3 // 2 or found >= _MOST_CHARTS:
+            continue
+        try:
+            png = base64.b64decode(re.sub(r"\s+", "", image), validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        if png.startswith(_PNG) and len(png) <= _MOST_CHART_BYTES:
+            found += 1
+            alt = _table(_table(output.get("metadata")).get("image/png")).get("alt")
+            yield Chart(png, inert(alt, 300) if isinstance(alt, str) and alt else f"Chart of {name}")
+
+
+def _code(notebook: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Each code cell that has code, with its name."""
+    for index, cell in enumerate(_list(_table(notebook).get("cells"))):
+        if isinstance(cell, Mapping) and cell.get("cell_type") == "code":
+            source = cell.get("source")
+            if "".join(str(line) for line in source).strip() if isinstance(source, list) else str(source or "").strip():
+                yield cell, name_of(cell, index)
+
+
+def _noted(notes: Mapping[str, Any]) -> str:
+    fault = notes.get("fault")
+    return inert(fault, 500) if isinstance(fault, str) else ""
+
+
+def _notes(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _table(_table(_table(holder).get("metadata")).get(NOTES))
+
+
+def _outputs(cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [output for output in _list(cell.get("outputs")) if isinstance(output, Mapping)]
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,244 @@
+"""The record of one report: what it found, as data; and the folder that keeps it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import ReportError, inert
+from xai_runbook.model.findings import Finding, Verdict, verdict
+from xai_runbook.reports.runner.result import Chart, NotebookResult
+from xai_runbook.system.files import make_private, point, write_whole
+
+if TYPE_CHECKING:
+    from xai_runbook.settings.models import Settings
+
+SCHEMA = "xai-runbook/report/1"
+_ROOM_BYTES = 4 * 2**20  # a report with its notebooks and charts; less than that free, and it is not begun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One report. Its JSON is report.json, and what `check --json` prints."""
+
+    id: str
+    environment: str
+    description: str
+    production: bool
+    simulated: tuple[str, ...]
+    started_at: datetime
+    finished_at: datetime
+    complete: bool
+    """Every notebook ran to its end and every question that was declared has been answered."""
+    not_configured: tuple[str, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Parts that the sandbox could not start, with the reason and how to get what is lacking."""
+    findings: tuple[Finding, ...]
+    """Worst first; one of each name."""
+    notebooks: tuple[NotebookResult, ...]
+    charts: Mapping[str, tuple[Chart, ...]]
+    """The pictures that belong to a finding, by its name."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it comes to."""
+        return verdict(self.findings, complete=self.complete)
+
+    @property
+    def unasked(self) -> dict[str, list[str]]:
+        """The questions that could not be asked because of each missing part, the part with most of them first.
+
+        Their findings are unknown for the same reason, which is shown once. None wait for an optional part.
+        """
+        found: dict[str, list[str]] = {part: [] for part in self.missing}
+        for finding in self.findings:
+            for part in self.missing:
+                if finding.summary.startswith(f"unknown, because {part} is missing:") and not finding.acknowledged:
+                    found[part].append(finding.name)
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+    @property
+    def apart(self) -> list[Finding]:
+        """The findings to show one by one: those that no missing part kept from being asked."""
+        unasked = {name for names in self.unasked.values() for name in names}
+        return [finding for finding in self.findings if finding.name not in unasked]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values in the schema `xai-runbook/report/1`."""
+        return {
+            "schema": SCHEMA,
+            "id": self.id,
+            "tool": f"xai-runbook {version()}",
+            "environment": self.environment,
+            "description": self.description,
+            "production": self.production,
+            "simulated": list(self.simulated),
+            "started_at": self.started_at.isoformat(),
+            "finished_at": self.finished_at.isoformat(),
+            "verdict": str(self.verdict),
+            "complete": self.complete,
+            "not_configured": list(self.not_configured),
+            "missing": dict(self.missing),
+            "findings": [finding.to_json() for finding in self.findings],
+            "notebooks": [
+                {
+                    "name": result.name,
+                    "path": str(result.path),
+                    "status": result.status,
+                    "seconds": round(result.seconds, 3),
+                    "error": result.error or None,
+                }
+                for result in self.notebooks
+            ],
+        }
+
+
+def record(
+    settings: Settings,
+    results: Sequence[NotebookResult],
+    *,
+    id_: str,
+    started_at: datetime,
+    declared: Mapping[str, Sequence[str]],
+    judged: Iterable[Finding] | None = None,
+    relative_to: Path | None = None,
+) -> Record:
+    """The Record of what the notebooks came to.
+
+    `declared` names each notebook's questions: one that has no answer makes the report incomplete. `judged` are the
+    findings after acknowledgement, where there is any. Paths are given relative to the folder `relative_to`.
+    """
+    answers = [answer for result in results for answer in result.answers]
+    told = {(result.name, answer.name) for result in results for answer in result.answers}
+    asked = {(notebook, name) for notebook, names in declared.items() for name in names}
+    ran = {result.name for result in results if result.status == "completed"}
+    parts = [*settings.not_configured, *(answer.not_configured for answer in answers)]
+    findings = list(judged) if judged is not None else findings_of(results)
+    charts: dict[str, tuple[Chart, ...]] = {}
+    for answer in answers:
+        if answer.charts:
+            charts.setdefault(answer.name, answer.charts)
+    return Record(
+        id=id_,
+        environment=settings.name,
+        description=settings.description,
+        production=settings.production,
+        simulated=tuple(settings.simulated),
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        complete=bool(results) and set(declared) == ran and len(ran) == len(results) and asked <= told,
+        not_configured=tuple(dict.fromkeys(part for part in parts if part)),
+        missing=settings.sandbox.missing if settings.sandbox else {},
+        findings=tuple(sorted(findings, key=lambda finding: (finding.rank, bool(finding.acknowledged)))),
+        notebooks=tuple(_relative(result, relative_to) for result in results),
+        charts=charts,
+    )
+
+
+def findings_of(results: Sequence[NotebookResult]) -> list[Finding]:
+    """The findings of all notebooks, one of each name: where two notebooks ask the same, the worse answer counts."""
+    worst: dict[str, Finding] = {}
+    for finding in (answer.finding for result in results for answer in result.answers if answer.finding):
+        if finding.name not in worst or finding.rank < worst[finding.name].rank:
+            worst[finding.name] = finding
+    return list(worst.values())
+
+
+def _relative(result: NotebookResult, folder: Path | None) -> NotebookResult:
+    if folder and result.path.is_relative_to(folder):
+        return replace(result, path=result.path.relative_to(folder))
+    return result
+
+
+def folder_of(settings: Settings, out: str | None = None) -> Path:
+    """Where an environment's reports are kept, unless `out` says otherwise."""
+    return Path(out).expanduser() if out else Path(settings.outputs.folder).expanduser() / "reports"
+
+
+def new_id(environment: str, now: datetime | None = None) -> str:
+    """A report's name, which sorts by time: 20261125T001500Z-sandbox-ab12."""
+    return f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}-{environment}-{secrets.token_hex(2)}"
+
+
+def open_folder(folder: Path, id_: str) -> Path:
+    """A new private folder `folder/id_` with room for a report. Errors: ReportError, and nothing is left behind."""
+    place = folder / id_
+    try:
+        make_private(folder)
+        place.mkdir(mode=0o700)
+    except OSError as error:
+        raise _not_kept(error, folder) from None
+    try:
+        descriptor = os.open(place / ".room", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _ROOM_BYTES)
+        finally:
+            os.close(descriptor)
+        (place / ".room").unlink()
+    except OSError as error:
+        shutil.rmtree(place, ignore_errors=True)
+        raise _not_kept(error, folder) from None
+    return place
+
+
+def keep(made: Record, page: str, folder: Path) -> Path:
+    """Writes index.html, then report.json, into `folder/ID`, then points `folder/latest` there; the page's path.
+
+    Errors: ReportError; then there is no report.json, and `latest` is what it was.
+    """
+    place = folder / made.id
+    written: list[Path] = []
+    try:
+        for name, content in (
+            ("index.html", page.encode("utf-8", "replace")),
+            ("report.json", json.dumps(made.to_json(), indent=1, ensure_ascii=False).encode("utf-8", "replace")),
+        ):
+            write_whole(place / name, content)
+            written.append(place / name)
+        point(folder / "latest", made.id)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise _not_kept(error, folder) from None
+    return place / "index.html"
+
+
+def _not_kept(error: OSError, folder: Path) -> ReportError:
+    return ReportError(
+        f"the report cannot be kept: {error.strerror or error}",
+        on=str(folder),
+        hint="make room or choose another folder with --out; `xai-runbook check` writes nothing",
+    )
+
+
+def kept(folder: Path, environment: str) -> Iterator[dict[str, Any]]:
+    """The reports of that environment under `folder`, newest first, as they were written; unreadable ones left out."""
+    try:
+        places = sorted((path for path in folder.iterdir() if not path.is_symlink()), reverse=True)
+    except OSError:
+        return
+    for place in places:
+        try:
+            told = json.loads((place / "report.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(told, dict) and told.get("schema") == SCHEMA and told.get("environment") == environment:
+            yield told
+
+
+def version() -> str:
+    """The installed version of this package, or "unknown"."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return inert(installed("xai_runbook"), 50)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,1 @@
+"""Runs a notebook in a process and a kernel of its own, within time, output and redaction limits."""

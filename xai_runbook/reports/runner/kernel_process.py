@@ -1,0 +1,101 @@
+"""Starting a kernel, and ending it for certain. Imports nothing slow: a kernel starts while papermill is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.system import child
+from xai_runbook.system.parent_death import PARENT
+
+MARK = "XAI_RUNBOOK_REPORT_RUN"
+"""The environment variable by which every process of one run is found again, whatever session it moved to."""
+
+
+class Kernel:
+    """One kernel process at a time: this Python, spoken to over sockets in a folder that only we can enter.
+
+    Over TCP any local process could read what a notebook shows without knowing the key.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.starts = 0
+        self.connection: Any = {}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """A new process, with a new key and new sockets; it does not answer yet."""
+        self.starts += 1
+        names = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+        self.connection = {
+            "transport": "ipc",
+            "ip": str(self.folder / f"k{self.starts}"),
+            **{name: number for number, name in enumerate(names, 1)},
+            "key": secrets.token_hex(32),
+            "signature_scheme": "hmac-sha256",
+            "kernel_name": "python3",
+        }
+        file = self.folder / f"k{self.starts}.json"
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            json.dump(self.connection, stream)
+        environment = dict(os.environ)  # the worker's, which `run` has chosen
+        # a person's own settings must not change what a report says
+        environment["IPYTHONDIR"] = str(self.folder / "ipython")
+        environment[PARENT] = str(os.getpid())
+        environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+        with (self.folder / "kernel.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                child.python(
+                    "xai_runbook.reports.runner.kernel",
+                    "-f",
+                    str(file),
+                    "--HistoryManager.enabled=False",
+                    "--IPKernelApp.capture_fd_output=True",
+                    "--IPKernelApp.ignore_cwd=True",  # IPython before 9.7 adds it in spite of -P
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )  # no new session: it ends with its worker's process group
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+        assert self.process is not None
+        return self.process.poll()
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in a notebook."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """Ends it at once; it has nothing to save."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def obituary(self) -> str:
+        """How it ended, in words."""
+        code = self.poll()
+        if code is None:
+            return "it still runs"
+        if code >= 0:
+            return f"exit code {code}"
+        with suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+        return f"signal {-code}"
+
+    def last_words(self) -> str:
+        """The last line that it wrote outside of any cell."""
+        with suppress(OSError):
+            lines = (self.folder / "kernel.log").read_text(errors="replace")[-5000:].strip().splitlines()
+            return lines[-1] if lines else "without a word"
+        return "without a word"

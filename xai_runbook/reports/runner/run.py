@@ -1,0 +1,287 @@
+"""Runs notebooks side by side, each in its own worker process, and ends every process it started, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import signal
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from xai_runbook.errors import InputError, ReportError, inert
+from xai_runbook.reports.notebooks import parameters as parameter
+from xai_runbook.reports.notebooks import results as read
+from xai_runbook.reports.notebooks.loading import Malformed, executed, load
+from xai_runbook.reports.runner.kernel_process import MARK
+from xai_runbook.reports.runner.redaction import Mask, known_secrets, secret_variables
+from xai_runbook.reports.runner.result import Event, Interrupted, NotebookResult, RunStatus
+from xai_runbook.reports.runner.worker_process import Worker, end_marked
+from xai_runbook.system import child
+
+_SLACK_SECONDS = 90.0  # beyond a cell's own deadline: a kernel that starts again, a slow disk
+_LONGEST_PLACE = 60  # a socket's whole path may have 107 characters
+
+
+def execute(
+    notebooks: Sequence[Path],
+    *,
+    parameters: Mapping[str, object],
+    out: Path,
+    jobs: int = 2,
+    cell_seconds: float = 60.0,
+    run_seconds: float = 600.0,
+    environment: Mapping[str, str] | None = None,
+    progress: Callable[[Event], None] = lambda event: None,
+    secrets: Sequence[str] | None = None,
+) -> list[NotebookResult]:
+    """What each notebook came to, in the order given; the executed copies are in the folder `out`.
+
+    Each parameter goes to the notebooks that declare it. `environment` is added to the variables that workers get
+    (`child.reading_environment`).
+    `secrets` are masked in whatever is kept; without them, those that the environment's settings refer to.
+
+    Errors: InputError for a path, parameter or value that cannot be used, before anything runs; ReportError when `out`
+    cannot be written; Interrupted, with what had been run, on Ctrl-C and SIGTERM.
+    """
+    if jobs < 1 or not cell_seconds > 0 or not run_seconds > 0:
+        raise InputError("jobs and deadlines must be more than nothing", hint="--jobs 2 --cell-timeout 60s")
+    tasks = _tasks(notebooks, out)
+    known = {name for task in tasks for name in task.defaults}
+    # the environment also reaches a notebook that does not declare it
+    parameter.refuse_unknown(parameters.keys() - {"environment"}, known)
+    for task in tasks:
+        task.parameters = parameter.fitted(task.defaults, parameters)
+    chosen = str(parameters.get("environment") or "")
+    masked = list(secrets) if secrets is not None else known_secrets(chosen)
+    for name, value in parameters.items():
+        if Mask(masked)(str(value)) != str(value):
+            raise InputError(f"parameter {name} has a secret in it", hint="parameters are kept in the executed copy")
+    variables = {**child.reading_environment(secret_variables(chosen)), **(environment or {}), MARK: uuid.uuid4().hex}
+    if chosen:
+        variables["XAI_RUNBOOK_ENV"] = chosen
+    _make_folder(out)
+    with _private_folder() as folder, _interruptible():
+        run = _Run(tasks, folder, variables, masked, cell_seconds, monotonic() + run_seconds, progress)
+        try:
+            run.all(jobs)
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, _Stopped) else signal.SIGINT
+            run.end_all(f"interrupted by {signal.Signals(number).name}")
+            raise Interrupted(run.results(), number) from None
+        finally:
+            run.end_all("the run failed")
+        return run.results()
+
+
+@dataclass
+class _Task:
+    """One notebook, from its file to its result."""
+
+    name: str
+    target: Path
+    notebook: dict[str, Any]
+    defaults: dict[str, object] = field(default_factory=dict)
+    parameters: dict[str, object] = field(default_factory=dict)
+    result: NotebookResult | None = None
+
+
+def _tasks(notebooks: Sequence[Path], out: Path) -> list[_Task]:
+    """One task a notebook; one that is no notebook has its result already, so that the others still run."""
+    tasks: list[_Task] = []
+    for path in map(Path, notebooks):
+        name = path.stem
+        while any(task.name == name for task in tasks):
+            name += "-again"
+        task = _Task(name, out / f"{name}.ipynb", {})
+        try:
+            task.notebook = load(path)
+            task.defaults = parameter.declared(task.notebook, path.name)
+        except Malformed as error:
+            task.result = NotebookResult(name, path, "failed", 0.0, str(error))
+        except InputError as error:
+            if not task.notebook:
+                raise
+            task.result = _told(task, path, "failed", 0.0, inert(str(error)))
+        tasks.append(task)
+    if not tasks:
+        raise InputError("there is no notebook to run", hint="--notebook NAME, or --all")
+    return tasks
+
+
+def _told(task: _Task, path: Path, status: RunStatus, seconds: float, error: str) -> NotebookResult:
+    """The result of a notebook that was not run: each of its questions is unknown."""
+    return NotebookResult(task.name, path, status, seconds, error, read.read(task.notebook, task.name))
+
+
+class _Run:
+    """The tasks, the workers that are at them, and the time there is."""
+
+    def __init__(
+        self,
+        tasks: list[_Task],
+        folder: Path,
+        variables: dict[str, str],
+        secrets: list[str],
+        cell_seconds: float,
+        deadline: float,
+        progress: Callable[[Event], None],
+    ) -> None:
+        self.tasks, self.folder, self.variables, self.secrets = tasks, folder, variables, secrets
+        self.mask = Mask(secrets)
+        self.cell_seconds, self.deadline, self.progress = cell_seconds, deadline, progress
+        self.waiting = [task for task in tasks if task.result is None]
+        self.workers: dict[Worker, _Task] = {}
+        self.selector = selectors.DefaultSelector()
+
+    def all(self, jobs: int) -> None:
+        """Returns when every task has its result."""
+        for task in self.tasks:
+            if task.result is not None:
+                self.progress(Event(task.name, 0, 0, result=task.result))
+        while self.waiting or self.workers:
+            while self.waiting and len(self.workers) < jobs:
+                self._start(self.waiting.pop(0))
+            now = monotonic()
+            silence = self.cell_seconds + _SLACK_SECONDS
+            soonest = min([self.deadline, *(worker.heard + silence for worker in self.workers)])
+            for key, _ in self.selector.select(max(0.0, soonest - now)):
+                self._hear(key.data)
+            now = monotonic()
+            if now >= self.deadline:
+                self.end_all("the time for the whole run was up")
+            for worker in [worker for worker in self.workers if now >= worker.heard + silence]:
+                self._finish(worker, f"nothing was heard of it for {silence:g} s")
+
+    def _start(self, task: _Task) -> None:
+        folder = self.folder / f"n{self.tasks.index(task)}"
+        order = {
+            "parent": os.getpid(),
+            "folder": str(folder),
+            "target": str(task.target.resolve()),
+            "notebook": task.notebook,
+            "parameters": task.parameters,
+            "cell_seconds": self.cell_seconds,
+            "secrets": self.secrets,
+        }
+        try:
+            worker = Worker(task.target, folder, order, self.variables)
+        except OSError as error:
+            task.result = _told(task, task.target, "incomplete", 0.0, f"could not be started: {error.strerror}")
+            return
+        self.workers[worker] = task
+        self.selector.register(worker.stdout, selectors.EVENT_READ, worker)
+
+    def _hear(self, worker: Worker) -> None:
+        name = self.workers[worker].name
+        for message in worker.listen():
+            if message.get("end"):
+                self._finish(worker, str(message.get("error", "")))
+                return
+            self.progress(Event(name, message["done"], message["cells"], message["cell"]))
+        if worker.silent_for_ever:
+            self._finish(worker, worker.obituary())
+
+    def _finish(self, worker: Worker, error: str) -> None:
+        """The worker is ended, its copy read, its task has a result."""
+        task = self.workers.pop(worker)
+        self.selector.unregister(worker.stdout)
+        worker.end()
+        seconds = monotonic() - worker.started
+        task.result = self._result(task, seconds, inert(self.mask(error), 500))
+        cells = len(task.notebook["cells"])
+        self.progress(Event(task.name, cells, cells, result=task.result))
+
+    def _result(self, task: _Task, seconds: float, error: str) -> NotebookResult:
+        try:
+            notebook = executed(task.target)
+        except (OSError, ValueError, RecursionError):
+            return _told(task, task.target, "incomplete", seconds, error or "its executed copy cannot be read")
+        answers = read.read(notebook, task.name)
+        asked = [answer.name for answer in read.read(task.notebook, task.name)]
+        whole = read.ran_to_its_end(notebook) and {answer.name for answer in answers} >= set(asked)
+        if error or not whole:
+            error = error or "not every cell was run"
+            return NotebookResult(task.name, task.target, "incomplete", seconds, error, answers)
+        faults = read.faults(notebook)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        error = faults[0] + more if faults else ""
+        return NotebookResult(task.name, task.target, "failed" if faults else "completed", seconds, error, answers)
+
+    def end_all(self, why: str) -> None:
+        """Ends whatever still runs; what had not been run is incomplete, and says why."""
+        for worker in list(self.workers):
+            self._finish(worker, why)
+        for task in self.tasks:
+            if task.result is None:
+                task.result = _told(task, task.target, "incomplete", 0.0, why)
+        self.waiting.clear()
+        end_marked(self.variables[MARK])
+
+    def results(self) -> list[NotebookResult]:
+        """One for each task."""
+        return [task.result for task in self.tasks if task.result is not None]
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as probe:
+            probe.write(b"x" * 4096)
+    except OSError as error:
+        raise ReportError(
+            f"the folder for executed notebooks cannot be written: {error.strerror}",
+            on=str(out),
+            hint="--out with a folder that can be written and has room",
+        ) from None
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A new folder that only we can enter, with a path short enough for sockets; it is removed in the end."""
+    place = tempfile.gettempdir()
+    place = place if len(place) <= _LONGEST_PLACE else "/tmp"
+    _clear_after_the_dead(Path(place))
+    folder = Path(tempfile.mkdtemp(prefix=f"xr-{os.getpid()}-", dir=place))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_after_the_dead(place: Path) -> None:
+    """Removes our folders whose run was killed before it could."""
+    for folder in place.glob("xr-*-*"):
+        number = folder.name.split("-")[1]
+        if number.isdigit() and not Path("/proc", number).exists() and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Stopped(KeyboardInterrupt):
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM stops the run as Ctrl-C does, where this is the thread that hears of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise _Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,89 @@
+"""Worker processes: started with an order, listened to, and ended together with whatever they started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import IO, Any
+
+from xai_runbook.errors import inert
+from xai_runbook.reports.runner.kernel_process import MARK
+from xai_runbook.system import child
+
+
+class Worker:
+    """One running worker process."""
+
+    def __init__(self, target: Path, folder: Path, order: dict[str, Any], variables: Mapping[str, str]) -> None:
+        self.target, self.folder = target, folder
+        self.started = self.heard = monotonic()
+        self.pending = b""
+        self.silent_for_ever = False
+        folder.mkdir(mode=0o700)
+        with suppress(FileNotFoundError):
+            target.unlink()
+        # the order has secrets in it: a file without a name, never argv
+        with tempfile.TemporaryFile() as stdin, (folder / "worker.log").open("wb") as log:
+            stdin.write(json.dumps(order).encode())
+            stdin.seek(0)
+            self.process = subprocess.Popen(
+                child.python("xai_runbook.reports.runner.worker"),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=folder,
+                env=dict(variables),
+                start_new_session=True,
+            )
+        assert self.process.stdout is not None
+        self.stdout: IO[bytes] = self.process.stdout
+        os.set_blocking(self.stdout.fileno(), False)
+
+    def listen(self) -> Iterator[dict[str, Any]]:
+        """What the worker has said since; `silent_for_ever` turns true when it can say no more."""
+        self.heard = monotonic()
+        piece = self.stdout.read()
+        self.silent_for_ever = piece == b""
+        *lines, self.pending = (self.pending + (piece or b"")).split(b"\n")
+        for line in lines:
+            with suppress(ValueError):
+                yield json.loads(line)
+
+    def end(self) -> None:
+        """Ends it with its kernel; what left its process group is found by its mark."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.stdout.close()
+        with suppress(FileNotFoundError):
+            self.target.with_name(f".{self.target.name}.part").unlink()
+
+    def obituary(self) -> str:
+        """How it died, with the last line of what it wrote on stderr."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(2)
+        lines: list[str] = []
+        with suppress(OSError):
+            lines = (self.folder / "worker.log").read_text(errors="replace")[-5000:].strip().splitlines()
+        return inert(f"its worker died (exit code {self.process.poll()}){f': {lines[-1]}' if lines else ''}", 500)
+
+
+def end_marked(mark: str) -> None:
+    """Ends every process that carries the mark: what a notebook started may have left our process group."""
+    wanted = f"{MARK}={mark}".encode()
+    for _ in range(3):  # one that is ended may just have started another
+        found = False
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if wanted in entry.read_bytes().split(b"\0"):
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+                    found = True
+        if not found:
+            return

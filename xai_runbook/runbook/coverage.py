@@ -1,0 +1,92 @@
+"""`xai-runbook coverage`: which of the runbook's items are answered, and where."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xai_runbook.runbook.call_graph import Call
+
+
+class Row(NamedTuple):
+    """One item of the runbook, and what answers it; `tests` is None where there is no checkout to look in."""
+
+    item: int
+    line: int
+    literal: str
+    operation: str | None
+    notebook: str | None
+    tests: list[str] | None
+    errata: list[str]
+
+    @property
+    def answered(self) -> bool:
+        """Whether an operation answers it, a notebook asks it and, as far as can be seen, a test calls it."""
+        return bool(self.operation and self.notebook and self.tests != [])
+
+
+@cache
+def runbook() -> dict[str, Any]:
+    """runbook.toml: `item`, a list in the runbook's order, and `errata` by id."""
+    import tomllib
+
+    with open(f"{__file__.removesuffix('coverage.py')}runbook.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+def coverage() -> list[Row]:
+    """A Row for each of the runbook's items, in its order."""
+    from xai_runbook.runbook.call_graph import calls
+
+    asked = {path.stem: calls(_code(path)) for path in _notebooks()}
+    tested = {where: calls(path.read_text(encoding="utf-8")) for where, path in _tests().items()}
+    return [
+        Row(
+            item["item"], item["line"], item["literal"], item.get("operation"),
+            _notebook(item, asked), _tested(item, tested) if tested else None, item.get("errata", []),
+        )
+        for item in runbook()["item"]
+    ]  # fmt: skip
+
+
+def _notebook(item: dict[str, Any], asked: dict[str, list[Call]]) -> str | None:
+    return next((name for name, calls in asked.items() if any(_answers(call, item) for call in calls)), None)
+
+
+def _tested(item: dict[str, Any], tested: dict[str, list[Call]]) -> list[str]:
+    places = {
+        f"{where}::{call.place}" if call.place else where
+        for where, calls in tested.items() for call in calls if _answers(call, item)
+    }  # fmt: skip
+    return sorted(places)
+
+
+def _answers(call: Call, item: dict[str, Any]) -> bool:
+    return call.function == item.get("operation") and item.get("given", "") in {"", *call.words}
+
+
+def _notebooks() -> list[Path]:
+    """The section notebooks before 00_start_here, which only points to them; the health report is made of them."""
+    from xai_runbook.reports.notebooks import cells
+
+    found = [path for path in cells.folder().glob("*.ipynb") if path.stem != cells.HEALTH_REPORT]
+    return sorted(found, key=lambda path: (path.stem.startswith("00"), path.stem))
+
+
+def _code(path: Path) -> str:
+    from xai_runbook.reports.notebooks import cells
+
+    return "\n".join(cell.source for cell in cells.read(path) if cell.kind == "code")
+
+
+def _tests() -> dict[str, Path]:
+    """The checkout's test modules by name; none where the package is installed from a wheel."""
+    from pathlib import Path
+
+    checkout = Path(__file__).parent.parent.parent
+    if not (checkout / "pyproject.toml").is_file():
+        return {}
+    return {path.relative_to(checkout).as_posix(): path for path in sorted((checkout / "tests").rglob("test_*.py"))}

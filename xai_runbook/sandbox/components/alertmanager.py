@@ -1,0 +1,123 @@
+"""Alertmanager as a part of the sandbox: it is told every alert, and tells nobody; and how to silence them all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.request import Request
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox import loopback
+from xai_runbook.sandbox.components import programs
+from xai_runbook.sandbox.supervisor.component import Layout, Part, answers, bound
+from xai_runbook.system import child
+
+SILENCE_DAYS = 7
+_SHARE = Path("/usr/share/prometheus/alertmanager")
+# Debian's program reads its templates from _SHARE alone. Unpacked and not installed, it is shown the unpacked folder
+# there, in a mount namespace of its own; its words come as arguments, none is put into the script.
+_SHOWN = 'mount -t overlay overlay -o "lowerdir=$1:/usr/share" /usr/share && shift && exec "$@"'
+_CONFIGURATION = {"route": {"receiver": "nobody", "group_wait": "0s"}, "receivers": [{"name": "nobody"}]}
+
+
+def parts(layout: Layout) -> list[Part]:
+    """Alertmanager as a part, or nothing where no program is found. Raises SandboxError where it cannot run here."""
+    program = command()
+    if program is None:
+        return []
+    folder, port = layout.part_folder("alertmanager"), layout.ports["alertmanager"]
+    config = folder / "alertmanager.yml"
+
+    def prepare() -> None:
+        config.write_text(json.dumps(_CONFIGURATION), encoding="utf-8")
+
+    argv = [
+        *program,
+        f"--config.file={config}",
+        f"--storage.path={folder / 'data'}",
+        f"--web.listen-address={layout.host}:{port}",
+        "--cluster.listen-address=",
+        "--log.level=warn",
+    ]
+    return [
+        Part("alertmanager", argv, lambda: answers(port), signal.SIGTERM, prepare=prepare, optional=True),
+    ]
+
+
+def overlay(layout: Layout) -> dict[str, Any]:
+    """Where it is, for the settings; nothing where it cannot run here: then it is not configured."""
+    try:
+        runs = "alertmanager" not in layout.missing and command()
+        return {"alertmanager": {"url": layout.url("alertmanager")}} if runs else {}
+    except SandboxError:
+        return {}
+
+
+def silence_all(layout: Layout) -> None:
+    """Somebody silences every alert, for far longer than anybody will remember."""
+    now = datetime.now(UTC)
+    silence = {
+        "matchers": [{"name": "alertname", "value": ".+", "isRegex": True, "isEqual": True}],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(days=SILENCE_DAYS)).isoformat(),
+        "createdBy": "sandbox",
+        "comment": "xai-runbook sandbox break alerts-silenced",
+    }
+    _ask(layout, "silences", json.dumps(silence).encode())
+
+
+def end_silences(layout: Layout) -> None:
+    """Ends every silence that still holds."""
+    for silence in _ask(layout, "silences"):
+        if silence["status"]["state"] != "expired":
+            _ask(layout, f"silence/{silence['id']}", method="DELETE")
+
+
+def _ask(layout: Layout, what: str, body: bytes | None = None, *, method: str | None = None) -> Any:
+    headers = {"Content-Type": "application/json"}
+    asked = Request(f"{layout.url('alertmanager')}/api/v2/{what}", data=body, headers=headers, method=method)
+    try:
+        with loopback.urlopen(asked, timeout=5) as answer:
+            return json.loads(answer.read() or b"null")
+    except OSError as error:
+        raise SandboxError(
+            f"the sandbox's Alertmanager did not take it: {error}", on=layout.url("alertmanager")
+        ) from None
+
+
+@cache
+def command() -> tuple[str, ...] | None:
+    """How Alertmanager is started here; None where there is no program. Raises SandboxError where it cannot run."""
+    program = programs.find("alertmanager")
+    if program is None:
+        return None
+    share = program.parent.parent / "share"
+    if _SHARE.is_dir() or not (share / "prometheus" / "alertmanager").is_dir():
+        return (str(program),)
+    if not shutil.which("unshare"):
+        raise SandboxError("Alertmanager's templates lie elsewhere than it looks, and there is no unshare to show them")
+    shown = ("unshare", "-Urm", "sh", "-c", _SHOWN, "sh", str(share))
+    try:
+        tried = subprocess.run(
+            bound([*shown, "true"], signal.SIGTERM),
+            stdin=subprocess.DEVNULL,
+            cwd=child.NEUTRAL_FOLDER,
+            env=child.environment(),
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SandboxError(f"Alertmanager cannot be shown its templates: {type(error).__name__}") from None
+    if tried.returncode:
+        words = (tried.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        raise SandboxError(
+            f"Alertmanager cannot be shown its templates here: {words}", hint="apt-get install prometheus-alertmanager"
+        )
+    return (*shown, str(program))

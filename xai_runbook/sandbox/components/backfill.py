@@ -1,0 +1,107 @@
+"""The day before the sandbox, as blocks that Prometheus reads.
+
+Run as ``python -m xai_runbook.sandbox.components.backfill``. The samples are written as OpenMetrics text and made into
+blocks by promtool, at each start anew, because their times are absolute. A process of its own, so that numpy and the
+arrays do not stay in the supervisor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.supervisor.component import Layout, environment
+from xai_runbook.system import child
+from xai_runbook.system.parent_death import PARENT, die_with_parent
+
+if TYPE_CHECKING:
+    from xai_runbook.sandbox.components.backfill_series import Series
+
+BLOCK_DURATION = "54h"
+"""promtool's largest step above a day: it reads its whole input once for each block that it makes."""
+
+DEADLINE_SECONDS = 60.0
+EXPORTERS = {"node": "node-exporter", "postgres": "postgres-exporter"}
+"""The parts whose series are of these jobs."""
+TEXT = "history.om"
+
+
+def begin(layout: Layout, promtool: Path, data: Path, now: float) -> subprocess.Popen[bytes]:
+    """The process that makes the blocks of the day before ``now`` in Prometheus's data folder; see ``finish``."""
+    argv = child.python("xai_runbook.sandbox.components.backfill", str(promtool), str(data))
+    argv += [str(now), str(layout.ports["postgres"]), layout.database, *layout.missing]
+    layout.part_folder("tmp")  # promtool assembles its blocks in there
+    with open(layout.log_file("history"), "ab") as log:
+        told = environment(layout.folder) | {PARENT: str(os.getpid())}
+        return subprocess.Popen(argv, cwd=layout.folder, env=told, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def finish(process: subprocess.Popen[bytes], data: Path) -> None:
+    """Waits for the blocks. Raises SandboxError when they are not made within a minute."""
+    try:
+        if process.wait(DEADLINE_SECONDS):
+            raise SandboxError("the day before could not be written for Prometheus", hint="logs/history.log says why")
+    except subprocess.TimeoutExpired:
+        raise SandboxError(f"the day before was not written for Prometheus within {DEADLINE_SECONDS:.0f} s") from None
+    finally:
+        process.kill()
+        process.wait()
+        (data.parent / TEXT).unlink(missing_ok=True)
+
+
+def write(path: Path, series: Iterable[Series]) -> int:
+    """The number of samples written, as OpenMetrics text without types (Prometheus keeps none of a backfill)."""
+    stamps: dict[int, list[str]] = {}
+    written = 0
+    with open(path, "w", encoding="ascii") as file:
+        for one in series:
+            ends = stamps.setdefault(id(one.times), [])
+            if not ends:
+                ends.extend(f" {at}\n" for at in one.times.tolist())
+            labels = ",".join(f'{name}="{value}"' for name, value in one.labels.items())
+            head = f"{one.name}{{{labels}}} "
+            file.write(
+                "".join([f"{head}{value}{end}" for value, end in zip(one.values.round(3).tolist(), ends, strict=True)])
+            )
+            written += len(ends)
+        file.write("# EOF\n")
+    return written
+
+
+def main() -> None:
+    """Writes the samples beside the data folder, then becomes promtool, so that no process is left to look after."""
+    from xai_runbook.sandbox.components.backfill_series import everything
+
+    die_with_parent()
+    parser = argparse.ArgumentParser(description="Backfills a sandbox's Prometheus with the day before.")
+    parser.add_argument("promtool", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("now", type=float)
+    parser.add_argument("database_port", type=int)
+    parser.add_argument("database")
+    parser.add_argument("missing", nargs="*", help="parts that have no series now, and so had none")
+    told = parser.parse_args()
+    begun = time.monotonic()
+    told.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = told.data.parent / TEXT
+    absent = {job for job, exporter in EXPORTERS.items() if exporter in told.missing}
+    every = everything(told.now, told.database_port, told.database)
+    count = write(text, (series for series in every if series.labels["job"] not in absent))
+    sys.stdout.write(f"{count} samples in {time.monotonic() - begun:.2f} s\n")
+    sys.stdout.flush()
+    options = ["--quiet", f"--max-block-duration={BLOCK_DURATION}"]
+    os.execv(
+        told.promtool,
+        [str(told.promtool), "tsdb", "create-blocks-from", *options, "openmetrics", str(text), str(told.data)],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""What every metric of the sandbox was during the day before it was started, made up but believable.
+
+The busy hours are in the afternoon; traffic, connections, CPU and latency rise and fall with them and meet, at the end,
+what the live sandbox shows. Labels are the live ones, so that the series join. No condition of the alert table holds
+for as long as its real duration. Counters start again when the real processes do: to PromQL, a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xai_runbook.sandbox.components.workload import ROUTES
+from xai_runbook.sandbox.node.metrics import DURATION_BUCKETS
+from xai_runbook.sandbox.supervisor.component import DATABASE_OID, NODES, START_HEIGHT
+from xai_runbook.sandbox.supervisor.quota import CPU_CORES, DISK_BYTES, MEMORY_BYTES
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+Integers: TypeAlias = NDArray[np.int64]
+
+DAY_SECONDS = 24 * 3600
+STEP_SECONDS = 60
+OFTEN_SECONDS = 10
+OFTEN = ("blockchain_height", "network_best_height")
+"""Held against itself ten seconds ago, a height that is known once a minute would stand still most of the time."""
+FINE_SECONDS = 120
+"""The last two minutes have a sample a second, as the live ones do: rates over ten seconds need them at once."""
+
+AHEAD_SECONDS = 5
+"""The history goes on a little past the start: Prometheus first scrapes some six seconds after it was started."""
+
+BLOCK_SECONDS = 1.2
+SEED = 1_204_800
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series: ``values`` at ``times`` (seconds since 1970)."""
+
+    name: str
+    labels: Mapping[str, str]
+    times: Integers
+    values: Floats | Integers
+
+
+class Day:
+    """The instants of the history, how busy each was, and ways to make series of that."""
+
+    def __init__(self, now: float) -> None:
+        self.now = int(now)
+        coarse = np.arange(self.now - DAY_SECONDS, self.now - FINE_SECONDS, STEP_SECONDS)
+        fine = np.arange(self.now - FINE_SECONDS, self.now + AHEAD_SECONDS)
+        self.times: Integers = np.concatenate([coarse, fine]).astype(np.int64)
+        often = np.arange(self.now - DAY_SECONDS, self.now - FINE_SECONDS, OFTEN_SECONDS)
+        self.often: Integers = np.concatenate([often, fine]).astype(np.int64)
+        self.random = np.random.default_rng(SEED)
+        self.steps = np.diff(self.times, prepend=self.times[0] - STEP_SECONDS)
+        hours = (self.times % DAY_SECONDS) / 3600
+        wave = 0.5 - 0.5 * np.cos(2 * np.pi * (hours - 4) / 24)  # 0 at 4 in the morning, 1 at 16
+        lunch = 0.15 * np.exp(-(((hours - 12.5) / 0.8) ** 2))
+        self.busy: Floats = np.clip(wave - lunch, 0, 1) * 0.75 + 0.25
+        self.busy_now = float(self.busy[-1])
+
+    def around(self, level: float, swing: float = 0.0, noise: float = 0.02) -> Floats:
+        """A gauge that is at ``level`` now; ``swing`` is how far, in its own size, a quiet and a busy hour differ."""
+        drift = np.cumsum(self.random.normal(0, 1, len(self.times)) * np.sqrt(self.steps))
+        drift = np.sin(drift / 60)  # wanders, and stays within bounds
+        return level * (1 + swing * (self.busy - self.busy_now) + noise * drift)
+
+    def counted(self, rate: Floats, start: float = 0.0) -> Floats:
+        """A counter that grows by ``rate`` a second."""
+        return start + np.cumsum(np.maximum(rate, 0) * self.steps)
+
+    def traffic(self, per_second: float) -> Floats:
+        """Requests a second: ``per_second`` now, fewer at night, more in the afternoon, with a little unrest."""
+        unrest = 1 + 0.08 * self.random.standard_normal(len(self.times))
+        return per_second * self.busy / self.busy_now * np.clip(unrest, 0.5, 1.5)
+
+    def heights(self, delay: float, times: Integers) -> Integers:
+        """The height of a node that hears of each block ``delay`` seconds late; START_HEIGHT at the end of the day."""
+        gaps = np.random.default_rng(SEED).uniform(0.8, 1.6, int(DAY_SECONDS / BLOCK_SECONDS * 1.1))
+        mined = self.now - np.cumsum(gaps)[::-1]
+        seen = START_HEIGHT - len(mined) + np.searchsorted(mined, times - delay, side="right")
+        ahead = np.maximum(times - self.now, 0) // 3  # slower than any real miner: the live height is never lower
+        return np.asarray(seen + ahead, np.int64)
+
+
+def everything(now: float, database_port: int, database: str) -> Iterator[Series]:
+    """All series of the day before ``now``, as the live targets export them."""
+    day = Day(now)
+    groups = [("xai-node", name, node(day, number)) for number, name in enumerate(NODES)]
+    groups += [("sandbox", "sandbox", sandbox(day)), ("node", "host", host(day))]
+    groups += [("postgres", "postgres", postgres(day, database_port, database))]
+    for job, instance, metrics in groups:
+        labels = {"instance": instance, "job": job}
+        yield Series("up", labels, day.times, np.ones(len(day.times), np.int64))
+        yield Series("scrape_duration_seconds", labels, day.times, day.around(0.005, 0.0, 0.2))
+        for name, own, values in metrics:
+            yield Series(name, {**labels, **own}, day.often if name in OFTEN else day.times, values)
+
+
+Metric: TypeAlias = tuple[str, dict[str, str], "Floats | Integers"]
+
+
+def node(day: Day, number: int) -> Iterator[Metric]:
+    """One XAI node."""
+    ones = np.ones(len(day.times), np.int64)
+    height = day.heights(0.1 * number, day.often)
+    yield "blockchain_height", {}, height
+    yield "network_best_height", {}, np.maximum(height, day.heights(0.1, day.often))
+    height = day.heights(0.1 * number, day.times)
+    yield "network_peers", {}, 3 * ones
+    yield "node_time_seconds", {}, day.times
+    yield "process_resident_memory_bytes", {}, day.around(31.2e6 + 0.1e6 * number, 0.12).astype(np.int64)
+    yield "process_cpu_seconds_total", {}, day.counted(day.traffic(0.0155 + 0.0005 * number), 2_000.0)
+    yield "process_start_time_seconds", {}, (day.now - 3 * DAY_SECONDS - 100 * number) * ones
+    yield "process_open_fds", {}, day.around(18, 0.3, 0.1).astype(np.int64)
+    yield "process_max_fds", {}, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1024) * ones
+    yield "process_gc_seconds_total", {}, day.counted(day.traffic(0.0004), 20.0)
+    origin = "mined" if number == 0 else "peer"
+    yield "blockchain_blocks_total", {"origin": origin}, height - height[0] + 200_000
+    yield "mempool_transactions", {}, day.around(1.5, 0.6, 0.5).astype(np.int64)
+    submitted: Floats = np.zeros(len(day.times))
+    for route, (method, status, per_second, median) in ROUTES.items():
+        answered = day.traffic(per_second)
+        requests = day.counted(answered, 150_000 * per_second).astype(np.int64)
+        yield "http_requests_total", {"method": method, "route": route, "status": str(status)}, requests
+        if method == "POST":
+            submitted = day.counted(answered * len(NODES), 200_000)
+        yield from histogram(day, route, answered, 150_000 * per_second, median)
+    yield "blockchain_transactions_total", {}, submitted.astype(np.int64)
+
+
+def histogram(day: Day, route: str, rate: Floats, start: float, median: float) -> Iterator[Metric]:
+    """A route's latency: log-normal around a median that is half as long again in the busiest hour."""
+    name, spread = "http_request_duration_seconds", 0.6
+    typical = median * (1 + 0.5 * (day.busy - day.busy_now)) * (1 + 0.05 * day.random.standard_normal(len(day.times)))
+    for bound in DURATION_BUCKETS:
+        within = 1 / (1 + np.exp(-1.702 * (np.log(bound) - np.log(typical)) / spread))
+        buckets = day.counted(rate * within, start * float(within[0])).astype(np.int64)
+        yield f"{name}_bucket", {"le": str(bound), "route": route}, buckets
+    count = day.counted(rate, start).astype(np.int64)
+    yield f"{name}_bucket", {"le": "+Inf", "route": route}, count
+    yield f"{name}_count", {"route": route}, count
+    mean = float(np.exp(spread**2 / 2))
+    yield f"{name}_sum", {"route": route}, day.counted(rate * typical * mean, start * median * mean)
+
+
+def sandbox(day: Day) -> Iterator[Metric]:
+    """The sandbox's use of its quotas."""
+    ones = np.ones(len(day.times), np.int64)
+    yield "sandbox_cpu_seconds_total", {}, day.counted(day.traffic(0.085), 9_000.0)
+    yield "sandbox_cpu_quota_cores", {}, CPU_CORES * ones
+    yield "sandbox_memory_bytes", {}, day.around(225e6, 0.25).astype(np.int64)
+    yield "sandbox_memory_quota_bytes", {}, MEMORY_BYTES * ones
+    yield "sandbox_disk_used_bytes", {}, np.linspace(88e6, 98e6, len(day.times)).astype(np.int64)
+    yield "sandbox_disk_quota_bytes", {}, DISK_BYTES * ones
+
+
+def host(day: Day) -> Iterator[Metric]:
+    """The machine, as the node exporter shows it; counters end where the machine's own are, or start again there."""
+    shares = {"user": 0.09, "system": 0.04, "iowait": 0.01, "softirq": 0.005, "nice": 0.0, "irq": 0.0, "steal": 0.0}
+    booted = cpu_seconds()
+    for cpu, live in enumerate(booted):
+        used = np.zeros(len(day.times))
+        for mode, share in shares.items():
+            part = np.minimum(day.traffic(share), 0.4)
+            used += part
+            yield "node_cpu_seconds_total", {"cpu": str(cpu), "mode": mode}, ending(day.counted(part), live[mode])
+        yield "node_cpu_seconds_total", {"cpu": str(cpu), "mode": "idle"}, ending(day.counted(1 - used), live["idle"])
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    yield "node_memory_MemTotal_bytes", {}, np.full(len(day.times), total, np.int64)
+    for name, share in (("MemAvailable", 0.62), ("MemFree", 0.38), ("Cached", 0.21), ("Buffers", 0.02)):
+        yield f"node_memory_{name}_bytes", {}, day.around(share * total, -0.1).astype(np.int64)
+    disk = os.statvfs("/")
+    device, kind = root_device()
+    labels = {"device": device, "fstype": kind, "mountpoint": "/"}
+    yield "node_filesystem_size_bytes", labels, np.full(len(day.times), disk.f_blocks * disk.f_frsize, np.int64)
+    for name, free in (("avail", disk.f_bavail), ("free", disk.f_bfree)):
+        left = np.linspace(1.004, 1.0, len(day.times)) * free * disk.f_frsize
+        yield f"node_filesystem_{name}_bytes", labels, left.astype(np.int64)
+    yield "node_time_seconds", {}, day.times
+    for name in ("node_load1", "node_load5", "node_load15"):
+        yield name, {}, np.maximum(day.around(0.4, 0.8, 0.2), 0.01)
+
+
+def postgres(day: Day, port: int, database: str) -> Iterator[Metric]:
+    """The database server, as the postgres exporter shows it."""
+    server = {"server": f"127.0.0.1:{port}"}
+    own = {"datname": database, **server}
+    ones = np.ones(len(day.times), np.int64)
+    yield "pg_up", {}, ones
+    yield "pg_settings_max_connections", server, 60 * ones
+    yield "pg_settings_superuser_reserved_connections", server, 3 * ones
+    for state, level in (("active", 1.2), ("idle", 8.0), ("idle in transaction", 0.2)):
+        count = day.around(level, 0.9, 0.15)
+        yield "pg_stat_activity_count", {"state": state, **own}, np.clip(np.round(count), 0, 30).astype(np.int64)
+    yield (
+        "pg_stat_database_numbackends",
+        {"datid": str(DATABASE_OID), **own},
+        np.round(day.around(9, 0.8, 0.1)).astype(np.int64),
+    )
+    counters = {"xact_commit": 4.7, "xact_rollback": 0.01, "blks_hit": 900, "blks_read": 1.5, "tup_returned": 4000}
+    counters |= {"tup_fetched": 700, "tup_inserted": 4, "tup_updated": 3, "tup_deleted": 0.02, "deadlocks": 0.0}
+    for name, rate in counters.items():
+        grown = day.counted(day.traffic(rate), 5e6 * rate).astype(np.int64)
+        yield f"pg_stat_database_{name}", {"datid": str(DATABASE_OID), **own}, grown
+    size = np.linspace(24e6, 30.9e6, len(day.times)).astype(np.int64)
+    yield "pg_database_size_bytes", own, size
+
+
+def ending(counter: Floats, live: float) -> Floats:
+    """The counter moved so that it meets its live value, or above it when that is younger than a day: a restart."""
+    grown = float(counter[-1])
+    return counter + (live - grown) if live >= grown else counter + live + 1
+
+
+def cpu_seconds() -> list[dict[str, float]]:
+    """What each processor of this machine has spent in each mode since boot (seconds); from /proc/stat."""
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    tick = os.sysconf("SC_CLK_TCK")
+    found = []
+    with open("/proc/stat", encoding="ascii") as file:
+        for line in file:
+            words = line.split()
+            if words[0].startswith("cpu") and words[0] != "cpu":
+                found.append({name: int(word) / tick for name, word in zip(names, words[1:9], strict=True)})
+    return found
+
+
+def root_device() -> tuple[str, str]:
+    """Device and type of the root file system, as the node exporter labels them; from /proc/mounts."""
+    found = ("unknown", "unknown")
+    with open("/proc/mounts", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            device, point, kind, *_ = line.split()
+            if point == "/":
+                found = (device, kind)
+    return found

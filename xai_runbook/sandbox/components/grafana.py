@@ -1,0 +1,164 @@
+"""A recorded Grafana as a part of the sandbox: `grafana_shapes` on a port, with the runbook's dashboards in it.
+
+It is no Grafana, and the settings list it under `simulated`; the Prometheus behind its data source is the real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import signal
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox import loopback
+from xai_runbook.sandbox.components.grafana_responses import SOURCE, WORKS, Recorded
+from xai_runbook.sandbox.supervisor.component import Layout, Part
+from xai_runbook.system import child
+from xai_runbook.system.files import write_whole
+
+MISSING = "Network Status"
+"""The dashboard that the fault removes."""
+
+
+class OfSandbox(Recorded):
+    """The one whose data source is a real Prometheus, which it really asks."""
+
+    def source_health(self, uid: str) -> tuple[int, dict[str, Any]]:
+        """As Grafana does it: a query of its own, and an error where that is not answered."""
+        if uid != SOURCE:
+            return super().source_health(uid)
+        url = self.datasources[0]["url"]
+        try:
+            with loopback.urlopen(f"{url}/api/v1/query?query=1%2B1", timeout=2):
+                return WORKS
+        except OSError as error:
+            return 400, {"message": f'Post "{url}/api/v1/query": {error}', "status": "ERROR"}
+
+
+async def run(recorded: Recorded, port: int) -> None:
+    """Serves it on loopback until SIGTERM. Raises OSError when the port is taken."""
+    from tornado.httpserver import HTTPServer
+    from tornado.web import Application, RequestHandler
+
+    class Requests(RequestHandler):
+        def get(self) -> None:
+            self._say(*recorded.read(self.request.uri or "/", self._who))
+
+        def post(self) -> None:
+            self._write()
+
+        def delete(self) -> None:
+            self._write()
+
+        @property
+        def _who(self) -> str:
+            return self.request.headers.get("Authorization", "")
+
+        def _write(self) -> None:
+            method, target = self.request.method or "", self.request.uri or "/"
+            self._say(*recorded.write(method, target, self._who, self.request.body))
+
+        def _say(self, status: int, told: Any) -> None:
+            self.set_status(status)
+            self.set_header("Content-Type", "application/json; charset=UTF-8")
+            self.finish(json.dumps(told))
+
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    server = HTTPServer(Application([(".*", Requests)], log_function=lambda _: None), idle_connection_timeout=60)
+    server.listen(port, "127.0.0.1")
+    await ended.wait()
+
+
+def parts(layout: Layout) -> list[Part]:
+    """One small process. It comes up with the runbook's dashboards; what is saved later lives as long as it does."""
+    folder, url = layout.part_folder("grafana"), layout.url("grafana")
+
+    def prepare() -> None:
+        for who in ("viewer", "operator"):
+            if not _token(layout, who).exists():
+                layout.part_folder("secrets")
+                write_whole(_token(layout, who), f"Bearer glsa_{secrets.token_urlsafe(24)}\n".encode())
+        if not (folder / "dashboards.json").exists():
+            write_whole(folder / "dashboards.json", json.dumps(_shipped()).encode())
+
+    argv = child.python("xai_runbook.sandbox.components.grafana", "--port", str(layout.ports["grafana"]))
+    argv += ["--dashboards", str(folder / "dashboards.json"), "--prometheus", layout.url("prometheus")]
+    argv += ["--viewer", str(_token(layout, "viewer")), "--editor", str(_token(layout, "operator"))]
+    return [Part("grafana", argv, lambda: loopback.answers_ok(f"{url}/api/health"), signal.SIGKILL, prepare=prepare)]
+
+
+def overlay(layout: Layout) -> dict[str, Any]:
+    """What the settings of the sandbox's `grafana` table are."""
+    return {
+        "url": layout.url("grafana"),
+        "auth_value": f"file:{_token(layout, 'viewer')}",
+        "operator": {"auth_value": f"file:{_token(layout, 'operator')}"},
+    }
+
+
+def remove_dashboard(layout: Layout) -> None:
+    """Somebody deletes one of the dashboards."""
+    _ask(layout, "DELETE", f"/api/dashboards/uid/{_missing()['uid']}")
+
+
+def give_dashboard_back(layout: Layout) -> None:
+    """Saves that dashboard again, where nobody has done so yet."""
+    wanted = {"dashboard": _missing(), "folderUid": "", "overwrite": False}
+    _ask(layout, "POST", "/api/dashboards/db", json.dumps(wanted).encode())
+
+
+def _ask(layout: Layout, method: str, path: str, body: bytes | None = None) -> None:
+    who = _token(layout, "operator").read_text(encoding="ascii").strip()
+    headers = {"Authorization": who, "Content-Type": "application/json"}
+    try:
+        with loopback.urlopen(Request(layout.url("grafana") + path, body, headers, method=method), timeout=5):
+            pass
+    except HTTPError as error:
+        error.close()
+        if error.code not in (404, 412):  # gone already, or there again
+            raise SandboxError(f"the sandbox's Grafana answered {error.code}", on=layout.url("grafana")) from None
+    except OSError as error:
+        raise SandboxError(f"the sandbox's Grafana did not take it: {error}", on=layout.url("grafana")) from None
+
+
+def _token(layout: Layout, who: str) -> Path:
+    return layout.folder / "secrets" / f"grafana-{who}.token"
+
+
+def _shipped() -> list[dict[str, Any]]:
+    from xai_runbook.dashboards import FILES, dashboard
+    from xai_runbook.settings.loading import load
+
+    settings = load("sandbox")
+    return [dashboard(title, settings) for title in FILES]
+
+
+def _missing() -> dict[str, Any]:
+    return next(each for each in _shipped() if each["title"] == MISSING)
+
+
+def main() -> None:
+    """The part's process: runs until it is ended."""
+    parser = argparse.ArgumentParser(description="Recorded shapes of Grafana's HTTP API; not a Grafana.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--dashboards", type=Path, required=True, help="a JSON list of what is there at first")
+    parser.add_argument("--prometheus", required=True, help="the address of its data source")
+    parser.add_argument("--viewer", type=Path, required=True, help="a file with the Authorization header")
+    parser.add_argument("--editor", type=Path, required=True)
+    told = parser.parse_args()
+    viewer, editor = (file.read_text(encoding="ascii").strip() for file in (told.viewer, told.editor))
+    recorded = OfSandbox(viewer, editor, told.prometheus)
+    for each in json.loads(told.dashboards.read_bytes()):
+        recorded.put(each)
+    asyncio.run(run(recorded, told.port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Debian packages, fetched with apt and unpacked into a folder: no root, nothing is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.supervisor.component import bound
+from xai_runbook.system import child
+
+_OPTIONS = ("-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15")
+_INSTALLED_ANEW = re.compile(r"^Inst ([a-z0-9][a-z0-9+.-]*) \(.*\[(?!all\])\w+\]\)", flags=re.MULTILINE)
+"""What apt would install of this processor's packages; an upgrade has its present version before the bracket."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_NOT_FOUND = re.compile(r"^\s*(\S+) => not found", flags=re.MULTILINE)
+
+
+class OutOfTime(SandboxError):
+    """The deadline for all packages was over before this one was tried."""
+
+
+class Fetcher:
+    """Fetches packages one by one within one deadline: by the system's package lists, else by lists of its own."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        """`folder` takes what is downloaded on the way; whoever made it removes it."""
+        self._folder = folder
+        self._end = time.monotonic() + seconds
+        self._lists: tuple[str, ...] = ()
+        self._update_error: str | None = None
+
+    def unpack(self, package: str, programs: Sequence[Sequence[str]], into: Path) -> None:
+        """Make the folder `into` out of the package, with what its programs need and this machine lacks.
+
+        Each program may have several names. One that the package has not is looked for in a dependency of that name,
+        shared libraries in dependencies that are libraries; what else apt would install is of no use here.
+        Errors: SandboxError, also where a program then does not run (another processor, older libraries); OSError.
+        """
+        tree = self._folder / f"{package}.tree"
+        debs = self._extract([package], tree)
+        offered: set[str] | None = None
+        while needed := self._lacking(programs, tree):
+            if offered is None:
+                plan = self._apt("-s", "install", "--no-install-recommends", "--", package)
+                offered = set(_INSTALLED_ANEW.findall(plan)) - {package}
+            depends = " ".join(self._run(["dpkg-deb", "-f", str(deb), "Pre-Depends", "Depends"]) for deb in debs)
+            named = offered & set(_NAME.findall(depends))
+            wanted = sorted(name for name in named if name in needed or "lib" in name)
+            if not wanted:
+                raise SandboxError(f"{package} needs {', '.join(needed)}, which no package of its dependencies has")
+            debs = self._extract(wanted, tree)
+            offered -= set(wanted)
+        for file in _files(programs, tree):
+            self._run([str(file), "--version"], library_path(tree))
+        try:
+            os.rename(tree, into)
+        except OSError:
+            if not into.is_dir():  # otherwise another process was faster, and its copy is as good
+                raise
+
+    def _extract(self, packages: Sequence[str], tree: Path) -> list[Path]:
+        """Download the packages and unpack them into the tree; their files."""
+        self._apt("download", "--", *packages)
+        debs = []
+        for package in packages:
+            found = sorted(self._folder.glob(f"{package}_*.deb"))
+            if not found:
+                raise SandboxError("apt-get downloaded no file", on=package)
+            self._run(["dpkg-deb", "-x", str(found[0]), str(tree)])
+            debs.append(found[0])
+        return debs
+
+    def _lacking(self, programs: Sequence[Sequence[str]], tree: Path) -> list[str]:
+        """The programs that the tree has under none of their names; the libraries that are neither here nor in it."""
+        lacking = {names[0] for names in programs if not _files([names], tree)}
+        for file in _files(programs, tree) if shutil.which("ldd") else ():
+            try:
+                lacking.update(_NOT_FOUND.findall(self._run(["ldd", str(file)], library_path(tree))))
+            except SandboxError:  # a script, or for another processor: running it will tell
+                continue
+        return sorted(lacking)
+
+    def _apt(self, *words: str) -> str:
+        """What apt-get prints; where it fails, it is asked again with new package lists, which needs no root either."""
+        try:
+            return self._run(["apt-get", *_OPTIONS, *self._lists, *words])
+        except SandboxError as error:
+            if self._lists:
+                raise
+            if self._update_error is None:
+                self._update_error = self._update()
+            if self._update_error:
+                raise SandboxError(f"{error.what}; {self._update_error}") from None
+        return self._run(["apt-get", *_OPTIONS, *self._lists, *words])
+
+    def _update(self) -> str:
+        """Fetch package lists of our own; the reason where that fails."""
+        for part in ("lists/partial", "cache/archives/partial"):
+            (self._folder / "apt" / part).mkdir(parents=True)
+        own = ("-o", f"Dir::State::lists={self._folder}/apt/lists", "-o", f"Dir::Cache={self._folder}/apt/cache")
+        try:
+            self._run(["apt-get", *_OPTIONS, *own, "update"])
+        except SandboxError as error:
+            return error.what
+        self._lists = own
+        return ""
+
+    def _run(self, argv: list[str], more: dict[str, str] | None = None) -> str:
+        name, folder = Path(argv[0]).name, str(self._folder)
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise OutOfTime(f"no time was left for {name}: what was fetched before took all of it")
+        passed = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
+        own = {"PATH": child.search_path(), "LC_ALL": "C", "HOME": folder, "TMPDIR": folder}
+        try:
+            done = subprocess.run(
+                bound(argv, signal.SIGTERM),
+                cwd=folder,
+                env=own | passed | (more or {}),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=left,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SandboxError(f"{name} did not finish: {type(error).__name__}") from None
+        if done.returncode:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise SandboxError(f"{name} ended with {done.returncode}: {' '.join(last)}")
+        return done.stdout
+
+
+def _files(programs: Iterable[Sequence[str]], tree: Path) -> list[Path]:
+    return [file for names in programs for name in names for file in tree.glob(f"usr/*bin/{name}")]
+
+
+def library_path(tree: Path) -> dict[str, str]:
+    """What the environment of a program in the tree needs, to find the libraries that were unpacked with it."""
+    folders = sorted([*tree.glob("lib/*-linux-*"), *tree.glob("usr/lib/*-linux-*")])
+    return {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders else {}

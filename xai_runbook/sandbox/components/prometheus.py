@@ -1,0 +1,153 @@
+"""Prometheus and its exporters as parts of the sandbox: configuration, rules, command lines."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.sandbox import loopback
+from xai_runbook.sandbox.components import alertmanager, backfill, programs
+from xai_runbook.sandbox.supervisor.component import NODES, Layout, Part
+from xai_runbook.system.files import write_whole
+
+RETENTION_TIME, RETENTION_SIZE = "3d", "400MB"
+NODE_COLLECTORS = ("cpu", "meminfo", "filesystem", "loadavg", "diskstats", "netdev", "time", "uname")
+
+
+def parts(layout: Layout) -> list[Part]:
+    """Prometheus with its rules and history, and the exporters, as far as their programs are found."""
+    found = [
+        _prometheus(layout),
+        _node_exporter(layout),
+        _postgres_exporter(layout),
+    ]
+    return [part for part in found if part is not None]
+
+
+def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
+    """prometheus.yml as data: every target once a second, labelled by its part's name and not by its port."""
+
+    def job(name: str, targets: dict[str, str]) -> dict[str, Any]:
+        static = [
+            {"targets": [f"{layout.host}:{layout.ports[port]}"], "labels": {"instance": instance}}
+            for instance, port in targets.items()
+            if port not in layout.missing
+        ]
+        return {"job_name": name, "static_configs": static}
+
+    return {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(rules)],
+        "alerting": {
+            "alertmanagers": [
+                {"static_configs": [{"targets": [part["url"].removeprefix("http://")]}]}
+                for part in alertmanager.overlay(layout).values()
+            ]
+        },
+        "scrape_configs": [
+            job("xai-node", {name: name for name in NODES}),
+            job("sandbox", {"sandbox": "quota"}),
+            job("node", {"host": "node-exporter"}),
+            job("postgres", {"postgres": "postgres-exporter"}),
+            job("prometheus", {"prometheus": "prometheus"}),
+        ],
+    }
+
+
+def rules(lag_blocks: float | None = None) -> str:
+    """The rule file: the alert table of the sandbox's settings, or one in which somebody has moved the sync lag."""
+    from xai_runbook.operations.monitoring.alert_rules import alert_rules
+    from xai_runbook.settings.loading import load
+
+    settings = load("sandbox")
+    if lag_blocks is not None:
+        moved = replace(settings.limits.sync_lag, threshold=lag_blocks)
+        settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"sync_lag": moved})})
+    return alert_rules(settings)
+
+
+def rule_file(layout: Layout) -> Path:
+    """What Prometheus reads its rules from, at its start and when it is told to (SIGHUP)."""
+    return layout.part_folder("prometheus") / "rules.yml"
+
+
+def configuration_file(layout: Layout) -> Path:
+    """What Prometheus reads its configuration from, at its start and when it is told to (SIGHUP)."""
+    return layout.part_folder("prometheus") / "prometheus.yml"
+
+
+def write_configuration(layout: Layout) -> None:
+    """Write the configuration for the parts that can run here."""
+    text = json.dumps(configuration(layout, rule_file(layout)), indent=1)
+    write_whole(configuration_file(layout), text.encode())
+
+
+def _prometheus(layout: Layout) -> Part | None:
+    program, promtool = programs.find("prometheus"), programs.find("promtool")
+    if program is None:
+        return None
+    folder = layout.part_folder("prometheus")
+    data, config, loaded = folder / "data", configuration_file(layout), rule_file(layout)
+
+    def prepare() -> None:
+        made = None
+        if promtool is not None and not data.exists():  # a Prometheus that comes back after a fault keeps what it has
+            made = backfill.begin(layout, promtool, data, time.time())
+        loaded.write_text(rules(), encoding="utf-8")
+        write_configuration(layout)
+        if made is not None:
+            backfill.finish(made, data)
+        data.mkdir(mode=0o700, exist_ok=True)
+
+    port = layout.ports["prometheus"]
+    argv = [
+        str(program),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={data}",
+        f"--storage.tsdb.retention.time={RETENTION_TIME}",
+        f"--storage.tsdb.retention.size={RETENTION_SIZE}",
+        f"--web.listen-address={layout.host}:{port}",
+        "--rules.alert.resend-delay=5s",
+        "--log.level=warn",
+    ]
+    ready = _answers(f"{layout.url('prometheus')}/-/ready")
+    return Part("prometheus", argv, ready, signal.SIGTERM, prepare=prepare, optional=True)
+
+
+def _node_exporter(layout: Layout) -> Part | None:
+    program = programs.find("prometheus-node-exporter")
+    if program is None:
+        return None
+    argv = [str(program), "--collector.disable-defaults", *(f"--collector.{name}" for name in NODE_COLLECTORS)]
+    argv += [f"--web.listen-address={layout.host}:{layout.ports['node-exporter']}", "--log.level=error"]
+    ready = _answers(f"{layout.url('node-exporter')}/")
+    return Part("node-exporter", argv, ready, signal.SIGTERM, optional=True)
+
+
+def _postgres_exporter(layout: Layout) -> Part | None:
+    program = programs.find("prometheus-postgres-exporter")
+    if program is None:
+        return None
+    monitor = layout.role("monitor")
+    argv = [
+        str(program),
+        f"--web.listen-address={layout.host}:{layout.ports['postgres-exporter']}",
+        "--log.level=error",
+    ]
+    env = {
+        "DATA_SOURCE_URI": f"{layout.host}:{layout.ports['postgres']}/{layout.database}?sslmode=disable",
+        "DATA_SOURCE_USER": monitor.name,
+        "DATA_SOURCE_PASS_FILE": str(monitor.password_file),
+    }
+    ready = _answers(f"{layout.url('postgres-exporter')}/")
+    return Part("postgres-exporter", argv, ready, signal.SIGTERM, env, after=("postgres",), optional=True)
+
+
+def _answers(url: str) -> Callable[[], bool]:
+    return partial(loopback.answers_ok, url)

@@ -1,0 +1,101 @@
+"""What a sandbox consists of: the parts of all modules together, and what the settings then are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.components import (
+    alertmanager,
+    backups,
+    cache,
+    grafana,
+    pgbouncer,
+    postgres,
+    programs,
+    prometheus,
+    standby,
+    workload,
+)
+from xai_runbook.sandbox.node import node
+from xai_runbook.sandbox.supervisor import quota
+from xai_runbook.sandbox.supervisor.component import MARK, NODES, REFERENCE, Layout, Part
+
+NEEDS = {
+    "postgres": ("postgres",),
+    "standby": ("postgres",),
+    "pooler": ("pgbouncer",),
+    "cache": ("valkey-server",),
+    "prometheus": ("prometheus", "promtool"),
+    "alertmanager": ("alertmanager",),
+    "node-exporter": ("prometheus-node-exporter",),
+    "postgres-exporter": ("prometheus-postgres-exporter",),
+}
+"""The programs that a part needs and that may not be there; the others run on this Python."""
+DEPENDS = {"standby": "postgres", "pooler": "postgres", "postgres-exporter": "postgres", "grafana": "prometheus"}
+"""Parts that are of no use without another."""
+
+
+def parts(layout: Layout, say: Callable[[str], None]) -> list[Part]:
+    """Every part that can run here. Fetches what can be fetched; why a part cannot run is noted in layout.missing."""
+    absent = programs.fetch([program for needed in NEEDS.values() for program in needed], say)
+    for part, needed in NEEDS.items():
+        reasons = [absent[program] for program in needed if program in absent]
+        if reasons and part not in layout.missing:
+            note_missing(layout, part, reasons[0])
+    found: list[Part] = []
+    for name, module in (("postgres", postgres), ("alertmanager", alertmanager)):
+        try:
+            found += module.parts(layout)
+        except SandboxError as error:  # it cannot run here, though the program is there: the rest can
+            note_missing(layout, name, str(error))
+    for each in (standby, pgbouncer, cache, node, prometheus, grafana, workload):
+        if each is not standby or "standby" not in layout.missing:
+            found += [part for part in each.parts(layout) if part.name not in layout.missing]
+    return [_with_libraries(part) for part in found]
+
+
+def note_missing(layout: Layout, part: str, reason: str) -> None:
+    """Note why a part cannot run here, and that what depends on it cannot either."""
+    layout.missing[part] = reason
+    for dependent, needed in DEPENDS.items():
+        if needed == part:
+            layout.missing[dependent] = f"it needs {part}, which is missing"
+
+
+def _with_libraries(part: Part) -> Part:
+    """The part, whose program finds the libraries that were unpacked with it."""
+    libraries = programs.library_path(NEEDS[part.name][0]) if part.name in NEEDS else {}
+    return replace(part, env={**libraries, **part.env})
+
+
+def overlay(layout: Layout) -> dict[str, Any]:
+    """What settings.load lays over environments/sandbox.toml: where the parts of this sandbox are."""
+    return (
+        pgbouncer.overlay(layout)
+        | alertmanager.overlay(layout)
+        | {
+            "prometheus": {"url": layout.url("prometheus")},
+            **({} if "grafana" in layout.missing else {"grafana": grafana.overlay(layout)}),
+            "nodes": {
+                "node": [{"name": name, "url": layout.url(name), "timeout": "2s"} for name in NODES],
+                "reference": [{"name": REFERENCE, "url": layout.url(REFERENCE), "timeout": "2s"}],
+            },
+            "database": postgres.overlay(layout) | pgbouncer.proxy(layout) | workload.overlay(layout),
+            "backups": backups.overlay(layout),
+            "cache": {"host": layout.host, "port": layout.ports["cache"]},
+            "sandbox": {
+                "folder": str(layout.folder),
+                "quota_url": layout.url("quota"),
+                "mark": {MARK: str(layout.folder)},
+                "missing": dict(layout.missing),
+            },
+        }
+    )
+
+
+def measure(layout: Layout, pids: Callable[[], dict[str, int]]) -> None:
+    """Serves the sandbox's own use against its quotas, for ever."""
+    quota.serve(layout, pids)

@@ -1,0 +1,137 @@
+"""The sandbox's standby: a second real PostgreSQL server, which replays what the first writes.
+
+It begins from the same template cluster, and a slot on the primary keeps the WAL that it has not had yet: so it comes
+back after any pause. Its name towards the primary is NAME, which the settings expect (`[database] standbys`).
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.components import programs
+from xai_runbook.sandbox.components.postgres_template import connect, copy_template, unprivileged
+from xai_runbook.sandbox.supervisor.component import Layout, Part
+from xai_runbook.system.files import write_whole
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import psycopg
+
+    from xai_runbook.sandbox.supervisor.supervisor import Supervisor
+
+NAME = "xai-db-replica-1"
+"""The runbook's own name for the replica."""
+
+SLOT = "xai_db_replica_1"
+STREAMING_SECONDS = 20.0
+
+
+def parts(layout: Layout, server: Path | None = None) -> list[Part]:
+    """The standby as a part, or nothing where no server program is found and none is given."""
+    server = server or programs.find("postgres")
+    if server is None:
+        return []
+    data = folder(layout)
+
+    def prepare() -> None:
+        if not data.exists():
+            _keep_wal(layout)
+            layout.part_folder("standby")
+            copy_template(server, data, layout.cache)
+        _follow(layout, data)
+
+    def finish() -> None:
+        deadline = time.monotonic() + STREAMING_SECONDS
+        while not _streams(layout):
+            if time.monotonic() > deadline:
+                raise SandboxError("the standby does not stream from the primary", on=NAME)
+            time.sleep(0.02)
+
+    argv = [*unprivileged(), str(server), "-D", str(data), "-c", f"port={layout.ports['standby']}"]
+    return [
+        Part(
+            "standby", argv, lambda: _accepts(data), signal.SIGINT,
+            after=("postgres",), prepare=prepare, finish=finish, optional=True,
+        )
+    ]  # fmt: skip
+
+
+def folder(layout: Layout) -> Path:
+    """The standby's data folder."""
+    return layout.folder / "standby" / "data"
+
+
+def pause(supervisor: Supervisor) -> None:
+    """The standby takes in what it is sent, and replays none of it: as behind a long query."""
+    with _on_standby(supervisor.layout) as connection:
+        connection.execute("SELECT pg_wal_replay_pause()")
+
+
+def resume(supervisor: Supervisor) -> None:
+    """The standby replays again."""
+    with _on_standby(supervisor.layout) as connection:
+        connection.execute("SELECT pg_wal_replay_resume()")
+
+
+def _follow(layout: Layout, data: Path) -> None:
+    """Writes down whom to follow; the password stands in a file of its own that libpq reads."""
+    role = layout.role("operator")
+    line = f"{layout.host}:{layout.ports['postgres']}:*:{role.name}:{role.password()}\n"
+    passfile = layout.folder / "secrets" / "standby.pgpass"
+    write_whole(passfile, line.encode())
+    told = {
+        "host": layout.host,
+        "port": layout.ports["postgres"],
+        "user": role.name,
+        "passfile": passfile,
+        "sslmode": "disable",
+        "application_name": NAME,
+    }
+    conninfo = " ".join(f"{key}='{value}'" for key, value in told.items()).replace("'", "''")
+    settings = {
+        "primary_conninfo": conninfo,
+        "primary_slot_name": SLOT,
+        "hot_standby": "on",
+        "wal_retrieve_retry_interval": "500ms",
+        "wal_receiver_status_interval": "1s",
+        "archive_mode": "off",
+    }
+    text = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
+    (data / "postgresql.auto.conf").write_text(text, encoding="utf-8")
+    (data / "standby.signal").touch()
+
+
+def _keep_wal(layout: Layout) -> None:
+    """Makes the standby's slot on the primary: what the copy has not had yet is kept until it has."""
+    with _primary(layout) as connection:
+        connection.execute(
+            "SELECT pg_create_physical_replication_slot(%(slot)s, true)"
+            " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(slot)s)",
+            {"slot": SLOT},
+        )
+
+
+def _accepts(data: Path) -> bool:
+    lines = (data / "postmaster.pid").read_text().splitlines()
+    return len(lines) > 7 and lines[7].strip() in ("ready", "standby")
+
+
+def _streams(layout: Layout) -> bool:
+    with _primary(layout) as connection:
+        row = connection.execute(
+            "SELECT state = 'streaming' FROM pg_stat_replication WHERE application_name = %s", [NAME]
+        ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _primary(layout: Layout) -> AbstractContextManager[psycopg.Connection[Any]]:
+    return connect(layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database)
+
+
+def _on_standby(layout: Layout) -> AbstractContextManager[psycopg.Connection[Any]]:
+    return connect(folder(layout), layout.ports["standby"], layout.database)

@@ -1,0 +1,1 @@
+"""What can be broken in the sandbox, and how it is healed."""

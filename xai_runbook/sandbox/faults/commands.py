@@ -1,0 +1,50 @@
+"""Breaks and heals: commands to the running supervisor, so that a part which is started again is its child again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.faults.table import FAULTS, Fault
+
+if TYPE_CHECKING:
+    from xai_runbook.sandbox.supervisor.supervisor import Supervisor
+
+
+def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
+    """Breaks one fault, or heals one or all that are broken; the names of those (and of parts started again).
+
+    Raises SandboxError for an unknown name, a fault that is broken already, and a part that another fault holds.
+    """
+    if name is not None and name not in FAULTS:
+        raise SandboxError(f"{name!r} is no fault of the sandbox", hint=f"one of {', '.join(FAULTS)}")
+    if verb == "break" and name is not None:
+        _break(supervisor, FAULTS[name])
+        return [name]
+    if verb == "heal":
+        wanted = [name] if name is not None else list(reversed(supervisor.broken))
+        healed = [each for each in wanted if each in supervisor.broken]
+        for each in healed:
+            FAULTS[each].undo(supervisor)
+            supervisor.broken.remove(each)
+        if name is None:  # and whatever ended by itself, or by somebody's hand
+            for part in supervisor.ended_parts():
+                supervisor.start_part(part)
+                healed.append(part)
+        if not supervisor.broken:
+            supervisor.await_data()
+        return healed
+    raise SandboxError(f"the supervisor does not know how to {verb!r} {name or ''}")
+
+
+def _break(supervisor: Supervisor, fault: Fault) -> None:
+    if reason := supervisor.layout.missing.get(fault.part):
+        raise SandboxError(f"{fault.part} is no part of this sandbox", on=reason)
+    for other in supervisor.broken:
+        if other == fault.name or FAULTS[other].part == fault.part:
+            raise SandboxError(
+                f"{other} is broken already" if other == fault.name else f"{other} has hold of {fault.part}",
+                on=fault.name, hint=f"xai-runbook sandbox heal {other}",
+            )  # fmt: skip
+    fault.make(supervisor)
+    supervisor.broken.append(fault.name)

@@ -1,0 +1,216 @@
+"""Faults that are made inside the sandbox's PostgreSQL: by sessions that stay open, or by the superuser.
+
+A session that a fault needs is held by the supervisor's process under the fault's name until `let_go`, and ends with
+that process. `application` sessions look like the application's, so that the operator may end them; `superuser` comes
+in by the socket in the data folder, as nobody else can. The rows that name these functions are in `fault.FAULTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.components import pgbouncer, postgres_template
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from xai_runbook.sandbox.supervisor.supervisor import Supervisor
+
+CONNECTIONS_LEFT = 6
+"""What `connections-taken` leaves of the slots: the finding must still be able to ask."""
+
+IDLE_TRANSACTIONS = 3
+LEAKED_CONNECTIONS = 15
+
+OLD_SLOT = "xai_old_replica"
+SEGMENTS_KEPT = 12
+"""Of 4 MiB each: more than the sandbox's limit of 32 MiB."""
+
+ROLLED_BACK = 400
+COMMITTED = 1000
+"""As many as `recent_transactions` looks at."""
+
+_held: dict[str, list[psycopg.Connection[Any]]] = {}
+
+
+@contextmanager
+def superuser(supervisor: Supervisor) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's session in the application's database, autocommit, for as long as the block lasts."""
+    layout = supervisor.layout
+    try:
+        with postgres_template.connect(
+            layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database
+        ) as connection:
+            yield connection
+    except OSError as error:
+        raise SandboxError(f"there is no database to break: {error.strerror}", on="postgres") from None
+
+
+def application(
+    supervisor: Supervisor, name: str, *, port: int | None = None, autocommit: bool = True
+) -> psycopg.Connection[Any]:
+    """A session of the application's role under that application name; whoever opens it holds or closes it."""
+    import psycopg
+
+    layout = supervisor.layout
+    role = layout.role("app")
+    return psycopg.connect(
+        host=layout.host,
+        port=port or layout.ports["postgres"],
+        dbname=layout.database,
+        user=role.name,
+        password=role.password(),
+        sslmode="disable",
+        connect_timeout=5,
+        application_name=name,
+        autocommit=autocommit,
+        prepare_threshold=None,  # through the pooler a prepared statement may meet another session
+    )
+
+
+def hold(fault: str, session: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    """The session itself, which stays open until `let_go(fault)`."""
+    _held.setdefault(fault, []).append(session)
+    return session
+
+
+def let_go(supervisor: Supervisor, fault: str) -> None:
+    """Ends the sessions that a fault holds; a server that has gone in the meantime has ended them already."""
+    for session in reversed(_held.pop(fault, [])):
+        with suppress(Exception):
+            # without being told, a server goes on with a statement whose client has gone
+            session.cancel_safe(timeout=5)
+        with suppress(Exception):
+            session.close()
+
+
+@contextmanager
+def _or_none(supervisor: Supervisor, fault: str) -> Iterator[None]:
+    """Lets go of what was held so far where the block does not come to its end."""
+    try:
+        yield
+    except BaseException:
+        let_go(supervisor, fault)
+        raise
+
+
+def hold_lock(supervisor: Supervisor, fault: str) -> None:
+    """One session changes a row and does not commit; another waits for that row."""
+    statement = b"UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)"
+    with _or_none(supervisor, fault):
+        hold(fault, application(supervisor, "xai-settlement", autocommit=False)).execute(statement)
+        waiter = hold(fault, application(supervisor, "xai-wallet-api"))
+        waiter.pgconn.send_query(statement)  # its answer is never fetched: nobody has to wait for it here
+
+
+def idle_in_transaction(supervisor: Supervisor, fault: str) -> None:
+    """Sessions that began a transaction, read something, and forgot it."""
+    with _or_none(supervisor, fault):
+        for number in range(IDLE_TRANSACTIONS):
+            session = hold(fault, application(supervisor, f"xai-reporting-{number}", autocommit=False))
+            session.execute("SELECT count(*) FROM wallets")
+
+
+def long_transaction(supervisor: Supervisor, fault: str) -> None:
+    """One session that reads and reads, in one transaction."""
+    with _or_none(supervisor, fault):
+        session = hold(fault, application(supervisor, "xai-yearly-report"))
+        session.pgconn.send_query(b"SELECT pg_sleep(86400)")
+
+
+def leak_connections(supervisor: Supervisor, fault: str) -> None:
+    """Sessions that an application opened, used once, and never gave back."""
+    with _or_none(supervisor, fault):
+        for _ in range(LEAKED_CONNECTIONS):
+            hold(fault, application(supervisor, "xai-webhooks")).execute("SELECT 1")
+
+
+def exhaust_pool(supervisor: Supervisor, fault: str) -> None:
+    """Every server of the application's pool is in somebody's transaction; one more client waits for one."""
+    port = supervisor.layout.ports["pooler"]
+    if "pooler" not in supervisor.parts:
+        raise SandboxError("pooler is no part of this sandbox", hint="apt-get install pgbouncer")
+    with _or_none(supervisor, fault):
+        for _ in range(pgbouncer.POOL_SIZE):
+            hold(fault, application(supervisor, "xai-checkout", port=port, autocommit=False)).execute("SELECT 1")
+        waiter = hold(fault, application(supervisor, "xai-mobile-api", port=port))
+        waiter.pgconn.send_query(b"SELECT 1")
+
+
+def take_connections(supervisor: Supervisor, fault: str) -> None:
+    """Sessions that are opened and never used, until only CONNECTIONS_LEFT slots are left."""
+    with superuser(supervisor) as connection:
+        row = connection.execute(
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+            " - count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert row is not None
+    with _or_none(supervisor, fault):
+        for _ in range(row[0] - CONNECTIONS_LEFT):
+            hold(fault, application(supervisor, "xai-batch"))
+
+
+def leave_slot(supervisor: Supervisor, fault: str) -> None:
+    """A replication slot that nobody uses any more, and enough written since."""
+    with superuser(supervisor) as connection:
+        connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [OLD_SLOT])
+        for _ in range(SEGMENTS_KEPT):
+            connection.execute("SELECT pg_logical_emit_message(false, 'xai-runbook', 'filler')")
+            connection.execute("SELECT pg_switch_wal()")
+
+
+def drop_slot(supervisor: Supervisor, fault: str) -> None:
+    """Drops the slot that `leave_slot` made; the next checkpoint frees the WAL."""
+    with superuser(supervisor) as connection:
+        connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [OLD_SLOT]
+        )
+        connection.execute("CHECKPOINT")
+
+
+def damage_page(supervisor: Supervisor, fault: str) -> None:
+    """A database of its own, with one table, of which the disk changes a page; then somebody reads it."""
+    import psycopg
+
+    layout = supervisor.layout
+    data = layout.folder / "postgres" / "data"
+    with superuser(supervisor) as connection:
+        connection.execute("CREATE DATABASE xai_damaged TEMPLATE template0")
+    with postgres_template.connect(data, layout.ports["postgres"], "xai_damaged") as connection:
+        connection.execute(
+            "CREATE TABLE ledger AS SELECT n, repeat('x', 200) AS note FROM generate_series(1, 200) AS n"
+        )
+        connection.execute("VACUUM FULL ledger")  # a table written anew is not in the server's memory
+        connection.execute("CHECKPOINT")
+        row = connection.execute("SELECT pg_relation_filepath('ledger')").fetchone()
+        assert row is not None
+        with open(data / row[0], "r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * 16)
+        with suppress(psycopg.errors.DataCorrupted):
+            connection.execute("SELECT count(*) FROM ledger")
+
+
+def drop_damaged(supervisor: Supervisor, fault: str) -> None:
+    """Drops the database that `damage_page` made, and with it the count of its damaged pages."""
+    with superuser(supervisor) as connection:
+        connection.execute("DROP DATABASE IF EXISTS xai_damaged")
+
+
+def roll_back(supervisor: Supervisor, fault: str) -> None:
+    """An application whose transactions write and then fail."""
+    with application(supervisor, "xai-settlement", autocommit=False) as session:
+        for _ in range(ROLLED_BACK):
+            session.execute("UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)")
+            session.rollback()
+
+
+def commit(supervisor: Supervisor, fault: str) -> None:
+    """So many small transactions that those which were rolled back are not among the newest any more."""
+    with superuser(supervisor) as connection:
+        connection.execute("SET synchronous_commit = off")
+        for _ in range(COMMITTED):
+            connection.execute("SELECT txid_current()")

@@ -1,0 +1,150 @@
+"""Provoked load, as a program that always ends: `python -m xai_runbook.sandbox.faults.load cpu|memory|disk|end ...`.
+
+It dies with whoever started it, ends after --seconds whatever happens, keeps a floor of this machine's own room, and
+holds nothing that the kernel does not take back: memory, and a file without a name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from xai_runbook.sandbox import loopback
+from xai_runbook.system.parent_death import die_with_parent
+
+_NICE = 10
+_PIECE = 16 * 2**20
+_LONGEST_SECONDS = 3600
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one load to its end; exit code 1 where a floor or a failure ended it early."""
+    parser = argparse.ArgumentParser(prog="python -m xai_runbook.sandbox.faults.load", description=__doc__)
+    kinds = parser.add_subparsers(dest="what", required=True)
+    for what in ("cpu", "memory", "disk"):
+        kind = kinds.add_parser(what)
+        kind.add_argument("--seconds", type=int, required=True)
+        if what == "cpu":
+            kind.add_argument("--workers", type=int, default=1)
+            continue
+        kind.add_argument("--until", type=int, required=True, help="bytes that the whole sandbox is to use")
+        kind.add_argument("--floor", type=int, required=True, help="bytes that this machine keeps free")
+        kind.add_argument("--quota-url", required=True)
+        if what == "disk":
+            kind.add_argument("--folder", type=Path, required=True)
+    end = kinds.add_parser("end")
+    end.add_argument("pid", type=int)
+    end.add_argument("started")
+    options = parser.parse_args(arguments)
+    if options.what == "end":
+        return _end(options.pid, options.started)
+    if not 0 < options.seconds <= _LONGEST_SECONDS:
+        parser.error(f"--seconds is 1 to {_LONGEST_SECONDS}")
+    die_with_parent()
+    os.nice(_NICE)
+    stop_at = time.monotonic() + options.seconds
+    # on top of every check below: the kernel ends it
+    signal.setitimer(signal.ITIMER_REAL, options.seconds + 30)
+    if options.what == "cpu":
+        return _cpu(options.workers, stop_at)
+    if options.what == "memory":
+        return _memory(options.until, options.floor, options.quota_url, stop_at)
+    return _disk(options.until, options.floor, options.quota_url, options.folder, stop_at)
+
+
+def _cpu(workers: int, stop_at: float) -> int:
+    children, own = [], os.getpid()
+    for _ in range(workers):
+        child = os.fork()
+        if not child:
+            die_with_parent(own)
+            while time.monotonic() < stop_at:
+                math.fsum(range(20_000))
+            os._exit(0)
+        children.append(child)
+    _count_down(stop_at, f"{workers} cores busy")
+    for child in children:
+        os.waitpid(child, 0)
+    return 0
+
+
+def _memory(until: int, floor: int, quota_url: str, stop_at: float) -> int:
+    held: list[bytearray] = []
+    # its own duration begins when it holds what it should: taking it costs time of its own
+    holds_for = stop_at - time.monotonic()
+    while _use(quota_url, "memory_bytes") < until:
+        if _available_memory() < floor + 2 * _PIECE:
+            print(f"the floor of {floor} bytes would not be kept", flush=True)
+            return 1
+        for _ in range(2):
+            held.append(bytearray(b"\x55" * _PIECE))  # touched, so that it is really there
+        time.sleep(0.02)
+    _count_down(time.monotonic() + holds_for, f"{len(held) * _PIECE // 2**20} MiB held")
+    return 0
+
+
+def _disk(until: int, floor: int, quota_url: str, folder: Path, stop_at: float) -> int:
+    room = os.statvfs(folder)
+    wanted = max(0, until - int(_use(quota_url, "disk_used_bytes")))
+    if room.f_bavail * room.f_frsize - wanted < floor:
+        print(f"the floor of {floor} bytes would not be kept", flush=True)
+        return 1
+    with tempfile.TemporaryFile(dir=folder) as file:  # O_TMPFILE: it has no name, so nothing can leave it behind
+        os.posix_fallocate(file.fileno(), 0, max(1, wanted))
+        _count_down(stop_at, f"{wanted // 2**20} MiB allocated")
+    return 0
+
+
+def _count_down(stop_at: float, words: str) -> None:
+    while (left := stop_at - time.monotonic()) > 0:
+        print(f"{words}, {left:.0f} s to go", flush=True)
+        time.sleep(min(1.0, left))
+
+
+def _use(quota_url: str, name: str) -> float:
+    with loopback.urlopen(f"{quota_url}/metrics", timeout=3) as answer:
+        found = re.search(rf"^sandbox_{name} (\S+)$", answer.read().decode(), flags=re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"the sandbox does not say its {name}")
+    return float(found[1])
+
+
+def _available_memory() -> int:
+    return int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024
+
+
+def _end(pid: int, started: str) -> int:
+    """Ends that very process, through a descriptor that no later one can take over."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        print("it has ended")
+        return 1
+    try:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] != started:
+            print("another process has its number now")
+            return 1
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+    except (ProcessLookupError, FileNotFoundError):
+        print("it has ended")
+        return 1
+    finally:
+        os.close(descriptor)
+    return 0
+
+
+def _ended(number: int, _: object) -> None:
+    os.write(1, b"ended by SIGTERM, as the plan that undoes it does\n")
+    os._exit(1)  # what it held is the kernel's again: nothing lasts
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _ended)
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Faults of the sandbox's PostgreSQL that outlive their session: what maintenance is there to mend.
+
+The rows that name these functions are in `fault.FAULTS`.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from xai_runbook.sandbox.faults.database import application, superuser
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from xai_runbook.sandbox.supervisor.supervisor import Supervisor
+
+DEAD_ROWS = 6000
+SLOW_SECONDS = 1.5
+SLOW_CALLS = 6
+
+FEW_WALLETS = 20
+MOST_WALLETS = 1500
+LAST_RECEIVED = """
+SELECT address, (SELECT max(created_at) FROM transactions WHERE receiver = address) AS last_received_at
+FROM wallets ORDER BY address LIMIT {}
+"""
+"""With the index it reads one entry a wallet, without it the whole table a wallet."""
+
+
+def break_index(supervisor: Supervisor) -> None:
+    """Begins an index that cannot be finished: built concurrently, it stays behind, invalid."""
+    import psycopg
+
+    with superuser(supervisor) as connection, suppress(psycopg.errors.UniqueViolation):
+        connection.execute("SET ROLE xai_owner")
+        connection.execute("CREATE UNIQUE INDEX CONCURRENTLY transactions_kind ON transactions (kind)")
+
+
+def drop_broken_index(supervisor: Supervisor) -> None:
+    """Takes the index away, where nobody has done so yet."""
+    with superuser(supervisor) as connection:
+        connection.execute("DROP INDEX CONCURRENTLY IF EXISTS transactions_kind")
+
+
+def make_dead_rows(supervisor: Supervisor) -> None:
+    """Writes many wallets and takes them back, with autovacuum told to stay away: most of the table is dead."""
+    with superuser(supervisor) as connection:
+        connection.execute("ALTER TABLE wallets SET (autovacuum_enabled = off)")
+        # each wallet taken back would be looked for in tables that have no index for it; none of them was ever seen
+        connection.execute("SET session_replication_role = replica")
+        with connection.transaction():
+            connection.execute(
+                "INSERT INTO wallets (address, created_at) SELECT 'XAI' || lpad(to_hex(n), 40, '0'), now()"
+                " FROM generate_series(1, %s) n",
+                [DEAD_ROWS],
+            )
+            connection.execute(
+                "DELETE FROM wallets WHERE address <= 'XAI' || lpad(to_hex(%s::int), 40, '0')", [DEAD_ROWS]
+            )
+
+
+def vacuum_dead_rows(supervisor: Supervisor) -> None:
+    """Lets autovacuum in again, and does its work."""
+    with superuser(supervisor) as connection:
+        connection.execute("ALTER TABLE wallets RESET (autovacuum_enabled)")
+        connection.execute("VACUUM (ANALYZE) wallets")
+
+
+def slow_statement(supervisor: Supervisor) -> None:
+    """One statement of the application that takes its time, run several times at once."""
+    _run_at_once(supervisor, f"SELECT pg_sleep({SLOW_SECONDS}) AS rich_list")
+
+
+def forget_statements(supervisor: Supervisor) -> None:
+    """Begins the statistics of that statement anew, as one does after having mended it."""
+    _forget(supervisor, "rich_list")
+
+
+def drop_index(supervisor: Supervisor) -> None:
+    """Drops an index that the application relies on, and runs a statement of the application that needs it."""
+    with superuser(supervisor) as connection:
+        connection.execute("DROP INDEX IF EXISTS transactions_receiver")
+        began = time.monotonic()
+        connection.execute(LAST_RECEIVED.format(FEW_WALLETS).encode())
+        each = (time.monotonic() - began) / FEW_WALLETS
+    wallets = min(MOST_WALLETS, int(SLOW_SECONDS / each) + 1)  # as many as take that long on this machine
+    _run_at_once(supervisor, LAST_RECEIVED.format(wallets))
+
+
+def create_dropped_index(supervisor: Supervisor) -> None:
+    """Creates the index again, where there is none of its name, and begins the statistics of that statement anew."""
+    with superuser(supervisor) as connection:
+        connection.execute("SET ROLE xai_owner")
+        connection.execute("CREATE INDEX IF NOT EXISTS transactions_receiver ON transactions (receiver, created_at)")
+    _forget(supervisor, "last_received_at")
+
+
+def _run_at_once(supervisor: Supervisor, statement: str) -> None:
+    sessions: list[psycopg.Connection[Any]] = []
+    try:
+        for _ in range(SLOW_CALLS):
+            sessions.append(application(supervisor, "xai-explorer"))
+            sessions[-1].pgconn.send_query(statement.encode())
+        for session in sessions:
+            while session.pgconn.get_result() is not None:
+                pass
+    finally:
+        for session in sessions:
+            session.close()
+
+
+def _forget(supervisor: Supervisor, word: str) -> None:
+    with superuser(supervisor) as connection:
+        connection.execute(
+            "SELECT pg_stat_statements_reset(userid, dbid, queryid) FROM pg_stat_statements"
+            " WHERE strpos(query, %s) > 0",
+            [word],
+        )

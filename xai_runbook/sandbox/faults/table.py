@@ -1,0 +1,267 @@
+"""The faults that a sandbox can be given: each is made in the real part, and each is named by a finding.
+
+To add one: a row in FAULTS. The running supervisor makes and heals them (`breaking`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.components import alertmanager, backups, grafana, prometheus, standby
+from xai_runbook.sandbox.faults import database, maintenance
+from xai_runbook.sandbox.faults import prometheus as prometheus_faults
+from xai_runbook.system.files import write_whole
+
+if TYPE_CHECKING:
+    from xai_runbook.sandbox.supervisor.supervisor import Supervisor
+
+SLOW_READ_SECONDS = 2.0
+LAGGING_BLOCKS_PER_SECOND = 0.1
+MOVED_LAG_BLOCKS = 1000.0
+CLOCK_AHEAD_SECONDS = 60.0
+
+Act = Callable[["Supervisor"], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: what it does, in which part, which finding names it, and how it is made and healed."""
+
+    name: str
+    part: str
+    does: str
+    finding: str
+    make: Act
+    undo: Act
+
+
+def _stop(supervisor: Supervisor, part: str) -> None:
+    supervisor.stop_part(part)
+
+
+def _start(supervisor: Supervisor, part: str) -> None:
+    supervisor.start_part(part)
+
+
+def _signal(supervisor: Supervisor, part: str, how: signal.Signals) -> None:
+    supervisor.signal_part(part, how)
+
+
+def _control(supervisor: Supervisor, part: str, **wishes: bool | float | None) -> None:
+    """Tells a node by its control file, which it watches, what to do differently from now on."""
+    path = supervisor.layout.part_folder(part) / "control.json"
+    now = json.loads(path.read_bytes()) if path.exists() else {}
+    write_whole(path, json.dumps(now | wishes).encode())
+
+
+def _rules(supervisor: Supervisor, lag_blocks: float | None) -> None:
+    """Writes Prometheus' rule file anew and has it read."""
+    write_whole(prometheus.rule_file(supervisor.layout), prometheus.rules(lag_blocks).encode())
+    supervisor.signal_part("prometheus", signal.SIGHUP)
+
+
+def _silence(supervisor: Supervisor) -> None:
+    alertmanager.silence_all(supervisor.layout)
+
+
+def _end_silences(supervisor: Supervisor) -> None:
+    alertmanager.end_silences(supervisor.layout)
+
+
+def _remove_dashboard(supervisor: Supervisor) -> None:
+    grafana.remove_dashboard(supervisor.layout)
+
+
+def _give_dashboard_back(supervisor: Supervisor) -> None:
+    grafana.give_dashboard_back(supervisor.layout)
+
+
+def _move_store(supervisor: Supervisor, part: str, source: str, target: str) -> None:
+    folder = supervisor.layout.part_folder(part)
+    if not (folder / source).exists():
+        raise SandboxError(f"{part} has no {source} folder", on=str(folder))
+    if (folder / target).exists():  # what a node began anew in the meantime
+        shutil.rmtree(folder / target)
+    (folder / source).rename(folder / target)
+
+
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        Fault(
+            "node-stopped", "node-2", "ends the process of node-2: its port refuses", "node_reachable",
+            partial(_stop, part="node-2"), partial(_start, part="node-2"),
+        ),
+        Fault(
+            "node-hung", "node-2", "freezes the process of node-2: it accepts and never answers", "node_reachable",
+            partial(_signal, part="node-2", how=signal.SIGSTOP), partial(_signal, part="node-2", how=signal.SIGCONT),
+        ),
+        Fault(
+            "height-frozen", "node-1", "node-1 stops mining: the height stands still on all nodes", "block_height",
+            partial(_control, part="node-1", mining=False), partial(_control, part="node-1", mining=True),
+        ),
+        Fault(
+            "peers-lost", "node-3", "node-3 closes its peer connections and its listener", "peer_count",
+            partial(_control, part="node-3", peers=False), partial(_control, part="node-3", peers=True),
+        ),
+        Fault(
+            "sync-lag", "node-3", "node-3 takes in blocks more slowly than the network makes them", "sync_lag",
+            partial(_control, part="node-3", intake_blocks_per_second=LAGGING_BLOCKS_PER_SECOND),
+            partial(_control, part="node-3", intake_blocks_per_second=None),
+        ),
+        Fault(
+            "api-errors", "node-2", "moves the block store of node-2 away: its reads answer 500", "api_errors",
+            partial(_move_store, part="node-2", source="chain", target="chain.away"),
+            partial(_move_store, part="node-2", source="chain.away", target="chain"),
+        ),
+        Fault(
+            "api-slow", "node-2", f"each read of a block at node-2 takes {SLOW_READ_SECONDS:g} s longer", "api_latency",
+            partial(_control, part="node-2", read_delay_seconds=SLOW_READ_SECONDS),
+            partial(_control, part="node-2", read_delay_seconds=0.0),
+        ),
+        Fault(
+            "clock-skewed", "node-2", f"the clock of node-2 goes {CLOCK_AHEAD_SECONDS:g} s ahead", "clock_skew",
+            partial(_control, part="node-2", clock_ahead_seconds=CLOCK_AHEAD_SECONDS),
+            partial(_control, part="node-2", clock_ahead_seconds=0.0),
+        ),
+        Fault(
+            "database-down", "postgres", "shuts PostgreSQL down: its port refuses", "database_reachable",
+            partial(_stop, part="postgres"), partial(_start, part="postgres"),
+        ),
+        Fault(
+            "prometheus-down", "prometheus", "ends Prometheus: its port refuses", "prometheus_reachable",
+            partial(_stop, part="prometheus"), partial(_start, part="prometheus"),
+        ),
+        Fault(
+            "alertmanager-down", "alertmanager", "ends Alertmanager: alerts reach nobody", "alertmanager_reachable",
+            partial(_stop, part="alertmanager"), partial(_start, part="alertmanager"),
+        ),
+        Fault(
+            "alerts-silenced", "alertmanager", "silences every alert for a week", "silences",
+            _silence, _end_silences,
+        ),
+        Fault(
+            "rules-drifted", "prometheus", "moves the sync lag's limit in the rules that Prometheus has loaded",
+            "rules_current", partial(_rules, lag_blocks=MOVED_LAG_BLOCKS), partial(_rules, lag_blocks=None),
+        ),
+        Fault(
+            "dashboard-missing", "grafana", f"somebody deletes the dashboard {grafana.MISSING!r}", "dashboards",
+            _remove_dashboard, _give_dashboard_back,
+        ),
+        Fault(
+            "connections-taken", "postgres", "opens sessions until six slots are left, and never uses them", "pool",
+            partial(database.take_connections, fault="connections-taken"),
+            partial(database.let_go, fault="connections-taken"),
+        ),
+        Fault(
+            "lock-held", "postgres", "one session changes a row and forgets to commit; another waits for it",
+            "blocked_sessions",
+            partial(database.hold_lock, fault="lock-held"), partial(database.let_go, fault="lock-held"),
+        ),
+        Fault(
+            "idle-in-transaction", "postgres", "three sessions begin a transaction, read, and forget it",
+            "idle_in_transaction",
+            partial(database.idle_in_transaction, fault="idle-in-transaction"),
+            partial(database.let_go, fault="idle-in-transaction"),
+        ),
+        Fault(
+            "transaction-long", "postgres", "a report that goes on and on in one transaction", "long_transactions",
+            partial(database.long_transaction, fault="transaction-long"),
+            partial(database.let_go, fault="transaction-long"),
+        ),
+        Fault(
+            "connections-leaked", "postgres", "fifteen sessions of one application that it has forgotten",
+            "connection_leaks",
+            partial(database.leak_connections, fault="connections-leaked"),
+            partial(database.let_go, fault="connections-leaked"),
+        ),
+        Fault(
+            "pool-exhausted", "pooler", "holds every server of the application's pool; one more client waits",
+            "pool_waiting",
+            partial(database.exhaust_pool, fault="pool-exhausted"),
+            partial(database.let_go, fault="pool-exhausted"),
+        ),
+        Fault(
+            "pooler-down", "pooler", "ends the pooler: its port refuses", "pooler_reachable",
+            partial(_stop, part="pooler"), partial(_start, part="pooler"),
+        ),
+        Fault(
+            "index-invalid", "postgres", "begins an index that cannot be finished: it stays behind, invalid",
+            "invalid_indexes",
+            maintenance.break_index, maintenance.drop_broken_index,
+        ),
+        Fault(
+            "dead-rows", "postgres", "keeps autovacuum from a table of which more than half is dead", "dead_rows",
+            maintenance.make_dead_rows, maintenance.vacuum_dead_rows,
+        ),
+        Fault(
+            "statement-slow", "postgres", "a statement of the application takes more than a second", "slow_statements",
+            maintenance.slow_statement, maintenance.forget_statements,
+        ),
+        Fault(
+            "index-missing", "postgres", "drops an index: a statement of the application reads a whole table a wallet",
+            "slow_statements", maintenance.drop_index, maintenance.create_dropped_index,
+        ),
+        Fault(
+            "standby-stopped", "standby", "shuts the standby down: nobody follows the primary", "standbys_connected",
+            partial(_stop, part="standby"), partial(_start, part="standby"),
+        ),
+        Fault(
+            "standby-paused", "standby", "the standby takes in what is written and does not replay it",
+            "replication_lag", standby.pause, standby.resume,
+        ),
+        Fault(
+            "slot-left-behind", "postgres", "a replication slot that nobody uses keeps the write-ahead log",
+            "replication_slots",
+            partial(database.leave_slot, fault="slot-left-behind"),
+            partial(database.drop_slot, fault="slot-left-behind"),
+        ),
+        Fault(
+            "page-damaged", "postgres", "the disk changes a page of a table in a database of its own", "checksums",
+            partial(database.damage_page, fault="page-damaged"),
+            partial(database.drop_damaged, fault="page-damaged"),
+        ),
+        Fault(
+            "transactions-aborted", "postgres", "hundreds of transactions write and are rolled back",
+            "aborted_transactions",
+            partial(database.roll_back, fault="transactions-aborted"),
+            partial(database.commit, fault="transactions-aborted"),
+        ),
+        Fault(
+            "prometheus-misconfigured", "prometheus", "Prometheus is given a configuration that it cannot read",
+            "prometheus_config", prometheus_faults.misconfigure, prometheus_faults.configure,
+        ),
+        Fault(
+            "target-gone", "prometheus", f"{prometheus_faults.GONE} is taken out of what Prometheus scrapes",
+            "targets_vanished", prometheus_faults.take_out_target, prometheus_faults.start_anew,
+        ),
+        Fault(
+            "prometheus-log-damaged", "prometheus", "bits turn over in Prometheus' log: it cuts it there and goes on",
+            "prometheus_storage", prometheus_faults.damage_log, prometheus_faults.start_anew,
+        ),
+        Fault(
+            "files-short", "node-2", "the process of node-2 may hardly open another file or connection", "open_files",
+            partial(prometheus_faults.leave_few_files, part="node-2"),
+            partial(prometheus_faults.leave_files, part="node-2"),
+        ),
+        Fault(
+            "backup-damaged", "backups", "cuts the newest dump in half, as a full disk or a lost copy would",
+            "backups_damaged", backups.damage, backups.give_back,
+        ),
+        Fault(
+            "backup-stale", "backups", "makes every backup three days old, as if the nightly runs had failed since",
+            "backup_age", backups.age, backups.give_back,
+        ),
+        Fault(
+            "archive-failing", "postgres", "takes the archive away: finished segments of WAL wait for it",
+            "wal_archiving", backups.fail_archiving, backups.mend_archiving,
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""A simulated XAI node: its chain, its network, its API and its metrics."""

@@ -1,0 +1,186 @@
+"""The HTTP API of a simulated node, on tornado: the runbook's two calls, blocks, transactions, metrics and health."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
+
+if TYPE_CHECKING:
+    from xai_runbook.sandbox.node.node import Node
+
+NETWORK = "xai-sandbox"
+UNCOUNTED = ("/metrics", "/health")
+"""Asked by machines every second: counted as traffic they would drown it."""
+
+
+def serve(node: Node, port: int, host: str = "127.0.0.1") -> HTTPServer:
+    """The running server. Raises OSError when the port is taken."""
+    routes = {
+        "/api/v1/blockchain/info": BlockchainInfo,
+        "/api/v1/network/info": NetworkInfo,
+        "/api/v1/blocks/{height}": BlockByHeight,
+        "/api/v1/transactions": Transactions,
+        "/metrics": Metrics,
+        "/health": Health,
+    }
+    handlers: list[Any] = [
+        (route.replace("{height}", r"(\d{1,15})") + "$", handler, {"node": node, "route": route})
+        for route, handler in routes.items()
+    ]
+    application = Application(
+        handlers,
+        default_handler_class=NoSuchRoute,
+        default_handler_args={"node": node, "route": "unknown"},
+        log_function=count,
+    )
+    server = HTTPServer(application, max_body_size=64_000, idle_connection_timeout=60)
+    server.listen(port, host)
+    return server
+
+
+def count(handler: RequestHandler) -> None:
+    """Counts and logs one answered request; tornado calls it in place of its own access log."""
+    if not isinstance(handler, NodeRequest) or handler.route in UNCOUNTED:
+        return
+    request, status, seconds = handler.request, handler.get_status(), handler.request.request_time()
+    method = request.method or "unknown"
+    handler.node.metrics.answered(method, handler.route, status, seconds)
+    level = "error" if status >= 500 else "info"
+    handler.node.log(
+        level, "request", method=method, path=request.path[:200], status=status, duration_seconds=round(seconds, 4)
+    )
+
+
+def moment(seconds: float) -> str:
+    """An instant as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+class NodeRequest(RequestHandler):
+    """What all requests share: the node, the route's name for the metrics, JSON answers, JSON errors."""
+
+    node: Node
+    route: str
+
+    def initialize(self, node: Node, route: str) -> None:
+        """Keeps what the route was registered with."""
+        self.node, self.route = node, route
+
+    def answer(self, facts: dict[str, Any], status: int = 200) -> None:
+        """Writes the facts as JSON, labelled as simulated."""
+        self.set_status(status)
+        self.write({**facts, "simulated": True})
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """An error as JSON, with its cause: this is a sandbox."""
+        cause = kwargs.get("exc_info", (None, None))[1]
+        self.finish({"error": self._reason, "cause": type(cause).__name__ if cause else None, "simulated": True})
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        """Logs the cause in the node's own log; tornado would write a traceback to stderr."""
+        self.node.log(
+            "error", "request failed", path=self.request.path[:200], reason=f"{type(value).__name__}: {value}"
+        )
+
+
+class BlockchainInfo(NodeRequest):
+    """Sync status and the newest block."""
+
+    def get(self) -> None:
+        """Answers out of memory."""
+        node, tip = self.node, self.node.chain.tip
+        self.answer(
+            {
+                "is_synced": node.is_synced,
+                "block_height": tip.height,
+                "best_block_hash": tip.hash,
+                "latest_block_at": moment(tip.mined_at),
+                "network_best_height": node.network.best_height,
+                "mempool_transactions": len(node.mempool),
+                "network": NETWORK,
+                "node": node.name,
+            }
+        )
+
+
+class NetworkInfo(NodeRequest):
+    """The peers."""
+
+    def get(self) -> None:
+        """Answers out of memory; peers in order of their names."""
+        peers = sorted(self.node.network.peers.values(), key=lambda peer: peer.name)
+        self.answer(
+            {
+                "peer_count": len(peers),
+                "peers": [
+                    {
+                        "name": peer.name,
+                        "address": peer.address,
+                        "direction": peer.direction,
+                        "height": peer.height,
+                        "version": peer.version,
+                        "last_seen_at": moment(peer.last_seen_at),
+                    }
+                    for peer in peers
+                ],
+                "network": NETWORK,
+                "node": self.node.name,
+            }
+        )
+
+
+class BlockByHeight(NodeRequest):
+    """A block, out of the store."""
+
+    async def get(self, height: str) -> None:
+        """404 for a height not kept; 500, by the error itself, when the store cannot be read."""
+        block = await self.node.read_block(int(height))
+        if block is None:
+            self.answer({"error": "no such block", "height": int(height)}, 404)
+            return
+        facts = {name: getattr(block, name) for name in ("height", "hash", "parent_hash", "miner", "size_bytes")}
+        self.answer({**facts, "mined_at": moment(block.mined_at), "transactions": list(block.transactions)})
+
+
+class Transactions(NodeRequest):
+    """New transactions."""
+
+    def post(self) -> None:
+        """202 with the identifier; 400 for anything that is no transaction."""
+        try:
+            told = json.loads(self.request.body)
+            txid = self.node.submit(told if isinstance(told, dict) else {})
+        except ValueError as error:
+            self.answer({"error": str(error)}, 400)
+            return
+        self.answer({"txid": txid}, 202)
+
+
+class Metrics(NodeRequest):
+    """What Prometheus scrapes."""
+
+    def get(self) -> None:
+        """The metrics in Prometheus's text format."""
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.write(self.node.metrics.text())
+
+
+class Health(NodeRequest):
+    """Whether the process serves."""
+
+    def get(self) -> None:
+        """Always 200: it says nothing of the chain."""
+        self.answer({"status": "serving"})
+
+
+class NoSuchRoute(NodeRequest):
+    """Everything else."""
+
+    def prepare(self) -> None:
+        """404 whatever the method."""
+        self.set_status(404)
+        self.finish({"error": "no such route", "simulated": True})

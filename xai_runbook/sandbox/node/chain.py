@@ -1,0 +1,172 @@
+"""The simulated chain: blocks, how one is mined and checked, and the store that a node keeps them in.
+
+The store is a folder of segment files of a hundred blocks, one JSON object a line, opened by path for every read and
+write: when the folder is moved away, reads fail as they would on a lost disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from xai_runbook.sandbox.supervisor.component import START_HEIGHT, seed_hash
+
+DIFFICULTY = "00"
+"""What a mined block's hash starts with: some 256 tries, so the proof of work is real and costs nothing."""
+
+SEGMENT = 100
+KEPT = 1_500
+"""Blocks a node keeps, on disk and in memory: half an hour of them. Older ones are pruned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block. ``mined_at`` is in seconds since 1970, ``transactions`` are their identifiers."""
+
+    height: int
+    hash: str
+    parent_hash: str
+    mined_at: float
+    miner: str
+    nonce: int
+    transactions: tuple[str, ...]
+    size_bytes: int
+
+    def line(self) -> str:
+        """The block as one line of JSON, as it is stored."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def from_dict(fields: dict[str, object]) -> Block:
+    """A block out of decoded JSON. Raises TypeError when fields are missing or unknown."""
+    block = Block(**fields)  # type: ignore[arg-type]  # what arrives is checked by follows()
+    return Block(**{**asdict(block), "transactions": tuple(block.transactions)})
+
+
+def _digest(height: int, parent_hash: str, mined_at: float, miner: str, transactions: Sequence[str]) -> str:
+    return json.dumps([height, parent_hash, mined_at, miner, list(transactions)])
+
+
+def mine(parent: Block, miner: str, transactions: Sequence[str], at: float) -> Block:
+    """The block after ``parent``, with the first nonce that meets the difficulty."""
+    mined_at = round(at, 3)
+    content = _digest(parent.height + 1, parent.hash, mined_at, miner, transactions)
+    nonce = 0
+    while not (found := sha256(f"{content}{nonce}".encode()).hexdigest()).startswith(DIFFICULTY):
+        nonce += 1
+    size = 420 + 310 * len(transactions)
+    return Block(parent.height + 1, found, parent.hash, mined_at, miner, nonce, tuple(transactions), size)
+
+
+def follows(block: Block, parent: Block) -> bool:
+    """Whether ``block`` is a valid next block of ``parent``: height, parent's hash, its own hash and the work in it.
+
+    The blocks of the past are known by their hashes alone: they were never mined.
+    """
+    if block.height != parent.height + 1 or block.parent_hash != parent.hash:
+        return False
+    if block.height <= START_HEIGHT:
+        return block.hash == seed_hash(block.height)
+    content = _digest(block.height, block.parent_hash, block.mined_at, block.miner, block.transactions)
+    return block.hash == sha256(f"{content}{block.nonce}".encode()).hexdigest() and block.hash.startswith(DIFFICULTY)
+
+
+def past(at: float, count: int = 120, seconds_per_block: float = 1.2) -> list[Block]:
+    """The blocks up to START_HEIGHT, the last mined at ``at``: the same on every node, hashes as in the database."""
+    return [
+        Block(
+            height=height,
+            hash=seed_hash(height),
+            parent_hash=seed_hash(height - 1),
+            mined_at=round(at - (START_HEIGHT - height) * seconds_per_block, 3),
+            miner="node-1",
+            nonce=0,
+            transactions=(),
+            size_bytes=420,
+        )
+        for height in range(START_HEIGHT - count + 1, START_HEIGHT + 1)
+    ]
+
+
+class Chain:
+    """A node's blocks: the newest in memory, all kept ones in the store."""
+
+    def __init__(self, folder: Path) -> None:
+        """Loads the store. Raises FileNotFoundError where there is no folder or it holds no whole block."""
+        self.folder = folder
+        self._blocks: dict[int, Block] = {}
+        self._unwritten: list[Block] = []
+        for segment in sorted(folder.glob("*.jsonl"), key=lambda path: int(path.stem))[-KEPT // SEGMENT :]:
+            text = segment.read_text(encoding="ascii")
+            whole = text[: text.rfind("\n") + 1]
+            if whole != text:  # the process was killed while it wrote the last line
+                segment.write_text(whole, encoding="ascii")
+            for line in whole.splitlines():
+                block = from_dict(json.loads(line))
+                self._blocks[block.height] = block
+        if not self._blocks:
+            raise FileNotFoundError(f"no blocks in {folder}")
+        self.tip = self._blocks[max(self._blocks)]
+
+    @staticmethod
+    def begin(folder: Path, blocks: Iterable[Block]) -> None:
+        """Writes a new store. Raises FileExistsError where there is one."""
+        folder.mkdir(mode=0o700, parents=True)
+        segments: dict[int, list[str]] = {}
+        for block in blocks:
+            segments.setdefault(block.height // SEGMENT, []).append(block.line() + "\n")
+        for number, lines in segments.items():
+            (folder / f"{number}.jsonl").write_text("".join(lines), encoding="ascii")
+
+    @property
+    def height(self) -> int:
+        """The height of the newest block."""
+        return self.tip.height
+
+    def append(self, block: Block) -> None:
+        """Takes the block as the new tip, then stores it.
+
+        Raises OSError when the store cannot be written; the block stays in memory and is written with the next one.
+        """
+        self._blocks[block.height] = block
+        self.tip = block
+        self._unwritten.append(block)
+        self._blocks.pop(block.height - KEPT, None)
+        if block.height % SEGMENT == 0:
+            (self.folder / f"{block.height // SEGMENT - KEPT // SEGMENT - 1}.jsonl").unlink(missing_ok=True)
+        while self._unwritten:
+            first = self._unwritten[0]
+            with open(self.folder / f"{first.height // SEGMENT}.jsonl", "a", encoding="ascii") as file:
+                file.write(first.line() + "\n")
+            self._unwritten.pop(0)
+
+    def forget(self) -> None:
+        """Drops all blocks: for a node whose peers no longer keep its next one. The caller appends a block at once."""
+        self._blocks.clear()
+        self._unwritten.clear()
+        for segment in self.folder.glob("*.jsonl"):
+            segment.unlink()
+
+    def recent(self, first: int, count: int) -> list[Block]:
+        """Up to ``count`` blocks from height ``first`` on, out of memory; from the oldest kept one if that is later."""
+        first = max(first, min(self._blocks))
+        return [self._blocks[height] for height in range(first, first + count) if height in self._blocks]
+
+    def read(self, height: int) -> Block | None:
+        """The block of that height, from the store; None where the store has no such block.
+
+        Raises OSError when the store itself cannot be read.
+        """
+        path = self.folder / f"{height // SEGMENT}.jsonl"
+        try:
+            lines = path.read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            self.folder.stat()  # a pruned or future segment is None, a lost store is an error
+            return None
+        for line in reversed(lines):
+            if line.startswith(f'{{"height":{height},'):
+                return from_dict(json.loads(line))
+        return None

@@ -1,0 +1,174 @@
+"""How simulated nodes talk to each other: one TCP connection a pair, JSON lines, blocks asked for by who lacks them.
+
+A connection counts as a peer once both ends have said hello. Each end says its height with every new block and once a
+second; an end that is silent for SILENCE_SECONDS (stopped, cut off) is dropped, and the dialling end tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xai_runbook.sandbox.node.chain import Block, Chain, from_dict
+
+HOST = "127.0.0.1"
+HEARTBEAT_SECONDS = 1.0
+SILENCE_SECONDS = 4.0
+REDIAL_SECONDS = 0.5
+BATCH = 100
+LINE_BYTES = 4 * 1024 * 1024
+
+Log = Callable[..., None]
+
+
+@dataclass
+class Peer:
+    """A node at the other end of a connection, and what it last said."""
+
+    name: str
+    address: str
+    direction: str
+    version: str
+    height: int
+    last_seen_at: float
+    writer: asyncio.StreamWriter
+    answer: asyncio.Future[list[Block]] | None = field(default=None, repr=False)
+
+    def send(self, **message: Any) -> None:
+        """Queues one message; a peer that does not read is dropped for its silence, not waited for."""
+        if not self.writer.is_closing():
+            self.writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+class Network:
+    """A node's side of the peer network: a listener, the peers it dials, and what they tell."""
+
+    def __init__(self, name: str, version: str, chain: Chain, port: int, dial: Mapping[str, int], log: Log) -> None:
+        """Connects to nothing yet. ``dial`` holds the ports of the peers that this side dials."""
+        self.name, self.version, self.chain, self.port, self.dial, self.log = name, version, chain, port, dial, log
+        self.peers: dict[str, Peer] = {}
+        self.heard = chain.height
+        self.news = asyncio.Event()
+        self.on_transaction: Callable[[str], None] = lambda txid: None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def best_height(self) -> int:
+        """The highest height heard from any peer so far, or held."""
+        return max(self.heard, self.chain.height)
+
+    async def open(self) -> None:
+        """Listens and starts dialling. Raises OSError when the port is taken."""
+        self._server = await asyncio.start_server(self._accept, HOST, self.port, limit=LINE_BYTES)
+        for name, port in self.dial.items():
+            self._start(self._keep_dialling(name, port))
+        self._start(self._heartbeat())
+
+    async def close(self) -> None:
+        """Closes the listener and every connection; peers see a closed socket."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this node listens and dials."""
+        return self._server is not None
+
+    def say_height(self) -> None:
+        """Tells every peer the height of the newest block."""
+        for peer in self.peers.values():
+            peer.send(type="height", height=self.chain.height)
+
+    def say_transaction(self, txid: str) -> None:
+        """Tells every peer of a transaction."""
+        for peer in self.peers.values():
+            peer.send(type="transaction", txid=txid)
+
+    async def ask_blocks(self, count: int) -> list[Block]:
+        """Up to ``count`` next blocks from the peer that holds most; none when no peer is ahead or answers in time."""
+        peer = max(self.peers.values(), key=lambda peer: peer.height, default=None)
+        if peer is None or peer.height <= self.chain.height:
+            return []
+        peer.answer = asyncio.get_running_loop().create_future()
+        peer.send(type="get_blocks", first=self.chain.height + 1, count=min(count, BATCH))
+        try:
+            return await asyncio.wait_for(peer.answer, SILENCE_SECONDS)
+        except TimeoutError:
+            return []
+        finally:
+            peer.answer = None
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            self.say_height()
+
+    async def _keep_dialling(self, name: str, port: int) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection(HOST, port, limit=LINE_BYTES)
+            except OSError:
+                pass  # not up, or not any more: that is what trying again is for
+            else:
+                await self._talk(reader, writer, "outbound")
+            await asyncio.sleep(REDIAL_SECONDS)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._start(self._talk(reader, writer, "inbound"))
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str) -> None:
+        """One connection from hello to its end, whoever ends it."""
+        host, port = writer.get_extra_info("peername")[:2]
+        peer = Peer("", f"{host}:{port}", direction, "", 0, time.time(), writer)
+        try:
+            peer.send(type="hello", node=self.name, version=self.version, height=self.chain.height)
+            while line := await asyncio.wait_for(reader.readline(), SILENCE_SECONDS):
+                self._heard(peer, json.loads(line))
+        except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            self.log("warning", "peer lost", peer=peer.name or peer.address, reason=type(error).__name__)
+        finally:
+            if self.peers.get(peer.name) is peer:
+                del self.peers[peer.name]
+                self.log("info", "peer disconnected", peer=peer.name, peers=len(self.peers))
+            writer.close()
+
+    def _heard(self, peer: Peer, message: dict[str, Any]) -> None:
+        peer.last_seen_at = time.time()
+        match message["type"]:
+            case "hello":
+                peer.name, peer.version = str(message["node"]), str(message["version"])
+                self.peers[peer.name] = peer
+                self._heard_height(peer, int(message["height"]))
+                self.log("info", "peer connected", peer=peer.name, direction=peer.direction, peers=len(self.peers))
+            case "height":
+                self._heard_height(peer, int(message["height"]))
+            case "get_blocks":
+                blocks = self.chain.recent(int(message["first"]), min(int(message["count"]), BATCH))
+                peer.send(type="blocks", lines=[block.line() for block in blocks])
+            case "blocks":
+                if peer.answer is not None and not peer.answer.done():
+                    peer.answer.set_result([from_dict(json.loads(line)) for line in message["lines"]])
+            case "transaction":
+                self.on_transaction(str(message["txid"]))
+            case unknown:
+                raise ValueError(f"unknown message {unknown!r}")
+
+    def _heard_height(self, peer: Peer, height: int) -> None:
+        peer.height = height
+        self.heard = max(self.heard, height)
+        if height > self.chain.height:
+            self.news.set()

@@ -1,0 +1,250 @@
+"""A simulated XAI node: ``python -m xai_runbook.sandbox.node.node --folder FOLDER --name node-1 ...``.
+
+Simulated are the chain's content and its rules. The rest is real: a process with its own store, log and metrics, an
+HTTP API, TCP connections to its peers, blocks that it has to fetch. Everything it answers says ``"simulated": true``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import logging.handlers
+import random
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from xai_runbook.sandbox.node.chain import Block, Chain, follows, mine, past
+from xai_runbook.sandbox.node.network import BATCH, Network
+from xai_runbook.sandbox.supervisor.component import NODES, REFERENCE, Layout, Part
+from xai_runbook.system import child
+
+VERSION = "1.4.2-sim"
+BLOCK_SECONDS = (0.8, 1.6)
+"""The miner waits a time between these two: 1.2 s a block on average."""
+
+SYNCED_WITHIN = 10
+"""A node calls itself synced while it is at most so many blocks behind the best height heard, and has a peer."""
+
+MEMPOOL_SIZE = 5_000
+TRANSACTIONS_PER_BLOCK = 40
+CONTROL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the supervisor asks of a running node through ``control.json`` in its folder."""
+
+    mining: bool = True
+    peers: bool = True
+    intake_blocks_per_second: float | None = None
+    read_delay_seconds: float = 0.0
+    clock_ahead_seconds: float = 0.0
+
+
+class Node:
+    """One node: its chain, its peers, its waiting transactions, and the loops that keep them going."""
+
+    def __init__(self, folder: Path, name: str, peer_port: int, dial: dict[str, int], *, miner: bool) -> None:
+        from xai_runbook.sandbox.node.metrics import NodeMetrics
+
+        self.folder, self.name, self.miner = folder, name, miner
+        self.control = Control()
+        self.mempool: dict[str, None] = {}
+        self._logger = json_log(folder / "node.log")
+        self.chain = Chain(folder / "chain")
+        self.network = Network(name, VERSION, self.chain, peer_port, dial, self.log)
+        self.network.on_transaction = self.remember
+        self.metrics = NodeMetrics(
+            lambda: self.chain.height, lambda: self.network.best_height, lambda: len(self.network.peers), self.now
+        )
+
+    def now(self) -> float:
+        """What this node takes the time to be: seconds since 1970, right unless ``clock_ahead_seconds`` says more."""
+        return time.time() + self.control.clock_ahead_seconds
+
+    def log(self, level: str, event: str, **facts: Any) -> None:
+        """Writes one structured line to the node's log."""
+        at = datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="milliseconds")
+        line = {"at": at, "level": level, "node": self.name}
+        self._logger.info(json.dumps({**line, "event": event, **facts}))
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the node has a peer and is close to the best height it heard of."""
+        return bool(self.network.peers) and self.network.best_height - self.chain.height <= SYNCED_WITHIN
+
+    def submit(self, transaction: dict[str, Any]) -> str:
+        """The identifier of a new transaction, which the peers are told of. Raises ValueError for a malformed one."""
+        amount = transaction.get("amount")
+        if not all(isinstance(transaction.get(key), str) for key in ("sender", "recipient")):
+            raise ValueError("sender and recipient must be addresses")
+        if not (isinstance(amount, int | float) and amount > 0):
+            raise ValueError("amount must be a positive number")
+        txid = sha256(json.dumps([transaction, time.time_ns()], sort_keys=True).encode()).hexdigest()
+        self.remember(txid)
+        self.network.say_transaction(txid)
+        return txid
+
+    def remember(self, txid: str) -> None:
+        """Keeps a transaction until a block holds it; when too many wait, the new one is dropped."""
+        if txid not in self.mempool and len(self.mempool) < MEMPOOL_SIZE:
+            self.mempool[txid] = None
+            self.metrics.transactions.inc()
+            self.metrics.mempool.set(len(self.mempool))
+
+    async def read_block(self, height: int) -> Block | None:
+        """The block from the store, which takes as long as a disk would, or as ``read_delay_seconds`` asks."""
+        await asyncio.sleep(random.lognormvariate(-5.1, 0.6) + self.control.read_delay_seconds)  # median 6 ms
+        return self.chain.read(height)
+
+    def take(self, block: Block, origin: str) -> None:
+        """Makes the block the tip, tells the peers, and forgets the transactions in it."""
+        try:
+            self.chain.append(block)
+        except OSError as error:
+            self.log("error", "block not stored", height=block.height, reason=str(error))
+        for txid in block.transactions:
+            self.mempool.pop(txid, None)
+        self.metrics.blocks.labels(origin).inc()
+        self.metrics.mempool.set(len(self.mempool))
+        self.network.say_height()
+        self.log("info", "block", height=block.height, origin=origin, transactions=len(block.transactions))
+
+    async def mine(self) -> None:
+        """Mines for ever, while it may and holds the best height heard."""
+        while True:
+            await asyncio.sleep(random.uniform(*BLOCK_SECONDS))
+            if self.control.mining and self.chain.height >= self.network.best_height:
+                chosen = list(self.mempool)[:TRANSACTIONS_PER_BLOCK]
+                self.take(mine(self.chain.tip, self.name, chosen, self.now()), "mined")
+
+    async def follow(self) -> None:
+        """Fetches blocks that peers have, for ever, as fast as ``intake_blocks_per_second`` allows."""
+        while True:
+            await self.network.news.wait()
+            self.network.news.clear()
+            pace = self.control.intake_blocks_per_second
+            for block in await self.network.ask_blocks(BATCH if pace is None else 1):
+                if follows(block, self.chain.tip):
+                    self.take(block, "peer")
+                elif block.height > self.chain.height + 1:
+                    self.log("warning", "peers no longer keep the next block", held=self.chain.height)
+                    self.chain.forget()
+                    self.take(block, "peer")
+                else:
+                    self.log("error", "block refused", height=block.height)
+                    break
+            if pace is not None:
+                await self._pause(pace)
+            if self.chain.height < self.network.best_height and self.network.peers:
+                self.network.news.set()
+                await asyncio.sleep(0.02)  # a peer that answers with nothing is not asked in a busy loop
+
+    async def _pause(self, pace: float) -> None:
+        """The time a block takes at that pace; ends at once when another pace is asked for."""
+        end = time.monotonic() + (1 / pace if pace > 0 else 3600)
+        while time.monotonic() < end and self.control.intake_blocks_per_second == pace:
+            await asyncio.sleep(CONTROL_SECONDS / 2)
+
+    async def obey(self) -> None:
+        """Watches ``control.json`` for ever and opens or closes the peer network as it says."""
+        path, seen = self.folder / "control.json", 0
+        while True:
+            with suppress(OSError, ValueError, TypeError):  # none yet, or half written: asked again in a moment
+                changed = path.stat().st_mtime_ns
+                if changed != seen:
+                    told = json.loads(path.read_bytes())
+                    known = {field.name for field in fields(Control)}
+                    self.control = Control(**{key: value for key, value in told.items() if key in known})
+                    seen = changed
+                    self.log("info", "control", **told)
+            if self.control.peers != self.network.is_open:
+                await (self.network.open() if self.control.peers else self.network.close())
+            await asyncio.sleep(CONTROL_SECONDS)
+
+    async def run(self, port: int) -> None:
+        """Serves the API and keeps the node going until SIGTERM. Raises OSError when a port is taken."""
+        from xai_runbook.sandbox.node.api import serve
+
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        server = serve(self, port)
+        self.log("info", "started", port=port, height=self.chain.height, miner=self.miner)
+        loops = [self.obey(), self.follow(), *([self.mine()] if self.miner else [])]
+        tasks = [asyncio.ensure_future(loop) for loop in loops]
+        stop = asyncio.ensure_future(ended.wait())
+        done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        self.log("info", "stopping", height=self.chain.height)
+        server.stop()
+        for task in done:
+            task.result()  # a loop that failed ends the node with its traceback
+
+
+def json_log(path: Path) -> logging.Logger:
+    """A logger that writes bare lines to the file, which is turned over at 4 MB."""
+    logger = logging.getLogger(f"xai-node {path}")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(logging.handlers.RotatingFileHandler(path, maxBytes=4_000_000, backupCount=1))
+    return logger
+
+
+def parts(layout: Layout) -> list[Part]:
+    """The network's nodes: three of the runbook's, of which the first mines, and the reference that others run."""
+    started = time.time()
+    return [_part(layout, name, started) for name in (*NODES, REFERENCE)]
+
+
+def _part(layout: Layout, name: str, started: float) -> Part:
+    folder = layout.part_folder(name)
+    order = (REFERENCE, *NODES)
+    dial = {peer: layout.ports[f"{peer}-peer"] for peer in order[order.index(name) + 1 :]}  # one connection a pair
+
+    def prepare() -> None:
+        if not list(folder.glob("chain*")):  # also not where a fault has moved the store away
+            Chain.begin(folder / "chain", past(started))
+
+    def ready() -> bool:
+        from xai_runbook.sandbox import loopback
+
+        return loopback.answers_ok(f"{layout.url(name)}/health")
+
+    return Part(
+        name=name,
+        argv=[
+            *child.python("xai_runbook.sandbox.node.node"),
+            "--folder", str(folder), "--name", name,
+            "--port", str(layout.ports[name]), "--peer-port", str(layout.ports[f"{name}-peer"]),
+            "--dial", json.dumps(dial), *(["--miner"] if name == NODES[0] else []),
+        ],
+        ready=ready,
+        death_signal=signal.SIGKILL,
+        prepare=prepare,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """The node's process: runs until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="xai-node", description="A simulated XAI node.")
+    parser.add_argument("--folder", type=Path, required=True, help="holds chain/, control.json and node.log")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--port", type=int, required=True, help="of the HTTP API, on loopback")
+    parser.add_argument("--peer-port", type=int, required=True)
+    parser.add_argument("--dial", type=json.loads, default={}, help='peers to dial, as {"name": port}')
+    parser.add_argument("--miner", action="store_true")
+    told = parser.parse_args()
+    node = Node(told.folder, told.name, told.peer_port, told.dial, miner=told.miner)
+    asyncio.run(node.run(told.port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The process that starts the sandbox, watches it and takes it down."""

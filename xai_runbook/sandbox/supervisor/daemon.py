@@ -1,0 +1,98 @@
+"""The supervisor as a process: it holds the run folder for as long as it lives, and ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.supervisor import reaper
+from xai_runbook.sandbox.supervisor.component import PortTaken
+from xai_runbook.sandbox.supervisor.supervisor import Event, Supervisor
+
+
+def supervise(
+    folder: Path,
+    say: Callable[[Event], None],
+    started: Callable[[Supervisor], None] = lambda _: None,
+    ports: Mapping[str, int] | None = None,
+) -> bool:
+    """Runs a sandbox in the folder until it is stopped by a signal; False where another process holds the folder.
+
+    Raises SandboxError where it could not be started.
+    """
+    os.umask(0o077)
+    held = reaper.claim(folder)
+    if held is None:
+        return False
+    try:
+        if ended := reaper.clean(folder):
+            say({"event": "note", "text": f"ended {ended} processes that a crashed sandbox had left"})
+        (folder / "tmp").mkdir(mode=0o700)
+        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+        supervisor = Supervisor(folder, say, ports)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: supervisor.stop())
+        started(supervisor)
+        supervisor.run()
+        reaper.remove(folder)
+    finally:
+        os.close(held)
+    return True
+
+
+def main(folder: str, is_bound: bool) -> None:
+    """The supervisor as a process of its own: events go to stdout, one JSON object a line, until all is up.
+
+    A bound one ends when its stdin does, that is, with the process that started it.
+    """
+    running: list[Supervisor] = []
+
+    def say(event: Event) -> None:
+        try:
+            os.write(1, json.dumps(event).encode() + b"\n")
+        except OSError:  # whoever waited for us is gone
+            for supervisor in running:
+                supervisor.stop()
+        if event["event"] == "up":
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, 1)
+
+    def started(supervisor: Supervisor) -> None:
+        running.append(supervisor)
+        log = os.open(supervisor.layout.log_file("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 2)
+        if is_bound:
+            threading.Thread(target=_stop_with_stdin, args=(supervisor,), daemon=True).start()
+
+    code = 0
+    try:
+        if not supervise(Path(folder), say, started):
+            say({"event": "busy"})
+    except SandboxError as error:
+        say(
+            {"event": "failed", "what": error.what, "on": error.on, "hint": error.hint}
+            | {"port_taken": isinstance(error, PortTaken)}
+        )
+        code = 1
+    except BaseException as error:  # whoever started us raises it
+        say(
+            {"event": "failed", "what": f"{type(error).__name__}: {error}", "on": folder, "hint": ""}
+            | {"port_taken": False}
+        )
+        code = 1
+    os._exit(code)  # threads that still wait for a part have nothing left to do
+
+
+def _stop_with_stdin(supervisor: Supervisor) -> None:
+    os.read(0, 1)
+    supervisor.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], "--bound" in sys.argv[2:])

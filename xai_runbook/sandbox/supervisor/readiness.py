@@ -1,0 +1,129 @@
+"""When a sandbox is ready: Prometheus can answer everything that the health report and the dashboards ask of it.
+
+The parts see to the rest before: the template brings a verified backup, the standby is ready once it streams.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlencode
+
+from xai_runbook import dashboards
+from xai_runbook.dashboards import queries
+from xai_runbook.sandbox import loopback
+from xai_runbook.settings.limits import Signals
+from xai_runbook.settings.loading import load
+from xai_runbook.settings.models import EXPORTERS
+
+WAIT_SECONDS = 60.0
+POLL_SECONDS = 0.1
+REQUEST_SECONDS = 5.0
+NAMED = 3
+"""How many of what is awaited are named at once."""
+
+SIGNALS_WITHOUT_REQUESTS = ("api_errors", "api_latency")
+"""NaN is an answer of theirs: there were no requests."""
+
+
+class Questions:
+    """What has not been answered yet of what a sandbox's Prometheus is asked."""
+
+    def __init__(self, url: str, missing: Mapping[str, str] | None = None) -> None:
+        """`missing`: the parts that this sandbox lacks, as keys."""
+        settings = load("sandbox")
+        absent = tuple(start for start, part in EXPORTERS.items() if part in (missing or {}))
+        self.url = url
+        self.signals: dict[str, tuple[str, float]] = {}
+        self.panels: dict[str, str] = {}
+        for name in Signals.model_fields:
+            promql = settings.promql(name)
+            if not any(start in promql for start in absent):
+                self.signals[name] = promql, 2 * getattr(settings.limits, name).duration_seconds + 60
+        for title in dashboards.FILES:
+            for query in queries.of(dashboards.dashboard(title, settings), settings):
+                if not any(start in query.promql for start in absent):
+                    self.panels[f"{title} / {query.panel}"] = query.promql
+        self._rules = True
+        self._first_scrapes: dict[str, str] = {}
+
+    def unanswered(self) -> list[str]:
+        """Ask again what had no answer so far, and return the names of what still has none.
+
+        Begins with the targets that were not scraped twice: the history that the sandbox comes with ends soon.
+        """
+        if waiting := self._targets_not_scraped_twice():
+            return [f"scrapes of {name}" for name in waiting]
+        self.signals = {name: asked for name, asked in self.signals.items() if not self._has_values(name, *asked)}
+        self.panels = {name: promql for name, promql in self.panels.items() if not self._result("query", query=promql)}
+        self._rules = self._rules and not self._rules_are_evaluated()
+        return [*self.signals, *self.panels, *(["rules"] if self._rules else [])]
+
+    def _has_values(self, name: str, promql: str, seconds: float) -> bool:
+        """Whether each series that the signal had in the time that is judged has a value now."""
+        now = math.floor(time.time())
+        found = self._result("query_range", query=promql, start=now - seconds, end=now, step=1)
+        newest = [series["values"][-1] for series in found]
+        return bool(newest) and all(
+            at == now and (value != "NaN" or name in SIGNALS_WITHOUT_REQUESTS) for at, value in newest
+        )
+
+    def _targets_not_scraped_twice(self) -> list[str]:
+        waiting = []
+        for target in self._get("targets?state=active")["activeTargets"]:
+            name = str(target["labels"]["instance"])
+            scraped = target["lastScrape"] if target["health"] == "up" else ""
+            if not scraped or self._first_scrapes.setdefault(name, scraped) == scraped:
+                waiting.append(name)
+        return waiting or ([] if self._first_scrapes else ["all targets"])
+
+    def _rules_are_evaluated(self) -> bool:
+        rules = [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
+        return bool(rules) and all(rule["health"] == "ok" for rule in rules)
+
+    def _result(self, endpoint: str, **parameters: object) -> list[dict[str, Any]]:
+        return list(self._get(f"{endpoint}?{urlencode(parameters)}")["result"])
+
+    def _get(self, path: str) -> dict[str, Any]:
+        with loopback.urlopen(f"{self.url}/api/v1/{path}", timeout=REQUEST_SECONDS) as answer:
+            return dict(json.load(answer)["data"])
+
+
+def wait(
+    questions: Questions, say: Callable[[str], None], stopped: Callable[[], bool], seconds: float = WAIT_SECONDS
+) -> list[str]:
+    """Ask until everything is answered, `seconds` are over or `stopped` is true; return what is still unanswered.
+
+    `say` gets a line whenever what is awaited has changed.
+    """
+    deadline = time.monotonic() + seconds
+    awaited = ["Prometheus"]
+    while not stopped():
+        try:
+            now = questions.unanswered()
+        except (OSError, HTTPException, ValueError, KeyError):  # it is starting, or restarting
+            now = awaited
+        if not now:
+            return []
+        if now != awaited:
+            say(f"waiting for data: {named(now)}")
+        awaited = now
+        if time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    return awaited
+
+
+def named(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(_shown(names))
+
+
+def _shown(names: list[str]) -> Iterator[str]:
+    yield from names[:NAMED]
+    if len(names) > NAMED:
+        yield f"{len(names) - NAMED} more"

@@ -1,0 +1,153 @@
+"""Ends what a sandbox left running and empties its run folder: at its teardown, and at the next start after a crash.
+
+A process belongs to a sandbox if the state file names it (pid and creation time both), if its environment carries the
+run folder's mark, or if it is PostgreSQL working in the run folder's cluster (a backend's environment cannot be read:
+it shows its title there).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.supervisor.component import MARK
+from xai_runbook.system import sandbox_state
+
+OURS = ".xai-runbook-sandbox"
+"""A file in each run folder: without it, nothing in a folder is ever removed."""
+
+
+def claim(folder: Path, wait_seconds: float = 0.0) -> int | None:
+    """An open descriptor that holds the run folder (made where it is not there), or None if another process holds it.
+
+    The lock goes with the process, however that ends. Raises SandboxError where the folder holds other things.
+    """
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise SandboxError(
+                f"the sandbox's run folder cannot be made: {error.strerror}", on=str(folder),
+                hint="set XAI_RUNBOOK_SANDBOX to a folder that you may write",
+            ) from None  # fmt: skip
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.exists() and os.path.samestat(os.fstat(held), folder.stat()):  # not removed while we waited
+                _make_ours(folder)
+                return held
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                os.close(held)
+                return None
+            time.sleep(0.05)
+        except BaseException:
+            os.close(held)
+            raise
+        os.close(held)
+
+
+def _make_ours(folder: Path) -> None:
+    mark = folder / OURS
+    if mark.exists():
+        return
+    if any(folder.iterdir()):
+        raise SandboxError(
+            "the folder holds files that are not a sandbox's", on=str(folder),
+            hint="set XAI_RUNBOOK_SANDBOX to a folder of its own",
+        )  # fmt: skip
+    mark.write_text(
+        "The run folder of an xai-runbook sandbox; `xai-runbook sandbox down` empties it.\n", encoding="ascii"
+    )
+    folder.chmod(0o700)
+
+
+def leftovers(folder: Path) -> dict[int, signal.Signals]:
+    """The processes that belong to the sandbox of this folder, with the signal that ends each cleanly."""
+    found: dict[int, signal.Signals] = {}
+    for pid in marked(folder):
+        found[pid] = signal.SIGTERM
+    recorded = sandbox_state.read_any(folder) or {}
+    for part in recorded.get("parts", {}).values():
+        if sandbox_state.alive(int(part["pid"]), float(part["create_time"])):
+            found[int(part["pid"])] = signal.Signals(int(part["death_signal"]))
+    found.pop(os.getpid(), None)
+    return found
+
+
+def marked(folder: Path) -> list[int]:
+    """The pids of this user's processes that carry the folder's mark, or are PostgreSQL in its cluster."""
+    mark = f"{MARK}={folder}".encode()
+    cluster = folder / "postgres" / "data"
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{entry.name}/environ", "rb") as file:
+                carries = mark in file.read().split(b"\0")
+            if carries or os.readlink(f"/proc/{entry.name}/cwd") == str(cluster):
+                found.append(int(entry.name))
+        except OSError:  # gone by now, or another user's
+            continue
+    return found
+
+
+def end(processes: dict[int, signal.Signals], seconds: float = 5.0) -> None:
+    """Signals each process, lets it run if it was stopped, and kills what is still there when the time is up."""
+    created = {pid: sandbox_state.created_at(pid) for pid in processes}
+    for pid, how in processes.items():
+        _signal(pid, how)
+        _signal(pid, signal.SIGCONT)
+    deadline = time.monotonic() + seconds
+    while (left := [pid for pid, when in created.items() if when is not None and sandbox_state.alive(pid, when)]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+    for pid in left:
+        _signal(pid, signal.SIGKILL)
+
+
+def clean(folder: Path, keep: tuple[str, ...] = ()) -> int:
+    """Ends every leftover of the folder, empties it but for `keep`; how many processes there were to end.
+
+    Only for the holder of the folder's lock.
+    """
+    ended = 0
+    for _ in range(3):  # a process may start another while we look
+        processes = leftovers(folder)
+        if not processes:
+            break
+        ended += len(processes)
+        end(processes)
+    if (folder / OURS).exists():
+        for path in folder.iterdir():
+            if path.name == OURS or path.name in keep:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+    return ended
+
+
+def remove(folder: Path) -> None:
+    """Removes the emptied run folder itself. Only for the holder of its lock."""
+    if (folder / OURS).exists() and not [path for path in folder.iterdir() if path.name != OURS]:
+        (folder / OURS).unlink()
+        folder.rmdir()
+
+
+def _signal(pid: int, how: signal.Signals) -> None:
+    try:
+        os.kill(pid, how)
+    except ProcessLookupError:
+        pass
+    except PermissionError:  # another user's process by now: the pid was used again
+        pass

@@ -1,0 +1,328 @@
+"""The process that a sandbox's parts are children of: it starts them, notices their ends, commands them, and ends them.
+
+Parts get a death signal, so that they end even when this process is killed. The kernel sends it when the *thread* that
+started a process ends: so every start is done by the main thread, which lives as long as the process, and everything
+that waits is done by others. The main thread does nothing but take such tasks from a queue.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.components import prometheus, stack
+from xai_runbook.sandbox.faults import commands
+from xai_runbook.sandbox.supervisor import readiness, reaper
+from xai_runbook.sandbox.supervisor.component import Layout, Part, PortTaken, bound, environment, free_ports, taken
+from xai_runbook.system import sandbox_state
+
+STOP_SECONDS = 5.0
+SETTLE_SECONDS = 10.0
+Event = dict[str, Any]
+
+
+class Supervisor:
+    """One running sandbox, seen from inside. Methods are called from any thread, `run` from the main thread."""
+
+    def __init__(self, folder: Path, say: Callable[[Event], None], ports: Mapping[str, int] | None = None) -> None:
+        self.folder = folder
+        self.layout = Layout(folder, sandbox_state.cache_folder(), ports or free_ports())
+        self.broken: list[str] = []
+        self.parts: dict[str, Part] = {}
+        self._say = say
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._recorded: dict[str, dict[str, Any]] = {}
+        self._unanswered: list[str] = []
+        self._ready: dict[str, Future[None]] = {}
+        self._started_at = datetime.now(UTC)
+        self._ready_at: datetime | None = None
+        self._failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._starting: list[threading.Thread] = []
+        self._writing = threading.RLock()
+        self._commanding = threading.Lock()
+
+    def run(self) -> None:
+        """Brings everything up, then stays until `stop` is called; nothing of the sandbox is left when it returns.
+
+        Raises SandboxError where a required part did not become ready.
+        """
+        try:
+            self._note()
+            self._in_background(self._bring_up)
+            self._in_background(self._listen)
+            while task := self._tasks.get():
+                task()
+        finally:
+            self._take_down()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Asks the main thread to end; safe in a signal handler, as the queue's put may interrupt its own get."""
+        self._tasks.put(None)
+
+    def start_part(self, name: str) -> None:
+        """Starts a part and waits until it is ready. Raises SandboxError where it does not become so."""
+        part = self._part(name)
+        if name in self._running and _runs(self._running[name]):
+            return
+        if part.prepare:
+            part.prepare()
+        process = self._spawn(part)
+        deadline = time.monotonic() + part.ready_seconds
+        while not _is_ready(part):
+            if not _runs(process):
+                raise self._ended(part, process.wait())
+            if time.monotonic() > deadline:
+                raise SandboxError(f"{name} was not ready within {part.ready_seconds:.0f} s", on=self._tail(name))
+            time.sleep(0.02)
+        if not _runs(process):  # then it was somebody else who answered
+            raise self._ended(part, process.wait())
+        if part.finish:
+            part.finish()
+
+    def stop_part(self, name: str) -> None:
+        """Ends a part cleanly, by force after five seconds."""
+        process = self._running.get(self._part(name).name)
+        if process is not None:
+            self._end({name: process})
+
+    def signal_part(self, name: str, how: signal.Signals) -> None:
+        """Sends a signal to a part's process. Raises SandboxError where it does not run."""
+        process = self._running.get(self._part(name).name)
+        if process is None or not _runs(process):
+            raise SandboxError(f"{name} does not run", hint="xai-runbook sandbox status")
+        process.send_signal(how)
+
+    def pids(self) -> dict[str, int]:
+        """The processes that run now, by part name; this one as `supervisor`."""
+        running = {name: process.pid for name, process in dict(self._running).items() if _runs(process)}
+        return {"supervisor": os.getpid()} | running
+
+    def ended_parts(self) -> list[str]:
+        """Return the parts that were ready once and do not run now."""
+        ended = [name for name, process in dict(self._running).items() if not _runs(process)]
+        return [name for name in ended if name not in self.layout.missing]
+
+    def await_data(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Wait until Prometheus can answer what the report asks; what it cannot is noted as `unanswered`."""
+        self._unanswered = []
+        if "prometheus" in self.pids():
+            questions = readiness.Questions(self.layout.url("prometheus"), self.layout.missing)
+            self._unanswered = readiness.wait(questions, say, self._stopping.is_set)
+
+    def _part(self, name: str) -> Part:
+        if name not in self.parts:
+            raise SandboxError(f"{name} is no part of this sandbox", on=self.layout.missing.get(name, ""))
+        return self.parts[name]
+
+    # -- coming up
+
+    def _bring_up(self) -> None:
+        try:
+            parts = stack.parts(self.layout, lambda text: self._say({"event": "note", "text": text}))
+            self.parts = {part.name: part for part in parts}
+            self._ready = {name: Future() for name in self.parts}
+            for part in parts:
+                self._starting.append(self._in_background(self._first_start, part))
+            for part in parts:
+                try:
+                    self._ready[part.name].result()
+                except Exception as error:
+                    if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
+                        raise
+                    stack.note_missing(self.layout, part.name, str(error) or type(error).__name__)
+                    self._scrape_what_runs()
+            self._in_background(stack.measure, self.layout, self.pids)
+            self.await_data(lambda text: self._say({"event": "note", "text": text}))
+            self._ready_at = datetime.now(UTC)
+            self._note()
+            self._say({"event": "up", "seconds": (self._ready_at - self._started_at).total_seconds()})
+        except BaseException as error:  # `run` raises it
+            self._failure = self._failure or error
+            self.stop()
+
+    def _scrape_what_runs(self) -> None:
+        """Take a part that did not start out of what Prometheus scrapes, once Prometheus runs."""
+        prometheus.write_configuration(self.layout)
+        with suppress(SandboxError):
+            self.signal_part("prometheus", signal.SIGHUP)
+
+    def _first_start(self, part: Part) -> None:
+        try:
+            for name in part.after:
+                if name in self._ready:
+                    self._ready[name].result()
+            begun = time.monotonic()
+            self.start_part(part.name)
+            self._say({"event": "ready", "part": part.name, "seconds": round(time.monotonic() - begun, 3)})
+            self._ready[part.name].set_result(None)
+        except BaseException as error:  # whoever waits for it raises it
+            self._ready[part.name].set_exception(error)
+
+    def _spawn(self, part: Part) -> subprocess.Popen[bytes]:
+        spawned: Future[subprocess.Popen[bytes]] = Future()
+
+        def task() -> None:
+            try:
+                if self._stopping.is_set():
+                    raise SandboxError(f"{part.name} was not started: the sandbox is being taken down")
+                with open(self.layout.log_file(part.name), "ab") as log:
+                    process = subprocess.Popen(
+                        bound(part.argv, part.death_signal),
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        cwd=self.folder,
+                        env=environment(self.folder) | dict(part.env),
+                        start_new_session=True,
+                    )
+                self._running[part.name] = process
+                self._recorded[part.name] = {
+                    "pid": process.pid,
+                    "create_time": sandbox_state.created_at(process.pid) or 0.0,
+                    "port": self.layout.ports.get(part.name),
+                    "argv": list(part.argv),
+                    "death_signal": int(part.death_signal),
+                }
+                spawned.set_result(process)
+            except BaseException as error:  # whoever waits for it raises it
+                spawned.set_exception(error)
+
+        self._tasks.put(task)
+        process = spawned.result()
+        self._note()
+        self._in_background(process.wait)  # so that no zombie stays of a part that ends by itself
+        return process
+
+    def _ended(self, part: Part, code: int) -> SandboxError:
+        ours = {name: port for name, port in self.layout.ports.items() if name in (part.name, f"{part.name}-peer")}
+        for name, port in ours.items():
+            if taken(port):
+                return PortTaken(
+                    f"{part.name} ended before it was ready: its port {port} ({name}) was taken by another program",
+                    on=self._tail(part.name),
+                    hint="start the sandbox again: it chooses other ports",
+                )
+        return SandboxError(f"{part.name} ended with {code} before it was ready", on=self._tail(part.name))
+
+    def _tail(self, name: str) -> str:
+        try:
+            lines = self.layout.log_file(name).read_text(errors="replace").strip().splitlines()
+        except OSError:
+            return name
+        return " | ".join(lines[-3:])[-500:] or name
+
+    # -- being commanded
+
+    def _listen(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+            folder = os.open(self.folder, os.O_PATH)  # by descriptor: a socket's path has at most 107 bytes
+            server.bind(f"/proc/self/fd/{folder}/{sandbox_state.SOCKET_FILE}")
+            os.close(folder)
+            server.listen(8)
+            while True:
+                connection, _ = server.accept()
+                self._in_background(self._obey, connection)
+
+    def _obey(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rwb") as stream:
+            connection.settimeout(10)
+            try:
+                asked = json.loads(stream.readline(65536))
+                with self._commanding:
+                    if self._ready_at is None:
+                        raise SandboxError("the sandbox is not ready yet")
+                    answer: dict[str, Any] = {"done": commands.command(self, asked["do"], asked.get("fault"))}
+            except SandboxError as error:
+                answer = {"what": error.what, "on": error.on, "hint": error.hint}
+            except Exception as error:  # whoever asked is told
+                answer = {"what": f"{type(error).__name__}: {error}", "on": "", "hint": ""}
+            if self._ready_at is not None:
+                self._note()  # also where it ended half way
+            stream.write(json.dumps(answer).encode() + b"\n")
+
+    # -- going down
+
+    def _end(self, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+        for name, process in processes.items():
+            process.send_signal(self.parts[name].death_signal)
+            process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in processes.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _take_down(self) -> None:
+        self._stopping.set()
+        self._end(dict(self._running))
+        deadline = time.monotonic() + SETTLE_SECONDS  # for who still copies files; starts are refused by now
+        while any(thread.is_alive() for thread in list(self._starting)) and time.monotonic() < deadline:
+            try:
+                task = self._tasks.get(timeout=0.02)
+            except Empty:
+                continue
+            if task:
+                task()
+        with self._writing:  # and keep it: no note after this
+            self._recorded = {}
+            self._note()
+            reaper.clean(self.folder, keep=("logs",) if self._failure else ())
+            self._note = lambda: None  # type: ignore[method-assign]
+
+    def _note(self) -> None:
+        """Writes the state file: what is running now and where."""
+        with self._writing:
+            sandbox_state.write(
+                self.folder,
+                {
+                    "schema": sandbox_state.SCHEMA,
+                    "pid": os.getpid(),
+                    "create_time": sandbox_state.created_at(os.getpid()),
+                    "started_at": self._started_at.isoformat(),
+                    "ready_at": self._ready_at.isoformat() if self._ready_at else None,
+                    "parts": dict(self._recorded),
+                    "missing": self.layout.missing,
+                    "unanswered": self._unanswered,
+                    "faults": self.broken,
+                    "overlay": stack.overlay(self.layout) if self._ready_at else {},
+                },
+            )
+
+    def _in_background(self, work: Callable[..., object], *arguments: object) -> threading.Thread:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        thread.start()
+        return thread
+
+
+def _runs(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a process runs, also right after its end.
+
+    `poll` alone is late: it answers None until the thread that waits for the process was scheduled.
+    """
+    return process.poll() is None and sandbox_state.created_at(process.pid) is not None
+
+
+def _is_ready(part: Part) -> bool:
+    try:
+        return part.ready()
+    except OSError:
+        return False

@@ -1,0 +1,159 @@
+"""The tables that limits are judged by: what metrics are called here, the PromQL of each signal, the limits themselves.
+
+To add a limit: a field below, its row in `settings/defaults.toml`, a query and a check, a question in a notebook.
+One that Prometheus judges has a signal of the same name too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import model_validator
+
+from xai_runbook.model.findings import Limit
+from xai_runbook.settings.types import Duration, HeightIs, MetricName, Model
+
+
+class Windows(Model):
+    """Spans that PromQL looks back over."""
+
+    rate: Duration
+    requests: Duration
+    growth: Duration
+    history: Duration
+    scrapes: Duration
+    trouble: Duration
+
+
+class Metrics(Model):
+    """What each metric is called here."""
+
+    height: MetricName
+    height_is: HeightIs
+    best_height: MetricName
+    peers: MetricName
+    process_cpu_seconds: MetricName
+    process_memory_bytes: MetricName
+    gc_seconds: MetricName
+    requests: MetricName
+    request_seconds: MetricName
+    route_label: MetricName
+    status_label: MetricName
+    host_cpu_seconds: MetricName
+    host_memory_available_bytes: MetricName
+    host_memory_bytes: MetricName
+    filesystem_available_bytes: MetricName
+    filesystem_bytes: MetricName
+    filesystem_readonly: MetricName
+    database_backends: MetricName
+    database_max_connections: MetricName
+    database_reserved_connections: MetricName
+    database_role_reserved_connections: MetricName
+    blocks: MetricName
+    transactions: MetricName
+    pending_transactions: MetricName
+    process_open_files: MetricName
+    process_most_files: MetricName
+    host_load: MetricName
+    host_time_seconds: MetricName
+    host_received_bytes: MetricName
+    host_sent_bytes: MetricName
+    disk_busy_seconds: MetricName
+    database_commits: MetricName
+    database_rollbacks: MetricName
+    database_blocks_hit: MetricName
+    database_blocks_read: MetricName
+    database_deadlocks: MetricName
+    database_size_bytes: MetricName
+    database_transaction_seconds: MetricName
+
+
+class Signals(Model):
+    """PromQL of each limit that Prometheus judges, named as the limit."""
+
+    high_cpu: str
+    low_disk: str
+    high_memory: str
+    api_errors: str
+    api_latency: str
+    database_connections: str
+    peer_count: str
+    block_height: str
+    sync_lag: str
+    metrics_missing: str
+    targets_up: str
+    open_files: str
+    clock_skew: str
+
+
+class Limits(Model):
+    """The table of limits. Those that have a signal become Prometheus rules too."""
+
+    high_cpu: Limit
+    low_disk: Limit
+    high_memory: Limit
+    api_errors: Limit
+    api_latency: Limit
+    database_connections: Limit
+    peer_count: Limit
+    block_height: Limit
+    sync_lag: Limit
+    metrics_missing: Limit
+    targets_up: Limit
+    open_files: Limit
+    clock_skew: Limit
+    targets_vanished: Limit
+    scrape_time: Limit
+    prometheus_config: Limit
+    prometheus_clock: Limit
+    prometheus_history: Limit
+    prometheus_storage: Limit
+    prometheus_rejected: Limit
+    prometheus_growth: Limit
+    remote_write: Limit
+    prometheus_reachable: Limit
+    alertmanager_reachable: Limit
+    silences: Limit
+    rules_current: Limit
+    rule_groups: Limit
+    database_reachable: Limit
+    node_reachable: Limit
+    cache_reachable: Limit
+    grafana_reachable: Limit
+    dashboards: Limit
+    dashboard_panels: Limit
+    datasources: Limit
+    node_synced: Limit
+    network_lag: Limit
+    node_peers: Limit
+    pool: Limit
+    blocked_sessions: Limit
+    idle_in_transaction: Limit
+    long_transactions: Limit
+    connection_leaks: Limit
+    proxy_reachable: Limit
+    pooler_reachable: Limit
+    pool_waiting: Limit
+    database_role: Limit
+    standbys_connected: Limit
+    replication_lag: Limit
+    replication_slots: Limit
+    checksums: Limit
+    consistency: Limit
+    aborted_transactions: Limit
+    backup_age: Limit
+    backups_damaged: Limit
+    restore_time: Limit
+    wal_archiving: Limit
+    dead_rows: Limit
+    wraparound: Limit
+    invalid_indexes: Limit
+    slow_statements: Limit
+    cache_hit: Limit
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, tables: Any) -> Any:
+        if not isinstance(tables, dict):
+            return tables
+        return {key: {"name": key, **row} if isinstance(row, dict) else row for key, row in tables.items()}

@@ -1,0 +1,296 @@
+"""Finds an environment's file, and makes Settings of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from xai_runbook.errors import SandboxError, SettingsError, inert
+from xai_runbook.system.ownership import foreign
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from xai_runbook.settings.models import Settings
+
+SHIPPED = Path(__file__).parent / "environments"
+DEFAULTS = Path(__file__).parent / "defaults.toml"
+DEFAULT = "sandbox"
+_FILES = ("ca_file", "client_certificate", "client_key", "sslrootcert", "identity_file", "known_hosts_file")
+_SECRETS = ("password", "auth_value")
+PRIVATE = "a file and a folder of your own, writable by you alone (chown, chmod go-w)"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def folders() -> list[Path]:
+    """Where a user's `NAME.toml` is looked for, first come first served; the shipped ones come last.
+
+    `$XAI_RUNBOOK_CONFIG` (a folder), the XDG configuration folder. Never the working folder: it may be anybody's.
+    """
+    chosen = os.environ.get("XAI_RUNBOOK_CONFIG")
+    told = os.environ.get("XDG_CONFIG_HOME", "")
+    config = Path(told if os.path.isabs(told) else "~/.config").expanduser()  # XDG: relative paths are ignored
+    return [*([Path(chosen).expanduser()] if chosen else []), config / "xai-runbook", SHIPPED]
+
+
+def names() -> list[str]:
+    """The environments that can be named, sorted."""
+    found = {path.stem for folder in folders() for path in folder.glob("*.toml") if not path.stem.endswith(".example")}
+    return sorted(found)
+
+
+def load(name: str = "", *, running: bool = False) -> Settings:
+    """The Settings of an environment: defaults, its file, a running sandbox's ports, then XAI_RUNBOOK_TABLE__KEY.
+
+    `name` may be the path of a `NAME.toml`. Without one, `$XAI_RUNBOOK_ENV`, else the sandbox. Errors: SettingsError,
+    which names file, table and key; SandboxError where the sandbox must be `running` and is not.
+    """
+    from pydantic import ValidationError
+
+    from xai_runbook.settings.models import Settings
+
+    name = name or os.environ.get("XAI_RUNBOOK_ENV") or DEFAULT
+    path = _find(name)
+    name = path.stem
+    tables = _merge(_read(DEFAULTS), _placed(_read(path), path.parent))
+    if path == SHIPPED / "sandbox.toml":
+        overlay = _sandbox_overlay()
+        if running and not overlay:
+            raise SandboxError("the sandbox does not run", hint="xai-runbook sandbox up, or --env with another name")
+        tables = _merge(tables, overlay)
+    overrides = _overrides(os.environ)
+    tables = _merge(tables, overrides)
+    if tables.get("name", name) != name:
+        raise SettingsError("an environment's name is its file's", on=f"{path}, key name", hint="leave `name` out")
+    try:
+        return Settings.model_validate({**tables, "name": name, "source": str(path)})
+    except ValidationError as error:
+        raise _explained(error, path, overrides) from None
+
+
+def shipped() -> Settings:
+    """The runbook's own values, without any environment: its limits, its durations, no part."""
+    from xai_runbook.settings.models import Settings
+
+    return Settings.model_validate({**_read(DEFAULTS), "name": "the runbook"})
+
+
+def named(word: str) -> str:
+    """The environment's name that a command line means. A path's folder becomes this process's, and its children's.
+
+    Errors: SettingsError where there is no such file.
+    """
+    if "/" not in word:
+        return word
+    path = _find(word)
+    os.environ["XAI_RUNBOOK_CONFIG"] = str(path.parent)
+    return path.stem
+
+
+def _find(name: str) -> Path:
+    if "/" in name:
+        path = Path(os.path.abspath(Path(name).expanduser()))
+        if path.suffix != ".toml" or not _NAME.fullmatch(path.stem) or not path.is_file():
+            raise SettingsError(
+                "there is no such settings file",
+                on=inert(str(path)),
+                hint=f"FOLDER/NAME.toml, or one of {', '.join(names())}",
+            )
+        return _ours(path)
+    if not _NAME.fullmatch(name) or name == "defaults":
+        raise SettingsError(f"{name!r} is not the name of an environment", hint=f"one of {', '.join(names())}")
+    for folder in folders():
+        path = folder / f"{name}.toml"
+        if os.path.isfile(path):  # False too where a folder may not be read
+            return _ours(path)
+    places = ", ".join(str(folder) for folder in folders()[:-1])
+    raise SettingsError(
+        f"there is no environment {name!r}",
+        on=f"looked in {places}",
+        hint=f"one of {', '.join(names())}, or copy production.example.toml to {folders()[-2]}/{name}.toml",
+    )
+
+
+def _ours(path: Path) -> Path:
+    """The same path. Errors: SettingsError where others could have written it, or where it hides a shipped one."""
+    if os.path.realpath(path.parent) == os.path.realpath(SHIPPED):
+        return path
+    if (SHIPPED / path.name).exists():
+        raise SettingsError(
+            f"the name {path.stem} is the shipped environment's", on=str(path), hint="give the file another name"
+        )
+    try:
+        why = foreign(path)
+    except OSError as error:
+        raise SettingsError(f"cannot be read: {error.strerror}", on=str(path)) from None
+    if why:
+        raise SettingsError(f"settings that others can write are not used: {why}", on=str(path), hint=PRIVATE)
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot be read: {error.strerror}", on=str(path)) from None
+    except UnicodeDecodeError:
+        raise SettingsError("is not UTF-8 text", on=str(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"is not TOML: {error}", on=str(path), hint='key = "value" under a [table]') from None
+
+
+def _placed(value: Any, folder: Path, key: str = "") -> Any:
+    """The same tables, where relative names of files are of `folder`: children have other working folders."""
+    if isinstance(value, dict):
+        return {name: _placed(each, folder, name) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_placed(each, folder, key) for each in value]
+    if not isinstance(value, str):
+        return value
+    prefix = "file:" if value.startswith("file:") else ""
+    name = value.removeprefix(prefix)
+    wanted = key in (_SECRETS if prefix else _FILES) and name not in (
+        "",
+        "system",
+    )  # libpq's word for its own authorities
+    return value if not wanted or name.startswith(("/", "~")) else f"{prefix}{folder.absolute() / name}"
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged key by key; anything else, lists too, is replaced."""
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _sandbox_overlay() -> dict[str, Any]:
+    from xai_runbook.system import sandbox_state
+
+    file = sandbox_state.run_folder() / sandbox_state.STATE_FILE
+    with suppress(OSError):  # none runs
+        if why := foreign(file):
+            raise SettingsError(f"a sandbox that others can write is not used: {why}", on=str(file), hint=PRIVATE)
+    running = sandbox_state.read()
+    return dict(running["overlay"]) if running else {}
+
+
+def _overrides(variables: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
+    """`XAI_RUNBOOK_PROMETHEUS__URL=http://...` is `url` of table `prometheus`; values are TOML, else plain text."""
+    tables: dict[str, Any] = {}
+    for variable, text in variables.items():
+        keys = variable.removeprefix("XAI_RUNBOOK_").lower().split("__")
+        if variable.startswith("XAI_RUNBOOK_") and len(keys) > 1:
+            try:
+                value = tomllib.loads(f"value = {text}")["value"]
+            except tomllib.TOMLDecodeError:
+                value = text
+            for key in reversed(keys):
+                value = {key: value}
+            tables = _merge(tables, value)
+    return tables
+
+
+def _explained(error: ValidationError, path: Path, overrides: dict[str, Any]) -> SettingsError:
+    """The first complaint of pydantic, as file, table and key; values are never echoed: one may be a secret."""
+    complaints = error.errors(include_input=False, include_url=False)
+    first = complaints[0]
+    loc = getattr(first.get("ctx", {}).get("error"), "loc", first["loc"])
+    *tables, key = [str(part) for part in loc] or [""]
+    where = f"table [{'.'.join(tables)}], key {key}" if tables else f"key {key}" if key else "as a whole"
+    what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
+    source = f"variable {_variable(loc)}" if _holds(overrides, loc) else str(path)
+    if first["type"] == "extra_forbidden":
+        known = keys_of(tables)
+        near = get_close_matches(key, known, 1)
+        hint = (
+            f"mend its spelling to {near[0]}: {_example(tables, near[0])}"
+            if near
+            else (f"remove it; the keys here are {', '.join(known)}")
+        )
+    else:
+        hint = f"{'add it' if first['type'] == 'missing' else 'see the example'}: {_example(tables, key)}"
+    return SettingsError(f"{what}{more}", on=f"{source}, {where}", hint=hint)
+
+
+def _variable(loc: Sequence[str | int]) -> str:
+    return f"XAI_RUNBOOK_{'__'.join(str(part) for part in loc).upper()}"
+
+
+def _holds(overrides: dict[str, Any], loc: Sequence[str | int]) -> bool:
+    """Whether the key at `loc`, or the value that it is in, came from a variable."""
+    table: Any = overrides
+    for part in loc:
+        if not isinstance(table, dict):
+            return True
+        if part not in table:
+            return False
+        table = table[part]
+    return bool(loc)
+
+
+def keys_of(tables: Sequence[str]) -> list[str]:
+    """The keys that the settings' table of that path may have."""
+    return list(_fields(tables))
+
+
+def _fields(tables: Sequence[str]) -> dict[str, Any]:
+    """Annotation and default of each key of a table, found in the models: {key: (annotation, default)}."""
+    from xai_runbook.settings.models import Settings
+
+    model: Any = Settings
+    for name in tables:
+        if not name.isdigit():  # a place in a list of tables
+            model = _inner(_declared(model).get(name, (None, None))[0])
+    return _declared(model)
+
+
+def _declared(model: Any) -> dict[str, Any]:
+    if hasattr(model, "model_fields"):
+        return {key: (field.annotation, field.default) for key, field in model.model_fields.items()}
+    if is_dataclass(model):
+        return {field.name: (field.type, field.default) for field in fields(model) if field.name != "name"}
+    return {}
+
+
+def _inner(annotation: Any) -> Any:
+    """The model within `Model | None`, `list[Model]` or `Annotated[...]`."""
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    return _inner(parts[0]) if parts else annotation
+
+
+def _example(tables: Sequence[str], key: str) -> str:
+    """How the shipped files write that key, else its default, else a line of the same shape."""
+    for shipped in ("production.example.toml", "defaults.toml"):
+        table: Any = _read(SHIPPED / shipped)
+        for name in tables:
+            # another node than the first is written as the first
+            table = (
+                table[0]
+                if name.isdigit() and isinstance(table, list) and table
+                else (table.get(name) if isinstance(table, dict) else None)
+            )
+        if isinstance(table, dict) and isinstance(table.get(key), str | int | float):
+            return _line(key, table[key])
+    annotation, default = _fields(tables).get(key, (None, None))
+    inner = _declared(_inner(annotation))
+    if inner:
+        return f"a table [{'.'.join([*tables, key])}] with {', '.join(inner)}"
+    if getattr(_inner(annotation), "__name__", "") == "Secret":
+        return f'{key} = "env:NAME_OF_VARIABLE" or {key} = "file:/path/to/file"'
+    return _line(key, default if isinstance(default, str | int | float) else "...")
+
+
+def _line(key: str, value: str | int | float) -> str:
+    import json
+
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"

@@ -1,0 +1,1 @@
+"""This machine: processes, files, the clock, the terminal."""
