@@ -73,6 +73,13 @@ def test_sections_come_in_order_with_their_questions_and_the_text_above(tmp_path
     assert by_id["setup"]["metadata"]["tags"] == ["setup"]
 
 
+def test_a_second_notebook_of_a_section_comes_after_the_first(tmp_path: Path) -> None:
+    names = ["02_monitoring", "03_database", "03b_backup_restore", "04_scaling"]
+    for name in [*reversed(names), "health_report", "mine", "2026_drill", "03-copy"]:
+        notebook(tmp_path / f"{name}.ipynb")
+    assert [path.stem for path in section_paths(tmp_path)] == names
+
+
 def test_set_up_is_merged_and_holds_only_what_the_questions_use(tmp_path: Path) -> None:
     assert sources(document(tmp_path))["setup"] == (
         "from xai_runbook import connect\nfrom xai_runbook.operations import alerts, database\n\n"

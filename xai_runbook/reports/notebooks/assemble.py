@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell
 from xai_runbook.system.files import write_whole
 
 _LINE = 120
+_SECTION = re.compile(r"\d\d[a-z]?_\w+")
 _TITLE = """# Health report
 
 Is the blockchain well, now? Every question here belongs to a section notebook, where it can be followed up; this one is
@@ -64,8 +66,8 @@ def assembled(sections: Sequence[Path]) -> bytes:
 
 
 def section_paths(folder: Path) -> list[Path]:
-    """The section notebooks in a folder, in the order of their numbers."""
-    return sorted(path for path in folder.glob("[0-9][0-9]_*.ipynb") if path.stem != HEALTH_REPORT)
+    """The section notebooks in a folder, in the order of their numbers: 03_database, 03b_backup_restore, 04_scaling."""
+    return sorted(path for path in folder.glob("*.ipynb") if _SECTION.fullmatch(path.stem))
 
 
 def _parameters(every: dict[str, list[Cell]]) -> dict[str, Any]:
