@@ -52,6 +52,7 @@ def test_there_are_notebooks() -> None:
         "00_start_here",
         "02_monitoring",
         "03_database",
+        "03b_backup_restore",
         "06_troubleshooting",
         "health_report",
     }
