@@ -141,7 +141,7 @@ def rows(pairs: int = PAIRS) -> list[dict[str, Any]]:
     """Rows for the bench: name, value, unit, against, ratio, goal, better."""
     import tomli_w
 
-    from xai_runbook.reports.check import check
+    from xai_runbook.reports.check import run_questions
 
     before = os.environ.get("XAI_RUNBOOK_CONFIG")
     with tempfile.TemporaryDirectory() as scratch, _prometheus(Path(scratch)) as url:
@@ -150,13 +150,13 @@ def rows(pairs: int = PAIRS) -> list[dict[str, Any]]:
         os.environ["XAI_RUNBOOK_CONFIG"] = scratch
         try:
             asked: list[str] = []
-            check("bench", seconds=120)  # the first one imports, and Prometheus reads its blocks
+            run_questions("bench", seconds=120)  # the first one imports, and Prometheus reads its blocks
             runs = []
             for _ in range(pairs):
                 asked.clear()
                 with _noted(asked):
                     started = time.perf_counter()
-                    check("bench", seconds=120)
+                    run_questions("bench", seconds=120)
                     ours = time.perf_counter() - started
                 runs.append((ours, _bare(url, asked)))
         finally:

@@ -15,7 +15,7 @@ import tomli_w
 
 from tests.operations.prometheus_server import serving
 from xai_runbook.environment import Environment
-from xai_runbook.reports.check import check
+from xai_runbook.reports.check import run_questions
 
 
 class Counting:
@@ -50,7 +50,7 @@ def test_the_same_question_is_asked_of_prometheus_once_a_run(
         )
         for _ in range(2):
             counting.asked.clear()
-            result = check("counted", seconds=60)
+            result = run_questions("counted", seconds=60)
             assert sum(answer.finding is not None for answer in result.answers) > 20
             assert len(counting.asked) > 40
             often = {path: number for path, number in Counter(counting.asked).items() if number > 1}

@@ -12,7 +12,7 @@ from tests.pace import stretched
 from tests.reports.samples import SETUP, cell, environment, notebook, question
 from xai_runbook.errors import InputError, ReportError, SettingsError
 from xai_runbook.model.findings import Status
-from xai_runbook.reports.check import check
+from xai_runbook.reports.check import run_questions
 from xai_runbook.reports.runner.result import Answer, NotebookResult
 
 
@@ -24,7 +24,7 @@ def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asked(folder: Path, *cells: dict[str, Any], only: tuple[str, ...] = (), **more: Any) -> NotebookResult:
     setup = more.pop("setup", SETUP)
-    return check("plain", only, notebook=notebook(folder / "some.ipynb", *cells, setup=setup), **more)
+    return run_questions("plain", only, notebook=notebook(folder / "some.ipynb", *cells, setup=setup), **more)
 
 
 def one(result: NotebookResult) -> Answer:
@@ -178,7 +178,7 @@ def test_set_up_that_fails_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="ZeroDivisionError"):
         asked(tmp_path, question("a", 'ok("a")'), setup="env = 1 / 0")
     with pytest.raises(SettingsError, match="nowhere"):
-        check("nowhere", notebook=notebook(tmp_path / "x.ipynb", question("a", 'ok("a")')))
+        run_questions("nowhere", notebook=notebook(tmp_path / "x.ipynb", question("a", 'ok("a")')))
 
 
 def test_a_file_that_is_no_notebook_is_named(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path: Path) -> None:
         path = tmp_path / "bad.ipynb"
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=r"bad\.ipynb"):
-            check("plain", notebook=path)
+            run_questions("plain", notebook=path)
 
 
 def test_markdown_and_plain_cells_are_passed_over(tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ def test_markdown_and_plain_cells_are_passed_over(tmp_path: Path) -> None:
 def test_it_brings_in_no_kernel_no_charts_and_no_papermill(tmp_path: Path) -> None:
     path = notebook(tmp_path / "some.ipynb", question("a", 'ok("a")'))
     code = (
-        "import sys; from pathlib import Path; from xai_runbook.reports.check import check\n"
-        f"assert check('plain', notebook=Path({str(path)!r})).status == 'completed'\n"
+        "import sys; from pathlib import Path; from xai_runbook.reports.check import run_questions\n"
+        f"assert run_questions('plain', notebook=Path({str(path)!r})).status == 'completed'\n"
         "heavy = {'nbformat', 'papermill', 'nbclient', 'IPython', 'jupyter_client', 'matplotlib', 'boto3', 'jinja2'}\n"
         "sys.exit(str(heavy & sys.modules.keys()) if heavy & sys.modules.keys() else 0)"
     )

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from written import OK, cell, write
 
 from xai_runbook.model.findings import Status
-from xai_runbook.reports.check import check
+from xai_runbook.reports.check import run_questions
 from xai_runbook.reports.runner.run import execute
 from xai_runbook.system import cell_display
 
@@ -52,7 +52,7 @@ def test_m1_errors_of_tables_and_charts_are_shown_in_their_place(tmp_path: Path)
     assert "no data: no series of table" in text and "no data: no series of frame" in text
     assert "shown all the same" in text
 
-    checked = check("sandbox", notebook=path)
+    checked = run_questions("sandbox", notebook=path)
     assert {answer.name: answer.finding.status for answer in checked.answers if answer.finding} == {
         "first": Status.OK,
         "judged": Status.UNKNOWN,

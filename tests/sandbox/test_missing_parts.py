@@ -202,13 +202,13 @@ def test_a_handle_of_a_missing_part_raises_at_every_question(
 def test_a_narrow_screen_keeps_the_reason(bare: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import UTC, datetime
 
-    from xai_runbook.reports.check import check
+    from xai_runbook.reports.check import run_questions
     from xai_runbook.settings.loading import load
 
     for name, value in bare.items():
         monkeypatch.setenv(name, value)
     settings = load("sandbox", running=True)
-    result = check("sandbox", ["sync_lag", "peer_count", "cache_reachable"])
+    result = run_questions("sandbox", ["sync_lag", "peer_count", "cache_reachable"])
     answers: Any = [answer.name for answer in result.answers]
     made = record(
         settings, [result], id_="x", started_at=datetime.now(UTC), declared={result.name: answers}

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from xai_runbook import sandbox
-from xai_runbook.reports.check import check
+from xai_runbook.reports.check import run_questions
 from xai_runbook.sandbox.supervisor import readiness
 
 READY = {"scrapes": 2, "value": "1", "newest": True, "panels": True, "health": "ok"}
@@ -141,7 +141,9 @@ def test_x1_check_is_ok_right_after_up_and_has_no_unknown_after_heal(
         for fault in ("prometheus-down", "target-gone"):
             sandbox.break_(fault)
             sandbox.heal(fault)
-            answers = [answer.finding for answer in check("sandbox").answers if answer.section == "02_monitoring"]
+            answers = [
+                answer.finding for answer in run_questions("sandbox").answers if answer.section == "02_monitoring"
+            ]
             assert [finding.name for finding in answers if finding and finding.status == "unknown"] == [], fault
     finally:
         sandbox.down()

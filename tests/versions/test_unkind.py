@@ -18,7 +18,7 @@ from tests.versions.discovered import arguments, queries
 from xai_runbook.errors import XaiRunbookError
 from xai_runbook.model.findings import Status
 from xai_runbook.operations.database import consistency, indexes, sizes
-from xai_runbook.reports.check import check
+from xai_runbook.reports.check import run_questions
 from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -72,7 +72,7 @@ def findings(server: clusters.Cluster, folder: Path, monkeypatch: pytest.MonkeyP
     }  # fmt: skip
     (folder / "unkind.toml").write_text(tomli_w.dumps({"database": told | more}))
     monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(folder))
-    result = check("unkind", seconds=60)
+    result = run_questions("unkind", seconds=60)
     assert result.status == "completed"
     return {answer.name: answer.finding for answer in result.answers if answer.finding is not None}
 

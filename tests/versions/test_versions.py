@@ -34,7 +34,7 @@ from xai_runbook.operations.backups import dumps
 from xai_runbook.operations.database import indexes, maintenance, sessions
 from xai_runbook.pgbackup import fingerprint
 from xai_runbook.pgbackup.database_properties import COLUMNS, carry_over, create, differences, fixed_differences
-from xai_runbook.reports.check import check
+from xai_runbook.reports.check import run_questions
 from xai_runbook.sandbox.components.backups import archive
 from xai_runbook.sandbox.components.backups import folder as backups_folder
 from xai_runbook.sandbox.components.postgres_template import SUPERUSER
@@ -198,7 +198,7 @@ def test_f7_a_database_is_created_as_the_other_one_is(server: Server, locale: st
 
 def test_every_health_question(server: Server, env: Environment) -> None:
     """As `xai-runbook check`: nothing is unknown for the version's sake."""
-    result = check(server.environment, seconds=60)
+    result = run_questions(server.environment, seconds=60)
     found = {answer.name: answer.finding for answer in result.answers if answer.finding is not None}
     assert len(found) > 5
     for name, finding in found.items():

@@ -93,26 +93,9 @@ def _say(text: str, *, to_stderr: bool = False) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from datetime import UTC, datetime
-
-    from xai_runbook.model.window import duration_seconds
-    from xai_runbook.reports import acknowledgements
     from xai_runbook.reports.check import check
-    from xai_runbook.reports.report import findings_of, new_id, record
-    from xai_runbook.settings.loading import load
 
-    started_at, seconds = datetime.now(UTC), duration_seconds(arguments.timeout)
-    settings = load(arguments.env or "", running=True)
-    known = acknowledgements.read(acknowledgements.place(settings))
-    result = check(settings.name, arguments.finding, seconds=seconds)
-    made = record(
-        settings,
-        [result],
-        id_=new_id(settings.name, started_at),
-        started_at=started_at,
-        declared={result.name: [answer.name for answer in result.answers]},
-        judged=acknowledgements.applied(findings_of([result]), known, settings.name),
-    )
+    made = check(arguments.env or "", arguments.finding, timeout=arguments.timeout)
     _tell(made, as_json=arguments.json)
     return made.verdict.exit_code
 

@@ -10,14 +10,19 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from xai_runbook.environment import Absent, Environment
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, ReportError, XaiRunbookError, inert
 from xai_runbook.model.findings import Finding
+from xai_runbook.model.window import duration_seconds
+from xai_runbook.reports import acknowledgements
 from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell, find, read
+from xai_runbook.reports.report import Record, findings_of, new_id, record
 from xai_runbook.reports.runner.result import Answer, NotebookResult, RunStatus
+from xai_runbook.settings.loading import load
 from xai_runbook.system import cell_display
 
 
@@ -31,13 +36,42 @@ class _Question:
 
 
 def check(
-    environment: str,
+    environment: str | Environment = "",
+    only: Sequence[str] = (),
+    *,
+    timeout: str = "30s",
+    notebook: Path | None = None,
+) -> Record:
+    """Ask the health questions (or those named in `only`) and return the record of what they found; write nothing.
+
+    `environment` is a name, the path of a NAME.toml, or an Environment, whose settings are used and whose handles are
+    left alone; without one, `$XAI_RUNBOOK_ENV`, else the sandbox. `timeout` is the deadline of every answer.
+
+    Errors: as `run_questions`; SandboxError where the sandbox is meant and does not run; SettingsError also for the
+    acknowledgements.
+    """
+    started_at, seconds = datetime.now(UTC), duration_seconds(timeout)
+    settings = environment.settings if isinstance(environment, Environment) else load(environment, running=True)
+    known = acknowledgements.read(acknowledgements.place(settings))
+    result = run_questions(environment, only, seconds=seconds, notebook=notebook)
+    return record(
+        settings,
+        [result],
+        id_=new_id(settings.name, started_at),
+        started_at=started_at,
+        declared={result.name: [answer.name for answer in result.answers]},
+        judged=acknowledgements.applied(findings_of([result]), known, settings.name),
+    )
+
+
+def run_questions(
+    environment: str | Environment,
     only: Sequence[str] = (),
     *,
     seconds: float = 30.0,
     notebook: Path | None = None,
 ) -> NotebookResult:
-    """The answers of the health cells (or those named in `only`), in their notebook's order.
+    """Return the answers of the health cells (or those named in `only`), in their notebook's order.
 
     All are asked at once, so `seconds` is the deadline of each and of the whole; one without an answer by then is
     unknown. Errors: InputError for a name that no question has, SettingsError for the environment, ReportError where
@@ -110,7 +144,9 @@ def _question(cell: Cell, showing: set[str]) -> _Question:
     return _Question(cell, ast.Module(body=kept, type_ignores=[]), ast.Expression(body[-1].value))
 
 
-def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environment: str) -> dict[str, Any]:
+def _set_up(
+    setup: Sequence[ast.Module], questions: Sequence[_Question], environment: str | Environment
+) -> dict[str, Any]:
     """The names that the set-up cells bind; what they import and nothing here uses is not imported."""
     trees = [*(question.before for question in questions), *(question.answer for question in questions)]
     statements = [statement for module in setup for statement in module.body]
@@ -124,6 +160,10 @@ def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environ
             ]
             if not statement.names:
                 continue
+        bound = cell_display.bound(statement)
+        if isinstance(environment, Environment) and "env" in bound:
+            namespace["env"] = Environment(environment.settings)  # its handles are closed in the end, the caller's not
+            continue
         try:
             exec(compile(ast.Module([statement], []), "<set-up>", "exec"), namespace)  # noqa: S102 - our own notebook
         except XaiRunbookError:
@@ -134,8 +174,8 @@ def _set_up(setup: Sequence[ast.Module], questions: Sequence[_Question], environ
                 on=f"line {statement.lineno}",
                 hint="xai-runbook ping, then the notebook in JupyterLab",
             ) from None
-        if "environment" in cell_display.bound(statement):
-            namespace["environment"] = environment
+        if "environment" in bound:
+            namespace["environment"] = environment.name if isinstance(environment, Environment) else environment
     return namespace
 
 
