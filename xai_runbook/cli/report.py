@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 from xai_runbook.cli import ack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
     from xai_runbook.reports.report import Record
-    from xai_runbook.reports.runner.result import Event, NotebookResult
-    from xai_runbook.settings.models import Settings
+    from xai_runbook.reports.runner.result import Event
 
 _EXITS = "Leaves with 0 ok, 1 alert, 2 critical alert, 3 could not tell or could not run."
 
@@ -112,105 +110,32 @@ def _tell(made: Record, *, as_json: bool) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from datetime import UTC, datetime
-
-    from xai_runbook.errors import ReportError
-    from xai_runbook.reports import acknowledgements, report
-    from xai_runbook.reports.notebooks.cells import read
-    from xai_runbook.reports.runner.result import Interrupted
-    from xai_runbook.settings.loading import load
-
-    # whatever can be wrong with what we were told is wrong before anything runs
-    started_at = datetime.now(UTC)
-    settings = load(arguments.env or "", running=True)
-    known = acknowledgements.read(acknowledgements.place(settings))
-    chosen, options = _chosen(arguments), _options(arguments, settings)
-    declared = {path.stem: [cell.id for cell in read(path) if cell.is_question] for path in chosen}
-    folder, id_ = report.folder_of(settings, arguments.out).absolute(), report.new_id(settings.name, started_at)
-    place, code = report.open_folder(folder, id_), None
-    try:
-        results = _run(chosen, place, options, progress=_progress())
-    except Interrupted as interrupted:
-        results, code = interrupted.results, interrupted.exit_code
-    except BaseException:
-        _leave_nothing(place)
-        raise
-    made = report.record(
-        settings,
-        results,
-        id_=id_,
-        started_at=started_at,
-        declared=declared,
-        judged=acknowledgements.applied(report.findings_of(results), known, settings.name),
-        relative_to=place,
-    )
-    try:
-        page = report.keep(made, _page(made, settings), folder)
-    except ReportError:
-        _tell(made, as_json=arguments.json)  # a full disk must not hide what was found
-        raise
-    _tell(made, as_json=arguments.json)
-    _say(f"{made.verdict}: {page}", to_stderr=arguments.json)
-    return made.verdict.exit_code if code is None else code
-
-
-def _chosen(arguments: argparse.Namespace) -> list[Path]:
-    from xai_runbook.errors import InputError
-    from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, find, names
-
-    asked = names() if arguments.all else arguments.notebook or [HEALTH_REPORT]
-    chosen = list(dict.fromkeys(find(name).resolve() for name in asked))
-    stems = [path.stem for path in chosen]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice:
-        raise InputError(f"two notebooks are called {twice}", hint="they would share one executed copy: rename one")
-    if not chosen:
-        raise InputError("there are no notebooks", hint="is the package whole?")
-    return chosen
-
-
-def _options(arguments: argparse.Namespace, settings: Settings) -> dict[str, object]:
-    """What run.execute is told, checked before anything is started."""
-    import os
-
-    from xai_runbook.errors import InputError
-    from xai_runbook.model.window import Window, duration_seconds
+    from xai_runbook.reports.make import ReportInterrupted, ReportNotKept, make_report
+    from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, names
     from xai_runbook.reports.notebooks.parameters import given
 
-    parameters: dict[str, object] = {"environment": settings.name} | given(arguments.parameter)
-    if parameters["environment"] != settings.name:
-        raise InputError("the environment is not given as a parameter", hint="--env NAME")
-    if arguments.window:
-        parameters["window"] = arguments.window
-    if "window" in parameters:  # or each chart's cell would fail by it
-        Window.parse(str(parameters["window"]))
-    spans = {"cell_seconds": arguments.cell_timeout, "run_seconds": arguments.timeout}
-    seconds = {key: duration_seconds(text) for key, text in spans.items()}
-    if min(seconds.values()) <= 0:
-        raise InputError("a deadline of no time leaves no time to answer", hint="--cell-timeout 2m --timeout 15m")
-    return {"parameters": parameters, "jobs": arguments.jobs or os.cpu_count() or 1, **seconds}
-
-
-def _run(
-    chosen: Sequence[Path], place: Path, options: dict[str, object], progress: Callable[[Event], None]
-) -> list[NotebookResult]:
-    from xai_runbook.reports.runner.run import execute
-
-    return execute(chosen, out=place, environment=None, progress=progress, **options)  # type: ignore[arg-type]
-
-
-def _page(made: Record, settings: Settings) -> str:
-    from xai_runbook.reports.html import page
-
-    return page(made, settings)
-
-
-def _leave_nothing(place: Path) -> None:
-    """An empty folder would look like a report; one with executed notebooks is kept."""
-    import contextlib
-
-    with contextlib.suppress(OSError):
-        place.rmdir()
+    try:
+        report = make_report(
+            arguments.env or "",
+            names() if arguments.all else arguments.notebook or [HEALTH_REPORT],
+            window=arguments.window or "",
+            parameters=given(arguments.parameter),
+            folder=arguments.out,
+            jobs=arguments.jobs,
+            cell_timeout=arguments.cell_timeout,
+            timeout=arguments.timeout,
+            progress=_progress(),
+        )
+        code = report.exit_code
+    except ReportInterrupted as interrupted:
+        report, code = interrupted.report, interrupted.exit_code
+    except ReportNotKept as error:
+        if error.record:
+            _tell(error.record, as_json=arguments.json)  # a full disk must not hide what was found
+        raise
+    _tell(report.record, as_json=arguments.json)
+    _say(f"{report.verdict}: {report.page}", to_stderr=arguments.json)
+    return code
 
 
 def _progress() -> Callable[[Event], None]:

@@ -157,7 +157,7 @@ def _relative(result: NotebookResult, folder: Path | None) -> NotebookResult:
     return result
 
 
-def folder_of(settings: Settings, out: str | None = None) -> Path:
+def folder_of(settings: Settings, out: str | Path | None = None) -> Path:
     """Where an environment's reports are kept, unless `out` says otherwise."""
     return Path(out).expanduser() if out else Path(settings.outputs.folder).expanduser() / "reports"
 
