@@ -35,9 +35,7 @@ It covers what the newest report found: a worse finding, or another target, coun
 
 def _ack(arguments: argparse.Namespace) -> int:
     from xai_runbook.errors import InputError, inert
-    from xai_runbook.model.findings import Finding
     from xai_runbook.reports import acknowledgements
-    from xai_runbook.reports.report import folder_of, kept
     from xai_runbook.settings.loading import load
 
     settings = load(arguments.env or "")
@@ -53,22 +51,9 @@ def _ack(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.until or not arguments.why:
         raise InputError("an acknowledgement needs --until and --why", hint='--until 4h --why "..."')
-    newest = next(kept(folder_of(settings, arguments.out), settings.name), None)
-    if newest is None:
-        raise InputError("there is no report to acknowledge from", on=settings.name, hint="xai-runbook report first")
-    try:
-        findings = {found.name: found for found in map(Finding.from_json, newest["findings"])}
-    except (KeyError, TypeError, ValueError):
-        raise InputError("the newest report cannot be read", hint="xai-runbook report makes a new one") from None
-    if arguments.finding not in findings:
-        worrying = [name for name, found in findings.items() if found.status != "ok"]
-        raise InputError(
-            f"the newest report has no finding {inert(arguments.finding, 100)}",
-            on=str(newest.get("id")),
-            hint=f"one of {', '.join(worrying)}" if worrying else "nothing in it needs acknowledging",
-        )
-    one = acknowledgements.acknowledgement(findings[arguments.finding], settings.name, arguments.until, arguments.why)
-    acknowledgements.add(path, one)
+    one = acknowledgements.acknowledge(
+        arguments.env or "", arguments.finding, until=arguments.until, why=arguments.why, folder=arguments.out
+    )
     _say(f"{one.finding} is set aside until {one.until.isoformat()}")
     return 0
 

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.errors import InputError, SettingsError, inert
 from xai_runbook.model.findings import Finding, Severity, Status
 from xai_runbook.model.window import duration_seconds
+from xai_runbook.reports.report import folder_of, kept
+from xai_runbook.settings.loading import load
 from xai_runbook.system.files import make_private, write_whole
 
 if TYPE_CHECKING:
@@ -96,6 +98,34 @@ def acknowledgement(finding: Finding, environment: str, until: str, why: str) ->
         severity=finding.severity,
         targets=finding.targets,
     )
+
+
+def acknowledge(
+    environment: str, finding: str, *, until: str, why: str, folder: str | Path | None = None
+) -> Acknowledgement:
+    """Set a finding of the environment's newest report aside until a time ("4h", or an instant), and keep that.
+
+    `folder` is where the reports are, if not where the settings say. Errors: InputError where there is no report, the
+    report has no such finding, or it, the time or the reason cannot be used; SettingsError for the file.
+    """
+    settings = load(environment)
+    newest = next(kept(folder_of(settings, folder), settings.name), None)
+    if newest is None:
+        raise InputError("there is no report to acknowledge from", on=settings.name, hint="xai-runbook report first")
+    try:
+        findings = {found.name: found for found in map(Finding.from_json, newest["findings"])}
+    except (KeyError, TypeError, ValueError):
+        raise InputError("the newest report cannot be read", hint="xai-runbook report makes a new one") from None
+    if finding not in findings:
+        worrying = [name for name, found in findings.items() if found.status is not Status.OK]
+        raise InputError(
+            f"the newest report has no finding {inert(finding, 100)}",
+            on=str(newest.get("id")),
+            hint=f"one of {', '.join(worrying)}" if worrying else "nothing in it needs acknowledging",
+        )
+    new = acknowledgement(findings[finding], settings.name, until, why)
+    add(place(settings), new)
+    return new
 
 
 def instant(text: str, now: datetime) -> datetime:
