@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from xai_runbook.model.plans import Plan
     from xai_runbook.model.secret import Secret
     from xai_runbook.model.window import Window
+    from xai_runbook.reports.check import check
+    from xai_runbook.reports.make import make_report
 
 __all__ = [
     "Environment",
@@ -30,7 +32,9 @@ __all__ = [
     "Window",
     "XaiRunbookError",
     "apply",
+    "check",
     "connect",
+    "make_report",
 ]
 
 _HOMES = {
@@ -45,7 +49,9 @@ _HOMES = {
     "Window": "model.window",
     "XaiRunbookError": "errors",
     "apply": "changes.apply",
+    "check": "reports.check",
     "connect": "environment",
+    "make_report": "reports.make",
 }
 
 
