@@ -1,0 +1,266 @@
+"""Start, bound, end and read processes.
+
+No other module imports `subprocess`, which is imported here only where a process is started or waited for: those who
+only read /proc do not pay for it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+MOST_OUTPUT_BYTES = 16 * 2**20
+KILLED_SECONDS = 30.0
+"""A killed process is gone at once, unless the kernel holds it in a system call or it became another user's."""
+
+Stream = IO[bytes] | Literal["null", "pipe", "inherit"]
+
+
+class Completed(NamedTuple):
+    """Result of a program that ended by itself. A negative return code is the signal that ended it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class OutputTooLong(OSError):
+    """A program wrote more than it may, and was ended."""
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | str,
+    deadline_seconds: float,
+    most_output_bytes: int = MOST_OUTPUT_BYTES,
+    death_signal: signal.Signals | None = None,
+) -> Completed:
+    """Run a short program to its end, in a process group that ends with it. Its standard input is empty.
+
+    See `start` for the arguments. Errors: OSError where it cannot be started; of its subclasses, TimeoutError after
+    the deadline and OutputTooLong. No process of the group is left then, nor after Ctrl-C.
+    """
+    end_at = time.monotonic() + deadline_seconds
+    process = start(argv, env=env, cwd=cwd, stdout="pipe", stderr="pipe", own_group=True, death_signal=death_signal)
+    try:
+        stdout, stderr = _output(process, end_at, most_output_bytes)
+        if not ended_within(process, end_at - time.monotonic()):
+            raise TimeoutError
+    except TimeoutError:
+        raise TimeoutError(f"{argv[0]} did not end within {deadline_seconds:g} s") from None
+    except OutputTooLong:
+        raise OutputTooLong(f"{argv[0]} wrote more than {most_output_bytes} bytes") from None
+    finally:
+        kill(process, group=True)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+    return Completed(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+
+def start(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | str | None,
+    stdin: Stream = "null",
+    stdout: Stream,
+    stderr: Stream | Literal["stdout"],
+    own_group: bool,
+    death_signal: signal.Signals | None = None,
+    before: Callable[[], object] | None = None,
+) -> Popen[bytes]:
+    """Start a program without a shell, with exactly these environment variables. Errors: OSError.
+
+    `cwd` None is the caller's. With `own_group` the process leads a session, and so a process group, of its own.
+    `death_signal` is what it gets when the thread that started it ends, for any reason. `before` is called in the
+    child before the program: only for a caller without threads.
+    """
+    import subprocess
+
+    known = {"null": subprocess.DEVNULL, "pipe": subprocess.PIPE, "inherit": None, "stdout": subprocess.STDOUT}
+    streams = [known[stream] if isinstance(stream, str) else stream for stream in (stdin, stdout, stderr)]
+    if death_signal is not None:
+        argv = ["setpriv", "--pdeathsig", death_signal.name.removeprefix("SIG"), "--", *argv]
+    return subprocess.Popen(
+        argv,
+        env=env,
+        cwd=cwd,
+        stdin=streams[0],
+        stdout=streams[1],
+        stderr=streams[2],
+        start_new_session=own_group,
+        preexec_fn=before,
+    )
+
+
+def _output(process: Popen[bytes], end_at: float, most_bytes: int) -> tuple[bytes, bytes]:
+    """Both streams until their ends. Errors: TimeoutError, OutputTooLong."""
+    import selectors
+
+    assert process.stdout is not None
+    assert process.stderr is not None
+    pieces: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
+    size_bytes = 0
+    with selectors.DefaultSelector() as selector:
+        for descriptor in pieces:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map():
+            left = end_at - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            for key, _ in selector.select(left):
+                piece = os.read(key.fd, 65536)
+                if not piece:
+                    selector.unregister(key.fd)
+                pieces[key.fd].append(piece)
+                size_bytes += len(piece)
+                if size_bytes > most_bytes:
+                    raise OutputTooLong
+    stdout, stderr = (b"".join(parts) for parts in pieces.values())
+    return stdout, stderr
+
+
+# -- ending children
+
+
+def ended_within(process: Popen[bytes], seconds: float) -> bool:
+    """Wait for a child's end for at most so long; return whether it has ended."""
+    from subprocess import TimeoutExpired
+
+    with suppress(TimeoutExpired):
+        process.wait(max(0.0, seconds))
+    return process.returncode is not None
+
+
+def end(
+    process: Popen[bytes], how: signal.Signals = signal.SIGTERM, *, grace_seconds: float, group: bool = False
+) -> None:
+    """Signal a child, let it run if it was stopped, and kill it where it has not ended when the time is up.
+
+    With `group` that goes for the process group that it leads, of which none is left once the child has ended.
+    """
+    end_all({process: how}, grace_seconds=grace_seconds, group=group)
+
+
+def end_all(processes: Mapping[Popen[bytes], signal.Signals], *, grace_seconds: float, group: bool = False) -> None:
+    """End children as `end` does, all within the same time."""
+    for process, how in processes.items():
+        for each in (how, signal.SIGCONT):
+            if process.poll() is None:
+                with suppress(OSError):
+                    os.killpg(process.pid, each) if group else process.send_signal(each)
+    deadline = time.monotonic() + grace_seconds
+    for process in processes:
+        if not ended_within(process, deadline - time.monotonic()) or group:
+            kill(process, group=group)
+
+
+def kill(process: Popen[bytes], *, group: bool = False) -> None:
+    """Kill a child, with `group` its whole process group, and wait for its end (KILLED_SECONDS at most)."""
+    with suppress(OSError):
+        if group:
+            os.killpg(process.pid, signal.SIGKILL)  # its children too, where it ended before them
+        else:
+            process.kill()
+    ended_within(process, KILLED_SECONDS)
+
+
+# -- reading and ending other processes
+
+
+def runs(process: Popen[bytes]) -> bool:
+    """Return whether a child runs, also right after its end.
+
+    `poll` alone is late where another thread waits for the process: it is None until that one was scheduled.
+    """
+    return process.poll() is None and created_at(process.pid) is not None
+
+
+def created_at(pid: int) -> float | None:
+    """Return when a process was created, in seconds since boot; None if it is gone or a zombie.
+
+    A wall clock that is set does not change it.
+    """
+    fields = _stat(pid)
+    return None if not fields or fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def alive(pid: int, created: float) -> bool:
+    """Return whether the process with this pid is the one that was created then (seconds since boot), and no zombie."""
+    found = created_at(pid)
+    return found is not None and abs(found - created) < 0.015
+
+
+def condition(pid: int, created: float) -> str:
+    """Return whether a recorded process is `running`, `frozen` (stopped by a signal) or `ended`."""
+    if not alive(pid, created):
+        return "ended"
+    return "frozen" if (_stat(pid) or "?")[0] in "Tt" else "running"
+
+
+def with_variable(name: str, value: str) -> list[int]:
+    """Return the pids of this user's processes that were started with this environment variable."""
+    wanted = f"{name}={value}".encode()
+    found = []
+    for pid in _pids():
+        with suppress(OSError):  # gone by now, or another user's
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
+
+
+def working_in(folder: Path) -> list[int]:
+    """Return the pids of this user's processes whose working folder this is."""
+    found = []
+    for pid in _pids():
+        with suppress(OSError):
+            if os.readlink(f"/proc/{pid}/cwd") == str(folder):
+                found.append(pid)
+    return found
+
+
+def end_pids(signals: Mapping[int, signal.Signals], *, grace_seconds: float) -> None:
+    """End processes that need not be children as `end` does; wait so long again for those that had to be killed."""
+    created = {pid: at for pid in signals if (at := created_at(pid)) is not None}
+    for pid in created:
+        _send(pid, signals[pid])
+        _send(pid, signal.SIGCONT)
+    for pid in _left(created, grace_seconds):
+        _send(pid, signal.SIGKILL)
+    _left(created, grace_seconds)
+
+
+def _left(created: Mapping[int, float], seconds: float) -> list[int]:
+    """Wait for the end of all; return those that still run when the time is up."""
+    deadline = time.monotonic() + seconds
+    while (left := [pid for pid, at in created.items() if alive(pid, at)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def _send(pid: int, how: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # gone; another user's process: the pid was used again
+        os.kill(pid, how)
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal())
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the program's name, which may itself hold spaces and brackets."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() or None
+    except OSError:
+        return None
