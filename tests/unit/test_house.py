@@ -51,6 +51,21 @@ def test_nothing_is_named_for_what_it_is_not(modules: dict[str, ast.Module]) -> 
     assert sorted(name for name in names if NOT_OURS.search(name)) == []
 
 
+def calls(tree: ast.Module) -> set[str]:
+    """What the module calls by a name and an attribute: `os.kill`."""
+    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return {
+        f"{func.value.id}.{func.attr}"
+        for func in called
+        if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name)
+    }
+
+
+def test_files_are_locked_in_one_place(modules: dict[str, ast.Module]) -> None:
+    locking = {"fcntl.flock", "fcntl.lockf", "os.lockf"}
+    assert [name for name, tree in modules.items() if calls(tree) & locking] == ["xai_runbook/system/locks.py"]
+
+
 def public(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
     """The module's public functions and classes, and their public methods."""
     for node in tree.body:

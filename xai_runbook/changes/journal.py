@@ -7,7 +7,6 @@ is a write that a crash cut short; it is set aside, and that is recorded. Everyt
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from typing import Any
 from xai_runbook.changes import journal_memory
 from xai_runbook.errors import JournalError
 from xai_runbook.system.files import make_private, write_whole
+from xai_runbook.system.locks import locked
 
 START = "0" * 64
 
@@ -273,12 +273,8 @@ class Journal:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        descriptor = os.open(self.folder / "writing", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(self.folder / "writing"):
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

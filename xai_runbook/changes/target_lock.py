@@ -6,7 +6,6 @@ plan; the second is taken alone by each who changes it. See `xai_runbook.model.p
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from xai_runbook.changes.journal import user
 from xai_runbook.errors import JournalError, Refused
 from xai_runbook.model.parts import Parts
+from xai_runbook.system.locks import take_lock
 
 if TYPE_CHECKING:
     from xai_runbook.clients.postgres.operator import Operator
@@ -83,21 +83,17 @@ class Lock:
                 f"its lock cannot be taken: {error.strerror}", on=str(path), hint="our rights to that folder"
             ) from None
         self._descriptors.append(descriptor)
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take_lock(descriptor, shared=shared):
             self._descriptors.remove(descriptor)
             os.close(descriptor)
-            raise Refused(
-                f"the target is locked by {_holder(path)}", on=part, hint="wait until it is through"
-            ) from None
+            raise Refused(f"the target is locked by {_holder(path)}", on=part, hint="wait until it is through")
 
     def _let_go(self) -> None:
         while self._descriptors:
             descriptor = self._descriptors.pop()
-            with suppress(OSError):  # what another one says there, who shares it, stays
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(descriptor, 0)
+            with suppress(OSError):
+                if take_lock(descriptor):  # else another one shares it: what that one says there stays
+                    os.ftruncate(descriptor, 0)
             os.close(descriptor)
 
 

@@ -6,14 +6,12 @@ Reading costs a few small files each: sizes and times of the data files are look
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +19,7 @@ from typing import Any, Literal
 from xai_runbook.errors import BadAnswer, Refused, inert
 from xai_runbook.pgbackup.manifest import SCHEMA, validated
 from xai_runbook.system.files import make_private, write_whole
+from xai_runbook.system.locks import locked
 
 MANIFEST, VERIFICATION, RECOVERY = "manifest.json", "verification.json", "recovery.json"
 PART = ".part"
@@ -143,18 +142,17 @@ def inventory(folder: Path) -> dict[str, int]:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """The folder for this process alone, as long as it lives. Errors: Refused where another one works in it."""
-    try:
-        make_private(folder)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Refused(f"the folder of backups cannot be used: {error.strerror}", on=str(folder)) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as stack:
+        try:
+            make_private(folder)
+            stack.enter_context(locked(folder / ".lock", wait_seconds=0))
+        except BlockingIOError:
+            raise Refused(
+                "another run works with these backups", on=str(folder), hint="wait until it is through"
+            ) from None
+        except OSError as error:
+            raise Refused(f"the folder of backups cannot be used: {error.strerror}", on=str(folder)) from None
         yield
-    except BlockingIOError:
-        raise Refused("another run works with these backups", on=str(folder), hint="wait until it is through") from None
-    finally:
-        os.close(lock)
 
 
 def sizes_and_sums(folder: Path, alive: Callable[[], None] = lambda: None) -> dict[str, dict[str, Any]]:

@@ -7,11 +7,9 @@ worse: another status, a higher severity or a target that was not there then, an
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
 import os
 import socket
-import time
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +23,7 @@ from xai_runbook.model.window import duration_seconds
 from xai_runbook.reports.report import folder_of, kept
 from xai_runbook.settings.loading import load
 from xai_runbook.system.files import make_private, write_whole
+from xai_runbook.system.locks import locked
 
 if TYPE_CHECKING:
     from xai_runbook.settings.models import Settings
@@ -217,9 +216,10 @@ def _changing(path: Path) -> Iterator[list[Acknowledgement]]:
     """The rows of the file, written back when the block ends well; one writer at a time."""
     import tomli_w
 
+    lock = path.with_name(f".{path.name}.lock")
     try:
         make_private(path.parent)
-        with _locked(path.with_name(f".{path.name}.lock")):
+        with locked(lock, wait_seconds=_LOCK_SECONDS):
             rows = read(path)
             yield rows
             now = datetime.now(UTC)
@@ -231,26 +231,10 @@ def _changing(path: Path) -> Iterator[list[Acknowledgement]]:
                 if now < row.until
             ]
             write_whole(path, tomli_w.dumps({"acknowledgement": tables}).encode())
+    except BlockingIOError:
+        raise SettingsError("somebody else is changing the acknowledgements", on=str(lock)) from None
     except OSError as error:
         raise SettingsError(f"the acknowledgements cannot be written: {error.strerror}", on=str(path)) from None
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        end = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise SettingsError("somebody else is changing the acknowledgements", on=str(path)) from None
-                time.sleep(0.05)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _login() -> str:

@@ -6,7 +6,6 @@ that. One that is older than TEMPLATE_SECONDS is made anew, as its rows end wher
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -25,6 +24,7 @@ from xai_runbook.pgbackup import private_cluster
 from xai_runbook.sandbox.components import backups
 from xai_runbook.sandbox.supervisor.component import DATABASE_OID, START_HEIGHT, bound, environment
 from xai_runbook.system import child
+from xai_runbook.system.locks import locked
 
 if TYPE_CHECKING:
     import psycopg
@@ -77,7 +77,7 @@ def copy_template(server: Path, data: Path, cache: Path, kept: Path | None = Non
     """
     folder = cache / "clusters"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):  # no deadline of its own: whoever holds it has one on each step
         template = _fresh(folder, _key(server)) or _make(server, folder, _key(server))
         _run(["cp", "-a", "--reflink=auto", "--", str(template / "data"), str(data)])
         if kept is not None:
@@ -114,13 +114,6 @@ def _key(server: Path) -> str:
 
 def _sql(name: str) -> str:
     return files("xai_runbook.sandbox").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # no deadline of its own: whoever holds it has one on each step
-        yield
 
 
 def _fresh(folder: Path, key: str) -> Path | None:

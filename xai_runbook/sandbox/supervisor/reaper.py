@@ -7,7 +7,6 @@ it shows its title there).
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.supervisor.component import MARK
 from xai_runbook.system import sandbox_state
+from xai_runbook.system.locks import take_lock
 
 OURS = ".xai-runbook-sandbox"
 """A file in each run folder: without it, nothing in a folder is ever removed."""
@@ -38,15 +38,12 @@ def claim(folder: Path, wait_seconds: float = 0.0) -> int | None:
                 hint="set XAI_RUNBOOK_SANDBOX to a folder that you may write",
             ) from None  # fmt: skip
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not take_lock(held, wait_seconds=max(0.0, end - time.monotonic())):
+                os.close(held)
+                return None
             if folder.exists() and os.path.samestat(os.fstat(held), folder.stat()):  # not removed while we waited
                 _make_ours(folder)
                 return held
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                os.close(held)
-                return None
-            time.sleep(0.05)
         except BaseException:
             os.close(held)
             raise

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from xai_runbook.system.locks import locked, take_lock
 
 
 class Use:
@@ -17,11 +17,9 @@ class Use:
 
     def wait_until_alone(self, waiting: Callable[[], None]) -> None:
         """Return when no other command uses the sandbox; call `waiting` once where that is not so at once."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take_lock(self._descriptor):
             waiting()
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            take_lock(self._descriptor, wait_seconds=None)
 
 
 @contextmanager
@@ -29,9 +27,5 @@ def using(folder: Path) -> Iterator[Use]:
     """Count as a user of the folder's sandbox for the time of a with block."""
     path = folder.with_name(f".{folder.name}.users")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    with locked(path, shared=True) as descriptor:
         yield Use(descriptor)
-    finally:
-        os.close(descriptor)
