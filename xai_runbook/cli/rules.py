@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from xai_runbook.errors import SandboxError, inert
-from xai_runbook.system import child
+from xai_runbook.system import child, processes
 
 TESTS = Path(__file__).with_name("rules_test.yml")
 PROMTOOL_SECONDS = 60.0
@@ -71,17 +70,8 @@ def _promtool(words: list[str], folder: str) -> int:
     if promtool is None:
         raise SandboxError(programs.missing(["promtool"])["promtool"], hint="PATH, or a sandbox, which fetches it")
     try:
-        done = subprocess.run(
-            [promtool, *words],
-            cwd=folder,
-            env=child.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PROMTOOL_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        done = processes.run([promtool, *words], env=child.environment(), cwd=folder, deadline_seconds=PROMTOOL_SECONDS)
+    except OSError as error:
         raise SandboxError(f"promtool did not finish: {type(error).__name__}", on=str(promtool)) from None
     for line in (done.stdout + done.stderr).splitlines():
         print(inert(line), file=sys.stderr if done.returncode else sys.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -15,8 +14,8 @@ from urllib.request import Request
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import loopback
 from xai_runbook.sandbox.components import programs
-from xai_runbook.sandbox.supervisor.component import Layout, Part, answers, bound
-from xai_runbook.system import child
+from xai_runbook.sandbox.supervisor.component import Layout, Part, answers
+from xai_runbook.system import child, processes
 
 SILENCE_DAYS = 7
 _SHARE = Path("/usr/share/prometheus/alertmanager")
@@ -104,19 +103,17 @@ def command() -> tuple[str, ...] | None:
         raise SandboxError("Alertmanager's templates lie elsewhere than it looks, and there is no unshare to show them")
     shown = ("unshare", "-Urm", "sh", "-c", _SHOWN, "sh", str(share))
     try:
-        tried = subprocess.run(
-            bound([*shown, "true"], signal.SIGTERM),
-            stdin=subprocess.DEVNULL,
-            cwd=child.NEUTRAL_FOLDER,
+        tried = processes.run(
+            [*shown, "true"],
             env=child.environment(),
-            capture_output=True,
-            timeout=10,
-            check=False,
+            cwd=child.NEUTRAL_FOLDER,
+            deadline_seconds=10,
+            death_signal=signal.SIGTERM,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         raise SandboxError(f"Alertmanager cannot be shown its templates: {type(error).__name__}") from None
     if tried.returncode:
-        words = (tried.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        words = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise SandboxError(
             f"Alertmanager cannot be shown its templates here: {words}", hint="apt-get install prometheus-alertmanager"
         )

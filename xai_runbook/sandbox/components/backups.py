@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.errors import SandboxError
 from xai_runbook.pgbackup import catalog
 from xai_runbook.sandbox.components import programs
-from xai_runbook.sandbox.supervisor.component import Layout, bound, environment
-from xai_runbook.system import child
+from xai_runbook.sandbox.supervisor.component import Layout, environment
+from xai_runbook.system import child, processes
 from xai_runbook.system.files import write_whole
 
 if TYPE_CHECKING:
@@ -67,12 +66,14 @@ def make(tools: Path, data: Path, into: Path) -> None:
         "PGDATABASE": "xai_blockchain",
     }  # fmt: skip
     try:
-        done = subprocess.run(
-            bound([*argv, "--programs", str(tools)], signal.SIGTERM),
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=MAKE_SECONDS, check=False,
-            cwd=data.parent, env=environment(data.parent) | variables | {"TMPDIR": str(data.parent)},
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+        done = processes.run(
+            [*argv, "--programs", str(tools)],
+            env=environment(data.parent) | variables | {"TMPDIR": str(data.parent)},
+            cwd=data.parent,
+            deadline_seconds=MAKE_SECONDS,
+            death_signal=signal.SIGTERM,
+        )
+    except OSError as error:
         raise SandboxError(f"the sandbox's backup could not be made: {type(error).__name__}") from None
     finally:
         os.close(descriptor)

@@ -6,14 +6,12 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox.supervisor.component import bound
-from xai_runbook.system import child
+from xai_runbook.system import child, processes
 
 _OPTIONS = ("-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15")
 _INSTALLED_ANEW = re.compile(r"^Inst ([a-z0-9][a-z0-9+.-]*) \(.*\[(?!all\])\w+\]\)", flags=re.MULTILINE)
@@ -120,18 +118,14 @@ class Fetcher:
         passed = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
         own = {"PATH": child.search_path(), "LC_ALL": "C", "HOME": folder, "TMPDIR": folder}
         try:
-            done = subprocess.run(
-                bound(argv, signal.SIGTERM),
-                cwd=folder,
+            done = processes.run(
+                argv,
                 env=own | passed | (more or {}),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=left,
-                check=False,
+                cwd=folder,
+                deadline_seconds=left,
+                death_signal=signal.SIGTERM,
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except OSError as error:
             raise SandboxError(f"{name} did not finish: {type(error).__name__}") from None
         if done.returncode:
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]

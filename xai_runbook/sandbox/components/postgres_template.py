@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.errors import NoData, SandboxError
 from xai_runbook.pgbackup import private_cluster
 from xai_runbook.sandbox.components import backups
-from xai_runbook.sandbox.supervisor.component import DATABASE_OID, START_HEIGHT, bound, environment
-from xai_runbook.system import child
+from xai_runbook.sandbox.supervisor.component import DATABASE_OID, START_HEIGHT, environment
+from xai_runbook.system import child, processes
 from xai_runbook.system.locks import locked
 
 if TYPE_CHECKING:
@@ -187,14 +186,14 @@ def _running(argv: list[str], data: Path) -> Iterator[None]:
     """A server for the time of filling the template, without TCP; it ends with this process if that is killed."""
     log = data.parent / "log"
     with open(log, "wb") as file:
-        server = subprocess.Popen(
-            bound(argv, signal.SIGINT),  # the signal comes when this thread ends, and it outlives the server
-            stdin=subprocess.DEVNULL,
+        server = processes.start(
+            argv,
+            env=environment(data.parent),
+            cwd=data.parent,
             stdout=file,
             stderr=file,
-            cwd=data.parent,
-            env=environment(data.parent),
-            start_new_session=True,
+            own_group=True,
+            death_signal=signal.SIGINT,  # it comes when this thread ends, which outlives the server
         )
     try:
         deadline = time.monotonic() + STEP_SECONDS
@@ -209,12 +208,7 @@ def _running(argv: list[str], data: Path) -> Iterator[None]:
             time.sleep(0.02)
         yield
     finally:
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        processes.end(server, signal.SIGINT, grace_seconds=30)
 
 
 @contextmanager
@@ -242,17 +236,14 @@ def connect(data: Path, port: int, database: str) -> Iterator[psycopg.Connection
 
 def _run(argv: list[str]) -> str:
     try:
-        done = subprocess.run(
-            bound(argv, signal.SIGKILL),
-            cwd=child.NEUTRAL_FOLDER,
+        done = processes.run(
+            argv,
             env=child.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=STEP_SECONDS,
-            check=False,
-            text=True,
+            cwd=child.NEUTRAL_FOLDER,
+            deadline_seconds=STEP_SECONDS,
+            death_signal=signal.SIGKILL,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         raise SandboxError(f"could not run {argv[0]}: {error}") from None
     if done.returncode:
         raise SandboxError(f"{' '.join(argv)} ended with {done.returncode}", on=done.stderr.strip()[-600:])
