@@ -157,11 +157,10 @@ def _changed(how: str, names: list[str], as_json: bool) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     import signal
-    import subprocess
 
     from xai_runbook import sandbox
     from xai_runbook.errors import InputError
-    from xai_runbook.system import sandbox_state
+    from xai_runbook.system import processes, sandbox_state
 
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     if not argv:
@@ -172,7 +171,9 @@ def _run(arguments: argparse.Namespace) -> int:
         progress.finish()
         environment = os.environ | {"XAI_RUNBOOK_SANDBOX": str(folder), "XAI_RUNBOOK_ENV": "sandbox"}
         try:
-            child = subprocess.Popen(argv, env=environment)
+            child = processes.start(
+                argv, env=environment, cwd=None, stdin="inherit", stdout="inherit", stderr="inherit", own_group=False
+            )
         except OSError as error:
             raise InputError(f"{argv[0]} cannot be run: {error.strerror}") from None
         # Whoever ends us means the command: it gets the signal, and the sandbox goes down as after any other end.
@@ -180,11 +181,9 @@ def _run(arguments: argparse.Namespace) -> int:
         try:
             code = child.wait()
         except KeyboardInterrupt:  # a terminal's Ctrl-C went to the child too, which may have something to put away
-            try:
-                code = child.wait(INTERRUPTED_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                code = child.wait()
+            if not processes.ended_within(child, INTERRUPTED_SECONDS):
+                processes.kill(child)
+            code = child.returncode
     return code if code >= 0 else 128 - code
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -18,10 +17,12 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.supervisor.component import Layout, environment
-from xai_runbook.system import child
+from xai_runbook.system import child, processes
 from xai_runbook.system.parent_death import PARENT, die_with_parent
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from xai_runbook.sandbox.components.backfill_series import Series
 
 BLOCK_DURATION = "54h"
@@ -33,26 +34,25 @@ EXPORTERS = {"node": "node-exporter", "postgres": "postgres-exporter"}
 TEXT = "history.om"
 
 
-def begin(layout: Layout, promtool: Path, data: Path, now: float) -> subprocess.Popen[bytes]:
+def begin(layout: Layout, promtool: Path, data: Path, now: float) -> Popen[bytes]:
     """The process that makes the blocks of the day before ``now`` in Prometheus's data folder; see ``finish``."""
     argv = child.python("xai_runbook.sandbox.components.backfill", str(promtool), str(data))
     argv += [str(now), str(layout.ports["postgres"]), layout.database, *layout.missing]
     layout.part_folder("tmp")  # promtool assembles its blocks in there
     with open(layout.log_file("history"), "ab") as log:
         told = environment(layout.folder) | {PARENT: str(os.getpid())}
-        return subprocess.Popen(argv, cwd=layout.folder, env=told, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return processes.start(argv, env=told, cwd=layout.folder, stdout=log, stderr=log, own_group=False)
 
 
-def finish(process: subprocess.Popen[bytes], data: Path) -> None:
+def finish(process: Popen[bytes], data: Path) -> None:
     """Waits for the blocks. Raises SandboxError when they are not made within a minute."""
     try:
-        if process.wait(DEADLINE_SECONDS):
+        if not processes.ended_within(process, DEADLINE_SECONDS):
+            raise SandboxError(f"the day before was not written for Prometheus within {DEADLINE_SECONDS:.0f} s")
+        if process.returncode:
             raise SandboxError("the day before could not be written for Prometheus", hint="logs/history.log says why")
-    except subprocess.TimeoutExpired:
-        raise SandboxError(f"the day before was not written for Prometheus within {DEADLINE_SECONDS:.0f} s") from None
     finally:
-        process.kill()
-        process.wait()
+        processes.kill(process)
         (data.parent / TEXT).unlink(missing_ok=True)
 
 
