@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +18,9 @@ from tests.operations import prometheus_server
 from xai_runbook.clients.alertmanager import Alertmanager
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import alertmanager, programs
-from xai_runbook.sandbox.supervisor.component import bound, free_ports
+from xai_runbook.sandbox.supervisor.component import free_ports
 from xai_runbook.settings.models import Alertmanager as Access
+from xai_runbook.system import processes
 
 
 def handle(url: str, timeout: str = "5s") -> Alertmanager:
@@ -49,7 +50,9 @@ def running(folder: Path) -> Iterator[str]:
     ]
     url = f"http://127.0.0.1:{port}"
     with (folder / "alertmanager.log").open("wb") as log:
-        process = subprocess.Popen(bound(argv, signal.SIGTERM), stdout=log, stderr=log)
+        process = processes.start(
+            argv, env=os.environ, cwd=None, stdout=log, stderr=log, own_group=False, death_signal=signal.SIGTERM
+        )
     try:
         prometheus_server.until(lambda: process.poll() is not None or _answers(url), "Alertmanager answers")
         assert process.poll() is None, (folder / "alertmanager.log").read_text()[-2000:]

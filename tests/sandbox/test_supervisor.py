@@ -22,9 +22,9 @@ from tests.pace import stretched
 from tests.private_python import private_python
 from xai_runbook import sandbox
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox.supervisor import reaper, supervisor
+from xai_runbook.sandbox.supervisor import reaper
 from xai_runbook.sandbox.supervisor.component import MARK, free_ports
-from xai_runbook.system import sandbox_state
+from xai_runbook.system import processes, sandbox_state
 
 COMMAND = [sys.executable, "-m", "xai_runbook.cli.sandbox"]
 REQUIRED = {"postgres", "cache", "node-1", "node-2", "node-3", "mainnet", "workload"}
@@ -261,24 +261,13 @@ def test_heal_starts_a_part_again_that_ended_by_itself(folder: Path) -> None:
     assert sandbox.heal(folder=folder) == []
     os.kill(found["parts"]["cache"]["pid"], signal.SIGKILL)
     until(
-        lambda: (
-            sandbox_state.condition(found["parts"]["cache"]["pid"], found["parts"]["cache"]["create_time"]) == "ended"
-        )
+        lambda: processes.condition(found["parts"]["cache"]["pid"], found["parts"]["cache"]["create_time"]) == "ended"
     )
     assert sandbox.heal(folder=folder) == ["cache"]
     again = sandbox.status(folder)
     assert again is not None
     assert again["parts"]["cache"]["condition"] == "running"
     assert again["parts"]["cache"]["port"] == found["parts"]["cache"]["port"]
-
-
-def test_a_process_that_has_just_ended_does_not_run_though_its_waiter_was_not_scheduled_yet() -> None:
-    with subprocess.Popen(["sleep", "60"]) as process, process._waitpid_lock:  # type: ignore[attr-defined]
-        assert supervisor._runs(process)
-        os.kill(process.pid, signal.SIGKILL)
-        until(lambda: sandbox_state.condition(process.pid, sandbox_state.created_at(process.pid) or 0) == "ended")
-        assert process.poll() is None, "the lock is held: poll cannot tell"
-        assert not supervisor._runs(process)
 
 
 def test_run_killed_takes_its_sandbox_with_it(folder: Path) -> None:
@@ -420,7 +409,7 @@ def test_an_ordinary_user_has_a_sandbox_too() -> None:
         assert set(json.loads(up.stdout)["parts"]) >= REQUIRED
         down = run("down")
         assert down.returncode == 0, down.stderr
-        assert sandbox_state.created_at(pid) is None
+        assert processes.created_at(pid) is None
         left = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
         assert [path for path in left if not path.startswith(".cache/xai-runbook/")] == []
     finally:

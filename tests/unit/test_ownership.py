@@ -18,7 +18,7 @@ from xai_runbook.cli import main
 from xai_runbook.errors import Refused, SettingsError
 from xai_runbook.pgbackup.pg_tools import folder_of
 from xai_runbook.settings import loading
-from xai_runbook.system import sandbox_state
+from xai_runbook.system import processes, sandbox_state
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 SOMEBODY = 65534
@@ -158,7 +158,7 @@ def test_s2_a_sandbox_of_somebody_else_gives_no_settings(
     folder = tmp_path / "other-sandbox"
     folder.mkdir(mode=0o700)
     overlay = {"prometheus": {"url": "http://foreign.example:9090"}}
-    running = {"pid": os.getpid(), "create_time": sandbox_state.created_at(os.getpid()), "ready_at": "x", "schema": 1}
+    running = {"pid": os.getpid(), "create_time": processes.created_at(os.getpid()), "ready_at": "x", "schema": 1}
     sandbox_state.write(folder, running | {"overlay": overlay})
     monkeypatch.setenv("XAI_RUNBOOK_SANDBOX", str(folder))
     prometheus = loading.load("sandbox").prometheus

@@ -38,13 +38,13 @@ def up(
 
 def status(folder: Path | None = None) -> dict[str, Any] | None:
     """The state of the running sandbox, its parts with `condition` (running, frozen, ended); None where none runs."""
-    from xai_runbook.system import sandbox_state
+    from xai_runbook.system import processes, sandbox_state
 
     found = sandbox_state.read(folder)
     if found is None:
         return None
     for part in found["parts"].values():
-        part["condition"] = sandbox_state.condition(int(part["pid"]), float(part["create_time"]))
+        part["condition"] = processes.condition(int(part["pid"]), float(part["create_time"]))
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xai_runbook.system import processes
 from xai_runbook.system.files import write_whole
 
 SCHEMA = 1
@@ -41,7 +42,7 @@ def read(folder: Path | None = None) -> dict[str, Any] | None:
     state = read_any(folder)
     if state is None or state.get("ready_at") is None:
         return None
-    return state if alive(int(state["pid"]), float(state["create_time"])) else None
+    return state if processes.alive(int(state["pid"]), float(state["create_time"])) else None
 
 
 def read_any(folder: Path | None = None) -> dict[str, Any] | None:
@@ -57,36 +58,6 @@ def read_any(folder: Path | None = None) -> dict[str, Any] | None:
 def write(folder: Path, state: Mapping[str, Any]) -> None:
     """Replaces the state file as a whole, readable by this user only."""
     write_whole(folder / STATE_FILE, json.dumps(state, indent=1).encode() + b"\n")
-
-
-def alive(pid: int, created: float) -> bool:
-    """Whether the process with this pid is the one that was created then (seconds since boot), and no zombie."""
-    found = created_at(pid)
-    return found is not None and abs(found - created) < 0.015
-
-
-def condition(pid: int, created: float) -> str:
-    """Whether a recorded process is `running`, `frozen` (stopped by a signal) or `ended`."""
-    if not alive(pid, created):
-        return "ended"
-    return "frozen" if (_stat(pid) or "?")[0] in "Tt" else "running"
-
-
-def created_at(pid: int) -> float | None:
-    """When a process was created, in seconds since boot (a wall clock that is set does not change it); None if gone.
-
-    A zombie counts as gone.
-    """
-    fields = _stat(pid)
-    return None if not fields or fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the program's name, which may itself hold spaces and brackets."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() or None
-    except OSError:
-        return None
 
 
 def _xdg(variable: str, otherwise: str) -> Path:

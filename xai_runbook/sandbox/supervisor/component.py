@@ -165,8 +165,3 @@ def environment(folder: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         MARK: str(folder),
     }
-
-
-def bound(argv: Sequence[str], death_signal: signal.Signals) -> list[str]:
-    """The command line under which a process gets the signal when the thread that started it ends, for any reason."""
-    return ["setpriv", "--pdeathsig", death_signal.name.removeprefix("SIG"), "--", *argv]

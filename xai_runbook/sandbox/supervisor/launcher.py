@@ -7,16 +7,18 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.supervisor import reaper
 from xai_runbook.sandbox.supervisor.component import PortTaken
-from xai_runbook.system import child, sandbox_state
+from xai_runbook.system import child, processes, sandbox_state
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 STOP_SECONDS = 20.0
 
@@ -39,13 +41,14 @@ def _up_once(
     if found := sandbox_state.read(folder):
         return found
     deadline = time.monotonic() + seconds
-    supervisor = subprocess.Popen(
+    supervisor = processes.start(
         child.python("xai_runbook.sandbox.supervisor.daemon", str(folder), *(["--bound"] if bound else [])),
-        cwd=child.NEUTRAL_FOLDER,  # the run folder is made and removed while it runs
         env=child.reading_environment(),
-        stdin=subprocess.PIPE if bound else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
+        cwd=child.NEUTRAL_FOLDER,  # the run folder is made and removed while it runs
+        stdin="pipe" if bound else "null",
+        stdout="pipe",
+        stderr="inherit",
+        own_group=True,
     )
     assert supervisor.stdout is not None
     try:
@@ -62,7 +65,7 @@ def _up_once(
                     supervisor.wait()
                     return _others(folder, deadline)
                 case "failed":
-                    supervisor.wait(STOP_SECONDS)
+                    processes.ended_within(supervisor, STOP_SECONDS)
                     kind = PortTaken if event["port_taken"] else SandboxError
                     raise kind(event["what"], on=event["on"], hint=event["hint"] or f"look at {folder}/logs")
                 case _:
@@ -85,10 +88,10 @@ def _up_once(
         raise
 
 
-_kept: list[subprocess.Popen[bytes]] = []
+_kept: list[Popen[bytes]] = []
 
 
-def _keep(supervisor: subprocess.Popen[bytes]) -> None:
+def _keep(supervisor: Popen[bytes]) -> None:
     """Holds on to a supervisor that goes on: collected, it would warn, and a bound one would lose its stdin and end."""
     assert supervisor.stdout is not None
     supervisor.stdout.close()
@@ -135,13 +138,8 @@ def _others(folder: Path, deadline: float) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _end(supervisor: subprocess.Popen[bytes]) -> None:
-    supervisor.terminate()
-    try:
-        supervisor.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        supervisor.kill()
-        supervisor.wait()
+def _end(supervisor: Popen[bytes]) -> None:
+    processes.end(supervisor, grace_seconds=STOP_SECONDS)
     for stream in (supervisor.stdin, supervisor.stdout):
         if stream:
             stream.close()
@@ -152,11 +150,8 @@ def down(folder: Path) -> bool:
     if not (folder / reaper.OURS).exists():
         return False
     found = sandbox_state.read_any(folder)
-    if found and sandbox_state.alive(found["pid"], found["create_time"]):
-        os.kill(found["pid"], signal.SIGTERM)
-        if not _gone(found, STOP_SECONDS):
-            os.kill(found["pid"], signal.SIGKILL)
-            _gone(found, STOP_SECONDS)
+    if found and processes.alive(found["pid"], found["create_time"]):
+        processes.end_pids({found["pid"]: signal.SIGTERM}, grace_seconds=STOP_SECONDS)
     for supervisor in [each for each in _kept if found and each.pid == found["pid"]]:
         _end(supervisor)
         _kept.remove(supervisor)
@@ -169,15 +164,6 @@ def down(folder: Path) -> bool:
         reaper.remove(folder)
     finally:
         os.close(held)
-    return True
-
-
-def _gone(found: dict[str, Any], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while sandbox_state.alive(found["pid"], found["create_time"]):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
     return True
 
 

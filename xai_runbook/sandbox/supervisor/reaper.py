@@ -15,9 +15,10 @@ from pathlib import Path
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.supervisor.component import MARK
-from xai_runbook.system import sandbox_state
+from xai_runbook.system import processes, sandbox_state
 from xai_runbook.system.locks import take_lock
 
+STOP_SECONDS = 5.0
 OURS = ".xai-runbook-sandbox"
 """A file in each run folder: without it, nothing in a folder is ever removed."""
 
@@ -72,7 +73,7 @@ def leftovers(folder: Path) -> dict[int, signal.Signals]:
         found[pid] = signal.SIGTERM
     recorded = sandbox_state.read_any(folder) or {}
     for part in recorded.get("parts", {}).values():
-        if sandbox_state.alive(int(part["pid"]), float(part["create_time"])):
+        if processes.alive(int(part["pid"]), float(part["create_time"])):
             found[int(part["pid"])] = signal.Signals(int(part["death_signal"]))
     found.pop(os.getpid(), None)
     return found
@@ -80,35 +81,8 @@ def leftovers(folder: Path) -> dict[int, signal.Signals]:
 
 def marked(folder: Path) -> list[int]:
     """The pids of this user's processes that carry the folder's mark, or are PostgreSQL in its cluster."""
-    mark = f"{MARK}={folder}".encode()
-    cluster = folder / "postgres" / "data"
-    found = []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{entry.name}/environ", "rb") as file:
-                carries = mark in file.read().split(b"\0")
-            if carries or os.readlink(f"/proc/{entry.name}/cwd") == str(cluster):
-                found.append(int(entry.name))
-        except OSError:  # gone by now, or another user's
-            continue
-    return found
-
-
-def end(processes: dict[int, signal.Signals], seconds: float = 5.0) -> None:
-    """Signals each process, lets it run if it was stopped, and kills what is still there when the time is up."""
-    created = {pid: sandbox_state.created_at(pid) for pid in processes}
-    for pid, how in processes.items():
-        _signal(pid, how)
-        _signal(pid, signal.SIGCONT)
-    deadline = time.monotonic() + seconds
-    while (left := [pid for pid, when in created.items() if when is not None and sandbox_state.alive(pid, when)]) and (
-        time.monotonic() < deadline
-    ):
-        time.sleep(0.02)
-    for pid in left:
-        _signal(pid, signal.SIGKILL)
+    in_cluster = processes.working_in(folder / "postgres" / "data")
+    return sorted({*processes.with_variable(MARK, str(folder)), *in_cluster})
 
 
 def clean(folder: Path, keep: tuple[str, ...] = ()) -> int:
@@ -118,11 +92,11 @@ def clean(folder: Path, keep: tuple[str, ...] = ()) -> int:
     """
     ended = 0
     for _ in range(3):  # a process may start another while we look
-        processes = leftovers(folder)
-        if not processes:
+        found = leftovers(folder)
+        if not found:
             break
-        ended += len(processes)
-        end(processes)
+        ended += len(found)
+        processes.end_pids(found, grace_seconds=STOP_SECONDS)
     if (folder / OURS).exists():
         for path in folder.iterdir():
             if path.name == OURS or path.name in keep:
@@ -139,12 +113,3 @@ def remove(folder: Path) -> None:
     if (folder / OURS).exists() and not [path for path in folder.iterdir() if path.name != OURS]:
         (folder / OURS).unlink()
         folder.rmdir()
-
-
-def _signal(pid: int, how: signal.Signals) -> None:
-    try:
-        os.kill(pid, how)
-    except ProcessLookupError:
-        pass
-    except PermissionError:  # another user's process by now: the pid was used again
-        pass

@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,14 +19,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import prometheus, stack
 from xai_runbook.sandbox.faults import commands
 from xai_runbook.sandbox.supervisor import readiness, reaper
-from xai_runbook.sandbox.supervisor.component import Layout, Part, PortTaken, bound, environment, free_ports, taken
-from xai_runbook.system import sandbox_state
+from xai_runbook.sandbox.supervisor.component import Layout, Part, PortTaken, environment, free_ports, taken
+from xai_runbook.system import processes, sandbox_state
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 STOP_SECONDS = 5.0
 SETTLE_SECONDS = 10.0
@@ -44,7 +46,7 @@ class Supervisor:
         self.parts: dict[str, Part] = {}
         self._say = say
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Popen[bytes]] = {}
         self._recorded: dict[str, dict[str, Any]] = {}
         self._unanswered: list[str] = []
         self._ready: dict[str, Future[None]] = {}
@@ -79,19 +81,19 @@ class Supervisor:
     def start_part(self, name: str) -> None:
         """Starts a part and waits until it is ready. Raises SandboxError where it does not become so."""
         part = self._part(name)
-        if name in self._running and _runs(self._running[name]):
+        if name in self._running and processes.runs(self._running[name]):
             return
         if part.prepare:
             part.prepare()
         process = self._spawn(part)
         deadline = time.monotonic() + part.ready_seconds
         while not _is_ready(part):
-            if not _runs(process):
+            if not processes.runs(process):
                 raise self._ended(part, process.wait())
             if time.monotonic() > deadline:
                 raise SandboxError(f"{name} was not ready within {part.ready_seconds:.0f} s", on=self._tail(name))
             time.sleep(0.02)
-        if not _runs(process):  # then it was somebody else who answered
+        if not processes.runs(process):  # then it was somebody else who answered
             raise self._ended(part, process.wait())
         if part.finish:
             part.finish()
@@ -105,18 +107,18 @@ class Supervisor:
     def signal_part(self, name: str, how: signal.Signals) -> None:
         """Sends a signal to a part's process. Raises SandboxError where it does not run."""
         process = self._running.get(self._part(name).name)
-        if process is None or not _runs(process):
+        if process is None or not processes.runs(process):
             raise SandboxError(f"{name} does not run", hint="xai-runbook sandbox status")
         process.send_signal(how)
 
     def pids(self) -> dict[str, int]:
         """The processes that run now, by part name; this one as `supervisor`."""
-        running = {name: process.pid for name, process in dict(self._running).items() if _runs(process)}
+        running = {name: process.pid for name, process in dict(self._running).items() if processes.runs(process)}
         return {"supervisor": os.getpid()} | running
 
     def ended_parts(self) -> list[str]:
         """Return the parts that were ready once and do not run now."""
-        ended = [name for name, process in dict(self._running).items() if not _runs(process)]
+        ended = [name for name, process in dict(self._running).items() if not processes.runs(process)]
         return [name for name in ended if name not in self.layout.missing]
 
     def await_data(self, say: Callable[[str], None] = lambda _: None) -> None:
@@ -175,27 +177,27 @@ class Supervisor:
         except BaseException as error:  # whoever waits for it raises it
             self._ready[part.name].set_exception(error)
 
-    def _spawn(self, part: Part) -> subprocess.Popen[bytes]:
-        spawned: Future[subprocess.Popen[bytes]] = Future()
+    def _spawn(self, part: Part) -> Popen[bytes]:
+        spawned: Future[Popen[bytes]] = Future()
 
         def task() -> None:
             try:
                 if self._stopping.is_set():
                     raise SandboxError(f"{part.name} was not started: the sandbox is being taken down")
                 with open(self.layout.log_file(part.name), "ab") as log:
-                    process = subprocess.Popen(
-                        bound(part.argv, part.death_signal),
-                        stdin=subprocess.DEVNULL,
+                    process = processes.start(
+                        part.argv,
+                        env=environment(self.folder) | dict(part.env),
+                        cwd=self.folder,
                         stdout=log,
                         stderr=log,
-                        cwd=self.folder,
-                        env=environment(self.folder) | dict(part.env),
-                        start_new_session=True,
+                        own_group=True,
+                        death_signal=part.death_signal,
                     )
                 self._running[part.name] = process
                 self._recorded[part.name] = {
                     "pid": process.pid,
-                    "create_time": sandbox_state.created_at(process.pid) or 0.0,
+                    "create_time": processes.created_at(process.pid) or 0.0,
                     "port": self.layout.ports.get(part.name),
                     "argv": list(part.argv),
                     "death_signal": int(part.death_signal),
@@ -259,17 +261,9 @@ class Supervisor:
 
     # -- going down
 
-    def _end(self, processes: dict[str, subprocess.Popen[bytes]]) -> None:
-        for name, process in processes.items():
-            process.send_signal(self.parts[name].death_signal)
-            process.send_signal(signal.SIGCONT)
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in processes.values():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def _end(self, running: dict[str, Popen[bytes]]) -> None:
+        signals = {process: self.parts[name].death_signal for name, process in running.items()}
+        processes.end_all(signals, grace_seconds=STOP_SECONDS)
 
     def _take_down(self) -> None:
         self._stopping.set()
@@ -296,7 +290,7 @@ class Supervisor:
                 {
                     "schema": sandbox_state.SCHEMA,
                     "pid": os.getpid(),
-                    "create_time": sandbox_state.created_at(os.getpid()),
+                    "create_time": processes.created_at(os.getpid()),
                     "started_at": self._started_at.isoformat(),
                     "ready_at": self._ready_at.isoformat() if self._ready_at else None,
                     "parts": dict(self._recorded),
@@ -311,14 +305,6 @@ class Supervisor:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         thread.start()
         return thread
-
-
-def _runs(process: subprocess.Popen[bytes]) -> bool:
-    """Tell whether a process runs, also right after its end.
-
-    `poll` alone is late: it answers None until the thread that waits for the process was scheduled.
-    """
-    return process.poll() is None and sandbox_state.created_at(process.pid) is not None
 
 
 def _is_ready(part: Part) -> bool:
