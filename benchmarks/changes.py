@@ -20,9 +20,9 @@ from typing import Any
 import psycopg
 
 from xai_runbook import apply, connect
-from xai_runbook.changes import Outcome
 from xai_runbook.changes.journal import Journal
 from xai_runbook.environment import Environment
+from xai_runbook.model.outcome import Outcome
 from xai_runbook.operations.database import sessions
 from xai_runbook.system import sandbox_state
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.pace import stretched
 from xai_runbook import sandbox as sandboxes
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.sandbox.faults.table import FAULTS, Fault
 from xai_runbook.system import sandbox_state
 

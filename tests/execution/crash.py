@@ -24,12 +24,12 @@ import psycopg
 
 from tests.execution.conftest import lives, with_journal
 from xai_runbook import apply, connect
-from xai_runbook.changes import Outcome
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.reconcile import reconcile
 from xai_runbook.changes.target_lock import Lock
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
+from xai_runbook.model.outcome import Outcome
 from xai_runbook.operations.database import sessions
 from xai_runbook.sandbox.components import postgres_template
 

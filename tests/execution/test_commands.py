@@ -22,7 +22,8 @@ from tests.pace import stretched
 from xai_runbook.changes import registry
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.target_lock import Lock
-from xai_runbook.cli import change_arguments, main
+from xai_runbook.cli import change_arguments
+from xai_runbook.cli.main import main
 from xai_runbook.environment import Environment
 from xai_runbook.model.plans import Call, Condition, Plan, Risk
 from xai_runbook.operations.database import sessions

@@ -10,11 +10,12 @@ import pytest
 
 from tests.execution.conftest import with_journal
 from tests.operations.postgres_server import Server, running
-from xai_runbook.changes import Outcome, apply
+from xai_runbook.changes.apply import apply
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.registry import planned
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError
+from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.plans import Call, Plan
 from xai_runbook.operations.database import configuration
 from xai_runbook.sandbox.components import programs

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from tests.execution.conftest import with_journal
-from xai_runbook.changes import Outcome, apply
+from xai_runbook.changes.apply import apply
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.steps.edit import edited
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, Refused
+from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.plans import Edit, Plan
 from xai_runbook.operations.database import pool_size
 from xai_runbook.system.config_line import Keyed

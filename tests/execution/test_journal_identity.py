@@ -16,7 +16,7 @@ from tests.execution.written_plans import written
 from xai_runbook import apply
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.journals import init, journal_of
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, Refused
 

@@ -18,10 +18,10 @@ from hypothesis.stateful import (
 
 from tests.execution.conftest import Session, lives
 from xai_runbook import apply
-from xai_runbook.changes import Outcome
 from xai_runbook.changes.journal import Journal
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
+from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.plans import Plan
 from xai_runbook.operations.database import sessions
 

@@ -20,7 +20,7 @@ from tests.operations.grafana_environment import environment
 from tests.operations.grafana_stub import Stub, serving
 from tests.operations.prometheus_server import until
 from xai_runbook import dashboards as shipped
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.dashboards import FILES, TAG, contents, dashboard, queries
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError

@@ -15,7 +15,7 @@ from tests.operations.grafana_stub import VIEWER, Stub, serving
 from tests.operations.prometheus_server import until
 from tests.unit.bad_server import hangs, says
 from tests.unit.bad_server import serving as serving_badly
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.dashboards import FILES, dashboard
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, BadAnswer, NoData, NotConfigured, Refused, WrongServer

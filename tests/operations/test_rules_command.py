@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.operations import prometheus_server as server
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.cli.rules import TESTS
 from xai_runbook.operations.monitoring import alert_rules
 from xai_runbook.settings import loading

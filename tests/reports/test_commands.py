@@ -15,7 +15,7 @@ import pytest
 
 from tests.pace import stretched
 from tests.reports.samples import environment, finding, notebook, question, recorded
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.reports.terminal import screen
 from xai_runbook.settings.models import Settings
 

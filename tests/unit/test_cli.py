@@ -15,7 +15,7 @@ import pytest
 
 from tests.pace import stretched
 from tests.unit.fresh import HEAVY, imported
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.errors import SettingsError
 
 COMMANDS = ["ping", "report", "check", "ack", "sandbox", "coverage"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.runbook import coverage
 from xai_runbook.runbook.call_graph import calls
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.private_python import private_python
-from xai_runbook.cli import main
+from xai_runbook.cli.main import main
 from xai_runbook.errors import Refused, SettingsError
 from xai_runbook.pgbackup.pg_tools import folder_of
 from xai_runbook.settings import loading
