@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from xai_runbook.changes.credentials import lent
@@ -22,7 +19,7 @@ from xai_runbook.errors import Refused, inert
 from xai_runbook.model.parts import Parts, server_of
 from xai_runbook.model.plans import Command, Edit, HttpCall, Sql, Step
 from xai_runbook.model.window import duration_seconds
-from xai_runbook.system import child
+from xai_runbook.system import child, processes
 from xai_runbook.system.parent_death import PARENT
 
 if TYPE_CHECKING:
@@ -91,15 +88,14 @@ def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], 
     limit = time.monotonic() + duration_seconds(step.seconds)
     argv = [*child.interpreter(), *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
     try:
-        process = subprocess.Popen(
+        process = processes.start(
             argv,
             # who started it: should that have died by the time it looks, it must not begin
             env={**child.environment(), **variables, **step.environment, PARENT: str(os.getpid())},
             cwd=child.NEUTRAL_FOLDER,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            stdout="pipe",
+            stderr="stdout",
+            own_group=True,
         )
     except OSError as error:
         return Done(False, f"{argv[0]} could not be started: {error.strerror}")
@@ -116,12 +112,14 @@ def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], 
                 last = _heard(process.stdout, said) or last
                 time.sleep(0.1)
     finally:
-        _end(process)
+        processes.end(process, grace_seconds=5, group=True)
         with process.stdout:  # what it says while it ends counts most
             last = _heard(process.stdout, said) or last
     if process.returncode == 0:  # also where it was through just before it was to be ended
         return Done(True, last or "done")
     words = "; ".join(part for part in (why, last) if part)
+    if process.returncode is None:
+        raise Ambiguous(f"{words}; it could not be killed")
     if process.returncode < 0:
         raise Ambiguous(words if why else f"it was ended by signal {-process.returncode}; {last}".rstrip("; "))
     if process.returncode == NOT_KNOWN:
@@ -142,15 +140,3 @@ def _heard(output: IO[bytes], said: Callable[[str], None]) -> str:
     last = inert(lines[-1], 200)
     said(last)
     return last
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            break
-        with suppress(OSError):
-            os.killpg(process.pid, how)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-    with suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)  # its children, where it ended before them
