@@ -6,15 +6,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from xai_runbook.errors import BadAnswer, NoData, Refused, TimedOut, inert
-from xai_runbook.system import child
+from xai_runbook.system import child, processes
 from xai_runbook.system.ownership import foreign
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -65,13 +63,16 @@ def folder_of(told: str | None, major: int) -> Path:
 def major_of(program: Path) -> int:
     """The major version that the program says it is of. Errors: BadAnswer."""
     try:
-        told = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=10, check=False,
-            stdin=subprocess.DEVNULL, cwd=child.NEUTRAL_FOLDER, env=child.environment(),
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        told = ""
-    match = re.search(r"\(PostgreSQL\) (\d+)", told)
+        output = processes.run(
+            [program, "--version"],
+            env=child.environment(),
+            cwd=child.NEUTRAL_FOLDER,
+            deadline_seconds=10,
+            death_signal=death_signal(signal.SIGKILL),
+        ).stdout
+    except OSError:
+        output = ""
+    match = re.search(r"\(PostgreSQL\) (\d+)", output)
     if match is None:
         raise BadAnswer(
             "it does not say its version", on=str(program), hint="is it PostgreSQL's, and does it run here?"
@@ -94,9 +95,9 @@ def end_on_signals() -> None:
         signal.signal(number, end)
 
 
-def bound(argv: Sequence[str | Path], how: str = "KILL") -> list[str]:
-    """The command line under which the program gets that signal when this process ends, for any reason."""
-    return [*(["setpriv", "--pdeathsig", how, "--"] if shutil.which("setpriv") else []), *map(str, argv)]
+def death_signal(how: signal.Signals) -> signal.Signals | None:
+    """Return the death signal of a program that is started; None where there is no setpriv: it may outlive us then."""
+    return how if shutil.which("setpriv", path=child.search_path()) else None
 
 
 class Running:
@@ -109,13 +110,14 @@ class Running:
         self._log = log
         self._until = time.monotonic() + patience_seconds()
         with open(log, "wb") as said, open(out or log, "ab") as output:
-            self._process = subprocess.Popen(
-                bound(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=said if out else subprocess.STDOUT,
-                cwd=log.parent,
+            self._process = processes.start(
+                argv,
                 env={**child.environment(), **_of_libpq(), "LC_ALL": "C", **(more or {})},
+                cwd=log.parent,
+                stdout=output,
+                stderr=said if out else "stdout",
+                own_group=False,
+                death_signal=death_signal(signal.SIGKILL),
             )
 
     def check(self) -> None:
@@ -131,8 +133,7 @@ class Running:
     def wait(self, progress: Callable[[], object] = lambda: None) -> str:
         """What it said, once it has ended well; `progress` is called now and then. Errors: BadAnswer, TimedOut."""
         while True:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.2)
+            processes.ended_within(self._process, 0.2)
             self.check()
             if self._process.returncode == 0:
                 return self._said()
@@ -141,11 +142,7 @@ class Running:
     def end(self) -> None:
         """Ends it, if it still runs."""
         if self._process.poll() is None:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
-            self._process.kill()
-            self._process.wait()
+            processes.end(self._process, grace_seconds=5)
 
     def _said(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")

@@ -7,15 +7,18 @@ import pwd
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xai_runbook.errors import BadAnswer, NoData, TimedOut, inert
-from xai_runbook.pgbackup.pg_tools import bound, run
-from xai_runbook.system import child
+from xai_runbook.pgbackup.pg_tools import death_signal, run
+from xai_runbook.system import child, processes
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 OWNER = "xai_scratch"
 """The superuser of a scratch cluster; no role of a real server is called so."""
@@ -55,11 +58,14 @@ def unprivileged() -> tuple[str, ...]:
         ("unshare", "-U", "--map-user=65534", "--map-group=65534"),
         ("setpriv", *nobody.split(), "--pdeathsig", "INT", "--"),  # again: a new user id cancels the one from outside
     ):
-        with suppress(OSError, subprocess.TimeoutExpired):
-            tried = subprocess.run(
-                [*prefix, "true"], capture_output=True, timeout=30, check=False,
-                stdin=subprocess.DEVNULL, cwd=child.NEUTRAL_FOLDER, env=child.environment(),
-            )  # fmt: skip
+        with suppress(OSError):
+            tried = processes.run(
+                [*prefix, "true"],
+                env=child.environment(),
+                cwd=child.NEUTRAL_FOLDER,
+                deadline_seconds=30,
+                death_signal=death_signal(signal.SIGKILL),
+            )
             if tried.returncode == 0:
                 return prefix
     raise NoData(
@@ -102,23 +108,22 @@ def started(
     Errors: BadAnswer where it ends before it accepts connections (with what it said), TimedOut.
     """
     with open(log, "ab") as said:
-        server = subprocess.Popen(
-            bound([*unprivileged(), _server(programs), "-D", data], "INT"),
-            stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
-            cwd=data, env=child.environment() | {"LC_ALL": "C", "TZ": "UTC"},
-        )  # fmt: skip
+        server = processes.start(
+            [*unprivileged(), _server(programs), "-D", data],
+            env=child.environment() | {"LC_ALL": "C", "TZ": "UTC"},
+            cwd=data,
+            stdout=said,
+            stderr=said,
+            own_group=True,
+            death_signal=death_signal(signal.SIGINT),
+        )
     folder = os.open(data, os.O_PATH)  # the detour by the descriptor makes a path that is short enough for a socket
     try:
         _until_ready(server, data, log, seconds, alive)
         yield f"/proc/{os.getpid()}/fd/{folder}"
     finally:
         os.close(folder)
-        server.send_signal(signal.SIGINT)
-        try:
-            server.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        processes.end(server, signal.SIGINT, grace_seconds=_STOP_SECONDS)
 
 
 def remove(folder: Path) -> None:
@@ -143,9 +148,7 @@ def _server(programs: Path) -> Path:
     return programs / "postgres"
 
 
-def _until_ready(
-    server: subprocess.Popen[bytes], data: Path, log: Path, seconds: float, alive: Callable[[], object]
-) -> None:
+def _until_ready(server: Popen[bytes], data: Path, log: Path, seconds: float, alive: Callable[[], object]) -> None:
     end = time.monotonic() + seconds
     while True:
         if server.poll() is not None:
