@@ -6,13 +6,15 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from xai_runbook.system import child
+from xai_runbook.system import child, processes
 from xai_runbook.system.parent_death import PARENT
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 MARK = "XAI_RUNBOOK_REPORT_RUN"
 """The environment variable by which every process of one run is found again, whatever session it moved to."""
@@ -28,7 +30,7 @@ class Kernel:
         self.folder = folder
         self.starts = 0
         self.connection: Any = {}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Popen[bytes] | None = None
 
     def start(self) -> None:
         """A new process, with a new key and new sockets; it does not answer yet."""
@@ -51,7 +53,7 @@ class Kernel:
         environment[PARENT] = str(os.getpid())
         environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
         with (self.folder / "kernel.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = processes.start(
                 child.python(
                     "xai_runbook.reports.runner.kernel",
                     "-f",
@@ -60,11 +62,12 @@ class Kernel:
                     "--IPKernelApp.capture_fd_output=True",
                     "--IPKernelApp.ignore_cwd=True",  # IPython before 9.7 adds it in spite of -P
                 ),
-                stdin=subprocess.DEVNULL,
+                env=environment,
+                cwd=None,
                 stdout=log,
                 stderr=log,
-                env=environment,
-            )  # no new session: it ends with its worker's process group
+                own_group=False,  # it ends with its worker's process group
+            )
 
     def poll(self) -> int | None:
         """The exit code, None while it runs."""
@@ -79,8 +82,7 @@ class Kernel:
     def end(self) -> None:
         """Ends it at once; it has nothing to save."""
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+            processes.kill(self.process)
 
     def obituary(self) -> str:
         """How it ended, in words."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import IO, Any
 
 from xai_runbook.errors import inert
 from xai_runbook.reports.runner.kernel_process import MARK
-from xai_runbook.system import child
+from xai_runbook.system import child, processes
 
 
 class Worker:
@@ -33,14 +32,14 @@ class Worker:
         with tempfile.TemporaryFile() as stdin, (folder / "worker.log").open("wb") as log:
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)
-            self.process = subprocess.Popen(
+            self.process = processes.start(
                 child.python("xai_runbook.reports.runner.worker"),
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=log,
+                env=variables,
                 cwd=folder,
-                env=dict(variables),
-                start_new_session=True,
+                stdin=stdin,
+                stdout="pipe",
+                stderr=log,
+                own_group=True,
             )
         assert self.process.stdout is not None
         self.stdout: IO[bytes] = self.process.stdout
@@ -58,17 +57,14 @@ class Worker:
 
     def end(self) -> None:
         """Ends it with its kernel; what left its process group is found by its mark."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        processes.kill(self.process, group=True)
         self.stdout.close()
         with suppress(FileNotFoundError):
             self.target.with_name(f".{self.target.name}.part").unlink()
 
     def obituary(self) -> str:
         """How it died, with the last line of what it wrote on stderr."""
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(2)
+        processes.ended_within(self.process, 2)
         lines: list[str] = []
         with suppress(OSError):
             lines = (self.folder / "worker.log").read_text(errors="replace")[-5000:].strip().splitlines()
@@ -77,13 +73,8 @@ class Worker:
 
 def end_marked(mark: str) -> None:
     """Ends every process that carries the mark: what a notebook started may have left our process group."""
-    wanted = f"{MARK}={mark}".encode()
     for _ in range(3):  # one that is ended may just have started another
-        found = False
-        for entry in Path("/proc").glob("[0-9]*/environ"):
-            with suppress(OSError):
-                if wanted in entry.read_bytes().split(b"\0"):
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
-                    found = True
+        found = processes.with_variable(MARK, mark)
         if not found:
             return
+        processes.end_pids(dict.fromkeys(found, signal.SIGKILL), grace_seconds=1)
