@@ -119,6 +119,25 @@ def test_files_are_locked_in_one_place(modules: dict[str, ast.Module]) -> None:
     assert [name for name, tree in modules.items() if calls(tree) & locking] == ["xai_runbook/system/locks.py"]
 
 
+def imported_at_runtime(tree: ast.AST) -> set[str]:
+    """The modules that it imports, without those that only type annotations need."""
+    found: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            found |= imported_at_runtime(node)
+    return found
+
+
+def test_processes_are_started_and_ended_in_one_place(modules: dict[str, ast.Module]) -> None:
+    here = ["xai_runbook/system/processes.py"]
+    assert [name for name, tree in modules.items() if "subprocess" in imported_at_runtime(tree)] == here
+    assert [name for name, tree in modules.items() if calls(tree) & {"os.kill", "os.killpg"}] == here
+
+
 def public(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
     """The module's public functions and classes, and their public methods."""
     for node in tree.body:
@@ -167,7 +186,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     heavy = {
         "IPython", "asyncio", "boto3", "concurrent.futures", "dataclasses", "hashlib", "http", "inspect", "jinja2",
         "matplotlib", "nbformat", "numpy", "orjson", "pandas", "papermill", "psutil", "psycopg", "pydantic", "redis",
-        "ssl", "tornado", "zmq",
+        "ssl", "subprocess", "tornado", "zmq",
     }  # fmt: skip
     asked = "import sys, xai_runbook.cli.main; xai_runbook.cli.main.parser(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()

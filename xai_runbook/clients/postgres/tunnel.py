@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,10 +20,12 @@ from typing import IO, TYPE_CHECKING
 
 from xai_runbook.errors import AccessDenied, CannotAsk, TimedOut, Unreachable, inert
 from xai_runbook.model.window import duration_seconds
-from xai_runbook.system import child
+from xai_runbook.system import child, processes
 from xai_runbook.system.parent_death import die_with_parent
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from xai_runbook.settings import models
 
 _OF_SSH = ("USER", "LOGNAME", "SSH_AUTH_SOCK")
@@ -36,7 +37,7 @@ class Tunnel:
     def __init__(self, bastion: models.Bastion, host: str, port: int, seconds: float) -> None:
         self._bastion, self._seconds = bastion, seconds
         self._to = f"{f'[{host}]' if ':' in host else host}:{port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Popen[bytes] | None = None
         self._port = 0
         self._turn = threading.Lock()
 
@@ -64,14 +65,14 @@ class Tunnel:
             self._port = free.getsockname()[1]
         # what ssh says goes to a file: a pipe that nobody reads would stop it one day
         with tempfile.TemporaryFile() as said:
-            self._process = subprocess.Popen(
+            self._process = processes.start(
                 child.python("xai_runbook.clients.postgres.tunnel", *self._argv()),
-                cwd=child.NEUTRAL_FOLDER,
                 env=child.environment() | {name: os.environ[name] for name in _OF_SSH if name in os.environ},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                cwd=child.NEUTRAL_FOLDER,
+                stdin="pipe",
+                stdout="null",
                 stderr=said,
-                start_new_session=True,
+                own_group=True,
             )
             try:
                 self._until_it_listens(said)
@@ -127,10 +128,8 @@ class Tunnel:
             assert process.stdin is not None
             with suppress(OSError):
                 process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(2)
-            process.kill()
-            process.wait()
+            if not processes.ended_within(process, 2):
+                processes.kill(process)
 
 
 def tunnel_of(settings: models.Database) -> Tunnel | None:
@@ -143,7 +142,15 @@ def tunnel_of(settings: models.Database) -> Tunnel | None:
 def main() -> int:
     """Runs the command of its arguments until it ends, or until standard input does; its exit code."""
     try:
-        ssh = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=partial(die_with_parent, os.getpid()))
+        ssh = processes.start(
+            sys.argv[1:],
+            env=os.environ,
+            cwd=None,
+            stdout="inherit",
+            stderr="inherit",
+            own_group=False,
+            before=partial(die_with_parent, os.getpid()),
+        )
     except OSError as error:
         sys.stderr.write(f"{sys.argv[1]} could not be started: {error.strerror}\n")
         return 127
