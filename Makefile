@@ -33,7 +33,7 @@ test: setup  ## every test, on real servers; what was skipped is listed with its
 	@.ci/tools
 	@python -m pytest -rs -n auto --durations=10 --durations-min=5 $(ARGS)
 
-clean-machine:  ## make report in a minimal Debian, of a clone of HEAD (TARGET=test, RELEASE=trixie); needs root and debootstrap
+clean-machine:  ## make report in a minimal Debian, of a clone of HEAD (TARGET=test, RELEASE=trixie, ARGS="-k name"); needs root and debootstrap
 	@PYTHON="$(PYTHON)" exec python3 .ci/clean_machine.py $(or $(RELEASE),bookworm) $(or $(TARGET),report)
 
 torture: setup  ## the long tests, apart from the others

@@ -164,7 +164,8 @@ def _make(root: Path, machine: Path, release: str, target: str) -> int:
         ["git", "-C", str(root), "describe", "--always", "--dirty=, without what is not committed"]
     ).strip()
     print(f"make {target} of {commit} on Debian {release}", flush=True)
-    make = shlex.join(["make", target, f"PYTHON={python}"])
+    arguments = [f"ARGS={os.environ['ARGS']}"] if os.environ.get("ARGS") else []
+    make = shlex.join(["make", target, f"PYTHON={python}", *arguments])
     git = "git -c advice.detachedHead=false -c init.defaultBranch=main"
     commands = f"{git} clone --quiet /source.bundle {CHECKOUT} && cd {CHECKOUT} && {make}"
     argv = ["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-c", commands]
