@@ -13,7 +13,6 @@ import random
 import statistics
 import threading
 import time
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,7 +97,7 @@ def against_api_client(answer: bytes) -> tuple[float, float]:
     """Seconds of ours from query to frame, and its ratio to prometheus-api-client's over the same server."""
     from xai_runbook.clients.prometheus.client import Prometheus
     from xai_runbook.model.window import Window
-    from xai_runbook.settings.loading import SHIPPED
+    from xai_runbook.settings.loading import defaults
     from xai_runbook.settings.models import Settings
 
     window = Window(datetime.fromtimestamp(1_705_334_400, UTC), datetime.fromtimestamp(1_705_420_740, UTC))
@@ -106,8 +105,9 @@ def against_api_client(answer: bytes) -> tuple[float, float]:
         warnings.simplefilter("ignore")  # theirs
         from prometheus_api_client import MetricRangeDataFrame, PrometheusConnect
 
-        tables = tomllib.loads((SHIPPED / "defaults.toml").read_text())
-        settings = Settings.model_validate({**tables, "name": "bench", "prometheus": {"url": url, "timeout": "60s"}})
+        settings = Settings.model_validate(
+            {**defaults(), "name": "bench", "prometheus": {"url": url, "timeout": "60s"}}
+        )
         assert settings.prometheus is not None
         ours = Prometheus(settings.prometheus, settings)
         ours.__dict__["_retention"] = ""  # the window is a fixed one, long past

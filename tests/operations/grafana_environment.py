@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import Any
 
 import pytest
 
 from tests.operations.grafana_stub import EDITOR, VIEWER, Stub
 from xai_runbook.environment import Environment
-from xai_runbook.settings.loading import DEFAULTS
+from xai_runbook.settings.loading import defaults
 from xai_runbook.settings.models import Settings
 
 
@@ -25,5 +24,4 @@ def environment(
     }  # fmt: skip
     if env is not None:
         return Environment(Settings.model_validate({**env.settings.model_dump(), "grafana": told}))
-    whole = tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))
-    return Environment(Settings.model_validate({**whole, "name": "test", "grafana": told}))
+    return Environment(Settings.model_validate({**defaults(), "name": "test", "grafana": told}))

@@ -7,7 +7,6 @@ import json
 import subprocess
 import threading
 import time
-import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ import pytest
 from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.supervisor.component import free_ports
-from xai_runbook.settings.loading import DEFAULTS
+from xai_runbook.settings.loading import defaults
 from xai_runbook.settings.models import Settings
 
 
@@ -34,14 +33,17 @@ def program(name: str) -> str:
 
 def settings(url: str = "http://127.0.0.1:9", **tables: Any) -> Settings:
     """The shipped defaults, durations and all, for a Prometheus at `url`; `tables` are merged key by key."""
-    whole = tomllib.loads(DEFAULTS.read_text())
-    whole["prometheus"] = {"url": url}
-    for table, keys in tables.items():
-        merged = whole.setdefault(table, {})
-        for key, value in keys.items():
-            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-            merged[key] = {**merged[key], **value} if both else value
-    return Settings.model_validate({**whole, "name": "test"})
+    return Settings.model_validate(merged(defaults(), {"prometheus": {"url": url}}, tables, {"name": "test"}))
+
+
+def merged(under: dict[str, Any], *over: dict[str, Any]) -> dict[str, Any]:
+    """The tables with the keys of each of the others in them."""
+    whole = dict(under)
+    for tables in over:
+        for key, value in tables.items():
+            both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+            whole[key] = merged(whole[key], value) if both else value
+    return whole
 
 
 def handle(url: str, **tables: Any) -> Prometheus:

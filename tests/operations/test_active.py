@@ -21,7 +21,7 @@ from xai_runbook.operations import reachability
 from xai_runbook.operations.monitoring import active_alerts, alert_rules, silences
 from xai_runbook.sandbox.supervisor.component import free_ports
 
-TABLES = {"limits": {"peer_count": {"duration": "0s"}}}
+TABLES = {"limits": {"monitoring": {"peer_count": {"duration": "0s"}}}}
 FOREIGN = """\
   - name: theirs
     interval: 1s
@@ -162,7 +162,7 @@ def test_live_a_silence_hides_its_alert_until_it_ends(live: Live) -> None:
 
 def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live) -> None:
     settings = live.prometheus.settings
-    limit = settings.limits.silences
+    limit = settings.limits.monitoring.silences
     assert silences.check_silences(silences.silences(live.alertmanager, settings), limit).status is Status.OK
     made = [
         alertmanager_server.silence(live.url, 300, alertname="DiskFull"),
@@ -209,7 +209,7 @@ def test_without_any_rule_nothing_can_be_active(tmp_path: Path) -> None:
 
 
 def test_reachable_says_the_version_and_down_is_known(live: Live) -> None:
-    limit = live.prometheus.settings.limits.alertmanager_reachable
+    limit = live.prometheus.settings.limits.monitoring.alertmanager_reachable
     told = reachability.of_alertmanager(live.alertmanager)
     assert "cluster disabled" in told["detail"].iloc[0]
     assert reachability.check_reachable(told, limit).status is Status.OK

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +13,7 @@ from xai_runbook.environment import Environment
 from xai_runbook.errors import NoData
 from xai_runbook.model.findings import Finding, Limit, Status
 from xai_runbook.operations.monitoring import alert_evaluation, metrics
+from xai_runbook.settings import loading
 
 # the runbook's words: threshold, and duration where it has one
 ROWS = {
@@ -30,12 +29,11 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS.items(), ids=ROWS)
-def test_the_row_is_the_runbooks(checkout: Path, name: str, row: tuple[float, str, str, str | None]) -> None:
-    shipped = tomllib.loads((checkout / "xai_runbook/settings/defaults.toml").read_text(encoding="utf-8"))
-    limit = shipped["limits"][name]
+def test_the_row_is_the_runbooks(name: str, row: tuple[float, str, str, str | None]) -> None:
+    limit = loading.shipped().limits.by_name[name]
     threshold, direction, severity, duration = row
-    assert (limit["threshold"], limit["direction"], limit["severity"]) == (threshold, direction, severity)
-    assert duration in (None, limit["duration"])
+    assert (limit.threshold, limit.direction, limit.severity) == (threshold, direction, severity)
+    assert duration in (None, limit.duration)
 
 
 def until(status: Status, ask: Callable[[], Finding]) -> Finding:
@@ -58,7 +56,7 @@ def until(status: Status, ask: Callable[[], Finding]) -> Finding:
     ],
 )  # fmt: skip
 def test_the_row_is_ok_on_a_healthy_sandbox_and_an_alert_past_its_limit(env: Environment, name: str) -> None:
-    limit = getattr(env.limits, name)
+    limit = env.limits.by_name[name]
     # a limit that the same data is past; of errors there are none, and no share of errors is below 0
     direction = "below" if name == "api_errors" else limit.direction
     least, most = (0.0, 1.0) if limit.unit == "ratio" else (-1e6, 1e6)

@@ -26,7 +26,9 @@ class Live:
         tables = {
             "windows": {"rate": "2s", "requests": "2s", "growth": "1s"},
             "limits": {
-                name: {"duration": "2s"} for name in ("peer_count", "block_height", "metrics_missing", "api_errors")
+                "monitoring": {
+                    name: {"duration": "2s"} for name in ("peer_count", "block_height", "metrics_missing", "api_errors")
+                }
             },
         }
         loaded = server.settings(**tables)
@@ -47,7 +49,7 @@ class Live:
             exporter.text = None if peers is None else f"network_peers {peers}\nblockchain_height {1000 + grown}\n"
 
     def check(self, name: str) -> Finding:
-        limit = getattr(self.prometheus.settings.limits, name)
+        limit = self.prometheus.settings.limits.by_name[name]
         try:
             return alert_evaluation.check_alert(metrics.signal(self.prometheus, limit), limit)
         except NoData as error:

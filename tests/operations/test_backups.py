@@ -123,8 +123,8 @@ def test_the_directory_format_with_jobs(server: Server, tmp_path: Path) -> None:
     env = backed_up.environment(
         server, tmp_path / "journal", folder=str(tmp_path / "new" / "backups"), format="directory", jobs=2
     )
-    assert dumps.check_age(dumps.stored(env.backups), env.limits.backup_age).status is Status.ALERT
-    assert "at all" in dumps.check_age(dumps.stored(env.backups), env.limits.backup_age).summary
+    assert dumps.check_age(dumps.stored(env.backups), env.limits.backups.backup_age).status is Status.ALERT
+    assert "at all" in dumps.check_age(dumps.stored(env.backups), env.limits.backups.backup_age).summary
     assert done(env, dumps.dump(env.database, env.backups)).status == "done"
     backup = env.backups.named("xai_blockchain-000001")
     assert backup.state == "verified" and f"{ARCHIVE}/toc.dat" in backup.manifest["files"]
@@ -393,11 +393,11 @@ def test_a_backup_that_was_cut_is_seen_at_a_glance(env: Environment) -> None:
     limits = env.limits
     os.truncate(first(env) / ARCHIVE, 20)  # as large as the runbook's empty gzip
     stored = dumps.stored(env.backups)
-    damaged = dumps.check_intact(stored, limits.backups_damaged)
+    damaged = dumps.check_intact(stored, limits.backups.backups_damaged)
     assert damaged.status is Status.ALERT and "has 20 bytes instead of" in damaged.summary
-    age = dumps.check_age(stored, limits.backup_age)
+    age = dumps.check_age(stored, limits.backups.backup_age)
     assert age.status is Status.ALERT and FIRST in age.summary
-    assert dumps.check_restore(stored, limits.restore_time).status is Status.UNKNOWN
+    assert dumps.check_restore(stored, limits.backups.restore_time).status is Status.UNKNOWN
     assert done(env, dumps.verify(env.backups, name=FIRST)).status == "failed"
 
 
@@ -434,8 +434,8 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     by_hand = f"its manifest cannot be read: remove {first(env)} by hand"
     assert row["why"] == by_hand
     stored = dumps.stored(env.backups)
-    assert by_hand in dumps.check_intact(stored, env.limits.backups_damaged).summary
-    assert by_hand in dumps.check_age(stored, env.limits.backup_age).summary
+    assert by_hand in dumps.check_intact(stored, env.limits.backups.backups_damaged).summary
+    assert by_hand in dumps.check_age(stored, env.limits.backups.backup_age).summary
     words = dumps.state(env.backups, name=FIRST)["words"].iloc[0]
     assert f"rm -r {first(env)}" in words and "retention.prune" not in words
     with pytest.raises(InputError, match="by hand"):
@@ -507,7 +507,7 @@ def test_backups_of_others_do_not_count(env: Environment) -> None:
         catalog.record(backup.path, {k: v for k, v in backup.verification.items() if k != "manifest_sha256"})
         row = row_of(env, FIRST)
         assert row["state"] == "verified" and not row["counts"] and row["why"].startswith(why)
-        found = dumps.check_age(dumps.stored(env.backups), env.limits.backup_age)
+        found = dumps.check_age(dumps.stored(env.backups), env.limits.backups.backup_age)
         assert found.status is Status.ALERT and why in found.summary
         assert retention.prunable(env.backups).empty
 
@@ -530,12 +530,12 @@ def aged(env: Environment, days: dict[str, float]) -> None:
 def test_a_stale_backup(env: Environment) -> None:
     aged(env, {FIRST: 3})
     stored = dumps.stored(env.backups)
-    found = dumps.check_age(stored, env.limits.backup_age)
+    found = dumps.check_age(stored, env.limits.backups.backup_age)
     assert found.status is Status.ALERT and found.targets == (FIRST,)
-    axes = charts.bars(stored, label="name", value="age_seconds", limit=env.limits.backup_age)
-    assert axes.get_title(loc="left") == env.limits.backup_age.title
-    assert dumps.check_intact(stored, env.limits.backups_damaged).status is Status.OK
-    assert dumps.check_restore(stored, env.limits.restore_time).status is Status.OK
+    axes = charts.bars(stored, label="name", value="age_seconds", limit=env.limits.backups.backup_age)
+    assert axes.get_title(loc="left") == env.limits.backups.backup_age.title
+    assert dumps.check_intact(stored, env.limits.backups.backups_damaged).status is Status.OK
+    assert dumps.check_restore(stored, env.limits.backups.restore_time).status is Status.OK
 
 
 def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

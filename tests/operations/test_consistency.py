@@ -28,12 +28,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Cluste
 
 def examined(server: clusters.Cluster, *tables: str) -> Finding:
     with server.handle() as database:
-        return consistency.check_consistency(consistency.examination(database, tables=tables), LIMITS.consistency)
+        return consistency.check_consistency(
+            consistency.examination(database, tables=tables), LIMITS.database.consistency
+        )
 
 
 def pages(server: clusters.Cluster) -> Finding:
     with server.handle() as database:
-        return consistency.check_checksums(consistency.checksums(database), LIMITS.checksums)
+        return consistency.check_checksums(consistency.checksums(database), LIMITS.database.checksums)
 
 
 def overwrite(server: clusters.Cluster, table: str) -> None:
@@ -51,9 +53,12 @@ def overwrite(server: clusters.Cluster, table: str) -> None:
 def test_what_is_whole(env: Environment) -> None:
     told = consistency.examination(env.database)
     assert set(told["kind"]) == {"table", "index"}
-    found = consistency.check_consistency(told, env.limits.consistency)
+    found = consistency.check_consistency(told, env.limits.database.consistency)
     assert found.status is Status.OK and found.summary.endswith("are whole")
-    assert consistency.check_checksums(consistency.checksums(env.database), env.limits.checksums).status is Status.OK
+    assert (
+        consistency.check_checksums(consistency.checksums(env.database), env.limits.database.checksums).status
+        is Status.OK
+    )
 
 
 def test_an_index_that_lacks_rows(server: clusters.Cluster) -> None:
@@ -134,7 +139,7 @@ def test_names_are_taken_as_they_are(server: clusters.Cluster) -> None:
         assert {f"s p.{name}" for name in (*ODD, "part_1")} <= set(told["relation"])
         assert len(told) == 2 * (len(ODD) + 1)
         found = consistency.check_consistency(
-            consistency.examination(database, tables=[f"s p.{'x' * 64}", "public.blocks"]), LIMITS.consistency
+            consistency.examination(database, tables=[f"s p.{'x' * 64}", "public.blocks"]), LIMITS.database.consistency
         )
     assert found.status is Status.UNKNOWN and "there is no such table" in found.summary
 

@@ -7,7 +7,6 @@ import re
 import stat
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.operations.grafana_environment import environment
 from tests.operations.grafana_stub import Stub, serving
-from tests.operations.prometheus_server import until
+from tests.operations.prometheus_server import merged, until
 from xai_runbook import dashboards as shipped
 from xai_runbook.cli.main import main
 from xai_runbook.dashboards import FILES, TAG, contents, dashboard, queries
@@ -34,11 +33,7 @@ TITLES = list(FILES)
 
 def settings(**tables: dict[str, Any]) -> Settings:
     """The defaults with other keys."""
-    whole = tomllib.loads(loading.DEFAULTS.read_text(encoding="utf-8"))
-    for table, keys in tables.items():
-        for key, value in keys.items():
-            whole[table][key] = {**whole[table][key], **value} if isinstance(value, dict) else value
-    return Settings.model_validate({**whole, "name": "test"})
+    return Settings.model_validate(merged(loading.defaults(), tables, {"name": "test"}))
 
 
 def test_they_are_the_runbooks_five() -> None:
@@ -84,7 +79,7 @@ def test_panels_say_what_they_show(title: str) -> None:
 
 
 def test_limits_come_from_the_table() -> None:
-    told = settings(limits={"sync_lag": {"threshold": 77.0}, "peer_count": {"threshold": 5.0}})
+    told = settings(limits={"monitoring": {"sync_lag": {"threshold": 77.0}, "peer_count": {"threshold": 5.0}}})
     made = {panel["title"]: panel for panel in queries.panels(dashboard("Network Status", told))}
     assert made["Sync lag"]["fieldConfig"]["defaults"]["thresholds"]["steps"] == [
         {"value": None, "color": "green"},
@@ -189,7 +184,7 @@ def test_nothing_is_imported_unnamed(there: Environment) -> None:
 
 
 def test_a_changed_limit_is_a_changed_dashboard(stub: Stub, there: Environment) -> None:
-    stub.put(dashboard("Network Status", settings(limits={"sync_lag": {"threshold": 77.0}})))
+    stub.put(dashboard("Network Status", settings(limits={"monitoring": {"sync_lag": {"threshold": 77.0}}})))
     plan = import_dashboards.import_dashboards(there.grafana, titles=["Network Status"])
     assert len(plan.steps) == 1
 

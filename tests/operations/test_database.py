@@ -67,14 +67,14 @@ def test_connections_and_the_pool(env: Environment) -> None:
     assert 1 <= row["used"] < row["usable"]
     assert row["usable"] == 57  # 60 less the three that superusers keep
     assert row["used_ratio"] == row["used"] / row["usable"]
-    finding = database.check_pool(used, env.limits.pool)
+    finding = database.check_pool(used, env.limits.database.pool)
     assert finding.status is Status.OK
     assert f"in use ({row['used']} of 57); alert when above 80 %" in finding.summary
 
 
 def test_pool_that_is_nearly_full(env: Environment) -> None:
     full = pd.DataFrame({"target": ["xai_blockchain"], "used": [50], "usable": [57], "used_ratio": [50 / 57]})
-    finding = database.check_pool(full, env.limits.pool)
+    finding = database.check_pool(full, env.limits.database.pool)
     assert (finding.status, finding.targets) == (Status.ALERT, ("xai_blockchain",))
     assert finding.summary == "87.72 % in use (50 of 57): above 80 %"
 
@@ -98,7 +98,7 @@ def test_sessions_show_no_literals(server: Server) -> None:
 
 def test_reachable(env: Environment) -> None:
     told = reachability.of_database(env.database)
-    finding = reachability.check_reachable(told, env.limits.database_reachable)
+    finding = reachability.check_reachable(told, env.limits.database.database_reachable)
     assert finding.status is Status.OK
     assert finding.summary == f"{env.database.address} answers"
     assert "as xai_monitor" in told["detail"].iloc[0]
@@ -390,4 +390,4 @@ def test_secrets_are_read_anew_when_a_connection_is(server: Server, tmp_path: Pa
 def _limit() -> Any:
     from xai_runbook.settings import loading
 
-    return loading.load("sandbox").limits.database_reachable
+    return loading.load("sandbox").limits.database.database_reachable

@@ -41,12 +41,12 @@ class Live:
 
     def rules_current(self) -> Finding:
         return rule_drift.check_rules(
-            rule_drift.rules_drift(self.prometheus), self.prometheus.settings.limits.rules_current
+            rule_drift.rules_drift(self.prometheus), self.prometheus.settings.limits.monitoring.rules_current
         )
 
     def rule_groups(self) -> Finding:
         return rule_drift.check_rule_groups(
-            rule_drift.rule_groups(self.prometheus), self.prometheus.settings.limits.rule_groups
+            rule_drift.rule_groups(self.prometheus), self.prometheus.settings.limits.monitoring.rule_groups
         )
 
     def until(self, status: Status, text: str) -> Finding:
@@ -188,7 +188,7 @@ def test_a_group_that_was_not_evaluated_yet_is_unknown_and_one_that_stands_still
     live.until(Status.OK, "of its interval")
     later = datetime.now(UTC) + timedelta(minutes=5)  # as if nothing had been evaluated since
     groups = rule_drift.rule_groups(live.prometheus, at=later)
-    finding = rule_drift.check_rule_groups(groups, live.prometheus.settings.limits.rule_groups)
+    finding = rule_drift.check_rule_groups(groups, live.prometheus.settings.limits.monitoring.rule_groups)
     assert (finding.status, finding.targets) == (Status.ALERT, ("xai-runbook",))
 
 

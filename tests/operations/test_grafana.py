@@ -40,7 +40,7 @@ def there(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 def reachable(env: Environment) -> Finding:
-    return reachability.check_reachable(reachability.of_grafana(env.grafana), env.limits.grafana_reachable)
+    return reachability.check_reachable(reachability.of_grafana(env.grafana), env.limits.grafana.grafana_reachable)
 
 
 def test_it_answers(stub: Stub, there: Environment) -> None:
@@ -99,13 +99,13 @@ def test_all_dashboards_are_there(stub: Stub, there: Environment) -> None:
     assert list(told["title"]) == list(FILES), "the runbook's, in its order"
     assert list(told["found"]) == [1] * 5
     assert told["url"].iloc[0] == f"{stub.url}/d/xai-blockchain-node"
-    finding = health.check_dashboards(told, there.limits.dashboards)
+    finding = health.check_dashboards(told, there.limits.grafana.dashboards)
     assert finding.status is Status.OK and finding.summary == "all 5 dashboards are there, each once"
 
 
 def test_a_dashboard_is_missing(stub: Stub, there: Environment) -> None:
     del stub.versions["xai-network-status"], stub.meta["xai-network-status"]
-    finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.dashboards)
+    finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.grafana.dashboards)
     assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
     assert "not in Grafana, or not to be seen by us" in finding.summary
 
@@ -114,27 +114,27 @@ def test_a_dashboard_is_there_twice(stub: Stub, there: Environment, monkeypatch:
     stub.put({"uid": "copy", "title": "Network Status", "panels": []}, folder_uid="ops-folder")
     told = health.dashboards(there.grafana)
     assert sorted(told[told["title"] == "Network Status"]["found"]) == [2, 2]
-    finding = health.check_dashboards(told, there.limits.dashboards)
+    finding = health.check_dashboards(told, there.limits.grafana.dashboards)
     assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
     assert "there 2 times (xai-network-status in no folder, copy in Operations)" in finding.summary
     for one in ({"uid": "copy"}, {"folder": "Operations"}):  # the settings say which is meant
         told = health.dashboards(environment(stub, monkeypatch, dashboard=[{"title": "Network Status", **one}]).grafana)
         assert list(told["uid"]) == ["copy"]
-        assert health.check_dashboards(told, there.limits.dashboards).status is Status.OK
+        assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.OK
     elsewhere = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "folder": "Attic"}])
     told = health.dashboards(elsewhere.grafana)
-    assert health.check_dashboards(told, there.limits.dashboards).status is Status.ALERT
+    assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.ALERT
 
 
 def test_a_title_that_only_begins_so_is_another(stub: Stub, there: Environment) -> None:
     stub.versions["xai-network-status"][-1]["title"] = "Network Status (old)"
-    finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.dashboards)
+    finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.grafana.dashboards)
     assert finding.targets == ("Network Status",)
 
 
 def test_no_dashboards_named(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     told = health.dashboards(environment(stub, monkeypatch, dashboard=[]).grafana)
-    assert health.check_dashboards(told, there.limits.dashboards).status is Status.UNKNOWN
+    assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.UNKNOWN
 
 
 def test_a_token_that_is_not_known(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def one(*targets: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def asked(env: Environment) -> Finding:
-    return health.check_panels(health.panels(env.grafana, env.prometheus), env.limits.dashboard_panels)
+    return health.check_panels(health.panels(env.grafana, env.prometheus), env.limits.grafana.dashboard_panels)
 
 
 def test_what_we_ship_shows_something(stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment) -> None:
@@ -227,7 +227,7 @@ def test_a_collapsed_row_and_a_library_panel(stub: Stub, shown: Environment) -> 
     stub.put({**one(), "panels": [{"id": 2, "type": "row", "title": "R", "panels": [inner]}, library]})
     told = health.panels(shown.grafana, shown.prometheus)
     assert list(told["panel"]) == ["One / panel 3 / A", "One / L / library panel"]
-    finding = health.check_panels(told, shown.limits.dashboard_panels)
+    finding = health.check_panels(told, shown.limits.grafana.dashboard_panels)
     assert finding.status is Status.ALERT and finding.targets == ("One / panel 3 / A",)
     assert "a library panel" in finding.summary
 
@@ -281,7 +281,7 @@ def test_data_sources(stub: Stub, there: Environment) -> None:
         "true",
         1.0,
     ]
-    assert health.check_datasources(told, there.limits.datasources).status is Status.OK
+    assert health.check_datasources(told, there.limits.grafana.datasources).status is Status.OK
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_data_sources(stub: Stub, there: Environment) -> None:
 )
 def test_a_data_source_that_fails(stub: Stub, there: Environment, answer: Any, status: Status, words: str) -> None:
     stub.health["PBFA97CFB590B2093"] = answer
-    finding = health.check_datasources(health.datasources(there.grafana), there.limits.datasources)
+    finding = health.check_datasources(health.datasources(there.grafana), there.limits.grafana.datasources)
     assert finding.status is status and words in finding.summary, finding.summary
     assert finding.targets == ("prometheus",)
 
@@ -305,9 +305,9 @@ def test_a_data_source_without_a_check_is_not_judged(stub: Stub, there: Environm
     stub.datasources.append({"uid": "j", "name": "json", "type": "json", "url": "", "isDefault": False})
     told = health.datasources(there.grafana)
     assert list(told["has_check"]) == [True, False]
-    assert health.check_datasources(told, there.limits.datasources).status is Status.OK
+    assert health.check_datasources(told, there.limits.grafana.datasources).status is Status.OK
     del stub.datasources[0]
-    assert health.check_datasources(health.datasources(there.grafana), there.limits.datasources).status is (
+    assert health.check_datasources(health.datasources(there.grafana), there.limits.grafana.datasources).status is (
         Status.UNKNOWN
     )
 

@@ -38,7 +38,7 @@ def handle(server: Server) -> Iterator[Database]:
 
 
 def limit(name: str, **keys: Any) -> Limit:
-    told = getattr(loading.load("sandbox").limits, name)
+    told = loading.load("sandbox").limits.by_name[name]
     return Limit(**{field: getattr(told, field) for field in ("name", "title", "unit", "direction", "severity", "hint")}
                  | {"threshold": 0.1} | keys)  # fmt: skip
 

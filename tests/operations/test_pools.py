@@ -47,8 +47,8 @@ def test_connections_by_state(server: Server) -> None:
 
 
 def test_leaks_are_named_by_who_opened_them(server: Server, env: Environment) -> None:
-    limit = env.limits.connection_leaks.__class__(
-        **{**env.limits.connection_leaks.__dict__, "threshold": 3, "duration": "0s"}
+    limit = env.limits.database.connection_leaks.__class__(
+        **{**env.limits.database.connection_leaks.__dict__, "threshold": 3, "duration": "0s"}
     )
     with ExitStack() as sessions, server.handle() as handle:
         quiet = pools.check_connection_leaks(pools.connection_leaks(handle, idle_for="0s"), limit)
@@ -72,7 +72,7 @@ def test_leaks_are_named_by_who_opened_them(server: Server, env: Environment) ->
 def test_nobody_but_us_leaks_nothing(env: Environment) -> None:
     """Who does not see the others is refused before; so no rows are nobody."""
     nobody = pd.DataFrame({"target": [], "idle_count": [], "opened_last_hour_count": []})
-    assert pools.check_connection_leaks(nobody, env.limits.connection_leaks).status is Status.OK
+    assert pools.check_connection_leaks(nobody, env.limits.database.connection_leaks).status is Status.OK
 
 
 # --- watching ---------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_history_by_state(env: Environment) -> None:
     told = pools.connections_history(env.prometheus, "1h")
     assert {"all", "idle"} <= set(told["state"])
     assert told["value"].between(0, 1).all()
-    charts.timeline(told, env.limits.database_connections)
+    charts.timeline(told, env.limits.monitoring.database_connections)
 
 
 # --- a real PgBouncer ---------------------------------------------------------------------------------------------
@@ -178,7 +178,9 @@ def pooled(env: Environment, sandbox: dict[str, Any]) -> Environment:
 
 
 def test_the_pooler_answers(pooled: Environment) -> None:
-    finding = reachability.check_reachable(reachability.of_pooler(pooled.pooler), pooled.limits.pooler_reachable)
+    finding = reachability.check_reachable(
+        reachability.of_pooler(pooled.pooler), pooled.limits.database.pooler_reachable
+    )
     assert finding.status is Status.OK
     assert "PgBouncer" in reachability.of_pooler(pooled.pooler)["detail"].iloc[0]
 
@@ -196,7 +198,7 @@ def test_a_pool_with_nobody_waiting_and_one_with(pooled: Environment, sandbox: d
             application_name=name, prepare_threshold=None,
         )  # fmt: skip
 
-    before = pools.check_pool_waiting(pools.pool_status(pooled.pooler), pooled.limits.pool_waiting)
+    before = pools.check_pool_waiting(pools.pool_status(pooled.pooler), pooled.limits.database.pool_waiting)
     assert before.status is Status.OK
     with ExitStack() as clients:
         for _ in range(pgbouncer.POOL_SIZE):
@@ -207,7 +209,7 @@ def test_a_pool_with_nobody_waiting_and_one_with(pooled: Environment, sandbox: d
         end = time.monotonic() + 20
         while True:
             status = pools.pool_status(pooled.pooler)
-            found = pools.check_pool_waiting(status, pooled.limits.pool_waiting)
+            found = pools.check_pool_waiting(status, pooled.limits.database.pool_waiting)
             if found.status is Status.ALERT or time.monotonic() > end:
                 break
             time.sleep(0.1)
@@ -224,7 +226,7 @@ def test_questions_go_through_the_proxy_and_leave_no_trace(pooled: Environment) 
     """A pooled session is the next client's: what we tell it holds for our transaction alone."""
     proxied = pooled.database.through_proxy()
     assert proxied.proxied and not pooled.database.proxied
-    reached = reachability.check_reachable(reachability.of_database(proxied), pooled.limits.proxy_reachable)
+    reached = reachability.check_reachable(reachability.of_database(proxied), pooled.limits.database.proxy_reachable)
     assert reached.status is Status.OK
     assert proxied.identity() == pooled.database.identity()
     told = proxied.frame("server_settings").set_index("name")

@@ -25,7 +25,7 @@ COLUMNS = ["target", "answers", "detail", "seconds", "error", "mend"]
 
 @pytest.fixture(scope="module")
 def limit() -> Limit:
-    return loading.load("sandbox").limits.node_reachable
+    return loading.load("sandbox").limits.troubleshooting.node_reachable
 
 
 def test_every_part_of_the_sandbox_answers(env: Environment) -> None:

@@ -93,7 +93,7 @@ def test_a_damaged_file_of_a_base_backup(env: Environment, tmp_path: Path) -> No
     try:
         outcome = done(env, dumps.verify(env.backups, name=copy.name))
         assert outcome.status == "failed" and "pg_verifybackup refuses it" in outcome.summary
-        assert dumps.check_intact(dumps.stored(env.backups), env.limits.backups_damaged).status is Status.ALERT
+        assert dumps.check_intact(dumps.stored(env.backups), env.limits.backups.backups_damaged).status is Status.ALERT
     finally:
         shutil.rmtree(copy)
 
@@ -135,7 +135,7 @@ def test_where_a_cluster_cannot_be_copied(server: Server, env: Environment) -> N
 def test_an_archive_that_is_filled(server: Server, env: Environment) -> None:
     archived(server, env)
     row = wal_archive.archiving(env.database, env.backups)
-    found = wal_archive.check_archiving(row, env.limits.wal_archiving)
+    found = wal_archive.check_archiving(row, env.limits.backups.wal_archiving)
     assert found.status is Status.OK and "WAL has been waiting" in found.summary
 
 
@@ -155,7 +155,7 @@ def test_an_archive_that_fails(server: Server, env: Environment) -> None:
 
         row = eventually(failing)
         assert row["error"].iloc[0], "and the archive itself cannot be looked at"
-        limit = env.limits.wal_archiving
+        limit = env.limits.backups.wal_archiving
         assert wal_archive.check_archiving(row, limit).status is Status.UNKNOWN, "not late yet, and not to be told"
         found = wal_archive.check_archiving(row.assign(waiting_seconds=limit.threshold + 1), limit)
         assert found.status is Status.ALERT and "failed last" in found.summary and found.targets == ("archiver",)
@@ -177,7 +177,7 @@ def test_an_archive_command_that_lies(server: Server, env: Environment) -> None:
                 row = wal_archive.archiving(env.database, env.backups)
                 return row if row["missing"].iloc[0] else None
 
-            found = wal_archive.check_archiving(eventually(missing), env.limits.wal_archiving)
+            found = wal_archive.check_archiving(eventually(missing), env.limits.backups.wal_archiving)
             assert found.status is Status.ALERT and "the archive does not have it" in found.summary
         finally:
             session.execute("ALTER SYSTEM RESET archive_command")
@@ -202,7 +202,7 @@ def test_who_wants_no_archive_is_not_alarmed(server: Server, env: Environment, t
             return [{**env.database.rows(name)[0], "mode": "off"}]
 
     off: Any = Off()
-    limit = env.limits.wal_archiving
+    limit = env.limits.backups.wal_archiving
     found = wal_archive.check_archiving(wal_archive.archiving(off, env.backups), limit)
     assert found.status is Status.ALERT and "archive_mode is off" in found.summary
     unwanted = backed_up.environment(server, tmp_path / "journal", archive=None)

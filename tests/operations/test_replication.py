@@ -51,13 +51,16 @@ def caught_up(database: Database) -> pd.DataFrame:
 def test_a_healthy_pair(env: Environment) -> None:
     told = caught_up(env.database)
     assert list(told["standby"]) == [NAME]
-    assert replication.check_standbys(told, env.limits.standbys_connected).summary == f"connected, as expected: {NAME}"
-    assert replication.check_lag(told, env.limits.replication_lag).status is Status.OK
-    role = replication.check_role(replication.recovery(env.database), env.limits.database_role)
+    assert (
+        replication.check_standbys(told, env.limits.database.standbys_connected).summary
+        == f"connected, as expected: {NAME}"
+    )
+    assert replication.check_lag(told, env.limits.database.replication_lag).status is Status.OK
+    role = replication.check_role(replication.recovery(env.database), env.limits.database.database_role)
     assert (role.status, role.summary) == (Status.OK, "xai_blockchain is a primary, as it should be")
     slots = replication.replication_slots(env.database)
     assert slots["active"].all() and slots["retained_bytes"].notna().all()
-    assert replication.check_slots(slots, env.limits.replication_slots).status is Status.OK
+    assert replication.check_slots(slots, env.limits.database.replication_slots).status is Status.OK
 
 
 def test_a_standby_that_has_gone_is_missed(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
@@ -66,13 +69,13 @@ def test_a_standby_that_has_gone_is_missed(servers: tuple[clusters.Cluster, clus
     with first.handle(**EXPECTED) as database:
         clusters.eventually(lambda: not replication.standbys(database)["connected"].all())
         told = replication.standbys(database)
-        found = replication.check_standbys(told, LIMITS.standbys_connected)
+        found = replication.check_standbys(told, LIMITS.database.standbys_connected)
         assert (found.status, found.targets) == (Status.ALERT, (NAME,))
-        behind = replication.check_lag(told, LIMITS.replication_lag)
+        behind = replication.check_lag(told, LIMITS.database.replication_lag)
         assert behind.status is Status.UNKNOWN and "it is not connected" in behind.summary
         second.start()
         told = replication.standbys(database)
-        assert replication.check_standbys(told, LIMITS.standbys_connected).status is Status.OK
+        assert replication.check_standbys(told, LIMITS.database.standbys_connected).status is Status.OK
 
 
 def test_an_idle_pair_is_0_behind_and_says_so(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
@@ -84,7 +87,7 @@ def test_an_idle_pair_is_0_behind_and_says_so(servers: tuple[clusters.Cluster, c
 
 def test_a_paused_replay_is_a_growing_lag(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
     first, second = servers
-    limit = replace(LIMITS.replication_lag, threshold=0.3)
+    limit = replace(LIMITS.database.replication_lag, threshold=0.3)
     with second.superuser() as connection:
         connection.execute("SELECT pg_wal_replay_pause()")
     try:
@@ -125,7 +128,7 @@ def test_a_hung_standby_is_not_0_behind(servers: tuple[clusters.Cluster, cluster
     os.kill(rows[0][0], signal.SIGSTOP)
     try:
         write(first)
-        limit = replace(LIMITS.replication_lag, threshold=1.0)
+        limit = replace(LIMITS.database.replication_lag, threshold=1.0)
         with first.handle() as database:
             found = clusters.eventually(
                 lambda: (f := replication.check_lag(replication.standbys(database), limit)).status is Status.ALERT and f
@@ -147,14 +150,16 @@ def test_a_slot_left_behind_and_then_lost(servers: tuple[clusters.Cluster, clust
             slots = replication.replication_slots(database).set_index("slot")
             assert slots.loc["forgotten", "retained_bytes"] > 4 * 4 * 2**20
             assert slots.loc["unused", "retained_bytes"] == 0
-            found = replication.check_slots(slots.reset_index(), replace(LIMITS.replication_slots, threshold=2.0**24))
+            found = replication.check_slots(
+                slots.reset_index(), replace(LIMITS.database.replication_slots, threshold=2.0**24)
+            )
             assert (found.status, found.targets) == (Status.ALERT, ("forgotten",))
             connection.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '4MB'")
             connection.execute("SELECT pg_reload_conf()")
             clusters.eventually(lambda: connection.execute("SHOW max_slot_wal_keep_size").fetchone() == ("4MB",))
             connection.execute("CHECKPOINT")
             slots = replication.replication_slots(database)
-            found = replication.check_slots(slots, LIMITS.replication_slots)
+            found = replication.check_slots(slots, LIMITS.database.replication_slots)
             assert found.status is Status.ALERT
             assert found.targets == ("forgotten",)
             assert "forgotten is invalid: " in found.summary
@@ -168,18 +173,22 @@ def test_a_slot_left_behind_and_then_lost(servers: tuple[clusters.Cluster, clust
 def test_a_standby_where_a_primary_is_meant(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
     first, second = servers
     with second.handle() as database:
-        found = replication.check_role(replication.recovery(database), LIMITS.database_role)
+        found = replication.check_role(replication.recovery(database), LIMITS.database.database_role)
         assert found.status is Status.ALERT
         assert found.summary == "xai_blockchain is a standby (read-only), but the settings say that it is a primary"
     with second.handle(in_recovery=True) as database:
-        assert replication.check_role(replication.recovery(database), LIMITS.database_role).status is Status.OK
+        assert replication.check_role(replication.recovery(database), LIMITS.database.database_role).status is Status.OK
         told = caught_up(database)
         assert list(told["standby"]) == ["this server"]
-        assert replication.check_lag(replication.standbys(database), LIMITS.replication_lag).status is Status.OK
+        assert (
+            replication.check_lag(replication.standbys(database), LIMITS.database.replication_lag).status is Status.OK
+        )
         assert replication.replication_slots(database).empty
-        assert replication.check_standbys(told, LIMITS.standbys_connected).status is Status.OK
+        assert replication.check_standbys(told, LIMITS.database.standbys_connected).status is Status.OK
     with first.handle(in_recovery=True) as database:
-        assert replication.check_role(replication.recovery(database), LIMITS.database_role).status is Status.ALERT
+        assert (
+            replication.check_role(replication.recovery(database), LIMITS.database.database_role).status is Status.ALERT
+        )
 
 
 def test_a_role_that_may_not_see_how_far_they_are(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
@@ -190,8 +199,8 @@ def test_a_role_that_may_not_see_how_far_they_are(servers: tuple[clusters.Cluste
     try:
         with first.handle(**EXPECTED) as database:
             told = replication.standbys(database)
-        assert replication.check_standbys(told, LIMITS.standbys_connected).status is Status.OK
-        found = replication.check_lag(told, LIMITS.replication_lag)
+        assert replication.check_standbys(told, LIMITS.database.standbys_connected).status is Status.OK
+        found = replication.check_lag(told, LIMITS.database.replication_lag)
         assert found.status is Status.UNKNOWN and "GRANT pg_monitor" in found.summary
     finally:
         with first.superuser() as connection:
@@ -205,21 +214,23 @@ def frame(**row: Any) -> pd.DataFrame:
 
 def test_none_expected_and_none_there_is_said() -> None:
     none = frame().iloc[:0]
-    found = replication.check_standbys(none, LIMITS.standbys_connected)
+    found = replication.check_standbys(none, LIMITS.database.standbys_connected)
     assert (found.status, found.summary) == (Status.OK, "the settings expect no standby, and none is connected")
-    found = replication.check_lag(none, LIMITS.replication_lag)
+    found = replication.check_lag(none, LIMITS.database.replication_lag)
     assert (found.status, found.summary) == (Status.OK, "no standby is expected, and none is connected")
 
 
 def test_one_that_nobody_expects_is_named() -> None:
-    found = replication.check_standbys(frame(expected=False), LIMITS.standbys_connected)
+    found = replication.check_standbys(frame(expected=False), LIMITS.database.standbys_connected)
     assert (found.status, found.summary) == (
         Status.OK, "the settings expect no standby; connected without being expected: a",
     )  # fmt: skip
 
 
 def test_a_lag_that_is_not_told_is_unknown() -> None:
-    found = replication.check_lag(frame(error="it is in state catchup, not yet up to date"), LIMITS.replication_lag)
+    found = replication.check_lag(
+        frame(error="it is in state catchup, not yet up to date"), LIMITS.database.replication_lag
+    )
     assert found.status is Status.UNKNOWN and "catchup" in found.summary
 
 

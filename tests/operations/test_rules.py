@@ -33,8 +33,8 @@ Active = dict[int, set[tuple[str, frozenset[tuple[str, str]]]]]
 @pytest.fixture(scope="module")
 def real() -> Settings:
     settings = server.settings()
-    assert settings.limits.block_height.duration == "30m"
-    assert settings.limits.high_cpu.duration == "5m"
+    assert settings.limits.monitoring.block_height.duration == "30m"
+    assert settings.limits.monitoring.high_cpu.duration == "5m"
     return settings
 
 
@@ -66,7 +66,7 @@ def judged(prometheus: Prometheus, start: int) -> Active:
     active: Active = {t: set() for t in range(0, END, STEP)}
     window = Window(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(start + END - STEP, UTC))
     for name in Signals.model_fields:
-        limit = getattr(prometheus.settings.limits, name)
+        limit = prometheus.settings.limits.by_name[name]
         frame = metrics.signal(prometheus, limit, window)
         states = alert_evaluation.evaluate(frame, limit, step_seconds=STEP)
         labels = [column for column in frame.columns if column not in ("at", "value", "idle")]
@@ -94,7 +94,7 @@ def test_promtool_takes_the_rules(tmp_path: Path, name: str) -> None:
 
 def test_each_rule_is_its_limit(real: Settings) -> None:
     by_name = {rule.alert: rule for rule in alert_rules.rule_table(real)}
-    assert set(by_name) == {getattr(real.limits, name).alert for name in Signals.model_fields}
+    assert set(by_name) == {real.limits.by_name[name].alert for name in Signals.model_fields}
     cpu, peers = by_name["HighCPU"], by_name["PeerCountLow"]
     assert (cpu.duration, dict(cpu.labels)) == ("5m", {"severity": "critical", "limit": "high_cpu"})
     assert cpu.expr.endswith(") > 0.8")
@@ -124,7 +124,7 @@ def test_the_table_for_people_has_a_row_a_rule() -> None:
     lines = alert_rules.alert_table(shipped()).splitlines()
     assert len(lines) == 2 + len(Signals.model_fields)
     assert lines[2] == "| HighCPU | High CPU | above 80 % for 5m | critical | `02_monitoring`, `high_cpu` |"
-    odd = server.settings(limits={"peer_count": {"title": "Peers | all\n"}})
+    odd = server.settings(limits={"monitoring": {"peer_count": {"title": "Peers | all\n"}}})
     assert "| Peers \\| all  |" in alert_rules.alert_table(odd)
 
 
@@ -135,7 +135,7 @@ def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tm
     """What cannot be shown is replaced, nothing else changes, and no word becomes a number or a yes."""
     settings = server.settings(
         signals={"peer_count": 'network_peers{zone!="\x07 # no comment"}'},
-        limits={"peer_count": {"title": AWKWARD, "alert": "yes"}, "sync_lag": {"alert": "1e3"}},
+        limits={"monitoring": {"peer_count": {"title": AWKWARD, "alert": "yes"}, "sync_lag": {"alert": "1e3"}}},
     )
     (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings))
     with server.running(tmp_path, rules=alert_rules.alert_rules(settings)) as url:
@@ -154,7 +154,8 @@ def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tm
 
 def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_are(tmp_path: Path) -> None:
     settings = server.settings(
-        signals={"peer_count": "network_peers # ours"}, limits={"peer_count": {"hint": "{{ .Nothing }}"}}
+        signals={"peer_count": "network_peers # ours"},
+        limits={"monitoring": {"peer_count": {"hint": "{{ .Nothing }}"}}},
     )
     (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings))
     test = {
@@ -205,7 +206,7 @@ def test_every_state_of_every_rule_is_ours_too(
     tmp_path: Path, real: Settings, told: dict[str, list[float | None]], judged: Active
 ) -> None:
     (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(real))
-    limits = {getattr(real.limits, name).alert: getattr(real.limits, name) for name in Signals.model_fields}
+    limits = {real.limits.by_name[name].alert: real.limits.by_name[name] for name in Signals.model_fields}
 
     def sample(state: str, labels: frozenset[tuple[str, str]]) -> dict[str, Any]:
         alert, _, state = state.partition(" ")
@@ -331,4 +332,4 @@ def test_a_signal_over_a_window_without_its_metric_is_no_data(prometheus: Promet
         datetime.fromtimestamp(start + 106 * MINUTE, UTC), datetime.fromtimestamp(start + 114 * MINUTE, UTC)
     )
     with pytest.raises(NoData, match="block_height"):
-        metrics.signal(prometheus, prometheus.settings.limits.block_height, window)
+        metrics.signal(prometheus, prometheus.settings.limits.monitoring.block_height, window)

@@ -117,13 +117,13 @@ def test_f18_only_a_backup_of_this_server_is_young_enough(pair: tuple[Environmen
     a, b = pair
     name = dumped(b)
     stored = dumps.stored(a.backups)
-    age = dumps.check_age(stored, a.limits.backup_age)
+    age = dumps.check_age(stored, a.limits.backups.backup_age)
     assert age.status is Status.ALERT and age.severity == "critical"
     assert "no verified backup of this server" in age.summary and f"{name}" in age.summary
-    assert dumps.check_restore(stored, a.limits.restore_time).status is Status.UNKNOWN
+    assert dumps.check_restore(stored, a.limits.backups.restore_time).status is Status.UNKNOWN
     (a.backups.folder / name / "database.dump").write_bytes(b"")
-    assert dumps.check_intact(dumps.stored(a.backups), a.limits.backups_damaged).status is Status.OK
-    assert dumps.check_intact(dumps.stored(b.backups), b.limits.backups_damaged).status is Status.ALERT
+    assert dumps.check_intact(dumps.stored(a.backups), a.limits.backups.backups_damaged).status is Status.OK
+    assert dumps.check_intact(dumps.stored(b.backups), b.limits.backups.backups_damaged).status is Status.ALERT
     with pytest.raises(NoData, match="no backup that counts"):
         a.backups.newest("dump")
     assert done(b, base_backups.base_backup(b.database, b.backups)).status == "done"
@@ -187,7 +187,7 @@ def test_f18_a_server_that_does_not_answer_is_not_taken_for_another(ports: dict[
     with environment(free_ports(["nobody"])["nobody"], tmp_path) as down:
         stored = dumps.stored(down.backups)
         assert list(stored["name"]) == [name] and not stored["counts"].any()
-        age = dumps.check_age(stored, down.limits.backup_age)
+        age = dumps.check_age(stored, down.limits.backups.backup_age)
         assert age.status is Status.UNKNOWN and "cannot be asked" in age.summary
         assert retention.prunable(down.backups).empty
 
@@ -259,7 +259,7 @@ def test_f18_servers_that_do_not_tell_their_identifier_are_told_apart_by_address
     # once they tell it, a backup that does not tell it may be of any
     stored = dumps.stored(a.backups)
     assert not stored["counts"].any() and stored["own"].isna().all()
-    assert dumps.check_age(stored, a.limits.backup_age).status is Status.UNKNOWN
+    assert dumps.check_age(stored, a.limits.backups.backup_age).status is Status.UNKNOWN
 
 
 @contextmanager

@@ -123,12 +123,12 @@ def test_bloat_is_guessed_from_widths_where_the_role_may_see_them(server: cluste
 
 def test_room_on_disks(env: Environment) -> None:
     told = sizes.disk_room(env.prometheus)
-    assert (told["available_ratio"] - told["spare_ratio"]).round(6).eq(env.limits.low_disk.threshold).all()
+    assert (told["available_ratio"] - told["spare_ratio"]).round(6).eq(env.limits.monitoring.low_disk.threshold).all()
     assert (told["spare_ratio"] > 0).all()
 
 
 def test_the_cache_of_a_healthy_server(env: Environment) -> None:
-    finding = sizes.check_cache_hit(sizes.cache_hit(env.database), env.limits.cache_hit)
+    finding = sizes.check_cache_hit(sizes.cache_hit(env.database), env.limits.database.cache_hit)
     assert finding.status is Status.OK, finding
 
 
@@ -147,7 +147,7 @@ def test_a_cache_that_is_too_small_is_named(server: clusters.Cluster) -> None:
 
         def told() -> Any:
             with server.handle() as handle:
-                finding = sizes.check_cache_hit(sizes.cache_hit(handle), LIMITS.cache_hit)
+                finding = sizes.check_cache_hit(sizes.cache_hit(handle), LIMITS.database.cache_hit)
             return finding if finding.status is Status.ALERT else None
 
         finding = clusters.eventually(told)
@@ -161,7 +161,7 @@ def test_a_cache_that_is_too_small_is_named(server: clusters.Cluster) -> None:
 
 def test_nothing_wanted_yet_is_unknown(env: Environment) -> None:
     nothing = sizes.cache_hit(env.database).assign(hits=0, reads=0, hit_ratio=None)
-    assert sizes.check_cache_hit(nothing, env.limits.cache_hit).status is Status.UNKNOWN
+    assert sizes.check_cache_hit(nothing, env.limits.database.cache_hit).status is Status.UNKNOWN
 
 
 @pytest.mark.torture

@@ -23,7 +23,7 @@ def test_sync_status(env: Environment) -> None:
     assert told["synced"].all()
     assert (told["height"] > 1_000_000).all()
     assert told["lag_blocks"].between(-10, 10).all()
-    finding = troubleshooting.check_network_lag(told, env.limits.network_lag)
+    finding = troubleshooting.check_network_lag(told, env.limits.troubleshooting.network_lag)
     assert finding.status is Status.OK, finding
     assert finding.summary.endswith("; alert when above 10 blocks")
 
@@ -32,7 +32,7 @@ def test_sync_claim(env: Environment) -> None:
     told = troubleshooting.sync_claim(env.nodes)
     assert list(told.columns) == ["node", "synced", "error"]
     assert told["synced"].tolist() == [1.0, 1.0, 1.0]
-    finding = troubleshooting.check_synced(told, env.limits.node_synced)
+    finding = troubleshooting.check_synced(told, env.limits.troubleshooting.node_synced)
     assert (finding.status, finding.summary) == (Status.OK, "all 3 say that they are synced")
 
 
@@ -41,12 +41,12 @@ def test_a_node_that_says_it_is_not_synced_is_an_alert_without_any_reference(env
     told = pd.DataFrame(
         {"node": ["a", "b", "c"], "synced": [1.0, 0.0, math.nan], "error": ["", "", "no answer in time"]}
     )
-    finding = troubleshooting.check_synced(told, env.limits.node_synced)
+    finding = troubleshooting.check_synced(told, env.limits.troubleshooting.node_synced)
     assert (finding.status, finding.targets) == (Status.ALERT, ("b",))
     assert finding.summary == "1 of 3 say that they are not synced: b; c does not say: no answer in time"
-    doubt = troubleshooting.check_synced(told.drop(index=1), env.limits.node_synced)
+    doubt = troubleshooting.check_synced(told.drop(index=1), env.limits.troubleshooting.node_synced)
     assert (doubt.status, doubt.targets) == (Status.UNKNOWN, ("c",))
-    assert troubleshooting.check_synced(told.head(0), env.limits.node_synced).status is Status.UNKNOWN
+    assert troubleshooting.check_synced(told.head(0), env.limits.troubleshooting.node_synced).status is Status.UNKNOWN
 
 
 def test_network_height(env: Environment) -> None:
@@ -60,7 +60,7 @@ def test_peer_status(env: Environment) -> None:
     told = troubleshooting.peer_status(env.nodes)
     assert told["peer_count"].tolist() == told["peers_listed"].tolist() == [3, 3, 3]
     assert all(len(peers.split(", ")) == 3 for peers in told["peers"])
-    finding = troubleshooting.check_peers(told, env.limits.node_peers)
+    finding = troubleshooting.check_peers(told, env.limits.troubleshooting.node_peers)
     assert finding.status is Status.OK
     assert finding.summary == "3 peers connected on each of 3; alert when below 3 peers"
 
@@ -124,12 +124,12 @@ def lags(**lag: float) -> pd.DataFrame:
     ],
 )
 def test_lag_in_words(env: Environment, lag: dict[str, float], status: str, summary: str, targets: tuple[str]) -> None:
-    finding = troubleshooting.check_network_lag(lags(**lag), env.limits.network_lag)
+    finding = troubleshooting.check_network_lag(lags(**lag), env.limits.troubleshooting.network_lag)
     assert (finding.status, finding.summary, finding.targets) == (status, summary, targets)
 
 
 def test_two_numbers_of_peers_that_differ(env: Environment) -> None:
     told = pd.DataFrame({"node": ["a"], "peer_count": [math.nan], "error": ["it counts 4 peers and lists 3"]})
-    finding = troubleshooting.check_peers(told, env.limits.node_peers)
+    finding = troubleshooting.check_peers(told, env.limits.troubleshooting.node_peers)
     assert finding.status is Status.UNKNOWN
     assert finding.summary == "unknown, because a could not be judged: it counts 4 peers and lists 3"

@@ -116,12 +116,12 @@ def test_an_acknowledged_finding_stays_marked_with_until_who_and_why(settings: S
 
 
 def test_the_limits_are_shown_as_they_are_in_this_environment(tmp_path: Path, settings: Settings) -> None:
-    (tmp_path / "short.toml").write_text('[limits.block_height]\nduration = "15s"\n')
+    (tmp_path / "short.toml").write_text('[limits.monitoring.block_height]\nduration = "15s"\n')
     from xai_runbook.settings.loading import load
 
     short = load("short")
     text = str(Text(page(recorded(short, finding("block_height", "ok")), short)))
-    for limit, now in ((short.limits.block_height, "ok"), (short.limits.high_cpu, "not asked")):
+    for limit, now in ((short.limits.monitoring.block_height, "ok"), (short.limits.monitoring.high_cpu, "not asked")):
         assert f"{limit.title} {limit.describe()} {limit.severity} {now}" in text
     assert "for 15s" in text
 

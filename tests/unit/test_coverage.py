@@ -115,11 +115,11 @@ def state(limit):
 
 @mark.parametrize("name", ["high_cpu", "low_disk"])
 def test_one(limits, name):
-    assert alerts.check_alert([], getattr(limits, name))
+    assert alerts.check_alert([], limits.by_name[name])
 
 class TestMore:
     def test_two(self, limits):
-        alerts.check_alert([], limits.sync_lag)
+        alerts.check_alert([], limits.monitoring.sync_lag)
 """
     found = {call.place: call.words for call in calls(code)}
     assert set(found) == {"", "test_one", "TestMore::test_two"}

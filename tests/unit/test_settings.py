@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -106,22 +107,27 @@ def complaint(folder: Path, text: str) -> SettingsError:
             "pattern",
             "path = ",
         ),
-        ("[limits.high_cpu]\nthreshold = 80", "high_cpu", "from 0 to 1", "high_cpu"),
+        ("[limits.monitoring.high_cpu]\nthreshold = 80", "high_cpu", "from 0 to 1", "high_cpu"),
         (
-            f'[limits.high_cpu]\nthreshold = "{SECRET}"',
-            "table [limits.high_cpu], key threshold",
+            f'[limits.monitoring.high_cpu]\nthreshold = "{SECRET}"',
+            "table [limits.monitoring.high_cpu], key threshold",
             "number",
             "threshold = 0.8",
         ),
-        (f'[limits.high_cpu]\nduration = "{SECRET}"', "high_cpu", "duration", "high_cpu"),
+        (f'[limits.monitoring.high_cpu]\nduration = "{SECRET}"', "high_cpu", "duration", "high_cpu"),
         (
-            f'[limits.high_cpu]\nseverity = "{SECRET}"',
-            "table [limits.high_cpu], key severity",
+            f'[limits.monitoring.high_cpu]\nseverity = "{SECRET}"',
+            "table [limits.monitoring.high_cpu], key severity",
             "'critical'",
             "severity = ",
         ),
-        (f'[limits.hi_cpu]\nhint = "{SECRET}"', "table [limits], key hi_cpu", "unknown key", "high_cpu"),
-        ("[limits.high_cpu]\nthreshold = nan", "high_cpu", "finite", "high_cpu"),
+        (
+            f'[limits.monitoring.hi_cpu]\nhint = "{SECRET}"',
+            "table [limits.monitoring], key hi_cpu",
+            "unknown key",
+            "high_cpu",
+        ),
+        ("[limits.monitoring.high_cpu]\nthreshold = nan", "high_cpu", "finite", "high_cpu"),
         ('[signals]\nhigh_cpu = "up{${nothing}}"', "table [signals], key high_cpu", "${nothing}", "high_cpu = "),
         ('[metrics]\nheight = "a-b"', "table [metrics], key height", "pattern", 'height = "blockchain_height"'),
         (f'[windows]\nrate = "{SECRET}"', "table [windows], key rate", "duration", 'rate = "2m"'),
@@ -212,7 +218,7 @@ def test_overrides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_PROMETHEUS__URL", "http://override:9090")
     monkeypatch.setenv("XAI_RUNBOOK_DATABASE__PORT", "6000")
     monkeypatch.setenv("XAI_RUNBOOK_DATABASE__SYSTEM_IDENTIFIER", "7300000000000000001")
-    monkeypatch.setenv("XAI_RUNBOOK_LIMITS__HIGH_CPU__THRESHOLD", "0.5")
+    monkeypatch.setenv("XAI_RUNBOOK_LIMITS__MONITORING__HIGH_CPU__THRESHOLD", "0.5")
     monkeypatch.setenv("XAI_RUNBOOK_NODES__NODE", '[{name = "a", url = "http://a"}]')
     told = load(folder, '[prometheus]\nurl = "http://file:9090"\nstep = "30s"\n[database]\nport = 5000')
     assert told.prometheus is not None
@@ -220,8 +226,8 @@ def test_overrides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.nodes is not None
     assert (told.prometheus.url, told.prometheus.step) == ("http://override:9090", "30s")
     assert (told.database.port, told.database.system_identifier) == (6000, "7300000000000000001")
-    assert told.limits.high_cpu.threshold == 0.5
-    assert told.limits.high_cpu.duration == "5m"
+    assert told.limits.monitoring.high_cpu.threshold == 0.5
+    assert told.limits.monitoring.high_cpu.duration == "5m"
     assert [node.name for node in told.nodes.node] == ["a"]
 
 
@@ -289,11 +295,41 @@ def test_the_alert_table_of_the_runbook(folder: Path) -> None:
         "block_height": ("below 1 block for 30m", Severity.HIGH),
         "sync_lag": ("above 10 blocks for 5m", Severity.MEDIUM),
     }
-    told = {name: (getattr(limits, name).describe(), getattr(limits, name).severity) for name in table}
+    told = {name: (limits.by_name[name].describe(), limits.by_name[name].severity) for name in table}
     assert told == table
-    for name in Limits.model_fields:
-        assert getattr(limits, name).name == name
-        assert getattr(limits, name).hint
+    for name, limit in limits.by_name.items():
+        assert limit.name == name
+        assert limit.hint
+
+
+def test_a_limit_has_one_name_over_all_sections() -> None:
+    """Acknowledgements, rules and links know a finding by its name alone."""
+    limits = loading.shipped().limits
+    names = [name for _, section in limits for name, _ in section]
+    assert sorted(names) == sorted(limits.by_name)
+    assert not set(names) & set(Limits.model_fields)
+    assert set(Signals.model_fields) <= set(names)
+
+
+def test_the_limits_of_a_section_stand_in_its_file() -> None:
+    found = {path.stem: tomllib.loads(path.read_text()) for path in (loading.SHIPPED / "defaults").glob("*.toml")}
+    assert list(found.pop("promql")) == ["windows", "metrics", "signals"]
+    assert {name: list(tables) for name, tables in found.items()} == {name: ["limits"] for name in Limits.model_fields}
+    for section, tables in found.items():
+        assert list(tables["limits"]) == [section]
+
+
+@pytest.mark.parametrize("table", ["limits", "limits.monitoring"])
+def test_a_limit_of_another_section_is_told_where_it_belongs(folder: Path, table: str) -> None:
+    told = complaint(folder, f"[{table}]\npool.threshold = 0.5")
+    assert told.what == "unknown key"
+    assert told.hint == "that limit is the table [limits.database.pool]"
+
+
+def test_an_unknown_section_is_refused(folder: Path) -> None:
+    told = complaint(folder, "[limits.databases.pool]\nthreshold = 0.5")
+    assert "table [limits], key databases" in told.on
+    assert "database" in told.hint
 
 
 def test_placeholders_of_the_signals(folder: Path) -> None:

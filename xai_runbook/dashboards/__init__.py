@@ -66,7 +66,7 @@ def _filled(value: Any, settings: Settings) -> Any:
         return value
     alone = _BLANK.fullmatch(value)
     if alone and alone[1].startswith("limit.") and alone[1].count(".") == 1:
-        return getattr(settings.limits, alone[1].removeprefix("limit.")).threshold  # a number, not text
+        return settings.limits.by_name[alone[1].removeprefix("limit.")].threshold  # a number, not text
     return _BLANK.sub(lambda blank: _word(blank[1], settings), value)
 
 
@@ -75,5 +75,5 @@ def _word(blank: str, settings: Settings) -> str:
     if kind == "signal":
         return settings.promql(name)
     if kind == "limit":
-        return str(getattr(settings.limits, name.removesuffix(".words")).describe())
+        return settings.limits.by_name[name.removesuffix(".words")].describe()
     return str(settings.words[blank])

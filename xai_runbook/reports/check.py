@@ -243,6 +243,7 @@ def _words(error: BaseException) -> str:
 
 
 def _unknown(question: _Question, reason: XaiRunbookError | str, namespace: Mapping[str, Any]) -> Answer:
-    limit = getattr(getattr(namespace.get("env"), "limits", None), question.cell.id, None)
+    env = namespace.get("env")
+    limit = env.limits.by_name.get(question.cell.id) if isinstance(env, Environment) else None
     finding = replace(Finding.unknown(question.cell.id, reason, limit), section=question.cell.section)
     return Answer(name=question.cell.id, section=question.cell.section, finding=finding)

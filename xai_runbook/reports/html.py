@@ -36,7 +36,7 @@ class _Shown:
 
 def page(made: Record, settings: Settings) -> str:
     """The whole page as HTML text: verdict, findings worst first, charts, limits, notebooks, contacts."""
-    limits = {name: getattr(settings.limits, name) for name in type(settings.limits).model_fields}
+    limits = settings.limits.by_name
     shown = [_shown(finding, limits, made) for finding in made.findings]
     apart = {finding.name for finding in made.apart}
     pending = [

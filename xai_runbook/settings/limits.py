@@ -1,7 +1,7 @@
 """The tables that limits are judged by: what metrics are called here, the PromQL of each signal, the limits themselves.
 
-To add a limit: a field below, its row in `settings/defaults.toml`, a query and a check, a question in a notebook.
-One that Prometheus judges has a signal of the same name too.
+To add a limit: a field of its section below, its row in `environments/defaults/SECTION.toml`, a query and a check, a
+question in a notebook. One that Prometheus judges has a signal of the same name too.
 """
 
 from __future__ import annotations
@@ -86,14 +86,24 @@ class Signals(Model):
     clock_skew: str
 
 
-class Limits(Model):
-    """The table of limits. Those that have a signal become Prometheus rules too."""
+class Section(Model):
+    """The limits of one section, each named by its key."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, tables: Any) -> Any:
+        if not isinstance(tables, dict):
+            return tables
+        return {key: {"name": key, **row} if isinstance(row, dict) else row for key, row in tables.items()}
+
+
+class MonitoringLimits(Section):
+    """Limits of the alert table, of scraping, and of Prometheus and Alertmanager; those with a signal become rules."""
 
     high_cpu: Limit
     low_disk: Limit
     high_memory: Limit
     api_errors: Limit
-    api_latency: Limit
     database_connections: Limit
     peer_count: Limit
     block_height: Limit
@@ -116,16 +126,21 @@ class Limits(Model):
     silences: Limit
     rules_current: Limit
     rule_groups: Limit
-    database_reachable: Limit
-    node_reachable: Limit
-    cache_reachable: Limit
+
+
+class GrafanaLimits(Section):
+    """Limits of Grafana."""
+
     grafana_reachable: Limit
     dashboards: Limit
     dashboard_panels: Limit
     datasources: Limit
-    node_synced: Limit
-    network_lag: Limit
-    node_peers: Limit
+
+
+class DatabaseLimits(Section):
+    """Limits of PostgreSQL, its standbys, its proxy and its pooler."""
+
+    database_reachable: Limit
     pool: Limit
     blocked_sessions: Limit
     idle_in_transaction: Limit
@@ -141,19 +156,55 @@ class Limits(Model):
     checksums: Limit
     consistency: Limit
     aborted_transactions: Limit
-    backup_age: Limit
-    backups_damaged: Limit
-    restore_time: Limit
-    wal_archiving: Limit
     dead_rows: Limit
     wraparound: Limit
     invalid_indexes: Limit
     slow_statements: Limit
     cache_hit: Limit
 
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, tables: Any) -> Any:
-        if not isinstance(tables, dict):
-            return tables
-        return {key: {"name": key, **row} if isinstance(row, dict) else row for key, row in tables.items()}
+
+class BackupLimits(Section):
+    """Limits of backups and of the WAL archive."""
+
+    backup_age: Limit
+    backups_damaged: Limit
+    restore_time: Limit
+    wal_archiving: Limit
+
+
+class ServiceLimits(Section):
+    """Limits of the services beside nodes and database."""
+
+    cache_reachable: Limit
+
+
+class TroubleshootingLimits(Section):
+    """Limits of the nodes as they answer themselves, and of the API's latency."""
+
+    api_latency: Limit
+    node_reachable: Limit
+    node_synced: Limit
+    network_lag: Limit
+    node_peers: Limit
+
+
+class Limits(Model):
+    """The table of limits, by section. A name is that of one limit in all sections: findings are known by it alone."""
+
+    monitoring: MonitoringLimits
+    grafana: GrafanaLimits
+    database: DatabaseLimits
+    backups: BackupLimits
+    services: ServiceLimits
+    troubleshooting: TroubleshootingLimits
+
+    @property
+    def by_name(self) -> dict[str, Limit]:
+        """Every limit of every section by its name, in the table's order."""
+        return {name: limit for _, section in self for name, limit in section}
+
+
+def section_of(name: str) -> str:
+    """Return the section in which the limit of that name stands, or "" where there is no such limit."""
+    sections = ((key, field.annotation) for key, field in Limits.model_fields.items())
+    return next((key for key, model in sections if name in getattr(model, "model_fields", {})), "")

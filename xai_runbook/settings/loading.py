@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xai_runbook.settings.models import Settings
 
 SHIPPED = Path(__file__).parent / "environments"
-DEFAULTS = Path(__file__).parent / "defaults.toml"
+DEFAULTS = Path(__file__).parent / "defaults"
 DEFAULT = "sandbox"
 _FILES = ("ca_file", "client_certificate", "client_key", "sslrootcert", "identity_file", "known_hosts_file")
 _SECRETS = ("password", "auth_value")
@@ -59,7 +59,7 @@ def load(name: str = "", *, running: bool = False) -> Settings:
     name = name or os.environ.get("XAI_RUNBOOK_ENV") or DEFAULT
     path = _find(name)
     name = path.stem
-    tables = _merge(_read(DEFAULTS), _placed(_read(path), path.parent))
+    tables = _merge(defaults(), _placed(_read(path), path.parent))
     if path == SHIPPED / "sandbox.toml":
         overlay = _sandbox_overlay()
         if running and not overlay:
@@ -79,7 +79,15 @@ def shipped() -> Settings:
     """The runbook's own values, without any environment: its limits, its durations, no part."""
     from xai_runbook.settings.models import Settings
 
-    return Settings.model_validate({**_read(DEFAULTS), "name": "the runbook"})
+    return Settings.model_validate({**defaults(), "name": "the runbook"})
+
+
+def defaults() -> dict[str, Any]:
+    """Return the tables under every environment: of each section its limits, and what PromQL is made of."""
+    tables: dict[str, Any] = {}
+    for path in sorted(DEFAULTS.glob("*.toml")):
+        tables = _merge(tables, _read(path))
+    return tables
 
 
 def named(word: str) -> str:
@@ -104,7 +112,7 @@ def _find(name: str) -> Path:
                 hint=f"FOLDER/NAME.toml, or one of {', '.join(names())}",
             )
         return _ours(path)
-    if not _NAME.fullmatch(name) or name == "defaults":
+    if not _NAME.fullmatch(name):
         raise SettingsError(f"{name!r} is not the name of an environment", hint=f"one of {', '.join(names())}")
     for folder in folders():
         path = folder / f"{name}.toml"
@@ -201,6 +209,8 @@ def _overrides(variables: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
 
 def _explained(error: ValidationError, path: Path, overrides: dict[str, Any]) -> SettingsError:
     """The first complaint of pydantic, as file, table and key; values are never echoed: one may be a secret."""
+    from xai_runbook.settings.limits import section_of
+
     complaints = error.errors(include_input=False, include_url=False)
     first = complaints[0]
     loc = getattr(first.get("ctx", {}).get("error"), "loc", first["loc"])
@@ -211,12 +221,12 @@ def _explained(error: ValidationError, path: Path, overrides: dict[str, Any]) ->
     source = f"variable {_variable(loc)}" if _holds(overrides, loc) else str(path)
     if first["type"] == "extra_forbidden":
         known = keys_of(tables)
-        near = get_close_matches(key, known, 1)
-        hint = (
-            f"mend its spelling to {near[0]}: {_example(tables, near[0])}"
-            if near
-            else (f"remove it; the keys here are {', '.join(known)}")
-        )
+        if tables[:1] == ["limits"] and (section := section_of(key)):
+            hint = f"that limit is the table [limits.{section}.{key}]"
+        elif near := get_close_matches(key, known, 1):
+            hint = f"mend its spelling to {near[0]}: {_example(tables, near[0])}"
+        else:
+            hint = f"remove it; the keys here are {', '.join(known)}"
     else:
         hint = f"{'add it' if first['type'] == 'missing' else 'see the example'}: {_example(tables, key)}"
     return SettingsError(f"{what}{more}", on=f"{source}, {where}", hint=hint)
@@ -270,8 +280,8 @@ def _inner(annotation: Any) -> Any:
 
 def _example(tables: Sequence[str], key: str) -> str:
     """How the shipped files write that key, else its default, else a line of the same shape."""
-    for shipped in ("production.example.toml", "defaults.toml"):
-        table: Any = _read(SHIPPED / shipped)
+    shipped: tuple[Any, ...] = (_read(SHIPPED / "production.example.toml"), defaults())
+    for table in shipped:
         for name in tables:
             # another node than the first is written as the first
             table = (

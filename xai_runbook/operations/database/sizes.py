@@ -58,14 +58,16 @@ def bloat(database: Database, *, most: int = 20) -> DataFrame:
 
 
 def disk_room(prometheus: Prometheus) -> DataFrame:
-    """A row a filesystem: how much more of it is available than `limits.low_disk` asks for, as Prometheus tells it.
+    """A row a filesystem: how much more of it is available than `limits.monitoring.low_disk` asks for.
 
     Columns: the labels, available_ratio, spare_ratio (below 0: less than the limit). Errors: NoData.
     """
-    limit = prometheus.settings.limits.low_disk
+    limit = prometheus.settings.limits.monitoring.low_disk
     told = prometheus.instant(prometheus.settings.promql(limit.name))
     if told.empty:
-        raise NoData("no filesystem is measured", on=prometheus.url, hint="is node_exporter scraped? limits.low_disk")
+        raise NoData(
+            "no filesystem is measured", on=prometheus.url, hint="is node_exporter scraped? limits.monitoring.low_disk"
+        )
     return told.rename(columns={"value": "available_ratio"}).assign(spare_ratio=told["value"] - limit.threshold)
 
 

@@ -132,7 +132,7 @@ def _limit(labels: Mapping[str, str], settings: Settings) -> str:
     name = labels.get("limit", "")
     if name not in Signals.model_fields:
         return ""
-    return name if getattr(settings.limits, name).alert == labels.get("alertname") else ""
+    return name if settings.limits.by_name[name].alert == labels.get("alertname") else ""
 
 
 def _named(what: str, alerts: DataFrame) -> str:

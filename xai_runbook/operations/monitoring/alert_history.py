@@ -43,7 +43,7 @@ def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -
     step = least * max(1, math.ceil(window.seconds / least / MOST_POINTS))
     parts, silent, reason = [], [], ""
     for name in Signals.model_fields:
-        limit = getattr(limits, name)
+        limit = limits.by_name[name]
         before = timedelta(seconds=limit.duration_seconds + step)  # what holds at the start began earlier
         asked = Window(window.start - before, window.end)
         try:

@@ -39,7 +39,7 @@ def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = prometheus.settings.limits.high_cpu
+    limit = prometheus.settings.limits.monitoring.high_cpu
     window = duration_seconds(prometheus.settings.windows.rate)
     # one more than it may use: nice as they are, they must get their share of a busy machine too
     cores = math.ceil(sandbox.quotas()["cpu_quota_cores"]) + 1
@@ -56,7 +56,7 @@ def provoke_memory(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = prometheus.settings.limits.high_memory
+    limit = prometheus.settings.limits.monitoring.high_memory
     quota = sandbox.quotas()["memory_quota_bytes"]
     target = int(quota * (1 + limit.threshold) / 2)
     return _provoked(
@@ -79,7 +79,7 @@ def provoke_disk(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = prometheus.settings.limits.low_disk
+    limit = prometheus.settings.limits.monitoring.low_disk
     quota = sandbox.quotas()["disk_quota_bytes"]
     target = int(quota * (1 - limit.threshold / 2))
     return _provoked(

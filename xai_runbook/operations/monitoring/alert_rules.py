@@ -47,7 +47,7 @@ def rule_table(settings: Settings) -> list[Rule]:
 
     Source: runbook, Alert Thresholds; Prometheus docs, Alerting rules; errata E19.
     """
-    return [_rule(getattr(settings.limits, name), settings) for name in Signals.model_fields]
+    return [_rule(settings.limits.by_name[name], settings) for name in Signals.model_fields]
 
 
 def alert_rules(settings: Settings) -> str:
@@ -77,7 +77,7 @@ def alert_table(settings: Settings) -> str:
     """The alert table in Markdown: what fires, when, how severe it is, which cell of which notebook answers."""
     rows = ["| Alert | What | Fires | Severity | Answered by |", "|---|---|---|---|---|"]
     for rule, name in zip(rule_table(settings), Signals.model_fields, strict=True):
-        limit: Limit = getattr(settings.limits, name)
+        limit = settings.limits.by_name[name]
         cells = (rule.alert, limit.title, limit.describe(), limit.severity, f"`{_notebook(name)}`, `{name}`")
         rows.append(f"| {' | '.join(inert(cell).replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*rows, ""])

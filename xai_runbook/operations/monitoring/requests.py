@@ -75,7 +75,7 @@ def contentment(prometheus: Prometheus, limit: Limit) -> DataFrame:
     Source: the Apdex specification, which calls the two thresholds T and 4T.
     """
     if limit.unit != "seconds" or limit.threshold <= 0:
-        raise InputError(f"{limit.name} is no limit of time", hint="env.limits.api_latency")
+        raise InputError(f"{limit.name} is no limit of time", hint="env.limits.troubleshooting.api_latency")
     buckets = _buckets(prometheus)
     bounds = (limit.threshold, TOLERATED * limit.threshold)
     if buckets.empty:

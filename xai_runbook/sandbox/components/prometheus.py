@@ -67,8 +67,9 @@ def rules(lag_blocks: float | None = None) -> str:
 
     settings = load("sandbox")
     if lag_blocks is not None:
-        moved = replace(settings.limits.sync_lag, threshold=lag_blocks)
-        settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"sync_lag": moved})})
+        moved = replace(settings.limits.monitoring.sync_lag, threshold=lag_blocks)
+        section = settings.limits.monitoring.model_copy(update={"sync_lag": moved})
+        settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"monitoring": section})})
     return alert_rules(settings)
 
 

@@ -43,7 +43,7 @@ class Questions:
         for name in Signals.model_fields:
             promql = settings.promql(name)
             if not any(start in promql for start in absent):
-                self.signals[name] = promql, 2 * getattr(settings.limits, name).duration_seconds + 60
+                self.signals[name] = promql, 2 * settings.limits.by_name[name].duration_seconds + 60
         for title in dashboards.FILES:
             for query in queries.of(dashboards.dashboard(title, settings), settings):
                 if not any(start in query.promql for start in absent):
