@@ -104,7 +104,7 @@ class Live:
         """The active alerts once their finding is that and says so."""
 
         def holds() -> bool:
-            self.last = active_alerts.active_alerts(self.prometheus, self.alertmanager)
+            self.last = active_alerts.active_alerts(self.prometheus, self.alertmanager, self.prometheus.settings.limits)
             finding = active_alerts.check_active(self.last)
             return finding.status is status and text in finding.summary
 
@@ -119,7 +119,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     lonely.text = "network_peers 1\nblockchain_height 5\n"
     with ExitStack() as stack:
         url = stack.enter_context(alertmanager_server.running(folder))
-        written = alert_rules.alert_rules(prometheus_server.settings(**TABLES)).replace("interval: 15s", "interval: 1s")
+        settings = prometheus_server.settings(**TABLES)
+        written = alert_rules.alert_rules(settings, settings.limits).replace("interval: 15s", "interval: 1s")
         prometheus = stack.enter_context(
             prometheus_server.running(
                 folder,
@@ -163,18 +164,22 @@ def test_live_a_silence_hides_its_alert_until_it_ends(live: Live) -> None:
 def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live) -> None:
     settings = live.prometheus.settings
     limit = settings.limits.monitoring.silences
-    assert silences.check_silences(silences.silences(live.alertmanager, settings), limit).status is Status.OK
+    assert silences.check_silences(silences.silences(live.alertmanager, settings.limits), limit).status is Status.OK
     made = [
         alertmanager_server.silence(live.url, 300, alertname="DiskFull"),
         alertmanager_server.silence(live.url, 600, severity="medium", instance="node-3"),
         alertmanager_server.silence(live.url, 3 * 86400, alertname="~(High|Low).*"),
     ]
     try:
-        told = silences.silences(live.alertmanager, settings)
+        told = silences.silences(live.alertmanager, settings.limits)
         assert told["silence"].tolist() == made[::-1], "the longest first"
         assert told["hides"].tolist() == [
             ["HighCPU", "LowDisk", "HighMemory"],
-            [rule.alert for rule in alert_rules.rule_table(settings) if rule.labels["severity"] == "medium"],
+            [
+                rule.alert
+                for rule in alert_rules.rule_table(settings, settings.limits)
+                if rule.labels["severity"] == "medium"
+            ],
             [],
         ]
         assert told["matchers"].tolist()[:2] == ["alertname=~(High|Low).*", "severity=medium, instance=node-3"]
@@ -187,7 +192,7 @@ def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live)
     finally:
         for each in made:
             alertmanager_server.expire(live.url, each)
-    assert silences.silences(live.alertmanager, settings).empty, "expired ones are gone"
+    assert silences.silences(live.alertmanager, settings.limits).empty, "expired ones are gone"
 
 
 def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) -> None:
@@ -196,7 +201,7 @@ def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) 
         (Absent("alertmanager", "test", False), "no Alertmanager is configured"),
         (alertmanager_server.handle(f"http://127.0.0.1:{port}"), "the Alertmanager the connection was refused"),
     ):
-        told = active_alerts.active_alerts(live.prometheus, absent)  # type: ignore[arg-type]
+        told = active_alerts.active_alerts(live.prometheus, absent, live.prometheus.settings.limits)  # type: ignore[arg-type]
         assert told.attrs["silences"] == words
         finding = active_alerts.check_active(told)
         assert finding.status is Status.ALERT
@@ -204,8 +209,9 @@ def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) 
 
 
 def test_without_any_rule_nothing_can_be_active(tmp_path: Path) -> None:
+    absent, limits = Absent("alertmanager", "test", False), prometheus_server.settings().limits
     with prometheus_server.running(tmp_path) as url, pytest.raises(NoData, match="no alerting rules"):
-        active_alerts.active_alerts(prometheus_server.handle(url), Absent("alertmanager", "test", False))  # type: ignore[arg-type]
+        active_alerts.active_alerts(prometheus_server.handle(url), absent, limits)  # type: ignore[arg-type]
 
 
 def test_reachable_says_the_version_and_down_is_known(live: Live) -> None:

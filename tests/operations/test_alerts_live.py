@@ -34,7 +34,7 @@ class Live:
         loaded = server.settings(**tables)
         assert loaded.prometheus is not None
         written = alert_rules.alert_rules(
-            loaded.model_copy(update={"prometheus": loaded.prometheus.model_copy(update={"step": "1s"})})
+            loaded.model_copy(update={"prometheus": loaded.prometheus.model_copy(update={"step": "1s"})}), loaded.limits
         )
         url = stack.enter_context(server.running(folder, rules=written, exporters=addresses))
         handle = server.handle(url, **tables)

@@ -21,7 +21,7 @@ from xai_runbook.model.findings import Finding, Status
 from xai_runbook.operations.monitoring import alert_rules, rule_drift
 from xai_runbook.settings.limits import Signals
 
-RULES = alert_rules.alert_rules(server.settings()).replace("interval: 15s", "interval: 1s")
+RULES = alert_rules.alert_rules(server.settings(), server.settings().limits).replace("interval: 15s", "interval: 1s")
 GROUPS = "groups:\n"
 
 
@@ -37,12 +37,11 @@ class Live:
         urllib.request.urlopen(asked, timeout=10).close()
 
     def drift(self) -> pd.DataFrame:
-        return rule_drift.rules_drift(self.prometheus).set_index("alert")
+        return rule_drift.rules_drift(self.prometheus, self.prometheus.settings.limits).set_index("alert")
 
     def rules_current(self) -> Finding:
-        return rule_drift.check_rules(
-            rule_drift.rules_drift(self.prometheus), self.prometheus.settings.limits.monitoring.rules_current
-        )
+        limits = self.prometheus.settings.limits
+        return rule_drift.check_rules(rule_drift.rules_drift(self.prometheus, limits), limits.monitoring.rules_current)
 
     def rule_groups(self) -> Finding:
         return rule_drift.check_rule_groups(
@@ -155,11 +154,11 @@ def test_a_rule_that_cannot_be_evaluated_is_drift_and_turns_its_group(live: Live
     """Two series on the side where one may be: PromQL that parses, and fails whenever it is asked."""
     settings = server.settings(signals={"peer_count": f"vector(1) + on () ({TWICE})"})
     prometheus = Prometheus(live.prometheus.access, settings)
-    live.load(alert_rules.alert_rules(settings).replace("interval: 15s", "interval: 1s"))
+    live.load(alert_rules.alert_rules(settings, settings.limits).replace("interval: 15s", "interval: 1s"))
     finding = live.until(Status.ALERT, "1 of ")
     assert finding.targets == ("xai-runbook",)
     assert "PeerCountLow" in finding.summary and "many-to-many matching not allowed" in finding.summary
-    told = rule_drift.rules_drift(prometheus).set_index("alert")
+    told = rule_drift.rules_drift(prometheus, settings.limits).set_index("alert")
     assert told.loc["PeerCountLow", "state"] == "failing"
     assert "cannot be evaluated: " in told.loc["PeerCountLow", "difference"]
     live.load(RULES)
@@ -218,7 +217,7 @@ def test_an_old_prometheus_and_one_of_another_shape_are_no_silent_ok(live: Live)
         return (200, "application/json", body) if body else (404, "text/plain", b"404 page not found")
 
     with server.serving(old) as url, pytest.raises(WrongServer, match=r"Prometheus 2\S* cannot format queries"):
-        rule_drift.rules_drift(server.handle(url))
+        rule_drift.rules_drift(server.handle(url), server.settings().limits)
     known["/api/v1/rules"] = b'{"status": "success", "data": {"groups": [{"name": "a", "rules": [{}]}]}}'
     with server.serving(old) as url, pytest.raises(BadAnswer, match="no rules that can be read"):
         rule_drift.rule_groups(server.handle(url))

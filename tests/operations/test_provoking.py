@@ -23,7 +23,7 @@ def needed(env: Environment, alert: str) -> float:
 
 
 def test_cpu_load_outlasts_the_rule_and_its_rate_window(env: Environment) -> None:
-    plan = alert_rehearsal.provoke_cpu(env.sandbox, env.prometheus)
+    plan = alert_rehearsal.provoke_cpu(env.sandbox, env.prometheus, env.limits)
     window = duration_seconds(env.settings.windows.rate)
     # a full load is seen as such for its length less 0.6 of the window: the runbook's 300 s never fire a 5-minute rule
     assert int(load(plan)["--seconds"]) - 0.6 * window > needed(env, "HighCPU")
@@ -31,7 +31,7 @@ def test_cpu_load_outlasts_the_rule_and_its_rate_window(env: Environment) -> Non
 
 
 def test_memory_load_passes_the_limit_short_of_the_quota_and_keeps_a_floor(env: Environment) -> None:
-    plan = alert_rehearsal.provoke_memory(env.sandbox, env.prometheus)
+    plan = alert_rehearsal.provoke_memory(env.sandbox, env.prometheus, env.limits)
     quota = env.sandbox.quotas()["memory_quota_bytes"]
     until = int(load(plan)["--until"])
     assert env.limits.monitoring.high_memory.threshold * quota < until < quota
@@ -41,7 +41,7 @@ def test_memory_load_passes_the_limit_short_of_the_quota_and_keeps_a_floor(env: 
 
 
 def test_disk_load_leaves_less_than_the_limit_and_keeps_a_floor(env: Environment) -> None:
-    plan = alert_rehearsal.provoke_disk(env.sandbox, env.prometheus)
+    plan = alert_rehearsal.provoke_disk(env.sandbox, env.prometheus, env.limits)
     quota = env.sandbox.quotas()["disk_quota_bytes"]
     until = int(load(plan)["--until"])
     assert 0 < 1 - until / quota < env.limits.monitoring.low_disk.threshold

@@ -88,12 +88,13 @@ def fired(judged: Active, alert: str, instance: str) -> list[int]:
 
 @pytest.mark.parametrize("name", ["the runbook", "sandbox"])
 def test_promtool_takes_the_rules(tmp_path: Path, name: str) -> None:
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(load(name) if name == "sandbox" else shipped()))
+    settings = load(name) if name == "sandbox" else shipped()
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings, settings.limits))
     assert f"{len(Signals.model_fields)} rules found" in told_by_promtool(tmp_path, "check", "rules", "rules.yml")
 
 
 def test_each_rule_is_its_limit(real: Settings) -> None:
-    by_name = {rule.alert: rule for rule in alert_rules.rule_table(real)}
+    by_name = {rule.alert: rule for rule in alert_rules.rule_table(real, real.limits)}
     assert set(by_name) == {real.limits.by_name[name].alert for name in Signals.model_fields}
     cpu, peers = by_name["HighCPU"], by_name["PeerCountLow"]
     assert (cpu.duration, dict(cpu.labels)) == ("5m", {"severity": "critical", "limit": "high_cpu"})
@@ -103,7 +104,7 @@ def test_each_rule_is_its_limit(real: Settings) -> None:
 
 
 def test_the_names_are_the_runbooks() -> None:
-    assert [rule.alert for rule in alert_rules.rule_table(shipped())] == [
+    assert [rule.alert for rule in alert_rules.rule_table(shipped(), shipped().limits)] == [
         "HighCPU", "LowDisk", "HighMemory", "APIErrors", "SlowAPI", "DatabaseConnections", "PeerCountLow",
         "BlockHeightStalled", "SyncLag", "XaiMetricsMissing", "ScrapeTargetDown", "OpenFiles", "ClockSkew",
     ]  # fmt: skip
@@ -111,7 +112,7 @@ def test_the_names_are_the_runbooks() -> None:
 
 def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
     settings = server.settings(rules={"runbook_url": "https://lab.internal/lab/tree"})
-    for rule in alert_rules.rule_table(settings):
+    for rule in alert_rules.rule_table(settings, settings.limits):
         path, _, cell = rule.annotations["runbook_url"].partition("#cell-id=")
         base, _, name = path.rpartition("/")
         notebook = json.loads((checkout / "notebooks" / name).read_text())
@@ -121,11 +122,11 @@ def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
 
 
 def test_the_table_for_people_has_a_row_a_rule() -> None:
-    lines = alert_rules.alert_table(shipped()).splitlines()
+    lines = alert_rules.alert_table(shipped(), shipped().limits).splitlines()
     assert len(lines) == 2 + len(Signals.model_fields)
     assert lines[2] == "| HighCPU | High CPU | above 80 % for 5m | critical | `02_monitoring`, `high_cpu` |"
     odd = server.settings(limits={"monitoring": {"peer_count": {"title": "Peers | all\n"}}})
-    assert "| Peers \\| all  |" in alert_rules.alert_table(odd)
+    assert "| Peers \\| all  |" in alert_rules.alert_table(odd, odd.limits)
 
 
 AWKWARD = 'a "quoted" \\ {{ braces }} # hash: colon \u2028 \x07 \U0001f9f1 \u00e9'
@@ -137,8 +138,8 @@ def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tm
         signals={"peer_count": 'network_peers{zone!="\x07 # no comment"}'},
         limits={"monitoring": {"peer_count": {"title": AWKWARD, "alert": "yes"}, "sync_lag": {"alert": "1e3"}}},
     )
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings))
-    with server.running(tmp_path, rules=alert_rules.alert_rules(settings)) as url:
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings, settings.limits))
+    with server.running(tmp_path, rules=alert_rules.alert_rules(settings, settings.limits)) as url:
         loaded = server.handle(url).alerting_rules().set_index("alert")
         (told,) = [
             rule
@@ -157,7 +158,7 @@ def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_a
         signals={"peer_count": "network_peers # ours"},
         limits={"monitoring": {"peer_count": {"hint": "{{ .Nothing }}"}}},
     )
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings))
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings, settings.limits))
     test = {
         "rule_files": ["rules.yml"],
         "evaluation_interval": "15s",
@@ -205,7 +206,7 @@ def told_by_promtool(folder: Path, *words: str) -> str:
 def test_every_state_of_every_rule_is_ours_too(
     tmp_path: Path, real: Settings, told: dict[str, list[float | None]], judged: Active
 ) -> None:
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(real))
+    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(real, real.limits))
     limits = {real.limits.by_name[name].alert: real.limits.by_name[name] for name in Signals.model_fields}
 
     def sample(state: str, labels: frozenset[tuple[str, str]]) -> dict[str, Any]:

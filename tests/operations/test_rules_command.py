@@ -23,7 +23,7 @@ def test_the_file_is_the_runbooks_own_where_no_environment_is_named(
     monkeypatch.setenv("XAI_RUNBOOK_ENV", "sandbox")
     assert main.main(["rules"]) == 0
     told = capsys.readouterr().out
-    assert told == alert_rules.alert_rules(loading.shipped())
+    assert told == alert_rules.alert_rules(loading.shipped(), loading.shipped().limits)
     assert "for: 30m" in told
     assert main.main(["rules", "--env", "sandbox"]) == 0
     assert "for: 30m" not in capsys.readouterr().out
@@ -46,7 +46,8 @@ def test_the_shipped_tests_are_green_and_speak_of_every_rule(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = TESTS.read_text()
-    for rule in alert_rules.rule_table(loading.shipped()):
+    settings = loading.shipped()
+    for rule in alert_rules.rule_table(settings, settings.limits):
         assert f"{{alertname: {rule.alert}, eval_time: " in told, "one instant at which it does not fire yet"
         assert f"alertname: {rule.alert}\n" in told, "one at which it does"
 
@@ -54,12 +55,15 @@ def test_the_shipped_tests_are_green_and_speak_of_every_rule(
 def test_the_shipped_tests_notice_each_rule_that_is_not_the_runbooks(tmp_path: Path) -> None:
     """Every limit moved a little to its better side: what should fire does not any more, in the test of each."""
     moves = {"ratio": 0.15, "seconds": 2, "blocks": 1, "peers": 1, "series": 1, "answers": 1}
+    settings = loading.shipped()
     moved: dict[str, dict[str, Any]] = {}
     for name in Signals.model_fields:
-        limit = loading.shipped().limits.by_name[name]
+        limit = settings.limits.by_name[name]
         by = moves[limit.unit] * (1 if limit.direction == "above" else -1)
         moved.setdefault(section_of(name), {})[name] = {"threshold": max(0.0, limit.threshold + by)}
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(server.settings(limits=moved)))
+    (tmp_path / "rules.yml").write_text(
+        alert_rules.alert_rules(server.settings(), server.settings(limits=moved).limits)
+    )
     shutil.copy(TESTS, tmp_path / "rules_test.yml")
     done = subprocess.run(
         [server.program("promtool"), "test", "rules", "rules_test.yml"],
@@ -71,7 +75,9 @@ def test_the_shipped_tests_notice_each_rule_that_is_not_the_runbooks(tmp_path: P
     told = done.stdout + done.stderr
     assert done.returncode == 1
     assert [
-        each.alert for each in alert_rules.rule_table(loading.shipped()) if f"alertname: {each.alert}" not in told
+        each.alert
+        for each in alert_rules.rule_table(settings, settings.limits)
+        if f"alertname: {each.alert}" not in told
     ] == []
 
 

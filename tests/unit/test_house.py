@@ -169,6 +169,18 @@ def test_the_map_of_a_section_names_every_module(modules: dict[str, ast.Module])
     assert missing == [], "where does somebody new find it?"
 
 
+def test_limits_are_arguments(modules: dict[str, ast.Module]) -> None:
+    """An operation is given the limits that it judges by: it reads none from the settings of its handles."""
+    readers = [
+        name
+        for name, tree in modules.items()
+        if name.startswith("xai_runbook/operations/")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "limits"
+    ]
+    assert readers == []
+
+
 def test_what_is_committed_names_no_registry_and_no_folder_of_a_machine(checkout: Path) -> None:
     # written so that this file does not name them either
     strange = re.compile(r"py" r"pi\.org|python" r"hosted|reg" r"istry\.npm|/wo" r"rk/|/tmp/b" r"rief|/root" r"/")

@@ -10,7 +10,7 @@ from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Any, cast
 
 from xai_runbook.errors import InputError, Refused
-from xai_runbook.model.plans import HANDLES, Argument, Plan
+from xai_runbook.model.plans import GIVEN, Argument, Plan
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -53,7 +53,7 @@ def names() -> list[str]:
 def planned(env: Environment, dotted: str, arguments: Mapping[str, Argument]) -> Plan:
     """The plan of that change with those arguments, from the world as it is now. Errors: Refused, InputError."""
     function = named(dotted)
-    return function(**_handles(env, function), **_checked(function, arguments))
+    return function(**_given(env, function), **_checked(function, arguments))
 
 
 def asked(env: Environment, dotted: str, arguments: Mapping[str, Argument]) -> DataFrame:
@@ -61,7 +61,7 @@ def asked(env: Environment, dotted: str, arguments: Mapping[str, Argument]) -> D
     function = _function(dotted)
     if function is None or getattr(function, "is_change", False):
         raise Refused(f"{dotted!r:.100} is not one of our queries", hint="make the plan anew")
-    return cast("DataFrame", function(**_handles(env, function), **_checked(function, arguments)))
+    return cast("DataFrame", function(**_given(env, function), **_checked(function, arguments)))
 
 
 def _function(dotted: str) -> Callable[..., Any] | None:
@@ -76,13 +76,13 @@ def _function(dotted: str) -> Callable[..., Any] | None:
     return value if inspect.isfunction(value) and value.__module__ == module else None
 
 
-def _handles(env: Environment, function: Callable[..., Any]) -> dict[str, Any]:
-    return {name: getattr(env, name) for name in inspect.signature(function).parameters if name in HANDLES}
+def _given(env: Environment, function: Callable[..., Any]) -> dict[str, Any]:
+    return {name: getattr(env, name) for name in inspect.signature(function).parameters if name in GIVEN}
 
 
 def _checked(function: Callable[..., Any], arguments: Mapping[str, Argument]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters
-    known = [name for name in parameters if name not in HANDLES]
+    known = [name for name in parameters if name not in GIVEN]
     for name in known:
         if name not in arguments and parameters[name].default is inspect.Parameter.empty:
             raise InputError(f"{function.__name__} needs {name}")

@@ -44,11 +44,12 @@ def _run(options: argparse.Namespace) -> int:
 
     settings = loading.load(options.env) if options.env else loading.shipped()
     if options.check:
-        return _check(alert_rules(settings), tests=not options.env)
+        return _check(alert_rules(settings, settings.limits), tests=not options.env)
     if options.tests:
         print(TESTS.read_text(encoding="utf-8"), end="")
     else:
-        print(alert_table(settings) if options.markdown else alert_rules(settings), end="")
+        printed = alert_table if options.markdown else alert_rules
+        print(printed(settings, settings.limits), end="")
     return 0
 
 

@@ -29,14 +29,16 @@ from xai_runbook.model.scalars import fact, plain
 from xai_runbook.model.steps import Argument, Call, Command, Condition, Edit, HttpCall, Sql, Step
 
 __all__ = [
-    "HANDLES", "Argument", "Call", "Command", "Condition", "Edit", "HttpCall", "Plan", "Risk", "Sql", "Step", "change",
-    "refused_plan",
+    "GIVEN", "HANDLES", "Argument", "Call", "Command", "Condition", "Edit", "HttpCall", "Plan", "Risk", "Sql", "Step",
+    "change", "refused_plan",
 ]  # fmt: skip
 
 SCHEMA = "xai-runbook/plan/1"
 EXPIRES_AFTER = timedelta(minutes=10)
 HANDLES = ("prometheus", "nodes", "database", "cache", "grafana", "backups", "sandbox")
-"""Parameters of a change with these names take the environment's handle of that name; all others are its arguments."""
+"""Parameters of a change with these names take the environment's handle of that name."""
+GIVEN = (*HANDLES, "limits")
+"""Parameters of a change or query that the environment gives: its handles and its limits. All others are arguments."""
 
 _BOOT = re.compile(r"[0-9a-f-]+ [0-9]+\.[0-9]+")
 P = ParamSpec("P")
@@ -186,7 +188,7 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         handles = {key: value for key, value in bound.arguments.items() if key in HANDLES}
-        arguments = {key: _argument(key, value) for key, value in bound.arguments.items() if key not in HANDLES}
+        arguments = {key: _argument(key, value) for key, value in bound.arguments.items() if key not in GIVEN}
         identity: dict[str, str] = {}
         try:
             for key, handle in handles.items():

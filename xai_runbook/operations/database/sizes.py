@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.postgres.reader import Database
     from xai_runbook.clients.prometheus.client import Prometheus
+    from xai_runbook.settings.limits import Limits
 
 
 def database_sizes(database: Database) -> DataFrame:
@@ -57,12 +58,12 @@ def bloat(database: Database, *, most: int = 20) -> DataFrame:
     return database.frame("bloat", {"most": most}, {"schema": (str(extensions[0]["schema"]),)})
 
 
-def disk_room(prometheus: Prometheus) -> DataFrame:
+def disk_room(prometheus: Prometheus, limits: Limits) -> DataFrame:
     """A row a filesystem: how much more of it is available than `limits.monitoring.low_disk` asks for.
 
     Columns: the labels, available_ratio, spare_ratio (below 0: less than the limit). Errors: NoData.
     """
-    limit = prometheus.settings.limits.monitoring.low_disk
+    limit = limits.monitoring.low_disk
     told = prometheus.instant(prometheus.settings.promql(limit.name))
     if told.empty:
         raise NoData(

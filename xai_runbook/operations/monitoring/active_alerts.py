@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.alertmanager import Alertmanager
     from xai_runbook.clients.prometheus.client import Prometheus
-    from xai_runbook.settings.models import Settings
+    from xai_runbook.settings.limits import Limits
 
 FIRING, PENDING = "firing", "pending"
 _RANKS = {"critical": 0, "high": 1, "medium": 2}
 
 
-def active_alerts(prometheus: Prometheus, alertmanager: Alertmanager) -> DataFrame:
+def active_alerts(prometheus: Prometheus, alertmanager: Alertmanager, limits: Limits) -> DataFrame:
     """Alerts that Prometheus' own rules hold now, worst first; an empty frame is none.
 
     Columns: alert, state (pending, firing), severity, limit (which of our limits raised it; "" for somebody else's),
@@ -43,7 +43,7 @@ def active_alerts(prometheus: Prometheus, alertmanager: Alertmanager) -> DataFra
         )
     hidden, doubt = _hidden(alertmanager)
     rows = [
-        {**row, "limit": _limit(row["label_set"], prometheus.settings), **_silence(row["label_set"], hidden)}
+        {**row, "limit": _limit(row["label_set"], limits), **_silence(row["label_set"], hidden)}
         for row in frame.to_dict("records")
     ]
     columns = [
@@ -127,12 +127,12 @@ def _silence(labels: Mapping[str, str], hidden: list[tuple[dict[str, str], DataF
     }
 
 
-def _limit(labels: Mapping[str, str], settings: Settings) -> str:
+def _limit(labels: Mapping[str, str], limits: Limits) -> str:
     """The limit whose rule raised it: somebody else's rule may carry a label `limit` too."""
     name = labels.get("limit", "")
     if name not in Signals.model_fields:
         return ""
-    return name if settings.limits.by_name[name].alert == labels.get("alertname") else ""
+    return name if limits.by_name[name].alert == labels.get("alertname") else ""
 
 
 def _named(what: str, alerts: DataFrame) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xai_runbook.clients.prometheus.client import Prometheus
     from xai_runbook.clients.sandbox import Sandbox
     from xai_runbook.model.findings import Limit
+    from xai_runbook.settings.limits import Limits
 
 MEMORY_FLOOR_BYTES = 512 * 2**20
 DISK_FLOOR_BYTES = 2 * 2**30
@@ -31,7 +32,7 @@ _SIGHT_SECONDS = 6.0
 
 
 @change
-def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
+def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Plan:
     """A Plan that keeps the cores that the sandbox may use busy, for long enough to fire High CPU, nice to others.
 
     A rate over a window w shows a full load only after 0.8 w and forgets it 0.2 w after its end, so the condition holds
@@ -39,7 +40,7 @@ def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = prometheus.settings.limits.monitoring.high_cpu
+    limit = limits.monitoring.high_cpu
     window = duration_seconds(prometheus.settings.windows.rate)
     # one more than it may use: nice as they are, they must get their share of a busy machine too
     cores = math.ceil(sandbox.quotas()["cpu_quota_cores"]) + 1
@@ -49,14 +50,14 @@ def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
 
 
 @change
-def provoke_memory(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
+def provoke_memory(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Plan:
     """A Plan that takes memory half way from the limit to the sandbox's quota, and holds it until High Memory fires.
 
     Item 47; erratum E21.
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = prometheus.settings.limits.monitoring.high_memory
+    limit = limits.monitoring.high_memory
     quota = sandbox.quotas()["memory_quota_bytes"]
     target = int(quota * (1 + limit.threshold) / 2)
     return _provoked(
@@ -72,14 +73,14 @@ def provoke_memory(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
 
 
 @change
-def provoke_disk(sandbox: Sandbox, prometheus: Prometheus) -> Plan:
+def provoke_disk(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Plan:
     """A Plan that allocates a nameless file in the sandbox's folder, half of what the limit leaves free, and holds it.
 
     The file has no name, so the kernel frees it when the load ends, however that ends. Item 48; erratum E22.
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = prometheus.settings.limits.monitoring.low_disk
+    limit = limits.monitoring.low_disk
     quota = sandbox.quotas()["disk_quota_bytes"]
     target = int(quota * (1 - limit.threshold / 2))
     return _provoked(

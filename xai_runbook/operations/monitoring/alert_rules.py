@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xai_runbook.model.findings import Limit
+    from xai_runbook.settings.limits import Limits
     from xai_runbook.settings.models import Settings
 
 GROUP = "xai-runbook"
@@ -42,15 +43,15 @@ class Rule:
     annotations: Mapping[str, str]
 
 
-def rule_table(settings: Settings) -> list[Rule]:
+def rule_table(settings: Settings, limits: Limits) -> list[Rule]:
     """The rule of each limit that has a signal, in the table's order.
 
     Source: runbook, Alert Thresholds; Prometheus docs, Alerting rules; errata E19.
     """
-    return [_rule(settings.limits.by_name[name], settings) for name in Signals.model_fields]
+    return [_rule(limits.by_name[name], settings) for name in Signals.model_fields]
 
 
-def alert_rules(settings: Settings) -> str:
+def alert_rules(settings: Settings, limits: Limits) -> str:
     """A rules file for Prometheus (YAML) with `rule_table`'s rules, judged as often as the settings' step says.
 
     Load it with `rule_files`; `alerts.check_alert` judges the same limits the same way.
@@ -62,7 +63,7 @@ def alert_rules(settings: Settings) -> str:
         f"    interval: {settings.prometheus.step if settings.prometheus else '15s'}",
         "    rules:",
     ]
-    for rule in rule_table(settings):
+    for rule in rule_table(settings, limits):
         lines += [
             f"      - alert: {_scalar(rule.alert)}",
             f"        expr: {_block(rule.expr)}",
@@ -73,14 +74,19 @@ def alert_rules(settings: Settings) -> str:
     return "\n".join([*lines, ""])
 
 
-def alert_table(settings: Settings) -> str:
+def alert_table(settings: Settings, limits: Limits) -> str:
     """The alert table in Markdown: what fires, when, how severe it is, which cell of which notebook answers."""
     rows = ["| Alert | What | Fires | Severity | Answered by |", "|---|---|---|---|---|"]
-    for rule, name in zip(rule_table(settings), Signals.model_fields, strict=True):
-        limit = settings.limits.by_name[name]
+    for rule, name in zip(rule_table(settings, limits), Signals.model_fields, strict=True):
+        limit = limits.by_name[name]
         cells = (rule.alert, limit.title, limit.describe(), limit.severity, f"`{_notebook(name)}`, `{name}`")
         rows.append(f"| {' | '.join(inert(cell).replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*rows, ""])
+
+
+def rule_labels(limit: Limit) -> dict[str, str]:
+    """Return the labels that the limit's rule puts on its alerts."""
+    return {"severity": limit.severity.value, "limit": limit.name}
 
 
 def _rule(limit: Limit, settings: Settings) -> Rule:
@@ -92,7 +98,7 @@ def _rule(limit: Limit, settings: Settings) -> Rule:
         alert=limit.alert,
         expr=" ".join(["(" + signal + ends, comparison, repr(limit.threshold).removesuffix(".0")]),
         duration=limit.duration,
-        labels={"severity": limit.severity.value, "limit": limit.name},
+        labels=rule_labels(limit),
         annotations={
             "summary": _literal(limit.title) + ": " + value + _WHERE,
             "description": value + _WHERE + _literal(f", which is {limit.describe()}. Next: {limit.hint}"),

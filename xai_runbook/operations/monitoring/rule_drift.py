@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.clients.prometheus.client import Prometheus
+    from xai_runbook.settings.limits import Limits
 
 _MOST_NAMED = 4
 _MISSED = 3
 """How many evaluations in a row may be missing before a group counts as standing still."""
 
 
-def rules_drift(prometheus: Prometheus) -> DataFrame:
+def rules_drift(prometheus: Prometheus, limits: Limits) -> DataFrame:
     """Each rule that the table of limits makes, against what Prometheus has loaded under its name.
 
     Columns: alert, limit ("" for a rule that the table makes no more), state (same, missing, changed, failing, left
@@ -39,7 +40,7 @@ def rules_drift(prometheus: Prometheus) -> DataFrame:
     """
     loaded = prometheus_rules.loaded_rules(prometheus)
     loaded = loaded[loaded["kind"] == "alerting"]
-    wanted = rule_table(prometheus.settings)
+    wanted = rule_table(prometheus.settings, limits)
     pairs = [(rule, _best(rule, loaded[loaded["name"] == rule.alert])) for rule in wanted]
     texts = iter(_formatted(prometheus, [(rule.expr, found["query"]) for rule, found in pairs if found]))
     rows = []

@@ -12,7 +12,7 @@ import pandas as pd
 from xai_runbook.errors import NotConfigured, inert
 from xai_runbook.model.findings import Finding, Limit, Status, judge
 from xai_runbook.model.window import Window
-from xai_runbook.operations.monitoring.alert_rules import rule_table
+from xai_runbook.operations.monitoring.alert_rules import rule_labels
 from xai_runbook.settings.limits import Signals
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
     from xai_runbook.clients.alertmanager import Alertmanager
-    from xai_runbook.settings.models import Settings
+    from xai_runbook.settings.limits import Limits
 
 _COLUMNS = ["silence", "state", "hides", "matchers", "by", "why", "starts_at", "ends_at", "left_seconds"]
 
 
-def silences(alertmanager: Alertmanager, settings: Settings, at: datetime | None = None) -> DataFrame:
+def silences(alertmanager: Alertmanager, limits: Limits, at: datetime | None = None) -> DataFrame:
     """The silences that hold now (`at`) or will, the longest first; expired ones are gone, none is an empty frame.
 
     Columns: silence (its id), state (active, pending), hides (the alerts of our rules that it can hide; all their
@@ -37,14 +37,14 @@ def silences(alertmanager: Alertmanager, settings: Settings, at: datetime | None
     frame = alertmanager.silences()
     frame = frame[(frame["state"] != "expired") & (frame["ends_at"] > now)].sort_values("ends_at", ascending=False)
     made = frame.assign(
-        hides=_hides(frame, settings),
+        hides=_hides(frame, limits),
         matchers=[inert(", ".join(_matcher(one) for one in each)) for each in frame["matchers"]],
         left_seconds=(frame["ends_at"] - pd.Timestamp(now)).dt.total_seconds(),
     )
     return made[_COLUMNS].reset_index(drop=True)
 
 
-def silenced(alertmanager: Alertmanager, settings: Settings, window: Window | str) -> DataFrame:
+def silenced(alertmanager: Alertmanager, limits: Limits, window: Window | str) -> DataFrame:
     """The silences that held within a window, those that have ended since too, for the chart of its alerts.
 
     Columns: silence, hides (the alerts of our rules that it could hide, all their targets or some), by, why, starts_at,
@@ -58,7 +58,7 @@ def silenced(alertmanager: Alertmanager, settings: Settings, window: Window | st
     except NotConfigured:
         return pd.DataFrame(columns=columns)
     frame = frame[(frame["starts_at"] < window.end) & (frame["ends_at"] > window.start)]
-    return frame.assign(hides=_hides(frame, settings))[columns].reset_index(drop=True)
+    return frame.assign(hides=_hides(frame, limits))[columns].reset_index(drop=True)
 
 
 def check_silences(silences: DataFrame, limit: Limit) -> Finding:
@@ -77,9 +77,10 @@ def check_silences(silences: DataFrame, limit: Limit) -> Finding:
     return replace(finding, summary=inert(f"{finding.summary}; {'; '.join(map(_told, ours.to_dict('records')))}"))
 
 
-def _hides(frame: DataFrame, settings: Settings) -> Series[Any]:
+def _hides(frame: DataFrame, limits: Limits) -> Series[Any]:
     """The alerts of our rules that each silence can hide."""
-    rules = [{"alertname": rule.alert, **rule.labels} for rule in rule_table(settings)]
+    ours = [limits.by_name[name] for name in Signals.model_fields]
+    rules = [{"alertname": limit.alert, **rule_labels(limit)} for limit in ours]
     hidden = [[rule["alertname"] for rule in rules if _may_hide(each, rule)] for each in frame["matchers"]]
     return pd.Series(hidden, index=frame.index, dtype=object)
 

@@ -66,11 +66,12 @@ def rules(lag_blocks: float | None = None) -> str:
     from xai_runbook.settings.loading import load
 
     settings = load("sandbox")
+    limits = settings.limits
     if lag_blocks is not None:
-        moved = replace(settings.limits.monitoring.sync_lag, threshold=lag_blocks)
-        section = settings.limits.monitoring.model_copy(update={"sync_lag": moved})
-        settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"monitoring": section})})
-    return alert_rules(settings)
+        moved = replace(limits.monitoring.sync_lag, threshold=lag_blocks)
+        section = limits.monitoring.model_copy(update={"sync_lag": moved})
+        limits = limits.model_copy(update={"monitoring": section})
+    return alert_rules(settings, limits)
 
 
 def rule_file(layout: Layout) -> Path:
