@@ -35,7 +35,7 @@ def blockchain_node() -> Dashboard:
         .with_panel(lines("Heights", "locale", "A line that stands still is a node, or a network, that has stopped.",
                           (f"${{height}}{HERE}", BY_INSTANCE), least=None))
         .with_panel(lines("Blocks grown in ${growth_window}", "locale", "What the alert of block height growth judges.",
-                          ("${signal.block_height}", BY_INSTANCE), limit="block_height", side="below"))
+                          ("${signal.block_growth}", BY_INSTANCE), limit="block_growth", side="below"))
         .with_panel(lines("Blocks taken in", "cps", "Blocks a second, by where they came from.",
                           (f"sum by (instance, origin) (rate(${{blocks}}{HERE}{RATE}))",
                            "{{instance}} {{origin}}")))
@@ -78,7 +78,7 @@ def network_status() -> Dashboard:
         .with_panel(lines("Targets up", "bool_yes_no", "Whether Prometheus reaches what it scrapes.",
                           ("${signal.targets_up}", "{{job}} {{instance}}"), limit="targets_up", side="below"))
         .with_panel(lines("Series of what the alerts need", "locale", "0 where a metric has gone: its alert is silent.",
-                          ("${signal.metrics_missing}", "{{metric}} {{instance}}"), limit="metrics_missing",
+                          ("${signal.metrics_present}", "{{metric}} {{instance}}"), limit="metrics_present",
                           side="below"))
     )  # fmt: skip
 
@@ -122,12 +122,12 @@ def system_resources() -> Dashboard:
             "xai-system-resources",
             "Processor, memory and disk as their alerts judge them, and the hosts' load, disks and network.",
         )
-        .with_panel(lines("Processor", "percentunit", "In use.", ("${signal.high_cpu}", BY_INSTANCE),
-                          limit="high_cpu", width=8))
+        .with_panel(lines("Processor", "percentunit", "In use.", ("${signal.cpu_used}", BY_INSTANCE),
+                          limit="cpu_used", width=8))
         .with_panel(lines("Memory", "percentunit", "In use, less what can be had back.",
-                          ("${signal.high_memory}", BY_INSTANCE), limit="high_memory", width=8))
+                          ("${signal.memory_used}", BY_INSTANCE), limit="memory_used", width=8))
         .with_panel(lines("Disk left", "percentunit", "What ordinary users may still take.",
-                          ("${signal.low_disk}", "{{instance}} {{mountpoint}}"), limit="low_disk", side="below",
+                          ("${signal.disk_free}", "{{instance}} {{mountpoint}}"), limit="disk_free", side="below",
                           width=8))
         .with_panel(lines("Load", "short", "Processes that run or wait for a processor or a disk, over a minute.",
                           ("${host_load}", BY_INSTANCE)))

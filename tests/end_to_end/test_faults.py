@@ -84,7 +84,7 @@ def test_a_fault_is_named_and_its_healing_seen(fault: Fault, healthy: Path) -> N
     def is_named(_: int, findings: Findings) -> bool:
         """A node that is broken is named, and no other one; a check may come to see others first."""
         finding = findings[fault.finding]
-        if not fault.part.startswith("node-") or fault.finding == "block_height":  # a stall is that of all nodes
+        if not fault.part.startswith("node-") or fault.finding == "block_growth":  # a stall is that of all nodes
             return finding["status"] == "alert"
         others = set(finding["targets"]) - {fault.part} if fault.finding != "peer_count" else set()  # those it leaves
         return finding["status"] == "alert" and fault.part in finding["targets"] and not others

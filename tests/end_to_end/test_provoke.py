@@ -88,9 +88,9 @@ def firing(env: Environment, alert: str) -> bool:
 @pytest.mark.parametrize(
     ("change", "name", "alert"),
     [
-        ("provoking.provoke_memory", "high_memory", "HighMemory"),
-        ("provoking.provoke_disk", "low_disk", "LowDisk"),
-        pytest.param("provoking.provoke_cpu", "high_cpu", "HighCPU", marks=pytest.mark.quiet),
+        ("provoking.provoke_memory", "memory_used", "HighMemory"),
+        ("provoking.provoke_disk", "disk_free", "LowDisk"),
+        pytest.param("provoking.provoke_cpu", "cpu_used", "HighCPU", marks=pytest.mark.quiet),
     ],
 )
 def test_an_alert_is_provoked_named_and_gone(
@@ -99,7 +99,7 @@ def test_an_alert_is_provoked_named_and_gone(
     journal = Journal(tmp_path / "journal")
     journal.create()
     eventually(lambda: finding(name, journal)["status"] == "ok" and not firing(own, alert), SECONDS)
-    if name == "high_cpu":
+    if name == "cpu_used":
         leave_it_room()
     with applied(change, tmp_path, journal) as person:
         eventually(lambda: person.read() or firing(own, alert), SECONDS)

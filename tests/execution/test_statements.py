@@ -327,7 +327,7 @@ def test_a_reindex_that_is_interrupted_is_found_and_mended(here: Environment, se
     assert (came.status, came.interrupted) == ("unknown", True)
     assert "how far it got is not known: interrupted by Ctrl-C" in came.summary
     assert broken(here, table) == [f"public.{table} n_ccnew"]
-    finding = indexes.check_invalid_indexes(indexes.indexes(here.database), here.limits.database.invalid_indexes)
+    finding = indexes.check_invalid_indexes(indexes.indexes(here.database), here.limits.database.indexes_valid)
     assert finding.status is Status.ALERT and finding.targets == (f"public.{table} n_ccnew",)
     # until somebody has looked, nothing further is done there; then it is free again
     mending = maintenance.drop_invalid_indexes(here.database, indexes=list(finding.targets))

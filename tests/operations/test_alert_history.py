@@ -91,8 +91,8 @@ def test_the_verdict_is_that_of_the_windows_end(prometheus: Prometheus, start: d
 
 def test_of_a_window_before_all_data_only_the_missing_metrics_are_told(prometheus: Prometheus, start: datetime) -> None:
     states = alert_history.alert_states(prometheus, prometheus.settings.limits, window(start, -300, -240))
-    assert set(states["limit"]) == {"metrics_missing"}
-    assert {"sync_lag", "high_cpu"} <= set(states.attrs["silent"])
+    assert set(states["limit"]) == {"metrics_present"}
+    assert {"sync_lag", "cpu_used"} <= set(states.attrs["silent"])
     finding = alert_history.check_alert_history(states)
     assert finding.status is Status.ALERT and "no value of " in finding.summary
     assert finding.targets == ("XaiMetricsMissing blockchain_height", "XaiMetricsMissing network_peers")

@@ -17,13 +17,13 @@ from xai_runbook.settings import loading
 
 # the runbook's words: threshold, and duration where it has one
 ROWS = {
-    "high_cpu": (0.80, "above", "critical", "5m"),
-    "low_disk": (0.10, "below", "critical", None),
-    "high_memory": (0.85, "above", "high", None),
+    "cpu_used": (0.80, "above", "critical", "5m"),
+    "disk_free": (0.10, "below", "critical", None),
+    "memory_used": (0.85, "above", "high", None),
     "api_errors": (0.01, "above", "high", None),
     "database_connections": (0.80, "above", "high", None),
     "peer_count": (3, "below", "medium", None),
-    "block_height": (1, "below", "high", "30m"),
+    "block_growth": (1, "below", "high", "30m"),
     "sync_lag": (10, "above", "medium", None),
 }
 
@@ -51,7 +51,7 @@ def until(status: Status, ask: Callable[[], Finding]) -> Finding:
 @pytest.mark.parametrize(
     "name",
     [
-        "high_cpu", "low_disk", "high_memory", "api_errors", "database_connections", "peer_count", "block_height",
+        "cpu_used", "disk_free", "memory_used", "api_errors", "database_connections", "peer_count", "block_growth",
         "sync_lag",
     ],
 )  # fmt: skip

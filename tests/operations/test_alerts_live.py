@@ -27,7 +27,7 @@ class Live:
             "windows": {"rate": "2s", "requests": "2s", "growth": "1s"},
             "limits": {
                 "monitoring": {
-                    name: {"duration": "2s"} for name in ("peer_count", "block_height", "metrics_missing", "api_errors")
+                    name: {"duration": "2s"} for name in ("peer_count", "block_growth", "metrics_present", "api_errors")
                 }
             },
         }
@@ -88,28 +88,28 @@ def test_live_a_constant_gauge_is_fine_and_a_dead_exporter_is_not_its_last_value
 
 
 def test_live_a_standing_height_alerts_and_a_reset_one_does_not(live: Live) -> None:
-    live.until("block_height", Status.OK, ())
-    live.until("block_height", Status.ALERT, ("node-1", "node-2", "node-3"), growing=False)
-    live.until("block_height", Status.OK, ())
+    live.until("block_growth", Status.OK, ())
+    live.until("block_growth", Status.ALERT, ("node-1", "node-2", "node-3"), growing=False)
+    live.until("block_growth", Status.OK, ())
     live.started = time.monotonic()  # all begin again at 1000, and grow
     end = time.monotonic() + 5
     while time.monotonic() < end:
         live.say()
-        assert live.check("block_height").status is not Status.ALERT
+        assert live.check("block_growth").status is not Status.ALERT
         time.sleep(0.2)
-    live.until("block_height", Status.OK, ())
+    live.until("block_growth", Status.OK, ())
 
 
 def test_live_all_targets_down_alerts_as_missing_and_nothing_else_claims_health(live: Live) -> None:
-    live.until("metrics_missing", Status.OK, ())
+    live.until("metrics_present", Status.OK, ())
     down = {"node_1": None, "node_2": None, "node_3": None}
-    finding = live.until("metrics_missing", Status.ALERT, ("blockchain_height", "network_peers"), **down)
+    finding = live.until("metrics_present", Status.ALERT, ("blockchain_height", "network_peers"), **down)
     assert "0 series" in finding.summary
-    for name in ("block_height", "peer_count"):
+    for name in ("block_growth", "peer_count"):
         assert live.check(name).status is Status.UNKNOWN, name  # absent is not standing still, and not no peers
     with pytest.raises(NoData):
         metrics.blockchain_height(live.prometheus)
-    live.until("metrics_missing", Status.OK, ())
+    live.until("metrics_present", Status.OK, ())
 
 
 def test_live_prometheus_own_alerts_are_those_that_we_find(live: Live) -> None:

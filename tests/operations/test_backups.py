@@ -393,7 +393,7 @@ def test_a_backup_that_was_cut_is_seen_at_a_glance(env: Environment) -> None:
     limits = env.limits
     os.truncate(first(env) / ARCHIVE, 20)  # as large as the runbook's empty gzip
     stored = dumps.stored(env.backups)
-    damaged = dumps.check_intact(stored, limits.backups.backups_damaged)
+    damaged = dumps.check_intact(stored, limits.backups.backups_intact)
     assert damaged.status is Status.ALERT and "has 20 bytes instead of" in damaged.summary
     age = dumps.check_age(stored, limits.backups.backup_age)
     assert age.status is Status.ALERT and FIRST in age.summary
@@ -434,7 +434,7 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     by_hand = f"its manifest cannot be read: remove {first(env)} by hand"
     assert row["why"] == by_hand
     stored = dumps.stored(env.backups)
-    assert by_hand in dumps.check_intact(stored, env.limits.backups.backups_damaged).summary
+    assert by_hand in dumps.check_intact(stored, env.limits.backups.backups_intact).summary
     assert by_hand in dumps.check_age(stored, env.limits.backups.backup_age).summary
     words = dumps.state(env.backups, name=FIRST)["words"].iloc[0]
     assert f"rm -r {first(env)}" in words and "retention.prune" not in words
@@ -534,7 +534,7 @@ def test_a_stale_backup(env: Environment) -> None:
     assert found.status is Status.ALERT and found.targets == (FIRST,)
     axes = charts.bars(stored, label="name", value="age_seconds", limit=env.limits.backups.backup_age)
     assert axes.get_title(loc="left") == env.limits.backups.backup_age.title
-    assert dumps.check_intact(stored, env.limits.backups.backups_damaged).status is Status.OK
+    assert dumps.check_intact(stored, env.limits.backups.backups_intact).status is Status.OK
     assert dumps.check_restore(stored, env.limits.backups.restore_time).status is Status.OK
 
 

@@ -101,7 +101,7 @@ def test_every_threshold_is_a_blank() -> None:
 
 
 def test_metrics_and_signals_come_from_the_settings() -> None:
-    told = settings(metrics={"height": "my_height"}, signals={"high_cpu": "my_cpu"})
+    told = settings(metrics={"height": "my_height"}, signals={"cpu_used": "my_cpu"})
     asked = {query.promql for title in TITLES for query in queries.of(dashboard(title, told), told)}
     assert "my_cpu" in asked
     assert any("my_height" in promql for promql in asked)

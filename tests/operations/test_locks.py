@@ -64,13 +64,13 @@ def waiting(server: Server, name: str, statement: bytes = FIRST) -> Iterator[psy
 
 
 def test_nobody_waits(handle: Database) -> None:
-    finding = locks.check_blocked_sessions(locks.blocked_sessions(handle), limit("blocked_sessions"))
+    finding = locks.check_blocked_sessions(locks.blocked_sessions(handle), limit("lock_waits"))
     assert finding.status is Status.OK
     assert finding.summary == "nobody waits for a lock; alert when above 100 ms"
     assert locks.lock_tree(handle).empty
     for ask, check, name in (
         (locks.idle_in_transaction, locks.check_idle_in_transaction, "idle_in_transaction"),
-        (locks.long_transactions, locks.check_long_transactions, "long_transactions"),
+        (locks.long_transactions, locks.check_long_transactions, "transaction_age"),
     ):
         assert check(ask(handle), limit(name)).status is Status.OK
 
@@ -87,7 +87,7 @@ def test_who_waits_for_whom(server: Server, handle: Database) -> None:
                 tree = locks.lock_tree(handle)
                 time.sleep(0.2)
                 finding = locks.check_blocked_sessions(
-                    locks.blocked_sessions(handle), limit("blocked_sessions", threshold=0.2)
+                    locks.blocked_sessions(handle), limit("lock_waits", threshold=0.2)
                 )
     assert set(blocked["application_name"]) == {"second", "third"}
     (row,) = blocked[blocked["application_name"] == "second"].to_dict("records")
@@ -118,7 +118,7 @@ def test_forgotten_and_long_transactions(server: Server, handle: Database) -> No
         (idle,) = locks.idle_in_transaction(handle).to_dict("records")
         (open_now,) = locks.long_transactions(handle).to_dict("records")
         forgotten = locks.check_idle_in_transaction(locks.idle_in_transaction(handle), limit("idle_in_transaction"))
-        long = locks.check_long_transactions(locks.long_transactions(handle), limit("long_transactions"))
+        long = locks.check_long_transactions(locks.long_transactions(handle), limit("transaction_age"))
     assert idle["application_name"] == "forgetful" and idle["state_seconds"] > 0.15
     assert "hunter2" not in idle["query"] and "hunter2" not in open_now["query"]
     assert open_now["transaction"] == str(pid)

@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Cluste
 def test_a_healthy_database(env: Environment) -> None:
     told = maintenance.dead_rows(env.database)
     assert {"public.blocks", "public.transactions", "public.utxos", "public.wallets"} <= set(told["name"])
-    assert maintenance.check_dead_rows(told, env.limits.database.dead_rows).status is Status.OK
+    assert maintenance.check_dead_rows(told, env.limits.database.dead_row_ratio).status is Status.OK
     assert str(told["vacuumed_at"].dt.tz) == "UTC"
 
 
@@ -52,7 +52,7 @@ def test_a_table_that_is_mostly_dead_is_named(server: clusters.Cluster) -> None:
     def told() -> Any:
         with server.handle() as handle:
             frame = maintenance.dead_rows(handle)
-        finding = maintenance.check_dead_rows(frame, LIMITS.database.dead_rows)
+        finding = maintenance.check_dead_rows(frame, LIMITS.database.dead_row_ratio)
         return (frame, finding) if finding.status is Status.ALERT else None
 
     frame, finding = clusters.eventually(told)
@@ -64,7 +64,7 @@ def test_a_table_that_is_mostly_dead_is_named(server: clusters.Cluster) -> None:
     with server.handle() as handle:
         clusters.eventually(
             lambda: (
-                maintenance.check_dead_rows(maintenance.dead_rows(handle), LIMITS.database.dead_rows).status
+                maintenance.check_dead_rows(maintenance.dead_rows(handle), LIMITS.database.dead_row_ratio).status
                 is Status.OK
             )
         )
@@ -88,7 +88,7 @@ def test_transaction_numbers_of_a_healthy_server(env: Environment) -> None:
     told = maintenance.freeze_age(env.database)
     assert {"xai_blockchain", "postgres"} <= set(told["database"])
     assert (told["forced_from_age"] == 200_000_000).all()
-    assert maintenance.check_wraparound(told, env.limits.database.wraparound).status is Status.OK
+    assert maintenance.check_wraparound(told, env.limits.database.transaction_ids_used).status is Status.OK
 
 
 def test_a_server_near_the_wall_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -112,7 +112,7 @@ def test_a_server_near_the_wall_is_named(tmp_path_factory: pytest.TempPathFactor
         server.start()
         with server.handle() as handle:
             told = maintenance.freeze_age(handle)
-            finding = maintenance.check_wraparound(told, LIMITS.database.wraparound)
+            finding = maintenance.check_wraparound(told, LIMITS.database.transaction_ids_used)
     assert finding.status is Status.ALERT and "xai_blockchain" in finding.targets
     assert "above 50 %" in finding.summary
     assert 0.5 < told["used_ratio"].max() < 0.6

@@ -229,7 +229,7 @@ def test_a_node_that_two_jobs_scrape_has_one_lag_and_one_without_a_reference_is_
 
 
 def test_what_has_no_size_is_no_full_disk_and_no_unknown_one(prometheus: Prometheus) -> None:
-    frame = metrics.signal(prometheus, prometheus.settings.limits.monitoring.low_disk)
+    frame = metrics.signal(prometheus, prometheus.settings.limits.monitoring.disk_free)
     assert set(frame["mountpoint"]) == {"/", "/data"} and frame["value"].notna().all()
 
 

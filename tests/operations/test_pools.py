@@ -47,8 +47,8 @@ def test_connections_by_state(server: Server) -> None:
 
 
 def test_leaks_are_named_by_who_opened_them(server: Server, env: Environment) -> None:
-    limit = env.limits.database.connection_leaks.__class__(
-        **{**env.limits.database.connection_leaks.__dict__, "threshold": 3, "duration": "0s"}
+    limit = env.limits.database.idle_sessions.__class__(
+        **{**env.limits.database.idle_sessions.__dict__, "threshold": 3, "duration": "0s"}
     )
     with ExitStack() as sessions, server.handle() as handle:
         quiet = pools.check_connection_leaks(pools.connection_leaks(handle, idle_for="0s"), limit)
@@ -72,7 +72,7 @@ def test_leaks_are_named_by_who_opened_them(server: Server, env: Environment) ->
 def test_nobody_but_us_leaks_nothing(env: Environment) -> None:
     """Who does not see the others is refused before; so no rows are nobody."""
     nobody = pd.DataFrame({"target": [], "idle_count": [], "opened_last_hour_count": []})
-    assert pools.check_connection_leaks(nobody, env.limits.database.connection_leaks).status is Status.OK
+    assert pools.check_connection_leaks(nobody, env.limits.database.idle_sessions).status is Status.OK
 
 
 # --- watching ---------------------------------------------------------------------------------------------------

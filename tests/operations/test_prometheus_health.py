@@ -186,7 +186,7 @@ def test_a_day_of_blocks_is_a_day(tmp_path: Path) -> None:
 
 def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter, str]) -> None:
     prometheus, (told, _) = handle(url), exporter
-    limit = prometheus.settings.limits.monitoring.prometheus_rejected
+    limit = prometheus.settings.limits.monitoring.prometheus_ingestion
 
     def check() -> Finding:
         return prometheus_storage.check_rejected(prometheus_storage.rejected_samples(prometheus), limit)
@@ -249,7 +249,7 @@ def test_a_target_that_vanished_is_named_until_it_is_back(
     url: str, folder: Path, exporter: tuple[server.Exporter, str]
 ) -> None:
     prometheus = server.handle(url, windows={**WINDOWS, "scrapes": "10m"})
-    limit = prometheus.settings.limits.monitoring.targets_vanished
+    limit = prometheus.settings.limits.monitoring.targets_present
 
     def check() -> Finding:
         return scrapes.check_vanished(scrapes.scrapes(prometheus), limit)

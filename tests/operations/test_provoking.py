@@ -34,7 +34,7 @@ def test_memory_load_passes_the_limit_short_of_the_quota_and_keeps_a_floor(env: 
     plan = alert_rehearsal.provoke_memory(env.sandbox, env.prometheus, env.limits)
     quota = env.sandbox.quotas()["memory_quota_bytes"]
     until = int(load(plan)["--until"])
-    assert env.limits.monitoring.high_memory.threshold * quota < until < quota
+    assert env.limits.monitoring.memory_used.threshold * quota < until < quota
     assert int(load(plan)["--floor"]) == alert_rehearsal.MEMORY_FLOOR_BYTES
     assert int(load(plan)["--seconds"]) > needed(env, "HighMemory")
     assert any(guard.column == "memory_available_bytes" for guard in plan.guards)
@@ -44,7 +44,7 @@ def test_disk_load_leaves_less_than_the_limit_and_keeps_a_floor(env: Environment
     plan = alert_rehearsal.provoke_disk(env.sandbox, env.prometheus, env.limits)
     quota = env.sandbox.quotas()["disk_quota_bytes"]
     until = int(load(plan)["--until"])
-    assert 0 < 1 - until / quota < env.limits.monitoring.low_disk.threshold
+    assert 0 < 1 - until / quota < env.limits.monitoring.disk_free.threshold
     assert int(load(plan)["--floor"]) == alert_rehearsal.DISK_FLOOR_BYTES
     assert int(load(plan)["--seconds"]) > needed(env, "LowDisk")
 

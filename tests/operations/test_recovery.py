@@ -93,7 +93,7 @@ def test_a_damaged_file_of_a_base_backup(env: Environment, tmp_path: Path) -> No
     try:
         outcome = done(env, dumps.verify(env.backups, name=copy.name))
         assert outcome.status == "failed" and "pg_verifybackup refuses it" in outcome.summary
-        assert dumps.check_intact(dumps.stored(env.backups), env.limits.backups.backups_damaged).status is Status.ALERT
+        assert dumps.check_intact(dumps.stored(env.backups), env.limits.backups.backups_intact).status is Status.ALERT
     finally:
         shutil.rmtree(copy)
 

@@ -33,8 +33,8 @@ Active = dict[int, set[tuple[str, frozenset[tuple[str, str]]]]]
 @pytest.fixture(scope="module")
 def real() -> Settings:
     settings = server.settings()
-    assert settings.limits.monitoring.block_height.duration == "30m"
-    assert settings.limits.monitoring.high_cpu.duration == "5m"
+    assert settings.limits.monitoring.block_growth.duration == "30m"
+    assert settings.limits.monitoring.cpu_used.duration == "5m"
     return settings
 
 
@@ -97,7 +97,7 @@ def test_each_rule_is_its_limit(real: Settings) -> None:
     by_name = {rule.alert: rule for rule in alert_rules.rule_table(real, real.limits)}
     assert set(by_name) == {real.limits.by_name[name].alert for name in Signals.model_fields}
     cpu, peers = by_name["HighCPU"], by_name["PeerCountLow"]
-    assert (cpu.duration, dict(cpu.labels)) == ("5m", {"severity": "critical", "limit": "high_cpu"})
+    assert (cpu.duration, dict(cpu.labels)) == ("5m", {"severity": "critical", "limit": "cpu_used"})
     assert cpu.expr.endswith(") > 0.8")
     assert peers.expr.endswith(") < 3")
     assert by_name["BlockHeightStalled"].duration == "30m"
@@ -124,7 +124,7 @@ def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
 def test_the_table_for_people_has_a_row_a_rule() -> None:
     lines = alert_rules.alert_table(shipped(), shipped().limits).splitlines()
     assert len(lines) == 2 + len(Signals.model_fields)
-    assert lines[2] == "| HighCPU | High CPU | above 80 % for 5m | critical | `02_monitoring`, `high_cpu` |"
+    assert lines[2] == "| HighCPU | High CPU | above 80 % for 5m | critical | `02_monitoring`, `cpu_used` |"
     odd = server.settings(limits={"monitoring": {"peer_count": {"title": "Peers | all\n"}}})
     assert "| Peers \\| all  |" in alert_rules.alert_table(odd, odd.limits)
 
@@ -332,5 +332,5 @@ def test_a_signal_over_a_window_without_its_metric_is_no_data(prometheus: Promet
     window = Window(
         datetime.fromtimestamp(start + 106 * MINUTE, UTC), datetime.fromtimestamp(start + 114 * MINUTE, UTC)
     )
-    with pytest.raises(NoData, match="block_height"):
-        metrics.signal(prometheus, prometheus.settings.limits.monitoring.block_height, window)
+    with pytest.raises(NoData, match="block_growth"):
+        metrics.signal(prometheus, prometheus.settings.limits.monitoring.block_growth, window)

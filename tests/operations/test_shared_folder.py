@@ -122,8 +122,8 @@ def test_f18_only_a_backup_of_this_server_is_young_enough(pair: tuple[Environmen
     assert "no verified backup of this server" in age.summary and f"{name}" in age.summary
     assert dumps.check_restore(stored, a.limits.backups.restore_time).status is Status.UNKNOWN
     (a.backups.folder / name / "database.dump").write_bytes(b"")
-    assert dumps.check_intact(dumps.stored(a.backups), a.limits.backups.backups_damaged).status is Status.OK
-    assert dumps.check_intact(dumps.stored(b.backups), b.limits.backups.backups_damaged).status is Status.ALERT
+    assert dumps.check_intact(dumps.stored(a.backups), a.limits.backups.backups_intact).status is Status.OK
+    assert dumps.check_intact(dumps.stored(b.backups), b.limits.backups.backups_intact).status is Status.ALERT
     with pytest.raises(NoData, match="no backup that counts"):
         a.backups.newest("dump")
     assert done(b, base_backups.base_backup(b.database, b.backups)).status == "done"

@@ -123,7 +123,7 @@ def test_bloat_is_guessed_from_widths_where_the_role_may_see_them(server: cluste
 
 def test_room_on_disks(env: Environment) -> None:
     told = sizes.disk_room(env.prometheus, env.limits)
-    assert (told["available_ratio"] - told["spare_ratio"]).round(6).eq(env.limits.monitoring.low_disk.threshold).all()
+    assert (told["available_ratio"] - told["spare_ratio"]).round(6).eq(env.limits.monitoring.disk_free.threshold).all()
     assert (told["spare_ratio"] > 0).all()
 
 

@@ -59,8 +59,8 @@ def test_in_the_order_that_is_asked_for(env: Environment) -> None:
 
 def test_a_healthy_server_has_no_slow_ones(env: Environment) -> None:
     told = statements.slow_statements(env.database, order="mean", fewest_calls=statements.FEWEST_CALLS)
-    assert statements.check_slow_statements(told, env.limits.database.slow_statements).status is Status.OK
-    nothing = statements.check_slow_statements(told.head(0), env.limits.database.slow_statements)
+    assert statements.check_slow_statements(told, env.limits.database.statement_time).status is Status.OK
+    nothing = statements.check_slow_statements(told.head(0), env.limits.database.statement_time)
     assert (nothing.status is Status.OK and "no statement has run often yet" in nothing.summary) or nothing.summary
 
 
@@ -76,7 +76,7 @@ def test_a_slow_one_is_named(server: clusters.Cluster) -> None:
         thread.join()
     with server.handle() as handle:
         told = statements.slow_statements(handle, order="mean", fewest_calls=statements.FEWEST_CALLS)
-        finding = statements.check_slow_statements(told, LIMITS.database.slow_statements)
+        finding = statements.check_slow_statements(told, LIMITS.database.statement_time)
     assert finding.status is Status.ALERT and len(finding.targets) == 1
     assert "rich_list" in finding.targets[0] and "hunter2" not in told.to_string()
 
@@ -89,7 +89,7 @@ def test_calls_against_mean_time_as_a_chart(env: Environment) -> None:
 
     from xai_runbook import charts
 
-    limit = LIMITS.database.slow_statements
+    limit = LIMITS.database.statement_time
     costly = statements.slow_statements(env.database, fewest_calls=2)
     slowest = statements.slow_statements(env.database, order="mean", fewest_calls=2)
     try:

@@ -45,14 +45,14 @@ def test_the_newest_first_with_what_became_of_each(server: clusters.Cluster) -> 
 def test_many_that_were_rolled_back(server: clusters.Cluster) -> None:
     with server.superuser() as connection, server.handle() as database:
         assert transactions.check_aborted(
-            transactions.recent_transactions(database), LIMITS.database.aborted_transactions
+            transactions.recent_transactions(database), LIMITS.database.rollback_ratio
         ).status is Status.OK  # fmt: skip
         for _ in range(60):
             connection.execute("BEGIN")
             connection.execute("SELECT txid_current()")
             connection.execute("ROLLBACK")
         found = transactions.check_aborted(
-            transactions.recent_transactions(database, most=100), LIMITS.database.aborted_transactions
+            transactions.recent_transactions(database, most=100), LIMITS.database.rollback_ratio
         )
         assert found.status is Status.ALERT
         assert "of the last 100 that wrote were rolled back" in found.summary
@@ -126,7 +126,7 @@ def test_what_the_log_is_made_of(server: clusters.Cluster) -> None:
 
 def test_nothing_to_judge_is_unknown() -> None:
     none = pd.DataFrame({"xid": [1, 2], "status": ["in progress", None]})
-    assert transactions.check_aborted(none, LIMITS.database.aborted_transactions).status is Status.UNKNOWN
+    assert transactions.check_aborted(none, LIMITS.database.rollback_ratio).status is Status.UNKNOWN
 
 
 def test_how_many_is_bounded(env: Environment) -> None:

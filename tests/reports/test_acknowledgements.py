@@ -18,13 +18,13 @@ from xai_runbook.reports.acknowledgements import Acknowledgement, acknowledgemen
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
-def seen(name: str = "low_disk", status: str = "alert", severity: str | None = "high", **more: Any) -> Acknowledgement:
+def seen(name: str = "disk_free", status: str = "alert", severity: str | None = "high", **more: Any) -> Acknowledgement:
     until = more.pop("until", "4h")
     return acknowledgement(finding(name, status, severity, **more), "plain", until, "a new disk is coming")
 
 
 def test_an_acknowledged_finding_is_marked_and_does_not_turn_the_verdict() -> None:
-    (marked,) = applied([finding("low_disk")], [seen()], "plain")
+    (marked,) = applied([finding("disk_free")], [seen()], "plain")
     assert marked.acknowledged
     assert marked.acknowledged["why"] == "a new disk is coming"
     assert "@" in marked.acknowledged["by"]
@@ -34,7 +34,7 @@ def test_an_acknowledged_finding_is_marked_and_does_not_turn_the_verdict() -> No
 
 def test_nothing_worse_than_what_was_seen_is_covered() -> None:
     def covered(then: Acknowledgement, **now: Any) -> bool:
-        return bool(applied([finding("low_disk", **now)], [then], "plain")[0].acknowledged)
+        return bool(applied([finding("disk_free", **now)], [then], "plain")[0].acknowledged)
 
     high = seen(targets=("node-1", "node-2"))
     assert covered(high, targets=("node-1", "node-2"))
@@ -49,26 +49,26 @@ def test_nothing_worse_than_what_was_seen_is_covered() -> None:
 
 
 def test_another_environment_or_finding_is_not_covered() -> None:
-    assert not applied([finding("low_disk")], [seen()], "other")[0].acknowledged
-    assert not applied([finding("high_cpu")], [seen()], "plain")[0].acknowledged
+    assert not applied([finding("disk_free")], [seen()], "other")[0].acknowledged
+    assert not applied([finding("cpu_used")], [seen()], "plain")[0].acknowledged
 
 
 def test_an_expired_one_does_not_count() -> None:
     one = seen(until="1h")
     before, after = one.until - timedelta(seconds=1), one.until
-    assert applied([finding("low_disk")], [one], "plain", now=before)[0].acknowledged
-    assert not applied([finding("low_disk")], [one], "plain", now=after)[0].acknowledged
+    assert applied([finding("disk_free")], [one], "plain", now=before)[0].acknowledged
+    assert not applied([finding("disk_free")], [one], "plain", now=after)[0].acknowledged
 
 
 def test_a_finding_that_says_of_itself_that_it_is_acknowledged_is_not() -> None:
-    forged = finding("low_disk", acknowledged={"until": "2099-01-01T00:00:00+00:00", "why": "me", "by": "me"})
+    forged = finding("disk_free", acknowledged={"until": "2099-01-01T00:00:00+00:00", "why": "me", "by": "me"})
     assert applied([forged], [], "plain")[0].acknowledged is None
 
 
 def test_an_ok_finding_is_neither_acknowledged_nor_marked() -> None:
     with pytest.raises(InputError, match="nothing to acknowledge"):
         seen(status="ok")
-    assert applied([finding("low_disk", "ok")], [seen()], "plain")[0].acknowledged is None
+    assert applied([finding("disk_free", "ok")], [seen()], "plain")[0].acknowledged is None
 
 
 @pytest.mark.parametrize("why", ["", "  \n"])
@@ -87,7 +87,7 @@ def test_times() -> None:
 
 def test_what_is_written_is_read_back_private_and_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "acknowledgements.toml"
-    one, two = seen("low_disk", targets=("a",)), seen("pool", "unknown", None)
+    one, two = seen("disk_free", targets=("a",)), seen("pool", "unknown", None)
     acknowledgements.add(path, one)
     acknowledgements.add(path, two)
     assert acknowledgements.read(path) == [one, two]
@@ -98,7 +98,7 @@ def test_what_is_written_is_read_back_private_and_whole(tmp_path: Path) -> None:
 def test_a_newer_one_replaces_an_older_and_expired_ones_go(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     old, newer = seen(until="1h"), seen(until="2h")
-    expired = Acknowledgement(**{**seen("high_cpu").__dict__, "until": datetime.now(UTC) - timedelta(hours=1)})
+    expired = Acknowledgement(**{**seen("cpu_used").__dict__, "until": datetime.now(UTC) - timedelta(hours=1)})
     for one in (old, expired, newer):
         acknowledgements.add(path, one)
     assert acknowledgements.read(path) == [newer]
@@ -108,8 +108,8 @@ def test_one_can_be_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     acknowledgements.add(path, seen())
     with pytest.raises(InputError, match="not acknowledged"):
-        acknowledgements.remove(path, "other", "low_disk")
-    acknowledgements.remove(path, "plain", "low_disk")
+        acknowledgements.remove(path, "other", "disk_free")
+    acknowledgements.remove(path, "plain", "disk_free")
     assert acknowledgements.read(path) == []
 
 
@@ -120,7 +120,7 @@ def test_no_file_is_no_acknowledgement(tmp_path: Path) -> None:
 _ROW = """
 [[acknowledgement]]
 environment = "plain"
-finding = "low_disk"
+finding = "disk_free"
 until = 2099-01-01T00:00:00Z
 why = "w"
 by = "b"
@@ -134,7 +134,7 @@ targets = []
 def test_a_file_written_by_hand_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(_ROW)
-    assert acknowledgements.read(path)[0].finding == "low_disk"
+    assert acknowledgements.read(path)[0].finding == "disk_free"
 
 
 @pytest.mark.parametrize(

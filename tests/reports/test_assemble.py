@@ -27,7 +27,7 @@ def sections(folder: Path) -> list[Path]:
     notebook(
         folder / "02_monitoring.ipynb",
         cell("title", "# Monitoring", kind="markdown"),
-        question("high_cpu", "alerts.check(env, window)"),
+        question("cpu_used", "alerts.check(env, window)"),
         setup=IMPORT.format("alerts"),
         parameters='environment = ""  # which\nwindow = "24h"  # how far back',
     )
@@ -54,7 +54,7 @@ def test_sections_come_in_order_with_their_questions_and_the_text_above(tmp_path
         "parameters",
         "setup",
         "section-02-monitoring",
-        "high_cpu",
+        "cpu_used",
         "section-03-database",
         "about-pool",
         "pool",

@@ -57,8 +57,8 @@ def test_only_health_questions_are_asked_and_of_those_only_the_named(tmp_path: P
 
 
 def test_a_name_that_no_question_has_is_refused_with_those_that_come_close(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"block_hight.*block_height"):
-        asked(tmp_path, question("block_height", 'ok("block_height")'), only=("block_hight",))
+    with pytest.raises(InputError, match=r"block_grouth.*block_growth"):
+        asked(tmp_path, question("block_growth", 'ok("block_growth")'), only=("block_grouth",))
 
 
 def test_what_cannot_be_asked_is_unknown_with_its_reason_and_the_rest_is_answered(tmp_path: Path) -> None:

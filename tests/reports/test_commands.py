@@ -58,17 +58,17 @@ def test_a_good_report_is_kept_and_leaves_with_0(
 def test_what_is_wrong_decides_the_exit_code_and_an_acknowledgement_takes_it_back(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cells = [question("low_disk", ALERT.format("low_disk", "HIGH")), question("b", 'ok("b")')]
+    cells = [question("disk_free", ALERT.format("disk_free", "HIGH")), question("b", 'ok("b")')]
     assert reported(tmp_path, *cells) == 1
     out = capsys.readouterr().out
-    assert out.index("ALERT") < out.index("low_disk: bad") < out.index("next: mend") < out.index("ok        b")
+    assert out.index("ALERT") < out.index("disk_free: bad") < out.index("next: mend") < out.index("ok        b")
 
     assert main(["ack", "lowdisk", "--until", "4h", "--why", "x", "--env", "plain"]) == 3
-    assert "one of low_disk" in capsys.readouterr().err
+    assert "one of disk_free" in capsys.readouterr().err
     assert main(["ack", "b", "--until", "4h", "--why", "x", "--env", "plain"]) == 3
     assert "nothing to acknowledge" in capsys.readouterr().err
-    assert main(["ack", "low_disk", "--env", "plain"]) == 3
-    assert main(["ack", "low_disk", "--until", "4h", "--why", "new disk at four", "--env", "plain"]) == 0
+    assert main(["ack", "disk_free", "--env", "plain"]) == 3
+    assert main(["ack", "disk_free", "--until", "4h", "--why", "new disk at four", "--env", "plain"]) == 0
     assert main(["ack", "--list", "--env", "plain"]) == 0
     assert "new disk at four" in capsys.readouterr().out
 
@@ -78,10 +78,10 @@ def test_what_is_wrong_decides_the_exit_code_and_an_acknowledgement_takes_it_bac
     assert told["findings"][0]["acknowledged"]["why"] == "new disk at four"
     assert "Acknowledged" in (tmp_path / "outputs/reports/latest/index.html").read_text()
 
-    worse = [question("low_disk", ALERT.format("low_disk", "CRITICAL")), question("b", 'ok("b")')]
+    worse = [question("disk_free", ALERT.format("disk_free", "CRITICAL")), question("b", 'ok("b")')]
     assert reported(tmp_path, *worse) == 2
-    assert main(["ack", "--remove", "low_disk", "--env", "plain"]) == 0
-    assert main(["ack", "--remove", "low_disk", "--env", "plain"]) == 3
+    assert main(["ack", "--remove", "disk_free", "--env", "plain"]) == 0
+    assert main(["ack", "--remove", "disk_free", "--env", "plain"]) == 3
 
 
 def test_a_notebook_that_breaks_is_told_and_is_never_ok(settings: Settings, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_an_unreadable_acknowledgements_file_is_told_before_anything_runs(
 
 
 def test_ack_without_a_report_says_what_to_do(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ack", "low_disk", "--until", "4h", "--why", "x", "--env", "plain"]) == 3
+    assert main(["ack", "disk_free", "--until", "4h", "--why", "x", "--env", "plain"]) == 3
     assert "xai-runbook report first" in capsys.readouterr().err
 
 
@@ -210,7 +210,7 @@ def test_check_of_parts_that_do_not_answer_names_them_quickly(
     told = json.loads(capsys.readouterr().out)
     status = {row["name"]: row["status"] for row in told["findings"]}
     assert status["database_reachable"] == status["prometheus_reachable"] == status["node_reachable"] == "alert"
-    assert status["block_height"] == status["pool"] == "unknown"
+    assert status["block_growth"] == status["pool"] == "unknown"
     assert "ok" not in status.values()
     assert "cache" in told["not_configured"]
 
@@ -219,12 +219,12 @@ def test_check_of_the_running_sandbox_is_well_and_takes_names(
     sandbox: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["check", "block_height", "pool", "--env", "sandbox", "--json"]) == 0
+    assert main(["check", "block_growth", "pool", "--env", "sandbox", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert {row["name"] for row in told["findings"]} == {"block_height", "pool"}
+    assert {row["name"] for row in told["findings"]} == {"block_growth", "pool"}
     assert told["simulated"] == ["nodes", "grafana"]
-    assert main(["check", "block_hight", "--env", "sandbox"]) == 3
-    assert "block_height" in capsys.readouterr().err
+    assert main(["check", "block_grouth", "--env", "sandbox"]) == 3
+    assert "block_growth" in capsys.readouterr().err
 
 
 def test_the_screen_is_worst_first_and_fits_its_width(settings: Settings) -> None:

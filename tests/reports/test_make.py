@@ -25,7 +25,7 @@ from xai_runbook.reports.notebooks.cells import names
 from xai_runbook.reports.runner.result import Event
 from xai_runbook.settings.models import Settings
 
-ALERT = 'Finding(name="low_disk", status=Status.ALERT, severity=Severity.HIGH, summary="bad", targets=("n-1",))'
+ALERT = 'Finding(name="disk_free", status=Status.ALERT, severity=Severity.HIGH, summary="bad", targets=("n-1",))'
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_interrupted_it_raises_and_keeps_what_was_run(
 
 
 def test_a_report_that_cannot_be_written_does_not_hide_what_was_found(settings: Settings, tmp_path: Path) -> None:
-    path = written(tmp_path, question("low_disk", ALERT))
+    path = written(tmp_path, question("disk_free", ALERT))
 
     def obstruct(event: Event) -> None:
         if event.result:
@@ -149,13 +149,13 @@ def test_a_report_that_cannot_be_written_does_not_hide_what_was_found(settings: 
 
 def test_an_acknowledged_finding_does_not_count(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no report"):
-        acknowledge("plain", "low_disk", until="4h", why="new disk at four")
-    path = written(tmp_path, question("low_disk", ALERT))
+        acknowledge("plain", "disk_free", until="4h", why="new disk at four")
+    path = written(tmp_path, question("disk_free", ALERT))
     assert make_report("plain", [path], folder=tmp_path / "mine").exit_code == 1
-    with pytest.raises(InputError, match="one of low_disk"):
+    with pytest.raises(InputError, match="one of disk_free"):
         acknowledge("plain", "disk", until="4h", why="x", folder=tmp_path / "mine")
-    kept = acknowledge("plain", "low_disk", until="4h", why="new disk at four", folder=tmp_path / "mine")
-    assert (kept.finding, kept.targets) == ("low_disk", ("n-1",))
+    kept = acknowledge("plain", "disk_free", until="4h", why="new disk at four", folder=tmp_path / "mine")
+    assert (kept.finding, kept.targets) == ("disk_free", ("n-1",))
     found = check("plain", notebook=path)
     assert found.verdict is Verdict.OK
     assert found.findings[0].acknowledged
@@ -169,7 +169,7 @@ def health(folder: Path, *sources: str) -> Path:
 def test_a_check_comes_with_verdict_and_findings_and_writes_nothing(
     settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = health(tmp_path, 'ok("a", env.name)', ALERT.replace("low_disk", "b"), 'ok("c")')
+    path = health(tmp_path, 'ok("a", env.name)', ALERT.replace("disk_free", "b"), 'ok("c")')
     found = check("plain", notebook=path)
     assert (found.verdict, found.verdict.exit_code, found.complete) == (Verdict.ALERT, 1, True)
     assert [one.name for one in found.findings] == ["b", "a", "c"], "worst first"

@@ -49,17 +49,17 @@ class Text(HTMLParser):
 def test_the_verdict_comes_first_then_the_worst_finding_with_target_and_hint(settings: Settings) -> None:
     made = recorded(
         settings,
-        finding("high_cpu", "ok", summary="12 % used"),
+        finding("cpu_used", "ok", summary="12 % used"),
         finding("sync_lag", severity="medium"),
         finding("pool", "unknown"),
-        finding("low_disk", severity="critical", targets=("node-2",), hint="free some space"),
+        finding("disk_free", severity="critical", targets=("node-2",), hint="free some space"),
     )
     text = str(Text(page(made, settings)))
     places = [
         text.index(words)
         for words in (
             "critical 4 questions: 2 alerts, 1 could not be told, 1 in order.",
-            "low_disk is alert",
+            "disk_free is alert",
             "On node-2",
             "Next free some space",
             "sync_lag is alert",
@@ -110,18 +110,18 @@ def test_production_is_said_in_the_title_above_everything_and_in_the_facts(tmp_p
 
 def test_an_acknowledged_finding_stays_marked_with_until_who_and_why(settings: Settings) -> None:
     marks = {"until": "2026-11-25T04:00:00+00:00", "why": "new disk at four", "by": "ann@ops"}
-    text = str(Text(page(recorded(settings, finding("low_disk", acknowledged=marks)), settings)))
+    text = str(Text(page(recorded(settings, finding("disk_free", acknowledged=marks)), settings)))
     assert "ok 1 question: 1 acknowledged, 0 in order." in text
     assert "Acknowledged until 2026-11-25 04:00:00 UTC by ann@ops: new disk at four" in text
 
 
 def test_the_limits_are_shown_as_they_are_in_this_environment(tmp_path: Path, settings: Settings) -> None:
-    (tmp_path / "short.toml").write_text('[limits.monitoring.block_height]\nduration = "15s"\n')
+    (tmp_path / "short.toml").write_text('[limits.monitoring.block_growth]\nduration = "15s"\n')
     from xai_runbook.settings.loading import load
 
     short = load("short")
-    text = str(Text(page(recorded(short, finding("block_height", "ok")), short)))
-    for limit, now in ((short.limits.monitoring.block_height, "ok"), (short.limits.monitoring.high_cpu, "not asked")):
+    text = str(Text(page(recorded(short, finding("block_growth", "ok")), short)))
+    for limit, now in ((short.limits.monitoring.block_growth, "ok"), (short.limits.monitoring.cpu_used, "not asked")):
         assert f"{limit.title} {limit.describe()} {limit.severity} {now}" in text
     assert "for 15s" in text
 
@@ -138,7 +138,7 @@ def test_a_report_without_findings_says_so(settings: Settings) -> None:
 
 
 def test_charts_stand_with_their_finding_and_inside_the_page(settings: Settings) -> None:
-    made = recorded(settings, finding("low_disk"), finding("pool", "ok"))
+    made = recorded(settings, finding("disk_free"), finding("pool", "ok"))
     read = Text(page(made, settings))
     sources = [attributes["src"] for tag, attributes in read.tags if tag == "img"]
     assert len(sources) == 2
@@ -221,7 +221,7 @@ def test_in_a_browser_it_fits_a_phone_and_a_wide_screen(
     long = "x" * 300
     made = recorded(
         settings,
-        finding("low_disk", summary=long, targets=(long[:200],), hint=long),
+        finding("disk_free", summary=long, targets=(long[:200],), hint=long),
         finding("pool", "ok", summary=long),
         error=long,
         status="failed",

@@ -173,7 +173,7 @@ def test_missing_exporters_alarm_nobody(without_exporters: dict[str, str]) -> No
     by_name = {finding["name"]: finding["status"] for finding in told["findings"]}
     assert "alert" not in by_name.values(), out
     assert "database_connections" not in by_name
-    for name in ("targets_up", "targets_vanished", "dashboard_panels", "clock_skew", "database_reachable"):
+    for name in ("targets_up", "targets_present", "dashboard_panels", "clock_skew", "database_reachable"):
         assert by_name[name] == "ok", name
     assert {"postgres-exporter", "pooler", "alertmanager"} <= set(told["not_configured"])
     assert code == 0 and told["verdict"] == "ok"

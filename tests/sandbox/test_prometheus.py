@@ -73,13 +73,13 @@ def test_the_height_rises_through_the_start(api: Api, sandbox: State) -> None:
 def test_the_rules_are_the_limits_and_all_can_be_judged(api: Api) -> None:
     (group,) = api("rules", type="alert")["groups"]
     assert {rule["labels"]["limit"] for rule in group["rules"]} >= {
-        "high_cpu",
+        "cpu_used",
         "peer_count",
-        "block_height",
+        "block_growth",
         "sync_lag",
     }
     eventually(lambda: all(rule["health"] == "ok" for rule in api("rules", type="alert")["groups"][0]["rules"]))
-    for name in ("block_height", "sync_lag", "peer_count", "high_cpu", "low_disk", "high_memory", "api_errors"):
+    for name in ("block_growth", "sync_lag", "peer_count", "cpu_used", "disk_free", "memory_used", "api_errors"):
         query = connect("sandbox").settings.promql(name)
         assert eventually(lambda query=query: api("query", query=query)["result"]), name
 

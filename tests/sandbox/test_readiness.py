@@ -93,7 +93,7 @@ def test_it_is_ready_when_everything_has_an_answer() -> None:
         ({"scrapes": 0}, "scrapes of node-1"),
         ({"scrapes": 1}, "scrapes of node-1"),
         ({"value": "NaN"}, "sync_lag"),
-        ({"newest": False}, "block_height"),
+        ({"newest": False}, "block_growth"),
         ({"panels": False}, "System Resources / Disks busy"),
         ({"health": "unknown"}, "rules"),
     ],
@@ -116,7 +116,7 @@ def test_nobody_waits_for_the_metrics_of_an_exporter_that_is_missing() -> None:
     fewer = readiness.Questions("http://127.0.0.1:9", {"postgres-exporter": "", "node-exporter": ""})
     left = set(everything) - set(fewer.signals) - set(fewer.panels)
     assert "database_connections" in left and "System Resources / Disks busy" in left
-    assert "block_height" in fewer.signals
+    assert "block_growth" in fewer.signals
 
 
 def test_a_server_that_does_not_answer_is_awaited_until_the_time_is_up() -> None:

@@ -113,7 +113,7 @@ from xai_runbook.operations import alerts
 def state(limit):
     return alerts.check_alert([], limit)
 
-@mark.parametrize("name", ["high_cpu", "low_disk"])
+@mark.parametrize("name", ["cpu_used", "disk_free"])
 def test_one(limits, name):
     assert alerts.check_alert([], limits.by_name[name])
 
@@ -123,6 +123,6 @@ class TestMore:
 """
     found = {call.place: call.words for call in calls(code)}
     assert set(found) == {"", "test_one", "TestMore::test_two"}
-    assert {"high_cpu", "low_disk"} <= found["test_one"]
+    assert {"cpu_used", "disk_free"} <= found["test_one"]
     assert "sync_lag" in found["TestMore::test_two"]
     assert "sync_lag" not in found["test_one"]

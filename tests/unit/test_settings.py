@@ -107,28 +107,28 @@ def complaint(folder: Path, text: str) -> SettingsError:
             "pattern",
             "path = ",
         ),
-        ("[limits.monitoring.high_cpu]\nthreshold = 80", "high_cpu", "from 0 to 1", "high_cpu"),
+        ("[limits.monitoring.cpu_used]\nthreshold = 80", "cpu_used", "from 0 to 1", "cpu_used"),
         (
-            f'[limits.monitoring.high_cpu]\nthreshold = "{SECRET}"',
-            "table [limits.monitoring.high_cpu], key threshold",
+            f'[limits.monitoring.cpu_used]\nthreshold = "{SECRET}"',
+            "table [limits.monitoring.cpu_used], key threshold",
             "number",
             "threshold = 0.8",
         ),
-        (f'[limits.monitoring.high_cpu]\nduration = "{SECRET}"', "high_cpu", "duration", "high_cpu"),
+        (f'[limits.monitoring.cpu_used]\nduration = "{SECRET}"', "cpu_used", "duration", "cpu_used"),
         (
-            f'[limits.monitoring.high_cpu]\nseverity = "{SECRET}"',
-            "table [limits.monitoring.high_cpu], key severity",
+            f'[limits.monitoring.cpu_used]\nseverity = "{SECRET}"',
+            "table [limits.monitoring.cpu_used], key severity",
             "'critical'",
             "severity = ",
         ),
         (
-            f'[limits.monitoring.hi_cpu]\nhint = "{SECRET}"',
-            "table [limits.monitoring], key hi_cpu",
+            f'[limits.monitoring.cpu_usd]\nhint = "{SECRET}"',
+            "table [limits.monitoring], key cpu_usd",
             "unknown key",
-            "high_cpu",
+            "cpu_used",
         ),
-        ("[limits.monitoring.high_cpu]\nthreshold = nan", "high_cpu", "finite", "high_cpu"),
-        ('[signals]\nhigh_cpu = "up{${nothing}}"', "table [signals], key high_cpu", "${nothing}", "high_cpu = "),
+        ("[limits.monitoring.cpu_used]\nthreshold = nan", "cpu_used", "finite", "cpu_used"),
+        ('[signals]\ncpu_used = "up{${nothing}}"', "table [signals], key cpu_used", "${nothing}", "cpu_used = "),
         ('[metrics]\nheight = "a-b"', "table [metrics], key height", "pattern", 'height = "blockchain_height"'),
         (f'[windows]\nrate = "{SECRET}"', "table [windows], key rate", "duration", 'rate = "2m"'),
         (f'production = "{SECRET}"', "key production", "boolean", "production = true"),
@@ -218,7 +218,7 @@ def test_overrides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_PROMETHEUS__URL", "http://override:9090")
     monkeypatch.setenv("XAI_RUNBOOK_DATABASE__PORT", "6000")
     monkeypatch.setenv("XAI_RUNBOOK_DATABASE__SYSTEM_IDENTIFIER", "7300000000000000001")
-    monkeypatch.setenv("XAI_RUNBOOK_LIMITS__MONITORING__HIGH_CPU__THRESHOLD", "0.5")
+    monkeypatch.setenv("XAI_RUNBOOK_LIMITS__MONITORING__CPU_USED__THRESHOLD", "0.5")
     monkeypatch.setenv("XAI_RUNBOOK_NODES__NODE", '[{name = "a", url = "http://a"}]')
     told = load(folder, '[prometheus]\nurl = "http://file:9090"\nstep = "30s"\n[database]\nport = 5000')
     assert told.prometheus is not None
@@ -226,8 +226,8 @@ def test_overrides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.nodes is not None
     assert (told.prometheus.url, told.prometheus.step) == ("http://override:9090", "30s")
     assert (told.database.port, told.database.system_identifier) == (6000, "7300000000000000001")
-    assert told.limits.monitoring.high_cpu.threshold == 0.5
-    assert told.limits.monitoring.high_cpu.duration == "5m"
+    assert told.limits.monitoring.cpu_used.threshold == 0.5
+    assert told.limits.monitoring.cpu_used.duration == "5m"
     assert [node.name for node in told.nodes.node] == ["a"]
 
 
@@ -286,13 +286,13 @@ def test_the_production_example_holds_the_runbooks_facts(folder: Path) -> None:
 def test_the_alert_table_of_the_runbook(folder: Path) -> None:
     limits = load(folder, "").limits
     table = {
-        "high_cpu": ("above 80 % for 5m", Severity.CRITICAL),
-        "low_disk": ("below 10 % for 1m", Severity.CRITICAL),
-        "high_memory": ("above 85 % for 5m", Severity.HIGH),
+        "cpu_used": ("above 80 % for 5m", Severity.CRITICAL),
+        "disk_free": ("below 10 % for 1m", Severity.CRITICAL),
+        "memory_used": ("above 85 % for 5m", Severity.HIGH),
         "api_errors": ("above 1 % for 5m", Severity.HIGH),
         "database_connections": ("above 80 % for 5m", Severity.HIGH),
         "peer_count": ("below 3 peers for 5m", Severity.MEDIUM),
-        "block_height": ("below 1 block for 30m", Severity.HIGH),
+        "block_growth": ("below 1 block for 30m", Severity.HIGH),
         "sync_lag": ("above 10 blocks for 5m", Severity.MEDIUM),
     }
     told = {name: (limits.by_name[name].describe(), limits.by_name[name].severity) for name in table}
@@ -335,7 +335,7 @@ def test_an_unknown_section_is_refused(folder: Path) -> None:
 def test_placeholders_of_the_signals(folder: Path) -> None:
     told = load(folder, '[metrics]\npeers = "my:peers"\n[windows]\nrate = "7m"')
     assert told.promql("peer_count") == "my:peers"
-    assert "[7m]" in told.promql("high_cpu")
+    assert "[7m]" in told.promql("cpu_used")
     for name in Signals.model_fields:
         assert "${" not in told.promql(name)
 

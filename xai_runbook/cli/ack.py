@@ -10,9 +10,9 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     """Adds `ack`."""
     example = """\
 examples:
-  xai-runbook ack low_disk --until 4h --why "new disk arrives at 14:00" --env production
+  xai-runbook ack disk_free --until 4h --why "new disk arrives at 14:00" --env production
   xai-runbook ack --list
-  xai-runbook ack --remove low_disk --env production
+  xai-runbook ack --remove disk_free --env production
 
 It covers what the newest report found: a worse finding, or another target, counts again."""
     parser = subparsers.add_parser(

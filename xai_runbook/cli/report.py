@@ -70,7 +70,7 @@ def _add_check(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     example = f"""\
 examples:
   xai-runbook check                                   every question of the health report, in seconds
-  xai-runbook check block_height sync_lag --env production
+  xai-runbook check block_growth sync_lag --env production
   xai-runbook check --json | jq -r .verdict
 
 {_EXITS}"""

@@ -71,16 +71,16 @@ class Metrics(Model):
 class Signals(Model):
     """PromQL of each limit that Prometheus judges, named as the limit."""
 
-    high_cpu: str
-    low_disk: str
-    high_memory: str
+    cpu_used: str
+    disk_free: str
+    memory_used: str
     api_errors: str
     api_latency: str
     database_connections: str
     peer_count: str
-    block_height: str
+    block_growth: str
     sync_lag: str
-    metrics_missing: str
+    metrics_present: str
     targets_up: str
     open_files: str
     clock_skew: str
@@ -100,25 +100,25 @@ class Section(Model):
 class MonitoringLimits(Section):
     """Limits of the alert table, of scraping, and of Prometheus and Alertmanager; those with a signal become rules."""
 
-    high_cpu: Limit
-    low_disk: Limit
-    high_memory: Limit
+    cpu_used: Limit
+    disk_free: Limit
+    memory_used: Limit
     api_errors: Limit
     database_connections: Limit
     peer_count: Limit
-    block_height: Limit
+    block_growth: Limit
     sync_lag: Limit
-    metrics_missing: Limit
+    metrics_present: Limit
     targets_up: Limit
     open_files: Limit
     clock_skew: Limit
-    targets_vanished: Limit
+    targets_present: Limit
     scrape_time: Limit
     prometheus_config: Limit
     prometheus_clock: Limit
     prometheus_history: Limit
     prometheus_storage: Limit
-    prometheus_rejected: Limit
+    prometheus_ingestion: Limit
     prometheus_growth: Limit
     remote_write: Limit
     prometheus_reachable: Limit
@@ -142,10 +142,10 @@ class DatabaseLimits(Section):
 
     database_reachable: Limit
     pool: Limit
-    blocked_sessions: Limit
+    lock_waits: Limit
     idle_in_transaction: Limit
-    long_transactions: Limit
-    connection_leaks: Limit
+    transaction_age: Limit
+    idle_sessions: Limit
     proxy_reachable: Limit
     pooler_reachable: Limit
     pool_waiting: Limit
@@ -155,11 +155,11 @@ class DatabaseLimits(Section):
     replication_slots: Limit
     checksums: Limit
     consistency: Limit
-    aborted_transactions: Limit
-    dead_rows: Limit
-    wraparound: Limit
-    invalid_indexes: Limit
-    slow_statements: Limit
+    rollback_ratio: Limit
+    dead_row_ratio: Limit
+    transaction_ids_used: Limit
+    indexes_valid: Limit
+    statement_time: Limit
     cache_hit: Limit
 
 
@@ -167,7 +167,7 @@ class BackupLimits(Section):
     """Limits of backups and of the WAL archive."""
 
     backup_age: Limit
-    backups_damaged: Limit
+    backups_intact: Limit
     restore_time: Limit
     wal_archiving: Limit
 

@@ -83,7 +83,7 @@ def concurrent_guards(room_seen: bool) -> tuple[Condition, ...]:
         column="spare_ratio",
         comparison=">=",
         value="0",
-        words="no disk has less left than limits.monitoring.low_disk",
+        words="no disk has less left than limits.monitoring.disk_free",
     )
     return (nobody, room)
 

@@ -59,15 +59,15 @@ def bloat(database: Database, *, most: int = 20) -> DataFrame:
 
 
 def disk_room(prometheus: Prometheus, limits: Limits) -> DataFrame:
-    """A row a filesystem: how much more of it is available than `limits.monitoring.low_disk` asks for.
+    """A row a filesystem: how much more of it is available than `limits.monitoring.disk_free` asks for.
 
     Columns: the labels, available_ratio, spare_ratio (below 0: less than the limit). Errors: NoData.
     """
-    limit = limits.monitoring.low_disk
+    limit = limits.monitoring.disk_free
     told = prometheus.instant(prometheus.settings.promql(limit.name))
     if told.empty:
         raise NoData(
-            "no filesystem is measured", on=prometheus.url, hint="is node_exporter scraped? limits.monitoring.low_disk"
+            "no filesystem is measured", on=prometheus.url, hint="is node_exporter scraped? limits.monitoring.disk_free"
         )
     return told.rename(columns={"value": "available_ratio"}).assign(spare_ratio=told["value"] - limit.threshold)
 

@@ -40,7 +40,7 @@ def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Pla
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = limits.monitoring.high_cpu
+    limit = limits.monitoring.cpu_used
     window = duration_seconds(prometheus.settings.windows.rate)
     # one more than it may use: nice as they are, they must get their share of a busy machine too
     cores = math.ceil(sandbox.quotas()["cpu_quota_cores"]) + 1
@@ -57,7 +57,7 @@ def provoke_memory(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> 
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = limits.monitoring.high_memory
+    limit = limits.monitoring.memory_used
     quota = sandbox.quotas()["memory_quota_bytes"]
     target = int(quota * (1 + limit.threshold) / 2)
     return _provoked(
@@ -80,7 +80,7 @@ def provoke_disk(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Pl
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
-    limit = limits.monitoring.low_disk
+    limit = limits.monitoring.disk_free
     quota = sandbox.quotas()["disk_quota_bytes"]
     target = int(quota * (1 - limit.threshold / 2))
     return _provoked(

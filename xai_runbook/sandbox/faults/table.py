@@ -104,7 +104,7 @@ FAULTS = {
             partial(_signal, part="node-2", how=signal.SIGSTOP), partial(_signal, part="node-2", how=signal.SIGCONT),
         ),
         Fault(
-            "height-frozen", "node-1", "node-1 stops mining: the height stands still on all nodes", "block_height",
+            "height-frozen", "node-1", "node-1 stops mining: the height stands still on all nodes", "block_growth",
             partial(_control, part="node-1", mining=False), partial(_control, part="node-1", mining=True),
         ),
         Fault(
@@ -162,7 +162,7 @@ FAULTS = {
         ),
         Fault(
             "lock-held", "postgres", "one session changes a row and forgets to commit; another waits for it",
-            "blocked_sessions",
+            "lock_waits",
             partial(database.hold_lock, fault="lock-held"), partial(database.let_go, fault="lock-held"),
         ),
         Fault(
@@ -172,13 +172,13 @@ FAULTS = {
             partial(database.let_go, fault="idle-in-transaction"),
         ),
         Fault(
-            "transaction-long", "postgres", "a report that goes on and on in one transaction", "long_transactions",
+            "transaction-long", "postgres", "a report that goes on and on in one transaction", "transaction_age",
             partial(database.long_transaction, fault="transaction-long"),
             partial(database.let_go, fault="transaction-long"),
         ),
         Fault(
             "connections-leaked", "postgres", "fifteen sessions of one application that it has forgotten",
-            "connection_leaks",
+            "idle_sessions",
             partial(database.leak_connections, fault="connections-leaked"),
             partial(database.let_go, fault="connections-leaked"),
         ),
@@ -194,20 +194,20 @@ FAULTS = {
         ),
         Fault(
             "index-invalid", "postgres", "begins an index that cannot be finished: it stays behind, invalid",
-            "invalid_indexes",
+            "indexes_valid",
             maintenance.break_index, maintenance.drop_broken_index,
         ),
         Fault(
-            "dead-rows", "postgres", "keeps autovacuum from a table of which more than half is dead", "dead_rows",
+            "dead-rows", "postgres", "keeps autovacuum from a table of which more than half is dead", "dead_row_ratio",
             maintenance.make_dead_rows, maintenance.vacuum_dead_rows,
         ),
         Fault(
-            "statement-slow", "postgres", "a statement of the application takes more than a second", "slow_statements",
+            "statement-slow", "postgres", "a statement of the application takes more than a second", "statement_time",
             maintenance.slow_statement, maintenance.forget_statements,
         ),
         Fault(
             "index-missing", "postgres", "drops an index: a statement of the application reads a whole table a wallet",
-            "slow_statements", maintenance.drop_index, maintenance.create_dropped_index,
+            "statement_time", maintenance.drop_index, maintenance.create_dropped_index,
         ),
         Fault(
             "standby-stopped", "standby", "shuts the standby down: nobody follows the primary", "standbys_connected",
@@ -230,7 +230,7 @@ FAULTS = {
         ),
         Fault(
             "transactions-aborted", "postgres", "hundreds of transactions write and are rolled back",
-            "aborted_transactions",
+            "rollback_ratio",
             partial(database.roll_back, fault="transactions-aborted"),
             partial(database.commit, fault="transactions-aborted"),
         ),
@@ -240,7 +240,7 @@ FAULTS = {
         ),
         Fault(
             "target-gone", "prometheus", f"{prometheus_faults.GONE} is taken out of what Prometheus scrapes",
-            "targets_vanished", prometheus_faults.take_out_target, prometheus_faults.start_anew,
+            "targets_present", prometheus_faults.take_out_target, prometheus_faults.start_anew,
         ),
         Fault(
             "prometheus-log-damaged", "prometheus", "bits turn over in Prometheus' log: it cuts it there and goes on",
@@ -253,7 +253,7 @@ FAULTS = {
         ),
         Fault(
             "backup-damaged", "backups", "cuts the newest dump in half, as a full disk or a lost copy would",
-            "backups_damaged", backups.damage, backups.give_back,
+            "backups_intact", backups.damage, backups.give_back,
         ),
         Fault(
             "backup-stale", "backups", "makes every backup three days old, as if the nightly runs had failed since",
