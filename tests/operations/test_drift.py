@@ -99,7 +99,7 @@ def test_spaces_comments_and_another_group_are_no_difference(live: Live) -> None
         ("severity: critical", "severity: page", "HighCPU", "label severity is 'page'"),
         ("          severity: critical\n", "", "HighCPU", "label severity is none"),
         ("severity: critical", "severity: critical\n          team: a", "HighCPU", "label team is 'a'"),
-        ("Low disk: ", "Disk: ", "LowDisk", "annotations are others"),
+        ("Disk space free: ", "Disk: ", "LowDisk", "annotations are others"),
         ("alert: SyncLag", "alert: Lag", "SyncLag", "is not loaded"),
     ],
 )

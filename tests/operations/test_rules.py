@@ -124,7 +124,7 @@ def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
 def test_the_table_for_people_has_a_row_a_rule() -> None:
     lines = alert_rules.alert_table(shipped(), shipped().limits).splitlines()
     assert len(lines) == 2 + len(Signals.model_fields)
-    assert lines[2] == "| HighCPU | High CPU | above 80 % for 5m | critical | `02_monitoring`, `cpu_used` |"
+    assert lines[2] == "| HighCPU | CPU used | above 80 % for 5m | critical | `02_monitoring`, `cpu_used` |"
     odd = server.settings(limits={"monitoring": {"peer_count": {"title": "Peers | all\n"}}})
     assert "| Peers \\| all  |" in alert_rules.alert_table(odd, odd.limits)
 

@@ -59,7 +59,7 @@ class Limit:
 
     name: str
     title: str
-    """Words for a person: "High CPU"."""
+    """Words for a person, readable beside ok as beside alert: "CPU used"."""
     threshold: float
     unit: Unit
     direction: Literal["above", "below"]
