@@ -21,16 +21,16 @@ def test_the_file_is_the_runbooks_own_where_no_environment_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_ENV", "sandbox")
-    assert main.main(["rules"]) == 0
+    assert main(["rules"]) == 0
     told = capsys.readouterr().out
     assert told == alert_rules.alert_rules(loading.shipped(), loading.shipped().limits)
     assert "for: 30m" in told
-    assert main.main(["rules", "--env", "sandbox"]) == 0
+    assert main(["rules", "--env", "sandbox"]) == 0
     assert "for: 30m" not in capsys.readouterr().out
 
 
 def test_markdown_is_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["rules", "--markdown"]) == 0
+    assert main(["rules", "--markdown"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(Signals.model_fields)
 
 
@@ -39,7 +39,7 @@ def test_the_shipped_tests_are_green_and_speak_of_every_rule(
 ) -> None:
     promtool = server.program("promtool")
     for words, name in ((["rules"], "rules.yml"), (["rules", "--tests"], "rules_test.yml")):
-        assert main.main(words) == 0
+        assert main(words) == 0
         (tmp_path / name).write_text(capsys.readouterr().out)
     done = subprocess.run(
         [promtool, "test", "rules", "rules_test.yml"], cwd=tmp_path, capture_output=True, text=True, timeout=60
@@ -85,13 +85,13 @@ def test_check_says_what_promtool_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server.program("promtool")
-    assert main.main(["rules", "--check"]) == 0
+    assert main(["rules", "--check"]) == 0
     assert capsys.readouterr().out.count("SUCCESS") == 2, "read, and tested"
-    assert main.main(["rules", "--check", "--env", "sandbox"]) == 0
+    assert main(["rules", "--check", "--env", "sandbox"]) == 0
     assert capsys.readouterr().out.count("SUCCESS") == 1, "the tests are of the runbook's own durations"
     (tmp_path / "odd.toml").write_text("[signals]\npeer_count = 'network_peers +'\n")
     monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path))
-    assert main.main(["rules", "--check", "--env", "odd"]) == 1
+    assert main(["rules", "--check", "--env", "odd"]) == 1
     assert "parse error" in capsys.readouterr().err
 
 
@@ -100,9 +100,9 @@ def test_check_without_promtool_could_not_tell(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert main.main(["rules", "--check"]) == 3
+    assert main(["rules", "--check"]) == 3
     assert "promtool is not on PATH" in capsys.readouterr().err
     (tmp_path / "promtool").write_text("#!/nowhere/sh\n")
     (tmp_path / "promtool").chmod(0o755)
-    assert main.main(["rules", "--check"]) == 3
+    assert main(["rules", "--check"]) == 3
     assert "promtool did not finish" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 
 from tests.pace import stretched
 from tests.unit.fresh import HEAVY, imported
-from xai_runbook.cli.main import main
+from xai_runbook.cli.main import Parser, main, parser
 from xai_runbook.errors import SettingsError
 
 COMMANDS = ["ping", "report", "check", "ack", "sandbox", "coverage"]
@@ -39,7 +39,7 @@ def every_parser(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParse
 
 
 def test_every_command_has_an_example() -> None:
-    parsers = every_parser(main.parser())
+    parsers = every_parser(parser())
     assert {f"xai-runbook {name}" for name in COMMANDS} <= {parser.prog for parser in parsers}
     for parser in parsers:
         assert "xai-runbook " in (parser.epilog or ""), f"{parser.prog} --help shows no example"
@@ -85,10 +85,10 @@ def test_what_an_error_prints_is_inert(capsys: pytest.CaptureFixture[str], monke
     def fail(_: argparse.Namespace) -> int:
         raise SettingsError("bad\x1b]0;x\x07", on="\u202efile", hint="look")
 
-    whole = main.Parser()
+    whole = Parser()
     whole.set_defaults(run=fail)
     monkeypatch.setattr(main, "parser", lambda: whole)
-    assert main.main([]) == 3
+    assert main([]) == 3
     told = capsys.readouterr().err
     assert told.startswith("xai-runbook: bad")
     assert told.endswith("Try: look\n")
