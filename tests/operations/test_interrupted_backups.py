@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.operations import backed_up
@@ -40,10 +40,8 @@ def env(server: Server, tmp_path: Path) -> Iterator[Environment]:
 
 def the_program() -> int:
     """The pid of the backup that this process has started."""
-    for pid in subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split():
-        if b"xai_runbook.pgbackup" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return int(pid)
-    raise AssertionError("no backup runs")
+    (found,) = [child.pid for child in psutil.Process().children() if "xai_runbook.pgbackup" in child.cmdline()]
+    return found
 
 
 def ctrl_c() -> None:

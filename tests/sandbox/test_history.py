@@ -29,7 +29,7 @@ Ask = Callable[[str], list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def day() -> tuple[int, list[Series]]:
     now = int(time.time())
-    return now, list(everything(now, 5432, "xai_blockchain"))
+    return now, list(everything(now, "xai_blockchain"))
 
 
 @pytest.fixture(scope="module")

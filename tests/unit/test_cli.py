@@ -40,10 +40,10 @@ def every_parser(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParse
 
 def test_every_command_has_an_example() -> None:
     parsers = every_parser(parser())
-    assert {f"xai-runbook {name}" for name in COMMANDS} <= {parser.prog for parser in parsers}
-    for parser in parsers:
-        assert "xai-runbook " in (parser.epilog or ""), f"{parser.prog} --help shows no example"
-        assert parser.format_help()
+    assert {f"xai-runbook {name}" for name in COMMANDS} <= {each.prog for each in parsers}
+    for each in parsers:
+        assert "xai-runbook " in (each.epilog or ""), f"{each.prog} --help shows no example"
+        assert each.format_help()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_an_error_prints_is_inert(capsys: pytest.CaptureFixture[str], monke
 
     whole = Parser()
     whole.set_defaults(run=fail)
-    monkeypatch.setattr(main, "parser", lambda: whole)
+    monkeypatch.setattr("xai_runbook.cli.main.parser", lambda: whole)
     assert main([]) == 3
     told = capsys.readouterr().err
     assert told.startswith("xai-runbook: bad")

@@ -57,5 +57,5 @@ def test_down_is_known_and_the_wrong_server_is_not_down() -> None:
 
 
 def test_no_such_statement() -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(KeyError):
         statement("no_such_query", 15)

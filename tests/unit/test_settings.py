@@ -312,7 +312,7 @@ def test_a_limit_has_one_name_over_all_sections() -> None:
 
 
 def test_the_limits_of_a_section_stand_in_its_file() -> None:
-    found = {path.stem: tomllib.loads(path.read_text()) for path in (loading.SHIPPED / "defaults").glob("*.toml")}
+    found = {path.stem: tomllib.loads(path.read_text()) for path in loading.DEFAULTS.glob("*.toml")}
     assert list(found.pop("promql")) == ["windows", "metrics", "signals"]
     assert {name: list(tables) for name, tables in found.items()} == {name: ["limits"] for name in Limits.model_fields}
     for section, tables in found.items():

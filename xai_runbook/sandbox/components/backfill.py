@@ -37,7 +37,7 @@ TEXT = "history.om"
 def begin(layout: Layout, promtool: Path, data: Path, now: float) -> Popen[bytes]:
     """The process that makes the blocks of the day before ``now`` in Prometheus's data folder; see ``finish``."""
     argv = child.python("xai_runbook.sandbox.components.backfill", str(promtool), str(data))
-    argv += [str(now), str(layout.ports["postgres"]), layout.database, *layout.missing]
+    argv += [str(now), layout.database, *layout.missing]
     layout.part_folder("tmp")  # promtool assembles its blocks in there
     with open(layout.log_file("history"), "ab") as log:
         told = environment(layout.folder) | {PARENT: str(os.getpid())}
@@ -84,7 +84,6 @@ def main() -> None:
     parser.add_argument("promtool", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("now", type=float)
-    parser.add_argument("database_port", type=int)
     parser.add_argument("database")
     parser.add_argument("missing", nargs="*", help="parts that have no series now, and so had none")
     told = parser.parse_args()
@@ -92,7 +91,7 @@ def main() -> None:
     told.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = told.data.parent / TEXT
     absent = {job for job, exporter in EXPORTERS.items() if exporter in told.missing}
-    every = everything(told.now, told.database_port, told.database)
+    every = everything(told.now, told.database)
     count = write(text, (series for series in every if series.labels["job"] not in absent))
     sys.stdout.write(f"{count} samples in {time.monotonic() - begun:.2f} s\n")
     sys.stdout.flush()

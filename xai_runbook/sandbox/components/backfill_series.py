@@ -91,12 +91,12 @@ class Day:
         return np.asarray(seen + ahead, np.int64)
 
 
-def everything(now: float, database_port: int, database: str) -> Iterator[Series]:
+def everything(now: float, database: str) -> Iterator[Series]:
     """All series of the day before ``now``, as the live targets export them."""
     day = Day(now)
     groups = [("xai-node", name, node(day, number)) for number, name in enumerate(NODES)]
     groups += [("sandbox", "sandbox", sandbox(day)), ("node", "host", host(day))]
-    groups += [("postgres", "postgres", postgres(day, database_port, database))]
+    groups += [("postgres", "postgres", postgres(day, database))]
     for job, instance, metrics in groups:
         labels = {"instance": instance, "job": job}
         yield Series("up", labels, day.times, np.ones(len(day.times), np.int64))
@@ -190,14 +190,13 @@ def host(day: Day) -> Iterator[Metric]:
         yield name, {}, np.maximum(day.around(0.4, 0.8, 0.2), 0.01)
 
 
-def postgres(day: Day, port: int, database: str) -> Iterator[Metric]:
+def postgres(day: Day, database: str) -> Iterator[Metric]:
     """The database server, as the postgres exporter shows it."""
-    server = {"server": f"127.0.0.1:{port}"}
-    own = {"datname": database, **server}
+    own = {"datname": database}
     ones = np.ones(len(day.times), np.int64)
     yield "pg_up", {}, ones
-    yield "pg_settings_max_connections", server, 60 * ones
-    yield "pg_settings_superuser_reserved_connections", server, 3 * ones
+    yield "pg_settings_max_connections", {}, 60 * ones
+    yield "pg_settings_superuser_reserved_connections", {}, 3 * ones
     for state, level in (("active", 1.2), ("idle", 8.0), ("idle in transaction", 0.2)):
         count = day.around(level, 0.9, 0.15)
         yield "pg_stat_activity_count", {"state": state, **own}, np.clip(np.round(count), 0, 30).astype(np.int64)

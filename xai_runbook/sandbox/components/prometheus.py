@@ -33,14 +33,16 @@ def parts(layout: Layout) -> list[Part]:
 def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
     """prometheus.yml as data: every target once a second, labelled by its part's name and not by its port."""
 
-    def job(name: str, targets: dict[str, str]) -> dict[str, Any]:
+    def job(name: str, targets: dict[str, str], **more: Any) -> dict[str, Any]:
         static = [
             {"targets": [f"{layout.host}:{layout.ports[port]}"], "labels": {"instance": instance}}
             for instance, port in targets.items()
             if port not in layout.missing
         ]
-        return {"job_name": name, "static_configs": static}
+        return {"job_name": name, "static_configs": static, **more}
 
+    # which metrics carry it depends on the exporter's version, and there is one server
+    one_server = [{"action": "labeldrop", "regex": "server"}]
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(rules)],
@@ -54,7 +56,7 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
             job("xai-node", {name: name for name in NODES}),
             job("sandbox", {"sandbox": "quota"}),
             job("node", {"host": "node-exporter"}),
-            job("postgres", {"postgres": "postgres-exporter"}),
+            job("postgres", {"postgres": "postgres-exporter"}, metric_relabel_configs=one_server),
             job("prometheus", {"prometheus": "prometheus"}),
         ],
     }
