@@ -18,7 +18,7 @@ import pytest
 from xai_runbook.cli.main import main
 
 MOST_LINES = 400
-NOT_OURS = re.compile(r"(^|_)(utils?|helpers?|managers?|handlers?|common|wrappers?)($|_)")
+NOT_OURS = re.compile(r"(^|_)(utils?|helpers?|managers?|handlers?|common|base(?!_backups?\b)|wrappers?)($|_)")
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ def test_no_other_name() -> None:
 @pytest.mark.parametrize(
     "code",
     ["import xai_runbook", "import xai_runbook.cli.main; xai_runbook.cli.main.parser()",
-     "import xai_runbook.model.findings",
-     "import xai_runbook.environment", "import xai_runbook.operations.database.sessions", "import xai_runbook.charts"],
+     "import xai_runbook.model.findings", "import xai_runbook.environment",
+     "import xai_runbook.operations.database.sessions", "import xai_runbook.charts"],
 )  # fmt: skip
 def test_nothing_heavy_at_import(code: str) -> None:
     assert imported(code) & set(HEAVY) == set()
