@@ -10,7 +10,7 @@ import pytest
 
 from tests.execution.conftest import with_journal
 from tests.operations.postgres_server import Server, running
-from xai_runbook.changes.apply import apply
+from xai_runbook import apply
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.registry import planned
 from xai_runbook.environment import Environment

@@ -23,7 +23,7 @@ from tests.execution.conftest import Session, lives, with_journal
 from tests.execution.written_plans import written
 from tests.pace import stretched
 from xai_runbook import apply
-from xai_runbook.changes import Outcome, registry
+from xai_runbook.changes import registry
 from xai_runbook.changes.apply import shown
 from xai_runbook.changes.interrupts import Interrupts
 from xai_runbook.changes.journal import Journal
@@ -34,7 +34,7 @@ from xai_runbook.changes.steps import execute
 from xai_runbook.changes.steps.execute import Actor, Ambiguous
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused, SettingsError, Unreachable
-from xai_runbook.model.outcome import MIME_TYPE
+from xai_runbook.model.outcome import MIME_TYPE, Outcome
 from xai_runbook.model.plans import Call, Command, Condition, Plan, Sql
 from xai_runbook.operations.database import sessions as database
 from xai_runbook.operations.monitoring import alert_rehearsal
@@ -598,7 +598,7 @@ def test_only_execution_asks_for_the_operator(checkout: Path) -> None:
         for path in (checkout / folder).rglob("*.*")
         if path.suffix in (".py", ".ipynb") and ".operator()" in path.read_text(encoding="utf-8")
     }
-    assert asks == {"xai_runbook/changes/steps.py"}
+    assert asks == {"xai_runbook/changes/steps/execute.py"}
 
 
 @pytest.mark.usefixtures("terminal")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.execution.conftest import with_journal
-from xai_runbook.changes.apply import apply
+from xai_runbook import apply
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.steps.edit import edited
 from xai_runbook.environment import Environment
