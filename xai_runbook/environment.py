@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from xai_runbook.errors import NotConfigured, PartMissing, XaiRunbookError
@@ -90,14 +90,14 @@ class Environment:
         """The Alertmanager that Prometheus sends to."""
         from xai_runbook.clients.alertmanager import Alertmanager
 
-        return self._handle("alertmanager", Alertmanager)
+        return self._handle("alertmanager", lambda part: Alertmanager(part, **self._named))
 
     @cached_property
     def nodes(self) -> Nodes:
         """Our nodes' API, and the reference nodes'."""
         from xai_runbook.clients.nodes import Nodes
 
-        return self._handle("nodes", Nodes)
+        return self._handle("nodes", lambda part: Nodes(part, **self._named))
 
     @cached_property
     def database(self) -> Database:
@@ -111,14 +111,14 @@ class Environment:
         """PgBouncer's console."""
         from xai_runbook.clients.postgres.pgbouncer import Pooler
 
-        return self._handle("pooler", Pooler)
+        return self._handle("pooler", lambda part: Pooler(part, **self._named))
 
     @cached_property
     def cache(self) -> Cache:
         """The Redis or Valkey server."""
         from xai_runbook.clients.cache import Cache
 
-        return self._handle("cache", Cache)
+        return self._handle("cache", lambda part: Cache(part, **self._named))
 
     @cached_property
     def grafana(self) -> Grafana:
@@ -177,6 +177,17 @@ class Environment:
             f'<div style="border:2px solid {colour};padding:.4em .8em"><strong style="color:{colour}">{word}</strong> '
             f"<strong>{html.escape(self.name)}</strong><br>{described}</div>"
         )
+
+
+@cache
+def handles() -> frozenset[str]:
+    """Return the names of Environment's handles: its properties that are made when they are first used."""
+    return frozenset(name for name, value in vars(Environment).items() if isinstance(value, cached_property))
+
+
+def given() -> frozenset[str]:
+    """Return the names of an operation's parameters that an environment gives: its handles and its limits."""
+    return handles() | {"limits"}
 
 
 def connect(name: str = "") -> Environment:

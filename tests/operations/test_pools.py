@@ -14,9 +14,11 @@ import pytest
 from tests.operations.postgres_server import SLOTS, Server, running
 from tests.pace import stretched
 from xai_runbook import charts
+from xai_runbook.changes.preflight import holds
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NotConfigured
 from xai_runbook.model.findings import Status
+from xai_runbook.model.plans import Condition
 from xai_runbook.operations import reachability
 from xai_runbook.operations.database import pool_size, pools
 from xai_runbook.operations.database import sessions as database
@@ -220,6 +222,13 @@ def test_a_pool_with_nobody_waiting_and_one_with(pooled: Environment, sandbox: d
     assert row["longest_wait_seconds"] > 1 and row["mode"] == "transaction"
     assert row["pool_size_count"] == pgbouncer.POOL_SIZE
     assert own["can_query"].iloc[0], "another role has a pool of its own"
+
+
+def test_a_condition_on_the_pools_is_evaluated(pooled: Environment) -> None:
+    query = "xai_runbook.operations.database.pools.pool_status"
+    told = Condition(question=query, arguments={}, column="clients_waiting_count", comparison="<=", value="1000")
+    fulfilled, rows = holds(pooled, told)
+    assert fulfilled and {"database", "pool_size_count"} <= set(rows[0])
 
 
 def test_questions_go_through_the_proxy_and_leave_no_trace(pooled: Environment) -> None:

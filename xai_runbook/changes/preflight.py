@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.changes import registry
 from xai_runbook.changes.journal import Entry, Journal
+from xai_runbook.environment import handles
 from xai_runbook.errors import InputError, NotConfigured, Refused, XaiRunbookError
 from xai_runbook.model.parts import overlap, touched
-from xai_runbook.model.plans import HANDLES, Command, Condition, HttpCall, Plan, Sql, Step
+from xai_runbook.model.plans import Command, Condition, HttpCall, Plan, Sql, Step
 from xai_runbook.model.scalars import facts
 from xai_runbook.system import clock
 
@@ -85,7 +86,7 @@ def another_environment(case: Case) -> None:
 def another_server(case: Case) -> None:
     """P3: and then as measured: a name can lead to another server, and a restored snapshot keeps its identifier."""
     for handle in sorted({key.partition(".")[0] for key in case.plan.identity}):
-        if handle not in HANDLES:
+        if handle not in handles():
             raise Refused(f"there are no servers called {handle!r:.60}", on="the plan", hint="make the plan anew")
         now = {f"{handle}.{name}": value for name, value in getattr(case.env, handle).identity().items()}
         for key, then in sorted(case.plan.identity.items()):
@@ -241,6 +242,7 @@ def target(plan: Plan) -> str:
 def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:
     """Whether the condition holds now, and the rows that say so. Errors: those of its query."""
     frame = registry.asked(env, condition.question, condition.arguments)
+    frame = frame.astype(object).where(frame.notna(), None)  # a missing value is none, whatever pandas marks it with
     rows = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     seen: list[Mapping[str, str | None]] = [facts(row) for row in rows]
     told = bool(seen) and all(_compared(row[condition.column], condition) for row in seen)

@@ -9,8 +9,9 @@ from importlib import import_module
 from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Any, cast
 
+from xai_runbook.environment import given
 from xai_runbook.errors import InputError, Refused
-from xai_runbook.model.plans import GIVEN, Argument, Plan
+from xai_runbook.model.plans import Argument, Plan
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -77,12 +78,12 @@ def _function(dotted: str) -> Callable[..., Any] | None:
 
 
 def _given(env: Environment, function: Callable[..., Any]) -> dict[str, Any]:
-    return {name: getattr(env, name) for name in inspect.signature(function).parameters if name in GIVEN}
+    return {name: getattr(env, name) for name in inspect.signature(function).parameters if name in given()}
 
 
 def _checked(function: Callable[..., Any], arguments: Mapping[str, Argument]) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters
-    known = [name for name in parameters if name not in GIVEN]
+    known = [name for name in parameters if name not in given()]
     for name in known:
         if name not in arguments and parameters[name].default is inspect.Parameter.empty:
             raise InputError(f"{function.__name__} needs {name}")

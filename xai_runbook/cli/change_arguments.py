@@ -9,7 +9,8 @@ from typing import Any
 
 from xai_runbook.changes import registry
 from xai_runbook.changes.preflight import planned_to_do
-from xai_runbook.model.plans import GIVEN, Plan
+from xai_runbook.environment import given
+from xai_runbook.model.plans import Plan
 
 
 def listed() -> list[tuple[str, str]]:
@@ -60,7 +61,9 @@ def asked_plan(dotted: str, words: list[str]) -> tuple[Plan, Path | None, bool]:
 
 
 def _arguments(function: Any) -> dict[str, inspect.Parameter]:
-    return {name: parameter for name, parameter in inspect.signature(function).parameters.items() if name not in GIVEN}
+    return {
+        name: parameter for name, parameter in inspect.signature(function).parameters.items() if name not in given()
+    }
 
 
 def _type(function: Any, name: str) -> dict[str, Any]:

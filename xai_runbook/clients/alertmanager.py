@@ -22,7 +22,8 @@ _HINT = "Alertmanager's own port is 9093; is it of version 0.16 or later?"
 class Alertmanager:
     """One server, which is asked what it is before it is believed; nothing but GET is sent to it."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, *, environment: str = "", production: bool = False) -> None:
+        self.environment, self.production = environment, production
         self.access = access
         self._version = ""
 

@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 class Cache:
     """A handle that asks INFO and nothing else."""
 
-    def __init__(self, settings: models.Cache) -> None:
+    def __init__(self, settings: models.Cache, *, environment: str = "", production: bool = False) -> None:
+        self.environment, self.production = environment, production
         self._settings = settings
 
     @property
     def address(self) -> str:
         """Where it is."""
         return f"{self._settings.host}:{self._settings.port}"
+
+    def identity(self) -> dict[str, str]:
+        """Where it is."""
+        return {"address": self.address}
 
     def info(self) -> dict[str, Any]:
         """What the server says of itself: `redis_version`, `role`, `used_memory` (bytes) and more.

@@ -37,10 +37,15 @@ class Facts:
 class Nodes:
     """A read-only handle on our nodes and the reference nodes. GET only, and no faster than the settings allow."""
 
-    def __init__(self, settings: models.Nodes) -> None:
+    def __init__(self, settings: models.Nodes, *, environment: str = "", production: bool = False) -> None:
+        self.environment, self.production = environment, production
         self._settings = settings
         self._next_at = 0.0
         self._turn = threading.Lock()
+
+    def identity(self) -> dict[str, str]:
+        """Where each of our nodes is, by its name."""
+        return {node.name: node.url for node in self._settings.node}
 
     @property
     def names(self) -> list[str]:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, wraps
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec, Protocol, cast, runtime_checkable
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
 from xai_runbook.model.parts import Parts, touched
@@ -29,19 +29,31 @@ from xai_runbook.model.scalars import fact, plain
 from xai_runbook.model.steps import Argument, Call, Command, Condition, Edit, HttpCall, Sql, Step
 
 __all__ = [
-    "GIVEN", "HANDLES", "Argument", "Call", "Command", "Condition", "Edit", "HttpCall", "Plan", "Risk", "Sql", "Step",
-    "change", "refused_plan",
+    "Argument", "Call", "Command", "Condition", "Edit", "Handle", "HttpCall", "Plan", "Risk", "Sql", "Step", "change",
+    "refused_plan",
 ]  # fmt: skip
 
 SCHEMA = "xai-runbook/plan/1"
 EXPIRES_AFTER = timedelta(minutes=10)
-HANDLES = ("prometheus", "nodes", "database", "cache", "grafana", "backups", "sandbox")
-"""Parameters of a change with these names take the environment's handle of that name."""
-GIVEN = (*HANDLES, "limits")
-"""Parameters of a change or query that the environment gives: its handles and its limits. All others are arguments."""
 
 _BOOT = re.compile(r"[0-9a-f-]+ [0-9]+\.[0-9]+")
 P = ParamSpec("P")
+
+
+@runtime_checkable
+class Handle(Protocol):
+    """What an environment has for each of its parts. A change's other arguments are data, and stand in the plan."""
+
+    @property
+    def environment(self) -> str:
+        """The name of its environment."""
+
+    @property
+    def production(self) -> bool:
+        """Whether the settings say so."""
+
+    def identity(self) -> dict[str, str]:
+        """Which server this is."""
 
 
 class Risk(StrEnum):
@@ -187,8 +199,8 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
 
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        handles = {key: value for key, value in bound.arguments.items() if key in HANDLES}
-        arguments = {key: _argument(key, value) for key, value in bound.arguments.items() if key not in GIVEN}
+        handles = {key: value for key, value in bound.arguments.items() if isinstance(value, Handle)}
+        arguments = {key: _argument(key, value) for key, value in bound.arguments.items() if key not in (*handles, "limits")}
         identity: dict[str, str] = {}
         try:
             for key, handle in handles.items():

@@ -23,7 +23,8 @@ _STATEMENTS: dict[Shown, bytes] = {"pools": b"SHOW POOLS", "databases": b"SHOW D
 class Pooler:
     """A handle that asks SHOW and nothing else, each time by a connection of its own: the console counts none."""
 
-    def __init__(self, settings: models.Pooler) -> None:
+    def __init__(self, settings: models.Pooler, *, environment: str = "", production: bool = False) -> None:
+        self.environment, self.production = environment, production
         self._settings = settings
         self._seconds = duration_seconds(settings.timeout)
         self._connection: psycopg.Connection[Any] | None = None
@@ -33,6 +34,10 @@ class Pooler:
         """Where it is, as messages name it; never with a password."""
         where = self._settings
         return f"{where.user}@{where.host}:{where.port}/{where.dbname}"
+
+    def identity(self) -> dict[str, str]:
+        """Where it is."""
+        return {"address": self.address}
 
     def show(self, what: Shown) -> DataFrame:
         """The rows of `SHOW ...`, a column each as this version names it.
