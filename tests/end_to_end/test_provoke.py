@@ -88,9 +88,9 @@ def firing(env: Environment, alert: str) -> bool:
 @pytest.mark.parametrize(
     ("change", "name", "alert"),
     [
-        ("provoking.provoke_memory", "memory_used", "HighMemory"),
-        ("provoking.provoke_disk", "disk_free", "LowDisk"),
-        pytest.param("provoking.provoke_cpu", "cpu_used", "HighCPU", marks=pytest.mark.quiet),
+        ("monitoring.provoke_memory", "memory_used", "HighMemory"),
+        ("monitoring.provoke_disk", "disk_free", "LowDisk"),
+        pytest.param("monitoring.provoke_cpu", "cpu_used", "HighCPU", marks=pytest.mark.quiet),
     ],
 )
 def test_an_alert_is_provoked_named_and_gone(
@@ -122,7 +122,7 @@ def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -
     journal.create()
     eventually(lambda: not firing(own, "LowDisk"), SECONDS)
     free = os.statvfs(own.sandbox.folder)
-    with applied("provoking.provoke_disk", tmp_path, journal) as person:
+    with applied("monitoring.provoke_disk", tmp_path, journal) as person:
         person.until("MiB allocated")
         taken = os.statvfs(own.sandbox.folder)
         assert (free.f_bfree - taken.f_bfree) * free.f_frsize > 2**30
@@ -141,7 +141,7 @@ def test_a_load_can_be_ended_by_its_way_back(own: Environment, tmp_path: Path) -
     journal = Journal(tmp_path / "journal")
     journal.create()
     eventually(lambda: not firing(own, "HighMemory"), SECONDS)
-    with applied("provoking.provoke_memory", tmp_path, journal) as person:
+    with applied("monitoring.provoke_memory", tmp_path, journal) as person:
         person.until("MiB held")
         undo = tmp_path / "back.plan.json"
         back = run("undo", "1", "--env", "sandbox", "--out", str(undo), journal=journal.folder)

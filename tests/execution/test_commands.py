@@ -63,23 +63,22 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize("name", registry.names())
 def test_every_change_has_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for asked in (name, registry.short(name)):
-        with pytest.raises(SystemExit) as left:
-            main(["plan", asked, "--help"])
-        assert left.value.code == 0
-        shown = capsys.readouterr().out
-        assert (registry.named(name).__doc__ or "").strip().splitlines()[0] in shown
-        assert "--env" in shown and "--out" in shown and f"xai-runbook plan {registry.short(name)}" in shown
+    with pytest.raises(SystemExit) as left:
+        main(["plan", name, "--help"])
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert (registry.named(name).__doc__ or "").strip().splitlines()[0] in shown
+    assert "--env" in shown and "--out" in shown and f"xai-runbook plan {name}" in shown
 
 
 def test_changes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "list"]) == 0
     shown = capsys.readouterr().out
-    for name in ("database.terminate", "database.cancel", "provoking.provoke_cpu", "provoking.end_load"):
+    for name in ("database.terminate", "database.cancel", "monitoring.provoke_cpu", "monitoring.end_load"):
         assert re.search(rf"^  {name} +\w+", shown, re.MULTILINE)
 
 
-@pytest.mark.parametrize("asked", ["os.system", "database.sessions", "nothing"])
+@pytest.mark.parametrize("asked", ["os.system", "database.sessions", "database.sessions.terminate", "nothing"])
 def test_what_is_no_change_is_refused(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", asked]) == 3
     assert "is not one of our changes" in capsys.readouterr().err
@@ -98,7 +97,7 @@ def sample(database: Any, *, a: int, b: float = 0.5, c: str | None = None, d: li
 
 def test_arguments_come_from_the_signature(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Kinds that no change of today takes, and those of tomorrow will."""
-    monkeypatch.setattr(registry, "named", lambda dotted: sample)
+    monkeypatch.setattr(registry, "named", lambda name: sample)
     options = change_arguments.parser("x.sample").parse_args(["--a", "7", "--d", "x", "y", "--e"])
     assert (options.a, options.b, options.c, options.d, options.e) == (7, 0.5, None, ["x", "y"], True)
     with pytest.raises(SystemExit):
@@ -249,7 +248,7 @@ def test_files_that_cannot_be_read_or_written(
     assert "cannot be read: No such file" in capsys.readouterr().err
     assert main(["plan", "show"]) == 3
     assert "show takes one plan's file" in capsys.readouterr().err
-    assert main(["plan", "provoking.end_load", "--out", str(tmp_path / "none" / "x")]) == 3
+    assert main(["plan", "monitoring.end_load", "--out", str(tmp_path / "none" / "x")]) == 3
     assert "the plan cannot be written: No such file" in capsys.readouterr().err
 
 
@@ -257,7 +256,7 @@ def test_what_has_nothing_to_do_asks_nobody(
     here: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "x.json"
-    assert main(["plan", "provoking.end_load", "--out", str(file), "--json"]) == 0
+    assert main(["plan", "monitoring.end_load", "--out", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["plan"]["note"] == "no provoked load runs"
     assert main(["apply", str(file)]) == 0
     assert "there is nothing to do" in capsys.readouterr().out
@@ -272,7 +271,7 @@ def test_a_refused_plan_is_told_as_one(tmp_path: Path, here: Environment, capsys
 
 def test_ctrl_c_leaves_a_known_state_and_nothing_running(here: Environment, folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "load.json"
-    assert run("plan", "provoking.provoke_disk", "--out", str(file), journal=folder).returncode == 0
+    assert run("plan", "monitoring.provoke_disk", "--out", str(file), journal=folder).returncode == 0
     person = Typed("apply", str(file), journal=folder)
     person.until("anything else to leave it: ")
     person.type(words_in(person.shown))
@@ -292,9 +291,7 @@ def test_reconcile_looks_and_a_person_may_tell(
     here: Environment, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = Journal(folder)
-    plan = written(
-        identity={}, undo=Call(change="xai_runbook.operations.monitoring.alert_rehearsal.end_load", arguments={})
-    )
+    plan = written(identity={}, undo=Call(change="monitoring.end_load", arguments={}))
     for digest in "ab":
         journal.append("intent", digest=digest, target="", reason="", environment="sandbox", plan=plan.to_json())
     assert "it ended before it could say" in run("journal", "show", "1", journal=folder).stdout

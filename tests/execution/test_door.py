@@ -337,13 +337,7 @@ def test_a_world_that_is_neither_can_not_be_told(here: Environment, session: Ope
     journal.append("intent", plan=plan.to_json(), target=target(plan), digest="a")
     assert "the world is not as it was either" in reconcile(here, 1).summary
     down = with_journal(here, journal, database={"host": "127.0.0.1", "port": 1})
-    never = Condition(
-        question="xai_runbook.operations.monitoring.alert_rehearsal.loads",
-        arguments={},
-        column="running",
-        comparison="==",
-        value="99",
-    )
+    never = Condition(query="monitoring.loads", arguments={}, column="running", comparison="==", value="99")
     journal.append("intent", plan=written(expected=never).to_json(), target="", digest="b")
     looked = reconcile(down, 2)
     assert looked.status == "unknown" and "cannot be planned, because the connection was refused" in looked.summary
@@ -563,13 +557,14 @@ def test_a_program_sees_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_a_module_imported_is_not_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alert_rehearsal, "terminate", database.terminate, raising=False)
     with pytest.raises(Refused, match="not one of our changes"):
-        registry.named("xai_runbook.operations.monitoring.alert_rehearsal.terminate")
+        registry.named("monitoring.terminate")
 
 
 def test_names_outside_are_not_even_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "xai_runbook.sandbox.faults.load", raising=False)
-    with pytest.raises(Refused, match="not one of our changes"):
-        registry.named("xai_runbook.sandbox.faults.load.main")
+    for name in ("xai_runbook.sandbox.faults.load.main", "sandbox.main", "load.main"):
+        with pytest.raises(Refused, match="not one of our changes"):
+            registry.named(name)
     assert "xai_runbook.sandbox.faults.load" not in sys.modules
 
 
@@ -616,7 +611,7 @@ def test_no_secret_is_in_what_is_left_behind(here: Environment, session: Opens, 
 
 
 def test_there_is_a_way_back_or_it_says_that_there_is_none(here: Environment, journal: Journal) -> None:
-    back = Call(change="xai_runbook.operations.monitoring.alert_rehearsal.end_load", arguments={})
+    back = Call.of(alert_rehearsal.end_load)
     journal.append("intent", plan=written(undo=back).to_json(), target="x", digest="x")
     assert undo(here, 1).note == "no provoked load runs"
     journal.append("intent", plan=written().to_json(), target="x", digest="y")

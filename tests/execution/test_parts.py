@@ -268,7 +268,7 @@ def print_to(pipe: int, words: str) -> None:
 def test_s3_an_unknown_restore_blocks_a_vacuum_of_that_database(
     backed: Environment, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
-    process = Applying(backed, "restores.restore", into="proof")
+    process = Applying(backed, "backups.restore", into="proof")
     process.until("restoring into")
     with pytest.raises(Refused, match="is locked by"):
         typed(backed, maintenance.vacuum(backed.database, tables=["public.wallets"]), monkeypatch)
@@ -291,7 +291,7 @@ def test_s3_a_swap_while_it_is_overwritten_is_refused(
 ) -> None:
     with server.superuser() as session:
         session.execute("CREATE DATABASE other OWNER xai_owner")
-    process = Applying(backed, "restores.overwrite", name="xai_blockchain-000002")
+    process = Applying(backed, "backups.overwrite", name="xai_blockchain-000002")
     try:
         process.until("restoring into")
         with pytest.raises(Refused, match=r"is locked by .* step 1 of 2"):

@@ -30,7 +30,7 @@ argument = st.one_of(
 arguments = st.dictionaries(text, argument, max_size=3)
 row = st.dictionaries(text, st.one_of(st.none(), text), max_size=3)
 condition = st.builds(
-    Condition, question=text, arguments=arguments, column=text, comparison=st.sampled_from(["==", "<=", ">="]),
+    Condition, query=text, arguments=arguments, column=text, comparison=st.sampled_from(["==", "<=", ">="]),
     value=text, within=st.just("5s"),
 )  # fmt: skip
 step = st.one_of(
@@ -77,7 +77,7 @@ OTHER: dict[str, Any] = {
     "steps": (Sql(name="terminate_session", parameters={"pid": "18"}, equivalent="psql"),),
     "expected": replace(FIELDS["expected"], value="1"), "undo": Call(change="x", arguments={}), "risk": Risk.CHANGE,
     "note": "another", "refused": "no", "guards": (FIELDS["expected"],),
-    "change": "xai_runbook.operations.database.sessions.x",
+    "change": "database.x",
     "arguments": {"pids": [18]}, "environment": "production", "production": True, "identity": {"database.x": "1"},
     "created_at": "2026-01-01T00:00:00.000001+00:00", "expires_at": "2026-01-01T00:10:00.000000+00:00",
     "boot": "b 1.000", "version": "1", "parts": {"database 2@here:5432/5": "exclusive"},
@@ -207,10 +207,10 @@ def test_a_command_and_a_way_back_are_shown_as_they_are() -> None:
     shown = str(
         written(
             steps=(command,),
-            undo=Call(change="xai_runbook.operations.monitoring.alert_rehearsal.end_load", arguments={}),
+            undo=Call(change="monitoring.end_load", arguments={}),
         )
     )
-    assert "python -m x" in shown and "stress" in shown and "end_load (xai-runbook undo)" in shown
+    assert "python -m x" in shown and "stress" in shown and "monitoring.end_load (xai-runbook undo)" in shown
 
 
 @pytest.mark.parametrize(
@@ -259,9 +259,12 @@ def of_two(database: Any, prometheus: Any) -> Plan:
     return sample(database)
 
 
+sample.__module__ = of_two.__module__ = "xai_runbook.operations.database.sessions"
+
+
 def test_a_change_says_how_it_was_called_and_where() -> None:
     plan = change(sample)(Server(production=True), pids=(1, 2))  # type: ignore[arg-type]
-    assert plan.change == f"{__name__}.sample"
+    assert plan.change == "database.sample"
     assert plan.arguments == {"pids": [1, 2], "how": "soft"}
     assert (plan.environment, plan.production, plan.identity) == ("sandbox", True, {"database.url": "here"})
     assert Plan.from_json(plan.to_json()) == plan

@@ -51,12 +51,10 @@ def test_an_edited_plan(nowhere: Environment) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "os.system", "xai_runbook.operations.database.sessions", "xai_runbook.operations.database.sessions.change",
-        "xai_runbook.operations.database.sessions.judge", "xai_runbook.operations.database.sessions.__builtins__",
-        "xai_runbook.operations.database.sessions.terminate.__wrapped__",
-        "xai_runbook.operations.database.sessions._sessions",
-        "xai_runbook.operations.nothing.at_all", "xai_runbook.operations", "xai_runbook.operations..database", "",
-        "xai_runbook.changes.apply.apply", "xai_runbook.operations.database.sessions.MOST_SESSIONS",
+        "os.system", "database", "database.", ".terminate", "", "database.change", "database.judge",
+        "database.__builtins__", "database.terminate.__wrapped__", "database._sessions", "database.sessions",
+        "database..terminate", "nothing.at_all", "changes.apply", "database.MOST_SESSIONS", "backups.terminate",
+        "database.sessions.terminate", "xai_runbook.operations.database.sessions.terminate",
     ],
 )  # fmt: skip
 def test_a_change_that_is_not_one_of_ours(nowhere: Environment, name: str) -> None:
@@ -319,7 +317,7 @@ def test_another_server_behind_the_same_name(here: Environment, plan: Plan, jour
 @pytest.mark.usefixtures("terminal")
 def test_a_guard_that_does_not_hold(here: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     guard = Condition(
-        question="xai_runbook.operations.database.sessions.connections", arguments={},
+        query="database.connections", arguments={},
         column="used_ratio", comparison="<=",
         value="0.0001",
     )  # fmt: skip
@@ -332,7 +330,7 @@ def test_a_guard_that_does_not_hold(here: Environment, plan: Plan, monkeypatch: 
     guarded.__signature__ = __import__("inspect").signature(terminate)  # type: ignore[attr-defined]
     monkeypatch.setattr(sessions, "terminate", guarded)
     told = refused(replace(plan, guards=(guard,)), here)
-    assert "used_ratio <= 0.0001 (connections) does not hold" in told and "used_ratio" in told
+    assert "used_ratio <= 0.0001 (database.connections) does not hold" in told and "used_ratio" in told
 
 
 @pytest.mark.usefixtures("terminal")
@@ -448,5 +446,7 @@ def test_a_query_is_no_change_and_a_change_no_query(nowhere: Environment) -> Non
         registry.asked(nowhere, FIELDS["change"], {"pids": [1]})
     with pytest.raises(Refused, match="not one of our queries"):
         registry.asked(nowhere, "os.listdir", {})
-    assert "xai_runbook.operations.database.sessions.terminate" in registry.names()
+    with pytest.raises(Refused, match="not one of our queries"):
+        registry.asked(nowhere, "database._sessions", {})
+    assert "database.terminate" in registry.names()
     assert json.loads(json.dumps(registry.names())) == sorted(registry.names())

@@ -22,8 +22,8 @@ from xai_runbook.model.plans import Plan
 from xai_runbook.sandbox.components import backups, postgres
 from xai_runbook.settings import loading
 
-HEADLESS = ["backups.dump", "backups.verify", "cluster_backups.base_backup", "cluster_backups.low_level_backup"]
-HEADLESS += ["recovery.recover_to"]
+HEADLESS = ["backups.dump", "backups.verify", "backups.base_backup", "backups.low_level_backup"]
+HEADLESS += ["backups.recover_to"]
 
 
 def environment(server: Server, journal: Path, *, dbname: str = "", **more: Any) -> Environment:

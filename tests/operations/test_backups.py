@@ -437,7 +437,7 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     assert by_hand in dumps.check_intact(stored, env.limits.backups.backups_intact).summary
     assert by_hand in dumps.check_age(stored, env.limits.backups.backup_age).summary
     words = dumps.state(env.backups, name=FIRST)["words"].iloc[0]
-    assert f"rm -r {first(env)}" in words and "retention.prune" not in words
+    assert f"rm -r {first(env)}" in words and "backups.prune" not in words
     with pytest.raises(InputError, match="by hand"):
         retention.prune(env.backups, names=[FIRST])
 

@@ -305,7 +305,7 @@ def test_a_plan_names_columns_that_are_there(server: clusters.Cluster) -> None:
         assert plan.steps and plan.targets == ("index public.blocks_miner_height_idx on miner, height",)
         assert '"blocks_miner_height_idx" ON "public"."blocks" ("miner", "height")' in str(plan)
         assert plan.undo == Call(
-            change="xai_runbook.operations.database.indexes.drop_index",
+            change="database.drop_index",
             arguments={"index": "public.blocks_miner_height_idx", "table_oid": plan.observed[0]["oid"]},
         )
         for columns in (["no_such"], [], ["miner", "miner"], ["ctid"], ["miner) WHERE (true"]):

@@ -93,7 +93,7 @@ def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
     assert f"{name} is there, unverified" in outcome.summary
     assert act is kill or "ended by SIGTERM" in outcome.summary, "what it said while it ended"
     assert f"xai-runbook plan backups.verify --name {name}" in outcome.summary
-    assert f"xai-runbook plan retention.prune --names {name}" in outcome.summary
+    assert f"xai-runbook plan backups.prune --names {name}" in outcome.summary
     (entry,) = journal_of(env).entries()
     assert entry.status == outcome.status and entry.outcome is not None
     assert entry.outcome["summary"] == outcome.summary

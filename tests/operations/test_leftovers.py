@@ -83,7 +83,7 @@ def test_s8_a_killed_restore_is_named_by_reconcile_and_removed(
     looked = reconcile(backed, outcome.entry)
     assert looked.status == "failed" and "or nothing lasting" not in looked.summary
     assert "xai_restoring_proof (" in looked.summary and "MiB)" in looked.summary
-    assert "xai-runbook plan leftovers.remove_leftovers" in looked.summary
+    assert "xai-runbook plan backups.remove_leftovers" in looked.summary
     # somebody's own of such a name, and one that somebody is in
     put(server, "CREATE DATABASE xai_restoring_mine OWNER xai_owner")
     (backed.backups.folder / "xai_blockchain-000099.part").mkdir()
@@ -249,7 +249,7 @@ def test_s8_an_index_that_was_left_is_named(
         session.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'wallets_pkey_ccnew'::regclass")
     looked = reconcile(backed, number)
     assert looked.status == "failed" and "left behind are public.wallets_pkey_ccnew (" in looked.summary
-    assert "xai-runbook plan maintenance.drop_invalid_indexes" in looked.summary
+    assert "xai-runbook plan database.drop_invalid_indexes" in looked.summary
     plan = maintenance.drop_invalid_indexes(backed.database, indexes=["public.wallets_pkey_ccnew"])
     assert typed(backed, plan, monkeypatch).status == "done"
     assert list(indexes.indexes(backed.database)["valid"].unique()) == [True]

@@ -225,8 +225,7 @@ def test_a_pool_with_nobody_waiting_and_one_with(pooled: Environment, sandbox: d
 
 
 def test_a_condition_on_the_pools_is_evaluated(pooled: Environment) -> None:
-    query = "xai_runbook.operations.database.pools.pool_status"
-    told = Condition(question=query, arguments={}, column="clients_waiting_count", comparison="<=", value="1000")
+    told = Condition.of(pools.pool_status, column="clients_waiting_count", comparison="<=", value="1000")
     fulfilled, rows = holds(pooled, told)
     assert fulfilled and {"database", "pool_size_count"} <= set(rows[0])
 

@@ -263,4 +263,4 @@ def test_a_run_has_the_connections_deadline(readable: clusters.Cluster) -> None:
 def test_a_role_that_may_not_read_says_what_to_do(env: Environment) -> None:
     with pytest.raises(AccessDenied) as caught:
         statements.explain(env.database, statement="SELECT * FROM public.wallets")
-    assert "GRANT SELECT" in caught.value.hint and "statements.analyze" in caught.value.hint
+    assert "GRANT SELECT" in caught.value.hint and "database.analyze" in caught.value.hint

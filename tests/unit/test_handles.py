@@ -60,17 +60,12 @@ QUERIES: dict[str, Callable[..., object]] = {
 }  # fmt: skip
 
 
-def condition(query: Callable[..., object], value: str = "x") -> Condition:
-    question = f"{query.__module__}.{query.__name__}"
-    return Condition(question=question, arguments={}, column="state", comparison="==", value=value)
-
-
 @pytest.mark.parametrize("handle", sorted(handles()))
 def test_a_condition_on_a_query_of_every_handle_is_evaluated(handle: str) -> None:
     """As far as its server, that is, which is not configured here."""
     env = Environment(loading.load("sandbox").model_copy(update={handle: None}))
     with pytest.raises(NotConfigured, match=f"{handle} is not configured"):
-        holds(env, condition(QUERIES[handle]))
+        holds(env, Condition.of(QUERIES[handle], column="state", comparison="==", value="x"))
 
 
 def test_values_that_are_missing_are_none(tmp_path: Path) -> None:
@@ -78,6 +73,6 @@ def test_values_that_are_missing_are_none(tmp_path: Path) -> None:
     told = {**loading.load("sandbox").model_dump(), "backups": {"folder": str(tmp_path)}}
     fulfilled, rows = holds(
         Environment(Settings.model_validate(told)),
-        condition(dumps.stored, "unfinished"),
+        Condition.of(dumps.stored, column="state", comparison="==", value="unfinished"),
     )
     assert fulfilled and (rows[0]["taken_at"], rows[0]["age_seconds"], rows[0]["counts"]) == (None, None, "false")

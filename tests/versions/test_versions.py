@@ -242,11 +242,10 @@ def test_every_query_on_a_standby(server: Server) -> None:
 
 
 def carry_out(plan: Plan, server: Server, env: Environment) -> None:
-    name = plan.change.removeprefix("xai_runbook.operations.")
     assert plan.steps, plan.refused or plan.note
     outcome = apply(plan, env, confirm=plan.words, reason="versions")
     assert isinstance(outcome, Outcome)
-    server.note(f"apply {name}", outcome.status)
+    server.note(f"apply {plan.change}", outcome.status)
     assert outcome.status == "done", outcome
 
 

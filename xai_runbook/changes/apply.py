@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from xai_runbook.changes import registry
 from xai_runbook.changes.interrupts import Interrupts
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.journals import journal_of
@@ -83,10 +82,10 @@ def apply_headless(
         raise Refused("a notebook never acts without a person", on=plan.verb, hint="xai-runbook apply FILE")
     if plan.risk is not Risk.ADDITIVE:
         raise Refused(f"a plan of risk {plan.risk} needs a person", on=plan.verb, hint="type the confirmation yourself")
-    if registry.short(plan.change) not in env.settings.changes.headless:
+    if plan.change not in env.settings.changes.headless:
         raise Refused(
             "the settings do not allow this change without a person",
-            on=registry.short(plan.change),
+            on=plan.change,
             hint="changes.headless in the settings lists those that may",
         )
     return _through_the_door(plan, env, plan.words, reason, digest, progress or (lambda _: None))

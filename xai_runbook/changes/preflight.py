@@ -19,6 +19,8 @@ from xai_runbook.errors import InputError, NotConfigured, Refused, XaiRunbookErr
 from xai_runbook.model.parts import overlap, touched
 from xai_runbook.model.plans import Command, Condition, HttpCall, Plan, Sql, Step
 from xai_runbook.model.scalars import facts
+from xai_runbook.model.steps import operation_name
+from xai_runbook.operations.database.statements import left_open
 from xai_runbook.system import clock
 
 if TYPE_CHECKING:
@@ -216,8 +218,8 @@ UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
 has no outcome either: it is told as locked, so an unknown outcome is looked for under the lock alone."""
 
 
-ALWAYS_SO = ("xai_runbook.operations.database.statements.left_open",)
-"""Questions of plans that leave nothing behind: what they look at must be so before and afterwards."""
+ALWAYS_SO = (operation_name(left_open),)
+"""Queries of plans that leave nothing behind: what they look at must be so before and afterwards."""
 
 
 def planned_to_do(env: Environment, plan: Plan) -> Plan:
@@ -231,7 +233,7 @@ def planned_to_do(env: Environment, plan: Plan) -> Plan:
 
 def _so_already(env: Environment, plan: Plan) -> bool:
     expected = plan.expected
-    return expected is not None and expected.question not in ALWAYS_SO and holds(env, expected)[0]
+    return expected is not None and expected.query not in ALWAYS_SO and holds(env, expected)[0]
 
 
 def target(plan: Plan) -> str:
@@ -241,7 +243,7 @@ def target(plan: Plan) -> str:
 
 def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:
     """Whether the condition holds now, and the rows that say so. Errors: those of its query."""
-    frame = registry.asked(env, condition.question, condition.arguments)
+    frame = registry.asked(env, condition.query, condition.arguments)
     frame = frame.astype(object).where(frame.notna(), None)  # a missing value is none, whatever pandas marks it with
     rows = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     seen: list[Mapping[str, str | None]] = [facts(row) for row in rows]

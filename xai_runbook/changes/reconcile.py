@@ -16,7 +16,15 @@ from xai_runbook.errors import CannotAsk, InputError, NotConfigured, Refused, Xa
 from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.parts import own_database
 from xai_runbook.model.plans import Call, Command, Plan
+from xai_runbook.model.steps import operation_name
 from xai_runbook.model.units import quantity
+from xai_runbook.operations.backups.leftovers import (
+    invalid_indexes,
+    leftover_databases,
+    leftover_files,
+    remove_leftovers,
+)
+from xai_runbook.operations.database.maintenance import drop_invalid_indexes
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
@@ -90,21 +98,21 @@ def _looked(
 def _left_behind(env: Environment, plan: Plan) -> str:
     """What interrupted steps like these leave behind, with sizes and the plan that removes it; empty for nothing."""
     told = []
-    for part, steps, question, remedy in _LEAVING:
+    for part, steps, query, remedy in _LEAVING:
         if any(key.startswith(f"{part}.") for key in plan.identity) and any(
             (step.name if step.kind == "sql" else step.kind) in steps for step in plan.steps
         ):
             with suppress(XaiRunbookError):
-                rows = registry.asked(env, f"xai_runbook.operations.backups.leftovers.{question}", {})
+                rows = registry.asked(env, operation_name(query), {})
                 each = [f"{row['name']} ({quantity(float(row['size_bytes']), 'bytes')})" for _, row in rows.iterrows()]
-                told += [f"{', '.join(each[:5])}: xai-runbook plan {remedy}"] if each else []
+                told += [f"{', '.join(each[:5])}: xai-runbook plan {operation_name(remedy)}"] if each else []
     return f"; left behind are {'; '.join(told)}" if told else ""
 
 
 _LEAVING = (
-    ("database", ("command",), "leftover_databases", "leftovers.remove_leftovers"),
-    ("backups", ("command",), "leftover_files", "leftovers.remove_leftovers"),
-    ("database", ("create_index", "reindex_index"), "invalid_indexes", "maintenance.drop_invalid_indexes"),
+    ("database", ("command",), leftover_databases, remove_leftovers),
+    ("backups", ("command",), leftover_files, remove_leftovers),
+    ("database", ("create_index", "reindex_index"), invalid_indexes, drop_invalid_indexes),
 )
 """Of which part, after which steps (kinds, or statements), the query that finds it, and the change that removes it."""
 

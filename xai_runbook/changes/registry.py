@@ -1,95 +1,99 @@
-"""From a change's dotted name to the function, and to a plan in the world as it is now."""
+"""From the public name of an operation to the function, and to a plan in the world as it is now."""
 
 from __future__ import annotations
 
 import inspect
-import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Any, cast
 
+from xai_runbook import operations
 from xai_runbook.environment import given
-from xai_runbook.errors import InputError, Refused
+from xai_runbook.errors import Refused
 from xai_runbook.model.plans import Argument, Plan
+from xai_runbook.model.steps import checked_arguments, operation_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.environment import Environment
 
-_OURS = re.compile(r"xai_runbook\.operations(\.[a-z][a-z0-9_]*)+")
 
-
-def named(dotted: str) -> Callable[..., Plan]:
-    """The change of that name; `database.terminate` is short for xai_runbook.operations.database.sessions.terminate.
+def named(name: str) -> Callable[..., Plan]:
+    """Return the change of that public name, such as `database.terminate`.
 
     Only functions of xai_runbook.operations that are marked as changes are ever found. Errors: Refused.
     """
-    whole = dotted if dotted.startswith("xai_runbook.") else f"xai_runbook.operations.{dotted}"
-    found = _function(whole)
+    found = _function(name)
     if found is None or not getattr(found, "is_change", False):
-        raise Refused(
-            f"{dotted!r:.100} is not one of our changes", hint=f"one of {', '.join(short(name) for name in names())}"
-        )
+        raise Refused(f"{name!r:.100} is not one of our changes", hint=f"one of {', '.join(names())}")
     return cast("Callable[..., Plan]", found)
 
 
-def short(dotted: str) -> str:
-    """The name without `xai_runbook.operations.`."""
-    return dotted.removeprefix("xai_runbook.operations.")
-
-
 def names() -> list[str]:
-    """The dotted name of every change, sorted."""
-    package = import_module("xai_runbook.operations")
-    found = []
-    for module in walk_packages(package.__path__, "xai_runbook.operations."):
-        for name, value in vars(import_module(module.name)).items():
-            if getattr(value, "is_change", False) and value.__module__ == module.name:
-                found.append(f"{module.name}.{name}")
-    return sorted(found)
+    """Return the public name of every change, sorted."""
+    return sorted(name for name, found in every() if getattr(found, "is_change", False))
 
 
-def planned(env: Environment, dotted: str, arguments: Mapping[str, Argument]) -> Plan:
-    """The plan of that change with those arguments, from the world as it is now. Errors: Refused, InputError."""
-    function = named(dotted)
-    return function(**_given(env, function), **_checked(function, arguments))
+def every() -> list[tuple[str, Callable[..., Any]]]:
+    """Return every public function of the operations with its public name; this imports them all."""
+    modules = [module for section in _sections().values() for module in section]
+    return [
+        (operation_name(value), value)
+        for module in modules
+        for name, value in vars(import_module(module)).items()
+        if _is_own(value, module) and not name.startswith("_")
+    ]
 
 
-def asked(env: Environment, dotted: str, arguments: Mapping[str, Argument]) -> DataFrame:
-    """What a query of ours answers. Errors: Refused for any other name."""
-    function = _function(dotted)
+def planned(env: Environment, name: str, arguments: Mapping[str, Argument]) -> Plan:
+    """Return the plan of that change, from the world as it is now. Errors: Refused, InputError."""
+    return cast("Plan", _answered(env, named(name), arguments))
+
+
+def asked(env: Environment, name: str, arguments: Mapping[str, Argument]) -> DataFrame:
+    """Return what that query of ours answers. Errors: Refused for any other name."""
+    function = _function(name)
     if function is None or getattr(function, "is_change", False):
-        raise Refused(f"{dotted!r:.100} is not one of our queries", hint="make the plan anew")
-    return cast("DataFrame", function(**_given(env, function), **_checked(function, arguments)))
+        raise Refused(f"{name!r:.100} is not one of our queries", hint="make the plan anew")
+    return cast("DataFrame", _answered(env, function, arguments))
 
 
-def _function(dotted: str) -> Callable[..., Any] | None:
-    if not _OURS.fullmatch(dotted):
-        return None
-    module, _, name = dotted.rpartition(".")
-    try:
-        value = getattr(import_module(module), name, None)
-    except ImportError:
-        return None
-    # what a module merely imported is not its own
-    return value if inspect.isfunction(value) and value.__module__ == module else None
-
-
-def _given(env: Environment, function: Callable[..., Any]) -> dict[str, Any]:
-    return {name: getattr(env, name) for name in inspect.signature(function).parameters if name in given()}
-
-
-def _checked(function: Callable[..., Any], arguments: Mapping[str, Argument]) -> dict[str, Any]:
+def arguments_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the function's parameters that the environment does not give."""
     parameters = inspect.signature(function).parameters
-    known = [name for name in parameters if name not in given()]
-    for name in known:
-        if name not in arguments and parameters[name].default is inspect.Parameter.empty:
-            raise InputError(f"{function.__name__} needs {name}")
-    for name in arguments:
-        if name not in known:
-            raise InputError(
-                f"{function.__name__} takes no {name!r:.60}", hint=f"it takes {', '.join(known) or 'none'}"
-            )
-    return dict(arguments)
+    return {name: parameter for name, parameter in parameters.items() if name not in given()}
+
+
+def _answered(env: Environment, function: Callable[..., Any], arguments: Mapping[str, Argument]) -> Any:
+    taken = {name: getattr(env, name) for name in inspect.signature(function).parameters if name in given()}
+    return function(**taken, **checked_arguments(function, arguments, arguments_of(function)))
+
+
+def _function(name: str) -> Callable[..., Any] | None:
+    """The public function of that name; no module outside of its section is imported."""
+    section, _, function = name.partition(".")
+    if function.startswith("_"):
+        return None
+    for module in _sections().get(section, ()):
+        value = vars(import_module(module)).get(function)
+        if _is_own(value, module):
+            return cast("Callable[..., Any]", value)
+    return None
+
+
+def _is_own(value: object, module: str) -> bool:
+    """Whether it is a function that the module defines: what a module merely imported is not its own."""
+    return inspect.isfunction(value) and value.__module__ == module
+
+
+@cache
+def _sections() -> Mapping[str, list[str]]:
+    """The modules of each section, by its name."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for module in walk_packages(operations.__path__, f"{operations.__name__}."):
+        found[module.name.split(".")[2]].append(module.name)
+    return dict(found)

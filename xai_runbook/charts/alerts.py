@@ -19,7 +19,7 @@ Span = tuple[Any, Any]
 def alert_timeline(states: DataFrame, silences: DataFrame | None = None, *, title: str = "Alerts") -> Axes:
     """Axes with a row an alert and target over time (UTC): pending hatched, firing solid, without a value dotted.
 
-    `states` is the frame of `alerts.evaluate` or `alert_history.alert_states`: label columns, `at`, `state`. Rows in
+    `states` is the frame of `monitoring.evaluate` or `monitoring.alert_states`: label columns, `at`, `state`. Rows in
     which nothing happened are left out, those that fired come first. `silences` (starts_at, ends_at, hides: the names
     of alerts) are lines under the bars of the alerts that they can hide.
     """

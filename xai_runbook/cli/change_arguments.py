@@ -9,34 +9,30 @@ from typing import Any
 
 from xai_runbook.changes import registry
 from xai_runbook.changes.preflight import planned_to_do
-from xai_runbook.environment import given
 from xai_runbook.model.plans import Plan
 
 
 def listed() -> list[tuple[str, str]]:
-    """Each change's short name, and the first line of its docstring."""
-    return [
-        (registry.short(name), (registry.named(name).__doc__ or "").strip().splitlines()[0])
-        for name in registry.names()
-    ]
+    """Each change's name, and the first line of its docstring."""
+    return [(name, (registry.named(name).__doc__ or "").strip().splitlines()[0]) for name in registry.names()]
 
 
-def parser(dotted: str) -> argparse.ArgumentParser:
+def parser(name: str) -> argparse.ArgumentParser:
     """The parser of one change's own arguments. Errors: Refused where it is none of ours."""
     from xai_runbook.cli.parser import Parser
 
-    function = registry.named(dotted)
+    function = registry.named(name)
     found = Parser(
-        prog=f"xai-runbook plan {registry.short(dotted)}",
+        prog=f"xai-runbook plan {name}",
         description=inspect.cleandoc(function.__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"Example:\n  xai-runbook plan {registry.short(dotted)}{_example(function)} --out change.plan.json",
+        epilog=f"Example:\n  xai-runbook plan {name}{_example(function)} --out change.plan.json",
     )
-    for name, parameter in _arguments(function).items():
-        known = _type(function, name)
+    for argument, parameter in registry.arguments_of(function).items():
+        known = _type(function, argument)
         found.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
+            f"--{argument.replace('_', '-')}",
+            dest=argument,
             help=f"{_words(known)}",
             required=parameter.default is parameter.empty,
             default=None if parameter.default is parameter.empty else parameter.default,
@@ -48,22 +44,16 @@ def parser(dotted: str) -> argparse.ArgumentParser:
     return found
 
 
-def asked_plan(dotted: str, words: list[str]) -> tuple[Plan, Path | None, bool]:
+def asked_plan(name: str, words: list[str]) -> tuple[Plan, Path | None, bool]:
     """The plan that the command line asks for, the file it is to be written to, and whether as JSON."""
     from xai_runbook.environment import connect
     from xai_runbook.settings.loading import named
 
-    options = parser(dotted).parse_args(words)
-    arguments = {name: getattr(options, name) for name in _arguments(registry.named(dotted))}
+    options = parser(name).parse_args(words)
+    arguments = {argument: getattr(options, argument) for argument in registry.arguments_of(registry.named(name))}
     env = connect(named(options.env or ""))
-    plan = registry.planned(env, registry.named(dotted).__module__ + "." + dotted.rpartition(".")[2], arguments)
+    plan = registry.planned(env, name, arguments)
     return planned_to_do(env, plan), options.out, options.json
-
-
-def _arguments(function: Any) -> dict[str, inspect.Parameter]:
-    return {
-        name: parameter for name, parameter in inspect.signature(function).parameters.items() if name not in given()
-    }
 
 
 def _type(function: Any, name: str) -> dict[str, Any]:
@@ -85,7 +75,9 @@ def _words(known: dict[str, Any]) -> str:
 
 
 def _example(function: Any) -> str:
-    needed = [name for name, parameter in _arguments(function).items() if parameter.default is parameter.empty]
+    needed = [
+        name for name, parameter in registry.arguments_of(function).items() if parameter.default is parameter.empty
+    ]
     values = {int: "4711", str: "NAME", float: "0.5"}
     return "".join(
         f" --{name.replace('_', '-')} {values.get(_type(function, name).get('type', str), 'x')}" for name in needed

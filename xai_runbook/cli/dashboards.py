@@ -13,7 +13,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="list: title, uid and panels of each. export: Grafana's JSON, to import by hand or to put where\n"
         "Grafana provides dashboards from; on standard output without --out. Nothing is asked of any server;\n"
-        "`xai-runbook plan dashboards.import_dashboards` brings them into a Grafana.",
+        "`xai-runbook plan grafana.import_dashboards` brings them into a Grafana.",
         epilog="Examples:\n  xai-runbook dashboards list\n"
         "  xai-runbook dashboards export --env production --out /etc/grafana/dashboards",
     )

@@ -65,7 +65,7 @@ def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
         yield "only while", inert(str(guard))
     if plan.expected:
         yield "afterwards", inert(str(plan.expected))
-    undo = plan.undo if isinstance(plan.undo, str) else f"{plan.undo.change.rpartition('.')[2]} (xai-runbook undo)"
+    undo = plan.undo if isinstance(plan.undo, str) else f"{plan.undo.change} (xai-runbook undo)"
     yield "way back", inert(undo)
     if plan.note:
         yield "note", inert(plan.note)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,8 +24,8 @@ from typing import Any, ParamSpec, Protocol, cast, runtime_checkable
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
 from xai_runbook.model.parts import Parts, touched
-from xai_runbook.model.scalars import fact, plain
-from xai_runbook.model.steps import Argument, Call, Command, Condition, Edit, HttpCall, Sql, Step
+from xai_runbook.model.scalars import Argument, argument, fact
+from xai_runbook.model.steps import Call, Command, Condition, Edit, HttpCall, Sql, Step, operation_name
 
 __all__ = [
     "Argument", "Call", "Command", "Condition", "Edit", "Handle", "HttpCall", "Plan", "Risk", "Sql", "Step", "change",
@@ -89,6 +88,7 @@ class Plan:
     """What it touches, and how: see `model.parts`. A change gives what goes beyond its handles, and `@change`
     makes names of it all. Overlapping plans are never applied at once, nor while the outcome of one is unknown."""
     change: str = ""
+    """Its public name, SECTION.function."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     environment: str = ""
     production: bool = False
@@ -191,7 +191,7 @@ def _complaint(error: Exception) -> str:
 def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
     """Marks a change: the Plan it returns also says how it was called, on which servers, and until when it holds."""
     signature = inspect.signature(function)
-    name = f"{function.__module__}.{function.__qualname__}"
+    name = operation_name(function)
 
     @wraps(function)
     def planned(*args: P.args, **kwargs: P.kwargs) -> Plan:
@@ -200,7 +200,7 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         handles = {key: value for key, value in bound.arguments.items() if isinstance(value, Handle)}
-        arguments = {key: _argument(key, value) for key, value in bound.arguments.items() if key not in (*handles, "limits")}
+        arguments = {key: argument(key, value) for key, value in bound.arguments.items() if key not in (*handles, "limits")}
         identity: dict[str, str] = {}
         try:
             for key, handle in handles.items():
@@ -237,19 +237,6 @@ def refused_plan(verb: str, why: str) -> Plan:
         verb=verb, scope="nothing", targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
         risk=Risk.CHANGE, refused=why,
     )  # fmt: skip
-
-
-def _argument(name: str, value: object) -> Argument:
-    if isinstance(value, str):
-        return plain(value)
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if isinstance(value, list | tuple):
-        if all(isinstance(item, str) for item in value):
-            return [plain(item) for item in value]
-        if all(type(item) is int for item in value):
-            return list(value)
-    raise InputError(f"{name} cannot be {type(value).__name__}", hint="text, a number, or a list of either")
 
 
 @cache

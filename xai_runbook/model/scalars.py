@@ -1,4 +1,4 @@
-"""What a plan holds of the world: plain scalars as text that loses nothing, so that equal worlds give equal plans."""
+"""What plans hold: facts of the world as text that loses nothing, and arguments. Equal worlds give equal plans."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from xai_runbook.errors import InputError
+
+Argument = str | int | float | bool | None | list[str] | list[int]
 
 
 def fact(value: object) -> str | None:
@@ -39,6 +41,20 @@ def plain(value: str) -> str:
     except UnicodeEncodeError:  # half a surrogate pair, such as undecodable bytes of a command line
         raise InputError(f"a plan cannot hold {value!r:.80}", hint="text that can be written as UTF-8") from None
     return value
+
+
+def argument(name: str, value: object) -> Argument:
+    """Return the value as a plan holds it: a tuple becomes a list. Errors: InputError where no plan can hold it."""
+    if isinstance(value, str):
+        return plain(value)
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, str) for item in value):
+            return [plain(item) for item in value]
+        if all(type(item) is int for item in value):
+            return list(value)
+    raise InputError(f"{name} cannot be {type(value).__name__}", hint="text, a number, or a list of either")
 
 
 def facts(row: Mapping[str, object]) -> dict[str, str | None]:

@@ -1,22 +1,27 @@
 """What a plan is made of, as data: its steps, what must be true, and what would be planned as the way back.
 
+Queries and changes stand in it by their public names, SECTION.function (`database.terminate`), which do not depend on
+the module that holds the function: `Condition.of` and `Call.of` take the function itself.
+
 How each kind of step acts is in `changes/steps/execute.py`. A new kind goes into `Step` here and `Actor.act` there.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from xai_runbook.errors import InputError, inert
+from xai_runbook.model.scalars import Argument, argument
 from xai_runbook.model.window import duration_seconds
 
 MOST_NAME_BYTES = 63  # NAMEDATALEN - 1
 
 Role = Literal["database.operator", "backups.scratch"]
-Argument = str | int | float | bool | None | list[str] | list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +137,8 @@ Step = Sql | Command | HttpCall | Edit
 class Condition:
     """True when a query has rows and, in every row, `column` compares so with `value`."""
 
-    question: str
-    """The query's dotted name, in xai_runbook.operations."""
+    query: str
+    """The query's public name; see `operation_name`."""
     arguments: Mapping[str, Argument]
     column: str
     comparison: Literal["==", "<=", ">="]
@@ -143,10 +148,33 @@ class Condition:
     words: str = ""
     """The same for a person: "the sessions have gone"."""
 
+    @classmethod
+    def of(
+        cls,
+        query: Callable[..., object],
+        /,
+        *,
+        column: str,
+        comparison: Literal["==", "<=", ">="],
+        value: str,
+        within: str = "0s",
+        words: str = "",
+        **arguments: Argument,
+    ) -> Condition:
+        """Return the Condition on this query with these arguments.
+
+        A query with an argument called as one of ours is given as a `functools.partial`.
+        Errors: InputError where it is no operation, or does not take these arguments.
+        """
+        name, known = _called(query, arguments)
+        return cls(
+            query=name, arguments=known, column=column, comparison=comparison, value=value, within=within, words=words
+        )
+
     def __str__(self) -> str:
         late = f" within {self.within}" if duration_seconds(self.within) else ""
         told = f"{self.column} {self.comparison} {self.value}"
-        return f"{self.words}{late} ({told})" if self.words else f"{told}{late} ({self.question.rpartition('.')[2]})"
+        return f"{self.words}{late} ({told})" if self.words else f"{told}{late} ({self.query})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,4 +182,55 @@ class Call:
     """A change that would be planned when it is wanted: the way back."""
 
     change: str
+    """The change's public name; see `operation_name`."""
     arguments: Mapping[str, Argument]
+
+    @classmethod
+    def of(cls, change: Callable[..., object], /, **arguments: Argument) -> Call:
+        """Return the Call of this change with these arguments. Errors: as `Condition.of`."""
+        name, known = _called(change, arguments)
+        return cls(change=name, arguments=known)
+
+
+def operation_name(function: Callable[..., Any]) -> str:
+    """Return the public name of a query, check or change: SECTION.function, whichever module of the section has it.
+
+    Errors: InputError for what is no public function of xai_runbook.operations.
+    """
+    name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", None) or ""
+    package, _, inside = module.partition(".operations.")
+    if package != "xai_runbook" or not inside or not name.isidentifier() or name.startswith("_"):
+        raise InputError(f"{module}.{name} is no operation", hint="a public function of xai_runbook.operations")
+    return f"{inside.partition('.')[0]}.{name}"
+
+
+def checked_arguments(
+    function: Callable[..., Any], arguments: Mapping[str, Argument], known: Iterable[str]
+) -> dict[str, Argument]:
+    """Return the arguments where the function can be called with them; of its parameters, `known` are no handles.
+
+    Errors: InputError for one that it does not take, and for one that it needs and that is not there.
+    """
+    names, parameters = list(known), inspect.signature(function).parameters
+    for name in names:
+        if name not in arguments and parameters[name].default is inspect.Parameter.empty:
+            raise InputError(f"{function.__name__} needs {name}")
+    for name in arguments:
+        if name not in names:
+            raise InputError(
+                f"{function.__name__} takes no {name!r:.60}", hint=f"it takes {', '.join(names) or 'none'}"
+            )
+    return dict(arguments)
+
+
+def _called(called: Callable[..., Any], arguments: Mapping[str, Argument]) -> tuple[str, dict[str, Argument]]:
+    """The function's public name, and these arguments as a plan holds them; what is not keyword-only is a handle."""
+    function, given = called, dict(arguments)
+    if isinstance(called, partial):
+        if called.args:
+            raise InputError("a plan holds no handles", hint="give a partial keyword arguments only")
+        function, given = called.func, called.keywords | given
+    name = operation_name(function)
+    parameters = inspect.signature(function).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return name, {key: argument(key, value) for key, value in checked_arguments(function, given, known).items()}

@@ -72,7 +72,7 @@ def require_same_server(session: Connection, manifest: Mapping[str, Any], from_s
     if (there == UNKNOWN or there != here) and from_server != there:
         raise Refused(
             f"the backup is of server {there}, and this is server {here}", on=str(manifest["database"]),
-            hint="restores.restore takes it with --from-server, into a new database",
+            hint="backups.restore takes it with --from-server, into a new database",
         )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
             if left != temporary:
                 raise NotKnown(f"{what}{left} is there, whole, from {name}", on=new) from None
             raise NotKnown(
-                f"{what}{temporary} may still be there and take room: xai-runbook plan leftovers.remove_leftovers",
+                f"{what}{temporary} may still be there and take room: xai-runbook plan backups.remove_leftovers",
                 on=new,
             ) from None
         finally:

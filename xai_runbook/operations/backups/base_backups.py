@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.model.plans import Command, Condition, Plan, Risk, change, refused_plan
 from xai_runbook.model.scalars import facts
+from xai_runbook.operations.backups import dumps
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -90,18 +91,17 @@ def _cluster_backup(
                 equivalent=equivalent,
             ),
         ),
-        expected=Condition(
-            question="xai_runbook.operations.backups.dumps.state", arguments={"name": name}, column="state",
-            comparison="==", value="verified", within="5s", words=f"{name} is verified: it starts, and can be read",
+        expected=Condition.of(
+            dumps.state, name=name, column="state", comparison="==", value="verified", within="5s",
+            words=f"{name} is verified: it starts, and can be read",
         ),
-        undo=f"xai-runbook plan retention.prune --names {name}, once there is a newer verified one",
+        undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
         note="a checkpoint is asked for at once, which costs the disk some writes",
         parts={"database": "read"},
         guards=(
-            Condition(
-                question="xai_runbook.operations.backups.base_backups.cluster_room", arguments={},
-                column="spare_bytes", comparison=">=", value="0",
+            Condition.of(
+                cluster_room, column="spare_bytes", comparison=">=", value="0",
                 words="there is room for the copy and for trying it",
             ),
         ),

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from xai_runbook.clients.postgres.reader import Database
     from xai_runbook.pgbackup import catalog
 
-_MODULE = "xai_runbook.operations.backups.dumps"
 _COLUMNS = [
     "name", "kind", "database", "server", "state", "own", "counts", "taken_at", "age_seconds", "size_bytes", "rows",
     "verified_at", "restore_seconds", "server_version", "why",
@@ -160,11 +159,11 @@ def _why(backup: catalog.Backup) -> str:
 
 
 def _prunes(backups: Backups, backup: catalog.Backup) -> str:
-    """The command that removes it: `retention.prune` removes only what is known to be of this server and database."""
+    """The command that removes it: `backups.prune` removes only what is known to be of this server and database."""
     foreign = None if backup.state == "verified" else backups.foreign(backup.manifest)
     if foreign and (foreign.certain or origin(backup.manifest) == UNKNOWN):
         return f"rm -r {shlex.quote(str(backup.path))}"
-    return f"xai-runbook plan retention.prune --names {backup.name} --out prune.json"
+    return f"xai-runbook plan backups.prune --names {backup.name} --out prune.json"
 
 
 def verified_since(backups: Backups, *, name: str, before: str) -> DataFrame:
@@ -203,13 +202,13 @@ def dump(database: Database, backups: Backups) -> Plan:
             ),
         ),
         expected=_verified(name),
-        undo=f"xai-runbook plan retention.prune --names {name}, once there is a newer verified one",
+        undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
         note="the database is read once, and its tables once more to count them; readers and writers go on",
         parts={"database": "read"},
         guards=(
-            Condition(
-                question=f"{_MODULE}.room", arguments={}, column="spare_bytes", comparison=">=", value="0",
+            Condition.of(
+                room, column="spare_bytes", comparison=">=", value="0",
                 words="there is room for the dump and its scratch restore",
             ),
         ),
@@ -243,9 +242,8 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
                 equivalent=f"sha256sum --check && pg_restore --exit-on-error --dbname=scratch {name}/database.dump",
             ),
         ),
-        expected=Condition(
-            question=f"{_MODULE}.verified_since",
-            arguments={"name": name, "before": str(backup.verification.get("at", ""))},
+        expected=Condition.of(
+            verified_since, name=name, before=str(backup.verification.get("at", "")),
             column="verified", comparison="==", value="true", within="5s",
             words=f"{name} is verified anew: restored, and the same in every table",
         ),
@@ -259,7 +257,7 @@ def _doer(backups: Backups, verb: str) -> tuple[str, ...]:
 
 
 def _verified(name: str) -> Condition:
-    return Condition(
-        question=f"{_MODULE}.state", arguments={"name": name}, column="state", comparison="==", value="verified",
+    return Condition.of(
+        state, name=name, column="state", comparison="==", value="verified",
         within="5s", words=f"{name} is verified: restored, and the same in every table",
     )  # fmt: skip

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from xai_runbook.clients.backups import Backups
     from xai_runbook.clients.postgres.reader import Database
 
-_MODULE = "xai_runbook.operations.backups.leftovers"
 _COLUMNS = ["name", "size_bytes", "oid", "kept"]
 
 
@@ -49,7 +48,7 @@ def leftover_files(backups: Backups) -> DataFrame:
 def invalid_indexes(database: Database) -> DataFrame:
     """The invalid indexes that nobody builds, such as an interrupted REINDEX leaves behind.
 
-    `maintenance.drop_invalid_indexes` removes them. Columns: name, size_bytes, oid, kept (never).
+    `database.drop_invalid_indexes` removes them. Columns: name, size_bytes, oid, kept (never).
     """
     from pandas import DataFrame
 
@@ -97,8 +96,8 @@ def remove_leftovers(database: Database, backups: Backups) -> Plan:
         targets=tuple(f"{row['name']}, {quantity(float(row['size_bytes']), 'bytes')}" for row in found),
         observed=tuple(facts({"name": row["name"], "oid": row["oid"]}) for row in found),
         steps=(step,) if found else (),
-        expected=Condition(
-            question=f"{_MODULE}.leftovers_left", arguments={"oids": oids, "files": names}, column="left_count",
+        expected=Condition.of(
+            leftovers_left, oids=oids, files=names, column="left_count",
             comparison="==", value="0", within="10s", words="they are gone",
         ) if found else None,
         undo="cannot be undone: what is removed is gone",

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.backups import Backups
 
-_MODULE = "xai_runbook.operations.backups.point_in_time"
-
 
 def recoveries(backups: Backups) -> DataFrame:
     """The recoveries that were rehearsed here, the newest first.
@@ -60,7 +58,7 @@ def recovered_tables(backups: Backups, *, name: str = "") -> DataFrame:
 
     found = [told for known, told, _ in backups.recoveries() if not name or known == name]
     if name and not found:
-        raise NoData(f"there is no recovery {name}", on=str(backups.folder), hint="recovery.recoveries lists them")
+        raise NoData(f"there is no recovery {name}", on=str(backups.folder), hint="backups.recoveries lists them")
     rows = [
         {"table": table, "rows": int(held["rows"]), "checksum": held["checksum"]}
         for told in found[-1:]
@@ -119,7 +117,7 @@ def recover_to(
         reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
         raise NoData(
             f"there is no verified base backup to begin from{reasons}",
-            on=str(backups.folder), hint="xai-runbook plan cluster_backups.base_backup",
+            on=str(backups.folder), hint="xai-runbook plan backups.base_backup",
         )  # fmt: skip
     if base:
         ranges = ranges[ranges["base"] == base]
@@ -171,8 +169,8 @@ def recover_to(
                 f"{'time' if time else 'lsn'} = '{point}'; pg_ctl start",
             ),
         ),
-        expected=Condition(
-            question=f"{_MODULE}.recovery_state", arguments={"name": name}, column="state", comparison="==",
+        expected=Condition.of(
+            recovery_state, name=name, column="state", comparison="==",
             value="recovered", within="5s", words="it was recovered there, and is as the ledger says",
         ),
         undo=f"rm -r {backups.folder / name}",

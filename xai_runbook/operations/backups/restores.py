@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from xai_runbook.clients.backups import Backups
     from xai_runbook.clients.postgres.reader import Database
 
-_MODULE = "xai_runbook.operations.backups.restores"
 MOST_KEPT_BYTES = 63
 MOST_NAME_BYTES = MOST_KEPT_BYTES - len("xai_restoring_")
 """What is restored has a longer name until all of it is there."""
@@ -82,8 +81,8 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
         targets=(f"{into}, a new database, from {name}",),
         observed=(facts({"name": name, "taken_at": backup.manifest["taken_at"], "into": into}),),
         steps=(_restoring(backups, name, into, *(("--from-server", from_server) if from_server else ())),),
-        expected=Condition(
-            question=f"{_MODULE}.database_named", arguments={"name": into}, column="restored_from", comparison="==",
+        expected=Condition.of(
+            database_named, name=into, column="restored_from", comparison="==",
             value=name, within="5s", words=f"{into} is there",
         ),
         undo=f"DROP DATABASE {into}, by hand, once nobody needs it",
@@ -114,7 +113,9 @@ def swap(
     (now,) = database.rows("database_named", {"name": live})
     found = database.rows("database_named", {"name": restored})
     if not found or restored == live:
-        raise InputError(f"there is no other database {restored}", on=database.address, hint="restores.restore")
+        raise InputError(
+            f"there is no other database {restored}", on=database.address, hint="xai-runbook plan backups.restore"
+        )
     for row, oid in ((found[0], restored_oid), (now, live_oid)):
         if oid not in ("", row["oid"]):
             return refused_plan("swap", f"{row['name']} is another database now: its oid is {row['oid']}, not {oid}")
@@ -124,8 +125,8 @@ def swap(
         targets=(f"{live}, which becomes {before}; {restored} becomes {live}",),
         observed=(facts(now), facts(found[0])),
         steps=(_swapping(database, now["oid"], restored, before, "--restored-oid", found[0]["oid"]),),
-        expected=Condition(
-            question=f"{_MODULE}.database_named", arguments={"name": live}, column="oid", comparison="==",
+        expected=Condition.of(
+            database_named, name=live, column="oid", comparison="==",
             value=found[0]["oid"], within="10s", words=f"{live} is the one that was {restored}",
         ),
         undo=_swapped_back(before, restored, restored_oid=now["oid"], live_oid=found[0]["oid"]),
@@ -164,8 +165,8 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
             _restoring(backups, name, new),
             _swapping(database, now["oid"], new, before, "--backup", name, "--folder", str(backups.folder)),
         ),
-        expected=Condition(
-            question=f"{_MODULE}.replaced", arguments={"name": live, "oid": now["oid"], "backup": name},
+        expected=Condition.of(
+            replaced, name=live, oid=now["oid"], backup=name,
             column="replaced", comparison="==", value="true", within="10s",
             words=f"{live} is another one than it was, from {name}",
         ),
@@ -174,7 +175,7 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
         parts={"database": "exclusive"},
         note=f"{_without(database, backup.manifest)}; what was written since "
         f"{backup.manifest['taken_at'][:19]} UTC stays in {before}; first ask whether a "
-        "recovery to a point in time (recovery.recover_to) loses less",
+        "recovery to a point in time (backups.recover_to) loses less",
         guards=(_nobody(live, new),),
     )  # fmt: skip
 
@@ -185,7 +186,7 @@ def _not_to_be_restored(backups: Backups, name: str, from_server: str = "") -> s
     if backup.state != "verified":
         return f"{name} is {backup.state} ({backup.why}): xai-runbook plan backups.verify --name {name}"
     if backup.manifest["kind"] != "dump":
-        return f"{name} is a base backup of a whole cluster: recovery.recover_to goes back with it"
+        return f"{name} is a base backup of a whole cluster: backups.recover_to goes back with it"
     foreign, there = backups.foreign(backup.manifest), origin(backup.manifest)
     if from_server and from_server != there:
         return f"{name} is of server {there}, not of {from_server}"
@@ -258,7 +259,7 @@ def _restoring(backups: Backups, name: str, into: str, *options: str) -> Command
 
 
 def _swapped_back(before: str, keep_as: str, **oids: str) -> Call:
-    return Call(change=f"{_MODULE}.swap", arguments={"restored": before, "keep_as": keep_as, **oids})
+    return Call.of(swap, restored=before, keep_as=keep_as, **oids)
 
 
 def _swapping(database: Database, oid: str, restored: str, before: str, *which: str) -> Command:
@@ -278,7 +279,7 @@ def _swapping(database: Database, oid: str, restored: str, before: str, *which: 
 
 
 def _nobody(*names: str) -> Condition:
-    return Condition(
-        question=f"{_MODULE}.others", arguments={"names": list(names)}, column="sessions_count", comparison="==",
+    return Condition.of(
+        others, names=list(names), column="sessions_count", comparison="==",
         value="0", words=f"nobody else is in {' or '.join(names)}",
     )  # fmt: skip

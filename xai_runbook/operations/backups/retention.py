@@ -95,8 +95,8 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
         equivalent=f"rm -r -- {' '.join(chosen)}",
         lasts=True,
     )  # fmt: skip
-    gone = Condition(
-        question="xai_runbook.operations.backups.retention.left", arguments={"names": chosen}, column="left_count",
+    gone = Condition.of(
+        left, names=chosen, column="left_count",
         comparison="==", value="0", within="5s", words="they are gone",
     )  # fmt: skip
     return Plan(

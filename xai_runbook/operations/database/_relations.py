@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xai_runbook.errors import InputError
 from xai_runbook.model.plans import Condition, Plan, Risk, Sql, refused_plan
 from xai_runbook.model.scalars import facts
+from xai_runbook.operations.database import sizes
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,7 +32,7 @@ def tables_named(database: Database, names: list[str]) -> list[Row]:
     Errors: InputError for a name that leads to none, or to more than one.
     """
     rows: list[Row] = [facts(row) for row in database.rows("tables_by_name", {"names": names, "role": _role(database)})]
-    _all_found(database, names, [str(row["named"]) for row in rows], "tables", "sizes.table_sizes shows them")
+    _all_found(database, names, [str(row["named"]) for row in rows], "tables", "database.table_sizes shows them")
     return rows
 
 
@@ -39,7 +40,7 @@ def indexes_named(database: Database, names: list[str]) -> list[Row]:
     """The rows of exactly these indexes ("schema.index"). Errors: InputError as for tables."""
     rows: list[Row] = [facts(row) for row in database.rows("indexes_by_name", _asked(database, indexes=names))]
     found = [f"{row['schema']}.{row['index']}" for row in rows]
-    _all_found(database, names, found, "indexes", "indexes.indexes shows them")
+    _all_found(database, names, found, "indexes", "database.indexes shows them")
     return rows
 
 
@@ -67,9 +68,8 @@ def quoted(*parts: str | None) -> str:
 
 def concurrent_guards(room_seen: bool) -> tuple[Condition, ...]:
     """What must hold right before an index is built concurrently: nobody to wait for, and room for it."""
-    nobody = Condition(
-        question="xai_runbook.operations.database._relations.oldest_transaction",
-        arguments={},
+    nobody = Condition.of(
+        oldest_transaction,
         column="open_seconds",
         comparison="<=",
         value=MOST_OPEN_SECONDS,
@@ -77,9 +77,8 @@ def concurrent_guards(room_seen: bool) -> tuple[Condition, ...]:
     )
     if room_seen:
         return (nobody,)
-    room = Condition(
-        question="xai_runbook.operations.database.sizes.disk_room",
-        arguments={},
+    room = Condition.of(
+        sizes.disk_room,
         column="spare_ratio",
         comparison=">=",
         value="0",
@@ -113,9 +112,9 @@ def dropping(verb: str, database: Database, rows: list[Row], *, still: str) -> P
         note="" if rows else "no index was named",
         expected=None
         if not rows
-        else Condition(
-            question="xai_runbook.operations.database._relations.indexes_left",
-            arguments={"oids": [int(str(row["oid"])) for row in rows]},
+        else Condition.of(
+            indexes_left,
+            oids=[int(str(row["oid"])) for row in rows],
             column="left_count",
             comparison="==",
             value="0",

@@ -87,9 +87,7 @@ def set_max_connections(database: Database, *, value: int) -> Plan:
         ),
         note=f"it is {value} already" if nothing else words,
         expected=None if nothing else _pending(row, now != str(value)),
-        undo=Call(
-            change="xai_runbook.operations.database.configuration.set_max_connections", arguments={"value": int(now)}
-        ),
+        undo=Call.of(set_max_connections, value=int(now)),
         risk=Risk.CHANGE,
         parts={"server": "exclusive", "database": "read"},
     )
@@ -174,9 +172,8 @@ def _created(database: Database, verb: str, told: dict[str, Any]) -> Plan:
         else "needs a superuser, or what a provider has",
         expected=None
         if there
-        else Condition(
-            question="xai_runbook.operations.database.configuration.statement_statistics",
-            arguments={},
+        else Condition.of(
+            statement_statistics,
             column="created",
             comparison="==",
             value="1",
@@ -226,9 +223,10 @@ def _seen(row: dict[str, Any]) -> dict[str, str | None]:
 
 def _pending(row: dict[str, Any], pending: bool) -> Condition:
     """The server has read its configuration since and says whether it waits for a restart, as it may have before."""
-    return Condition(
-        question="xai_runbook.operations.database.configuration.settings_read_since",
-        arguments={"names": [str(row["name"])], "since": fact(row["loaded_at"])},
+    return Condition.of(
+        settings_read_since,
+        names=[str(row["name"])],
+        since=fact(row["loaded_at"]),
         column="pending_restart",
         comparison="==",
         value="true" if pending else "false",

@@ -101,8 +101,8 @@ def create_index(
     """A Plan that adds one B-tree index over these columns, in this order: readers and writers go on.
 
     Nothing to do where an index begins with just these columns already. It needs room, and waits for every transaction
-    that is open; as `maintenance.reindex`. What is interrupted leaves an invalid index behind, which
-    `maintenance.drop_invalid_indexes` takes away. Errors: InputError for a table or column that is not there.
+    that is open; as `database.reindex`. What is interrupted leaves an invalid index behind, which
+    `database.drop_invalid_indexes` takes away. Errors: InputError for a table or column that is not there.
     Source: runbook, Slow API Response ("Add database indexes"); PostgreSQL docs, CREATE INDEX (Building Concurrently).
     """
     elsewhere = not_here(database, "create_index")
@@ -135,9 +135,10 @@ def create_index(
         targets=(f"index {row['schema']}.{name} on {', '.join(columns)}",),
         observed=({key: row[key] for key in ("schema", "table", "oid", "owner")} | {"columns": numbers},),
         steps=(_created(row, name, columns, within),),
-        expected=Condition(
-            question="xai_runbook.operations.database.indexes.index_state",
-            arguments={"name": f"{row['schema']}.{name}", "table_oid": row["oid"]},
+        expected=Condition.of(
+            index_state,
+            name=f"{row['schema']}.{name}",
+            table_oid=row["oid"],
             column="valid",
             comparison="==",
             value="true",
@@ -145,9 +146,10 @@ def create_index(
             words="the index is there, and whole",
         ),
         guards=concurrent_guards(room_seen),
-        undo=Call(
-            change="xai_runbook.operations.database.indexes.drop_index",
-            arguments={"index": f"{row['schema']}.{name}", "table_oid": row["oid"]},
+        undo=Call.of(
+            drop_index,
+            index=f"{row['schema']}.{name}",
+            table_oid=row["oid"],
         ),
         risk=Risk.CHANGE,
     )

@@ -100,9 +100,9 @@ def vacuum(database: Database, *, tables: list[str], within: str = "1h") -> Plan
         note="; ".join(notes) if rows else "no table was named",
         expected=None
         if not allowed
-        else Condition(
-            question="xai_runbook.operations.database.maintenance.vacuums_since",
-            arguments={"tables": [f"{row['oid']} {row['vacuums']}" for row in allowed]},
+        else Condition.of(
+            vacuums_since,
+            tables=[f"{row['oid']} {row['vacuums']}" for row in allowed],
             column="more_vacuums",
             comparison=">=",
             value="1",
@@ -166,9 +166,9 @@ def reindex(
         note="" if rows else "no index and no table was named",
         expected=None
         if not rows
-        else Condition(
-            question="xai_runbook.operations.database.maintenance.indexes_rebuilt",
-            arguments={"indexes": [f"{row['oid']} {row['schema']}.{row['index']}" for row in rows]},
+        else Condition.of(
+            indexes_rebuilt,
+            indexes=[f"{row['oid']} {row['schema']}.{row['index']}" for row in rows],
             column="rebuilt",
             comparison="==",
             value="true",
@@ -203,7 +203,7 @@ def drop_invalid_indexes(database: Database, *, indexes: list[str]) -> Plan:
     rows = indexes_named(database, indexes)
     refused = [_name(row) for row in rows if row["valid"] == "true"]
     if refused:
-        return refused_plan("drop_invalid_indexes", f"these are valid: {', '.join(refused)}; see indexes.drop_index")
+        return refused_plan("drop_invalid_indexes", f"these are valid: {', '.join(refused)}; see database.drop_index")
     for why, column in (("being built right now", "building"), ("a constraint's", "of_constraint")):
         refused = [_name(row) for row in rows if row[column] == "true"]
         if refused:

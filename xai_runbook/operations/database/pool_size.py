@@ -137,17 +137,14 @@ def set_pool_size(database: Database, *, size: int = 100) -> Plan:
         else "the application reads it when it starts: restart it (01_services)",
         expected=None
         if nothing
-        else Condition(
-            question="xai_runbook.operations.database.pool_size.pool_setting",
-            arguments={},
+        else Condition.of(
+            pool_setting,
             column="value",
             comparison="==",
             value=str(size),
             words="the file says so",
         ),
-        undo=Call(
-            change="xai_runbook.operations.database.pool_size.set_pool_size", arguments={"size": int(found.value)}
-        ),
+        undo=Call.of(set_pool_size, size=int(found.value)),
         risk=Risk.CHANGE,
         parts={"database": "read", f"file {pool.file}": "change"},
     )

@@ -160,9 +160,9 @@ def terminate(database: Database, *, pids: list[int]) -> Plan:
         note="" if rows else "no session was named",
         expected=None
         if not rows
-        else Condition(
-            question="xai_runbook.operations.database.sessions.sessions_left",
-            arguments={"sessions": [f"{row['pid']} {row['backend_start']}" for row in rows]},
+        else Condition.of(
+            sessions_left,
+            sessions=[f"{row['pid']} {row['backend_start']}" for row in rows],
             column="left_count",
             comparison="==",
             value="0",
@@ -204,9 +204,9 @@ def cancel(database: Database, *, pids: list[int]) -> Plan:
         note="" if rows else "no session was named",
         expected=None
         if not rows
-        else Condition(
-            question="xai_runbook.operations.database.sessions.statements_left",
-            arguments={"statements": [f"{row['pid']} {row['backend_start']} {row['query_start']}" for row in rows]},
+        else Condition.of(
+            statements_left,
+            statements=[f"{row['pid']} {row['backend_start']} {row['query_start']}" for row in rows],
             column="left_count",
             comparison="==",
             value="0",

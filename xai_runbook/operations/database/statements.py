@@ -90,7 +90,7 @@ def explain(database: Database, *, statement: str = "", analyze: bool = False) -
         raise AccessDenied(
             error.what,
             on=error.on,
-            hint=f"GRANT SELECT on its tables to {database.expected.user}, or the plan statements.analyze",
+            hint=f"GRANT SELECT on its tables to {database.expected.user}, or the plan database.analyze",
         ) from None
     except BadAnswer as error:
         raise InputError(error.what, on=error.on, hint="write names with their schema, as public.blocks") from None
@@ -103,7 +103,7 @@ def analyze(database: Database, *, statement: str = "", within: str = "30s") -> 
 
     Refused where it names or brings, as by a view or a trigger, a function that does what no rollback takes back, such
     as pg_terminate_backend or dblink; of risk `destructive` where it calls somebody's own functions, of which that
-    cannot be told (`effects.lasting_effects`). Sequences stay where it moves them, and meanwhile it holds its locks.
+    cannot be told (`database.lasting_effects`). Sequences stay where it moves them, and meanwhile it holds its locks.
     What it is told of the plan stands in the outcome; the statement itself in the plan and the journal: no secrets in
     it. Errors: InputError where it is no single statement of the kinds that can be explained.
     Source: runbook, Quick Decision Tree ("Slow database?"); PostgreSQL docs, EXPLAIN.
@@ -141,9 +141,8 @@ def analyze(database: Database, *, statement: str = "", within: str = "30s") -> 
         note="; ".join(notes),
         expected=None
         if not text
-        else Condition(
-            question="xai_runbook.operations.database.statements.left_open",
-            arguments={},
+        else Condition.of(
+            left_open,
             column="left_count",
             comparison="==",
             value="0",

@@ -11,14 +11,12 @@ from xai_runbook.model.plans import Call, Condition, HttpCall, Plan, Risk, chang
 from xai_runbook.model.scalars import fact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pandas import DataFrame
 
     from xai_runbook.clients.grafana import Grafana
     from xai_runbook.settings.models import Dashboard
-
-_MODULE = "xai_runbook.operations.grafana.import_dashboards"
 
 
 @change
@@ -64,7 +62,7 @@ def import_dashboards(grafana: Grafana, *, titles: list[str]) -> Plan:
         targets=tuple(inert(f"{row['title']} (uid {row['uid']})", 200) for row in stale),
         observed=tuple(rows),
         steps=tuple(steps),
-        expected=_true("imported", {"titles": [str(row["title"]) for row in stale]}, "they show what was sent")
+        expected=_true(imported, "they show what was sent", titles=[str(row["title"]) for row in stale])
         if steps
         else None,
         undo=_way_back(stale) if steps else "nothing is done",
@@ -108,8 +106,8 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
         else (),
         observed=tuple(rows),
         steps=tuple(steps),
-        expected=_true("restored", {"uids": uids, "versions": versions}, "they are as they were") if steps else None,
-        undo="plan dashboards.import_dashboards again" if removed or not steps else _way_back(back),
+        expected=_true(restored, "they are as they were", uids=uids, versions=versions) if steps else None,
+        undo="plan grafana.import_dashboards again" if removed or not steps else _way_back(back),
         risk=Risk.DESTRUCTIVE if removed else Risk.CHANGE,
         note="" if steps else "they are as they were already",
     )
@@ -193,14 +191,11 @@ def _remove(grafana: Grafana, uid: str) -> HttpCall:
 
 def _way_back(rows: list[dict[str, str | None]]) -> Call:
     uids, versions = [str(row["uid"]) for row in rows], [int(row["version"] or 0) for row in rows]
-    return Call(change=f"{_MODULE}.restore_dashboards", arguments={"uids": uids, "versions": versions})
+    return Call.of(restore_dashboards, uids=uids, versions=versions)
 
 
-def _true(question: str, arguments: Mapping[str, Any], words: str) -> Condition:
-    return Condition(
-        question=f"{_MODULE}.{question}", arguments=arguments, column="current", comparison="==", value="true",
-        within="10s", words=words,
-    )  # fmt: skip
+def _true(query: Callable[..., DataFrame], words: str, **arguments: list[str] | list[int]) -> Condition:
+    return Condition.of(query, column="current", comparison="==", value="true", within="10s", words=words, **arguments)
 
 
 def _refused(why: str, verb: str = "import") -> Plan:

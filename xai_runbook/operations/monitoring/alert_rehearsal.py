@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import NoData
-from xai_runbook.model.plans import Argument, Call, Command, Condition, Plan, Risk, change, refused_plan
+from xai_runbook.model.plans import Call, Command, Condition, Plan, Risk, change, refused_plan
 from xai_runbook.model.scalars import facts
 from xai_runbook.model.window import duration_seconds, duration_text
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MEMORY_FLOOR_BYTES = 512 * 2**20
 DISK_FLOOR_BYTES = 2 * 2**30
-_MODULE = "xai_runbook.operations.monitoring.alert_rehearsal"
 _SEEN_SECONDS = 10.0
 _SIGHT_SECONDS = 6.0
 """The sandbox looks at its folder's size this seldom."""
@@ -184,7 +183,6 @@ def _provoked(
 ) -> Plan:
     lasts = duration_text(math.ceil(seconds))
     before = provoked(sandbox, prometheus, alert=limit.alert)
-    until_settled: dict[str, Argument] = {"alert": limit.alert, "after": str(before.loc[0, "fired_at"])}
     return Plan(
         verb="provoke",
         scope="sandbox",
@@ -206,23 +204,24 @@ def _provoked(
                 equivalent=f"timeout {math.ceil(seconds)} {shell}",
             ),
         ),
-        expected=Condition(
-            question=f"{_MODULE}.provoked",
-            arguments=until_settled,
+        expected=Condition.of(
+            provoked,
+            alert=limit.alert,
+            after=str(before.loc[0, "fired_at"]),
             column="settled",
             comparison="==",
             value="1",
             within="30s",
             words=f"{limit.alert} has fired and no load runs any more",
         ),
-        undo=Call(change=f"{_MODULE}.end_load", arguments={}),
+        undo=Call.of(end_load),
         risk=Risk.CHANGE,
         note="the alert is to fire while this runs, and clears by itself afterwards",
         guards=(
             _none_runs("0s"),
-            Condition(
-                question=f"{_MODULE}.firing",
-                arguments={"alert": limit.alert},
+            Condition.of(
+                firing,
+                alert=limit.alert,
                 column="firing",
                 comparison="==",
                 value="0",
@@ -246,16 +245,13 @@ def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
     rules = prometheus.alerting_rules()
     mine = rules[rules["alert"] == limit.alert]
     if mine.empty:
-        raise NoData(
-            f"Prometheus has no rule {limit.alert}", on=prometheus.url, hint="load operations.rules.alert_rules"
-        )
+        raise NoData(f"Prometheus has no rule {limit.alert}", on=prometheus.url, hint="load monitoring.alert_rules")
     return float(mine["duration_seconds"].max()) + 4 * duration_seconds(prometheus.access.step) + _SEEN_SECONDS
 
 
 def _room(column: str, value: int) -> Condition:
-    return Condition(
-        question=f"{_MODULE}.room",
-        arguments={},
+    return Condition.of(
+        room,
         column=column,
         comparison=">=",
         value=str(value),
@@ -264,9 +260,8 @@ def _room(column: str, value: int) -> Condition:
 
 
 def _none_runs(within: str) -> Condition:
-    return Condition(
-        question=f"{_MODULE}.loads",
-        arguments={},
+    return Condition.of(
+        loads,
         column="running",
         comparison="==",
         value="0",
