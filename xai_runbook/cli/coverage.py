@@ -28,10 +28,10 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps([row._asdict() for row in rows], ensure_ascii=False, indent=1))
         return 0
     for row in rows:
-        operation = (row.operation or "-").removeprefix("xai_runbook.operations.")
         tests = "-" if row.tests is None else str(len(row.tests))
         literal = " ".join(row.literal.replace("\\\n", " ").split())
         literal = literal if len(literal) <= 58 else literal[:57] + "…"
-        print(f"{row.item:>4} {row.line:>4}  {literal:<58}  {operation:<30} {row.notebook or '-':<19} {tests:>3}")
+        operation, notebook = row.operation or "-", row.notebook or "-"
+        print(f"{row.item:>4} {row.line:>4}  {literal:<58}  {operation:<30} {notebook:<19} {tests:>3}")
     print(f"{sum(row.answered for row in rows)} of {len(rows)}")
     return 0

@@ -65,7 +65,13 @@ def _tested(item: dict[str, Any], tested: dict[str, list[Call]]) -> list[str]:
 
 
 def _answers(call: Call, item: dict[str, Any]) -> bool:
-    return call.function == item.get("operation") and item.get("given", "") in {"", *call.words}
+    return _public_name(call.function) == item.get("operation") and item.get("given", "") in {"", *call.words}
+
+
+def _public_name(function: str) -> str:
+    """The name of an operation as `model.steps.operation_name` gives it; empty for any other function of ours."""
+    package, _, inside = function.partition(".operations.")
+    return f"{inside.partition('.')[0]}.{function.rpartition('.')[2]}" if package == "xai_runbook" else ""
 
 
 def _notebooks() -> list[Path]:
