@@ -32,7 +32,7 @@ def question(id_: str, source: str, *, health: bool = True, section: str = "") -
 
 SETUP = """\
 from xai_runbook import connect, errors
-from xai_runbook.findings import Finding, Severity, Status
+from xai_runbook.model.findings import Finding, Severity, Status
 
 env = connect(environment)
 
