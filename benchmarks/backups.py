@@ -23,6 +23,7 @@ from tests.operations import backed_up
 from tests.operations.postgres_server import Server, running
 from xai_runbook.changes.credentials import lent
 from xai_runbook.environment import Environment
+from xai_runbook.model.secret import write_access
 from xai_runbook.operations.backups import dumps
 from xai_runbook.pgbackup import private_cluster
 from xai_runbook.pgbackup.fingerprint import FORMATS, ask
@@ -71,7 +72,7 @@ def _by_hand(server: Server, env: Environment, folder: Path) -> float:
     belt = "".join(f"SET {name} = '{value}';\n" for name, value in FORMATS.items())
     counts, scratch = ";\n".join(sums) + ";\n", folder / "cluster"
     dumped, roles, log = folder / "database.dump", folder / "roles.sql", folder / "log"
-    with lent(step.roles, env.settings) as variables, log.open("wb") as said:
+    with write_access(), lent(step.roles, env.settings) as variables, log.open("wb") as said:
         there = {"PATH": os.environ["PATH"], **variables}
 
         def run(*words: str | Path, env: dict[str, str] = there, stdin: str = "") -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from xai_runbook.environment import Environment, connect
+from xai_runbook.model.secret import write_access
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a script puts into its background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,6 +94,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
 def env(sandbox: dict[str, Any]) -> Environment:
     """The environment of the shared sandbox."""
     return connect("sandbox")
+
+
+@pytest.fixture
+def acting() -> Iterator[None]:
+    """Write access, as while a plan is applied: for tests of single steps."""
+    with write_access():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,7 @@ class Environment:
         return self._handle("sandbox", lambda part: Sandbox(part, **self._named))
 
     def operator(self) -> Operator:
-        """A new session as the role that changes are made with. Only `execution` asks for it (import-linter, tests)."""
+        """A new session as the role that changes are made with. Errors: Refused unless a plan is being applied."""
         from xai_runbook.clients.postgres.operator import Operator
 
         return self._handle("database", Operator)

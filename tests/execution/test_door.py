@@ -36,6 +36,7 @@ from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused, SettingsError, Unreachable
 from xai_runbook.model.outcome import MIME_TYPE, Outcome
 from xai_runbook.model.plans import Call, Command, Condition, Plan, Sql
+from xai_runbook.model.secret import write_access
 from xai_runbook.operations.database import sessions as database
 from xai_runbook.operations.monitoring import alert_rehearsal
 from xai_runbook.sandbox.components import postgres, programs
@@ -168,6 +169,7 @@ def test_the_world_that_moved_after_the_look_is_left_alone(here: Environment, se
 
 
 @pytest.mark.parametrize("name", ["terminate_session", "cancel_statement"])
+@pytest.mark.usefixtures("acting")
 def test_a_later_session_with_the_same_number_is_another(here: Environment, session: Opens, name: str) -> None:
     """Compare and set in the act itself: each fact that is wrong is enough."""
     victim = session()
@@ -198,10 +200,11 @@ def test_what_the_server_does_not_allow_has_no_effect(here: Environment, session
     assert where is not None and operator is not None and operator.password is not None
     monitor = {"user": where.user, "password": where.password}
     as_monitor = with_journal(here, journal, database={"operator": monitor})
+    with write_access():
+        password = operator.password.reveal()
     with psycopg.connect(
-        host=where.host, port=where.port, dbname=where.dbname, user=operator.user, password=operator.password.reveal(),
-        autocommit=True,
-    ) as victim:  # fmt: skip
+        host=where.host, port=where.port, dbname=where.dbname, user=operator.user, password=password, autocommit=True
+    ) as victim:
         came = carried_out(terminate(as_monitor, victim), as_monitor)
         assert came.status == "failed" and "nothing was done: step 1 of 1: the server refused" in came.summary
         assert lives(victim)
@@ -351,7 +354,7 @@ def test_a_reconcile_knows_its_place(here: Environment, journal: Journal) -> Non
         reconcile(here, 1)
 
 
-@pytest.mark.usefixtures("terminal")
+@pytest.mark.usefixtures("acting", "terminal")
 def test_what_still_acts_is_waited_for(here: Environment, session: Opens, journal: Journal, superuser: Any) -> None:
     """An apply that was killed leaves a session that may still act: the server's own lock tells."""
     victim = session()
@@ -371,6 +374,7 @@ def test_what_still_acts_is_waited_for(here: Environment, session: Opens, journa
     eventually(lambda: reconcile(here, 1).status == "failed")
 
 
+@pytest.mark.usefixtures("acting")
 def test_the_operator_must_reach_the_same_server(here: Environment) -> None:
     identity = {f"database.{key}": value for key, value in here.database.identity().items()}
     for key in identity:
@@ -606,7 +610,9 @@ def test_no_secret_is_in_what_is_left_behind(here: Environment, session: Opens, 
     left += [plan.file(), str(plan).encode(), plan._repr_html_().encode(), str(came).encode(), repr(here).encode()]
     left += [json.dumps(came._repr_mimebundle_()).encode(), repr(here.settings).encode()]
     assert b"terminate_session" in b"".join(left)
-    for secret in (where.operator.password.reveal(), where.password.reveal()):
+    with write_access():
+        secrets = (where.operator.password.reveal(), where.password.reveal())
+    for secret in secrets:
         assert secret.encode() not in b"".join(left)
 
 
@@ -631,6 +637,7 @@ def test_an_outcome_shows_itself(status: Any) -> None:
     assert came.exit_code == {"done": 0, "failed": 1, "unknown": 3}[status]
 
 
+@pytest.mark.usefixtures("acting")
 def test_a_lost_answer_is_ambiguous(here: Environment, superuser: Any) -> None:
     actor = Actor(here)
     actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
@@ -640,6 +647,7 @@ def test_a_lost_answer_is_ambiguous(here: Environment, superuser: Any) -> None:
     actor.close()
 
 
+@pytest.mark.usefixtures("acting")
 def test_a_server_that_does_not_answer_is_waited_for_no_longer(
     here: Environment, journal: Journal, superuser: Any
 ) -> None:
@@ -661,6 +669,7 @@ def test_a_server_that_does_not_answer_is_waited_for_no_longer(
     assert time.monotonic() - began < stretched(5)
 
 
+@pytest.mark.usefixtures("acting")
 def test_nothing_is_sent_by_a_session_that_comes_too_late(here: Environment) -> None:
     operator = here.operator()
     operator._cut()  # what happens when nobody waits any more

@@ -33,6 +33,7 @@ def lending(nowhere: Environment, password: Path, text: str, **database: Any) ->
     return type(nowhere.settings).model_validate(told)
 
 
+@pytest.mark.usefixtures("acting")
 def test_a_password_is_lent_in_memory_alone(nowhere: Environment, tmp_path: Path) -> None:
     settings = lending(nowhere, tmp_path / "password", "a:b\\c", sslmode="verify-full", sslrootcert="/etc/ca.crt")
     with lent((), settings) as variables:
@@ -47,6 +48,7 @@ def test_a_password_is_lent_in_memory_alone(nowhere: Environment, tmp_path: Path
     assert not path.exists()
 
 
+@pytest.mark.usefixtures("acting")
 def test_two_roles_share_a_file_and_keep_a_persons_own(
     nowhere: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +67,7 @@ def test_two_roles_share_a_file_and_keep_a_persons_own(
         assert variables == {"PGPASSFILE": str(own)}, "libpq's own file, where nothing is lent"
 
 
+@pytest.mark.usefixtures("acting")
 def test_a_service_is_left_to_libpq(nowhere: Environment, tmp_path: Path) -> None:
     settings = lending(nowhere, tmp_path / "password", "one", service="production")
     with lent(("database.operator",), settings) as variables:
@@ -72,6 +75,7 @@ def test_a_service_is_left_to_libpq(nowhere: Environment, tmp_path: Path) -> Non
         assert Path(variables["PGPASSFILE"]).read_text().startswith("*:*:*:xai\\:operator:one\n")
 
 
+@pytest.mark.usefixtures("acting")
 def test_what_cannot_be_lent(nowhere: Environment, tmp_path: Path) -> None:
     settings = lending(nowhere, tmp_path / "password", "two\nlines")
     with pytest.raises(InputError, match="no line break"), lent(("database.operator",), settings):

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, Refused
 from xai_runbook.model.findings import Status
 from xai_runbook.model.plans import Plan, Sql
+from xai_runbook.model.secret import write_access
 from xai_runbook.model.sql_text import written
 from xai_runbook.operations.database import indexes, maintenance, statements
 
@@ -59,12 +60,10 @@ def table(superuser: Any) -> Iterator[str]:
 
 
 def acted(env: Environment, step: Sql, ctrl_c: Interrupts | None = None) -> tuple[Done, list[str]]:
-    actor, told = Actor(env), []
-    actor.open({f"database.{key}": value for key, value in env.database.identity().items()}, {})
-    try:
+    told: list[str] = []
+    with write_access(), closing(Actor(env)) as actor:
+        actor.open({f"database.{key}": value for key, value in env.database.identity().items()}, {})
         return actor.act(step, told.append, ctrl_c or Interrupts()), told
-    finally:
-        actor.close()
 
 
 def rebuilding(env: Environment, table: str, **more: Any) -> Sql:
@@ -364,6 +363,7 @@ def test_a_statement_has_its_own_deadline(here: Environment, session: Opens, tab
     holder.execute("ROLLBACK")
 
 
+@pytest.mark.usefixtures("acting")
 def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens, superuser: Any, table: str) -> None:
     """The deadline is kept from outside as well."""
     holder = held(session, table)
@@ -387,6 +387,7 @@ def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens
         actor.close()
 
 
+@pytest.mark.usefixtures("acting")
 def test_a_session_that_is_ended_leaves_it_open_what_it_did(
     here: Environment, session: Opens, superuser: Any, table: str
 ) -> None:

@@ -19,6 +19,7 @@ from xai_runbook.changes.credentials import lent
 from xai_runbook.environment import Environment
 from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.plans import Plan
+from xai_runbook.model.secret import write_access
 from xai_runbook.sandbox.components import backups, postgres
 from xai_runbook.settings import loading
 
@@ -82,7 +83,7 @@ def doer(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Pope
     assert step.kind == "command"
     # where a guard's test is run apart, the step runs the copy without the guard too
     copy = {name: os.environ[name] for name in ("PYTHONPATH", "PYTHONSAFEPATH") if name in os.environ}
-    with lent(step.roles, env.settings) as variables:
+    with write_access(), lent(step.roles, env.settings) as variables:
         process = subprocess.Popen(
             [*before, sys.executable, *step.argv[1:]],
             env={"PATH": os.environ["PATH"], **copy, **variables, **step.environment},

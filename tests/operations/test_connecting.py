@@ -29,6 +29,7 @@ from xai_runbook.clients.postgres.operator import Operator
 from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, CannotAsk, TimedOut, Unreachable, WrongServer
+from xai_runbook.model.secret import write_access
 from xai_runbook.operations.database import sessions as database
 from xai_runbook.operations.database import sizes
 from xai_runbook.sandbox.components import programs
@@ -292,7 +293,8 @@ def test_nothing_is_changed_through_a_pooler(env: Environment, sandbox: dict[str
     ini = (layout / "pooler" / "pgbouncer.ini").read_text()
     ini = ini.replace(f"listen_port = {told.proxy.port if told.proxy else 0}", f"listen_port = {port}")
     ini = ini.replace(str(layout / "pooler" / "users"), str(tmp_path / "users"))
-    (tmp_path / "users").write_text(f'"{told.operator.user}" "{told.operator.password.reveal()}"\n')
+    with write_access():
+        (tmp_path / "users").write_text(f'"{told.operator.user}" "{told.operator.password.reveal()}"\n')
     (tmp_path / "pgbouncer.ini").write_text(f"{ini}ignore_startup_parameters = options\n")
     from xai_runbook.sandbox.components.postgres_template import unprivileged
 
@@ -366,7 +368,7 @@ def test_programs_of_backups_go_by_the_bastion_too(server: Server, through: Bast
     env = backed_up.environment(server, tmp_path / "journal")
     told = env.settings.model_dump()
     told["database"] |= {"bastion": through.settings, "timeout": "10s"}
-    with lent(("database.operator",), type(env.settings).model_validate(told)) as variables:
+    with write_access(), lent(("database.operator",), type(env.settings).model_validate(told)) as variables:
         assert variables["PGHOSTADDR"] == "127.0.0.1" and variables["PGPORT"] != str(server.port)
         asked = subprocess.run(
             [env.backups.programs(1) / "pg_dump", "--schema-only", "--no-password", "--table", "wallets"],

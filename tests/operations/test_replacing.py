@@ -20,6 +20,7 @@ from xai_runbook.changes.reconcile import reconcile, undo
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
 from xai_runbook.model.plans import Plan
+from xai_runbook.model.secret import write_access
 from xai_runbook.operations.backups import dumps, restores
 from xai_runbook.operations.database import maintenance, sessions, statements
 from xai_runbook.pgbackup import __main__ as program
@@ -230,7 +231,7 @@ def in_process(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) ->
     """The exit code of the plan's first step, run here, where it can be interrupted at one place."""
     (step, *_) = plan.steps
     assert step.kind == "command"
-    with lent(step.roles, env.settings) as variables, monkeypatch.context() as patch:
+    with write_access(), lent(step.roles, env.settings) as variables, monkeypatch.context() as patch:
         for name, value in {**variables, **step.environment}.items():
             patch.setenv(name, value)
         return program.main(list(step.argv[3:]))

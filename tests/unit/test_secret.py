@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from xai_runbook.errors import SettingsError
-from xai_runbook.model.secret import MASK, Secret
+from xai_runbook.errors import Refused, SettingsError
+from xai_runbook.model.secret import MASK, Secret, WriteSecret, read_only, write_access
 
 VALUE = "hunter2-Tr0ub4dor"
 
@@ -74,3 +74,18 @@ def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_SECRET", raising=False)
     with pytest.raises(SettingsError, match="env:MY_SECRET"):
         Secret("env:MY_SECRET").reveal()
+
+
+def test_one_that_can_change_something_needs_write_access(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SECRET", VALUE)
+    secret = pickle.loads(pickle.dumps(WriteSecret("env:MY_SECRET")))
+    assert secret == Secret("env:MY_SECRET") and VALUE not in f"{secret!r}"
+    for _ in range(2):
+        with pytest.raises(Refused, match=r"only while a plan is applied \(env:MY_SECRET\)"):
+            secret.reveal()
+        with write_access(), write_access():
+            assert secret.reveal() == VALUE
+    with read_only(), pytest.raises(Refused, match="no report and no check acts"), write_access():
+        pass
+    with write_access():
+        assert secret.reveal() == VALUE

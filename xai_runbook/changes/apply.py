@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from xai_runbook.changes.interrupts import Interrupts
@@ -29,6 +29,7 @@ from xai_runbook.changes.target_lock import Lock
 from xai_runbook.errors import InputError, JournalError, Refused, XaiRunbookError, inert
 from xai_runbook.model.outcome import Outcome, Status
 from xai_runbook.model.plans import Command, Plan, Risk, Step
+from xai_runbook.model.secret import write_access
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.system import interactive
 
@@ -120,11 +121,10 @@ def _through_the_door(
         raise InputError("a reason is text of at most 2000 characters", hint="an incident number, or a sentence")
     case = _before_the_lock(plan, env, digest, confirm)
     journal = case.journal
-    actor = Actor(env)
     with Lock(journal.folder, plan.parts) as lock:
         for refused in UNDER_THE_LOCK:
             refused(case)
-        try:
+        with write_access(), closing(Actor(env)) as actor:
             actor.open(plan.identity, plan.parts)
 
             def say(words: str) -> None:
@@ -142,8 +142,6 @@ def _through_the_door(
                     plan=plan.to_json(),
                 )
                 return _carried_out(case, actor, entry, say, ctrl_c)
-        finally:
-            actor.close()
 
 
 def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: Interrupts) -> Outcome:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.clients.postgres.tunnel import tunnel_of
 from xai_runbook.errors import InputError, NotConfigured
+from xai_runbook.model.secret import require_write_access
 from xai_runbook.model.steps import Role
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ def lent(roles: Sequence[Role], settings: Settings) -> Iterator[dict[str, str]]:
 
     The file is memory that has no name, mode 0600, and the kernel takes it back when we end, however that is: no disk
     ever holds a password (P21). Where the settings lead by a bastion, the way through it is open as long.
-    Errors: NotConfigured, SettingsError (a password that cannot be read), InputError, Unreachable and AccessDenied (the
-    bastion).
+    Errors: NotConfigured, Refused without write access, SettingsError (a password that cannot be read), InputError,
+    Unreachable and AccessDenied (the bastion).
     """
     if not roles:
         yield {}
         return
+    require_write_access(", ".join(roles))
     variables: dict[str, str] = {}
     lines: list[str] = []
     with ExitStack() as ways:

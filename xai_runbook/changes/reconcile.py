@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Literal
 
 from xai_runbook.changes import registry
@@ -16,6 +16,7 @@ from xai_runbook.errors import CannotAsk, InputError, NotConfigured, Refused, Xa
 from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.parts import own_database
 from xai_runbook.model.plans import Call, Command, Plan
+from xai_runbook.model.secret import write_access
 from xai_runbook.model.steps import operation_name
 from xai_runbook.model.units import quantity
 from xai_runbook.operations.backups.leftovers import (
@@ -69,15 +70,13 @@ def _looked(
     env: Environment, plan: Plan
 ) -> tuple[Literal["done", "failed", ""], str, Sequence[Mapping[str, str | None]]]:
     assert plan.expected is not None  # a plan with steps has one
-    actor = Actor(env)
     try:
-        # the server's own lock: as long as the session that acted holds it, what that one sent may still come about
-        actor.open(_lasting(plan), plan.parts)
-        came_about, rows = holds(env, plan.expected)
+        with write_access(), closing(Actor(env)) as actor:
+            # the server's own lock: as long as the session that acted holds it, what that one sent may still come about
+            actor.open(_lasting(plan), plan.parts)
+            came_about, rows = holds(env, plan.expected)
     except (CannotAsk, NotConfigured) as error:
         return "", f"what is so now cannot be told: {error}", ()
-    finally:
-        actor.close()
     try:
         again = registry.planned(env, plan.change, plan.arguments)
         why = f"planning it again says: {again.refused}" if again.refused else "the world is not as it was either"

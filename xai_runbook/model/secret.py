@@ -1,13 +1,15 @@
-"""References to secrets: where one is kept, never what it is."""
+"""References to secrets: where one is kept, never what it is; and who may resolve those that can change something."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xai_runbook.errors import SettingsError
+from xai_runbook.errors import Refused, SettingsError
 
 MASK = "********"
 _REFERENCE = re.compile(r"(env):([A-Za-z_][A-Za-z0-9_]*)|(file):(/.+|~/.+)")
@@ -73,4 +75,58 @@ class Secret:
 
         return core_schema.no_info_plain_validator_function(
             checked, serialization=core_schema.plain_serializer_function_ser_schema(lambda secret: secret.reference)
+        )
+
+
+class WriteSecret(Secret):
+    """A secret that can change something. It is resolved only while a plan is applied: see `write_access`."""
+
+    __slots__ = ()
+
+    def reveal(self) -> str:
+        """The secret's text, read now. Errors: Refused without write access; else as for any secret."""
+        require_write_access(self.reference)
+        return super().reveal()
+
+
+# of the process: credentials are resolved in other threads than the one that applies a plan
+_granted: list[bool] = []
+_forbidden: list[bool] = []
+
+
+@contextmanager
+def write_access() -> Iterator[None]:
+    """Allow this process to resolve write credentials meanwhile.
+
+    `apply` takes it after the last refusal, and `reconcile` while it looks under the lock of the server.
+    Errors: Refused within `read_only`.
+    """
+    if _forbidden:
+        raise Refused(
+            "no report and no check acts with a credential that can change something", hint="xai-runbook apply"
+        )
+    _granted.append(True)
+    try:
+        yield
+    finally:
+        _granted.pop()
+
+
+@contextmanager
+def read_only() -> Iterator[None]:
+    """Refuse write access in this process meanwhile, also to `apply`: for reports and checks."""
+    _forbidden.append(True)
+    try:
+        yield
+    finally:
+        _forbidden.pop()
+
+
+def require_write_access(credential: str) -> None:
+    """Raise Refused unless a plan is being applied in this process."""
+    if not _granted:
+        raise Refused(
+            "a credential that can change something is resolved only while a plan is applied",
+            on=credential,
+            hint="apply(plan, env, confirm=...), or xai-runbook apply FILE",
         )

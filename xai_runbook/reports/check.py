@@ -17,6 +17,7 @@ from typing import Any
 from xai_runbook.environment import Absent, Environment
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, ReportError, XaiRunbookError, inert
 from xai_runbook.model.findings import Finding
+from xai_runbook.model.secret import read_only
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.reports import acknowledgements
 from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell, find, read
@@ -85,7 +86,7 @@ def run_questions(
     showing = _names_that_show(setup)
     questions = [_question(cell, showing) for cell in asked]
     # what a question prints is for its notebook; here it would land in the middle of the screen, or of the JSON
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere), read_only():
         namespace = _set_up(setup, questions, environment)
         _ask_once(namespace.get("env"))
         try:

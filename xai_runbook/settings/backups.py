@@ -8,11 +8,14 @@ from pydantic import Field, model_validator
 
 from xai_runbook.model.secret import Secret
 from xai_runbook.model.window import duration_seconds
-from xai_runbook.settings.types import Duration, Folder, Misplaced, Model
+from xai_runbook.settings.types import Duration, Folder, Misplaced, Model, WriteCredential
 
 
-class ScratchServer(Model):
-    """A server of its own on which backups are restored to be verified; never the one that they are of."""
+class ScratchServer(WriteCredential):
+    """A server of its own on which backups are restored to be verified; never the one that they are of.
+
+    A write credential: its role creates databases there and drops them.
+    """
 
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = 5432

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from xai_runbook.model.secret import Secret
-from xai_runbook.settings.types import Misplaced, Model, Timeout
+from xai_runbook.settings.types import Misplaced, Model, Timeout, WriteCredential
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
-class Operator(Model):
-    """The role that changes are made with; resolved by apply alone."""
+class Operator(WriteCredential):
+    """The role that changes are made with: it may end sessions, and alter what its rights allow."""
 
     user: str
     password: Secret | None = None

@@ -32,6 +32,7 @@ from xai_runbook.settings.types import (
     Step,
     Timeout,
     Url,
+    WriteCredential,
 )
 
 
@@ -141,8 +142,8 @@ class Dashboard(Model):
     """The title of the folder it lies in; without one, anywhere, and what we import lies in none."""
 
 
-class Requester(Model):
-    """Who changes are made as where they are HTTP requests; resolved by apply alone."""
+class Requester(WriteCredential):
+    """Who changes are made as where they are HTTP requests."""
 
     auth_header: HeaderName = "Authorization"
     auth_value: Secret

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from xai_runbook.errors import InputError
+from xai_runbook.model.secret import Secret, WriteSecret
 from xai_runbook.model.window import duration_seconds
 
 
@@ -16,6 +17,15 @@ class Model(BaseModel):
 
     # a name of digits alone (an identifier, a role) is a number to TOML, and meant as text
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class WriteCredential(Model):
+    """A credential that can change something in the user's servers. Reports and checks never resolve its secrets."""
+
+    @field_validator("*")
+    @classmethod
+    def _protect(cls, value: object) -> object:
+        return WriteSecret(value.reference) if isinstance(value, Secret) else value
 
 
 class Misplaced(ValueError):

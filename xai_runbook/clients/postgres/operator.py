@@ -19,6 +19,7 @@ from xai_runbook.clients.postgres.errors import translated
 from xai_runbook.clients.postgres.reader import identified, place
 from xai_runbook.clients.postgres.tunnel import tunnel_of
 from xai_runbook.errors import AccessDenied, NotConfigured, TimedOut, Unreachable, XaiRunbookError, inert
+from xai_runbook.model.secret import require_write_access
 from xai_runbook.model.sql_text import written
 from xai_runbook.model.steps import Sql
 from xai_runbook.model.window import duration_seconds
@@ -48,7 +49,10 @@ class Answer:
 
 
 class Operator:
-    """A session with the operator's role. It is never opened anew: what was lost with it must not be sent again."""
+    """A session with the operator's role. It is never opened anew: what was lost with it must not be sent again.
+
+    Errors: NotConfigured; Refused unless a plan is being applied, also where libpq's own files hold the password.
+    """
 
     def __init__(self, settings: models.Database) -> None:
         if settings.operator is None:
@@ -57,6 +61,7 @@ class Operator:
                 on="database.operator",
                 hint="a table [database.operator] with user and password",
             )
+        require_write_access("database.operator")
         self._settings, self._role, self._tunnel = settings, settings.operator, tunnel_of(settings)
         self._seconds = duration_seconds(settings.timeout)
         self._connection: psycopg.Connection[Any] | None = None

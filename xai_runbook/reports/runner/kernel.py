@@ -15,6 +15,7 @@ from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 
 from xai_runbook.errors import inert
+from xai_runbook.model.secret import read_only
 from xai_runbook.system.parent_death import die_with_parent
 
 
@@ -72,7 +73,8 @@ class Kernel(IPythonKernel):
 def main() -> None:
     """Runs until it is told to shut down, or its parent dies."""
     die_with_parent()
-    IPKernelApp.launch_instance(kernel_class=Kernel)
+    with read_only():
+        IPKernelApp.launch_instance(kernel_class=Kernel)
 
 
 if __name__ == "__main__":

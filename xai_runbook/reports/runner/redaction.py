@@ -13,8 +13,6 @@ from urllib.parse import quote, quote_plus
 from xai_runbook.errors import SettingsError
 from xai_runbook.model.secret import MASK, Secret
 
-_ACTING = ("Operator", "Requester", "ScratchServer")
-"""Tables whose secrets only a change looks up."""
 _SHORTEST = 4  # a shorter value would mask half of the language
 
 
@@ -54,7 +52,7 @@ class Mask:
 
 
 def known_secrets(environment: str = "") -> list[str]:
-    """The values of the secrets that an environment's reading handles use. The operator's are not looked up.
+    """The values of the secrets that an environment's reading handles use. Write credentials are not resolved.
 
     Errors: SettingsError for an environment that cannot be loaded; a secret that is not there is not known.
     """
@@ -78,6 +76,7 @@ def _secrets_read(environment: str) -> list[Secret]:
     from pydantic import BaseModel
 
     from xai_runbook.settings import loading
+    from xai_runbook.settings.types import WriteCredential
 
     found: list[Secret] = []
 
@@ -90,7 +89,7 @@ def _secrets_read(environment: str) -> list[Secret]:
         elif isinstance(item, list | tuple):
             for value in item:
                 walk(value)
-        elif isinstance(item, BaseModel) and type(item).__name__ not in _ACTING:
+        elif isinstance(item, BaseModel) and not isinstance(item, WriteCredential):
             walk(vars(item))
 
     walk(loading.load(environment))
