@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 FAILED = ("down", "unknown")
+NO_SERVERS = ("backups",)
+"""Parts that do not answer: folders."""
 
 
 class Reply(NamedTuple):
@@ -36,18 +38,18 @@ def replies(env: Environment) -> list[Reply]:
     """A Reply for each target of each part, all asked at once; parts without settings are "not configured"."""
     from xai_runbook.clients.http.deadline import side_by_side
     from xai_runbook.operations import reachability
+    from xai_runbook.settings.models import PARTS
 
-    asks: dict[str, Callable[[], DataFrame]] = {
-        "prometheus": lambda: reachability.of_prometheus(env.prometheus),
-        "alertmanager": lambda: reachability.of_alertmanager(env.alertmanager),
-        "nodes": lambda: reachability.of_nodes(env.nodes),
-        "nodes.reference": lambda: reachability.of_references(env.nodes),
-        "database": lambda: reachability.of_database(env.database),
-        "database.proxy": lambda: reachability.of_database(env.database.through_proxy()),
-        "pooler": lambda: reachability.of_pooler(env.pooler),
-        "cache": lambda: reachability.of_cache(env.cache),
-        "grafana": lambda: reachability.of_grafana(env.grafana),
+    further: dict[str, tuple[str, Callable[[], DataFrame]]] = {
+        "nodes": ("nodes.reference", lambda: reachability.of_references(env.nodes)),
+        "database": ("database.proxy", lambda: reachability.of_database(env.database.through_proxy())),
     }
+    asks: dict[str, Callable[[], DataFrame]] = {}
+    for part in PARTS:
+        if part not in NO_SERVERS:
+            asks[part] = lambda part=part: getattr(reachability, f"of_{part}")(getattr(env, part))  # type: ignore[misc]
+        if part in further:
+            name, asks[name] = further[part]
     told = side_by_side([partial(_replies, part, ask) for part, ask in asks.items()])
     return [reply for part in told for reply in part]
 

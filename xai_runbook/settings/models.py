@@ -8,7 +8,7 @@ somebody wrote into the wrong key must not come back in a complaint: no message 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 from pydantic import Field, model_validator
 
@@ -266,4 +266,15 @@ class Settings(Model):
 
 EXPORTERS = {"node_": "node-exporter", "pg_": "postgres-exporter"}
 """The sandbox's exporters, by how the names of their metrics begin."""
-PARTS = ("prometheus", "alertmanager", "nodes", "database", "pooler", "cache", "grafana", "backups")
+PARTS = tuple(
+    name
+    for name, field in Settings.model_fields.items()
+    if type(None) in get_args(field.annotation) and name != "sandbox"
+)
+"""The parts that an environment may have: the tables that may be missing. A file never declares the sandbox."""
+
+
+def table(part: str) -> type[Model]:
+    """The model of a part's table."""
+    model, _ = get_args(Settings.model_fields[part].annotation)
+    return cast("type[Model]", model)

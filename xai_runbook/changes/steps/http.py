@@ -6,7 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
 from xai_runbook.changes.steps.result import Ambiguous, Done
@@ -15,13 +15,18 @@ from xai_runbook.clients.http.deadline import within
 from xai_runbook.errors import CannotAsk, NotConfigured, Refused, SettingsError, inert
 from xai_runbook.model.steps import HttpCall
 from xai_runbook.model.window import duration_seconds
+from xai_runbook.settings import models
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
-    from xai_runbook.settings.models import Access
 
-PARTS = ("grafana",)
-"""Parts that requests are sent to: each has a table `operator` and a handle that tells its identity."""
+PARTS = tuple(
+    part
+    for part in models.PARTS
+    if (operator := models.table(part).model_fields.get("operator"))
+    and models.Requester in get_args(operator.annotation)
+)
+"""Parts that requests are sent to: their tables have an operator who makes them, and their handles an identity."""
 _MOST_BYTES = 2**20
 _TIMED_OUT_WAITING = 408  # a proxy's word for a request that it may have passed on
 
@@ -31,7 +36,7 @@ class Requests:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._as_operator: dict[str, Access] = {}
+        self._as_operator: dict[str, models.Access] = {}
 
     def open(self, plan_identity: Mapping[str, str]) -> None:
         """Asks each part, as its operator, who it is. Errors: Refused, CannotAsk, NotConfigured."""
@@ -69,7 +74,7 @@ class Requests:
             words = f"it redirects to {inert(location, 200)!r} (HTTP {status})"
         raise Ambiguous(f"what it did cannot be told: {words}", on=sending.url)
 
-    def _proved(self, part: str, then: Mapping[str, str]) -> Access:
+    def _proved(self, part: str, then: Mapping[str, str]) -> models.Access:
         """The access with the operator's credential, where it reaches what the plan was made for (P3)."""
         read_only = getattr(self._env.settings, part)
         if read_only is None or read_only.operator is None:
@@ -78,7 +83,7 @@ class Requests:
                 on=f"{part}.operator",
                 hint=f"a table [{part}.operator] with auth_value, a reference to its secret",
             )
-        access: Access = read_only.model_copy(update=dict(read_only.operator))
+        access: models.Access = read_only.model_copy(update=dict(read_only.operator))
         now = type(getattr(self._env, part))(access, self._env.settings).identity()
         wrong = sorted(key for key in now if then.get(key) != now[key])
         if wrong:
