@@ -109,7 +109,7 @@ def against_api_client(answer: bytes) -> tuple[float, float]:
             {**defaults(), "name": "bench", "prometheus": {"url": url, "timeout": "60s"}}
         )
         assert settings.prometheus is not None
-        ours = Prometheus(settings.prometheus, settings)
+        ours = Prometheus(settings.prometheus, settings.promql_settings)
         ours.__dict__["_retention"] = ""  # the window is a fixed one, long past
         theirs = PrometheusConnect(url=url)
 

@@ -83,7 +83,11 @@ class Environment:
         """The Prometheus server."""
         from xai_runbook.clients.prometheus.client import Prometheus
 
-        return self._handle("prometheus", lambda part: Prometheus(part, self.settings))
+        missing = self.settings.sandbox.missing if self.settings.sandbox else ()
+        return self._handle(
+            "prometheus",
+            lambda part: Prometheus(part, self.settings.promql_settings, **self._named, missing_exporters=missing),
+        )
 
     @cached_property
     def alertmanager(self) -> Alertmanager:
@@ -125,17 +129,20 @@ class Environment:
         """The Grafana server, as one who may only view."""
         from xai_runbook.clients.grafana import Grafana
 
-        return self._handle("grafana", lambda part: Grafana(part, self.settings))
+        return self._handle("grafana", lambda part: Grafana(part, self.settings.promql_settings, **self._named))
 
     @cached_property
     def backups(self) -> Backups:
         """The folder of backups, read-only."""
-        from xai_runbook.clients.backups import Backups
+        from xai_runbook.clients.backups import Backups, Source
+        from xai_runbook.pgbackup.origin import named_address
 
-        return self._handle(
-            "backups",
-            lambda part: Backups(part, self.settings.database, lambda: self.database.identity(), **self._named),
-        )
+        where = self.settings.database
+        source = None
+        if where is not None:
+            address = named_address(where.service, where.host, where.port, tunnelled=where.bastion is not None)
+            source = Source(where.dbname, where.system_identifier, address, lambda: self.database.identity())
+        return self._handle("backups", lambda part: Backups(part, source, **self._named))
 
     @cached_property
     def sandbox(self) -> Sandbox:

@@ -49,7 +49,7 @@ def applied(plan: Plan, env: Environment) -> Outcome:
 
 
 def planned(env: Environment, titles: list[str] | None = None) -> Plan:
-    plan = import_dashboards.import_dashboards(env.grafana, titles=ONE if titles is None else titles)
+    plan = import_dashboards.import_dashboards(env.grafana, env.limits, titles=ONE if titles is None else titles)
     assert not plan.refused, plan.refused
     return plan
 

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from xai_runbook.clients.prometheus.client import Prometheus
+from xai_runbook.operations.monitoring.alert_rules import alert_rules
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.supervisor.component import free_ports
+from xai_runbook.settings.limits import Limits
 from xai_runbook.settings.loading import defaults
 from xai_runbook.settings.models import Settings
 
@@ -50,7 +52,17 @@ def handle(url: str, **tables: Any) -> Prometheus:
     """A handle of the server at `url`."""
     told = settings(url, **tables)
     assert told.prometheus is not None
-    return Prometheus(told.prometheus, told)
+    return Prometheus(told.prometheus, told.promql_settings)
+
+
+def limits() -> Limits:
+    """The shipped limits."""
+    return settings().limits
+
+
+def rules(settings: Settings) -> str:
+    """The rule file of these settings."""
+    return alert_rules(settings, settings.limits, name=settings.name, step=settings.rule_step)
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

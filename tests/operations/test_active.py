@@ -104,7 +104,7 @@ class Live:
         """The active alerts once their finding is that and says so."""
 
         def holds() -> bool:
-            self.last = active_alerts.active_alerts(self.prometheus, self.alertmanager, self.prometheus.settings.limits)
+            self.last = active_alerts.active_alerts(self.prometheus, self.alertmanager, prometheus_server.limits())
             finding = active_alerts.check_active(self.last)
             return finding.status is status and text in finding.summary
 
@@ -120,7 +120,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with ExitStack() as stack:
         url = stack.enter_context(alertmanager_server.running(folder))
         settings = prometheus_server.settings(**TABLES)
-        written = alert_rules.alert_rules(settings, settings.limits).replace("interval: 15s", "interval: 1s")
+        written = prometheus_server.rules(settings).replace("interval: 15s", "interval: 1s")
         prometheus = stack.enter_context(
             prometheus_server.running(
                 folder,
@@ -201,7 +201,7 @@ def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) 
         (Absent("alertmanager", "test", False), "no Alertmanager is configured"),
         (alertmanager_server.handle(f"http://127.0.0.1:{port}"), "the Alertmanager the connection was refused"),
     ):
-        told = active_alerts.active_alerts(live.prometheus, absent, live.prometheus.settings.limits)  # type: ignore[arg-type]
+        told = active_alerts.active_alerts(live.prometheus, absent, prometheus_server.limits())  # type: ignore[arg-type]
         assert told.attrs["silences"] == words
         finding = active_alerts.check_active(told)
         assert finding.status is Status.ALERT
@@ -215,7 +215,7 @@ def test_without_any_rule_nothing_can_be_active(tmp_path: Path) -> None:
 
 
 def test_reachable_says_the_version_and_down_is_known(live: Live) -> None:
-    limit = live.prometheus.settings.limits.monitoring.alertmanager_reachable
+    limit = prometheus_server.limits().monitoring.alertmanager_reachable
     told = reachability.of_alertmanager(live.alertmanager)
     assert "cluster disabled" in told["detail"].iloc[0]
     assert reachability.check_reachable(told, limit).status is Status.OK

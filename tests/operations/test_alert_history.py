@@ -55,7 +55,7 @@ def only(periods: pd.DataFrame, alert: str, target: str) -> pd.Series:
 
 
 def test_each_alert_of_the_window_with_its_times(prometheus: Prometheus, start: datetime) -> None:
-    states = alert_history.alert_states(prometheus, prometheus.settings.limits, window(start, 0, 119))
+    states = alert_history.alert_states(prometheus, server.limits(), window(start, 0, 119))
     assert states.attrs["step_seconds"] == STEP and states.attrs["silent"] == []
     periods = alert_history.alert_periods(states)
     lag = only(periods, "SyncLag", "lag-11")
@@ -72,7 +72,7 @@ def test_each_alert_of_the_window_with_its_times(prometheus: Prometheus, start: 
 
 def test_what_holds_at_the_start_of_the_window_has_its_true_since(prometheus: Prometheus, start: datetime) -> None:
     """The window begins in the 10th of the block's 30 minutes; it fires when they are over, and not 30 after."""
-    states = alert_history.alert_states(prometheus, prometheus.settings.limits, window(start, 50, 100))
+    states = alert_history.alert_states(prometheus, server.limits(), window(start, 50, 100))
     stalled = only(alert_history.alert_periods(states), "BlockHeightStalled", "stalled")
     assert minutes(start, stalled["pending_at"]) < 50
     assert stalled["fired_at"] - stalled["pending_at"] == timedelta(minutes=30)
@@ -80,7 +80,7 @@ def test_what_holds_at_the_start_of_the_window_has_its_true_since(prometheus: Pr
 
 
 def test_the_verdict_is_that_of_the_windows_end(prometheus: Prometheus, start: datetime) -> None:
-    limits = prometheus.settings.limits
+    limits = server.limits()
     during = alert_history.check_alert_history(alert_history.alert_states(prometheus, limits, window(start, 20, 40)))
     assert (during.status, during.severity) == (Status.ALERT, Severity.CRITICAL), "CPU and disk"
     assert {"SyncLag lag-11", "LowDisk full"} <= {target.removesuffix(" /data") for target in during.targets}
@@ -90,7 +90,7 @@ def test_the_verdict_is_that_of_the_windows_end(prometheus: Prometheus, start: d
 
 
 def test_of_a_window_before_all_data_only_the_missing_metrics_are_told(prometheus: Prometheus, start: datetime) -> None:
-    states = alert_history.alert_states(prometheus, prometheus.settings.limits, window(start, -300, -240))
+    states = alert_history.alert_states(prometheus, server.limits(), window(start, -300, -240))
     assert set(states["limit"]) == {"metrics_present"}
     assert {"sync_lag", "cpu_used"} <= set(states.attrs["silent"])
     finding = alert_history.check_alert_history(states)
@@ -100,7 +100,7 @@ def test_of_a_window_before_all_data_only_the_missing_metrics_are_told(prometheu
 
 def test_outside_retention_is_no_answer(prometheus: Prometheus) -> None:
     with pytest.raises(NoData, match="outside retention"):
-        alert_history.alert_states(prometheus, prometheus.settings.limits, "2024-01-15T16:00:00Z/2024-01-15T17:00:00Z")
+        alert_history.alert_states(prometheus, server.limits(), "2024-01-15T16:00:00Z/2024-01-15T17:00:00Z")
 
 
 def judged(**columns: object) -> pd.DataFrame:
@@ -145,7 +145,7 @@ def test_one_target_follows_another_and_their_alerts_do_not_run_together() -> No
 
 def test_a_long_window_is_judged_on_a_coarser_grid_that_is_said(prometheus: Prometheus, start: datetime) -> None:
     long = Window(start - timedelta(days=2), start + timedelta(minutes=119))
-    states = alert_history.alert_states(prometheus, prometheus.settings.limits, long)
+    states = alert_history.alert_states(prometheus, server.limits(), long)
     step = states.attrs["step_seconds"]
     assert step == 2 * STEP and np.ptp(states["at"].to_numpy()) <= np.timedelta64(int(long.seconds * 1000), "ms")
     assert "judged every 30s" in alert_history.check_alert_history(states).summary

@@ -32,10 +32,8 @@ class Live:
             },
         }
         loaded = server.settings(**tables)
-        assert loaded.prometheus is not None
-        written = alert_rules.alert_rules(
-            loaded.model_copy(update={"prometheus": loaded.prometheus.model_copy(update={"step": "1s"})}), loaded.limits
-        )
+        self.limits = loaded.limits
+        written = alert_rules.alert_rules(loaded, loaded.limits, name=loaded.name, step="1s")
         url = stack.enter_context(server.running(folder, rules=written, exporters=addresses))
         handle = server.handle(url, **tables)
         self.prometheus = Prometheus(handle.access.model_copy(update={"step": "1s"}), handle.settings)
@@ -49,7 +47,7 @@ class Live:
             exporter.text = None if peers is None else f"network_peers {peers}\nblockchain_height {1000 + grown}\n"
 
     def check(self, name: str) -> Finding:
-        limit = self.prometheus.settings.limits.by_name[name]
+        limit = self.limits.by_name[name]
         try:
             return alert_evaluation.check_alert(metrics.signal(self.prometheus, limit), limit)
         except NoData as error:

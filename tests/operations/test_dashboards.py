@@ -53,7 +53,7 @@ def test_the_committed_files_are_current(checkout: Path) -> None:
 
 @pytest.mark.parametrize("title", TITLES)
 def test_each_is_a_dashboard_as_grafanas_model_has_it(title: str) -> None:
-    made = dashboard(title, settings())
+    made = dashboard(title, settings(), settings().limits)
     again = json.loads(JSONEncoder().encode(Dashboard.from_json(made)))
     assert again == made, "nothing is there that the model does not know, and nothing is lost in it"
     assert made["title"] == title and TAG in made["tags"] and made["timezone"] == "utc"
@@ -63,12 +63,12 @@ def test_each_is_a_dashboard_as_grafanas_model_has_it(title: str) -> None:
 @pytest.mark.parametrize("title", TITLES)
 def test_no_blank_is_left(title: str) -> None:
     for told in (settings(), loading.load("sandbox")):
-        assert "${" not in json.dumps(dashboard(title, told))
+        assert "${" not in json.dumps(dashboard(title, told, told.limits))
 
 
 @pytest.mark.parametrize("title", TITLES)
 def test_panels_say_what_they_show(title: str) -> None:
-    made = list(queries.panels(dashboard(title, settings())))
+    made = list(queries.panels(dashboard(title, settings(), settings().limits)))
     assert len({panel["title"] for panel in made}) == len(made), "a finding names them so"
     assert len({panel["id"] for panel in made}) == len(made)
     for panel in made:
@@ -80,7 +80,7 @@ def test_panels_say_what_they_show(title: str) -> None:
 
 def test_limits_come_from_the_table() -> None:
     told = settings(limits={"monitoring": {"sync_lag": {"threshold": 77.0}, "peer_count": {"threshold": 5.0}}})
-    made = {panel["title"]: panel for panel in queries.panels(dashboard("Network Status", told))}
+    made = {panel["title"]: panel for panel in queries.panels(dashboard("Network Status", told, told.limits))}
     assert made["Sync lag"]["fieldConfig"]["defaults"]["thresholds"]["steps"] == [
         {"value": None, "color": "green"},
         {"value": 77.0, "color": "red"},
@@ -102,17 +102,23 @@ def test_every_threshold_is_a_blank() -> None:
 
 def test_metrics_and_signals_come_from_the_settings() -> None:
     told = settings(metrics={"height": "my_height"}, signals={"cpu_used": "my_cpu"})
-    asked = {query.promql for title in TITLES for query in queries.of(dashboard(title, told), told)}
+    asked = {
+        query.promql
+        for title in TITLES
+        for query in queries.of(dashboard(title, told, told.limits), rate="2m", step="15s")
+    }
     assert "my_cpu" in asked
     assert any("my_height" in promql for promql in asked)
     assert not any("blockchain_height" in promql for promql in asked)
-    instances = dashboard("Blockchain Node", told)["templating"]["list"][1]
+    instances = dashboard("Blockchain Node", told, told.limits)["templating"]["list"][1]
     assert instances["query"] == "label_values(my_height, instance)"
 
 
 @pytest.mark.parametrize("title", TITLES)
 def test_every_panel_shows_something_on_a_healthy_sandbox(title: str, env: Environment) -> None:
-    asked = queries.of(dashboard(title, env.settings), env.settings)
+    asked = queries.of(
+        dashboard(title, env.settings, env.limits), rate=env.settings.windows.rate, step=env.settings.rule_step
+    )
     assert len(asked) >= 9
 
     def empty() -> list[queries.Query]:
@@ -162,8 +168,10 @@ def there(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 def test_a_plan_to_import_says_what_it_saw(stub: Stub, there: Environment) -> None:
-    stub.put(dashboard("Network Status", there.settings))
-    plan = import_dashboards.import_dashboards(there.grafana, titles=["Network Status", "System Resources"])
+    stub.put(dashboard("Network Status", there.settings, there.limits))
+    plan = import_dashboards.import_dashboards(
+        there.grafana, there.limits, titles=["Network Status", "System Resources"]
+    )
     assert plan.targets == ("System Resources (uid xai-system-resources)",), "what shows the same is left alone"
     assert [row["current"] for row in plan.observed] == ["true", "false"]
     assert [(step.kind, step.method, step.path) for step in plan.steps if step.kind == "http"] == [
@@ -173,24 +181,27 @@ def test_a_plan_to_import_says_what_it_saw(stub: Stub, there: Environment) -> No
     assert plan.identity == {"grafana.url": stub.url, "grafana.organization": "1 Main Org."}
     assert not [asked for asked in stub.asked if asked[0] != "GET"], "planning reads"
     assert (
-        import_dashboards.import_dashboards(there.grafana, titles=["Network Status", "System Resources"]).world
+        import_dashboards.import_dashboards(
+            there.grafana, there.limits, titles=["Network Status", "System Resources"]
+        ).world
         == plan.world
     )
 
 
 def test_nothing_is_imported_unnamed(there: Environment) -> None:
-    plan = import_dashboards.import_dashboards(there.grafana, titles=[])
+    plan = import_dashboards.import_dashboards(there.grafana, there.limits, titles=[])
     assert not plan.steps and plan.note == "no titles were given"
 
 
 def test_a_changed_limit_is_a_changed_dashboard(stub: Stub, there: Environment) -> None:
-    stub.put(dashboard("Network Status", settings(limits={"monitoring": {"sync_lag": {"threshold": 77.0}}})))
-    plan = import_dashboards.import_dashboards(there.grafana, titles=["Network Status"])
+    moved = settings(limits={"monitoring": {"sync_lag": {"threshold": 77.0}}})
+    stub.put(dashboard("Network Status", moved, moved.limits))
+    plan = import_dashboards.import_dashboards(there.grafana, there.limits, titles=["Network Status"])
     assert len(plan.steps) == 1
 
 
 def test_what_grafana_adds_is_no_difference(there: Environment) -> None:
-    made = dashboard("Network Status", there.settings)
+    made = dashboard("Network Status", there.settings, there.limits)
     saved = {**made, "id": 41, "version": 9, "schemaVersion": 41, "liveNow": False}
     assert contents(saved) == contents(made)
     other = json.loads(json.dumps(made))
@@ -200,10 +211,10 @@ def test_what_grafana_adds_is_no_difference(there: Environment) -> None:
 
 def test_refused_where_the_title_is_anothers(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.put({"uid": "theirs", "title": "Network Status", "panels": []})
-    plan = import_dashboards.import_dashboards(there.grafana, titles=["Network Status"])
+    plan = import_dashboards.import_dashboards(there.grafana, there.limits, titles=["Network Status"])
     assert "another dashboard is called 'Network Status' (uid theirs)" in plan.refused and not plan.steps
     named = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "uid": "theirs"}])
-    plan = import_dashboards.import_dashboards(named.grafana, titles=["Network Status"])
+    plan = import_dashboards.import_dashboards(named.grafana, named.limits, titles=["Network Status"])
     assert plan.targets == ("Network Status (uid theirs)",)
     body = json.loads(plan.steps[0].body)  # type: ignore[union-attr]
     assert (body["dashboard"]["uid"], body["dashboard"]["version"], body["overwrite"]) == ("theirs", 1, False)
@@ -211,25 +222,32 @@ def test_refused_where_the_title_is_anothers(stub: Stub, there: Environment, mon
 
 def test_refused_where_a_file_provides_it(stub: Stub, there: Environment) -> None:
     stub.put({"uid": "xai-network-status", "title": "Network Status", "panels": []}, provisioned=True)
-    assert "provided by a file" in import_dashboards.import_dashboards(there.grafana, titles=["Network Status"]).refused
+    assert (
+        "provided by a file"
+        in import_dashboards.import_dashboards(there.grafana, there.limits, titles=["Network Status"]).refused
+    )
 
 
 def test_folders_are_found_by_title(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     env = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "folder": "Operations"}])
-    plan = import_dashboards.import_dashboards(env.grafana, titles=["Network Status"])
+    plan = import_dashboards.import_dashboards(env.grafana, env.limits, titles=["Network Status"])
     assert json.loads(plan.steps[0].body)["folderUid"] == "ops-folder"  # type: ignore[union-attr]
     stub.folders["other"] = "Operations"
-    assert "2 folders" in import_dashboards.import_dashboards(env.grafana, titles=["Network Status"]).refused
+    assert (
+        "2 folders" in import_dashboards.import_dashboards(env.grafana, env.limits, titles=["Network Status"]).refused
+    )
     stub.folders.clear()
-    assert "0 folders" in import_dashboards.import_dashboards(env.grafana, titles=["Network Status"]).refused
+    assert (
+        "0 folders" in import_dashboards.import_dashboards(env.grafana, env.limits, titles=["Network Status"]).refused
+    )
 
 
 def test_other_titles_are_refused(there: Environment, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="none of the shipped"):
-        import_dashboards.import_dashboards(there.grafana, titles=["Kubernetes"])
+        import_dashboards.import_dashboards(there.grafana, there.limits, titles=["Kubernetes"])
     bare = environment(stub, monkeypatch, dashboard=[])
     with pytest.raises(InputError, match="the settings name 0 dashboards"):
-        import_dashboards.import_dashboards(bare.grafana, titles=["Network Status"])
+        import_dashboards.import_dashboards(bare.grafana, bare.limits, titles=["Network Status"])
 
 
 def test_a_grafana_that_is_not_there_or_not_configured(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +255,7 @@ def test_a_grafana_that_is_not_there_or_not_configured(env: Environment, monkeyp
         nowhere = environment(gone, monkeypatch)
     absent = Environment(env.settings.model_copy(update={"grafana": None}))
     for handle in (nowhere.grafana, absent.grafana):
-        plan = import_dashboards.import_dashboards(handle, titles=["Network Status"])
+        plan = import_dashboards.import_dashboards(handle, env.limits, titles=["Network Status"])
         assert "it cannot be planned, because" in plan.refused and not plan.steps
         assert import_dashboards.restore_dashboards(handle, uids=["x"], versions=[1]).refused
 

@@ -18,10 +18,10 @@ from xai_runbook.clients.prometheus import rules as prometheus_rules
 from xai_runbook.clients.prometheus.client import Prometheus
 from xai_runbook.errors import BadAnswer, InputError, NoData, WrongServer
 from xai_runbook.model.findings import Finding, Status
-from xai_runbook.operations.monitoring import alert_rules, rule_drift
+from xai_runbook.operations.monitoring import rule_drift
 from xai_runbook.settings.limits import Signals
 
-RULES = alert_rules.alert_rules(server.settings(), server.settings().limits).replace("interval: 15s", "interval: 1s")
+RULES = server.rules(server.settings()).replace("interval: 15s", "interval: 1s")
 GROUPS = "groups:\n"
 
 
@@ -37,15 +37,15 @@ class Live:
         urllib.request.urlopen(asked, timeout=10).close()
 
     def drift(self) -> pd.DataFrame:
-        return rule_drift.rules_drift(self.prometheus, self.prometheus.settings.limits).set_index("alert")
+        return rule_drift.rules_drift(self.prometheus, server.limits()).set_index("alert")
 
     def rules_current(self) -> Finding:
-        limits = self.prometheus.settings.limits
+        limits = server.limits()
         return rule_drift.check_rules(rule_drift.rules_drift(self.prometheus, limits), limits.monitoring.rules_current)
 
     def rule_groups(self) -> Finding:
         return rule_drift.check_rule_groups(
-            rule_drift.rule_groups(self.prometheus), self.prometheus.settings.limits.monitoring.rule_groups
+            rule_drift.rule_groups(self.prometheus), server.limits().monitoring.rule_groups
         )
 
     def until(self, status: Status, text: str) -> Finding:
@@ -153,8 +153,8 @@ TWICE = 'label_replace(vector(1), "a", "b", "", "") or label_replace(vector(1), 
 def test_a_rule_that_cannot_be_evaluated_is_drift_and_turns_its_group(live: Live) -> None:
     """Two series on the side where one may be: PromQL that parses, and fails whenever it is asked."""
     settings = server.settings(signals={"peer_count": f"vector(1) + on () ({TWICE})"})
-    prometheus = Prometheus(live.prometheus.access, settings)
-    live.load(alert_rules.alert_rules(settings, settings.limits).replace("interval: 15s", "interval: 1s"))
+    prometheus = Prometheus(live.prometheus.access, settings.promql_settings)
+    live.load(server.rules(settings).replace("interval: 15s", "interval: 1s"))
     finding = live.until(Status.ALERT, "1 of ")
     assert finding.targets == ("xai-runbook",)
     assert "PeerCountLow" in finding.summary and "many-to-many matching not allowed" in finding.summary
@@ -187,7 +187,7 @@ def test_a_group_that_was_not_evaluated_yet_is_unknown_and_one_that_stands_still
     live.until(Status.OK, "of its interval")
     later = datetime.now(UTC) + timedelta(minutes=5)  # as if nothing had been evaluated since
     groups = rule_drift.rule_groups(live.prometheus, at=later)
-    finding = rule_drift.check_rule_groups(groups, live.prometheus.settings.limits.monitoring.rule_groups)
+    finding = rule_drift.check_rule_groups(groups, server.limits().monitoring.rule_groups)
     assert (finding.status, finding.targets) == (Status.ALERT, ("xai-runbook",))
 
 

@@ -35,7 +35,7 @@ def there(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """The stub with the five dashboards in it, and nothing else."""
     env = environment(stub, monkeypatch)
     for title in FILES:
-        stub.put(dashboard(title, env.settings))
+        stub.put(dashboard(title, env.settings, env.limits))
     return env
 
 
@@ -181,7 +181,7 @@ def asked(env: Environment) -> Finding:
 def test_what_we_ship_shows_something(stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment) -> None:
     whole = environment(stub, monkeypatch, env)
     for title in FILES:
-        stub.put(dashboard(title, env.settings))
+        stub.put(dashboard(title, env.settings, env.limits))
     told = health.panels(whole.grafana, whole.prometheus)
     assert list(told.columns) == ["panel", "query", "series", "error"]
     assert len(told) > 50
@@ -389,9 +389,14 @@ def checked(stub: Stub, shown: Environment, monkeypatch: pytest.MonkeyPatch, cap
 
 def test_every_question_of_the_report_turns(stub: Stub, env: Environment, checked: Any) -> None:
     for title in FILES:
-        stub.put(dashboard(title, env.settings))
+        stub.put(dashboard(title, env.settings, env.limits))
     until(lambda: checked() == dict.fromkeys(QUESTIONS, "ok"), "all is well", 40)
-    stub.put({**dashboard("Network Status", env.settings), "panels": one({"refId": "A", "expr": "gone"})["panels"]})
+    stub.put(
+        {
+            **dashboard("Network Status", env.settings, env.limits),
+            "panels": one({"refId": "A", "expr": "gone"})["panels"],
+        }
+    )
     assert checked()["dashboard_panels"] == "alert"
     del stub.versions["xai-network-status"], stub.meta["xai-network-status"]
     stub.health["PBFA97CFB590B2093"] = (400, {"message": "connection refused", "status": "ERROR"})

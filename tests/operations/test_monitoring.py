@@ -100,7 +100,7 @@ def test_a_metric_that_does_not_exist_is_no_data_and_not_a_zero(url: str) -> Non
     with pytest.raises(NoData, match="no_such_peers"):
         metrics.network_peers(elsewhere)
     with pytest.raises(NoData, match="peer_count"):
-        metrics.signal(elsewhere, elsewhere.settings.limits.monitoring.peer_count)
+        metrics.signal(elsewhere, server.limits().monitoring.peer_count)
     with pytest.raises(NoData, match="targets"):
         metrics.targets(elsewhere)
 
@@ -121,7 +121,7 @@ def test_open_files_against_what_each_process_may_open(prometheus: Prometheus) -
     files = metrics.process_files(prometheus).set_index("instance")
     assert files.loc["node-1", ["open_files", "most_files", "used_ratio"]].tolist() == [900, 1000, 0.9]
     assert math.isnan(files.loc["node-2", "used_ratio"])  # it does not tell its maximum: not 0
-    limit = prometheus.settings.limits.monitoring.open_files
+    limit = server.limits().monitoring.open_files
     finding = alert_evaluation.check_alert(metrics.signal(prometheus, limit), limit)
     assert finding.status is Status.ALERT and finding.targets == ("node-1",)
 
@@ -192,18 +192,18 @@ def test_the_literal_range_of_the_runbook_lies_before_what_is_kept(prometheus: P
 
 
 def test_a_signal_covers_twice_the_duration_on_the_rules_grid(prometheus: Prometheus) -> None:
-    limit = prometheus.settings.limits.monitoring.peer_count
+    limit = server.limits().monitoring.peer_count
     frame = metrics.signal(prometheus, limit)
     assert frame.attrs["step_seconds"] == STEP
     seconds = (frame.attrs["end"] - frame.attrs["start"]).total_seconds()
     assert 600 + 60 <= seconds <= 600 + 60 + 3 * STEP
     assert (frame["at"].astype("int64") % (STEP * 1000) == 0).all()
     with pytest.raises(InputError, match="not judged by Prometheus"):
-        metrics.signal(prometheus, prometheus.settings.limits.troubleshooting.node_reachable)
+        metrics.signal(prometheus, server.limits().troubleshooting.node_reachable)
 
 
 def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus: Prometheus) -> None:
-    frame = metrics.signal(prometheus, prometheus.settings.limits.troubleshooting.api_latency)
+    frame = metrics.signal(prometheus, server.limits().troubleshooting.api_latency)
     idle = frame.groupby("instance", observed=True)["idle"].all()
     assert dict(idle) == {"node-1": False, "node-3": True}
 
@@ -211,14 +211,14 @@ def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus:
 def test_a_status_label_of_another_name_is_no_data_and_not_no_errors(url: str) -> None:
     elsewhere = server.handle(url, metrics={"status_label": "code"})  # what the Go client library calls it
     with pytest.raises(NoData, match="api_errors"):
-        metrics.signal(elsewhere, elsewhere.settings.limits.monitoring.api_errors)
+        metrics.signal(elsewhere, server.limits().monitoring.api_errors)
     told = requests.error_rate(elsewhere)
     assert told[["errors_per_second", "error_ratio"]].isna().all(axis=None) and len(told) == 3
 
 
 def test_a_node_that_two_jobs_scrape_has_one_lag_and_one_without_a_reference_is_unknown(url: str) -> None:
     prometheus = server.handle(url, metrics={"height": "lag_height", "best_height": "lag_best"})
-    limit = prometheus.settings.limits.monitoring.sync_lag
+    limit = server.limits().monitoring.sync_lag
     frame = metrics.signal(prometheus, limit)
     assert set(frame.loc[frame["instance"] == "node-1", "value"]) == {5.0}
     finding = alert_evaluation.check_alert(frame, limit)
@@ -229,7 +229,7 @@ def test_a_node_that_two_jobs_scrape_has_one_lag_and_one_without_a_reference_is_
 
 
 def test_what_has_no_size_is_no_full_disk_and_no_unknown_one(prometheus: Prometheus) -> None:
-    frame = metrics.signal(prometheus, prometheus.settings.limits.monitoring.disk_free)
+    frame = metrics.signal(prometheus, server.limits().monitoring.disk_free)
     assert set(frame["mountpoint"]) == {"/", "/data"} and frame["value"].notna().all()
 
 

@@ -68,7 +68,7 @@ def test_a_question_that_many_ask_at_once_is_sent_once(env: Environment) -> None
             update={"prometheus": env.settings.prometheus.model_copy(update={"url": url})}
         )
         assert settings.prometheus is not None
-        prometheus = Prometheus(settings.prometheus, settings)
+        prometheus = Prometheus(settings.prometheus, settings.promql_settings)
         prometheus.ask_once()
         told: list[int] = []
         threads = [threading.Thread(target=lambda: told.append(len(prometheus.active_targets()))) for _ in range(12)]

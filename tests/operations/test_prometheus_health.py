@@ -91,7 +91,7 @@ def url(folder: Path, exporter: tuple[server.Exporter, str]) -> Iterator[str]:
 
 def test_a_reload_that_failed_is_an_alert_until_one_succeeds(url: str, folder: Path) -> None:
     prometheus = handle(url)
-    limit = prometheus.settings.limits.monitoring.prometheus_config
+    limit = server.limits().monitoring.prometheus_config
     told = prometheus_server.server(prometheus)
     assert told.loc[0, "version"] == prometheus.version and "15d" in told.loc[0, "retention"]
     assert told.loc[0, "configured_at"] <= datetime.now(UTC)
@@ -114,9 +114,7 @@ def test_the_clock_of_a_server_on_this_machine_is_ours(url: str) -> None:
     prometheus = handle(url)
     off = prometheus_server.clock(prometheus)
     assert abs(off.loc[0, "skew_seconds"]) < 2
-    assert (
-        prometheus_server.check_clock(off, prometheus.settings.limits.monitoring.prometheus_clock).status is Status.OK
-    )
+    assert prometheus_server.check_clock(off, server.limits().monitoring.prometheus_clock).status is Status.OK
 
 
 @pytest.mark.parametrize(("ahead", "says"), [(3600.0, "1h ahead of"), (-7.5, "7s500ms behind")])
@@ -133,7 +131,7 @@ def test_a_clock_that_is_off_is_an_alert(ahead: float, says: str) -> None:
     with server.serving(answer) as elsewhere:
         prometheus = handle(elsewhere)
         off = prometheus_server.clock(prometheus)
-    finding = prometheus_server.check_clock(off, prometheus.settings.limits.monitoring.prometheus_clock)
+    finding = prometheus_server.check_clock(off, server.limits().monitoring.prometheus_clock)
     assert finding.status is Status.ALERT and says.split()[-1] in finding.summary
     assert off.loc[0, "skew_seconds"] == pytest.approx(ahead, abs=1)
 
@@ -147,7 +145,7 @@ def test_a_clock_cannot_be_read_out_of_slow_answers() -> None:
 
 def test_the_runbooks_window_lies_outside_retention_and_is_not_zero(url: str) -> None:
     prometheus = handle(url)
-    limit = prometheus.settings.limits.monitoring.prometheus_history
+    limit = server.limits().monitoring.prometheus_history
     seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
     kept = prometheus_server.kept(prometheus, seed)
     assert kept.loc[0, "covered_ratio"] == 0
@@ -160,7 +158,7 @@ def test_the_runbooks_window_lies_outside_retention_and_is_not_zero(url: str) ->
 
 def test_m16_a_young_server_has_only_part_of_a_day(url: str) -> None:
     prometheus = handle(url)
-    limit = prometheus.settings.limits.monitoring.prometheus_history
+    limit = server.limits().monitoring.prometheus_history
     kept = prometheus_server.kept(prometheus, "24h")
     assert 0 <= kept.loc[0, "covered_ratio"] < 0.1
     finding = prometheus_server.check_history(kept, limit)
@@ -178,15 +176,12 @@ def test_a_day_of_blocks_is_a_day(tmp_path: Path) -> None:
         prometheus = handle(address)
         kept = prometheus_server.kept(prometheus)
         assert kept.loc[0, "covered_ratio"] == 1
-        assert (
-            prometheus_server.check_history(kept, prometheus.settings.limits.monitoring.prometheus_history).status
-            is Status.OK
-        )
+        assert prometheus_server.check_history(kept, server.limits().monitoring.prometheus_history).status is Status.OK
 
 
 def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter, str]) -> None:
     prometheus, (told, _) = handle(url), exporter
-    limit = prometheus.settings.limits.monitoring.prometheus_ingestion
+    limit = server.limits().monitoring.prometheus_ingestion
 
     def check() -> Finding:
         return prometheus_storage.check_rejected(prometheus_storage.rejected_samples(prometheus), limit)
@@ -216,7 +211,7 @@ def test_series_that_multiply_are_an_alert_once_there_is_something_to_compare_wi
     url: str, exporter: tuple[server.Exporter, str]
 ) -> None:
     prometheus, (told, _) = handle(url), exporter
-    limit = prometheus.settings.limits.monitoring.prometheus_growth
+    limit = server.limits().monitoring.prometheus_growth
 
     def check() -> Finding:
         return prometheus_storage.check_growth(prometheus_storage.series(prometheus), limit)
@@ -237,9 +232,7 @@ def test_one_that_does_not_scrape_itself_cannot_tell_how_its_series_grow(tmp_pat
         prometheus = server.handle(address, windows={**WINDOWS, "scrapes": "100ms"})
         series = prometheus_storage.series
         server.until(lambda: not series(prometheus).loc[0, "young"], "it is old enough")
-        finding = prometheus_storage.check_growth(
-            series(prometheus), prometheus.settings.limits.monitoring.prometheus_growth
-        )
+        finding = prometheus_storage.check_growth(series(prometheus), server.limits().monitoring.prometheus_growth)
         assert finding.status is Status.UNKNOWN and "does not scrape itself" in finding.summary
         with pytest.raises(NoData, match="nothing was scraped"):
             scrapes.scrapes(prometheus)
@@ -249,7 +242,7 @@ def test_a_target_that_vanished_is_named_until_it_is_back(
     url: str, folder: Path, exporter: tuple[server.Exporter, str]
 ) -> None:
     prometheus = server.handle(url, windows={**WINDOWS, "scrapes": "10m"})
-    limit = prometheus.settings.limits.monitoring.targets_present
+    limit = server.limits().monitoring.targets_present
 
     def check() -> Finding:
         return scrapes.check_vanished(scrapes.scrapes(prometheus), limit)
@@ -260,7 +253,7 @@ def test_a_target_that_vanished_is_named_until_it_is_back(
     finding = becomes(Status.ALERT, check)
     assert finding.targets == ("node-0",) and "last at" in finding.summary
     assert scrapes.scrapes(prometheus)["scraped"].tolist() == [0, 1]  # those that vanished first
-    slow = scrapes.check_scrape_time(scrapes.scrapes(prometheus), prometheus.settings.limits.monitoring.scrape_time)
+    slow = scrapes.check_scrape_time(scrapes.scrapes(prometheus), server.limits().monitoring.scrape_time)
     assert slow.status is Status.OK  # a vanished one has no scrape that could be slow
     configure(folder, url, scrape_configs=whole)
     becomes(Status.OK, check)
@@ -274,7 +267,7 @@ def test_scrapes_that_take_up_their_timeout_are_an_alert(url: str, folder: Path)
         return 200, "text/plain; version=0.0.4", b"thing 1\n"
 
     def check() -> Finding:
-        return scrapes.check_scrape_time(scrapes.scrapes(prometheus), prometheus.settings.limits.monitoring.scrape_time)
+        return scrapes.check_scrape_time(scrapes.scrapes(prometheus), server.limits().monitoring.scrape_time)
 
     before = json.loads((folder / "prometheus.yml").read_text())["scrape_configs"]
     with server.serving(drowsy) as address:
@@ -294,9 +287,7 @@ def test_scrapes_that_take_up_their_timeout_are_an_alert(url: str, folder: Path)
 
 def test_remote_write_that_does_not_arrive_falls_behind(url: str, folder: Path, tmp_path: Path) -> None:
     prometheus = handle(url)
-    limit = replace(
-        prometheus.settings.limits.monitoring.remote_write, threshold=4.0
-    )  # queues are told of every few seconds
+    limit = replace(server.limits().monitoring.remote_write, threshold=4.0)  # queues are told of every few seconds
 
     def check() -> Finding:
         return prometheus_storage.check_remote_write(prometheus_storage.remote_write(prometheus), limit)
@@ -321,7 +312,7 @@ def test_a_damaged_log_is_an_alert_until_the_next_clean_start(tmp_path: Path) ->
     with server.running(tmp_path, flags=LIFECYCLE) as address:
         configure(tmp_path, address, scrape_configs=[job("self", address)])
         prometheus = handle(address)
-        limit = prometheus.settings.limits.monitoring.prometheus_storage
+        limit = server.limits().monitoring.prometheus_storage
         server.until(lambda: not prometheus.instant("up").empty, "it scrapes itself")
         clean = prometheus_storage.check_storage(prometheus_storage.storage_faults(prometheus), limit)
         assert clean.status is Status.OK

@@ -159,7 +159,9 @@ def test_a_pushgateway_is_not_a_prometheus_that_is_down(limit: Limit) -> None:
     told = loading.load("sandbox")
     with speaking(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as port:
         access = models.Prometheus(url=f"http://127.0.0.1:{port}", timeout="2s")
-        finding = reachability.check_reachable(reachability.of_prometheus(Prometheus(access, told)), limit)
+        finding = reachability.check_reachable(
+            reachability.of_prometheus(Prometheus(access, told.promql_settings)), limit
+        )
     assert finding.status is Status.UNKNOWN
     assert "no Prometheus answers here" in finding.summary
     assert "9090" in finding.hint

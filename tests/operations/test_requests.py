@@ -77,7 +77,7 @@ def by_route(frame: Any, instance: str = "node-1") -> Any:
 
 
 def test_contentment_is_the_share_within_the_limit_and_apdex(prometheus: Prometheus) -> None:
-    limit = prometheus.settings.limits.troubleshooting.api_latency
+    limit = server.limits().troubleshooting.api_latency
     told = by_route(requests.contentment(prometheus, limit))
     assert told.loc["/fast", ["within_ratio", "apdex"]].tolist() == pytest.approx([1, 1])
     slow = told.loc["/slow"]
@@ -91,13 +91,13 @@ def test_contentment_is_the_share_within_the_limit_and_apdex(prometheus: Prometh
 def test_contentment_between_two_bounds_is_interpolated_and_says_so_and_beyond_the_last_unknown(
     prometheus: Prometheus,
 ) -> None:
-    limit = prometheus.settings.limits.troubleshooting.api_latency
+    limit = server.limits().troubleshooting.api_latency
     half = by_route(requests.contentment(prometheus, replace(limit, threshold=0.55))).loc["/slow"]
     assert half["within_ratio"] == pytest.approx(0.25, rel=1e-6) and not half["exact"]
     beyond = by_route(requests.contentment(prometheus, replace(limit, threshold=2.0))).loc["/slow"]
     assert beyond["within_ratio"] == pytest.approx(0.5 + 0.25 / 3, rel=1e-6)
     assert math.isnan(beyond["tolerated_ratio"]) and math.isnan(beyond["apdex"])
-    for wrong in (replace(limit, threshold=0.0), prometheus.settings.limits.monitoring.peer_count):
+    for wrong in (replace(limit, threshold=0.0), server.limits().monitoring.peer_count):
         with pytest.raises(InputError, match="no limit of time"):
             requests.contentment(prometheus, wrong)
 
@@ -123,8 +123,8 @@ def test_answers_by_class_and_what_is_no_status(prometheus: Prometheus) -> None:
 
 def test_the_alert_row_uses_the_label_that_the_settings_name(prometheus: Prometheus) -> None:
     finding = alert_evaluation.check_alert(
-        metrics.signal(prometheus, prometheus.settings.limits.monitoring.api_errors),
-        prometheus.settings.limits.monitoring.api_errors,
+        metrics.signal(prometheus, server.limits().monitoring.api_errors),
+        server.limits().monitoring.api_errors,
     )
     assert finding.status is Status.ALERT and finding.targets == ("node-1",)
 
@@ -143,7 +143,7 @@ def test_histories_for_charts(prometheus: Prometheus) -> None:
 
 def test_no_histogram_of_either_kind_is_no_data(classic: str) -> None:
     elsewhere = server.handle(classic, metrics={"request_seconds": "no_such", "requests": "none_such"})
-    limit = elsewhere.settings.limits.troubleshooting.api_latency
+    limit = server.limits().troubleshooting.api_latency
     for ask in (
         lambda: requests.request_latency(elsewhere),
         lambda: requests.contentment(elsewhere, limit),
@@ -166,7 +166,7 @@ def test_quantiles_of_a_native_histogram(native: Prometheus) -> None:
 
 
 def test_contentment_and_time_of_a_native_histogram(native: Prometheus) -> None:
-    told = by_route(requests.contentment(native, native.settings.limits.troubleshooting.api_latency))
+    told = by_route(requests.contentment(native, server.limits().troubleshooting.api_latency))
     assert told.loc["/half", "within_ratio"] == pytest.approx(0.5, abs=0.05)
     assert told.loc["/half", "tolerated_ratio"] == pytest.approx(1, abs=0.01)
     assert math.isnan(told.loc["/idle", "within_ratio"])
@@ -176,7 +176,7 @@ def test_contentment_and_time_of_a_native_histogram(native: Prometheus) -> None:
 
 
 def test_the_alert_row_judges_a_native_histogram_and_knows_who_is_idle(native: Prometheus) -> None:
-    limit = replace(native.settings.limits.troubleshooting.api_latency, duration="0s")
+    limit = replace(server.limits().troubleshooting.api_latency, duration="0s")
     finding = alert_evaluation.check_alert(metrics.signal(native, limit), limit)
     assert finding.status is Status.ALERT and finding.targets == ("node-1",)
     history = requests.latency_history(native, "1m")

@@ -66,7 +66,7 @@ def judged(prometheus: Prometheus, start: int) -> Active:
     active: Active = {t: set() for t in range(0, END, STEP)}
     window = Window(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(start + END - STEP, UTC))
     for name in Signals.model_fields:
-        limit = prometheus.settings.limits.by_name[name]
+        limit = server.limits().by_name[name]
         frame = metrics.signal(prometheus, limit, window)
         states = alert_evaluation.evaluate(frame, limit, step_seconds=STEP)
         labels = [column for column in frame.columns if column not in ("at", "value", "idle")]
@@ -89,7 +89,7 @@ def fired(judged: Active, alert: str, instance: str) -> list[int]:
 @pytest.mark.parametrize("name", ["the runbook", "sandbox"])
 def test_promtool_takes_the_rules(tmp_path: Path, name: str) -> None:
     settings = load(name) if name == "sandbox" else shipped()
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings, settings.limits))
+    (tmp_path / "rules.yml").write_text(server.rules(settings))
     assert f"{len(Signals.model_fields)} rules found" in told_by_promtool(tmp_path, "check", "rules", "rules.yml")
 
 
@@ -138,8 +138,8 @@ def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tm
         signals={"peer_count": 'network_peers{zone!="\x07 # no comment"}'},
         limits={"monitoring": {"peer_count": {"title": AWKWARD, "alert": "yes"}, "sync_lag": {"alert": "1e3"}}},
     )
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings, settings.limits))
-    with server.running(tmp_path, rules=alert_rules.alert_rules(settings, settings.limits)) as url:
+    (tmp_path / "rules.yml").write_text(server.rules(settings))
+    with server.running(tmp_path, rules=server.rules(settings)) as url:
         loaded = server.handle(url).alerting_rules().set_index("alert")
         (told,) = [
             rule
@@ -158,7 +158,7 @@ def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_a
         signals={"peer_count": "network_peers # ours"},
         limits={"monitoring": {"peer_count": {"hint": "{{ .Nothing }}"}}},
     )
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(settings, settings.limits))
+    (tmp_path / "rules.yml").write_text(server.rules(settings))
     test = {
         "rule_files": ["rules.yml"],
         "evaluation_interval": "15s",
@@ -206,7 +206,7 @@ def told_by_promtool(folder: Path, *words: str) -> str:
 def test_every_state_of_every_rule_is_ours_too(
     tmp_path: Path, real: Settings, told: dict[str, list[float | None]], judged: Active
 ) -> None:
-    (tmp_path / "rules.yml").write_text(alert_rules.alert_rules(real, real.limits))
+    (tmp_path / "rules.yml").write_text(server.rules(real))
     limits = {real.limits.by_name[name].alert: real.limits.by_name[name] for name in Signals.model_fields}
 
     def sample(state: str, labels: frozenset[tuple[str, str]]) -> dict[str, Any]:
@@ -333,4 +333,4 @@ def test_a_signal_over_a_window_without_its_metric_is_no_data(prometheus: Promet
         datetime.fromtimestamp(start + 106 * MINUTE, UTC), datetime.fromtimestamp(start + 114 * MINUTE, UTC)
     )
     with pytest.raises(NoData, match="block_growth"):
-        metrics.signal(prometheus, prometheus.settings.limits.monitoring.block_growth, window)
+        metrics.signal(prometheus, server.limits().monitoring.block_growth, window)

@@ -23,7 +23,7 @@ def test_the_file_is_the_runbooks_own_where_no_environment_is_named(
     monkeypatch.setenv("XAI_RUNBOOK_ENV", "sandbox")
     assert main(["rules"]) == 0
     told = capsys.readouterr().out
-    assert told == alert_rules.alert_rules(loading.shipped(), loading.shipped().limits)
+    assert told == server.rules(loading.shipped())
     assert "for: 30m" in told
     assert main(["rules", "--env", "sandbox"]) == 0
     assert "for: 30m" not in capsys.readouterr().out
@@ -61,9 +61,7 @@ def test_the_shipped_tests_notice_each_rule_that_is_not_the_runbooks(tmp_path: P
         limit = settings.limits.by_name[name]
         by = moves[limit.unit] * (1 if limit.direction == "above" else -1)
         moved.setdefault(section_of(name), {})[name] = {"threshold": max(0.0, limit.threshold + by)}
-    (tmp_path / "rules.yml").write_text(
-        alert_rules.alert_rules(server.settings(), server.settings(limits=moved).limits)
-    )
+    (tmp_path / "rules.yml").write_text(server.rules(server.settings(limits=moved)))
     shutil.copy(TESTS, tmp_path / "rules_test.yml")
     done = subprocess.run(
         [server.program("promtool"), "test", "rules", "rules_test.yml"],

@@ -55,3 +55,19 @@ def test_whatever_changes_act_with_is_a_write_credential() -> None:
     writing = {path for path, model in found.items() if issubclass(model, WriteCredential)}
     assert writing == {*get_args(Role), *(f"{part}.operator" for part in http.PARTS)}
     assert found.keys() - writing <= {*PARTS, "nodes.node", "nodes.reference"}
+
+
+def test_a_handle_carries_no_settings_of_other_parts(env: Environment) -> None:
+    def reached(item: object, seen: set[int]) -> Iterator[object]:
+        if id(item) in seen or not type(item).__module__.startswith("xai_runbook."):
+            return
+        seen.add(id(item))
+        yield item
+        for value in vars(item).values() if hasattr(item, "__dict__") else ():
+            yield from reached(value, seen)
+
+    for part in [*PARTS, "sandbox"]:
+        whole = [
+            item for item in reached(getattr(env, part), set()) if isinstance(item, Settings | Environment | Limits)
+        ]
+        assert whole == [], part

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from xai_runbook.system.files import write_whole
 
     settings = loading.load(options.env or "")
-    made = {title: dashboard(title, settings) for title in FILES}
+    made = {title: dashboard(title, settings, settings.limits) for title in FILES}
     rows = [
         {"title": title, "uid": each["uid"], "panels": len(list(queries.panels(each))), "file": f"{FILES[title]}.json"}
         for title, each in made.items()

@@ -43,13 +43,16 @@ def _run(options: argparse.Namespace) -> int:
     from xai_runbook.settings import loading
 
     settings = loading.load(options.env) if options.env else loading.shipped()
-    if options.check:
-        return _check(alert_rules(settings, settings.limits), tests=not options.env)
     if options.tests:
         print(TESTS.read_text(encoding="utf-8"), end="")
-    else:
-        printed = alert_table if options.markdown else alert_rules
-        print(printed(settings, settings.limits), end="")
+        return 0
+    if options.markdown:
+        print(alert_table(settings, settings.limits), end="")
+        return 0
+    rules = alert_rules(settings, settings.limits, name=settings.name, step=settings.rule_step)
+    if options.check:
+        return _check(rules, tests=not options.env)
+    print(rules, end="")
     return 0
 
 

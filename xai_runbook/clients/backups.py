@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -11,15 +12,24 @@ from xai_runbook.errors import AccessDenied, NoData, NotConfigured, Unreachable,
 from xai_runbook.model.parts import machine
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.pgbackup import catalog, pg_tools
-from xai_runbook.pgbackup.origin import UNKNOWN, named_address, origin
+from xai_runbook.pgbackup.origin import UNKNOWN, origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from xai_runbook.settings import models
     from xai_runbook.settings.backups import Backups as BackupSettings
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The database that backups should be of, as the settings name it."""
+
+    database: str
+    system_identifier: str | None
+    server_address: str
+    """In the form of `named_address`."""
+    identity: Callable[[], dict[str, str]]
+    """Asks the server."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,7 @@ class Backups:
     def __init__(
         self,
         settings: BackupSettings,
-        database: models.Database | None,
-        identity: Callable[[], dict[str, str]],
+        source: Source | None,
         *,
         environment: str,
         production: bool,
@@ -50,14 +59,14 @@ class Backups:
         self.settings = settings
         self.folder = Path(settings.folder).expanduser()
         self.archive_folder = Path(settings.archive).expanduser() if settings.archive else None
-        self._database, self._identity_of_server = database, identity
+        self._source = source
 
     @property
     def database(self) -> str:
         """The database that backups here should be of. Errors: NotConfigured."""
-        if self._database is None:
+        if self._source is None:
             raise NotConfigured("database is not configured", on="database", hint="a table [database] in its file")
-        return self._database.dbname
+        return self._source.database
 
     @property
     def patience(self) -> dict[str, str]:
@@ -101,14 +110,12 @@ class Backups:
 
         Errors: CannotAsk where it does not answer.
         """
-        database = self._database
-        if database is not None and database.system_identifier is not None:
-            return database.system_identifier
-        facts = self._identity_of_server()
-        if database is not None:
-            tunnelled = database.bastion is not None
-            facts |= {"server": named_address(database.service, database.host, database.port, tunnelled=tunnelled)}
-        return origin(facts)
+        source = self._source
+        if source is None:
+            return UNKNOWN
+        if source.system_identifier is not None:
+            return source.system_identifier
+        return origin(source.identity() | {"server": source.server_address})
 
     def judged(self) -> list[tuple[catalog.Backup, Foreign | None]]:
         """Every backup, oldest first, with the reason why it is none of our server and database. Errors: CannotAsk."""

@@ -13,7 +13,7 @@ from xai_runbook.model.secret import Secret
 
 if TYPE_CHECKING:
     from xai_runbook.settings.models import Grafana as Access
-    from xai_runbook.settings.models import Settings
+    from xai_runbook.settings.promql import PromqlSettings
 
 T = TypeVar("T")
 
@@ -28,19 +28,9 @@ _UNHEALTHY = (400, 404, 500, 501, 503)
 class Grafana:
     """One server, as one who may only view."""
 
-    def __init__(self, access: Access, settings: Settings) -> None:
-        self.access = access
-        self.settings = settings
-
-    @property
-    def environment(self) -> str:
-        """The name of its environment."""
-        return self.settings.name
-
-    @property
-    def production(self) -> bool:
-        """Whether the settings say so."""
-        return self.settings.production
+    def __init__(self, access: Access, settings: PromqlSettings, *, environment: str, production: bool) -> None:
+        self.access, self.settings = access, settings
+        self.environment, self.production = environment, production
 
     @property
     def url(self) -> str:

@@ -16,7 +16,8 @@ from xai_runbook.dashboards import queries
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from xai_runbook.settings.models import Settings
+    from xai_runbook.settings.limits import Limits
+    from xai_runbook.settings.promql import PromqlSettings
 
 TAG = "xai-runbook"
 """What is tagged so is ours: an undone import removes nothing else."""
@@ -31,12 +32,12 @@ FILES = {
 _BLANK = re.compile(r"\$\{([a-z_0-9.]+)\}")
 
 
-def dashboard(title: str, settings: Settings) -> dict[str, Any]:
+def dashboard(title: str, settings: PromqlSettings, limits: Limits) -> dict[str, Any]:
     """Grafana's JSON of the dashboard, with this environment's metrics, PromQL and limits in it."""
     import json
 
     shipped = json.loads((Path(__file__).parent / f"{FILES[title]}.json").read_text(encoding="utf-8"))
-    made = _filled(shipped, settings)
+    made = _filled(shipped, settings, limits)
     assert isinstance(made, dict)
     return made
 
@@ -57,23 +58,23 @@ def _shown(panel: Mapping[str, Any]) -> list[Any]:
     return [panel.get("type"), panel.get("title"), panel.get("description"), told.get("unit"), steps, asked]
 
 
-def _filled(value: Any, settings: Settings) -> Any:
+def _filled(value: Any, settings: PromqlSettings, limits: Limits) -> Any:
     if isinstance(value, dict):
-        return {key: _filled(part, settings) for key, part in value.items()}
+        return {key: _filled(part, settings, limits) for key, part in value.items()}
     if isinstance(value, list):
-        return [_filled(part, settings) for part in value]
+        return [_filled(part, settings, limits) for part in value]
     if not isinstance(value, str):
         return value
     alone = _BLANK.fullmatch(value)
     if alone and alone[1].startswith("limit.") and alone[1].count(".") == 1:
-        return settings.limits.by_name[alone[1].removeprefix("limit.")].threshold  # a number, not text
-    return _BLANK.sub(lambda blank: _word(blank[1], settings), value)
+        return limits.by_name[alone[1].removeprefix("limit.")].threshold  # a number, not text
+    return _BLANK.sub(lambda blank: _word(blank[1], settings, limits), value)
 
 
-def _word(blank: str, settings: Settings) -> str:
+def _word(blank: str, settings: PromqlSettings, limits: Limits) -> str:
     kind, _, name = blank.partition(".")
     if kind == "signal":
         return settings.promql(name)
     if kind == "limit":
-        return settings.limits.by_name[name.removesuffix(".words")].describe()
+        return limits.by_name[name.removesuffix(".words")].describe()
     return str(settings.words[blank])

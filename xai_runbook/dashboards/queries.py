@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from xai_runbook.settings.models import Settings
+from typing import Any, NamedTuple
 
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)(?:\.[^:}]*)?(?::[^}]*)?\}|\[\[(\w+)(?::\w+)?\]\]")
 _REACH = re.compile(r"\[\s*((?:\d+(?:ms|[smhdwy]))+)|\boffset\s+((?:\d+(?:ms|[smhdwy]))+)")
@@ -29,9 +26,12 @@ class Query(NamedTuple):
     """Why it cannot be read; `promql` is empty then."""
 
 
-def of(dashboard: Mapping[str, Any], settings: Settings) -> list[Query]:
-    """Every query of every panel that is shown, also of collapsed rows; not those of other kinds of data source."""
-    values = _values(dashboard, settings)
+def of(dashboard: Mapping[str, Any], *, rate: str, step: str) -> list[Query]:
+    """Every query of every panel that is shown, also of collapsed rows; not those of other kinds of data source.
+
+    `rate` is the window of rates, and `step` how far apart points lie, where the dashboard leaves them to Grafana.
+    """
+    values = _values(dashboard, rate, step)
     found = []
     for panel in panels(dashboard):
         title = str(panel.get("title") or f"panel {panel.get('id', '?')}")
@@ -75,23 +75,22 @@ def reach_seconds(promql: str) -> float:
     return max((duration_seconds(match[1] or match[2]) for match in _REACH.finditer(promql)), default=0.0)
 
 
-def _values(dashboard: Mapping[str, Any], settings: Settings) -> dict[str, str]:
+def _values(dashboard: Mapping[str, Any], rate: str, step: str) -> dict[str, str]:
     from xai_runbook.model.window import duration_seconds, duration_text  # the command line's start does not pay for it
 
-    step = settings.prometheus.step if settings.prometheus else "15s"
     values = {
-        "__rate_interval": duration_text(max(duration_seconds(settings.windows.rate), _RATE_SECONDS)),
+        "__rate_interval": duration_text(max(duration_seconds(rate), _RATE_SECONDS)),
         "__interval": step,
         "__range": f"{_RANGE_SECONDS}s",
         "__range_s": str(_RANGE_SECONDS),
         "__range_ms": str(_RANGE_SECONDS * 1000),
     }
     for variable in (dashboard.get("templating") or {}).get("list") or []:
-        values[str(variable.get("name"))] = _value(variable, settings)
+        values[str(variable.get("name"))] = _value(variable, rate)
     return values
 
 
-def _value(variable: Mapping[str, Any], settings: Settings) -> str:
+def _value(variable: Mapping[str, Any], rate: str) -> str:
     """The value that it was saved with; without one, or for All, everything that it could be."""
     kind = variable.get("type")
     options = [option.get("value") for option in variable.get("options") or [] if option.get("value") != _ALL]
@@ -99,7 +98,7 @@ def _value(variable: Mapping[str, Any], settings: Settings) -> str:
     chosen = [text for text in (now if isinstance(now, list) else [now]) if text not in (None, "")]
     if kind == "interval":
         given = [text for text in (*chosen, *options) if not str(text).startswith("$")]
-        return str(given[0]) if given else settings.windows.rate
+        return str(given[0]) if given else rate
     if kind in ("constant", "textbox"):
         return str(chosen[0] if chosen else variable.get("query", ""))
     if kind == "datasource":

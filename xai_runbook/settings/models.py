@@ -7,7 +7,6 @@ somebody wrote into the wrong key must not come back in a complaint: no message 
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, cast, get_args
 
 from pydantic import Field, model_validator
@@ -20,7 +19,8 @@ from xai_runbook.settings.database import Operator as Operator
 from xai_runbook.settings.database import Pool as Pool
 from xai_runbook.settings.database import Pooler as Pooler
 from xai_runbook.settings.database import Proxy as Proxy
-from xai_runbook.settings.limits import Limits, Metrics, Signals, Windows
+from xai_runbook.settings.limits import Limits
+from xai_runbook.settings.promql import PromqlSettings
 from xai_runbook.settings.types import (
     Duration,
     HeaderName,
@@ -126,13 +126,6 @@ class Cache(Model):
     timeout: Timeout = "3s"
 
 
-class Rules(Model):
-    """What alerting rules carry beside the table of limits."""
-
-    runbook_url: Url = "http://localhost:8888/lab/tree/notebooks"
-    """Where an alert's link leads: the folder in which JupyterLab has the notebooks."""
-
-
 class Dashboard(Model):
     """A dashboard that is to be there: by its title, which is not unique, unless a uid or a folder says which."""
 
@@ -192,7 +185,7 @@ class Sandbox(Model):
     """Its parts that could not be started, with the reason and how to get what is lacking."""
 
 
-class Settings(Model):
+class Settings(PromqlSettings):
     """One environment, whole."""
 
     name: str
@@ -203,9 +196,6 @@ class Settings(Model):
     """No provoked faults, and every output says so."""
     simulated: list[str] = []
     """Parts that are not the real thing, said in every report."""
-    windows: Windows
-    metrics: Metrics
-    signals: Signals
     limits: Limits
     prometheus: Prometheus | None = None
     alertmanager: Alertmanager | None = None
@@ -217,15 +207,18 @@ class Settings(Model):
     backups: Backups | None = None
     sandbox: Sandbox | None = None
     changes: Changes = Changes()
-    rules: Rules = Rules()
     contacts: dict[str, str] = {}
     outputs: Outputs = Outputs()
 
-    @model_validator(mode="after")
-    def _signals_name_what_exists(self) -> Settings:
-        for key in Signals.model_fields:
-            self.promql(key)
-        return self
+    @property
+    def promql_settings(self) -> PromqlSettings:
+        """What handles that write PromQL get of it."""
+        return PromqlSettings(windows=self.windows, metrics=self.metrics, signals=self.signals, rules=self.rules)
+
+    @property
+    def rule_step(self) -> str:
+        """How far apart rules are judged."""
+        return self.prometheus.step if self.prometheus else Prometheus().step
 
     @property
     def not_configured(self) -> list[str]:
@@ -241,31 +234,7 @@ class Settings(Model):
         reason = self.sandbox.missing.get(own) if self.sandbox else None
         return f"{own} is missing: {reason}" if reason else ""
 
-    def missing_exporter(self, promql: str) -> str:
-        """The exporter that the query's metrics come from, where the sandbox could not start it; else ""."""
-        missing = self.sandbox.missing if self.sandbox else {}
-        asked = (name for prefix, name in EXPORTERS.items() if re.search(rf"\b{prefix}", promql))
-        return next((name for name in asked if name in missing), "")
 
-    @property
-    def words(self) -> dict[str, str]:
-        """What ${...} in PromQL may name: this environment's metrics, and its windows as name_window."""
-        return self.metrics.model_dump() | {f"{key}_window": text for key, text in self.windows.model_dump().items()}
-
-    def promql(self, name: str) -> str:
-        """The PromQL of a limit's signal, with this environment's metric names and windows filled in."""
-        words = self.words
-
-        def word(match: re.Match[str]) -> str:
-            if match[1] not in words:
-                raise Misplaced(f"names ${{{match[1]}}}, which is neither a metric nor a window", "signals", name)
-            return str(words[match[1]])
-
-        return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()
-
-
-EXPORTERS = {"node_": "node-exporter", "pg_": "postgres-exporter"}
-"""The sandbox's exporters, by how the names of their metrics begin."""
 PARTS = tuple(
     name
     for name, field in Settings.model_fields.items()

@@ -6,6 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
@@ -84,7 +85,9 @@ class Requests:
                 hint=f"a table [{part}.operator] with auth_value, a reference to its secret",
             )
         access: models.Access = read_only.model_copy(update=dict(read_only.operator))
-        now = type(getattr(self._env, part))(access, self._env.settings).identity()
+        handle = copy(getattr(self._env, part))
+        handle.access = access
+        now = handle.identity()
         wrong = sorted(key for key in now if then.get(key) != now[key])
         if wrong:
             raise Refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,12 +29,13 @@ from xai_runbook.errors import (
     WrongServer,
 )
 from xai_runbook.model.window import Window, duration_seconds, duration_text
+from xai_runbook.settings.promql import EXPORTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from xai_runbook.settings.models import Prometheus as Access
-    from xai_runbook.settings.models import Settings
+    from xai_runbook.settings.promql import PromqlSettings
 
 MOST_POINTS = 11_000
 """What Prometheus answers for one series at once; longer windows are asked for in pieces."""
@@ -56,9 +58,18 @@ def quoted(text: str) -> str:
 class Prometheus:
     """One server, which is asked what it is before it is believed; nothing but GET is sent to it."""
 
-    def __init__(self, access: Access, settings: Settings) -> None:
-        self.access = access
-        self.settings = settings
+    def __init__(
+        self,
+        access: Access,
+        settings: PromqlSettings,
+        *,
+        environment: str = "",
+        production: bool = False,
+        missing_exporters: Collection[str] = (),
+    ) -> None:
+        self.access, self.settings = access, settings
+        self.environment, self.production = environment, production
+        self._missing_exporters = missing_exporters
         self._version = ""
         self._silence: TimedOut | None = None
         self._silent_until = 0.0
@@ -68,16 +79,6 @@ class Prometheus:
     def ask_once(self) -> None:
         """From here on the same question is sent once: for a run of some seconds, whose questions overlap."""
         self._get = Once().get
-
-    @property
-    def environment(self) -> str:
-        """The name of its environment."""
-        return self.settings.name
-
-    @property
-    def production(self) -> bool:
-        """Whether the settings say so."""
-        return self.settings.production
 
     def identity(self) -> dict[str, str]:
         """Where it is."""
@@ -128,6 +129,11 @@ class Prometheus:
     def promql(self, template: str, **texts: str) -> str:
         """`template` with ${metric} and ${name_window} from the settings, and each of `texts` as a quoted string."""
         return Template(template).substitute(self.settings.words, **{key: quoted(text) for key, text in texts.items()})
+
+    def missing_exporter(self, promql: str) -> str:
+        """The exporter that the query's metrics come from, where the sandbox could not start it; else ""."""
+        asked = (name for prefix, name in EXPORTERS.items() if re.search(rf"\b{prefix}", promql))
+        return next((name for name in asked if name in self._missing_exporters), "")
 
     def instant(self, query: str, at: datetime | None = None) -> pd.DataFrame:
         """What `query` is at one instant, by default now: one row a series.

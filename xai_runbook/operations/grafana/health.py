@@ -92,9 +92,10 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
 
     named = [row for row in dashboards(grafana).to_dict("records") if row["uid"] and row["found"]]
     asks: list[tuple[str, str, str]] = []
+    rate = prometheus.settings.windows.rate
     for row in named:
         whole = grafana.dashboard(str(row["uid"]))
-        found = [] if whole is None else queries.of(whole["dashboard"], prometheus.settings)
+        found = [] if whole is None else queries.of(whole["dashboard"], rate=rate, step=prometheus.access.step)
         asks += [
             (inert(f"{row['title']} / {query.panel} / {query.name}", 200), query.promql, query.error) for query in found
         ]
@@ -104,7 +105,7 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
         )
     answers = series(prometheus, [promql for _, promql, error in asks if not error])
     silent = {promql for promql, (found, _) in answers.items() if found == 0}
-    asks = [ask for ask in asks if ask[1] not in silent or not prometheus.settings.missing_exporter(ask[1])]
+    asks = [ask for ask in asks if ask[1] not in silent or not prometheus.missing_exporter(ask[1])]
     if silent:
         answers = _unknown_while_young(answers, prometheus)
     columns = ["panel", "query", "series", "error"]

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.clients.grafana import Grafana
+    from xai_runbook.settings.limits import Limits
     from xai_runbook.settings.models import Dashboard
 
 
 @change
-def import_dashboards(grafana: Grafana, *, titles: list[str]) -> Plan:
+def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) -> Plan:
     """A Plan that makes Grafana's dashboards of these titles what `xai-runbook dashboards export` writes.
 
     Each is found by its uid, the settings' or the shipped one; one that already shows the same is left alone. Grafana
@@ -32,7 +33,7 @@ def import_dashboards(grafana: Grafana, *, titles: list[str]) -> Plan:
     every, folders = grafana.search(), grafana.search("dash-folder")
     rows, steps = [], []
     for each in wanted:
-        made = _made(grafana, each)
+        made = _made(grafana, limits, each)
         row = _seen(grafana, made["uid"]) | {"title": each.title, "current": "false"}
         live = grafana.dashboard(made["uid"])
         others = [hit["uid"] for hit in every if hit["title"] == each.title and hit["uid"] != made["uid"]]
@@ -113,13 +114,13 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
     )
 
 
-def imported(grafana: Grafana, *, titles: list[str]) -> DataFrame:
+def imported(grafana: Grafana, limits: Limits, *, titles: list[str]) -> DataFrame:
     """One row a title: uid, version (0 where it is not there), current ("true" where it shows what we ship)."""
     from pandas import DataFrame
 
     rows = []
     for title in titles:
-        made = _made(grafana, _named(grafana, title))
+        made = _made(grafana, limits, _named(grafana, title))
         live = grafana.dashboard(made["uid"])
         same = live is not None and contents(live["dashboard"]) == contents(made)
         rows.append({"title": title, "uid": made["uid"], "version": _version(live), "current": str(same).lower()})
@@ -151,8 +152,8 @@ def _named(grafana: Grafana, title: str) -> Dashboard:
     return named[0]
 
 
-def _made(grafana: Grafana, named: Dashboard) -> dict[str, Any]:
-    shipped = dashboard(named.title, grafana.settings)
+def _made(grafana: Grafana, limits: Limits, named: Dashboard) -> dict[str, Any]:
+    shipped = dashboard(named.title, grafana.settings, limits)
     return {**shipped, "uid": named.uid or shipped["uid"]}
 
 

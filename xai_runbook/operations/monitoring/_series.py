@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.clients.prometheus.client import Prometheus
-    from xai_runbook.settings.models import Settings
+    from xai_runbook.settings.promql import PromqlSettings
 
 
 def metric(prometheus: Prometheus, template: str, name: str) -> DataFrame:
@@ -38,7 +38,7 @@ def existing(frame: DataFrame, name: str, prometheus: Prometheus, setting: str) 
     if frame.empty:
         settings = prometheus.settings
         asked = settings.promql(name) if name in Signals.model_fields else str(getattr(settings.metrics, name, name))
-        if exporter := settings.missing_exporter(asked):
+        if exporter := prometheus.missing_exporter(asked):
             raise NotConfigured(f"{name} comes from {exporter}, which is missing", on=exporter)
         raise NoData(
             f"no series of {name} in Prometheus (that is not a 0)",
@@ -59,7 +59,7 @@ def columns(frame: DataFrame, labels: Sequence[str], **named: str) -> DataFrame:
     return pd.DataFrame({**made, **{new: frame[old] for new, old in named.items()}}, index=frame.index)
 
 
-def widened(prometheus: Prometheus, window: Window) -> Settings:
+def widened(prometheus: Prometheus, window: Window) -> PromqlSettings:
     """The settings with rates that look back as far as a chart's points lie apart: none falls between two points.
 
     Over hours at least far enough for two scrapes a minute apart, as older history may be coarse.

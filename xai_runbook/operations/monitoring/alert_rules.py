@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from xai_runbook.model.findings import Limit
     from xai_runbook.settings.limits import Limits
-    from xai_runbook.settings.models import Settings
+    from xai_runbook.settings.promql import PromqlSettings
 
 GROUP = "xai-runbook"
 _NOTEBOOK = "02_monitoring"
@@ -43,7 +43,7 @@ class Rule:
     annotations: Mapping[str, str]
 
 
-def rule_table(settings: Settings, limits: Limits) -> list[Rule]:
+def rule_table(settings: PromqlSettings, limits: Limits) -> list[Rule]:
     """The rule of each limit that has a signal, in the table's order.
 
     Source: runbook, Alert Thresholds; Prometheus docs, Alerting rules; errata E19.
@@ -51,16 +51,16 @@ def rule_table(settings: Settings, limits: Limits) -> list[Rule]:
     return [_rule(limits.by_name[name], settings) for name in Signals.model_fields]
 
 
-def alert_rules(settings: Settings, limits: Limits) -> str:
-    """A rules file for Prometheus (YAML) with `rule_table`'s rules, judged as often as the settings' step says.
+def alert_rules(settings: PromqlSettings, limits: Limits, *, name: str, step: str) -> str:
+    """A rules file for Prometheus (YAML) with `rule_table`'s rules of the environment `name`, judged each `step`.
 
     Load it with `rule_files`; `alerts.check_alert` judges the same limits the same way.
     """
     lines = [
-        f"# The alert table of {settings.name}, made by xai-runbook rules: change its limits, not this file.",
+        f"# The alert table of {name}, made by xai-runbook rules: change its limits, not this file.",
         "groups:",
         f"  - name: {GROUP}",
-        f"    interval: {settings.prometheus.step if settings.prometheus else '15s'}",
+        f"    interval: {step}",
         "    rules:",
     ]
     for rule in rule_table(settings, limits):
@@ -70,11 +70,11 @@ def alert_rules(settings: Settings, limits: Limits) -> str:
             f"        for: {_scalar(rule.duration)}",
         ]
         for key, texts in (("labels", rule.labels), ("annotations", rule.annotations)):
-            lines += [f"        {key}:", *(f"          {name}: {_scalar(text)}" for name, text in texts.items())]
+            lines += [f"        {key}:", *(f"          {label}: {_scalar(text)}" for label, text in texts.items())]
     return "\n".join([*lines, ""])
 
 
-def alert_table(settings: Settings, limits: Limits) -> str:
+def alert_table(settings: PromqlSettings, limits: Limits) -> str:
     """The alert table in Markdown: what fires, when, how severe it is, which cell of which notebook answers."""
     rows = ["| Alert | What | Fires | Severity | Answered by |", "|---|---|---|---|---|"]
     for rule, name in zip(rule_table(settings, limits), Signals.model_fields, strict=True):
@@ -89,7 +89,7 @@ def rule_labels(limit: Limit) -> dict[str, str]:
     return {"severity": limit.severity.value, "limit": limit.name}
 
 
-def _rule(limit: Limit, settings: Settings) -> Rule:
+def _rule(limit: Limit, settings: PromqlSettings) -> Rule:
     signal = settings.promql(limit.name)
     comparison = ">" if limit.direction == "above" else "<"
     ends = ")" if re.fullmatch(r"[^\n#]*", signal) else "\n)"  # a signal may end in a comment

@@ -137,7 +137,7 @@ def _shipped() -> list[dict[str, Any]]:
     from xai_runbook.settings.loading import load
 
     settings = load("sandbox")
-    return [dashboard(title, settings) for title in FILES]
+    return [dashboard(title, settings, settings.limits) for title in FILES]
 
 
 def _missing() -> dict[str, Any]:

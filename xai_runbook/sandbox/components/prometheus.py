@@ -73,7 +73,7 @@ def rules(lag_blocks: float | None = None) -> str:
         moved = replace(limits.monitoring.sync_lag, threshold=lag_blocks)
         section = limits.monitoring.model_copy(update={"sync_lag": moved})
         limits = limits.model_copy(update={"monitoring": section})
-    return alert_rules(settings, limits)
+    return alert_rules(settings, limits, name=settings.name, step=settings.rule_step)
 
 
 def rule_file(layout: Layout) -> Path:

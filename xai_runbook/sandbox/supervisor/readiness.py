@@ -18,7 +18,7 @@ from xai_runbook.dashboards import queries
 from xai_runbook.sandbox import loopback
 from xai_runbook.settings.limits import Signals
 from xai_runbook.settings.loading import load
-from xai_runbook.settings.models import EXPORTERS
+from xai_runbook.settings.promql import EXPORTERS
 
 WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.1
@@ -45,7 +45,8 @@ class Questions:
             if not any(start in promql for start in absent):
                 self.signals[name] = promql, 2 * settings.limits.by_name[name].duration_seconds + 60
         for title in dashboards.FILES:
-            for query in queries.of(dashboards.dashboard(title, settings), settings):
+            made = dashboards.dashboard(title, settings, settings.limits)
+            for query in queries.of(made, rate=settings.windows.rate, step=settings.rule_step):
                 if not any(start in query.promql for start in absent):
                     self.panels[f"{title} / {query.panel}"] = query.promql
         self._rules = True
