@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel
@@ -71,3 +74,21 @@ def test_a_handle_carries_no_settings_of_other_parts(env: Environment) -> None:
             item for item in reached(getattr(env, part), set()) if isinstance(item, Settings | Environment | Limits)
         ]
         assert whole == [], part
+
+
+def test_no_operation_takes_the_whole_settings(checkout: Path) -> None:
+    whole = re.compile(r"(?<!\w)(Settings|Environment)(?!\w)")
+    named = {
+        path.relative_to(checkout).as_posix()
+        for folder in ("operations", "clients", "dashboards", "charts")
+        for path in (checkout / "xai_runbook" / folder).rglob("*.py")
+        if any(whole.search(ast.unparse(node)) for node in annotations(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert named == set()
+
+
+def annotations(tree: ast.AST) -> Iterator[ast.expr]:
+    """What the arguments of functions are declared to be."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            yield node.annotation
