@@ -284,7 +284,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from xai_runbook.reports.result import Interrupted
-from xai_runbook.reports.run import execute
+from xai_runbook.reports.runner.run import execute
 path, out = map(Path, sys.argv[1:])
 try:
     execute([path], parameters={}, out=out, secrets=[])
