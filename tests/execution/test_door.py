@@ -31,7 +31,8 @@ from xai_runbook.changes.journals import journal_of, place_of
 from xai_runbook.changes.preflight import target
 from xai_runbook.changes.reconcile import reconcile, undo
 from xai_runbook.changes.steps import execute
-from xai_runbook.changes.steps.execute import Actor, Ambiguous
+from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.result import Ambiguous
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused, SettingsError, Unreachable
 from xai_runbook.model.outcome import MIME_TYPE, Outcome

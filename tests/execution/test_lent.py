@@ -13,7 +13,8 @@ from tests.execution.conftest import with_journal
 from xai_runbook import apply
 from xai_runbook.changes.credentials import lent
 from xai_runbook.changes.journal import Journal
-from xai_runbook.changes.steps.execute import Actor, Ambiguous
+from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.result import Ambiguous
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NotConfigured
 from xai_runbook.model.outcome import Outcome

@@ -24,7 +24,7 @@ from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.plans import HttpCall, Plan
 from xai_runbook.model.steps import Step
 from xai_runbook.operations.grafana import import_dashboards
-from xai_runbook.settings.models import Grafana
+from xai_runbook.settings.models import GrafanaSettings
 
 ONE = ["Network Status"]
 UID = "xai-network-status"
@@ -205,7 +205,7 @@ def test_the_first_refusal_ends_it(stub: Stub, there: Environment, terminal: int
 def sender(url: str, **access: Any) -> http.Requests:
     """Requests with a credential for `url`, as if it had been proved."""
     found = http.Requests(None)  # type: ignore[arg-type]
-    found._as_operator["grafana"] = Grafana(url=url, **access)
+    found._as_operator["grafana"] = GrafanaSettings(url=url, **access)
     return found
 
 

@@ -19,7 +19,7 @@ from xai_runbook.clients.alertmanager import Alertmanager
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import alertmanager, programs
 from xai_runbook.sandbox.supervisor.component import free_ports
-from xai_runbook.settings.models import Alertmanager as Access
+from xai_runbook.settings.models import AlertmanagerSettings as Access
 from xai_runbook.system import processes
 
 

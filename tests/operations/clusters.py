@@ -15,7 +15,7 @@ import psycopg
 from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.sandbox.components import postgres, postgres_template, standby
 from xai_runbook.sandbox.supervisor.component import Layout, Part, environment, free_ports
-from xai_runbook.settings import models
+from xai_runbook.settings.database import DatabaseSettings
 from xai_runbook.system import sandbox_state
 
 Answer = TypeVar("Answer")
@@ -66,7 +66,7 @@ class Cluster:
             "host": "127.0.0.1", "port": self.port, "user": told.name, "password": f"file:{told.password_file}",
             "sslmode": "disable", "timeout": "10s",
         }  # fmt: skip
-        handle = Database(models.Database.model_validate(tables | more))
+        handle = Database(DatabaseSettings.model_validate(tables | more))
         try:
             yield handle
         finally:

@@ -15,7 +15,7 @@ import psycopg
 from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.sandbox.components import postgres, postgres_template
 from xai_runbook.sandbox.supervisor.component import Layout, Part, environment, free_ports
-from xai_runbook.settings import models
+from xai_runbook.settings.database import DatabaseSettings
 from xai_runbook.system import sandbox_state
 
 SLOTS = 12
@@ -70,7 +70,7 @@ class Server:
         """Where it listens."""
         return self.layout.ports["postgres"]
 
-    def settings(self, role: str = "monitor", **more: Any) -> models.Database:
+    def settings(self, role: str = "monitor", **more: Any) -> DatabaseSettings:
         """The settings' table that leads to it as that role."""
         told = self.layout.role(role)
         tables = {
@@ -81,7 +81,7 @@ class Server:
             "sslmode": "disable",
             "timeout": "2s",
         }
-        return models.Database.model_validate(tables | more)
+        return DatabaseSettings.model_validate(tables | more)
 
     @contextmanager
     def handle(self, role: str = "monitor", **more: Any) -> Iterator[Database]:

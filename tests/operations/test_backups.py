@@ -32,7 +32,7 @@ from xai_runbook.pgbackup.__main__ import main
 from xai_runbook.pgbackup.dump import dump as make_dump
 from xai_runbook.pgbackup.fingerprint import connect, contents, differences
 from xai_runbook.pgbackup.pg_restore import ARCHIVE, read_back
-from xai_runbook.pgbackup.verify import Damaged, intact, verify
+from xai_runbook.pgbackup.verify import BackupDamaged, intact, verify
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.components.backups import FIRST
 from xai_runbook.sandbox.components.postgres_template import SUPERUSER
@@ -131,7 +131,7 @@ def test_the_directory_format_with_jobs(server: Server, tmp_path: Path) -> None:
     # one of its files damaged, its size and time as they were
     (data, *_) = sorted(backup.path.glob(f"{ARCHIVE}/*.gz"), key=lambda path: -path.stat().st_size)
     turn_a_bit(data, data.stat().st_size // 2)
-    with pytest.raises(Damaged, match="not what was written"):
+    with pytest.raises(BackupDamaged, match="not what was written"):
         intact(backup, lambda _: None)
     env.database.close()
 
@@ -481,7 +481,7 @@ def damages(env: Environment, tmp_path: Path, *, cuts: int, bits: int) -> tuple[
 def not_intact(backup: catalog.Backup) -> bool:
     try:
         intact(backup, lambda _: None)
-    except Damaged:
+    except BackupDamaged:
         return True
     return False
 

@@ -34,7 +34,7 @@ from xai_runbook.operations.database import sessions as database
 from xai_runbook.operations.database import sizes
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.supervisor.component import free_ports
-from xai_runbook.settings import models
+from xai_runbook.settings.database import DatabaseSettings
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
 
@@ -172,7 +172,7 @@ def test_a_silent_port_costs_the_deadline_and_no_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         told = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "timeout": "500ms"}
-        handle = Database(models.Database.model_validate(told))
+        handle = Database(DatabaseSettings.model_validate(told))
         started = time.monotonic()
         (row,) = database.readiness(handle).to_dict("records")
     assert (row["accepts"], row["can_login"]) == (False, False)
@@ -236,7 +236,7 @@ def test_the_cache_is_no_database(env: Environment) -> None:
     cache = env.settings.cache
     assert cache is not None
     told = {"host": cache.host, "port": cache.port, "sslmode": "disable", "timeout": "2s"}
-    handle = Database(models.Database.model_validate(told))
+    handle = Database(DatabaseSettings.model_validate(told))
     started = time.monotonic()
     assert isinstance(refusal(handle), WrongServer | Unreachable | TimedOut)
     assert time.monotonic() - started < stretched(10)
@@ -267,7 +267,7 @@ def test_a_reserved_slot_is_used_and_said(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def before_the_pooler(env: Environment, sandbox: dict[str, Any]) -> models.Database:
+def before_the_pooler(env: Environment, sandbox: dict[str, Any]) -> DatabaseSettings:
     """The settings of somebody who took the pooler for the database."""
     if "pooler" not in sandbox["parts"]:
         pytest.skip("no PgBouncer to be found")
@@ -276,7 +276,7 @@ def before_the_pooler(env: Environment, sandbox: dict[str, Any]) -> models.Datab
     return told.model_copy(update={"port": told.proxy.port, "proxy": None})
 
 
-def test_a_pooler_that_was_taken_for_the_database(before_the_pooler: models.Database) -> None:
+def test_a_pooler_that_was_taken_for_the_database(before_the_pooler: DatabaseSettings) -> None:
     told = refusal(Database(before_the_pooler))
     assert (type(told), told.what) == (WrongServer, "a pooler answers here, not PostgreSQL itself")
     assert "database.proxy" in told.hint
@@ -446,14 +446,14 @@ def test_what_the_bastion_refuses(server: Server, through: Bastion, tmp_path: Pa
 )
 def test_a_bastion_that_is_none(table: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"bastion|plain name"):
-        models.Database.model_validate(table)
+        DatabaseSettings.model_validate(table)
 
 
 def test_a_silent_bastion_costs_the_deadline(through: Bastion) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         silent = through.settings | {"port": listener.getsockname()[1]}
         told = {"host": "localhost", "port": 1, "sslmode": "disable", "timeout": "1s", "bastion": silent}
-        handle = Database(models.Database.model_validate(told))
+        handle = Database(DatabaseSettings.model_validate(told))
         started = time.monotonic()
         assert isinstance(refusal(handle), TimedOut | Unreachable)
         assert time.monotonic() - started < stretched(12)

@@ -26,7 +26,7 @@ from xai_runbook.errors import InputError
 from xai_runbook.operations.grafana import health, import_dashboards
 from xai_runbook.runbook.coverage import runbook
 from xai_runbook.settings import loading
-from xai_runbook.settings.models import Grafana, Settings
+from xai_runbook.settings.models import GrafanaSettings, Settings
 
 TITLES = list(FILES)
 
@@ -40,7 +40,7 @@ def test_they_are_the_runbooks_five() -> None:
     assert [f"- {title}" for title in TITLES] == [
         row["literal"] for row in runbook()["item"] if 33 <= row["item"] <= 37
     ]
-    assert [each.title for each in Grafana().dashboard] == TITLES
+    assert [each.title for each in GrafanaSettings().dashboard] == TITLES
 
 
 def test_the_committed_files_are_current(checkout: Path) -> None:

@@ -17,7 +17,7 @@ from xai_runbook.model.findings import Status
 from xai_runbook.operations.database import maintenance
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.components.postgres_template import unprivileged
-from xai_runbook.settings import models
+from xai_runbook.settings.database import DatabaseSettings
 from xai_runbook.settings.loading import load
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -217,7 +217,7 @@ def test_a_standby_and_a_proxy_are_refused(env: Environment, sandbox: dict[str, 
     there = env.settings.database
     assert there is not None
     port = sandbox["parts"]["standby"]["port"]
-    standby = Database(models.Database.model_validate(there.model_dump() | {"port": port}))
+    standby = Database(DatabaseSettings.model_validate(there.model_dump() | {"port": port}))
     try:
         assert "a standby" in planned(standby).refused
     finally:

@@ -121,7 +121,7 @@ def speaking(reply: bytes | None) -> Iterator[int]:
 
 
 def cache(port: int, **more: Any) -> Cache:
-    return Cache(models.Cache.model_validate({"host": "127.0.0.1", "port": port, "timeout": "500ms"} | more))
+    return Cache(models.CacheSettings.model_validate({"host": "127.0.0.1", "port": port, "timeout": "500ms"} | more))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_cache_that_refuses(limit: Limit) -> None:
 def test_a_pushgateway_is_not_a_prometheus_that_is_down(limit: Limit) -> None:
     told = loading.load("sandbox")
     with speaking(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as port:
-        access = models.Prometheus(url=f"http://127.0.0.1:{port}", timeout="2s")
+        access = models.PrometheusSettings(url=f"http://127.0.0.1:{port}", timeout="2s")
         finding = reachability.check_reachable(
             reachability.of_prometheus(Prometheus(access, told.promql_settings)), limit
         )
@@ -173,7 +173,7 @@ def test_nodes_down_and_turned_away(limit: Limit) -> None:
             {"name": "busy", "url": f"http://127.0.0.1:{port}", "timeout": "2s"},
             {"name": "gone", "url": "http://127.0.0.1:1", "timeout": "2s"},
         ]
-        told = reachability.of_nodes(Nodes(models.Nodes.model_validate({"node": node})))
+        told = reachability.of_nodes(Nodes(models.NodesSettings.model_validate({"node": node})))
     assert told["answers"].isna().tolist() == [True, False]
     finding = reachability.check_reachable(told, limit)
     assert finding.targets == ("gone",)

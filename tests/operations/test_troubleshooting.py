@@ -67,7 +67,7 @@ def test_peer_status(env: Environment) -> None:
 
 def nodes(**tables: Any) -> Nodes:
     node = [{"name": "node-1", "url": "http://127.0.0.1:1", "timeout": "500ms"}]
-    return Nodes(models.Nodes.model_validate({"node": node} | tables))
+    return Nodes(models.NodesSettings.model_validate({"node": node} | tables))
 
 
 def test_no_reference_is_not_configured() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from xai_runbook.model.findings import Finding, Severity, Status
 from xai_runbook.reports.report import Record, record
-from xai_runbook.reports.runner.result import Answer, Chart, NotebookResult
+from xai_runbook.reports.runner.result import CellAnswer, Chart, NotebookResult
 from xai_runbook.settings.loading import load
 from xai_runbook.settings.models import Settings
 
@@ -91,7 +91,7 @@ def picture(width: int = 8, height: int = 4) -> bytes:
 
 def result(*findings: Finding, name: str = "health_report", status: Any = "completed", **more: Any) -> NotebookResult:
     charts = (Chart(png=picture(), alt="a chart"),)
-    answers = [Answer(name=one.name, section=name, finding=one, charts=charts) for one in findings]
+    answers = [CellAnswer(name=one.name, section=name, finding=one, charts=charts) for one in findings]
     path = more.pop("path", Path(f"{name}.ipynb"))
     return NotebookResult(name=name, path=path, status=status, seconds=1.25, answers=tuple(answers), **more)
 

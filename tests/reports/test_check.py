@@ -13,7 +13,7 @@ from tests.reports.samples import SETUP, cell, environment, notebook, question
 from xai_runbook.errors import InputError, ReportError, SettingsError
 from xai_runbook.model.findings import Status
 from xai_runbook.reports.check import run_questions
-from xai_runbook.reports.runner.result import Answer, NotebookResult
+from xai_runbook.reports.runner.result import CellAnswer, NotebookResult
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def asked(folder: Path, *cells: dict[str, Any], only: tuple[str, ...] = (), **mo
     return run_questions("plain", only, notebook=notebook(folder / "some.ipynb", *cells, setup=setup), **more)
 
 
-def one(result: NotebookResult) -> Answer:
+def one(result: NotebookResult) -> CellAnswer:
     (answer,) = result.answers
     return answer
 

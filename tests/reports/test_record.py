@@ -15,7 +15,7 @@ from tests.reports.samples import AT, environment, finding, recorded, result
 from xai_runbook.errors import ReportError
 from xai_runbook.model.findings import Verdict
 from xai_runbook.reports.report import folder_of, keep, kept, new_id, open_folder, record
-from xai_runbook.reports.runner.result import Answer
+from xai_runbook.reports.runner.result import CellAnswer
 from xai_runbook.settings.models import PARTS, Settings
 
 
@@ -77,7 +77,7 @@ def test_it_is_complete_only_if_every_notebook_completed_and_every_question_was_
     assert not complete(replace(good, status="failed"), declared={"one": ["a"]})
     assert not complete(replace(good, status="incomplete"), declared={"one": ["a"]})
     assert not complete(declared={})
-    skipped = Answer(name="b", section="s", finding=None, not_configured="cache")
+    skipped = CellAnswer(name="b", section="s", finding=None, not_configured="cache")
     assert complete(replace(good, answers=(*good.answers, skipped)), declared={"one": ["a", "b"]})
 
 

@@ -34,19 +34,19 @@ def process(code: str, mark: Path | None) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def use(tmp_path: Path) -> quota.Use:
-    found = quota.Use(tmp_path, dict)
+def use(tmp_path: Path) -> quota.QuotaUse:
+    found = quota.QuotaUse(tmp_path, dict)
     found.cpu_and_memory()
     return found
 
 
-def spent(use: quota.Use, seconds: float = 1.0) -> float:
+def spent(use: quota.QuotaUse, seconds: float = 1.0) -> float:
     before, _ = use.cpu_and_memory()
     time.sleep(seconds)
     return use.cpu_and_memory()[0] - before
 
 
-def test_a_busy_process_counts_only_with_the_mark(use: quota.Use, tmp_path: Path) -> None:
+def test_a_busy_process_counts_only_with_the_mark(use: quota.QuotaUse, tmp_path: Path) -> None:
     with process(BUSY, None), process(BUSY, tmp_path / "another"):
         assert spent(use) < 0.15
     with process(BUSY, tmp_path) as busy:
@@ -54,7 +54,7 @@ def test_a_busy_process_counts_only_with_the_mark(use: quota.Use, tmp_path: Path
         assert busy.pid in use.processes()
 
 
-def test_a_child_counts_without_the_mark(use: quota.Use, tmp_path: Path) -> None:
+def test_a_child_counts_without_the_mark(use: quota.QuotaUse, tmp_path: Path) -> None:
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}], env={{}}, timeout=30)"
     with process(child, tmp_path) as parent:
         found: set[int] = set()
@@ -70,7 +70,7 @@ def test_a_child_counts_without_the_mark(use: quota.Use, tmp_path: Path) -> None
             os.kill(pid, 9)
 
 
-def test_what_was_spent_stays_spent_when_the_process_ends(use: quota.Use, tmp_path: Path) -> None:
+def test_what_was_spent_stays_spent_when_the_process_ends(use: quota.QuotaUse, tmp_path: Path) -> None:
     with process(BUSY, tmp_path):
         eventually(lambda: spent(use, 0.5) > 0.1)
     total, _ = use.cpu_and_memory()
@@ -79,7 +79,7 @@ def test_what_was_spent_stays_spent_when_the_process_ends(use: quota.Use, tmp_pa
     assert use.cpu_and_memory()[0] >= total
 
 
-def test_memory_is_that_of_marked_processes(use: quota.Use, tmp_path: Path) -> None:
+def test_memory_is_that_of_marked_processes(use: quota.QuotaUse, tmp_path: Path) -> None:
     _, before = use.cpu_and_memory()
     with process(HOLDS, tmp_path):
         eventually(lambda: use.cpu_and_memory()[1] - before > 75e6)
@@ -87,12 +87,12 @@ def test_memory_is_that_of_marked_processes(use: quota.Use, tmp_path: Path) -> N
 
 
 def test_disk_is_what_the_folder_takes(tmp_path: Path) -> None:
-    before = quota.Use(tmp_path, dict).disk()
+    before = quota.QuotaUse(tmp_path, dict).disk()
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(b"x" * 3_000_000)
     (tmp_path / "sparse").touch()
     os.truncate(tmp_path / "sparse", 10**9)
-    assert 2.9e6 < quota.Use(tmp_path, dict).disk() - before < 3.5e6
+    assert 2.9e6 < quota.QuotaUse(tmp_path, dict).disk() - before < 3.5e6
 
 
 def test_named_pids_are_counted_and_served(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_named_pids_are_counted_and_served(tmp_path: Path) -> None:
         eventually(lambda: told()["sandbox_cpu_seconds_total"] > 0.1)
 
 
-def test_asking_is_cheap(use: quota.Use) -> None:
+def test_asking_is_cheap(use: quota.QuotaUse) -> None:
     use.cpu_and_memory()
     before = time.process_time()
     for _ in range(10):

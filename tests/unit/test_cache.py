@@ -14,7 +14,7 @@ from xai_runbook.settings import models
 
 def handle(env: Environment, **more: Any) -> Cache:
     assert env.settings.cache is not None
-    return Cache(models.Cache.model_validate(env.settings.cache.model_dump() | more))
+    return Cache(models.CacheSettings.model_validate(env.settings.cache.model_dump() | more))
 
 
 def test_info(env: Environment) -> None:

@@ -12,7 +12,7 @@ from tests.unit.bad_server import raw, serving
 from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.errors import CannotAsk, TimedOut, Unreachable, WrongServer
 from xai_runbook.operations import reachability
-from xai_runbook.settings import models
+from xai_runbook.settings.database import DatabaseSettings
 from xai_runbook.sql import statement
 
 
@@ -22,7 +22,7 @@ def first(peer: socket.socket) -> bytes:
 
 def failure(port: int, **more: object) -> CannotAsk:
     told = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "timeout": "500ms"} | more
-    handle = Database(models.Database.model_validate(told))
+    handle = Database(DatabaseSettings.model_validate(told))
     started = time.monotonic()
     with pytest.raises(CannotAsk) as caught:
         handle.frame("identity")
@@ -50,7 +50,7 @@ def test_hangs_up() -> None:
 
 def test_down_is_known_and_the_wrong_server_is_not_down() -> None:
     with serving(raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), read=first) as served:
-        told = models.Database.model_validate({"host": "127.0.0.1", "port": served.port, "sslmode": "disable"})
+        told = DatabaseSettings.model_validate({"host": "127.0.0.1", "port": served.port, "sslmode": "disable"})
         (row,) = reachability.of_database(Database(told)).to_dict("records")
     assert row["answers"] != row["answers"]
     assert row["error"] == "what answers is not PostgreSQL"

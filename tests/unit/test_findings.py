@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xai_runbook.errors import Unreachable
-from xai_runbook.model.findings import MIME_TYPE, Finding, Limit, Severity, Status, Verdict, judge, quantity, verdict
+from xai_runbook.model.findings import MIME_TYPE, Finding, Limit, Severity, Status, Verdict, judge, verdict
+from xai_runbook.model.units import quantity
 
 NAN, INF = math.nan, math.inf
 

@@ -27,7 +27,7 @@ def answer(**facts: Any) -> bytes:
 def one_node(behave: Behave, *names: str, **tables: Any) -> tuple[dict[str, Any], CannotAsk | None]:
     """Values and error of one node that behaves so."""
     with serving(behave) as served:
-        told = models.Nodes.model_validate(
+        told = models.NodesSettings.model_validate(
             {"node": [{"name": "node-1", "url": served.url, "timeout": "500ms"}], "requests_per_second": 1000} | tables
         )
         (facts,) = Nodes(told).facts(*names)
@@ -130,7 +130,9 @@ def test_a_node_that_syncs_says_so_with_503() -> None:
 
 def test_facts_of_one_path_are_asked_once() -> None:
     with serving(says(answer())) as served:
-        told = models.Nodes.model_validate({"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000})
+        told = models.NodesSettings.model_validate(
+            {"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000}
+        )
         Nodes(told).facts(*NAMES)
         paths = [line.split(b" ")[1] for line in served.requests]
     assert paths == [b"/api/v1/blockchain/info", b"/api/v1/network/info"]
@@ -149,7 +151,7 @@ def test_one_dead_node_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
             {"name": "secret", "url": good.url, "auth_value": "env:NO_SUCH_VARIABLE_HERE"},
             {"name": "other", "url": good.url, "facts": {"height": {"path": "/y", "pointer": "/peer_count"}}},
         ]
-        nodes = Nodes(models.Nodes.model_validate({"node": node, "requests_per_second": 1000}))
+        nodes = Nodes(models.NodesSettings.model_validate({"node": node, "requests_per_second": 1000}))
         started = time.monotonic()
         facts = nodes.facts("height")
         assert time.monotonic() - started < stretched(3)
@@ -161,7 +163,7 @@ def test_one_dead_node_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_more_requests_than_the_settings_allow() -> None:
     with serving(says(answer())) as served:
         node = [{"name": f"n{place}", "url": served.url} for place in range(3)]
-        nodes = Nodes(models.Nodes.model_validate({"node": node, "requests_per_second": 20}))
+        nodes = Nodes(models.NodesSettings.model_validate({"node": node, "requests_per_second": 20}))
         started = time.monotonic()
         nodes.facts("height", "peers")
         nodes.facts("height")
@@ -171,7 +173,7 @@ def test_no_more_requests_than_the_settings_allow() -> None:
 
 
 def test_no_reference_is_an_empty_list() -> None:
-    told = models.Nodes.model_validate({"node": [{"name": "a"}]})
+    told = models.NodesSettings.model_validate({"node": [{"name": "a"}]})
     assert Nodes(told).reference_facts("height") == []
 
 
@@ -185,7 +187,9 @@ def test_no_reference_is_an_empty_list() -> None:
 )  # fmt: skip
 def test_peers_of_any_shape(peers: list[Any], count: int, listed: int, shown: str) -> None:
     with serving(says(answer(peers=peers, peer_count=count))) as served:
-        told = models.Nodes.model_validate({"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000})
+        told = models.NodesSettings.model_validate(
+            {"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000}
+        )
         (row,) = troubleshooting.peer_status(Nodes(told)).to_dict("records")
     assert (row["peer_count"], row["peers_listed"], row["peers"], row["error"]) == (count, listed, shown, "")
 
@@ -203,7 +207,9 @@ def test_a_list_that_holds_the_node_itself() -> None:
 @pytest.mark.parametrize(("count", "peers"), [(3, ["a"]), (0, ["a"]), (2, [])])
 def test_two_numbers_that_differ_are_no_number(count: int, peers: list[str]) -> None:
     with serving(says(answer(peers=peers, peer_count=count))) as served:
-        told = models.Nodes.model_validate({"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000})
+        told = models.NodesSettings.model_validate(
+            {"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000}
+        )
         (row,) = troubleshooting.peer_status(Nodes(told)).to_dict("records")
     assert row["peer_count"] != row["peer_count"]
     assert row["error"] == f"it counts {count} peers and lists {len(peers)}"

@@ -24,7 +24,8 @@ from xai_runbook.changes.preflight import (
     unchanged,
     wrong_words,
 )
-from xai_runbook.changes.steps.execute import Actor, Ambiguous, Done
+from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.result import Ambiguous, Done
 from xai_runbook.changes.target_lock import Lock
 from xai_runbook.errors import InputError, JournalError, Refused, XaiRunbookError, inert
 from xai_runbook.model.outcome import Outcome, Status

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import inert
-from xai_runbook.model.findings import quantity
+from xai_runbook.model.units import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

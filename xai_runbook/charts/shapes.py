@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from xai_runbook.charts.drawing import COLOURS, LIMIT_COLOUR, add_to_title, new_axes, nothing, plain, powers_of_two
 from xai_runbook.charts.timelines import timeline
-from xai_runbook.model.findings import Limit, quantity
+from xai_runbook.model.findings import Limit
+from xai_runbook.model.units import quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

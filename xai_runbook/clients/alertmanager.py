@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from xai_runbook.settings.models import Alertmanager as Access
+    from xai_runbook.settings.models import AlertmanagerSettings as Access
 
 _ALERTS = ["labels", "state", "silences", "inhibitors", "receivers", "starts_at", "updated_at"]
 _SILENCES = ["silence", "state", "matchers", "by", "why", "starts_at", "ends_at"]

@@ -15,7 +15,7 @@ from xai_runbook.pgbackup import catalog, pg_tools
 from xai_runbook.pgbackup.origin import UNKNOWN, origin
 
 if TYPE_CHECKING:
-    from xai_runbook.settings.backups import Backups as BackupSettings
+    from xai_runbook.settings.backups import BackupSettings
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Cache:
     """A handle that asks INFO and nothing else."""
 
-    def __init__(self, settings: models.Cache, *, environment: str = "", production: bool = False) -> None:
+    def __init__(self, settings: models.CacheSettings, *, environment: str = "", production: bool = False) -> None:
         self.environment, self.production = environment, production
         self._settings = settings
 

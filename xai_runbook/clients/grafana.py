@@ -12,7 +12,7 @@ from xai_runbook.errors import AccessDenied, BadAnswer, TooMuch, Unreachable, Wr
 from xai_runbook.model.secret import Secret
 
 if TYPE_CHECKING:
-    from xai_runbook.settings.models import Grafana as Access
+    from xai_runbook.settings.models import GrafanaSettings as Access
     from xai_runbook.settings.promql import PromqlSettings
 
 T = TypeVar("T")

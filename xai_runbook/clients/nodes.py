@@ -37,7 +37,7 @@ class Facts:
 class Nodes:
     """A read-only handle on our nodes and the reference nodes. GET only, and no faster than the settings allow."""
 
-    def __init__(self, settings: models.Nodes, *, environment: str = "", production: bool = False) -> None:
+    def __init__(self, settings: models.NodesSettings, *, environment: str = "", production: bool = False) -> None:
         self.environment, self.production = environment, production
         self._settings = settings
         self._next_at = 0.0
@@ -60,10 +60,10 @@ class Nodes:
         """Those facts of each reference node; an empty list where the settings name none."""
         return self._ask(self._settings.reference, names)
 
-    def _ask(self, nodes: Sequence[models.Node], names: Sequence[str]) -> list[Facts]:
+    def _ask(self, nodes: Sequence[models.NodeSettings], names: Sequence[str]) -> list[Facts]:
         return side_by_side([partial(self._ask_one, node, names) for node in nodes])
 
-    def _ask_one(self, node: models.Node, names: Sequence[str]) -> Facts:
+    def _ask_one(self, node: models.NodeSettings, names: Sequence[str]) -> Facts:
         facts, answers, values, seconds = node.facts or self._settings.facts, {}, {}, 0.0
         began = time.monotonic()
         try:
@@ -95,7 +95,7 @@ class Nodes:
         time.sleep(at - now)
 
 
-def _fact(name: str, fact: models.Fact, answer: get.Answer) -> Any:
+def _fact(name: str, fact: models.Fact, answer: get.HttpAnswer) -> Any:
     """The fact, of the type that it must have; heights as the index of the newest block."""
     value = answer.json()
     for token in fact.pointer.split("/")[1:]:

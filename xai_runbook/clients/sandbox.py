@@ -22,7 +22,7 @@ _SAMPLE = re.compile(r"^(sandbox_\w+) ([-+.0-9eE]+)$", flags=re.MULTILINE)
 class Sandbox:
     """A read-only handle on the running sandbox."""
 
-    def __init__(self, settings: models.Sandbox, *, environment: str, production: bool) -> None:
+    def __init__(self, settings: models.SandboxSettings, *, environment: str, production: bool) -> None:
         self.environment, self.production = environment, production
         self.folder = Path(settings.folder)
         self.quota_url = settings.quota_url

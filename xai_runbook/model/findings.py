@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from xai_runbook.errors import InputError, XaiRunbookError, inert
-from xai_runbook.model.units import Unit
-from xai_runbook.model.units import quantity as quantity
+from xai_runbook.model.units import Unit, quantity
 from xai_runbook.model.window import duration_seconds
 
 if TYPE_CHECKING:

@@ -200,7 +200,9 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         handles = {key: value for key, value in bound.arguments.items() if isinstance(value, Handle)}
-        arguments = {key: argument(key, value) for key, value in bound.arguments.items() if key not in (*handles, "limits")}
+        arguments = {
+            key: argument(key, value) for key, value in bound.arguments.items() if key not in (*handles, "limits")
+        }
         identity: dict[str, str] = {}
         try:
             for key, handle in handles.items():

@@ -28,7 +28,7 @@ _GRANTOR = re.compile(r'^(GRANT .*) GRANTED BY (?:"(?:[^"]|"")*"|\w+);$', re.MUL
 """Since 16 only the cluster's first superuser, who has another name in a scratch cluster, may be named as grantor."""
 
 
-class Damaged(BadAnswer):
+class BackupDamaged(BadAnswer):
     """The backup itself is at fault: it does not count any more."""
 
 
@@ -49,7 +49,7 @@ def verify(folder: Path, name: str, *, programs: str | None, jobs: int, say: Say
             if manifest["kind"] == "cluster"
             else _dump(folder, backup, tools, jobs, say, just_read)
         )
-    except Damaged as error:
+    except BackupDamaged as error:
         catalog.record(backup.path, {"ok": False, "at": _now(), "why": error.what})
         raise
     catalog.record(backup.path, {"ok": True, "at": _now(), **told, "stamps": catalog.stamps(backup.path, manifest)})
@@ -62,11 +62,13 @@ def intact(backup: catalog.Backup, say: Say) -> None:
         say(f"reading {file}")
         path = backup.path / file
         if not path.is_file():
-            raise Damaged(f"{file} is missing", on=backup.name)
+            raise BackupDamaged(f"{file} is missing", on=backup.name)
         if path.stat().st_size != told["size_bytes"]:
-            raise Damaged(f"{file} has {path.stat().st_size} bytes instead of {told['size_bytes']}", on=backup.name)
+            raise BackupDamaged(
+                f"{file} has {path.stat().st_size} bytes instead of {told['size_bytes']}", on=backup.name
+            )
         if catalog.sha256(path) != told["sha256"]:
-            raise Damaged(f"{file} is not what was written: its SHA-256 differs", on=backup.name)
+            raise BackupDamaged(f"{file} is not what was written: its SHA-256 differs", on=backup.name)
 
 
 def _dump(folder: Path, backup: catalog.Backup, tools: Path, jobs: int, say: Say, just_read: bool) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def _dump(folder: Path, backup: catalog.Backup, tools: Path, jobs: int, say: Say
                 scrap.unlink()
     wrong = differences(manifest["contents"], found)
     if wrong:
-        raise Damaged(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=backup.name)
+        raise BackupDamaged(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=backup.name)
     return {
         "restore_seconds": round(seconds, 3),
         "rows": rows_of(found),
@@ -145,7 +147,7 @@ def _blamed(what: str, error: BadAnswer, backup: catalog.Backup, place: str) -> 
     """Whose fault it was: a full disk or a program that was killed say nothing of the backup."""
     if _PLACE.search(error.what):
         return NoData(f"{place} failed, not the backup: {error.what}", on=backup.name)
-    return Damaged(f"{what}: {error.what}", on=backup.name)
+    return BackupDamaged(f"{what}: {error.what}", on=backup.name)
 
 
 def _log(folder: Path) -> Path:

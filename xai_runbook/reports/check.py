@@ -22,7 +22,7 @@ from xai_runbook.model.window import duration_seconds
 from xai_runbook.reports import acknowledgements
 from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell, find, read
 from xai_runbook.reports.report import Record, findings_of, new_id, record
-from xai_runbook.reports.runner.result import Answer, NotebookResult, RunStatus
+from xai_runbook.reports.runner.result import CellAnswer, NotebookResult, RunStatus
 from xai_runbook.settings.loading import load
 from xai_runbook.system import cell_display
 
@@ -180,13 +180,15 @@ def _set_up(
     return namespace
 
 
-def _ask_all(questions: Sequence[_Question], namespace: Mapping[str, Any], seconds: float) -> list[tuple[Answer, str]]:
+def _ask_all(
+    questions: Sequence[_Question], namespace: Mapping[str, Any], seconds: float
+) -> list[tuple[CellAnswer, str]]:
     """Each question's answer, and why it is no proper one where it is not; every question in a thread of its own.
 
     Daemon threads: one that hangs in a library must not keep the process, and its answer is no longer waited for.
     """
     end = time.monotonic() + seconds
-    told: dict[str, tuple[Answer, str]] = {}
+    told: dict[str, tuple[CellAnswer, str]] = {}
 
     def ask(question: _Question) -> None:
         told[question.cell.id] = _asked(question, dict(namespace))
@@ -214,7 +216,7 @@ def _close(environment: object) -> None:
             handle.close()
 
 
-def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[Answer, str]:
+def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[CellAnswer, str]:
     cell = question.cell
     if question.answer is None:
         reason = "NoFinding: the cell does not end in a check"
@@ -223,7 +225,7 @@ def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[Answer, str]
         exec(compile(question.before, f"<{cell.id}>", "exec"), namespace)  # noqa: S102 - our own notebook
         found = eval(compile(question.answer, f"<{cell.id}>", "eval"), namespace)  # noqa: S307
     except NotConfigured as error:
-        return Answer(name=cell.id, section=cell.section, finding=None, not_configured=error.part), ""
+        return CellAnswer(name=cell.id, section=cell.section, finding=None, not_configured=error.part), ""
     except CannotAsk as error:
         return _unknown(question, error, namespace), ""
     except BaseException as error:  # exit() too: whatever ends a question, it has not been answered
@@ -233,7 +235,7 @@ def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[Answer, str]
         said = f"the finding {found.name}" if isinstance(found, Finding) else f"a {type(found).__name__}"
         reason = inert(f"NoFinding: the cell came to {said}", 300)
         return _unknown(question, reason, namespace), reason
-    return Answer(name=cell.id, section=cell.section, finding=replace(found, section=cell.section)), ""
+    return CellAnswer(name=cell.id, section=cell.section, finding=replace(found, section=cell.section)), ""
 
 
 def _words(error: BaseException) -> str:
@@ -243,8 +245,8 @@ def _words(error: BaseException) -> str:
         return "(it cannot even be shown)"
 
 
-def _unknown(question: _Question, reason: XaiRunbookError | str, namespace: Mapping[str, Any]) -> Answer:
+def _unknown(question: _Question, reason: XaiRunbookError | str, namespace: Mapping[str, Any]) -> CellAnswer:
     env = namespace.get("env")
     limit = env.limits.by_name.get(question.cell.id) if isinstance(env, Environment) else None
     finding = replace(Finding.unknown(question.cell.id, reason, limit), section=question.cell.section)
-    return Answer(name=question.cell.id, section=question.cell.section, finding=finding)
+    return CellAnswer(name=question.cell.id, section=question.cell.section, finding=finding)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
-class Call(NamedTuple):
+class FunctionCall(NamedTuple):
     """One call of a function of ours."""
 
     function: str
@@ -18,7 +18,7 @@ class Call(NamedTuple):
     """The test function that makes it; empty outside of one."""
 
 
-def calls(code: str) -> list[Call]:
+def calls(code: str) -> list[FunctionCall]:
     """Every call of one of ours, wherever it stands in the code."""
     tree = ast.parse(code)
     names = _names(tree)
@@ -30,7 +30,7 @@ def calls(code: str) -> list[Call]:
                 first, dot, rest = dotted.partition(".")
                 function = f"{names.get(first, first)}{dot}{rest}"
                 if function.startswith("xai_runbook."):
-                    found.append(Call(function, words, place))
+                    found.append(FunctionCall(function, words, place))
     return found
 
 

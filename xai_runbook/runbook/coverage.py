@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from xai_runbook.runbook.call_graph import Call
+    from xai_runbook.runbook.call_graph import FunctionCall
 
 
 class Row(NamedTuple):
@@ -52,11 +52,11 @@ def coverage() -> list[Row]:
     ]  # fmt: skip
 
 
-def _notebook(item: dict[str, Any], asked: dict[str, list[Call]]) -> str | None:
+def _notebook(item: dict[str, Any], asked: dict[str, list[FunctionCall]]) -> str | None:
     return next((name for name, calls in asked.items() if any(_answers(call, item) for call in calls)), None)
 
 
-def _tested(item: dict[str, Any], tested: dict[str, list[Call]]) -> list[str]:
+def _tested(item: dict[str, Any], tested: dict[str, list[FunctionCall]]) -> list[str]:
     places = {
         f"{where}::{call.place}" if call.place else where
         for where, calls in tested.items() for call in calls if _answers(call, item)
@@ -64,7 +64,7 @@ def _tested(item: dict[str, Any], tested: dict[str, list[Call]]) -> list[str]:
     return sorted(places)
 
 
-def _answers(call: Call, item: dict[str, Any]) -> bool:
+def _answers(call: FunctionCall, item: dict[str, Any]) -> bool:
     return _public_name(call.function) == item.get("operation") and item.get("given", "") in {"", *call.words}
 
 

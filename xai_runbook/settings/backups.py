@@ -26,7 +26,7 @@ class ScratchServer(WriteCredential):
     sslrootcert: str | None = None
 
 
-class Backups(Model):
+class BackupSettings(Model):
     """Where backups lie, how they are made, for how long they are kept, and where they are tried."""
 
     folder: Folder
@@ -48,7 +48,7 @@ class Backups(Model):
     """"local": a private cluster in the backups' folder for as long as the check lasts."""
 
     @model_validator(mode="after")
-    def _some_time(self) -> Backups:
+    def _some_time(self) -> BackupSettings:
         if not duration_seconds(self.timeout):
             raise Misplaced("no backup is made in no time", "timeout")
         return self

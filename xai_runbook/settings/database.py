@@ -12,7 +12,7 @@ from xai_runbook.settings.types import Misplaced, Model, Timeout, WriteCredentia
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
-class Operator(WriteCredential):
+class OperatorSettings(WriteCredential):
     """The role that changes are made with: it may end sessions, and alter what its rights allow."""
 
     user: str
@@ -56,7 +56,7 @@ class Pool(Model):
     """How many processes have a pool of that size, over all hosts."""
 
 
-class Pooler(Model):
+class PoolerSettings(Model):
     """PgBouncer's console, and a user that may only SHOW (its stats_users)."""
 
     host: str = "localhost"
@@ -69,7 +69,7 @@ class Pooler(Model):
     timeout: Timeout = "5s"
 
 
-class Database(Model):
+class DatabaseSettings(Model):
     """One PostgreSQL database, and the role that may only read."""
 
     host: str = "xai-db.internal"
@@ -93,10 +93,10 @@ class Database(Model):
     """True where this server itself is a standby, and is meant to be one."""
     examined_tables: list[str] = []
     """"schema.table" of the tables whose pages and indexes the health report looks through (amcheck); small ones."""
-    operator: Operator | None = None
+    operator: OperatorSettings | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Database:
+    def _one_way(self) -> DatabaseSettings:
         if self.service is not None and self.bastion is not None:
             raise Misplaced("a service names its own host, which no bastion leads to; use host and port", "service")
         return self

@@ -12,13 +12,8 @@ from typing import Annotated, cast, get_args
 from pydantic import Field, model_validator
 
 from xai_runbook.model.secret import Secret
-from xai_runbook.settings.backups import Backups
-from xai_runbook.settings.database import Bastion as Bastion
-from xai_runbook.settings.database import Database as Database
-from xai_runbook.settings.database import Operator as Operator
-from xai_runbook.settings.database import Pool as Pool
-from xai_runbook.settings.database import Pooler as Pooler
-from xai_runbook.settings.database import Proxy as Proxy
+from xai_runbook.settings.backups import BackupSettings
+from xai_runbook.settings.database import DatabaseSettings, PoolerSettings
 from xai_runbook.settings.limits import Limits
 from xai_runbook.settings.promql import PromqlSettings
 from xai_runbook.settings.types import (
@@ -48,7 +43,7 @@ class Access(Model):
     client_key: str | None = None
 
 
-class Prometheus(Access):
+class PrometheusSettings(Access):
     """One Prometheus server."""
 
     url: Url = "http://localhost:9091"
@@ -59,7 +54,7 @@ class Prometheus(Access):
     most_series: Annotated[int, Field(gt=0)] = 5000
 
 
-class Alertmanager(Access):
+class AlertmanagerSettings(Access):
     """The Alertmanager that Prometheus sends its alerts to; only silences and what it was told are read."""
 
     url: Url = "http://localhost:9093"
@@ -76,7 +71,7 @@ class Fact(Model):
     """Whether the node counts itself among its peers."""
 
 
-class Facts(Model):
+class FactsSettings(Model):
     """The facts that the runbook asks of a node."""
 
     height: Fact = Fact(path="/api/v1/blockchain/info", pointer="/block_height")
@@ -85,28 +80,28 @@ class Facts(Model):
     peers: Fact = Fact(path="/api/v1/network/info", pointer="/peers")
 
 
-class Node(Access):
+class NodeSettings(Access):
     """One node's API."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
     url: Url = "http://localhost:8080"
     timeout: Timeout = "5s"
-    facts: Facts | None = None
+    facts: FactsSettings | None = None
     """Only where this node's API differs from the others'."""
 
 
-class Nodes(Model):
+class NodesSettings(Model):
     """Our nodes, and the reference nodes that tell how far the network is."""
 
-    node: Annotated[list[Node], Field(min_length=1)]
-    reference: list[Node] = []
-    facts: Facts = Facts()
+    node: Annotated[list[NodeSettings], Field(min_length=1)]
+    reference: list[NodeSettings] = []
+    facts: FactsSettings = FactsSettings()
     informative_statuses: list[Annotated[int, Field(ge=300, le=599)]] = [503]
     """Non-2xx answers whose bodies still carry facts, such as "503, still syncing"."""
     requests_per_second: Annotated[float, Field(gt=0)] = 10.0
 
     @model_validator(mode="after")
-    def _distinct(self) -> Nodes:
+    def _distinct(self) -> NodesSettings:
         seen: set[str] = set()
         for table, nodes in (("node", self.node), ("reference", self.reference)):
             for place, node in enumerate(nodes):
@@ -116,7 +111,7 @@ class Nodes(Model):
         return self
 
 
-class Cache(Model):
+class CacheSettings(Model):
     """One Redis or Valkey server."""
 
     host: str
@@ -142,7 +137,7 @@ class Requester(WriteCredential):
     auth_value: Secret
 
 
-class Grafana(Access):
+class GrafanaSettings(Access):
     """One Grafana, as one who may only view (a service account's token), and the dashboards that are to be there."""
 
     url: Url = "http://localhost:12030"
@@ -174,7 +169,7 @@ class Changes(Model):
     """Changes of risk additive that `xai-runbook apply FILE` may carry out unasked, such as "backups.dump"."""
 
 
-class Sandbox(Model):
+class SandboxSettings(Model):
     """The running sandbox; set by itself, never in a file."""
 
     folder: str
@@ -197,15 +192,15 @@ class Settings(PromqlSettings):
     simulated: list[str] = []
     """Parts that are not the real thing, said in every report."""
     limits: Limits
-    prometheus: Prometheus | None = None
-    alertmanager: Alertmanager | None = None
-    nodes: Nodes | None = None
-    database: Database | None = None
-    pooler: Pooler | None = None
-    cache: Cache | None = None
-    grafana: Grafana | None = None
-    backups: Backups | None = None
-    sandbox: Sandbox | None = None
+    prometheus: PrometheusSettings | None = None
+    alertmanager: AlertmanagerSettings | None = None
+    nodes: NodesSettings | None = None
+    database: DatabaseSettings | None = None
+    pooler: PoolerSettings | None = None
+    cache: CacheSettings | None = None
+    grafana: GrafanaSettings | None = None
+    backups: BackupSettings | None = None
+    sandbox: SandboxSettings | None = None
     changes: Changes = Changes()
     contacts: dict[str, str] = {}
     outputs: Outputs = Outputs()
@@ -218,7 +213,7 @@ class Settings(PromqlSettings):
     @property
     def rule_step(self) -> str:
         """How far apart rules are judged."""
-        return self.prometheus.step if self.prometheus else Prometheus().step
+        return self.prometheus.step if self.prometheus else PrometheusSettings().step
 
     @property
     def not_configured(self) -> list[str]:

@@ -11,8 +11,7 @@ from xai_runbook.changes.credentials import lent
 from xai_runbook.changes.interrupts import Interrupts
 from xai_runbook.changes.steps.edit import edited
 from xai_runbook.changes.steps.http import Requests
-from xai_runbook.changes.steps.result import Ambiguous as Ambiguous
-from xai_runbook.changes.steps.result import Done as Done
+from xai_runbook.changes.steps.result import Ambiguous, Done
 from xai_runbook.changes.steps.sql import carried_out
 from xai_runbook.changes.target_lock import lock_in_server
 from xai_runbook.errors import Refused, inert

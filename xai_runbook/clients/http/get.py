@@ -35,7 +35,7 @@ _PIECE = 2**20
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """One whole HTTP answer."""
 
     url: str
@@ -66,7 +66,7 @@ def get(
     *,
     informative: Sequence[int] = (),
     most_bytes: int = MOST_BYTES,
-) -> Answer:
+) -> HttpAnswer:
     """The whole answer to one GET, within the access's timeout. Redirects and proxies are not followed.
 
     `informative` are statuses outside 200-299 whose bodies are wanted all the same. Errors: Unreachable, TimedOut,
@@ -96,7 +96,7 @@ def get(
     finally:
         with suppress(OSError):
             connection.close()
-    answer = Answer(url, status, content_type, body, time.monotonic() - started)
+    answer = HttpAnswer(url, status, content_type, body, time.monotonic() - started)
     if not 200 <= status < 300 and status not in informative:
         raise _refusal(answer, location)
     return answer
@@ -183,7 +183,7 @@ def translated(error: Exception, url: str) -> CannotAsk:
     return Unreachable(f"the connection failed: {reason or type(error).__name__}", on=url, hint="network and firewall")
 
 
-def _refusal(answer: Answer, location: str) -> CannotAsk:
+def _refusal(answer: HttpAnswer, location: str) -> CannotAsk:
     status = answer.status
     if status in (401, 403):
         return AccessDenied(f"we may not ask (HTTP {status})", on=answer.url, hint="auth_header and auth_value")

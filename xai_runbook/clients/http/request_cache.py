@@ -18,12 +18,12 @@ class Once:
     """Answers of one run, by question; a run is over within seconds, and these with it. A refusal is an answer too."""
 
     def __init__(self) -> None:
-        self._answers: dict[Hashable, Future[http.Answer]] = {}
+        self._answers: dict[Hashable, Future[http.HttpAnswer]] = {}
         self._turn = threading.Lock()
 
     def get(
         self, access: Access, url: str, path: str, parameters: Mapping[str, str] = MappingProxyType({}), **how: Any
-    ) -> http.Answer:
+    ) -> http.HttpAnswer:
         """As `http.get`, sent if nobody has asked this yet. Errors: those that the first who asked had."""
         if parameters.get("query") == "time()":  # a clock is read anew each time
             return http.get(access, url, path, parameters, **how)

@@ -26,14 +26,14 @@ from xai_runbook.model.window import duration_seconds
 from xai_runbook.sql import statement
 
 if TYPE_CHECKING:
-    from xai_runbook.settings import models
+    from xai_runbook.settings.database import DatabaseSettings
 
 
 LOCKED = "55P03"  # lock_not_available
 
 
 @dataclass(frozen=True)
-class Answer:
+class StatementAnswer:
     """What the server said of one statement."""
 
     rows: list[dict[str, Any]] | None
@@ -54,7 +54,7 @@ class Operator:
     Errors: NotConfigured; Refused unless a plan is being applied, also where libpq's own files hold the password.
     """
 
-    def __init__(self, settings: models.Database) -> None:
+    def __init__(self, settings: DatabaseSettings) -> None:
         if settings.operator is None:
             raise NotConfigured(
                 "database.operator is not configured, so nothing can be changed",
@@ -89,7 +89,7 @@ class Operator:
         except psycopg.Error as error:
             raise translated(error, self.address) from None
 
-    def carry_out(self, step: Sql, *, heard: Callable[[str], object], go_on: Callable[[], bool]) -> Answer:
+    def carry_out(self, step: Sql, *, heard: Callable[[str], object], go_on: Callable[[], bool]) -> StatementAnswer:
         """What the server said of the step's statement, sent once: rows or an error, and its notices.
 
         It has `step.seconds`, on the server and, a little longer, here. `heard` is told each notice; `go_on` is asked
@@ -98,7 +98,7 @@ class Operator:
         """
         seconds = duration_seconds(step.seconds) if step.seconds else self._seconds
         notices: SimpleQueue[tuple[str | None, str]] = SimpleQueue()
-        came: list[Answer | BaseException] = []
+        came: list[StatementAnswer | BaseException] = []
         sent = threading.Event()
 
         def run() -> None:
@@ -133,14 +133,14 @@ class Operator:
                 )
         hear()
         (told,) = came
-        if isinstance(told, Answer):
+        if isinstance(told, StatementAnswer):
             return replace(told, notices=tuple(kept), skipped=skipped)
         if not isinstance(told, psycopg.Error):
             raise told
         error, state = translated(told, self.address), told.sqlstate
         if state is None or isinstance(error, Unreachable):
             raise error from None
-        return Answer(rows=None, error=error, state=state, notices=tuple(kept), sent=sent.is_set())
+        return StatementAnswer(rows=None, error=error, state=state, notices=tuple(kept), sent=sent.is_set())
 
     def close(self) -> None:
         """Ends the session, and with it the locks that it holds."""
@@ -159,7 +159,7 @@ class Operator:
 
     def _carried_out(
         self, step: Sql, seconds: float, notices: SimpleQueue[tuple[str | None, str]], sent: threading.Event
-    ) -> Answer:
+    ) -> StatementAnswer:
         connection = self._session()
         version = connection.info.server_version // 10000
 
@@ -178,12 +178,12 @@ class Operator:
                     cursor.execute(statement(step.still, version), step.parameters)
                     seen = _rows(cursor)
                     if len(seen) != 1 or seen[0].get("done") is not True:
-                        return Answer(rows=[])
+                        return StatementAnswer(rows=[])
                 if self._given_up:
                     raise psycopg.OperationalError("nobody waits any more")
                 sent.set()
                 cursor.execute(written(step, version), step.parameters or None)
-                return Answer(rows=None if cursor.description is None else _rows(cursor))
+                return StatementAnswer(rows=None if cursor.description is None else _rows(cursor))
         finally:
             connection.remove_notice_handler(noticed)
 

@@ -13,7 +13,7 @@ from xai_runbook.errors import BadAnswer
 from xai_runbook.model.window import duration_seconds
 
 if TYPE_CHECKING:
-    from xai_runbook.settings import models
+    from xai_runbook.settings.database import PoolerSettings
 
 Shown = Literal["pools", "databases", "version"]
 # the whole of what is ever sent to it; PAUSE, KILL and SHUTDOWN are not among it, and its stats users may not send them
@@ -23,7 +23,7 @@ _STATEMENTS: dict[Shown, bytes] = {"pools": b"SHOW POOLS", "databases": b"SHOW D
 class Pooler:
     """A handle that asks SHOW and nothing else, each time by a connection of its own: the console counts none."""
 
-    def __init__(self, settings: models.Pooler, *, environment: str = "", production: bool = False) -> None:
+    def __init__(self, settings: PoolerSettings, *, environment: str = "", production: bool = False) -> None:
         self.environment, self.production = environment, production
         self._settings = settings
         self._seconds = duration_seconds(settings.timeout)

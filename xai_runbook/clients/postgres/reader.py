@@ -24,7 +24,7 @@ from xai_runbook.model.window import duration_seconds
 from xai_runbook.sql import statement
 
 if TYPE_CHECKING:
-    from xai_runbook.settings import models
+    from xai_runbook.settings.database import DatabaseSettings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Names = Mapping[str, tuple[str, ...]]
@@ -36,7 +36,7 @@ def identified(rows: list[dict[str, Any]]) -> dict[str, str]:
     return {name: str(rows[0][name]) for name in names}
 
 
-def place(settings: models.Database, tunnel: Tunnel | None, seconds: float) -> dict[str, Any]:
+def place(settings: DatabaseSettings, tunnel: Tunnel | None, seconds: float) -> dict[str, Any]:
     """Where a session goes, as libpq's keywords: by service file, by host, or by a tunnel.
 
     Through a tunnel the host's name stays: its certificate must be that host's. Errors: those of the tunnel.
@@ -70,7 +70,7 @@ class Database:
     """
 
     def __init__(
-        self, settings: models.Database, *, environment: str = "", production: bool = False, proxied: bool = False
+        self, settings: DatabaseSettings, *, environment: str = "", production: bool = False, proxied: bool = False
     ) -> None:
         self.environment, self.production, self.proxied = environment, production, proxied
         self._connection: Connection | None = None
@@ -85,7 +85,7 @@ class Database:
         return self._settings.dbname
 
     @property
-    def expected(self) -> models.Database:
+    def expected(self) -> DatabaseSettings:
         """What the settings say of it: its standbys, its role in replication, what is to be examined."""
         return self._settings
 

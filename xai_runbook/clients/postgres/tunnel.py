@@ -26,7 +26,7 @@ from xai_runbook.system.parent_death import die_with_parent
 if TYPE_CHECKING:
     from subprocess import Popen
 
-    from xai_runbook.settings import models
+    from xai_runbook.settings.database import Bastion, DatabaseSettings
 
 _OF_SSH = ("USER", "LOGNAME", "SSH_AUTH_SOCK")
 
@@ -34,7 +34,7 @@ _OF_SSH = ("USER", "LOGNAME", "SSH_AUTH_SOCK")
 class Tunnel:
     """A local port that leads to `host:port` as the bastion sees them; opened when it is first asked for."""
 
-    def __init__(self, bastion: models.Bastion, host: str, port: int, seconds: float) -> None:
+    def __init__(self, bastion: Bastion, host: str, port: int, seconds: float) -> None:
         self._bastion, self._seconds = bastion, seconds
         self._to = f"{f'[{host}]' if ':' in host else host}:{port}"
         self._process: Popen[bytes] | None = None
@@ -132,7 +132,7 @@ class Tunnel:
                 processes.kill(process)
 
 
-def tunnel_of(settings: models.Database) -> Tunnel | None:
+def tunnel_of(settings: DatabaseSettings) -> Tunnel | None:
     """The tunnel that the settings want, not opened yet."""
     if settings.bastion is None:
         return None

@@ -91,7 +91,7 @@ def page(body: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def refusal(answer: get.Answer, url: str) -> XaiRunbookError:
+def refusal(answer: get.HttpAnswer, url: str) -> XaiRunbookError:
     """What to raise for an answer that says why it is none: InputError for PromQL, TooMuch, TimedOut, BadAnswer."""
     try:
         told = answer.json()

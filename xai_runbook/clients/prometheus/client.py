@@ -34,7 +34,7 @@ from xai_runbook.settings.promql import EXPORTERS
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from xai_runbook.settings.models import Prometheus as Access
+    from xai_runbook.settings.models import PrometheusSettings as Access
     from xai_runbook.settings.promql import PromqlSettings
 
 MOST_POINTS = 11_000
@@ -74,7 +74,7 @@ class Prometheus:
         self._silence: TimedOut | None = None
         self._silent_until = 0.0
         self._identifying = threading.Lock()
-        self._get: Callable[..., get.Answer] = get.get
+        self._get: Callable[..., get.HttpAnswer] = get.get
 
     def ask_once(self) -> None:
         """From here on the same question is sent once: for a run of some seconds, whose questions overlap."""
@@ -266,7 +266,7 @@ class Prometheus:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, InputError):
             raise BadAnswer(f"its answer has no {what} that can be read", on=self.url, hint=_NOT_ONE) from None
 
-    def _ask(self, path: str, parameters: Mapping[str, str]) -> get.Answer:
+    def _ask(self, path: str, parameters: Mapping[str, str]) -> get.HttpAnswer:
         _ = self.version  # something else may answer "success" to anything
         answer = self._get(self.access, self.url, path, parameters, informative=_ERRORS)
         if answer.status in _ERRORS:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import InputError
-from xai_runbook.model.findings import quantity
 from xai_runbook.model.plans import Command, Condition, Plan, Risk, change
 from xai_runbook.model.scalars import facts
+from xai_runbook.model.units import quantity
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.operations.backups.dumps import stored
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.clients.postgres.reader import Database
-    from xai_runbook.settings import models
+    from xai_runbook.settings.database import Pool
 
 
 def plan_pool_size(
@@ -150,7 +150,7 @@ def set_pool_size(database: Database, *, size: int = 100) -> Plan:
     )
 
 
-def _pool_file(database: Database) -> tuple[models.Pool, str, Keyed]:
+def _pool_file(database: Database) -> tuple[Pool, str, Keyed]:
     """The settings' table, the file's digest, and where the number stands."""
     pool = database.expected.pool
     if pool is None:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from xai_runbook.errors import InputError, inert
-from xai_runbook.model.findings import Finding, Limit, Status, quantity
+from xai_runbook.model.findings import Finding, Limit, Status
+from xai_runbook.model.units import quantity
 from xai_runbook.model.window import duration_text
 
 if TYPE_CHECKING:

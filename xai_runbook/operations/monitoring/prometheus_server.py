@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from xai_runbook.errors import BadAnswer, NoData
-from xai_runbook.model.findings import Finding, Limit, Status, judge, quantity
+from xai_runbook.model.findings import Finding, Limit, Status, judge
+from xai_runbook.model.units import quantity
 from xai_runbook.model.window import Window, duration_text
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import pandas as pd
 from xai_runbook.clients.prometheus.answers import named
 from xai_runbook.clients.prometheus.client import quoted
 from xai_runbook.errors import NoData
-from xai_runbook.model.findings import Finding, Limit, Status, judge, quantity
+from xai_runbook.model.findings import Finding, Limit, Status, judge
+from xai_runbook.model.units import quantity
 from xai_runbook.model.window import duration_seconds
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 from xai_runbook import errors
 from xai_runbook.errors import MARKER, CannotAsk, NotConfigured, XaiRunbookError, inert
 from xai_runbook.model.findings import MIME_TYPE, Finding, Status
-from xai_runbook.reports.runner.result import Answer, Chart
+from xai_runbook.reports.runner.result import CellAnswer, Chart
 
 QUESTION = "raises-exception"
 SET_UP = frozenset({"parameters", "injected-parameters", "setup"})
@@ -29,7 +29,7 @@ _OURS = re.compile(rf"{re.escape(MARKER)}(\w+): (.*)", flags=re.DOTALL)
 _PART = re.compile(r"\(([A-Za-z][\w.-]{0,60})\)(?:\. Try: |$)")
 
 
-def read(notebook: Mapping[str, Any], section: str = "") -> tuple[Answer, ...]:
+def read(notebook: Mapping[str, Any], section: str = "") -> tuple[CellAnswer, ...]:
     """The answer to each question of an executed notebook's JSON, in order; `section` is where a cell names none."""
     return tuple(_judge(cell, name, section)[0] for cell, name in _code(notebook) if is_question(cell))
 
@@ -68,12 +68,12 @@ def name_of(cell: Mapping[str, Any], index: int) -> str:
     return inert(name, 64) if isinstance(name, str) and name else f"cell-{index + 1}"
 
 
-def _judge(cell: Mapping[str, Any], name: str, section: str) -> tuple[Answer, str]:
+def _judge(cell: Mapping[str, Any], name: str, section: str) -> tuple[CellAnswer, str]:
     """The answer of a question's cell, and what is wrong with it ("" where nothing is)."""
     notes = _notes(cell)
     own_section = notes.get("section")
     section = inert(own_section, 100) if isinstance(own_section, str) and own_section else section
-    answer = Answer(name=name, section=section, finding=None, charts=tuple(_charts(cell, name)))
+    answer = CellAnswer(name=name, section=section, finding=None, charts=tuple(_charts(cell, name)))
     seen = _outputs(cell)
     failure = next((output for output in seen if output.get("output_type") == "error"), None)
     fault = _noted(notes)

@@ -19,7 +19,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 
 from xai_runbook.reports.notebooks.results import NOTES, SET_UP, name_of, tags_of
-from xai_runbook.reports.runner.kernel_process import Kernel
+from xai_runbook.reports.runner.kernel_process import KernelProcess
 from xai_runbook.reports.runner.output_limits import Kept
 from xai_runbook.reports.runner.redaction import Mask
 
@@ -32,7 +32,7 @@ _QUIET_SECONDS = 2.0  # after a reply, for outputs still on their way
 class Orders:
     """What the engine is told beyond papermill's own arguments."""
 
-    kernel: Kernel
+    kernel: KernelProcess
     write: Callable[[Any, bool], None]
     """Keeps the notebook as it is now; the flag says whether that was the last time."""
     tell: Callable[[str, int, int], None]
@@ -68,7 +68,7 @@ class ReportEngine(NBClientEngine):  # type: ignore[misc]
 class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
     """Asks one kernel the cells of one notebook, one after another."""
 
-    def __init__(self, nb_man: NotebookExecutionManager, km: Kernel, orders: Orders) -> None:
+    def __init__(self, nb_man: NotebookExecutionManager, km: KernelProcess, orders: Orders) -> None:
         # widgets' state would grow without bound, and nothing can drive them in an executed copy
         super().__init__(nb_man, km=km, store_widget_state=False)
         self.kernel, self.orders = km, orders

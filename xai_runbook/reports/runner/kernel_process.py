@@ -20,7 +20,7 @@ MARK = "XAI_RUNBOOK_REPORT_RUN"
 """The environment variable by which every process of one run is found again, whatever session it moved to."""
 
 
-class Kernel:
+class KernelProcess:
     """One kernel process at a time: this Python, spoken to over sockets in a folder that only we can enter.
 
     Over TCP any local process could read what a notebook shows without knowing the key.

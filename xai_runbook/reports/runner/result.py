@@ -20,7 +20,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CellAnswer:
     """What one question came to: a finding, or the part that is not configured. There is one for every question."""
 
     name: str
@@ -44,7 +44,7 @@ class NotebookResult:
     seconds: float
     error: str = ""
     """One line about the first thing that went wrong."""
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[CellAnswer, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from xai_runbook.reports.runner.kernel_process import Kernel
+from xai_runbook.reports.runner.kernel_process import KernelProcess
 from xai_runbook.system.parent_death import die_with_parent
 
 
@@ -20,7 +20,7 @@ def main() -> int:
     """0 when the notebook was run, whatever it came to; 1 when it could not be."""
     order = json.loads(sys.stdin.read())
     die_with_parent(order["parent"])
-    kernel = Kernel(Path(order["folder"]))
+    kernel = KernelProcess(Path(order["folder"]))
     # first of all, so that it comes up while papermill is imported
     kernel.start()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -36,7 +36,7 @@ def main() -> int:
     return 1 if error else 0
 
 
-def _run(order: dict[str, Any], kernel: Kernel, channel: TextIO) -> None:
+def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
     # jsonschema builds a grammar with it at import, three seconds for a check of IRIs that no notebook needs
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     import nbformat

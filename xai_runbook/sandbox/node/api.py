@@ -10,21 +10,21 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 if TYPE_CHECKING:
-    from xai_runbook.sandbox.node.node import Node
+    from xai_runbook.sandbox.node.node import SimulatedNode
 
 NETWORK = "xai-sandbox"
 UNCOUNTED = ("/metrics", "/health")
 """Asked by machines every second: counted as traffic they would drown it."""
 
 
-def serve(node: Node, port: int, host: str = "127.0.0.1") -> HTTPServer:
+def serve(node: SimulatedNode, port: int, host: str = "127.0.0.1") -> HTTPServer:
     """The running server. Raises OSError when the port is taken."""
     routes = {
         "/api/v1/blockchain/info": BlockchainInfo,
         "/api/v1/network/info": NetworkInfo,
         "/api/v1/blocks/{height}": BlockByHeight,
         "/api/v1/transactions": Transactions,
-        "/metrics": Metrics,
+        "/metrics": NodeApiMetrics,
         "/health": Health,
     }
     handlers: list[Any] = [
@@ -63,10 +63,10 @@ def moment(seconds: float) -> str:
 class NodeRequest(RequestHandler):
     """What all requests share: the node, the route's name for the metrics, JSON answers, JSON errors."""
 
-    node: Node
+    node: SimulatedNode
     route: str
 
-    def initialize(self, node: Node, route: str) -> None:
+    def initialize(self, node: SimulatedNode, route: str) -> None:
         """Keeps what the route was registered with."""
         self.node, self.route = node, route
 
@@ -160,7 +160,7 @@ class Transactions(NodeRequest):
         self.answer({"txid": txid}, 202)
 
 
-class Metrics(NodeRequest):
+class NodeApiMetrics(NodeRequest):
     """What Prometheus scrapes."""
 
     def get(self) -> None:

@@ -49,7 +49,7 @@ class Control:
     clock_ahead_seconds: float = 0.0
 
 
-class Node:
+class SimulatedNode:
     """One node: its chain, its peers, its waiting transactions, and the loops that keep them going."""
 
     def __init__(self, folder: Path, name: str, peer_port: int, dial: dict[str, int], *, miner: bool) -> None:
@@ -242,7 +242,7 @@ def main() -> None:
     parser.add_argument("--dial", type=json.loads, default={}, help='peers to dial, as {"name": port}')
     parser.add_argument("--miner", action="store_true")
     told = parser.parse_args()
-    node = Node(told.folder, told.name, told.peer_port, told.dial, miner=told.miner)
+    node = SimulatedNode(told.folder, told.name, told.peer_port, told.dial, miner=told.miner)
     asyncio.run(node.run(told.port))
 
 

@@ -33,7 +33,7 @@ SIGHTINGS = 3
 """A process is looked at so many times before it is taken for a stranger: right after a fork it has no mark yet."""
 
 
-class Use:
+class QuotaUse:
     """What the sandbox uses, measured when asked."""
 
     def __init__(self, folder: Path, pids: Callable[[], Mapping[str, int]]) -> None:
@@ -106,7 +106,7 @@ def serve(layout: Layout, pids: Callable[[], Mapping[str, int]]) -> None:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 
-    use = Use(layout.folder, lambda: {"supervisor": os.getpid(), **pids()})
+    use = QuotaUse(layout.folder, lambda: {"supervisor": os.getpid(), **pids()})
 
     class Quotas(Collector):
         def collect(self) -> Iterator[Metric]:

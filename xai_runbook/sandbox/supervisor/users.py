@@ -9,7 +9,7 @@ from pathlib import Path
 from xai_runbook.system.locks import locked, take_lock
 
 
-class Use:
+class SharedUse:
     """A shared lock on a file beside the run folder."""
 
     def __init__(self, descriptor: int) -> None:
@@ -23,9 +23,9 @@ class Use:
 
 
 @contextmanager
-def using(folder: Path) -> Iterator[Use]:
+def using(folder: Path) -> Iterator[SharedUse]:
     """Count as a user of the folder's sandbox for the time of a with block."""
     path = folder.with_name(f".{folder.name}.users")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(path, shared=True) as descriptor:
-        yield Use(descriptor)
+        yield SharedUse(descriptor)
