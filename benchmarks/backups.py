@@ -19,8 +19,8 @@ from typing import Any
 
 from psycopg.sql import SQL, Identifier
 
-from tests.operations import backed_up
-from tests.operations.postgres_server import Server, running
+from tests.support import backed_up
+from tests.support.postgres_server import Server, running
 from xai_runbook.changes.credentials import lent
 from xai_runbook.environment import Environment
 from xai_runbook.model.secret import write_access

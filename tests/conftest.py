@@ -25,11 +25,11 @@ for _name in [
     del os.environ[_name]
 
 LONG_FIRST = (
-    "tests/execution/test_guards.py", "tests/end_to_end/", "tests/sandbox/test_supervisor.py", "tests/notebooks/",
-    "tests/sandbox/", "tests/reports/",
+    "tests/changes/test_guards.py", "tests/end_to_end/", "tests/sandbox/supervisor/test_supervisor.py",
+    "tests/notebooks/", "tests/sandbox/", "tests/reports/",
 )  # fmt: skip
 """What begins last should be short, so that all workers end together."""
-APART = ("tests/end_to_end/", "tests/notebooks/test_run_all.py", "tests/sandbox/test_supervisor.py")
+APART = ("tests/end_to_end/", "tests/notebooks/test_run_all.py", "tests/sandbox/supervisor/test_supervisor.py")
 """Dealt out test by test; the others file by file, for what a file sets up is set up once."""
 
 

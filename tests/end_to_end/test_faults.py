@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.pace import stretched
+from tests.support.pace import stretched
 from xai_runbook import sandbox as sandboxes
 from xai_runbook.cli.main import main
 from xai_runbook.sandbox.faults.table import FAULTS, Fault

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reports.written import cell, write
+from tests.support.written import cell, write
 
 MODULES = (
     "argparse", "json", "pandas", "psycopg", "orjson", "numpy", "tornado", "matplotlib", "ipykernel", "papermill",

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.pace import stretched
+from tests.support.pace import stretched
 from xai_runbook.environment import Environment
 from xai_runbook.model.findings import MIME_TYPE
 from xai_runbook.sandbox.supervisor.component import free_ports

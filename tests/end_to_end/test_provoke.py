@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from started import eventually
 
-from tests.execution.typed import Typed, run
-from tests.pace import stretched
+from tests.support.pace import stretched
+from tests.support.started import eventually
+from tests.support.typed import Typed, run
 from xai_runbook import connect
 from xai_runbook import sandbox as sandboxes
 from xai_runbook.changes.journal import Journal

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.reports.samples import finding
+from tests.support.samples import finding
 from xai_runbook.errors import InputError, SettingsError
 from xai_runbook.model.findings import Verdict, verdict
 from xai_runbook.reports import acknowledgements

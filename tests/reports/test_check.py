@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.pace import stretched
-from tests.reports.samples import SETUP, cell, environment, notebook, question
+from tests.support.pace import stretched
+from tests.support.samples import SETUP, cell, environment, notebook, question
 from xai_runbook.errors import InputError, ReportError, SettingsError
 from xai_runbook.model.findings import Status
 from xai_runbook.reports.check import run_questions

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.pace import stretched
-from tests.reports.samples import environment, notebook, question
+from tests.support.pace import stretched
+from tests.support.samples import environment, notebook, question
 from xai_runbook import check, connect, make_report
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, ReportError, SettingsError

@@ -12,7 +12,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from tests.pace import stretched
+from tests.support.pace import stretched
 from xai_runbook.system import processes
 
 PYTHON = [sys.executable, "-I", "-c"]

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.operations.postgres_server import Server, running
-from tests.pace import stretched
-from tests.versions.discovered import arguments, queries
+from tests.support.discovered import arguments, queries
+from tests.support.pace import stretched
+from tests.support.postgres_server import Server, running
 from xai_runbook.errors import TimedOut, XaiRunbookError
 from xai_runbook.model.window import duration_seconds
 

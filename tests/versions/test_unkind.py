@@ -13,8 +13,8 @@ import pytest
 import tomli_w
 from psycopg.sql import SQL, Identifier
 
-from tests.operations import clusters
-from tests.versions.discovered import arguments, queries
+from tests.support import clusters
+from tests.support.discovered import arguments, queries
 from xai_runbook.errors import XaiRunbookError
 from xai_runbook.model.findings import Status
 from xai_runbook.operations.database import consistency, indexes, sizes

@@ -20,10 +20,9 @@ import pytest
 import tomli_w
 from psycopg.sql import SQL, Identifier, Literal
 
-from tests.operations import clusters
-from tests.versions import servers
+from tests.support import clusters, servers
+from tests.support.discovered import arguments, queries
 from tests.versions.conftest import TABLE, WHY
-from tests.versions.discovered import arguments, queries
 from xai_runbook import apply, connect
 from xai_runbook.changes.journals import place_of
 from xai_runbook.environment import Environment

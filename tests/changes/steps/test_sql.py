@@ -1,0 +1,485 @@
+"""What comes of statements that take long, cannot be in a transaction, or have names in them: on real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.changes.test_apply import at, carried_out
+from tests.support.changing import Session
+from tests.support.pace import stretched
+from xai_runbook.changes.interrupts import Interrupts
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.reconcile import reconcile, undo
+from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.result import Ambiguous, Done
+from xai_runbook.environment import Environment
+from xai_runbook.errors import InputError, Refused
+from xai_runbook.model.findings import Status
+from xai_runbook.model.plans import Plan, Sql
+from xai_runbook.model.secret import write_access
+from xai_runbook.model.sql_text import written
+from xai_runbook.operations.database import indexes, maintenance, statements
+
+Opens = Callable[..., Session]
+
+
+@pytest.fixture
+def superuser(sandbox: dict[str, Any]) -> Iterator[Any]:
+    from xai_runbook.sandbox.components import postgres_template
+
+    where = Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "postgres" / "data"
+    with postgres_template.connect(where, sandbox["overlay"]["database"]["port"], "xai_blockchain") as connection:
+        yield connection
+
+
+@pytest.fixture
+def table(superuser: Any) -> Iterator[str]:
+    """A table of this test's own, of the owner that the operator may act for, with one index."""
+    name = f"Own {random.getrandbits(32):x}"
+    superuser.execute("SET ROLE xai_owner")
+    superuser.execute(f'CREATE TABLE "{name}" (n int, m int)')
+    superuser.execute(f'INSERT INTO "{name}" SELECT n, n % 7 FROM generate_series(1, 3000) n')
+    superuser.execute(f'CREATE INDEX "{name} n" ON "{name}" (n)')
+    superuser.execute(f'GRANT SELECT, INSERT, UPDATE ON "{name}" TO xai_app')
+    superuser.execute("RESET ROLE")
+    yield name
+    superuser.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'holder'")
+    superuser.execute(f'DROP TABLE IF EXISTS "{name}"')
+
+
+def acted(env: Environment, step: Sql, ctrl_c: Interrupts | None = None) -> tuple[Done, list[str]]:
+    told: list[str] = []
+    with write_access(), closing(Actor(env)) as actor:
+        actor.open({f"database.{key}": value for key, value in env.database.identity().items()}, {})
+        return actor.act(step, told.append, ctrl_c or Interrupts()), told
+
+
+def rebuilding(env: Environment, table: str, **more: Any) -> Sql:
+    """The step that rebuilds the table's index; its wait for others as the test wants it."""
+    plan = maintenance.reindex(env.database, index=f"public.{table} n", room_seen=True)
+    (step,) = plan.steps
+    assert isinstance(step, Sql)
+    return replace(step, **more)
+
+
+def broken(env: Environment, table: str) -> list[str]:
+    """The invalid indexes on that table."""
+    told = indexes.indexes(env.database)
+    return [str(name) for name in told[(told["table"] == f"public.{table}") & ~told["valid"]]["name"]]
+
+
+def held(session: Opens, table: str) -> Session:
+    """A transaction that has written there and stays open: whoever builds an index concurrently waits for it."""
+    other = session("holder")
+    other.execute("BEGIN")
+    other.execute(f'UPDATE "{table}" SET m = m WHERE n = 1'.encode())
+    return other
+
+
+def once_running(superuser: Any, condition: str, act: Callable[[], None]) -> threading.Thread:
+    """Act as soon as a session meets the condition, from another thread."""
+    query = f"SELECT 1 FROM pg_stat_activity WHERE {condition}"
+
+    def watch() -> None:
+        end = time.monotonic() + 30
+        while superuser.execute(query).fetchone() is None:
+            assert time.monotonic() < end, f"no session has {condition}"
+            time.sleep(0.02)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+# --- names ------------------------------------------------------------------------------------------------------
+
+PIECES = [
+    '"', '""', "'", "\\", "%", "%s", "%(x)s", "{", "}", "{index}", ";", "--", "/*", "$$", "\n", " ", "ü", "表", "E'",
+    "\N{RIGHT-TO-LEFT OVERRIDE}", "dbname=x host=y", "postgresql://h/d", "DROP TABLE blocks", 'U&"', "a",
+]  # fmt: skip
+
+
+def hostile(rng: random.Random) -> str:
+    name = "".join(rng.choices(PIECES, k=rng.randint(1, 6)))
+    return name.encode()[:63].decode(errors="ignore") or "x"
+
+
+@pytest.mark.parametrize("number", [5_000, pytest.param(100_000, marks=pytest.mark.torture)])
+def test_hostile_names_stay_names(superuser: Any, number: int) -> None:
+    """The server itself reads back what was quoted: it is that one name, and nothing else."""
+    rng = random.Random(7)
+    for _ in range(0, number, 1000):
+        names = [hostile(rng) for _ in range(1000)]
+        quoted = [
+            drop(name).as_string(superuser).partition("DROP INDEX CONCURRENTLY ")[2].rstrip("\n") for name in names
+        ]
+        read = superuser.execute(
+            "SELECT parse_ident(q) = ARRAY['public', n] FROM unnest(%s::text[], %s::text[]) AS t(q, n)", [quoted, names]
+        )
+        assert {row[0] for row in read.fetchall()} == {True}
+
+
+def drop(name: str) -> Any:
+    return written(Sql(name="drop_index", parameters={}, equivalent="", identifiers={"index": ("public", name)}), 15)
+
+
+def test_hostile_texts_stay_texts(superuser: Any) -> None:
+    from psycopg.sql import SQL, Literal
+
+    rng = random.Random(8)
+    texts = [hostile(rng) for _ in range(2000)]
+    listed = SQL("SELECT * FROM (VALUES {}) AS t").format(SQL(", ").join(SQL("({})").format(Literal(t)) for t in texts))
+    assert [row[0] for row in superuser.execute(listed).fetchall()] == texts
+
+
+def test_a_name_with_everything_in_it_is_dropped_and_no_other(here: Environment, superuser: Any, table: str) -> None:
+    """Sent with bound parameters too, where every % is read as the start of one."""
+    name = """ "50%" %s {index} '; DROP TABLE blocks; --"""
+    superuser.execute("SET ROLE xai_owner")
+    superuser.execute(f"""CREATE INDEX "{name.replace('"', '""')}" ON "{table}" (m)""".replace("%", "%%"), [])
+    superuser.execute("RESET ROLE")
+    (oid,) = superuser.execute("SELECT oid FROM pg_class WHERE relname = %s", [name]).fetchone()
+    step = Sql(
+        name="drop_index", parameters={"oid": str(oid), "schema": "public", "name": name}, equivalent="",
+        still="relation_as_planned", identifiers={"index": ("public", name)},
+    )  # fmt: skip
+    done, _ = acted(here, step)
+    assert done.had_effect, done
+    assert superuser.execute("SELECT count(*) FROM pg_class WHERE oid = %s", [oid]).fetchone() == (0,)
+    assert superuser.execute("SELECT count(*) > 0 FROM blocks").fetchone() == (True,)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 64, "ü" * 32, "nul\0"])
+def test_names_that_the_server_would_cut_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="1 to 63 bytes"):
+        drop(name)
+    with pytest.raises(InputError, match="1 to 63 bytes"):
+        Sql(name="create_index", parameters={}, equivalent="", names={"columns": ("a", name)})
+
+
+def test_the_plan_shows_what_is_sent(here: Environment, table: str) -> None:
+    plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m"], room_seen=True)
+    assert f'CREATE INDEX CONCURRENTLY "{table}_m_idx" ON "public"."{table}" ("m")' in str(plan)
+    assert f"&quot;{table}_m_idx&quot;" in plan._repr_html_()
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+# --- maintenance, through the door ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("terminal")
+def test_vacuum_is_seen_in_the_statistics(here: Environment, superuser: Any, table: str) -> None:
+    superuser.execute(f'DELETE FROM "{table}" WHERE n > 1000')
+    came = carried_out(maintenance.vacuum(here.database, tables=[f"public.{table}"]), here)
+    assert came.status == "done" and came.observed[0]["more_vacuums"] == "1"
+    row = superuser.execute(
+        "SELECT n_dead_tup, last_vacuum IS NOT NULL, last_analyze IS NOT NULL FROM pg_stat_user_tables"
+        " WHERE relname = %s",
+        [table],
+    ).fetchone()
+    assert row == (0, True, True)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_table_that_is_held_is_left_out_and_told(
+    here: Environment, session: Opens, superuser: Any, table: str
+) -> None:
+    plan = maintenance.vacuum(here.database, tables=[f"public.{table}"])
+    superuser.execute(f'BEGIN; LOCK TABLE "{table}" IN SHARE UPDATE EXCLUSIVE MODE')
+    try:
+        came = carried_out(plan, here)
+    finally:
+        superuser.execute("ROLLBACK")
+    assert came.status == "failed" and "another session has locked it" in came.summary
+    assert len(came.told) == 1 and "skipping vacuum of" in came.told[0] and "told: WARNING" in str(came)
+    assert carried_out(maintenance.vacuum(here.database, tables=[f"public.{table}"]), here).status == "done"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_reindex_leaves_a_new_index_under_the_old_name(here: Environment, superuser: Any, table: str) -> None:
+    find = "SELECT oid FROM pg_class WHERE relname = %s"
+    before = superuser.execute(find, [f"{table} n"]).fetchone()
+    came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here)
+    assert came.status == "done" and came.observed[0]["rebuilt"] == "true"
+    assert came.observed[0]["left_behind"] == "0"
+    assert superuser.execute(find, [f"{table} n"]).fetchone() != before
+    assert broken(here, table) == []
+
+
+@pytest.mark.usefixtures("terminal")
+def test_an_index_is_made_and_its_way_back_taken(here: Environment, table: str) -> None:
+    plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m", "n"])
+    came = carried_out(plan, here)
+    assert came.status == "done", came
+    again = indexes.create_index(here.database, table=f"public.{table}", columns=["m"])
+    assert "begins with these columns" in again.note, "it serves for the first column alone as well"
+    back = undo(here, came.entry)
+    assert back.targets == (f"index public.{table}_m_n_idx",)
+    assert carried_out(back, here).status == "done"
+    assert f"public.{table}_m_n_idx" not in set(indexes.indexes(here.database)["name"])
+
+
+@pytest.mark.usefixtures("terminal")
+def test_nobody_is_kept_waiting_by_ours(here: Environment, session: Opens, superuser: Any, table: str) -> None:
+    """While ours waits for a transaction, readers and writers go on. The runbook's form keeps them out."""
+    holder, reader = held(session, table), session("reader")
+    reader.execute("SET lock_timeout = '300ms'")
+    went_on, longest, kept = 0, 0.0, threading.Event()
+
+    def let_go(words: str) -> None:
+        nonlocal went_on, longest
+        if "waiting for" not in words or kept.is_set():
+            return
+        for _ in range(20):
+            began = time.monotonic()
+            reader.execute(f'SELECT count(*) FROM "{table}" WHERE n = 5'.encode())
+            reader.execute(f'UPDATE "{table}" SET m = m WHERE n = 2'.encode())
+            longest, went_on = max(longest, time.monotonic() - began), went_on + 1
+        holder.execute("ROLLBACK")
+        kept.set()
+
+    came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=let_go)
+    assert came.status == "done" and went_on == 20, came
+
+    holder = held(session, table)
+    plain = threading.Thread(target=_plain_reindex, args=(superuser, table))
+    plain.start()
+    try:
+        blocked = 0
+        for _ in range(100):
+            time.sleep(0.02)
+            try:
+                reader.execute(f'UPDATE "{table}" SET m = m WHERE n = 2'.encode())
+            except psycopg.errors.LockNotAvailable:
+                blocked += 1
+                break
+        assert blocked, "REINDEX without CONCURRENTLY lets no writer by"
+    finally:
+        holder.execute("ROLLBACK")
+        plain.join(30)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_reader_never_waits_as_long_as_its_lock_timeout(
+    here: Environment, session: Opens, superuser: Any, table: str
+) -> None:
+    """Measured from before the plan until after it, in every phase of the rebuilding; each wait for a lock is seen."""
+    holder, reader = held(session, table), session("reader")
+    reader.execute("SET lock_timeout = '1s'")
+    over = threading.Event()
+    waits: list[float] = []
+
+    def read() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            reader.execute(f'SELECT count(*) FROM "{table}" WHERE n < 50'.encode())  # LockNotAvailable ends the thread
+            waits.append(time.monotonic() - began)
+            time.sleep(0.002)
+
+    def let_go(words: str) -> None:
+        if "waiting for" in words and len(waits) > 50:
+            holder.execute("ROLLBACK")
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    try:
+        came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=let_go)
+        assert came.status == "done", came
+        assert reading.is_alive(), "no reader was told that it waited too long"
+    finally:
+        over.set()
+        reading.join(30)
+    assert len(waits) > 50 and max(waits) < stretched(1)
+
+
+def _plain_reindex(superuser: Any, table: str) -> None:
+    superuser.execute(f'REINDEX TABLE "{table}"')
+
+
+# --- what ends early --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_reindex_that_is_interrupted_is_found_and_mended(here: Environment, session: Opens, table: str) -> None:
+    """P19: what it leaves is named by the check, and the plan for it takes it away."""
+    holder = held(session, table)
+
+    def interrupt(words: str) -> None:
+        if "waiting for" in words:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=interrupt)
+    holder.execute("ROLLBACK")
+    assert (came.status, came.interrupted) == ("unknown", True)
+    assert "how far it got is not known: interrupted by Ctrl-C" in came.summary
+    assert broken(here, table) == [f"public.{table} n_ccnew"]
+    finding = indexes.check_invalid_indexes(indexes.indexes(here.database), here.limits.database.indexes_valid)
+    assert finding.status is Status.ALERT and finding.targets == (f"public.{table} n_ccnew",)
+    # until somebody has looked, nothing further is done there; then it is free again
+    mending = maintenance.drop_invalid_indexes(here.database, indexes=list(finding.targets))
+    with pytest.raises(Refused, match="not known"):
+        carried_out(mending, here)
+    assert reconcile(here, came.entry, told="failed", why="seen: the old index serves").status == "failed"
+    again = "left behind by an earlier rebuilding"
+    assert again in maintenance.reindex(here.database, index=finding.targets[0]).refused
+    assert carried_out(mending, here).status == "done"
+    assert broken(here, table) == []
+
+
+def test_what_waits_for_a_lock_too_long_may_have_begun(here: Environment, session: Opens, table: str) -> None:
+    holder = held(session, table)
+    with pytest.raises(Ambiguous, match="how far it got is not known"):
+        acted(here, rebuilding(here, table, lock_timeout="200ms"))
+    holder.execute("ROLLBACK")
+    assert broken(here, table) == [f"public.{table} n_ccnew"]
+
+
+def test_a_statement_has_its_own_deadline(here: Environment, session: Opens, table: str) -> None:
+    """On the server: longer than the connection's timeout, and no longer than the step says."""
+    step = Sql(
+        name="analyze_rolled_back", parameters={"statement": "SELECT pg_sleep(60)"}, equivalent="",
+        still="statement_kept", seconds="1s", atomic=True,
+    )  # fmt: skip
+    began = time.monotonic()
+    done, _ = acted(here, step)
+    assert not done.had_effect and "statement timeout" in done.words
+    assert time.monotonic() - began < stretched(6)
+    holder = held(session, table)
+    with pytest.raises(Ambiguous, match="statement timeout"):
+        acted(here, rebuilding(here, table, seconds="500ms", lock_timeout="60s"))
+    holder.execute("ROLLBACK")
+
+
+@pytest.mark.usefixtures("acting")
+def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens, superuser: Any, table: str) -> None:
+    """The deadline is kept from outside as well."""
+    holder = held(session, table)
+    actor = Actor(here)
+    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
+    (pid,) = superuser.execute(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
+    ).fetchone()
+    stopping = once_running(
+        superuser, f"pid = {pid} AND wait_event_type = 'Lock'", lambda: os.kill(pid, signal.SIGSTOP)
+    )
+    began = time.monotonic()
+    try:
+        with pytest.raises(Ambiguous, match="no whole answer within 5 s"):
+            actor.act(rebuilding(here, table, seconds="5s", lock_timeout="60s"), lambda _: None, Interrupts())
+        assert time.monotonic() - began < 13, "six seconds, and what a busy machine takes"
+    finally:
+        stopping.join()
+        os.kill(pid, signal.SIGCONT)
+        holder.execute("ROLLBACK")
+        actor.close()
+
+
+@pytest.mark.usefixtures("acting")
+def test_a_session_that_is_ended_leaves_it_open_what_it_did(
+    here: Environment, session: Opens, superuser: Any, table: str
+) -> None:
+    holder = held(session, table)
+
+    def end(words: str) -> None:
+        superuser.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
+        )
+
+    actor = Actor(here)
+    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
+    try:
+        with pytest.raises(Ambiguous, match="the connection was lost while it acted"):
+            actor.act(rebuilding(here, table), end, Interrupts())
+    finally:
+        actor.close()
+        holder.execute("ROLLBACK")
+
+
+@pytest.mark.usefixtures("terminal")
+def test_another_table_under_the_name_is_left_alone(here: Environment, superuser: Any, table: str) -> None:
+    def exchange() -> None:
+        superuser.execute(f'ALTER TABLE "{table}" RENAME TO "{table} old"')
+        superuser.execute(f'CREATE TABLE "{table}" (n int, m int)')
+
+    plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m"], room_seen=True)
+    try:
+        came = carried_out(plan, here, progress=at("step 1 of 1", exchange))
+    finally:
+        superuser.execute(f'DROP TABLE IF EXISTS "{table} old"')
+    assert came.status == "failed" and "the world had moved" in came.summary
+    assert superuser.execute("SELECT count(*) FROM pg_class WHERE relname = %s", [f"{table}_m_idx"]).fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_nothing_is_built_while_somebody_would_be_waited_for(
+    here: Environment, session: Opens, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xai_runbook.operations.database import _relations
+
+    monkeypatch.setattr(_relations, "MOST_OPEN_SECONDS", "0.1")
+    holder = held(session, table)
+    time.sleep(0.2)
+    plan = maintenance.reindex(here.database, index=f"public.{table} n")
+    with pytest.raises(Refused, match="no transaction here has been open"):
+        carried_out(plan, here)
+    holder.execute("ROLLBACK")
+    assert broken(here, table) == []
+
+
+# --- a statement that is analyzed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("terminal")
+def test_an_update_is_analyzed_and_rolled_back(here: Environment, superuser: Any, table: str) -> None:
+    text = f"""UPDATE public."{table}" SET m = 99 WHERE n <= 10 AND 'a%' LIKE '%%' OR $${{x}}$$ = 'y'"""
+    came = carried_out(statements.analyze(here.database, statement=text), here)
+    assert came.status == "done", came
+    assert "Update on" in came.told[0] and "actual time" in came.told[0]
+    assert any("Execution Time" in line for line in came.told) and "told: NOTICE" in str(came)
+    assert superuser.execute(f'SELECT count(*) FROM "{table}" WHERE m = 99').fetchone() == (0,)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1; DROP TABLE public.blocks",
+        "SELECT 1) TO PROGRAM 'true'",
+        "INSERT INTO public.no_such VALUES (1)",
+        "SELECT 1 / 0",
+        "SELECT pg_sleep(60)",
+    ],
+)
+def test_an_analysis_that_fails_did_nothing(here: Environment, text: str) -> None:
+    came = carried_out(statements.analyze(here.database, statement=text, within="1s"), here)
+    assert came.status == "failed" and "nothing was done" in came.summary
+
+
+@pytest.mark.usefixtures("terminal")
+def test_ctrl_c_during_what_is_atomic_is_known_to_have_done_nothing(here: Environment, superuser: Any) -> None:
+    plan = statements.analyze(here.database, statement="SELECT pg_sleep(60)", within="15s")
+    running = "application_name = 'xai-runbook apply' AND wait_event = 'PgSleep'"
+    once_running(superuser, running, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with suppress(KeyboardInterrupt):
+        came = carried_out(plan, here)
+    assert (came.status, came.interrupted) == ("failed", True) and "interrupted by Ctrl-C" in came.summary
+    assert "due to user request" in came.summary, "the server was asked to end it, before its time was up"
+
+
+def test_only_statements_that_can_be_explained_are_planned(here: Environment, journal: Journal) -> None:
+    with pytest.raises(InputError, match="no statement of the kind"):
+        statements.analyze(here.database, statement="VACUUM")
+    assert statements.analyze(here.database).note == "no statement was named"

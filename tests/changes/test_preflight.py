@@ -1,0 +1,452 @@
+"""Every refusal of `apply`: its own message, before anything is done. A plan is refused for the first that holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.changing import lives, with_journal
+from tests.support.written_plans import FIELDS, made, written
+from xai_runbook import apply
+from xai_runbook.changes import preflight
+from xai_runbook.changes.apply import apply_headless
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.preflight import target
+from xai_runbook.changes.target_lock import Lock
+from xai_runbook.environment import Environment
+from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused
+from xai_runbook.model.plans import Condition, Plan, Risk
+from xai_runbook.operations.database import sessions
+from xai_runbook.operations.monitoring import alert_rehearsal
+
+
+def refused(plan: Plan, env: Environment, **more: Any) -> str:
+    """The refusal's words; and that nothing was done or recorded."""
+    with pytest.raises(Refused) as why:
+        apply(plan, env, **{"confirm": plan.words, **more})
+    journal = Journal(Path(env.settings.outputs.journal))
+    assert [record for record in journal.records() if record["kind"] == "intent"] == []
+    return str(why.value)
+
+
+# what needs no server
+
+
+@pytest.mark.usefixtures("terminal")
+def test_an_edited_plan(nowhere: Environment) -> None:
+    plan = written()
+    assert "edited after it was made" in refused(replace(plan, note="other"), nowhere, digest=plan.digest)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system", "database", "database.", ".terminate", "", "database.change", "database.judge",
+        "database.__builtins__", "database.terminate.__wrapped__", "database._sessions", "database.sessions",
+        "database..terminate", "nothing.at_all", "changes.apply", "database.MOST_SESSIONS", "backups.terminate",
+        "database.sessions.terminate", "xai_runbook.operations.database.sessions.terminate",
+    ],
+)  # fmt: skip
+def test_a_change_that_is_not_one_of_ours(nowhere: Environment, name: str) -> None:
+    assert "is not one of our changes" in refused(written(change=name), nowhere)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_an_expired_plan(nowhere: Environment) -> None:
+    assert "the plan expired at" in refused(written(**made(601)), nowhere)
+    assert "expired" not in refused(written(**made(590)), nowhere)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_clock_that_was_set_back(nowhere: Environment) -> None:
+    assert "made 60 s in the future" in refused(written(**made(-60)), nowhere)
+    assert "wall clock was set by -120 s" in refused(written(**made(180, monotonic_ago=300)), nowhere)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_clock_that_was_set_ahead(nowhere: Environment) -> None:
+    assert "wall clock was set by +500 s" in refused(written(**made(500, monotonic_ago=0)), nowhere)
+    assert "clock" not in refused(written(**made(500)), nowhere)
+    after_a_boot = {**made(500, monotonic_ago=0), "boot": "another-boot 17.000"}
+    assert "clock" not in refused(written(**after_a_boot), nowhere), "another boot leaves nothing to compare"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_another_environment(nowhere: Environment) -> None:
+    assert "the plan is for environment 'production'" in refused(written(environment="production"), nowhere)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("handle", ["settings", "operator", "__class__", "nothing"])
+def test_a_server_that_is_no_handle(nowhere: Environment, handle: str) -> None:
+    assert "there are no servers called" in refused(written(identity={f"{handle}.url": "x"}), nowhere)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_second_use(nowhere: Environment, journal: Journal) -> None:
+    plan = written()
+    journal.append("intent", digest=plan.digest, target="another", plan=plan.to_json())
+    journal.append("outcome", entry=1, status="failed", summary="")
+    with pytest.raises(Refused, match=r"was applied before, at \S+T\S+ UTC by \w+ \(journal entry 1\)"):
+        apply(plan, nowhere, confirm=plan.words)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_stop_file(nowhere: Environment, journal: Journal) -> None:
+    journal.stop_file.write_text("INC-1: nobody moves\n")
+    assert "changes are stopped: INC-1: nobody moves" in refused(written(), nowhere)
+    journal.stop_file.unlink()
+    journal.stop_file.mkdir()
+    assert "its reason cannot be read" in refused(written(), nowhere), "whatever it is, it stops"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_an_earlier_unknown_outcome(nowhere: Environment, journal: Journal) -> None:
+    plan = written()
+    journal.append("intent", digest="another", target=target(plan), plan=plan.to_json())
+    with pytest.raises(
+        Refused, match=r"earlier change did is not known \(journal entry 1, ended before it could say\)"
+    ):
+        apply(plan, nowhere, confirm=plan.words)
+    journal.append("outcome", entry=1, status="unknown", summary="the answer was lost")
+    with pytest.raises(Refused, match=r"not known \(journal entry 1, the answer was lost\).*journal reconcile 1"):
+        apply(plan, nowhere, confirm=plan.words)
+    journal.append("reconciled", entry=1, status="failed")
+    with pytest.raises(Refused) as later:
+        apply(plan, nowhere, confirm=plan.words)
+    assert "not known" not in str(later.value)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_an_unknown_outcome_elsewhere_blocks_nobody(nowhere: Environment, journal: Journal) -> None:
+    plan = written()
+    other = written(parts={"database 2@here:5432/5": "change"})
+    journal.append("intent", digest="another", target=target(other), plan=other.to_json())
+    with pytest.raises(Refused) as why:
+        apply(plan, nowhere, confirm=plan.words)
+    assert "not known" not in str(why.value)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_target_that_another_apply_has_locked(nowhere: Environment, journal: Journal) -> None:
+    plan = written()
+    with Lock(journal.folder, plan.parts) as lock:
+        lock.say("step 3 of 5")
+        told = refused(plan, nowhere)
+        user, host = lock._said["user"], lock._said["host"]
+        assert f"locked by {user}@{host} pid {os.getpid()} since 2" in told and "step 3 of 5" in told
+        for path in (journal.folder / "locks").iterdir():
+            path.write_bytes(b"rubbish")
+        assert "locked by another apply" in refused(plan, nowhere)
+    assert "locked" not in refused(plan, nowhere), "it lets go"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_lock_that_cannot_be_taken(nowhere: Environment, journal: Journal) -> None:
+    (journal.folder / "locks").touch()
+    plan = written()
+    with pytest.raises(JournalError, match="its lock cannot be taken"):
+        apply(plan, nowhere, confirm=plan.words)
+
+
+def test_words_where_no_person_is(nowhere: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as nobody:
+        monkeypatch.setattr(sys, "stdin", nobody)
+        assert "there is no person here" in refused(written(), nowhere)
+    assert "there is no person here" in refused(written(), nowhere), "closed"
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "there is no person here" in refused(written(), nowhere)
+
+
+def test_words_in_a_pipe(journal: Journal) -> None:
+    code = (
+        "from tests.support.written_plans import written; from xai_runbook import apply\n"
+        "from xai_runbook.settings import loading\n"
+        "from xai_runbook.environment import Environment\n"
+        "plan = written()\n"
+        "try: apply(plan, Environment(loading.load('sandbox')), confirm=plan.words)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input="yes\n" * 9, capture_output=True, text=True, check=True)
+    assert "Refused there is no person here" in done.stdout
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("confirm", [1, b"words", ["a"]], ids=str)
+def test_a_confirmation_is_text(nowhere: Environment, confirm: Any) -> None:
+    with pytest.raises(InputError, match="a confirmation is text"):
+        apply(written(), nowhere, confirm=confirm)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("reason", [None, "x" * 2001], ids=["none", "long"])
+def test_a_reason_is_text(nowhere: Environment, reason: Any) -> None:
+    with pytest.raises(InputError, match="a reason is text"):
+        apply(written(), nowhere, confirm=written().words, reason=reason)
+
+
+def test_without_words_it_is_a_preview(nowhere: Environment) -> None:
+    plan, nothing = written(), written(steps=(), expected=None)
+    assert apply(plan, nowhere) is plan and apply(plan, nowhere, confirm="") is plan
+    assert apply(nothing, nowhere, confirm=nothing.words) is nothing
+
+
+def test_a_plan_that_is_refused_from_the_start(nowhere: Environment) -> None:
+    plan = written(steps=(), expected=None, refused="not in production")
+    assert apply(plan, nowhere) is plan, "Run All goes on"
+    assert "not in production" in refused(plan, nowhere)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_server_that_is_down_by_now(nowhere: Environment, journal: Journal) -> None:
+    down = with_journal(nowhere, journal, database={"host": "127.0.0.1", "port": 1})
+    assert "cannot be planned, because the connection was refused" in refused(written(), down)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "value", "holds"),
+    [
+        ("==", "10", True), ("==", "10.0", False), ("<=", "10", True), ("<=", "9.99", False), (">=", "10", True),
+        (">=", "10.01", False), ("<=", "9007199254740993", True),
+    ],
+)  # fmt: skip
+def test_a_condition_compares_numbers_as_numbers(comparison: Any, value: str, holds: bool) -> None:
+    condition = replace(FIELDS["expected"], comparison=comparison, value=value)
+    assert preflight._compared("10", condition) is holds
+    assert not preflight._compared(None, condition)
+
+
+# without a person
+
+
+def test_a_headless_apply_takes_additive_plans_that_the_settings_allow(nowhere: Environment, journal: Journal) -> None:
+    plan, additive = written(), written(risk=Risk.ADDITIVE)
+    with pytest.raises(Refused, match="risk destructive needs a person"):
+        apply_headless(plan, nowhere, digest=plan.digest)
+    with pytest.raises(Refused, match="settings do not allow this change without a person"):
+        apply_headless(additive, nowhere, digest=additive.digest)
+    allowed = with_journal(nowhere, journal, changes={"headless": ["database.terminate"]})
+    with pytest.raises(Refused, match="risk destructive needs a person"):
+        apply_headless(plan, allowed, digest=plan.digest)
+    with pytest.raises(Refused) as later:
+        apply_headless(additive, allowed, digest=additive.digest)
+    assert "person" not in str(later.value)
+    nothing = written(steps=(), expected=None)
+    assert apply_headless(nothing, nowhere, digest=nothing.digest) is nothing
+
+
+# no room
+
+
+def test_no_room_for_the_intent_for_a_user(journal: Journal) -> None:
+    """A file may not grow: as under a quota, the write itself is refused."""
+    import resource
+
+    code = (
+        "import os, pty, sys; from pathlib import Path; from tests.support.changing import with_journal\n"
+        "from tests.support.written_plans import written; from xai_runbook import apply\n"
+        "from xai_runbook.settings import loading\n"
+        "from xai_runbook.environment import Environment; from xai_runbook.changes.journal import Journal\n"
+        "sys.stdin = os.fdopen(pty.openpty()[1])\n"
+        "plan, env = written(), Environment(loading.load('sandbox'))\n"
+        "env = with_journal(env, Journal(Path(sys.argv[1])), database={'operator': {'user': 'x'}})\n"
+        "try: apply(plan, env, confirm=plan.words)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, str(journal.folder)], capture_output=True, text=True, check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )  # fmt: skip
+    assert "JournalError cannot be written, so nothing is done: File too large" in done.stdout
+    assert not journal.path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system that is full")
+@pytest.mark.usefixtures("terminal")
+def test_no_room_for_the_intent_on_a_full_disk(nowhere: Environment, journal: Journal) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", journal.folder], check=True)
+    try:
+        journal.create()
+        before = sorted(journal.folder.iterdir())
+        plan = written()
+        (journal.folder / "fill").write_bytes(b"x" * 500_000)
+        with pytest.raises(JournalError, match="so nothing is done: No space left on device"):
+            apply(plan, nowhere, confirm=plan.words)
+        assert sorted(journal.folder.iterdir()) == sorted([*before, journal.folder / "fill"])
+    finally:
+        subprocess.run(["umount", journal.folder], check=True)
+
+
+# on real PostgreSQL
+
+
+@pytest.fixture
+def plan(here: Environment, session: Any) -> Plan:
+    return sessions.terminate(here.database, pids=[session().info.backend_pid])
+
+
+@pytest.mark.usefixtures("terminal")
+def test_wrong_words(here: Environment, plan: Plan) -> None:
+    assert "hunter2" not in refused(plan, here, confirm="hunter2"), "a password that went astray stays unseen"
+    for words in ("yes", plan.words[:-1], plan.words.upper(), plan.words + " x", plan.words.replace("1", "2")):
+        told = refused(plan, here, confirm=words)
+        assert "the confirmation is not the plan's" in told and f"type: {plan.words}" in told
+
+
+@pytest.mark.usefixtures("terminal")
+def test_another_server_behind_the_same_name(here: Environment, plan: Plan, journal: Journal) -> None:
+    for name in ("system_identifier", "server_address", "server_port", "database", "database_oid"):
+        elsewhere = replace(plan, identity=dict(plan.identity) | {f"database.{name}": "7"})
+        what = "database" if name == "database_oid" else "server"
+        told = f"another {what} answers: {name} was 7 and is {plan.identity[f'database.{name}']}"
+        assert told in refused(elsewhere, here)
+    more = replace(plan, identity=dict(plan.identity) | {"database.cluster": "x"})
+    assert "another server answers: cluster was x and is None" in refused(more, here)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_guard_that_does_not_hold(here: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = Condition(
+        query="database.connections", arguments={},
+        column="used_ratio", comparison="<=",
+        value="0.0001",
+    )  # fmt: skip
+    terminate = sessions.terminate
+
+    def guarded(*args: Any, **more: Any) -> Plan:
+        return replace(terminate(*args, **more), guards=(guard,))
+
+    guarded.__module__, guarded.is_change = "xai_runbook.operations.database.sessions", True  # type: ignore[attr-defined]
+    guarded.__signature__ = __import__("inspect").signature(terminate)  # type: ignore[attr-defined]
+    monkeypatch.setattr(sessions, "terminate", guarded)
+    told = refused(replace(plan, guards=(guard,)), here)
+    assert "used_ratio <= 0.0001 (database.connections) does not hold" in told and "used_ratio" in told
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_session_that_has_ended_since(here: Environment, session: Any) -> None:
+    ends = session()
+    pid = ends.info.backend_pid
+    plan = sessions.terminate(here.database, pids=[pid])
+    ends.close()
+    while here.database.rows("sessions_by_pid", {"pids": [pid]}):
+        time.sleep(0.01)
+    told = refused(plan, here)
+    assert "the world has moved since the plan was made" in told and str(pid) in told
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_plan_of_sessions_that_are_others_now(here: Environment, plan: Plan) -> None:
+    """The pid is there, its session began at another time: the difference is shown, row by row."""
+    row = dict(plan.observed[0])
+    before = replace(plan, observed=(row | {"backend_start": "2026-01-01T00:00:00.000001+00:00"},))
+    told = refused(before, here)
+    assert "the world has moved" in told
+    assert "backend_start 2026-01-01T00:00:00.000001+00:00" in told and "has gone or changed" in told
+    assert f"backend_start {row['backend_start']}" in told and "is new or changed" in told
+
+
+@pytest.mark.usefixtures("terminal")
+def test_what_else_differs_is_named(here: Environment, plan: Plan) -> None:
+    assert "verb: 'end' is now 'terminate'" in refused(replace(plan, verb="end"), here)
+    assert "has gone or changed" in refused(replace(plan, arguments={"pids": []}), here)
+    many = tuple({"pid": str(n)} for n in range(9))
+    assert "and 4 more" in refused(replace(plan, observed=many), here)
+    for arguments in ({}, {"pids": "x"}, {"pids": list(range(1, 12))}, {"pids": [1], "sql": "DROP"}):
+        assert "cannot be made any more" in refused(replace(plan, arguments=arguments), here)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_no_operator_is_configured(here: Environment, journal: Journal, session: Any) -> None:
+    without = with_journal(here, journal, database={"operator": None})
+    victim = session()
+    plan = sessions.terminate(without.database, pids=[victim.info.backend_pid])
+    with pytest.raises(NotConfigured, match=r"database\.operator is not configured, so nothing can be changed"):
+        apply(plan, without, confirm=plan.words)
+    assert lives(victim) and journal.records() == []
+    without.database.close()
+
+
+def test_no_load_is_provoked_in_production(here: Environment, journal: Journal) -> None:
+    told = here.settings.model_dump() | {"production": True, "outputs": {"journal": str(journal.folder)}}
+    production = Environment(type(here.settings).model_validate(told))
+    for change in (alert_rehearsal.provoke_cpu, alert_rehearsal.provoke_memory, alert_rehearsal.provoke_disk):
+        plan = change(production.sandbox, production.prometheus, production.limits)
+        assert not plan.steps and plan.production
+        assert "the settings say production, where no load is provoked" in refused(plan, production)
+    assert "production" in refused(alert_rehearsal.end_load(production.sandbox), production)
+
+
+KERNELS = """
+import sys
+from nbclient import NotebookClient
+import nbformat
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(open(sys.argv[1]).read())])
+client = NotebookClient(notebook, kernel_name="python3", allow_errors=True)
+client.execute()
+print([output.get("evalue") or output.get("text") for output in notebook.cells[0].outputs])
+"""
+
+
+def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path) -> None:
+    """nbclient, and papermill on top of it, tell the kernel that nobody can be asked."""
+    cell = tmp_path / "cell.py"
+    cell.write_text(
+        f"import sys; sys.path.append({str(checkout)!r})\n"
+        "from tests.support.written_plans import written; from xai_runbook import apply\n"
+        "from xai_runbook.settings import loading\n"
+        "from xai_runbook.environment import Environment; from xai_runbook.changes.apply import apply_headless\n"
+        "plan, env = written(), Environment(loading.load('sandbox'))\n"
+        "for way in (lambda: apply(plan, env, confirm=plan.words), lambda: apply_headless(plan, env, digest='')):\n"
+        "    try: way()\n"
+        "    except Exception as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KERNELS, str(cell)], capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert "there is no person here" in done.stdout, done.stdout + done.stderr
+    assert "a notebook never acts without a person" in done.stdout
+
+
+def test_the_first_reason_is_the_one_that_is_told(nowhere: Environment, terminal: int) -> None:
+    """In the order of the house: each later reason holds too, and is not reached."""
+    wrong = [
+        ("not one of our changes", {"change": "os.system"}),
+        ("the plan expired", {}),
+        ("in the future", {}),
+        ("for environment 'x'", {"environment": "x"}),
+        ("another server answers", {"identity": {"prometheus.url": "x"}}),
+    ]
+    times = [made(-700), {**made(-700), "expires_at": (datetime.now(UTC) - timedelta(1)).isoformat()}]
+    for place, (told, _) in enumerate(wrong):
+        fields: dict[str, Any] = {}
+        for _, more in wrong[place:]:
+            fields |= more
+        plan = written(**{**(times[1] if place < 2 else times[0] if place < 3 else made()), **fields})
+        assert told in refused(plan, nowhere), told
+    edited = written(change="os.system")
+    assert "edited" in refused(edited, nowhere, digest="x")
+
+
+def test_a_query_is_no_change_and_a_change_no_query(nowhere: Environment) -> None:
+    from xai_runbook.changes import registry
+
+    with pytest.raises(Refused, match="not one of our queries"):
+        registry.asked(nowhere, FIELDS["change"], {"pids": [1]})
+    with pytest.raises(Refused, match="not one of our queries"):
+        registry.asked(nowhere, "os.listdir", {})
+    with pytest.raises(Refused, match="not one of our queries"):
+        registry.asked(nowhere, "database._sessions", {})
+    assert "database.terminate" in registry.names()
+    assert json.loads(json.dumps(registry.names())) == sorted(registry.names())

@@ -1,0 +1,7 @@
+"""As tests/changes: the commands that plan and apply."""
+
+from __future__ import annotations
+
+from tests.support.changing import here, journal, nowhere, sandbox, session, terminal
+
+__all__ = ["here", "journal", "nowhere", "sandbox", "session", "terminal"]

@@ -1,0 +1,151 @@
+"""The command line: every way of using it wrongly is exit code 3, and every command shows an example."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fresh import HEAVY, imported
+from tests.support.pace import stretched
+from xai_runbook.cli.main import Parser, main, parser
+from xai_runbook.errors import SettingsError
+
+COMMANDS = ["ping", "report", "check", "ack", "sandbox", "coverage"]
+
+
+def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "xai_runbook.cli.main", *arguments], capture_output=True, text=True, timeout=60, **more
+    )
+
+
+def every_parser(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    inner = [
+        deeper
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for child in action.choices.values()
+        for deeper in every_parser(child)
+    ]
+    return [parser, *inner]
+
+
+def test_every_command_has_an_example() -> None:
+    parsers = every_parser(parser())
+    assert {f"xai-runbook {name}" for name in COMMANDS} <= {each.prog for each in parsers}
+    for each in parsers:
+        assert "xai-runbook " in (each.epilog or ""), f"{each.prog} --help shows no example"
+        assert each.format_help()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["ping", "--nonsense"], ["sandbox"], ["sandbox", "nonsense"], ["report", "--jobs", "x"],
+     ["ping", "extra"]],
+)  # fmt: skip
+def test_a_usage_error_is_exit_code_3(arguments: list[str]) -> None:
+    """Not argparse's 2, which means a critical alert here."""
+    done = run(*arguments)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "usage:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert f"xai-runbook {command}" in done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`xai-runbook --help` is typed at 3 a.m. over ssh."""
+    code = "from xai_runbook.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    assert imported(code) & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("command", [["ping"], ["check"], ["report"]])
+def test_an_unknown_environment(command: list[str]) -> None:
+    done = run(*command, "--env", "no-such-environment")
+    assert done.returncode == 3
+    assert "there is no environment 'no-such-environment'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_an_error_prints_is_inert(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise SettingsError("bad\x1b]0;x\x07", on="\u202efile", hint="look")
+
+    whole = Parser()
+    whole.set_defaults(run=fail)
+    monkeypatch.setattr("xai_runbook.cli.main.parser", lambda: whole)
+    assert main([]) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("xai-runbook: bad")
+    assert told.endswith("Try: look\n")
+    assert not {"\x1b", "\x07", "\u202e"} & set(told)
+
+
+def test_a_usage_error_is_inert() -> None:
+    done = run("ping", "--\x1b[2Jx")
+    assert done.returncode == 3
+    assert "\x1b" not in done.stderr
+
+
+def test_a_reader_that_has_gone() -> None:
+    """`xai-runbook coverage | head -1` ends quietly, and does not say that all is well."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "xai_runbook.cli.main", "coverage"],
+        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(("to", "code"), [(">/dev/full", 3), (">&-", 0)])
+def test_an_answer_that_cannot_be_written(to: str, code: int) -> None:
+    """A full disk is neither an alert (1) nor a traceback; a closed stdout wants no answer."""
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m xai_runbook.cli.main coverage {to}"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert done.stderr == ("xai-runbook: the answer cannot be written: No space left on device\n" if code else "")
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    """Ends with 130 and one line, whatever it was waiting for: here a database that accepts and never answers."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        (tmp_path / "slow.toml").write_text(
+            f'[database]\nhost = "127.0.0.1"\nport = {port}\nsslmode = "disable"\ntimeout = "30s"'
+        )
+        with subprocess.Popen(
+            [sys.executable, "-m", "xai_runbook.cli.main", "ping", "--env", "slow"],
+            env=os.environ | {"XAI_RUNBOOK_CONFIG": str(tmp_path)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            listener.settimeout(120)
+            peer, _ = listener.accept()  # it asks now
+            with peer:
+                time.sleep(0.2)
+                process.send_signal(signal.SIGINT)
+                started = time.monotonic()
+                _, told = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert told == "xai-runbook: interrupted\n"
+    assert time.monotonic() - started < stretched(5)

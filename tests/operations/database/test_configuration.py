@@ -1,0 +1,146 @@
+"""max_connections and pg_stat_statements through the door, and what a restart then makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.changing import with_journal
+from tests.support.postgres_server import Server, running
+from xai_runbook import apply
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.registry import planned
+from xai_runbook.environment import Environment
+from xai_runbook.errors import InputError
+from xai_runbook.model.outcome import Outcome
+from xai_runbook.model.plans import Call, Plan
+from xai_runbook.operations.database import configuration
+from xai_runbook.sandbox.components import programs
+
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One whose slots stand in its configuration file, as the sandbox's do."""
+    with running(tmp_path_factory.mktemp("configuration"), max_connections="") as started:
+        yield started
+
+
+@pytest.fixture
+def there(env: Environment, journal: Journal, server: Server) -> Iterator[Environment]:
+    operator = server.layout.role("operator")
+    table = server.settings().model_dump() | {
+        "operator": {"user": operator.name, "password": f"file:{operator.password_file}"},
+        "system_identifier": None,
+    }
+    found = with_journal(env, journal, database=table)
+    yield found
+    found.database.close()
+
+
+def done(plan: Plan, env: Environment) -> Outcome:
+    outcome = apply(plan, env, confirm=plan.words)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def setting(env: Environment, name: str) -> dict[str, Any]:
+    (row,) = configuration.pending_settings(env.database, names=[name]).to_dict("records")
+    return row
+
+
+def test_slots_are_raised_wait_for_a_restart_and_come(there: Environment, terminal: int, server: Server) -> None:
+    plan = configuration.set_max_connections(there.database, value=80)
+    assert "ALTER SYSTEM SET max_connections = '80'" in str(plan)
+    assert "80 sessions need about 800 MiB" in plan.note and "standbys first" in plan.note
+    outcome = done(plan, there)
+    assert outcome.status == "done", outcome
+    assert setting(there, "max_connections") == {"name": "max_connections", "value": "60", "pending_restart": True}
+    told = configuration.server_settings(there.database).set_index("name")
+    assert told["pending_restart"]["max_connections"], "and the table of settings says so"
+    server.stop()
+    server.start()
+    assert setting(there, "max_connections") == {"name": "max_connections", "value": "80", "pending_restart": False}
+    assert configuration.set_max_connections(there.database, value=80).note == "it is 80 already"
+
+
+def test_the_way_back_before_the_restart(there: Environment, terminal: int) -> None:
+    now = int(setting(there, "max_connections")["value"])
+    plan = configuration.set_max_connections(there.database, value=now + 5)
+    assert done(plan, there).status == "done"
+    assert isinstance(plan.undo, Call)
+    back = planned(there, plan.undo.change, plan.undo.arguments)
+    assert back.expected is not None and back.expected.value == "false"
+    assert done(back, there).status == "done"
+    assert setting(there, "max_connections") == {
+        "name": "max_connections", "value": str(now), "pending_restart": False,
+    }  # fmt: skip
+
+
+def test_a_value_that_cannot_be(there: Environment) -> None:
+    for wrong in (0, -1, 9, 10**6, True, "80"):
+        with pytest.raises(InputError):
+            configuration.set_max_connections(there.database, value=wrong)  # type: ignore[arg-type]
+
+
+def test_a_setting_of_the_command_line_is_not_changed_in_vain(
+    there: Environment, env: Environment, journal: Journal, tmp_path: Path
+) -> None:
+    with running(tmp_path) as server:
+        table = server.settings().model_dump() | {"operator": {"user": "xai_operator"}, "system_identifier": None}
+        other = with_journal(env, journal, database=table)
+        plan = configuration.set_max_connections(other.database, value=80)
+        other.database.close()
+    assert "command line" in plan.refused and not plan.steps
+
+
+def test_an_operator_who_may_not_is_told_what_to_grant(there: Environment, server: Server) -> None:
+    """Before anything is done, not half way: the first step would take effect and the second be refused."""
+    with server.superuser() as superuser:
+        superuser.execute("REVOKE EXECUTE ON FUNCTION pg_reload_conf() FROM xai_operator")
+        try:
+            plan = configuration.set_max_connections(there.database, value=90)
+        finally:
+            superuser.execute("GRANT EXECUTE ON FUNCTION pg_reload_conf() TO xai_operator")
+        assert "GRANT EXECUTE ON FUNCTION pg_reload_conf()" in plan.refused
+        superuser.execute("REVOKE ALTER SYSTEM ON PARAMETER max_connections FROM xai_operator")
+        try:
+            plan = configuration.set_max_connections(there.database, value=90)
+        finally:
+            superuser.execute("GRANT ALTER SYSTEM ON PARAMETER max_connections TO xai_operator")
+        assert "GRANT ALTER SYSTEM ON PARAMETER max_connections" in plan.refused
+
+
+def test_statement_statistics_are_set_up_in_two_steps(there: Environment, terminal: int, server: Server) -> None:
+    """The server starts again: two libraries in one text would be one library of a name that does not exist."""
+    with server.superuser() as superuser:
+        superuser.execute("DROP EXTENSION pg_stat_statements")
+        superuser.execute("ALTER SYSTEM SET shared_preload_libraries = 'auto_explain', 'pg_prewarm'")
+    server.stop()
+    server.start()
+    first = configuration.set_up_statement_statistics(there.database)
+    assert "'auto_explain', 'pg_prewarm', 'pg_stat_statements'" in str(first)
+    assert "'auto_explain', 'pg_prewarm'," in str(first.undo)
+    assert done(first, there).status == "done"
+    again = configuration.set_up_statement_statistics(there.database)
+    assert "waits for a restart" in again.refused
+    server.stop()
+    server.start()
+    second = configuration.set_up_statement_statistics(there.database)
+    assert second.targets == ("extension pg_stat_statements in xai_blockchain",)
+    outcome = done(second, there)
+    assert outcome.status == "failed", "only a superuser may: known to have had no effect"
+    assert configuration.statement_statistics(there.database)["created"].iloc[0] == 0
+    with server.superuser() as superuser:
+        superuser.execute("ALTER ROLE xai_operator SUPERUSER")
+    try:
+        second = configuration.set_up_statement_statistics(there.database)
+        assert done(second, there).status == "done"
+    finally:
+        with server.superuser() as superuser:
+            superuser.execute("ALTER ROLE xai_operator NOSUPERUSER")
+    assert "set up already" in configuration.set_up_statement_statistics(there.database).note

@@ -1,0 +1,404 @@
+"""Grafana's questions, each turned by what is wrong, against a stub of recorded shapes and the sandbox's Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.bad_server import hangs, says
+from tests.support.bad_server import serving as serving_badly
+from tests.support.grafana_environment import environment
+from tests.support.grafana_stub import VIEWER, Stub, serving
+from tests.support.prometheus_server import until
+from xai_runbook.cli.main import main
+from xai_runbook.dashboards import FILES, dashboard
+from xai_runbook.environment import Environment
+from xai_runbook.errors import AccessDenied, BadAnswer, NoData, NotConfigured, Refused, WrongServer
+from xai_runbook.model.findings import Finding, Severity, Status
+from xai_runbook.operations import reachability
+from xai_runbook.operations.grafana import health
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture
+def there(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """The stub with the five dashboards in it, and nothing else."""
+    env = environment(stub, monkeypatch)
+    for title in FILES:
+        stub.put(dashboard(title, env.settings, env.limits))
+    return env
+
+
+def reachable(env: Environment) -> Finding:
+    return reachability.check_reachable(reachability.of_grafana(env.grafana), env.limits.grafana.grafana_reachable)
+
+
+def test_it_answers(stub: Stub, there: Environment) -> None:
+    told = reachability.of_grafana(there.grafana).iloc[0]
+    assert (told["answers"], told["detail"], told["target"]) == (1.0, "Grafana 11.6.0", stub.url)
+    assert reachable(there).status is Status.OK
+    stub.version = ""  # auth.anonymous.hide_version
+    assert reachable(there).status is Status.OK
+
+
+def test_its_own_database_is_gone(stub: Stub, there: Environment) -> None:
+    stub.database = "failing"
+    told = reachable(there)
+    assert told.status is Status.ALERT and "its own database fails: failing" in told.summary
+
+
+@pytest.mark.parametrize(
+    ("behave", "status", "words"),
+    [
+        (hangs, Status.ALERT, "no whole answer within 0.5 s"),
+        (says(b"nope", "503 Service Unavailable"), Status.UNKNOWN, "no Grafana answers here"),
+        (says(b'{"a": 1}', "503 Service Unavailable"), Status.ALERT, "is not ready (HTTP 503)"),
+        (says(b"<html>Sign in</html>"), Status.UNKNOWN, "an HTML page"),
+        (says(b"", "302 Found", "Location: https://sso.example/"), Status.UNKNOWN, "redirects to"),
+        (says(b"x", "404 Not Found"), Status.UNKNOWN, "no Grafana answers here"),
+        (says(b'{"status": "success"}'), Status.UNKNOWN, "does not tell its health"),
+        (says(b"[]"), Status.UNKNOWN, "does not tell its health"),
+        (says(b'{"database": "ok"}', length=400), Status.UNKNOWN, "cut short"),
+    ],
+)
+def test_what_is_no_grafana(monkeypatch: pytest.MonkeyPatch, behave: Any, status: Status, words: str) -> None:
+    with serving_badly(behave) as bad:
+        stub = Stub()
+        stub.url = bad.url
+        told = reachable(environment(stub, monkeypatch, timeout="500ms"))
+    assert told.status is status and words in told.summary, told.summary
+
+
+def test_down_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as gone:
+        env = environment(gone, monkeypatch)
+    assert reachable(env).status is Status.ALERT
+
+
+def test_not_configured_alarms_nobody(env: Environment) -> None:
+    env = Environment(env.settings.model_copy(update={"grafana": None}))
+    for ask in (reachability.of_grafana, health.dashboards, health.datasources):
+        with pytest.raises(NotConfigured) as caught:
+            ask(env.grafana)
+        assert caught.value.part == "grafana"
+
+
+def test_all_dashboards_are_there(stub: Stub, there: Environment) -> None:
+    told = health.dashboards(there.grafana)
+    assert list(told.columns) == ["title", "uid", "folder", "url", "found"]
+    assert list(told["title"]) == list(FILES), "the runbook's, in its order"
+    assert list(told["found"]) == [1] * 5
+    assert told["url"].iloc[0] == f"{stub.url}/d/xai-blockchain-node"
+    finding = health.check_dashboards(told, there.limits.grafana.dashboards)
+    assert finding.status is Status.OK and finding.summary == "all 5 dashboards are there, each once"
+
+
+def test_a_dashboard_is_missing(stub: Stub, there: Environment) -> None:
+    del stub.versions["xai-network-status"], stub.meta["xai-network-status"]
+    finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.grafana.dashboards)
+    assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
+    assert "not in Grafana, or not to be seen by us" in finding.summary
+
+
+def test_a_dashboard_is_there_twice(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub.put({"uid": "copy", "title": "Network Status", "panels": []}, folder_uid="ops-folder")
+    told = health.dashboards(there.grafana)
+    assert sorted(told[told["title"] == "Network Status"]["found"]) == [2, 2]
+    finding = health.check_dashboards(told, there.limits.grafana.dashboards)
+    assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
+    assert "there 2 times (xai-network-status in no folder, copy in Operations)" in finding.summary
+    for one in ({"uid": "copy"}, {"folder": "Operations"}):  # the settings say which is meant
+        told = health.dashboards(environment(stub, monkeypatch, dashboard=[{"title": "Network Status", **one}]).grafana)
+        assert list(told["uid"]) == ["copy"]
+        assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.OK
+    elsewhere = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "folder": "Attic"}])
+    told = health.dashboards(elsewhere.grafana)
+    assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.ALERT
+
+
+def test_a_title_that_only_begins_so_is_another(stub: Stub, there: Environment) -> None:
+    stub.versions["xai-network-status"][-1]["title"] = "Network Status (old)"
+    finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.grafana.dashboards)
+    assert finding.targets == ("Network Status",)
+
+
+def test_no_dashboards_named(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = health.dashboards(environment(stub, monkeypatch, dashboard=[]).grafana)
+    assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.UNKNOWN
+
+
+def test_a_token_that_is_not_known(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUB_VIEWER", "Bearer gone")
+    with pytest.raises(AccessDenied, match="service account"):
+        health.dashboards(there.grafana)
+    with pytest.raises(AccessDenied):
+        there.grafana.identity()
+
+
+@pytest.mark.parametrize("body", [b"{}", b'"x"', b"[1]", b'[{"uid": "a"}]', b"null"])
+def test_an_answer_that_cannot_be_read_is_no_empty_one(stub: Stub, there: Environment, body: bytes) -> None:
+    stub.answers |= dict.fromkeys(("/api/search", "/api/datasources", "/api/org"), (200, body))
+    for ask in (there.grafana.search, there.grafana.datasources, there.grafana.identity):
+        with pytest.raises(BadAnswer, match="cannot be read"):
+            ask()
+
+
+def test_its_identity_is_the_organization(there: Environment, stub: Stub) -> None:
+    assert there.grafana.identity() == {"url": stub.url, "organization": "1 Main Org."}
+    stub.organizations[VIEWER] = (7, "Evil\x1b[31m")
+    assert "\x1b" not in there.grafana.identity()["organization"]
+
+
+# panels: the stub's dashboards, asked of the sandbox's Prometheus
+
+
+@pytest.fixture
+def shown(stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment) -> Environment:
+    """The sandbox with the stub as its Grafana; one dashboard is looked for."""
+    return environment(stub, monkeypatch, env, dashboard=[{"title": "One"}])
+
+
+def one(*targets: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A dashboard of one panel with those targets."""
+    panel = {"id": 1, "type": "timeseries", "title": "P", "targets": list(targets)}
+    return {"uid": "one", "title": "One", "panels": [panel], **more}
+
+
+def asked(env: Environment) -> Finding:
+    return health.check_panels(health.panels(env.grafana, env.prometheus), env.limits.grafana.dashboard_panels)
+
+
+def test_what_we_ship_shows_something(stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment) -> None:
+    whole = environment(stub, monkeypatch, env)
+    for title in FILES:
+        stub.put(dashboard(title, env.settings, env.limits))
+    told = health.panels(whole.grafana, whole.prometheus)
+    assert list(told.columns) == ["panel", "query", "series", "error"]
+    assert len(told) > 50
+    # rates of what is scraped every five seconds need a few of them
+    until(lambda: asked(whole).status is Status.OK, "every panel shows something", 40)
+
+
+def test_a_panel_without_data(stub: Stub, shown: Environment) -> None:
+    stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "no_such_metric"}))
+    finding = asked(shown)
+    assert finding.status is Status.ALERT and finding.targets == ("One / P / B",)
+
+
+def test_an_empty_panel_is_unknown_while_prometheus_is_too_young_for_its_query(stub: Stub, shown: Environment) -> None:
+    stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "rate(no_such_metric[52w])"}))
+    finding = asked(shown)
+    assert finding.status is Status.UNKNOWN and finding.targets == ("One / P / B",)
+    assert "Prometheus started" in finding.summary and "ago" in finding.summary
+
+
+def test_a_query_that_does_not_parse(stub: Stub, shown: Environment) -> None:
+    stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "sum("}))
+    finding = asked(shown)
+    assert finding.status is Status.UNKNOWN and finding.targets == ("One / P / B",)
+    assert "cannot read the query" in finding.summary
+
+
+def test_what_is_not_asked(stub: Stub, shown: Environment) -> None:
+    stub.put(
+        one(
+            {"refId": "A", "expr": "up"},
+            {"refId": "B", "expr": "no_such_metric", "hide": True},
+            {"refId": "C", "expr": '{app="x"}', "datasource": {"type": "loki", "uid": "l"}},
+            {"refId": "D", "rawSql": "SELECT 1", "datasource": {"type": "postgres", "uid": "p"}},
+        )
+    )
+    assert list(health.panels(shown.grafana, shown.prometheus)["panel"]) == ["One / P / A"]
+
+
+def test_a_collapsed_row_and_a_library_panel(stub: Stub, shown: Environment) -> None:
+    inner = {"id": 3, "type": "stat", "targets": [{"refId": "A", "expr": "no_such_metric"}]}
+    library = {"id": 4, "title": "L", "libraryPanel": {"uid": "x", "name": "L"}}
+    stub.put({**one(), "panels": [{"id": 2, "type": "row", "title": "R", "panels": [inner]}, library]})
+    told = health.panels(shown.grafana, shown.prometheus)
+    assert list(told["panel"]) == ["One / panel 3 / A", "One / L / library panel"]
+    finding = health.check_panels(told, shown.limits.grafana.dashboard_panels)
+    assert finding.status is Status.ALERT and finding.targets == ("One / panel 3 / A",)
+    assert "a library panel" in finding.summary
+
+
+def test_no_panel_is_unknown(stub: Stub, shown: Environment) -> None:
+    with pytest.raises(NoData):
+        asked(shown)
+    stub.put(one())
+    with pytest.raises(NoData):
+        asked(shown)
+
+
+@pytest.mark.parametrize(
+    ("variable", "promql", "series"),
+    [
+        ({"name": "i", "type": "query", "current": {"value": "node-2"}}, 'up{instance="$i"}', 1),
+        ({"name": "i", "type": "query", "current": {"value": ["node-1", "node-2"]}, "multi": True},
+         'up{instance=~"${i}"}', 2),
+        ({"name": "i", "type": "query", "current": {"value": "$__all"}, "includeAll": True, "allValue": "node-.+"},
+         'up{instance=~"[[i]]"}', 3),
+        ({"name": "i", "type": "query", "current": {}, "includeAll": True},
+         'up{job="xai-node",instance=~"${i:regex}"}', 3),
+        ({"name": "i", "type": "custom", "current": {}, "options": [{"value": "node-1"}, {"value": "node-2"}]},
+         'up{instance="$i"}', 1),
+        ({"name": "i", "type": "custom", "current": {"value": ["$__all"]}, "includeAll": True,
+          "options": [{"value": "$__all"}, {"value": "node-1"}, {"value": "node-2"}]}, 'up{instance=~"$i"}', 2),
+        ({"name": "i", "type": "query", "current": {"value": ["node.1"]}, "multi": True}, 'up{instance=~"$i"}', 0),
+        ({"name": "w", "type": "interval", "current": {"value": "$__auto_interval_w"}, "options": [{"value": "30s"}]},
+         'rate(process_cpu_seconds_total{instance="node-1"}[$w])', 1),
+        ({"name": "n", "type": "constant", "query": "node-1"}, 'up{instance="$n"}', 1),
+        ({"name": "n", "type": "textbox", "query": "x", "current": {"value": "node-1"}}, 'up{instance="$n"}', 1),
+        ({"name": "d", "type": "datasource", "current": {"value": "u"}}, 'up{instance="node-1"}', 1),
+        ({"name": "x", "type": "constant", "query": "y"},
+         'label_replace(changes(up{instance="node-1"}[$__rate_interval]), "a", "$1", "job", "(.+)")', 1),
+        ({"name": "x", "type": "constant", "query": "y"}, "increase(up{instance='node-1'}[${__range_s}s])", 1),
+    ],
+)  # fmt: skip
+def test_variables_are_filled_in(
+    stub: Stub, shown: Environment, variable: dict[str, Any], promql: str, series: int
+) -> None:
+    stub.put(one({"refId": "A", "expr": promql}, templating={"list": [variable]}))
+    (row,) = health.panels(shown.grafana, shown.prometheus).to_dict("records")
+    assert (row["series"], row["error"]) == (series, ""), row["query"]
+
+
+def test_data_sources(stub: Stub, there: Environment) -> None:
+    told = health.datasources(there.grafana)
+    assert told.iloc[0][["target", "type", "is_default", "answers"]].to_list() == [
+        "prometheus",
+        "prometheus",
+        "true",
+        1.0,
+    ]
+    assert health.check_datasources(told, there.limits.grafana.datasources).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "words"),
+    [
+        ((400, {"message": "connection refused", "status": "ERROR"}), Status.ALERT, "connection refused"),
+        ((200, {"message": "", "status": "UNKNOWN"}), Status.UNKNOWN, "no reason given"),
+        ((500, {"message": "Plugin health check failed"}), Status.UNKNOWN, "HTTP 500 Plugin health check failed"),
+        ((400, {"message": "bad request data"}), Status.UNKNOWN, "HTTP 400 bad request data"),
+        ((403, {"message": "no"}), Status.UNKNOWN, "we may not ask (HTTP 403)"),
+    ],
+)
+def test_a_data_source_that_fails(stub: Stub, there: Environment, answer: Any, status: Status, words: str) -> None:
+    stub.health["PBFA97CFB590B2093"] = answer
+    finding = health.check_datasources(health.datasources(there.grafana), there.limits.grafana.datasources)
+    assert finding.status is status and words in finding.summary, finding.summary
+    assert finding.targets == ("prometheus",)
+
+
+def test_a_data_source_without_a_check_is_not_judged(stub: Stub, there: Environment) -> None:
+    stub.datasources.append({"uid": "j", "name": "json", "type": "json", "url": "", "isDefault": False})
+    told = health.datasources(there.grafana)
+    assert list(told["has_check"]) == [True, False]
+    assert health.check_datasources(told, there.limits.grafana.datasources).status is Status.OK
+    del stub.datasources[0]
+    assert health.check_datasources(health.datasources(there.grafana), there.limits.grafana.datasources).status is (
+        Status.UNKNOWN
+    )
+
+
+def test_no_data_source(stub: Stub, there: Environment) -> None:
+    stub.datasources.clear()
+    with pytest.raises(NoData):
+        health.datasources(there.grafana)
+
+
+# the default login
+
+
+@pytest.fixture
+def person(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Somebody in front of a terminal."""
+    master, slave = os.openpty()
+    with os.fdopen(slave) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield
+    os.close(master)
+
+
+def tries(stub: Stub) -> int:
+    return [path for _, path in stub.asked].count("/api/user")
+
+
+def test_the_default_login_is_tried_once(stub: Stub, there: Environment, person: None) -> None:
+    told = health.check_default_login(health.default_login(there.grafana, probe=True))
+    assert (told.status, tries(stub)) == (Status.OK, 1)
+    stub.logins["admin"] = "admin"
+    told = health.check_default_login(health.default_login(there.grafana, probe=True))
+    assert (told.status, told.severity, tries(stub)) == (Status.ALERT, Severity.CRITICAL, 2)
+    assert told.targets == (stub.url,)
+
+
+def test_the_default_login_is_not_tried_unasked(stub: Stub, there: Environment, person: None) -> None:
+    with pytest.raises(NotConfigured, match="only when asked for"):
+        health.default_login(there.grafana)
+    assert not tries(stub)
+
+
+def test_the_default_login_is_never_tried_without_a_person(stub: Stub, there: Environment) -> None:
+    with pytest.raises(Refused, match="without a person"):
+        health.default_login(there.grafana, probe=True)
+    assert not tries(stub)
+
+
+def test_too_many_logins_is_no_answer(stub: Stub, there: Environment, person: None) -> None:
+    stub.answers["/api/user"] = (429, b"{}")
+    with pytest.raises(AccessDenied):
+        health.default_login(there.grafana, probe=True)
+    stub.answers["/api/user"] = (200, b'{"login": ""}')  # anonymous
+    assert not health.default_login(there.grafana, probe=True)["works"].any()
+    stub.answers["/api/user"] = (404, b"{}")
+    with pytest.raises(WrongServer):
+        health.default_login(there.grafana, probe=True)
+
+
+# the health report's own cells
+
+
+QUESTIONS = ["grafana_reachable", "dashboards", "dashboard_panels", "datasources"]
+
+
+@pytest.fixture
+def checked(stub: Stub, shown: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """`xai-runbook check` of the four questions: each finding's status by name."""
+    monkeypatch.setenv("XAI_RUNBOOK_GRAFANA__URL", stub.url)
+    monkeypatch.setenv("XAI_RUNBOOK_GRAFANA__AUTH_VALUE", "env:STUB_VIEWER")
+
+    def check() -> dict[str, str]:
+        main(["check", *QUESTIONS, "--env", "sandbox", "--json"])
+        told = json.loads(capsys.readouterr().out)
+        return {finding["name"]: finding["status"] for finding in told["findings"]}
+
+    return check
+
+
+def test_every_question_of_the_report_turns(stub: Stub, env: Environment, checked: Any) -> None:
+    for title in FILES:
+        stub.put(dashboard(title, env.settings, env.limits))
+    until(lambda: checked() == dict.fromkeys(QUESTIONS, "ok"), "all is well", 40)
+    stub.put(
+        {
+            **dashboard("Network Status", env.settings, env.limits),
+            "panels": one({"refId": "A", "expr": "gone"})["panels"],
+        }
+    )
+    assert checked()["dashboard_panels"] == "alert"
+    del stub.versions["xai-network-status"], stub.meta["xai-network-status"]
+    stub.health["PBFA97CFB590B2093"] = (400, {"message": "connection refused", "status": "ERROR"})
+    stub.database = "failing"
+    assert checked() == {**dict.fromkeys(QUESTIONS, "alert"), "dashboard_panels": "ok"}

@@ -1,0 +1,223 @@
+"""What a real Prometheus has loaded, against what the table of limits makes, and whether it keeps up."""
+
+from __future__ import annotations
+
+import math
+import re
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.support import prometheus_server as server
+from xai_runbook.clients.prometheus import rules as prometheus_rules
+from xai_runbook.clients.prometheus.client import Prometheus
+from xai_runbook.errors import BadAnswer, InputError, NoData, WrongServer
+from xai_runbook.model.findings import Finding, Status
+from xai_runbook.operations.monitoring import rule_drift
+from xai_runbook.settings.limits import Signals
+
+RULES = server.rules(server.settings()).replace("interval: 15s", "interval: 1s")
+GROUPS = "groups:\n"
+
+
+@dataclass
+class Live:
+    prometheus: Prometheus
+    folder: Path
+
+    def load(self, text: str) -> None:
+        """Writes the rule file anew, and has it read."""
+        (self.folder / "rules.yml").write_text(text)
+        asked = urllib.request.Request(f"{self.prometheus.url}/-/reload", method="POST")
+        urllib.request.urlopen(asked, timeout=10).close()
+
+    def drift(self) -> pd.DataFrame:
+        return rule_drift.rules_drift(self.prometheus, server.limits()).set_index("alert")
+
+    def rules_current(self) -> Finding:
+        limits = server.limits()
+        return rule_drift.check_rules(rule_drift.rules_drift(self.prometheus, limits), limits.monitoring.rules_current)
+
+    def rule_groups(self) -> Finding:
+        return rule_drift.check_rule_groups(
+            rule_drift.rule_groups(self.prometheus), server.limits().monitoring.rule_groups
+        )
+
+    def until(self, status: Status, text: str) -> Finding:
+        """The finding over the groups once it is that and says so."""
+
+        def holds() -> bool:
+            self.last = self.rule_groups()
+            return self.last.status is status and text in self.last.summary
+
+        server.until(holds, f"{status}: {text}")
+        return self.last
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("drift")
+    with server.running(folder, rules=RULES, flags=("--web.enable-lifecycle",)) as url:
+        yield Live(server.handle(url), folder)
+
+
+def test_what_was_loaded_as_made_is_the_same_down_to_the_last_query(live: Live) -> None:
+    live.load(RULES)
+    told = live.drift()
+    assert set(told["state"]) == {"same"} and set(told["difference"]) == {""}
+    assert told["limit"].tolist() == list(Signals.model_fields)
+    assert set(told["file"]) == {str(live.folder / "rules.yml")}
+    finding = live.rules_current()
+    count = len(Signals.model_fields)
+    assert (finding.status, finding.summary) == (
+        Status.OK,
+        f"{count} of {count} rules are loaded as the table makes them",
+    )
+
+
+def test_spaces_comments_and_another_group_are_no_difference(live: Live) -> None:
+    loose = RULES.replace("(network_peers) < 3", "( network_peers )  # fewer than three\n            < 3.0")
+    assert loose != RULES
+    live.load(loose.replace("name: xai-runbook", "name: ours").replace("interval: 1s", "interval: 2s"))
+    assert set(live.drift()["state"]) == {"same"}
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "alert", "words"),
+    [
+        ("(network_peers) < 3", "(network_peers) < 2", "PeerCountLow", "compares with < 2 instead of < 3"),
+        ("(network_peers) < 3", "(network_peers) <= 3", "PeerCountLow", "compares with <= 3 instead of < 3"),
+        ("(network_peers) < 3", "(peers) < 3", "PeerCountLow", "asks '(peers) < 3'"),
+        ("(network_peers) < 3", "1", "PeerCountLow", "asks '1'"),  # a bare number
+        ("(network_peers) < 3", "vector(1)", "PeerCountLow", "asks 'vector(1)'"),
+        ("for: 30m", "for: 1h", "BlockHeightStalled", "waits 1h instead of 30m"),
+        ("severity: critical", "severity: page", "HighCPU", "label severity is 'page'"),
+        ("          severity: critical\n", "", "HighCPU", "label severity is none"),
+        ("severity: critical", "severity: critical\n          team: a", "HighCPU", "label team is 'a'"),
+        ("Disk space free: ", "Disk: ", "LowDisk", "annotations are others"),
+        ("alert: SyncLag", "alert: Lag", "SyncLag", "is not loaded"),
+    ],
+)
+def test_a_rule_that_somebody_edited_is_named_with_what_is_loaded_instead(
+    live: Live, was: str, now: str, alert: str, words: str
+) -> None:
+    assert was in RULES
+    live.load(RULES.replace(was, now, 1))
+    told = live.drift()
+    assert words in told.loc[alert, "difference"]
+    finding = live.rules_current()
+    assert finding.status is Status.ALERT
+    assert alert in finding.targets and f"{alert} {words}" in finding.summary
+    assert set(told.loc[told["state"] == "same"].index) | set(finding.targets) == set(told.index)
+
+
+def test_a_rule_of_ours_that_the_table_makes_no_more_is_left_over(live: Live) -> None:
+    live.load(RULES.replace("alert: SyncLag", "alert: Lag"))
+    assert live.drift().loc["Lag", "state"] == "left over"
+    assert set(live.rules_current().targets) == {"SyncLag", "Lag"}
+
+
+def test_an_old_copy_of_our_rules_in_another_group_is_not_the_same(live: Live) -> None:
+    old = RULES.partition(GROUPS)[2].replace("name: xai-runbook", "name: of-last-year").replace("< 3", "< 2")
+    live.load(RULES + old)
+    assert set(live.drift()["state"]) == {"changed"}
+    finding = live.rules_current()
+    assert finding.status is Status.ALERT and "HighCPU is loaded 2 times, from " in finding.summary
+
+
+def test_somebody_elses_rule_of_the_same_name_is_not_ours(live: Live) -> None:
+    theirs = "  - name: theirs\n    rules: [{alert: SyncLag, expr: vector(1)}]\n"
+    live.load(GROUPS + theirs + RULES.partition(GROUPS)[2])
+    assert set(live.drift()["state"]) == {"same"}
+
+
+def test_nothing_of_ours_loaded_is_one_sentence(live: Live) -> None:
+    live.load(GROUPS + "  - name: theirs\n    rules: [{alert: Theirs, expr: vector(1)}]\n")
+    finding = live.rules_current()
+    assert finding.status is Status.ALERT
+    assert finding.summary == f"none of our {len(Signals.model_fields)} rules is loaded"
+    live.load(GROUPS)
+    assert live.rules_current().status is Status.ALERT, "no rule at all"
+    with pytest.raises(NoData, match="no rules loaded"):
+        rule_drift.rule_groups(live.prometheus)
+
+
+TWICE = 'label_replace(vector(1), "a", "b", "", "") or label_replace(vector(1), "a", "c", "", "")'
+
+
+def test_a_rule_that_cannot_be_evaluated_is_drift_and_turns_its_group(live: Live) -> None:
+    """Two series on the side where one may be: PromQL that parses, and fails whenever it is asked."""
+    settings = server.settings(signals={"peer_count": f"vector(1) + on () ({TWICE})"})
+    prometheus = Prometheus(live.prometheus.access, settings.promql_settings)
+    live.load(server.rules(settings).replace("interval: 15s", "interval: 1s"))
+    finding = live.until(Status.ALERT, "1 of ")
+    assert finding.targets == ("xai-runbook",)
+    assert "PeerCountLow" in finding.summary and "many-to-many matching not allowed" in finding.summary
+    told = rule_drift.rules_drift(prometheus, settings.limits).set_index("alert")
+    assert told.loc["PeerCountLow", "state"] == "failing"
+    assert "cannot be evaluated: " in told.loc["PeerCountLow", "difference"]
+    live.load(RULES)
+    live.until(Status.OK, "of its interval")
+
+
+def test_a_group_that_needs_most_of_its_interval_is_slow(live: Live) -> None:
+    slow = "{record: slow, expr: 'sum_over_time(vector(1)[600s:1ms])'}"
+    live.load(GROUPS + f"  - name: slow\n    interval: 100ms\n    rules: [{slow}]\n" + RULES.partition(GROUPS)[2])
+    finding = live.until(Status.ALERT, "of its interval used by a group of rules")
+    assert finding.targets == ("slow",)
+    groups = rule_drift.rule_groups(live.prometheus).set_index("group")
+    assert groups.loc["slow", "used_ratio"] > 0.8 > groups.loc["xai-runbook", "used_ratio"]
+    assert groups.loc["xai-runbook", "rules"] == len(Signals.model_fields)
+    live.load(RULES)
+
+
+def test_a_group_that_was_not_evaluated_yet_is_unknown_and_one_that_stands_still_an_alert(live: Live) -> None:
+    live.load(GROUPS + "  - name: rare\n    interval: 10000h\n    rules: [{alert: Rare, expr: vector(1)}]\n")
+    groups = rule_drift.rule_groups(live.prometheus)
+    assert math.isnan(groups["used_ratio"].iloc[0]) and pd.isna(groups["evaluated_at"].iloc[0])
+    finding = live.rule_groups()
+    assert finding.status is Status.UNKNOWN and "it was not evaluated yet" in finding.summary
+    assert pd.isna(live.prometheus.alerting_rules()["evaluated_at"].iloc[0]), "and the alerts can be asked all the same"
+    live.load(RULES)
+    live.until(Status.OK, "of its interval")
+    later = datetime.now(UTC) + timedelta(minutes=5)  # as if nothing had been evaluated since
+    groups = rule_drift.rule_groups(live.prometheus, at=later)
+    finding = rule_drift.check_rule_groups(groups, server.limits().monitoring.rule_groups)
+    assert (finding.status, finding.targets) == (Status.ALERT, ("xai-runbook",))
+
+
+def test_promql_is_compared_as_this_prometheus_writes_it(live: Live) -> None:
+    one, other = prometheus_rules.formatted(live.prometheus, ["sum by(a) (b)", "sum  by (a)(b)  # same"])
+    assert one == other
+    with pytest.raises(InputError, match="cannot read the query"):
+        prometheus_rules.formatted(live.prometheus, ["sum by"])
+
+
+@pytest.mark.parametrize(("version", "open_"), [("2.42.0+ds", False), ("3.5.3+ds1", True), ("10.0.0", True)])
+def test_the_lookbacks_edge_is_the_versions(version: str, open_: bool) -> None:
+    body = f'{{"status": "success", "data": {{"version": "{version}", "revision": ""}}}}'.encode()
+    with server.serving(lambda path: (200, "application/json", body)) as url:
+        assert prometheus_rules.left_open(server.handle(url)) is open_
+
+
+def test_an_old_prometheus_and_one_of_another_shape_are_no_silent_ok(live: Live) -> None:
+    live.load(RULES)
+    known = {
+        path: urllib.request.urlopen(live.prometheus.url + path, timeout=10).read()
+        for path in ("/api/v1/status/buildinfo", "/api/v1/rules")
+    }
+
+    def old(path: str) -> tuple[int, str, bytes]:
+        body = known.get(re.sub(r"\?.*", "", path))
+        return (200, "application/json", body) if body else (404, "text/plain", b"404 page not found")
+
+    with server.serving(old) as url, pytest.raises(WrongServer, match=r"Prometheus 2\S* cannot format queries"):
+        rule_drift.rules_drift(server.handle(url), server.settings().limits)
+    known["/api/v1/rules"] = b'{"status": "success", "data": {"groups": [{"name": "a", "rules": [{}]}]}}'
+    with server.serving(old) as url, pytest.raises(BadAnswer, match="no rules that can be read"):
+        rule_drift.rule_groups(server.handle(url))

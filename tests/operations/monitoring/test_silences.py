@@ -1,0 +1,43 @@
+"""What was silenced in a window, told by a real Alertmanager, ended silences too; nothing where there is none."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.support import alertmanager_server, prometheus_server
+from xai_runbook.clients.alertmanager import Alertmanager
+from xai_runbook.environment import Absent
+from xai_runbook.errors import Unreachable
+from xai_runbook.model.window import Window
+from xai_runbook.operations.monitoring import silences
+
+
+def test_silences_of_a_window_with_those_that_ended_in_it(tmp_path: Path) -> None:
+    limits = prometheus_server.settings().limits
+    with alertmanager_server.running(tmp_path) as url:
+        ended = alertmanager_server.silence(url, 3600, alertname="SyncLag")
+        lasting = alertmanager_server.silence(url, 3600, severity="high", instance="node-1")
+        foreign = alertmanager_server.silence(url, 3600, alertname="SomebodyElses")
+        time.sleep(1.1)  # one that has lasted no time at all is of no window
+        alertmanager_server.expire(url, ended)
+        told = silences.silenced(alertmanager_server.handle(url), limits, "1h").set_index("silence")
+        assert set(told.index) == {ended, lasting, foreign}
+        assert told.loc[ended, "hides"] == ["SyncLag"]
+        assert "BlockHeightStalled" in told.loc[lasting, "hides"] and "SyncLag" not in told.loc[lasting, "hides"]
+        assert told.loc[foreign, "hides"] == []
+        first = told["starts_at"].min()
+        before = Window(first - timedelta(hours=1), first)
+        assert silences.silenced(alertmanager_server.handle(url), limits, before).empty
+    with pytest.raises(Unreachable):  # configured and silent is not "nothing was silenced"
+        silences.silenced(alertmanager_server.handle(url), limits, "1h")
+
+
+def test_without_an_alertmanager_nothing_could_be_silenced() -> None:
+    absent = cast("Alertmanager", Absent("alertmanager", "test", production=False))
+    told = silences.silenced(absent, prometheus_server.settings().limits, "1h")
+    assert told.empty and list(told.columns) == ["silence", "hides", "by", "why", "starts_at", "ends_at"]

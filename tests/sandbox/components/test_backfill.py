@@ -1,0 +1,182 @@
+"""The backfilled day: what is in it, and that a real Prometheus reads it and finds nothing wrong with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from tests.support.pace import stretched
+from tests.support.started import eventually
+from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.components import backfill, programs
+from xai_runbook.sandbox.components.backfill_series import AHEAD_SECONDS, DAY_SECONDS, Series, everything
+from xai_runbook.sandbox.supervisor.component import START_HEIGHT, Layout, free_ports
+from xai_runbook.system import sandbox_state
+
+Ask = Callable[[str], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def day() -> tuple[int, list[Series]]:
+    now = int(time.time())
+    return now, list(everything(now, "xai_blockchain"))
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Instant queries to a Prometheus that holds the history and scrapes nothing."""
+    needed = ("prometheus", "promtool")
+    if missing := programs.fetch(needed):
+        pytest.skip("; ".join(missing.values()))
+    prometheus, promtool = (programs.find(name) for name in needed)
+    assert prometheus and promtool
+    layout = Layout(
+        tmp_path_factory.mktemp("history"), sandbox_state.cache_folder(), free_ports(("prometheus", "postgres"))
+    )
+    data = layout.part_folder("prometheus") / "data"
+    now = time.time()
+    begun = time.monotonic()
+    backfill.finish(backfill.begin(layout, promtool, data, now), data)
+    assert time.monotonic() - begun < stretched(10), "some 1.5 s on a free core"
+    config = layout.folder / "prometheus.yml"
+    config.write_text("scrape_configs: []\n")
+    argv = [prometheus, f"--config.file={config}", f"--storage.tsdb.path={data}", "--log.level=error"]
+    process = subprocess.Popen([*argv, f"--web.listen-address=127.0.0.1:{layout.ports['prometheus']}"])
+
+    def answer(query: str) -> list[dict[str, Any]]:
+        told = urlencode({"query": query, "time": str(int(now))})
+        with urlopen(f"{layout.url('prometheus')}/api/v1/query?{told}", timeout=30) as response:
+            found = json.load(response)["data"]["result"]
+        assert isinstance(found, list)
+        return found
+
+    try:
+        eventually(lambda: answer("vector(1)"))
+        yield answer
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_every_series_covers_the_day(day: tuple[int, list[Series]]) -> None:
+    now, series = day
+    assert len(series) > 200
+    for one in series:
+        assert one.times[0] == now - DAY_SECONDS
+        assert one.times[-1] == now + AHEAD_SECONDS - 1
+        steps = np.diff(one.times)
+        assert set(np.unique(steps)) <= {*range(1, 61)}
+        assert len(one.values) == len(one.times)
+
+
+def test_counters_and_heights_only_rise(day: tuple[int, list[Series]]) -> None:
+    rising = ("_total", "_bucket", "_count", "_sum", "_height", "_commit")
+    found = [one for one in day[1] if one.name.endswith(rising) and one.name != "pg_stat_activity_count"]
+    assert len(found) > 150
+    for one in found:
+        assert (np.diff(one.values) >= 0).all(), f"{one.name} {one.labels}"
+        assert one.values[0] >= 0
+
+
+def test_heights_end_where_the_nodes_start(day: tuple[int, list[Series]]) -> None:
+    now, series = day
+    miner = next(one for one in series if one.name == "blockchain_height" and one.labels["instance"] == "node-1")
+    at_start = int(miner.values[int(np.searchsorted(miner.times, now))])
+    assert START_HEIGHT - 1 <= at_start <= START_HEIGHT
+    assert START_HEIGHT <= miner.values[-1] <= START_HEIGHT + AHEAD_SECONDS / 1.6
+    assert 60_000 < at_start - miner.values[0] < 90_000
+
+
+def test_buckets_hold_what_the_smaller_ones_hold(day: tuple[int, list[Series]]) -> None:
+    buckets = [
+        one
+        for one in day[1]
+        if one.name == "http_request_duration_seconds_bucket"
+        and (one.labels["instance"], one.labels["route"]) == ("node-2", "/api/v1/blocks/{height}")
+    ]
+    ordered = sorted(buckets, key=lambda one: float(one.labels["le"]))
+    assert len(ordered) == 12
+    for smaller, larger in pairwise(ordered):
+        assert (smaller.values <= larger.values).all()
+
+
+def test_the_day_has_a_shape(day: tuple[int, list[Series]]) -> None:
+    requests = next(
+        one for one in day[1] if one.name == "http_requests_total" and "blockchain/info" in one.labels["route"]
+    )
+    hourly = np.interp(np.arange(day[0] - DAY_SECONDS, day[0] + 1, 3600), requests.times, requests.values)
+    rates = np.diff(hourly)
+    assert rates.max() > 2 * rates.min() > 0
+
+
+def test_prometheus_has_all_of_it(ask: Ask, day: tuple[int, list[Series]]) -> None:
+    assert int(ask('count({__name__=~".+"})')[0]["value"][1]) == len(day[1])
+    early = ask('blockchain_height{instance="node-3", job="xai-node"} offset 1435m')
+    assert 60_000 < START_HEIGHT - int(early[0]["value"][1]) < 90_000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "held_for"),
+    [
+        ('1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[4m])) > 0.8', "5m"),
+        ("rate(sandbox_cpu_seconds_total[4m]) / sandbox_cpu_quota_cores > 0.8", "5m"),
+        ("sandbox_memory_bytes / sandbox_memory_quota_bytes > 0.85", "5m"),
+        ("1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes > 0.85", "5m"),
+        ("1 - sandbox_disk_used_bytes / sandbox_disk_quota_bytes < 0.1", "1m"),
+        (
+            '(sum by (instance) (rate(http_requests_total{status=~"5.."}[5m]))'
+            " or sum by (instance) (0 * rate(http_requests_total[5m]))) > 0",
+            "1m",
+        ),
+        ("histogram_quantile(0.95, sum by (instance, le) (rate(http_request_duration_seconds_bucket[5m]))) > 1", "1m"),
+        (
+            "sum by (instance) (pg_stat_activity_count) / sum by (instance) (pg_settings_max_connections - 3) > 0.8",
+            "5m",
+        ),
+        ("network_peers < 3", "1m"),
+        ("blockchain_height - blockchain_height offset 30m < 1", "1m"),
+        ("blockchain_height - blockchain_height offset 2m < 1", "1m"),
+        ("blockchain_height - blockchain_height offset 10s < 1", "1m"),  # as the sandbox's own rule asks
+        ("network_best_height - on (instance) blockchain_height > 10", "1m"),
+        ("up < 1", "1m"),
+        ("count(blockchain_height) < 3", "1m"),
+    ],
+)
+def test_nothing_was_wrong_all_day(ask: Ask, wrong: str, held_for: str) -> None:
+    judged = wrong.rpartition(" ")[0].rpartition(" ")[0]
+    answered = ask(f"count_over_time(({judged})[23h:1m])")
+    assert answered, "there is something to judge"
+    assert all(float(one["value"][1]) > 1300 for one in answered)
+    assert not held(ask, wrong, held_for)
+
+
+def test_what_is_wrong_would_be_found(ask: Ask) -> None:
+    assert held(ask, "network_peers < 4", "5m")
+    assert held(ask, "blockchain_height - blockchain_height offset 2m < 200", "5m")
+
+
+def held(ask: Ask, condition: str, duration: str) -> list[dict[str, Any]]:
+    """The series for which the condition held that long within the last 23 hours."""
+    minutes = int(duration.removesuffix("m"))
+    return ask(f"max_over_time(count_over_time(({condition})[{minutes}m:1m])[23h:1m]) >= {minutes}")
+
+
+def test_a_failing_promtool_is_an_error_of_ours(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, tmp_path, free_ports(("postgres",)))
+    promtool = tmp_path / "promtool"
+    promtool.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
+    promtool.chmod(0o700)
+    with pytest.raises(SandboxError, match="day before"):
+        backfill.finish(backfill.begin(layout, promtool, tmp_path / "data", time.time()), tmp_path / "data")
+    assert "broken" in layout.log_file("history").read_text()
+    assert not (tmp_path / backfill.TEXT).exists()

@@ -1,0 +1,103 @@
+"""What tests of the changing side stand on: a terminal, sessions to end, and a journal of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from xai_runbook.changes.journal import Journal
+from xai_runbook.environment import Environment
+from xai_runbook.settings import loading
+from xai_runbook.system import sandbox_state
+
+Session = psycopg.Connection[Any]
+TORTURED = pytest.StashKey[str]()
+
+
+@pytest.fixture(scope="session")
+def sandbox(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """The shared sandbox; the one that runs already where a guard's test is run apart (test_guards)."""
+    running = os.environ.get("GUARDS_SANDBOX")
+    if running is None:
+        yield request.getfixturevalue("sandbox")
+        return
+    found = sandbox_state.read(Path(running))
+    assert found is not None
+    os.environ["XAI_RUNBOOK_SANDBOX"] = running
+    yield found
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """A journal of the test's own, empty."""
+    found = Journal(tmp_path / "journal")
+    found.create()
+    return found
+
+
+def with_journal(env: Environment, journal: Journal, **tables: dict[str, Any]) -> Environment:
+    """The same environment with that journal, and other keys of its tables."""
+    told = env.settings.model_dump()
+    changed = {table: told[table] | keys for table, keys in tables.items()}
+    outputs = {"outputs": told["outputs"] | {"journal": str(journal.folder)}}
+    return Environment(type(env.settings).model_validate({**told, **changed, **outputs}))
+
+
+@pytest.fixture
+def here(env: Environment, journal: Journal) -> Iterator[Environment]:
+    """The shared sandbox with a journal of the test's own."""
+    found = with_journal(env, journal)
+    yield found
+    found.database.close()
+
+
+@pytest.fixture
+def nowhere(journal: Journal) -> Environment:
+    """An environment whose servers are not there: what is refused before anybody asks them needs none."""
+    operator = {"user": "xai_operator", "password": None}
+    return with_journal(Environment(loading.load("sandbox")), journal, database={"operator": operator})
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Brings a terminal: standard input is one until the test ends. The other side of it, to type on."""
+    typing, slave = os.openpty()
+    with os.fdopen(slave) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield typing
+    os.close(typing)
+
+
+@pytest.fixture
+def session(sandbox: dict[str, Any]) -> Iterator[Callable[..., Session]]:
+    """Opens sessions of the application to be ended."""
+    database, opened = sandbox["overlay"]["database"], []
+    password = (Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "secrets" / "app.password").read_text().strip()
+
+    def opens(name: str = "worker") -> Session:
+        opened.append(
+            psycopg.connect(
+                host=database["host"], port=database["port"], dbname=database["dbname"], user="xai_app",
+                password=password, application_name=name, autocommit=True,
+            )
+        )  # fmt: skip
+        return opened[-1]
+
+    yield opens
+    for connection in opened:
+        connection.close()
+
+
+def lives(session: Session) -> bool:
+    """Whether the server still serves it."""
+    try:
+        session.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True

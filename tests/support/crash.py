@@ -1,0 +1,201 @@
+"""Applies a change again and again, and kills it at random moments: `python -m tests.support.crash N FOLDER SEED`.
+
+The sandbox runs. Each apply is a process of its own, forked from this one, which has everything imported and no
+connection of its own to inherit. After each the journal is proved and held against what has really happened.
+The moments lie between the fork and somewhat more than an apply takes, most of them where it acts. How long that is
+changes with what else the machine does: each apply that came to its end tells it anew, and where moments of one kind
+have not come about after N applies, more follow, at most MOST times as many.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psycopg
+
+from tests.support.changing import lives, with_journal
+from xai_runbook import apply, connect
+from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.reconcile import reconcile
+from xai_runbook.changes.target_lock import Lock
+from xai_runbook.environment import Environment
+from xai_runbook.errors import Refused
+from xai_runbook.model.outcome import Outcome
+from xai_runbook.operations.database import sessions
+from xai_runbook.sandbox.components import postgres_template
+
+FEW = 3
+"""Applies of each kind that there must be, else it is not known what the others prove."""
+MOST = 6
+
+
+@dataclass
+class Tally:
+    applies: int = 0
+    without_intent: int = 0
+    false: int = 0
+    locks: int = 0
+    ended: int = 0
+    """Applies that were through before they were killed."""
+    reconciled: int = 0
+    """Applies that left an intent alone."""
+    untouched: int = 0
+    """Applies that were killed before their intent."""
+
+    def few(self) -> bool:
+        """Whether there are too few of a kind."""
+        return min(self.untouched, self.reconciled, self.ended) < FEW
+
+    def __str__(self) -> str:
+        return (
+            f"{self.applies} applies, {self.without_intent} effects without an intent, {self.false} false outcomes, "
+            f"{self.locks} locks left"
+        )
+
+
+def told(pipe: int) -> dict[str, Any] | None:
+    """What the apply said of itself, if it came to that."""
+    with os.fdopen(pipe, "rb") as said:
+        content = said.read()
+    return json.loads(content) if content.endswith(b"\n") else None
+
+
+def applies(env: Environment, pid: int, pipe: int) -> None:
+    """In the forked process: plans, and applies as a person at a terminal would."""
+    sys.stdin = os.fdopen(os.openpty()[1])
+    plan = sessions.terminate(env.database, pids=[pid])
+    came = apply(plan, env, confirm=plan.words, reason="crash test", progress=lambda words: None)
+    assert isinstance(came, Outcome)
+    os.write(pipe, json.dumps(came.to_json()).encode() + b"\n")
+
+
+def killed(env: Environment, pid: int, after: float) -> tuple[dict[str, Any] | None, float]:
+    """One apply, killed after so many seconds: what it told, and how long it took where it came to its end."""
+    read, write = os.pipe()
+    started = time.monotonic()
+    child = os.fork()
+    if not child:
+        try:
+            applies(env, pid, write)
+        finally:
+            os._exit(0)
+    os.close(write)
+    while (left := after - (time.monotonic() - started)) > 0 and not os.waitid(
+        os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
+    ):
+        time.sleep(min(left, 0.002))
+    took = time.monotonic() - started
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return told(read), took
+
+
+def one(env: Environment, journal: Journal, superuser: Any, after: float, tally: Tally) -> float:
+    """One apply on a fresh session, and what became of both."""
+    where = env.settings.database
+    assert where is not None
+    folder = Path(os.environ["XAI_RUNBOOK_SANDBOX"])
+    with psycopg.connect(
+        host=where.host, port=where.port, dbname=where.dbname, user="xai_app", application_name="victim",
+        password=(folder / "secrets" / "app.password").read_text().strip(), autocommit=True,
+    ) as victim:  # fmt: skip
+        return applied_to(victim, env, journal, superuser, after, tally)
+
+
+def applied_to(
+    victim: psycopg.Connection[Any], env: Environment, journal: Journal, superuser: Any, after: float, tally: Tally
+) -> float:
+    """How long it took; the session stays until what became of it has been told: its end is the effect."""
+    before = len(journal.entries())
+    said, took = killed(env, victim.info.backend_pid, after)
+    tally.applies += 1
+    # what it had sent off before it died comes about, or its session notices that nobody is there
+    end = time.monotonic() + 10
+    while superuser.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
+    ).fetchone()[0]:
+        assert time.monotonic() < end, "the session of a killed apply stays"
+        time.sleep(0.002)
+    dead = not lives(victim)
+    journal.verify()
+    entries = journal.entries()[before:]
+    assert len(entries) <= 1
+    if not entries:
+        tally.untouched += 1
+        tally.without_intent += dead
+        tally.false += said is not None
+        return took
+    (entry,) = entries
+    right = "done" if dead else "failed"
+    if said is not None:
+        tally.ended += 1
+        tally.false += said["status"] != entry.status
+    if entry.outcome is None:
+        tally.reconciled += 1
+        end = time.monotonic() + 10
+        while True:
+            try:
+                looked = reconcile(env, entry.number)
+                if looked.status != right:
+                    tally.false += 1
+                    print(f"{looked} of a session that is {'dead' if dead else 'alive'}")
+                break
+            except Refused:
+                assert time.monotonic() < end, "the target stays locked"
+                time.sleep(0.01)
+    else:
+        tally.false += entry.status != right
+    with Lock(journal.folder, entry.intent["plan"]["parts"]):
+        pass
+    return took
+
+
+def locks_left(superuser: Any, journal: Journal) -> int:
+    """Advisory locks in the server, and lock files that somebody holds."""
+    count = superuser.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()[0]
+    held = {line.split()[5] for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line}
+    inodes = {str(path.stat().st_ino) for path in (journal.folder / "locks").iterdir()}
+    return int(count) + len(inodes & {place.rpartition(":")[2] for place in held})
+
+
+def main(count: int, folder: Path, seed: int) -> int:
+    """The tally in the last line; 1 where it is not all as it should be."""
+    journal = Journal(folder)
+    journal.create()
+    env = with_journal(connect("sandbox"), journal)
+    chance, tally = random.Random(seed), Tally()
+    where = env.settings.database
+    assert where is not None
+    data = Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "postgres" / "data"
+    with postgres_template.connect(data, where.port, where.dbname) as superuser:
+        whole: list[float] = []
+        while tally.applies < count or (tally.few() and tally.applies < MOST * count):
+            env.database.close()  # a fork must not inherit a connection
+            alone = len(whole) < 3 or tally.applies % 8 == 7  # nobody kills it
+            after = 30 if alone else chance.triangular(0, 1.2, 0.8) * median(whole[-5:])
+            ended = tally.ended
+            took = one(env, journal, superuser, after, tally)
+            if tally.ended > ended:
+                whole.append(took)
+            if tally.applies % 100 == 0:
+                print(f"{tally} so far ({tally.ended} came to their end)", flush=True)
+        tally.locks = locks_left(superuser, journal)
+    print(
+        f"seed {seed}: {tally.untouched} killed before their intent, {tally.reconciled} between intent and outcome, "
+        f"{tally.ended} came to their end; {journal.verify()} records"
+    )
+    print(tally)
+    return int(bool(tally.without_intent + tally.false + tally.locks))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,27 @@
+"""An environment whose Grafana is the stub (recorded shapes), with whatever else the test has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.grafana_stub import EDITOR, VIEWER, Stub
+from xai_runbook.environment import Environment
+from xai_runbook.settings.loading import defaults
+from xai_runbook.settings.models import Settings
+
+
+def environment(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment | None = None, **grafana: Any
+) -> Environment:
+    """`env`, or one with nothing but the defaults, with the stub as its Grafana."""
+    monkeypatch.setenv("STUB_VIEWER", VIEWER)
+    monkeypatch.setenv("STUB_EDITOR", EDITOR)
+    told = {
+        "url": stub.url, "timeout": "2s", "auth_value": "env:STUB_VIEWER",
+        "operator": {"auth_value": "env:STUB_EDITOR"}, **grafana,
+    }  # fmt: skip
+    if env is not None:
+        return Environment(Settings.model_validate({**env.settings.model_dump(), "grafana": told}))
+    return Environment(Settings.model_validate({**defaults(), "name": "test", "grafana": told}))
