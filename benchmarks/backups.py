@@ -19,15 +19,17 @@ from typing import Any
 
 from psycopg.sql import SQL, Identifier
 
-from tests.support import backed_up
-from tests.support.postgres_server import Server, running
+from benchmarks.private_server import backed_up, running, superuser
+from xai_runbook.changes.apply import apply_headless
 from xai_runbook.changes.credentials import lent
 from xai_runbook.environment import Environment
+from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.secret import write_access
 from xai_runbook.operations.backups import dumps
 from xai_runbook.pgbackup import private_cluster
 from xai_runbook.pgbackup.fingerprint import FORMATS, ask
 from xai_runbook.pgbackup.pg_tools import folder_of
+from xai_runbook.sandbox.supervisor.component import Layout
 from xai_runbook.sql import statement
 
 MEBIBYTES = 160
@@ -35,9 +37,9 @@ PAIRS = 3
 _ROW_BYTES = 512
 
 
-def _fill(server: Server, mebibytes: int) -> None:
+def _fill(server: Layout, mebibytes: int) -> None:
     """A table of so many MiB, of texts that compress by about a half as a production's do."""
-    with server.superuser() as session:
+    with superuser(server) as session:
         session.execute("SET ROLE xai_owner")
         session.execute("CREATE TABLE ballast (n bigint PRIMARY KEY, at timestamptz NOT NULL, text text NOT NULL)")
         session.execute(
@@ -54,19 +56,20 @@ def _fill(server: Server, mebibytes: int) -> None:
 def _ours(env: Environment) -> float:
     """Seconds of the plan and its apply; the backup must have been verified."""
     started = time.perf_counter()
-    outcome = backed_up.done(env, dumps.dump(env.database, env.backups))
+    plan = dumps.dump(env.database, env.backups)
+    outcome = apply_headless(plan, env, digest=plan.digest)
     seconds = time.perf_counter() - started
-    if outcome.status != "done":
+    if not isinstance(outcome, Outcome) or outcome.status != "done":
         raise RuntimeError(str(outcome))
     return seconds
 
 
-def _by_hand(server: Server, env: Environment, folder: Path) -> float:
+def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
     """Seconds of the same steps by PostgreSQL's own programs."""
     (step,) = dumps.dump(env.database, env.backups).steps
     assert step.kind == "command"
     told, tools = env.backups.settings, folder_of(env.backups.settings.programs, _major(env))
-    with server.superuser() as session:
+    with superuser(server) as session:
         tables = [SQL("{}").format(Identifier(row["schema"], row["table"])) for row in ask(session, "backup_tables")]
         sums = [SQL(statement("table_contents", 0)).format(table=each).as_string(session) for each in tables]
     belt = "".join(f"SET {name} = '{value}';\n" for name, value in FORMATS.items())
@@ -132,7 +135,7 @@ def rows(mebibytes: int = MEBIBYTES, pairs: int = PAIRS) -> list[dict[str, Any]]
         for pair in range(pairs + 1):  # the first one reads it all into the caches
             folder = Path(scratch) / f"pair{pair}"
             folder.mkdir()
-            env = backed_up.environment(server, folder / "journal", folder=str(folder / "backups"))
+            env = backed_up(server, folder)
             try:
                 runs.append((_ours(env), _by_hand(server, env, folder)))
             finally:
