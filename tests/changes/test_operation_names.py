@@ -50,7 +50,9 @@ def nested() -> Callable[..., object]:
     return inner
 
 
-@pytest.mark.parametrize("function", [print, nested(), operation_name, sessions._sessions, lambda: 0, len], ids=str)
+@pytest.mark.parametrize(
+    "function", [print, nested(), operation_name, sessions._sessions, lambda: 0, len], ids=lambda each: each.__name__
+)
 def test_what_is_no_operation_has_no_name(function: Callable[..., object]) -> None:
     with pytest.raises(InputError, match="is no operation"):
         operation_name(function)
