@@ -162,22 +162,22 @@ def test_live_a_silence_hides_its_alert_until_it_ends(live: Live) -> None:
 
 
 def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live) -> None:
-    settings = live.prometheus.settings
-    limit = settings.limits.monitoring.silences
-    assert silences.check_silences(silences.silences(live.alertmanager, settings.limits), limit).status is Status.OK
+    limits = prometheus_server.limits()
+    limit = limits.monitoring.silences
+    assert silences.check_silences(silences.silences(live.alertmanager, limits), limit).status is Status.OK
     made = [
         alertmanager_server.silence(live.url, 300, alertname="DiskFull"),
         alertmanager_server.silence(live.url, 600, severity="medium", instance="node-3"),
         alertmanager_server.silence(live.url, 3 * 86400, alertname="~(High|Low).*"),
     ]
     try:
-        told = silences.silences(live.alertmanager, settings.limits)
+        told = silences.silences(live.alertmanager, limits)
         assert told["silence"].tolist() == made[::-1], "the longest first"
         assert told["hides"].tolist() == [
             ["HighCPU", "LowDisk", "HighMemory"],
             [
                 rule.alert
-                for rule in alert_rules.rule_table(settings, settings.limits)
+                for rule in alert_rules.rule_table(live.prometheus.settings, limits)
                 if rule.labels["severity"] == "medium"
             ],
             [],
@@ -192,7 +192,7 @@ def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live)
     finally:
         for each in made:
             alertmanager_server.expire(live.url, each)
-    assert silences.silences(live.alertmanager, settings.limits).empty, "expired ones are gone"
+    assert silences.silences(live.alertmanager, limits).empty, "expired ones are gone"
 
 
 def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) -> None:
