@@ -283,7 +283,7 @@ def test_what_a_notebook_started_ends_with_it(tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from xai_runbook.reports.result import Interrupted
+from xai_runbook.reports.runner.result import Interrupted
 from xai_runbook.reports.runner.run import execute
 path, out = map(Path, sys.argv[1:])
 try:
