@@ -329,8 +329,9 @@ def test_a_signal_ends_everything_and_keeps_what_was_run(number: signal.Signals,
 
 def test_a_kernel_whose_worker_died_before_it_could_look_ends_itself(tmp_path: Path) -> None:
     program = (
-        "import os, sys\nfrom pathlib import Path\nfrom xai_runbook.reports.runner.kernel_process import Kernel\n"
-        "kernel = Kernel(Path(sys.argv[1]))\nkernel.start()\n"
+        "import os, sys\nfrom pathlib import Path\n"
+        "from xai_runbook.reports.runner.kernel_process import KernelProcess\n"
+        "kernel = KernelProcess(Path(sys.argv[1]))\nkernel.start()\n"
         "print(kernel.process.pid, flush=True)\nos._exit(0)"
     )
     started = subprocess.run(
