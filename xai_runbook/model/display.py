@@ -4,17 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import html
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from xai_runbook.errors import inert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from xai_runbook.model.plans import Plan, Sql, Step
+    from xai_runbook.model.steps import Call, Condition, Sql, Step
 
 
-def plan_text(plan: Plan) -> str:
+class _Plan(Protocol):
+    """What is shown of a `plans.Plan`, which this module does not import: that one imports this."""
+
+    @property
+    def verb(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def targets(self) -> Sequence[str]: ...
+    @property
+    def observed(self) -> Sequence[Mapping[str, str | None]]: ...
+    @property
+    def steps(self) -> Sequence[Step]: ...
+    @property
+    def expected(self) -> Condition | None: ...
+    @property
+    def undo(self) -> Call | str: ...
+    @property
+    def risk(self) -> str: ...
+    @property
+    def note(self) -> str: ...
+    @property
+    def refused(self) -> str: ...
+    @property
+    def guards(self) -> Sequence[Condition]: ...
+    @property
+    def environment(self) -> str: ...
+    @property
+    def production(self) -> bool: ...
+    @property
+    def identity(self) -> Mapping[str, str]: ...
+    @property
+    def expires_at(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def words(self) -> str: ...
+
+
+def plan_text(plan: _Plan) -> str:
     """The whole plan, a screen of it; every text of a server made inert."""
     lines = [f"PLAN {inert(plan.verb)}: {len(plan.targets)} target(s) in {inert(plan.scope)}, risk {plan.risk}"]
     if plan.production:
@@ -25,7 +64,7 @@ def plan_text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def plan_html(plan: Plan) -> str:
+def plan_html(plan: _Plan) -> str:
     """The same as HTML, all of it escaped."""
     colour = {"destructive": "#b3001b", "change": "#9a6700"}.get(plan.risk, "#1a7f37")
     production = '<strong style="color:#b3001b">PRODUCTION</strong> ' if plan.production else ""
@@ -48,7 +87,7 @@ def plan_html(plan: Plan) -> str:
     )
 
 
-def _parts(plan: Plan) -> Iterable[tuple[str, str]]:
+def _parts(plan: _Plan) -> Iterable[tuple[str, str]]:
     yield "where", inert(f"{plan.environment}: " + ", ".join(f"{key} {text}" for key, text in plan.identity.items()))
     for target in plan.targets:
         yield "target", inert(target, 200)
