@@ -1,4 +1,4 @@
-"""A simulated XAI node: ``python -m xai_runbook.sandbox.node.node --folder FOLDER --name node-1 ...``.
+"""A simulated XAI node: its state and its loops. ``__main__`` runs it, together with the HTTP API in ``api``.
 
 Simulated are the chain's content and its rules. The rest is real: a process with its own store, log and metrics, an
 HTTP API, TCP connections to its peers, blocks that it has to fetch. Everything it answers says ``"simulated": true``.
@@ -6,7 +6,6 @@ HTTP API, TCP connections to its peers, blocks that it has to fetch. Everything 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
@@ -170,23 +169,6 @@ class SimulatedNode:
                 await (self.network.open() if self.control.peers else self.network.close())
             await asyncio.sleep(CONTROL_SECONDS)
 
-    async def run(self, port: int) -> None:
-        """Serves the API and keeps the node going until SIGTERM. Raises OSError when a port is taken."""
-        from xai_runbook.sandbox.node.api import serve
-
-        ended = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-        server = serve(self, port)
-        self.log("info", "started", port=port, height=self.chain.height, miner=self.miner)
-        loops = [self.obey(), self.follow(), *([self.mine()] if self.miner else [])]
-        tasks = [asyncio.ensure_future(loop) for loop in loops]
-        stop = asyncio.ensure_future(ended.wait())
-        done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        self.log("info", "stopping", height=self.chain.height)
-        server.stop()
-        for task in done:
-            task.result()  # a loop that failed ends the node with its traceback
-
 
 def json_log(path: Path) -> logging.Logger:
     """A logger that writes bare lines to the file, which is turned over at 4 MB."""
@@ -221,7 +203,7 @@ def _part(layout: Layout, name: str, started: float) -> Part:
     return Part(
         name=name,
         argv=[
-            *child.python("xai_runbook.sandbox.node.node"),
+            *child.python("xai_runbook.sandbox.node"),
             "--folder", str(folder), "--name", name,
             "--port", str(layout.ports[name]), "--peer-port", str(layout.ports[f"{name}-peer"]),
             "--dial", json.dumps(dial), *(["--miner"] if name == NODES[0] else []),
@@ -230,21 +212,3 @@ def _part(layout: Layout, name: str, started: float) -> Part:
         death_signal=signal.SIGKILL,
         prepare=prepare,
     )  # fmt: skip
-
-
-def main() -> None:
-    """The node's process: runs until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="xai-node", description="A simulated XAI node.")
-    parser.add_argument("--folder", type=Path, required=True, help="holds chain/, control.json and node.log")
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--port", type=int, required=True, help="of the HTTP API, on loopback")
-    parser.add_argument("--peer-port", type=int, required=True)
-    parser.add_argument("--dial", type=json.loads, default={}, help='peers to dial, as {"name": port}')
-    parser.add_argument("--miner", action="store_true")
-    told = parser.parse_args()
-    node = SimulatedNode(told.folder, told.name, told.peer_port, told.dial, miner=told.miner)
-    asyncio.run(node.run(told.port))
-
-
-if __name__ == "__main__":
-    main()
