@@ -150,7 +150,7 @@ def _make(server: Path, folder: Path, key: str) -> Path:
         options = [word for name, value in light.items() for word in ("-c", f"{name}={value}")]
         with _running([*prefix, str(server), "-D", str(data), *options], data):
             _fill(data)
-            backups.make(server.parent, data, making / "backups")
+            backups.make(server.parent, data, SUPERUSER, making / "backups")
         (data / "postmaster.opts").unlink(missing_ok=True)
         template = folder / f"{key}-{int(time.time())}"
         making.rename(template)

@@ -20,7 +20,6 @@ from xai_runbook.sandbox.components import (
     workload,
 )
 from xai_runbook.sandbox.node import node
-from xai_runbook.sandbox.supervisor import quota
 from xai_runbook.sandbox.supervisor.component import MARK, NODES, REFERENCE, Layout, Part
 
 NEEDS = {
@@ -94,8 +93,3 @@ def overlay(layout: Layout) -> dict[str, Any]:
             },
         }
     )
-
-
-def measure(layout: Layout, pids: Callable[[], dict[str, int]]) -> None:
-    """Serves the sandbox's own use against its quotas, for ever."""
-    quota.serve(layout, pids)

@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox.components import alertmanager, backups, grafana, prometheus, standby
-from xai_runbook.sandbox.faults import database, maintenance
+from xai_runbook.sandbox.components import alertmanager, grafana, prometheus, standby
+from xai_runbook.sandbox.faults import backups, database, maintenance
 from xai_runbook.sandbox.faults import prometheus as prometheus_faults
 from xai_runbook.system.files import write_whole
 

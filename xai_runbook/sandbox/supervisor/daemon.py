@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from xai_runbook.errors import SandboxError
+from xai_runbook.sandbox.components import stack
+from xai_runbook.sandbox.faults import commands
 from xai_runbook.sandbox.supervisor import reaper
 from xai_runbook.sandbox.supervisor.component import PortTaken
 from xai_runbook.sandbox.supervisor.supervisor import Event, Supervisor
@@ -35,7 +37,7 @@ def supervise(
             say({"event": "note", "text": f"ended {ended} processes that a crashed sandbox had left"})
         (folder / "tmp").mkdir(mode=0o700)
         (folder / "logs").mkdir(mode=0o700, exist_ok=True)
-        supervisor = Supervisor(folder, say, ports)
+        supervisor = Supervisor(folder, stack, commands.command, say, ports)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: supervisor.stop())
         started(supervisor)

@@ -19,12 +19,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox.components import prometheus, stack
-from xai_runbook.sandbox.faults import commands
-from xai_runbook.sandbox.supervisor import readiness, reaper
+from xai_runbook.sandbox.components import prometheus
+from xai_runbook.sandbox.supervisor import quota, readiness, reaper
 from xai_runbook.sandbox.supervisor.component import Layout, Part, PortTaken, environment, free_ports, taken
 from xai_runbook.system import processes, sandbox_state
 
@@ -34,16 +33,36 @@ if TYPE_CHECKING:
 STOP_SECONDS = 5.0
 SETTLE_SECONDS = 10.0
 Event = dict[str, Any]
+Command = Callable[["Supervisor", str, str | None], list[str]]
+"""Obeys a verb (break, heal) and the name of a fault; returns the names of what was broken, healed or started again."""
+
+
+class Stack(Protocol):
+    """The parts of a sandbox and what is known of them, as the module `components.stack` has it."""
+
+    def parts(self, layout: Layout, say: Callable[[str], None], /) -> list[Part]:
+        """Every part that can run here; why another cannot is noted in layout.missing."""
+
+    def note_missing(self, layout: Layout, part: str, reason: str, /) -> None:
+        """Note why a part, and what depends on it, cannot run here."""
+
+    def overlay(self, layout: Layout, /) -> dict[str, Any]:
+        """The settings that say where the parts are."""
 
 
 class Supervisor:
     """One running sandbox, seen from inside. Methods are called from any thread, `run` from the main thread."""
 
-    def __init__(self, folder: Path, say: Callable[[Event], None], ports: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, stack: Stack, command: Command, say: Callable[[Event], None],
+        ports: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.layout = Layout(folder, sandbox_state.cache_folder(), ports or free_ports())
         self.broken: list[str] = []
         self.parts: dict[str, Part] = {}
+        self._stack = stack
+        self._command = command
         self._say = say
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._running: dict[str, Popen[bytes]] = {}
@@ -137,7 +156,7 @@ class Supervisor:
 
     def _bring_up(self) -> None:
         try:
-            parts = stack.parts(self.layout, lambda text: self._say({"event": "note", "text": text}))
+            parts = self._stack.parts(self.layout, lambda text: self._say({"event": "note", "text": text}))
             self.parts = {part.name: part for part in parts}
             self._ready = {name: Future() for name in self.parts}
             for part in parts:
@@ -148,9 +167,9 @@ class Supervisor:
                 except Exception as error:
                     if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
                         raise
-                    stack.note_missing(self.layout, part.name, str(error) or type(error).__name__)
+                    self._stack.note_missing(self.layout, part.name, str(error) or type(error).__name__)
                     self._scrape_what_runs()
-            self._in_background(stack.measure, self.layout, self.pids)
+            self._in_background(quota.serve, self.layout, self.pids)
             self.await_data(lambda text: self._say({"event": "note", "text": text}))
             self._ready_at = datetime.now(UTC)
             self._note()
@@ -250,7 +269,7 @@ class Supervisor:
                 with self._commanding:
                     if self._ready_at is None:
                         raise SandboxError("the sandbox is not ready yet")
-                    answer: dict[str, Any] = {"done": commands.command(self, asked["do"], asked.get("fault"))}
+                    answer: dict[str, Any] = {"done": self._command(self, asked["do"], asked.get("fault"))}
             except SandboxError as error:
                 answer = {"what": error.what, "on": error.on, "hint": error.hint}
             except Exception as error:  # whoever asked is told
@@ -297,7 +316,7 @@ class Supervisor:
                     "missing": self.layout.missing,
                     "unanswered": self._unanswered,
                     "faults": self.broken,
-                    "overlay": stack.overlay(self.layout) if self._ready_at else {},
+                    "overlay": self._stack.overlay(self.layout) if self._ready_at else {},
                 },
             )
 
