@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,35 @@ def test_layers_are_one_contract_over_every_package(checkout: Path) -> None:
     assert named == {path.stem for path in top.iterdir() if path.is_dir() or path.suffix == ".py"} - {
         "__init__", "__pycache__", "notebooks",
     }  # fmt: skip
+
+
+def imports(tree: ast.Module, modules: set[str]) -> set[str]:
+    """Which of the modules it imports anywhere: also inside functions, and only for type annotations."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not counted here"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & modules
+            if names - modules:
+                found.add(str(node.module))
+    return found & modules
+
+
+def test_no_imports_go_in_a_circle(modules: dict[str, ast.Module]) -> None:
+    trees = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): tree for name, tree in modules.items()
+    }
+    graph = {name: imports(tree, set(trees)) for name, tree in trees.items()}
+    assert graph["xai_runbook.sandbox.supervisor.daemon"] >= {
+        "xai_runbook.sandbox.components.stack", "xai_runbook.sandbox.supervisor.supervisor",
+    }, "`from package import module` and `from module import name`"  # fmt: skip
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def test_no_name_is_imported_under_itself(modules: dict[str, ast.Module]) -> None:
