@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from xai_runbook.changes import registry
-from xai_runbook.environment import handles
+from xai_runbook.environment import given
 from xai_runbook.errors import InputError
 from xai_runbook.model.plans import Call, Condition
 from xai_runbook.model.steps import operation_name
@@ -40,7 +40,7 @@ def test_a_change_is_found_by_its_name(name: str) -> None:
 def test_a_change_takes_handles_by_place_and_its_arguments_by_name(name: str) -> None:
     """So a Call can tell them apart without an Environment."""
     for parameter in inspect.signature(registry.named(name)).parameters.values():
-        assert (parameter.kind is parameter.KEYWORD_ONLY) is (parameter.name not in handles()), parameter.name
+        assert (parameter.kind is parameter.KEYWORD_ONLY) is (parameter.name not in given()), parameter.name
 
 
 def nested() -> Callable[..., object]:

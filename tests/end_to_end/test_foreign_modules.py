@@ -18,7 +18,7 @@ from tests.support.written import cell, write
 MODULES = (
     "argparse", "json", "pandas", "psycopg", "orjson", "numpy", "tornado", "matplotlib", "ipykernel", "papermill",
     "sitecustomize", "usercustomize", "ipython_config", "xai_runbook/__init__", "xai_runbook/pgbackup/__init__",
-    "xai_runbook/pgbackup/__main__", "xai_runbook/reports/worker", "xai_runbook/sandbox/node/__main__",
+    "xai_runbook/pgbackup/__main__", "xai_runbook/reports/runner/worker", "xai_runbook/sandbox/node/__main__",
 )  # fmt: skip
 PROGRAMS = ("setpriv", "unshare", "true", "cp", "sh", "ssh", "pg_dump", "pg_restore", "promtool", "postgres")
 FORBIDDEN = ("PYTHONPATH=", "PYTHONSTARTUP=", "PYTHONHOME=", "LD_PRELOAD=", "A_SECRET=")

@@ -160,8 +160,11 @@ def test_every_operation_is_asked_somewhere(checkout: Path) -> None:
     called, named = set(), set()
     for tree in map(ast.parse, [*sources, *modules.values()]):
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                called.add(ast.unparse(node.func).rpartition(".")[2])
+            if isinstance(node, ast.Call):  # or handed to Condition.of and Call.of
+                called |= {ast.unparse(each).rpartition(".")[2] for each in (node.func, *node.args)}
+            elif isinstance(node, ast.Tuple | ast.Set | ast.Dict):  # one of those that a decision is about
+                elements = node.keys if isinstance(node, ast.Dict) else node.elts
+                called |= {ast.unparse(each) for each in elements if isinstance(each, ast.Name)}
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named.add(node.value.rpartition(".")[2])
     for path, text in modules.items():

@@ -119,6 +119,18 @@ def test_no_public_class_name_is_used_twice(modules: dict[str, ast.Module]) -> N
     assert {name: places for name, places in found.items() if len(places) > 1} == {}
 
 
+def test_no_package_defines_what_a_module_of_it_is_called(modules: dict[str, ast.Module]) -> None:
+    """The module would take the name's place as soon as somebody imports it."""
+    found = []
+    for name, tree in modules.items():
+        if Path(name).name == "__init__.py":
+            inside = {Path(other).stem for other in modules if Path(other).parent == Path(name).parent}
+            inside |= {Path(other).parent.name for other in modules if Path(other).parent.parent == Path(name).parent}
+            defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+            found += [f"{name}: {each}" for each in defined & inside]
+    assert found == []
+
+
 def test_packages_say_what_stands_in_them(modules: dict[str, ast.Module], checkout: Path) -> None:
     folders = {str(Path(name).parent) for name in modules}
     assert [folder for folder in folders if not ast.get_docstring(modules[f"{folder}/__init__.py"])] == []

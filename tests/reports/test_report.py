@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(tmp_path: Pat
 _TOO_SMALL = """
 import resource, sys
 from pathlib import Path
-from xai_runbook.reports.record import open_folder
+from xai_runbook.reports.report import open_folder
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:

@@ -126,7 +126,7 @@ def _down(arguments: argparse.Namespace) -> int:
 def _faults(arguments: argparse.Namespace) -> int:
     from xai_runbook import sandbox
 
-    found = sandbox.faults()
+    found = sandbox.known_faults()
     if arguments.json:
         _print_json(found)
         return 0

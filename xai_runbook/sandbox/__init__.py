@@ -80,7 +80,7 @@ def running(
                 down(folder)
 
 
-def faults(folder: Path | None = None) -> list[dict[str, Any]]:
+def known_faults(folder: Path | None = None) -> list[dict[str, Any]]:
     """The faults there are: name, part, does, finding (that names it), broken (now)."""
     from xai_runbook.sandbox.faults.table import FAULTS
     from xai_runbook.system import sandbox_state

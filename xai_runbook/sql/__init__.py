@@ -31,7 +31,7 @@ def statements() -> dict[str, LiteralString]:
     """Return the text of every file, by its name without `.sql`."""
     found: dict[str, LiteralString] = {}
     for section in files(__name__).iterdir():
-        for file in section.iterdir() if section.is_dir() else ():
+        for file in section.iterdir() if section.is_dir() and not section.name.startswith("_") else ():
             if file.name.endswith(".sql"):
                 # from our own package, never from input
                 found[file.name.removesuffix(".sql")] = file.read_text(encoding="utf-8")

@@ -371,6 +371,7 @@ def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens
     actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     (pid,) = superuser.execute(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
+        " ORDER BY backend_start DESC LIMIT 1"  # those of tests before may still be ending
     ).fetchone()
     stopping = once_running(
         superuser, f"pid = {pid} AND wait_event_type = 'Lock'", lambda: os.kill(pid, signal.SIGSTOP)

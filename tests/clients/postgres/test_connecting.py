@@ -312,9 +312,8 @@ def test_nothing_is_changed_through_a_pooler(env: Environment, sandbox: dict[str
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             time.sleep(0.05)
-        operator = Operator(told.model_copy(update={"port": port}))
-        with pytest.raises(AccessDenied, match="proxy or pooler"):
-            operator.identity()
+        with write_access(), pytest.raises(AccessDenied, match="proxy or pooler"):
+            Operator(told.model_copy(update={"port": port})).identity()
     finally:
         running_pooler.kill()
         running_pooler.wait()

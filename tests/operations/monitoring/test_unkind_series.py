@@ -102,7 +102,7 @@ def test_nan_and_infinity_are_values(prometheus: Prometheus, window: Window) -> 
 
 _REFUSED = """
 import sys
-from tests.operations.prometheus_server import handle
+from tests.support.prometheus_server import handle
 from xai_runbook.errors import TooMuch
 prometheus = handle(sys.argv[1], prometheus={"timeout": "60s"})
 prometheus.version

@@ -72,7 +72,7 @@ def within(seconds: float, true: Callable[[], object]) -> None:
 
 
 def test_every_fault_names_its_part_and_finding(folder: Path) -> None:
-    found = {fault["name"]: fault for fault in sandbox.faults(folder)}
+    found = {fault["name"]: fault for fault in sandbox.known_faults(folder)}
     assert {"node-stopped", "height-frozen", "database-down"} <= set(found)
     assert not any(fault["broken"] for fault in found.values())
     assert all(fault["finding"] and fault["does"] and fault["part"] for fault in found.values())
@@ -186,7 +186,10 @@ def test_one_fault_a_part_and_no_fault_twice(folder: Path) -> None:
     with pytest.raises(SandboxError, match="has hold of node-2"):
         sandbox.break_("node-stopped", folder)
     sandbox.break_("height-frozen", folder)
-    assert [fault["name"] for fault in sandbox.faults(folder) if fault["broken"]] == ["node-hung", "height-frozen"]
+    assert [fault["name"] for fault in sandbox.known_faults(folder) if fault["broken"]] == [
+        "node-hung",
+        "height-frozen",
+    ]
     assert sandbox.heal(folder=folder) == ["height-frozen", "node-hung"]
     assert sandbox.heal(folder=folder) == []
 

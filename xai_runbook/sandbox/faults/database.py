@@ -2,7 +2,7 @@
 
 A session that a fault needs is held by the supervisor's process under the fault's name until `let_go`, and ends with
 that process. `application` sessions look like the application's, so that the operator may end them; `superuser` comes
-in by the socket in the data folder, as nobody else can. The rows that name these functions are in `fault.FAULTS`.
+in by the socket in the data folder, as nobody else can. The rows that name these functions are in `table.FAULTS`.
 """
 
 from __future__ import annotations

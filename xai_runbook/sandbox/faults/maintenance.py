@@ -1,6 +1,6 @@
 """Faults of the sandbox's PostgreSQL that outlive their session: what maintenance is there to mend.
 
-The rows that name these functions are in `fault.FAULTS`.
+The rows that name these functions are in `table.FAULTS`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The faults that a sandbox can be given: each is made in the real part, and each is named by a finding.
 
-To add one: a row in FAULTS. The running supervisor makes and heals them (`breaking`).
+To add one: a row in FAULTS. The running supervisor makes and heals them (`commands`).
 """
 
 from __future__ import annotations
