@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.request import Request, urlopen
 
 import pytest
@@ -21,6 +23,7 @@ import pytest
 from tests.support.started import eventually, start, started
 from xai_runbook.sandbox.node import node
 from xai_runbook.sandbox.node.chain import KEPT, Chain, follows, mine, past
+from xai_runbook.sandbox.node.network import Network
 from xai_runbook.sandbox.supervisor.component import NODES, REFERENCE, START_HEIGHT, Layout, free_ports, seed_hash
 
 ALL = (*NODES, REFERENCE)
@@ -289,3 +292,21 @@ def test_blocks_that_do_not_follow_are_refused() -> None:
     assert not follows(mine(good, "m", [], good.mined_at + 1), tip)
     assert not follows(replace(good, transactions=("forged",)), tip)
     assert not follows(replace(good, hash="00" + "f" * 62), tip)
+
+
+def test_the_network_closes_though_a_message_comes_at_that_moment(tmp_path: Path) -> None:
+    """A cancellation that is lost leaves a connection, and the node then obeys no fault any more."""
+    Chain.begin(tmp_path / "chain", past(1_800_000_000.0))
+
+    async def closes() -> None:
+        network = Network("a", "1", Chain(tmp_path / "chain"), 0, {}, lambda *_, **__: None)
+        await network.open()
+        reader = asyncio.StreamReader()
+        network._start(network._talk(reader, Mock(get_extra_info=lambda _: ("127.0.0.1", 1)), "inbound"))
+        await asyncio.sleep(0.05)  # it waits for a line now
+        reader.feed_data(b'{"type": "height", "height": 1}\n')
+        await asyncio.sleep(0)  # the line is read, its reader not awake yet
+        async with asyncio.timeout(2):
+            await network.close()
+
+    asyncio.run(closes())

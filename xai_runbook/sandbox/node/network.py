@@ -101,7 +101,8 @@ class Network:
         peer.answer = asyncio.get_running_loop().create_future()
         peer.send(type="get_blocks", first=self.chain.height + 1, count=min(count, BATCH))
         try:
-            return await asyncio.wait_for(peer.answer, SILENCE_SECONDS)
+            async with asyncio.timeout(SILENCE_SECONDS):
+                return await peer.answer
         except TimeoutError:
             return []
         finally:
@@ -136,7 +137,7 @@ class Network:
         peer = Peer("", f"{host}:{port}", direction, "", 0, time.time(), writer)
         try:
             peer.send(type="hello", node=self.name, version=self.version, height=self.chain.height)
-            while line := await asyncio.wait_for(reader.readline(), SILENCE_SECONDS):
+            while line := await _next_line(reader):
                 self._heard(peer, json.loads(line))
         except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
             self.log("warning", "peer lost", peer=peer.name or peer.address, reason=type(error).__name__)
@@ -172,3 +173,12 @@ class Network:
         self.heard = max(self.heard, height)
         if height > self.chain.height:
             self.news.set()
+
+
+async def _next_line(reader: asyncio.StreamReader) -> bytes:
+    """Return the next line, b"" at the end of the stream. Raises TimeoutError after SILENCE_SECONDS.
+
+    Before Python 3.12, `asyncio.wait_for` loses a cancellation that comes together with the answer.
+    """
+    async with asyncio.timeout(SILENCE_SECONDS):
+        return await reader.readline()
