@@ -18,6 +18,7 @@ from xai_runbook.environment import Absent, connect
 from xai_runbook.errors import PartMissing
 from xai_runbook.reports.report import record
 from xai_runbook.reports.terminal import screen
+from xai_runbook.sandbox import loopback
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.supervisor import readiness, reaper
 
@@ -162,6 +163,11 @@ def test_an_exporter_that_does_not_start_is_not_scraped(tmp_path: Path) -> None:
         assert "bad collector" in told["missing"]["node-exporter"]
         by_name = {finding["name"]: finding["status"] for finding in told["findings"]}
         assert by_name["targets_up"] != "alert", out  # unknown while what the history says of it is still looked at
+        found = sandbox.status(Path(variables["XAI_RUNBOOK_SANDBOX"]))
+        assert found is not None
+        url = f"http://127.0.0.1:{found['parts']['prometheus']['port']}"
+        with loopback.urlopen(f"{url}/api/v1/query?query=up%7Bjob%3D%22node%22%7D+%3D%3D+0", timeout=10) as answer:
+            assert json.load(answer)["data"]["result"] == [], "it was never scraped: `up` would stay 0 for minutes"
         code, out = ran(variables, "sandbox", "heal")
         assert code == 0, out
 

@@ -104,9 +104,9 @@ def _prometheus(layout: Layout) -> Part | None:
         if promtool is not None and not data.exists():  # a Prometheus that comes back after a fault keeps what it has
             made = backfill.begin(layout, promtool, data, time.time())
         loaded.write_text(rules(), encoding="utf-8")
-        write_configuration(layout)
         if made is not None:
             backfill.finish(made, data)
+        write_configuration(layout)  # late: an exporter that could not start by now is not scraped at all
         data.mkdir(mode=0o700, exist_ok=True)
 
     port = layout.ports["prometheus"]

@@ -167,7 +167,6 @@ class Supervisor:
                 except Exception as error:
                     if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
                         raise
-                    self._stack.note_missing(self.layout, part.name, str(error) or type(error).__name__)
                     self._scrape_what_runs()
             self._in_background(quota.serve, self.layout, self.pids)
             self.await_data(lambda text: self._say({"event": "note", "text": text}))
@@ -194,6 +193,8 @@ class Supervisor:
             self._say({"event": "ready", "part": part.name, "seconds": round(time.monotonic() - begun, 3)})
             self._ready[part.name].set_result(None)
         except BaseException as error:  # whoever waits for it raises it
+            if part.optional and not isinstance(error, PortTaken):
+                self._stack.note_missing(self.layout, part.name, str(error) or type(error).__name__)
             self._ready[part.name].set_exception(error)
 
     def _spawn(self, part: Part) -> Popen[bytes]:
