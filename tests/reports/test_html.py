@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.samples import environment, finding, recorded
-from xai_runbook.reports.html import POLICY, page
+from xai_runbook.reports.html import POLICY, page, section_title
 from xai_runbook.settings.models import Settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -232,3 +232,11 @@ def test_in_a_browser_it_fits_a_phone_and_a_wide_screen(
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     verdict = tab.locator("h1").bounding_box()
     assert verdict["y"] < 200, "the verdict is seen without scrolling"
+
+
+@pytest.mark.parametrize(
+    ("notebook", "title"),
+    [("03b_backup_restore", "Backup restore"), ("02_monitoring", "Monitoring"), ("", "Asked"), ("mine", "Mine")],
+)
+def test_a_section_is_titled_without_its_number(notebook: str, title: str) -> None:
+    assert section_title(notebook) == title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -99,8 +100,11 @@ def _template() -> Template:
     environment.filters["utc"] = lambda instant: f"{instant:%Y-%m-%d %H:%M:%S} UTC"
     environment.filters["clock"] = lambda text: str(text).replace("T", " ").replace("+00:00", " UTC")
     environment.filters["inert"] = lambda text: inert(str(text))
-    environment.filters["section"] = lambda name: (
-        str(name).lstrip("0123456789_").replace("_", " ").capitalize() or "Asked"
-    )
+    environment.filters["section"] = section_title
     environment.filters["link"] = lambda path: quote(str(path))
     return environment.get_template("page.html.j2")
+
+
+def section_title(notebook: object) -> str:
+    """Return the heading of a notebook's questions: "Backup restore" for 03b_backup_restore."""
+    return re.sub(r"^\d+[a-z]?_", "", str(notebook)).replace("_", " ").strip().capitalize() or "Asked"
