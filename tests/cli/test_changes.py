@@ -132,7 +132,7 @@ def test_a_change_from_plan_to_journal(here: Environment, session: Opens, folder
     listed = run("journal", "list", journal=folder).stdout
     assert re.search(rf"^ +1  2\S+  done     sandbox  \S+@\S+  terminate session {pid} of .*  INC-7$", listed, re.M)
     one = run("journal", "show", "1", journal=folder).stdout
-    assert "came to     terminate session" in one and "sql/terminate_session.sql" in one
+    assert "came to     terminate session" in one and "sql/database/terminate_session.sql" in one
     entry = json.loads(run("journal", "show", "1", "--json", journal=folder).stdout)
     assert (entry["entry"], entry["status"], entry["intent"]["reason"]) == (1, "done", "INC-7")
     assert json.loads(run("journal", "list", "--json", journal=folder).stdout) == [entry]

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from xai_runbook.cli.main import main
+from xai_runbook.sql import path_of, statements
 
 MOST_LINES = 400
 NOT_OURS = re.compile(r"(^|_)(utils?|helpers?|managers?|handlers?|common|base(?!_backups?\b)|wrappers?)($|_)")
@@ -142,6 +143,12 @@ def test_the_makefile_and_ci_name_modules_that_exist(checkout: Path) -> None:
             named += [f"{package}.{name.strip()}" for name in names.split(",")]
     assert "xai_runbook.sandbox.components.programs" in named
     assert [name for name in named if importlib.util.find_spec(name) is None] == []
+
+
+def test_the_file_that_a_plan_names_is_there(checkout: Path) -> None:
+    assert statements()
+    assert [name for name in statements() if not (checkout / "xai_runbook" / path_of(name)).is_file()] == []
+    assert path_of("no_such_query") == "no_such_query"
 
 
 def test_packages_say_what_stands_in_them(modules: dict[str, ast.Module], checkout: Path) -> None:

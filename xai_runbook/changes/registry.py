@@ -55,7 +55,7 @@ def planned(env: Environment, name: str, arguments: Mapping[str, Argument]) -> P
 
 
 def asked(env: Environment, name: str, arguments: Mapping[str, Argument]) -> DataFrame:
-    """Return what that query of ours answers. Errors: Refused for any other name."""
+    """Return the frame of that query. Errors: Refused for a name that is no query of the operations."""
     function = _function(name)
     if function is None or getattr(function, "is_change", False):
         raise Refused(f"{name!r:.100} is not one of our queries", hint="make the plan anew")

@@ -219,6 +219,8 @@ class _Progress:
 
 def _print_parts(found: dict[str, Any]) -> None:
     for name, part in sorted(found["parts"].items()):
+        if name in found["missing"]:  # it was started, and ended or was not ready in time
+            continue
         port = f"127.0.0.1:{part['port']}" if part["port"] else ""
         print(f"  {name:18} {part.get('condition', 'running'):8} pid {part['pid']:<8} {port}")
     for name, why in found["missing"].items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.clients.http import get
+from xai_runbook.clients.http.get import get
 from xai_runbook.errors import BadAnswer, WrongServer, inert
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Alertmanager:
         Its configuration, which the same answer holds and which may name secrets, is left where it is.
         """
         try:
-            told = get.get(self.access, self.url, "/api/v2/status").json()
+            told = get(self.access, self.url, "/api/v2/status").json()
             version, cluster = told["versionInfo"]["version"], told["cluster"]["status"]
             if not isinstance(version, str) or not isinstance(cluster, str):
                 raise TypeError
@@ -74,7 +74,7 @@ class Alertmanager:
 
         if not self._version:  # something else may answer a list to anything
             self._version = self.status()["version"]
-        told = get.get(self.access, self.url, f"/api/v2/{what}").json()
+        told = get(self.access, self.url, f"/api/v2/{what}").json()
         try:
             frame = pd.DataFrame([row(item) for item in told], columns=columns)
             for column in columns:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from xai_runbook.clients.http import get
+from xai_runbook.clients.http.get import get
 from xai_runbook.errors import AccessDenied, BadAnswer, TooMuch, Unreachable, WrongServer, inert
 from xai_runbook.model.secret import Secret
 
@@ -48,7 +48,7 @@ class Grafana:
         Errors: WrongServer where it is no Grafana; Unreachable, TimedOut ...
         """
         try:
-            answer = get.get(self.access, self.url, "/api/health", informative=(503,), most_bytes=_MOST_BYTES)
+            answer = get(self.access, self.url, "/api/health", informative=(503,), most_bytes=_MOST_BYTES)
             told = answer.json()
             return {"database": str(told["database"]), "version": str(told.get("version", ""))}
         except (WrongServer, BadAnswer) as error:
@@ -103,7 +103,7 @@ class Grafana:
     def datasource_health(self, uid: str) -> tuple[str, str]:
         """What Grafana's own check of a data source says: OK, ERROR, UNKNOWN, or "" where it has no check; and why."""
         path = f"/api/datasources/uid/{quote(uid, safe='')}/health"
-        answer = get.get(self.access, self.url, path, informative=_UNHEALTHY, most_bytes=_MOST_BYTES)
+        answer = get(self.access, self.url, path, informative=_UNHEALTHY, most_bytes=_MOST_BYTES)
         told = answer.json()
         words = inert(str(told.get("message", "")), 300) if isinstance(told, dict) else ""
         if isinstance(told, dict) and told.get("status") in ("OK", "ERROR", "UNKNOWN"):
@@ -120,7 +120,7 @@ class Grafana:
             update={"auth_header": "Authorization", "auth_value": _Published(user, password)}
         )
         try:
-            answer = get.get(access, self.url, "/api/user", most_bytes=_MOST_BYTES)
+            answer = get(access, self.url, "/api/user", most_bytes=_MOST_BYTES)
         except AccessDenied as error:
             if "429" in error.what:
                 raise
@@ -129,7 +129,7 @@ class Grafana:
 
     def _ask(self, path: str, *, informative: tuple[int, ...] = (), **parameters: str) -> Any:
         try:
-            answer = get.get(self.access, self.url, path, parameters, informative=informative, most_bytes=_MOST_BYTES)
+            answer = get(self.access, self.url, path, parameters, informative=informative, most_bytes=_MOST_BYTES)
         except AccessDenied as error:
             raise AccessDenied(error.what, on=error.on, hint=_ROLE) from None
         return answer.json()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from xai_runbook.clients.http import get
 from xai_runbook.clients.http.deadline import side_by_side
+from xai_runbook.clients.http.get import HttpAnswer, get
 from xai_runbook.errors import BadAnswer, CannotAsk, SettingsError, XaiRunbookError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Nodes:
                 if fact.path not in answers:
                     self._wait_for_turn()
                     began = time.monotonic()
-                    answer = get.get(
+                    answer = get(
                         node,
                         node.url,
                         fact.path,
@@ -95,7 +95,7 @@ class Nodes:
         time.sleep(at - now)
 
 
-def _fact(name: str, fact: models.Fact, answer: get.HttpAnswer) -> Any:
+def _fact(name: str, fact: models.Fact, answer: HttpAnswer) -> Any:
     """The fact, of the type that it must have; heights as the index of the newest block."""
     value = answer.json()
     for token in fact.pointer.split("/")[1:]:

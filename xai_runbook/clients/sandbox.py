@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xai_runbook.clients.http import get
+from xai_runbook.clients.http.get import get
 from xai_runbook.errors import BadAnswer
 from xai_runbook.model.parts import machine
 
@@ -40,7 +40,7 @@ class Sandbox:
         """Use and quotas as it exports them, without the prefix sandbox_. Errors: those of http.get, BadAnswer."""
         from xai_runbook.settings.models import Access
 
-        answer = get.get(Access(timeout="3s"), self.quota_url, "/metrics")
+        answer = get(Access(timeout="3s"), self.quota_url, "/metrics")
         found = {
             name.removeprefix("sandbox_"): float(value)
             for name, value in _SAMPLE.findall(answer.body.decode("utf-8", "replace"))

@@ -113,6 +113,8 @@ def _parts(plan: _Plan) -> Iterable[tuple[str, str]]:
 
 
 def _real(step: Step) -> str:
+    from xai_runbook.sql import path_of
+
     if step.kind == "http":
         digest = hashlib.sha256(step.body.encode()).hexdigest()[:12]
         content = f" with {len(step.body.encode())} bytes of JSON, sha256 {digest}..." if step.body else ""
@@ -122,9 +124,9 @@ def _real(step: Step) -> str:
     if step.kind != "sql":
         lent = f" (lent {', '.join(step.roles)})" if step.roles else ""
         return inert(" ".join(step.argv), 400) + lent
-    text = _statement(step) if step.identifiers or step.names or step.literals else f"sql/{step.name}.sql"
+    text = _statement(step) if step.identifiers or step.names or step.literals else path_of(step.name)
     told = f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}" if step.parameters else ""
-    return inert(f"only if sql/{step.still}.sql{told} says so: {text}" if step.still else text + told, 600)
+    return inert(f"only if {path_of(step.still)}{told} says so: {text}" if step.still else text + told, 600)
 
 
 def _statement(step: Sql) -> str:

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 Mode = Literal["read", "change", "exclusive"]
 Parts = Mapping[str, Mode]
 UNKNOWN_IDENTIFIER = "not told"
-"""What sql/identity.sql answers where the role may not read the system identifier."""
+"""What sql/database/identity.sql answers where the role may not read the system identifier."""
 _TOGETHER = (("read", "read"), ("read", "change"), ("change", "read"))
 
 

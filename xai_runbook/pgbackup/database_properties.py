@@ -54,7 +54,7 @@ _LISTS = {
 }  # fmt: skip
 """Parameters whose value is a list of quoted names; PostgreSQL lets no extension add one."""
 _MARK = re.compile(r"(?:^|\n)(restored from \S+(?: of server \S+)?(?: without [^\n]*)?)$")
-"""The last line of a restored database's comment: see `sql/database_named.sql`."""
+"""The last line of a restored database's comment: see `sql/backups/database_named.sql`."""
 
 
 def create(session: Connection, name: str, like: str, manifest: dict[str, Any]) -> None:
@@ -86,8 +86,8 @@ def create(session: Connection, name: str, like: str, manifest: dict[str, Any]) 
 def carry_over(session: Connection, source: str, target: str) -> None:
     """Give the database `target` the rights, settings, connection limit and comment of `source`; all can be undone.
 
-    What `sql/database_not_carried.sql` names is left out. The line of the comment that says what it was restored from
-    stays.
+    What `sql/backups/database_not_carried.sql` names is left out. The line of the comment that says what it was
+    restored from stays.
     """
     database, found = sql.Identifier(target), _properties(partial(ask, session), source)
     owner = sql.Identifier(_properties(partial(ask, session), target)["owner"])

@@ -106,7 +106,7 @@ def session(**words: Any) -> Iterator[Connection]:
 
 
 def source_facts(source: Connection) -> dict[str, Any]:
-    """What a manifest says of the server and the database: see `sql/backup_source.sql`."""
+    """What a manifest says of the server and the database: see `sql/backups/backup_source.sql`."""
     (server,), (facts,) = ask(source, "identity"), ask(source, "backup_source")
     taken_at = datetime.now(UTC).isoformat(timespec="microseconds")
     identifier = {"system_identifier": server["system_identifier"], "server": address()}

@@ -175,7 +175,7 @@ def run(
 
 
 def _of_libpq() -> dict[str, str]:
-    """libpq's variables, of those that apply lends (`execution.credentials`)."""
+    """libpq's variables, of those that apply lends (`changes.credentials`)."""
     return {name: os.environ[name] for name in _LENT if name in os.environ}
 
 

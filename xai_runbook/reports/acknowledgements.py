@@ -232,7 +232,7 @@ def _changing(path: Path) -> Iterator[list[Acknowledgement]]:
             ]
             write_whole(path, tomli_w.dumps({"acknowledgement": tables}).encode())
     except BlockingIOError:
-        raise SettingsError("somebody else is changing the acknowledgements", on=str(lock)) from None
+        raise SettingsError("another process is changing the acknowledgements", on=str(lock)) from None
     except OSError as error:
         raise SettingsError(f"the acknowledgements cannot be written: {error.strerror}", on=str(path)) from None
 

@@ -69,7 +69,7 @@ def _answers(call: FunctionCall, item: dict[str, Any]) -> bool:
 
 
 def _public_name(function: str) -> str:
-    """The name of an operation as `model.steps.operation_name` gives it; empty for any other function of ours."""
+    """The name of an operation as `model.steps.operation_name` gives it; empty for any other function."""
     package, _, inside = function.partition(".operations.")
     return f"{inside.partition('.')[0]}.{function.rpartition('.')[2]}" if package == "xai_runbook" else ""
 

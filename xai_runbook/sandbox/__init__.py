@@ -1,6 +1,6 @@
 """The sandbox: a small production of real servers on this machine, and its faults.
 
-Plain functions that return data; each takes the run folder, by default this user's (``state.run_folder``).
+Plain functions that return data; each takes the run folder, by default this user's (``sandbox_state.run_folder``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def up(
     bound: bool = False,
     progress: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The state of the sandbox (see ``state.read``), which is started where none runs in the folder.
+    """The state of the sandbox (see ``sandbox_state.read``), which is started where none runs in the folder.
 
     Where it is started, the state has the key `started` as True. Progress gets events: {event: note, text},
     {event: ready, part, seconds}, {event: up, seconds}. A bound sandbox goes down with the calling process.

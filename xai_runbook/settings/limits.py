@@ -1,6 +1,6 @@
 """The tables that limits are judged by: what metrics are called here, the PromQL of each signal, the limits themselves.
 
-To add a limit: a field of its section below, its row in `environments/defaults/SECTION.toml`, a query and a check, a
+To add a limit: a field of its section below, its row in `settings/defaults/SECTION.toml`, a query and a check, a
 question in a notebook. One that Prometheus judges has a signal of the same name too.
 """
 

@@ -1,4 +1,4 @@
-"""What we were told about one environment: `environments/NAME.toml` over `environments/defaults/`.
+"""The models of one environment's settings: `environments/NAME.toml` over `defaults/`.
 
 Every table is a model that refuses unknown keys. A part (prometheus, nodes, database, cache) that has no table is not
 configured. Hosts, names and limits live here; secrets never do, only references to them (`Secret`). A password that

@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 
 @cache
@@ -29,10 +32,22 @@ def statement(name: str, server_version: int) -> LiteralString:
 @cache
 def statements() -> dict[str, LiteralString]:
     """Return the text of every file, by its name without `.sql`."""
-    found: dict[str, LiteralString] = {}
-    for section in files(__name__).iterdir():
-        for file in section.iterdir() if section.is_dir() and not section.name.startswith("_") else ():
-            if file.name.endswith(".sql"):
-                # from our own package, never from input
-                found[file.name.removesuffix(".sql")] = file.read_text(encoding="utf-8")
-    return found
+    # from our own package, never from input
+    return {name: file.read_text(encoding="utf-8") for name, (_, file) in _files().items()}
+
+
+def path_of(name: str) -> str:
+    """Return where a query stands, as `sql/SECTION/NAME.sql`; of one that is not ours, its name alone."""
+    return f"sql/{_files()[name][0]}/{name}.sql" if name in _files() else name
+
+
+@cache
+def _files() -> dict[str, tuple[str, Traversable]]:
+    """The section and the file of every query, by its name."""
+    sections = [each for each in files(__name__).iterdir() if each.is_dir() and not each.name.startswith("_")]
+    return {
+        file.name.removesuffix(".sql"): (section.name, file)
+        for section in sections
+        for file in section.iterdir()
+        if file.name.endswith(".sql")
+    }

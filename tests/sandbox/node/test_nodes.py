@@ -303,7 +303,8 @@ def test_the_network_closes_though_a_message_comes_at_that_moment(tmp_path: Path
         await network.open()
         reader = asyncio.StreamReader()
         network._start(network._talk(reader, Mock(get_extra_info=lambda _: ("127.0.0.1", 1)), "inbound"))
-        await asyncio.sleep(0.05)  # it waits for a line now
+        while reader._waiter is None:  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
         reader.feed_data(b'{"type": "height", "height": 1}\n')
         await asyncio.sleep(0)  # the line is read, its reader not awake yet
         async with asyncio.timeout(2):

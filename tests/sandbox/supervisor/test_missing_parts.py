@@ -161,6 +161,8 @@ def test_an_exporter_that_does_not_start_is_not_scraped(tmp_path: Path) -> None:
         _, out = ran(variables, "check", "--json")
         told = json.loads(out)
         assert "bad collector" in told["missing"]["node-exporter"]
+        _, status = ran(variables, "sandbox", "status")
+        assert [line.split()[1] for line in status.splitlines() if "node-exporter" in line] == ["missing:"]
         by_name = {finding["name"]: finding["status"] for finding in told["findings"]}
         assert by_name["targets_up"] != "alert", out  # unknown while what the history says of it is still looked at
         found = sandbox.status(Path(variables["XAI_RUNBOOK_SANDBOX"]))

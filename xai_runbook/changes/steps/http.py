@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
 from xai_runbook.changes.steps.result import Ambiguous, Done
-from xai_runbook.clients.http import get as reading
 from xai_runbook.clients.http.deadline import within
+from xai_runbook.clients.http.get import connection_to, sendable, translated
 from xai_runbook.errors import CannotAsk, NotConfigured, Refused, SettingsError, inert
 from xai_runbook.model.steps import HttpCall
 from xai_runbook.model.window import duration_seconds
@@ -60,7 +60,7 @@ class Requests:
                 duration_seconds(access.timeout), sending.ask, on=sending.url, give_up=sending.give_up
             )
         except (CannotAsk, OSError, http.client.HTTPException, ValueError) as error:
-            why = error if isinstance(error, CannotAsk) else reading.translated(error, sending.url)
+            why = error if isinstance(error, CannotAsk) else translated(error, sending.url)
             if sending.begun:
                 raise Ambiguous(f"it was sent, and no answer came: {why.what}", on=sending.url) from None
             return Done(False, f"it was not sent: {why.what}")
@@ -112,10 +112,10 @@ class _Sending:
             "Accept": "application/json",
             "Content-Type": "application/json",
             "User-Agent": "xai-runbook apply",
-            access.auth_header: reading.sendable(access.auth_value),
+            access.auth_header: sendable(access.auth_value),
         }
         seconds = duration_seconds(access.timeout)
-        self.connection = reading.connection_to(access, parts.scheme, parts.hostname or "", parts.port, seconds)
+        self.connection = connection_to(access, parts.scheme, parts.hostname or "", parts.port, seconds)
 
     def ask(self) -> tuple[int, str, bytes]:
         """Status, where it redirects to, and the start of the body."""

@@ -31,7 +31,7 @@ Names = Mapping[str, tuple[str, ...]]
 
 
 def identified(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """The facts of `sql/identity.sql` that tell one server and database from all others."""
+    """The facts of `sql/database/identity.sql` that tell one server and database from all others."""
     names = ("system_identifier", "server_address", "server_port", "database", "database_oid")
     return {name: str(rows[0][name]) for name in names}
 

@@ -15,7 +15,7 @@ from xai_runbook.errors import BadAnswer, InputError, TimedOut, TooMuch, XaiRunb
 from xai_runbook.model.window import duration_seconds
 
 if TYPE_CHECKING:
-    from xai_runbook.clients.http import get
+    from xai_runbook.clients.http.get import HttpAnswer
 
 _LINE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: -?\d+)?")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
@@ -91,7 +91,7 @@ def page(body: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def refusal(answer: get.HttpAnswer, url: str) -> XaiRunbookError:
+def refusal(answer: HttpAnswer, url: str) -> XaiRunbookError:
     """What to raise for an answer that says why it is none: InputError for PromQL, TooMuch, TimedOut, BadAnswer."""
     try:
         told = answer.json()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from xai_runbook.clients.http import get
+from xai_runbook.clients.http.get import HttpAnswer, get
 from xai_runbook.clients.http.request_cache import Once
 from xai_runbook.clients.prometheus import answers, samples
 from xai_runbook.errors import (
@@ -74,7 +74,7 @@ class Prometheus:
         self._silence: TimedOut | None = None
         self._silent_until = 0.0
         self._identifying = threading.Lock()
-        self._get: Callable[..., get.HttpAnswer] = get.get
+        self._get: Callable[..., HttpAnswer] = get
 
     def ask_once(self) -> None:
         """From here on the same question is sent once: for a run of some seconds, whose questions overlap."""
@@ -266,7 +266,7 @@ class Prometheus:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, InputError):
             raise BadAnswer(f"its answer has no {what} that can be read", on=self.url, hint=_NOT_ONE) from None
 
-    def _ask(self, path: str, parameters: Mapping[str, str]) -> get.HttpAnswer:
+    def _ask(self, path: str, parameters: Mapping[str, str]) -> HttpAnswer:
         _ = self.version  # something else may answer "success" to anything
         answer = self._get(self.access, self.url, path, parameters, informative=_ERRORS)
         if answer.status in _ERRORS:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_runbook.errors import InputError, XaiRunbookError
-from xai_runbook.reports.notebooks import cells as notebooks
-from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell
+from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell, folder, read
 from xai_runbook.system.files import write_whole
 
 _LINE = 120
@@ -38,7 +37,7 @@ not answer. Without charts, in seconds: `xai-runbook check`."""
 
 def assembled(sections: Sequence[Path]) -> bytes:
     """The health report's bytes, the same for the same sections. Errors: InputError where sections contradict."""
-    every = {path.stem: notebooks.read(path) for path in sections}
+    every = {path.stem: read(path) for path in sections}
     cells = [_markdown("title", _TITLE), _parameters(every), *_setup(every)]
     seen: dict[str, str] = {}
     for section, content in every.items():
@@ -194,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the health report, or with --check says whether it is current."""
     parser = argparse.ArgumentParser(prog="python -m xai_runbook.reports.notebooks.assemble", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where it is not current")
-    parser.add_argument("--folder", type=Path, default=notebooks.folder(), help="where the notebooks are")
+    parser.add_argument("--folder", type=Path, default=folder(), help="where the notebooks are")
     options = parser.parse_args(arguments)
     path = options.folder / f"{HEALTH_REPORT}.ipynb"
     try:

@@ -18,8 +18,8 @@ from typing import Any
 
 from xai_runbook.errors import InputError, ReportError, inert
 from xai_runbook.reports.notebooks import parameters as parameter
-from xai_runbook.reports.notebooks import results as read
 from xai_runbook.reports.notebooks.loading import Malformed, executed, load
+from xai_runbook.reports.notebooks.results import faults, ran_to_its_end, read
 from xai_runbook.reports.runner.kernel_process import MARK
 from xai_runbook.reports.runner.redaction import Mask, known_secrets, secret_variables
 from xai_runbook.reports.runner.result import Event, Interrupted, NotebookResult, RunStatus
@@ -118,7 +118,7 @@ def _tasks(notebooks: Sequence[Path], out: Path) -> list[_Task]:
 
 def _told(task: _Task, path: Path, status: RunStatus, seconds: float, error: str) -> NotebookResult:
     """The result of a notebook that was not run: each of its questions is unknown."""
-    return NotebookResult(task.name, path, status, seconds, error, read.read(task.notebook, task.name))
+    return NotebookResult(task.name, path, status, seconds, error, read(task.notebook, task.name))
 
 
 class _Run:
@@ -204,16 +204,16 @@ class _Run:
             notebook = executed(task.target)
         except (OSError, ValueError, RecursionError):
             return _told(task, task.target, "incomplete", seconds, error or "its executed copy cannot be read")
-        answers = read.read(notebook, task.name)
-        asked = [answer.name for answer in read.read(task.notebook, task.name)]
-        whole = read.ran_to_its_end(notebook) and {answer.name for answer in answers} >= set(asked)
+        answers = read(notebook, task.name)
+        asked = [answer.name for answer in read(task.notebook, task.name)]
+        whole = ran_to_its_end(notebook) and {answer.name for answer in answers} >= set(asked)
         if error or not whole:
             error = error or "not every cell was run"
             return NotebookResult(task.name, task.target, "incomplete", seconds, error, answers)
-        faults = read.faults(notebook)
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        error = faults[0] + more if faults else ""
-        return NotebookResult(task.name, task.target, "failed" if faults else "completed", seconds, error, answers)
+        found = faults(notebook)
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        error = found[0] + more if found else ""
+        return NotebookResult(task.name, task.target, "failed" if found else "completed", seconds, error, answers)
 
     def end_all(self, why: str) -> None:
         """Ends whatever still runs; what had not been run is incomplete, and says why."""
