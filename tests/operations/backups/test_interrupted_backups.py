@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -72,20 +73,52 @@ def names(env: Environment) -> list[str]:
     return sorted(path.name for path in env.backups.folder.iterdir() if path.is_dir())
 
 
+@contextmanager
+def held_verification(env: Environment, folder: Path) -> Iterator[Environment]:
+    """The environment with programs of which pg_verifybackup waits for as long as the block lasts."""
+    real, tools, hold = env.backups.programs(major(env)), folder / "tools", folder / "hold"
+    tools.mkdir(mode=0o700)
+    for program in real.iterdir():
+        (tools / program.name).symlink_to(program)
+    waiting = tools / "pg_verifybackup"
+    waiting.unlink()
+    waiting.write_text(f'#!/bin/sh\n[ -e "{hold}" ] && exec sleep 600\nexec "{real}/pg_verifybackup" "$@"\n')
+    waiting.chmod(0o700)
+    hold.touch()
+    settings = env.settings.model_dump()
+    settings["backups"] |= {"programs": str(tools)}
+    found = Environment(type(env.settings).model_validate(settings))
+    try:
+        yield found
+    finally:
+        hold.unlink()
+        found.database.close()
+
+
+def major(env: Environment) -> int:
+    return int(env.database.rows("identity")[0]["version"].split(".")[0])
+
+
 @pytest.mark.parametrize(
     ("change", "act"), [("dump", ctrl_c), ("dump", terminate), ("dump", kill), ("base_backup", ctrl_c)]
 )
 def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
-    change: str, act: Callable[[], None], server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
+    change: str,
+    act: Callable[[], None],
+    server: Server,
+    env: Environment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # the trial waits, however late its progress is seen
     if change == "dump":
-        plan, words = dumps.dump(env.database, env.backups), "reading roles"
+        with server.superuser() as session, session.transaction():
+            session.execute("LOCK TABLE pg_database IN SHARE MODE")
+            outcome = typed(env, dumps.dump(env.database, env.backups), monkeypatch, once("reading roles", act))
     else:
-        plan, words = base_backups.base_backup(env.database, env.backups), "reading data/backup_manifest"
-    # a dump's trial waits here, however late its progress is seen
-    with server.superuser() as session, session.transaction():
-        session.execute("LOCK TABLE pg_database IN SHARE MODE")
-        outcome = typed(env, plan, monkeypatch, once(words, act))
+        with held_verification(env, tmp_path) as held:
+            plan = base_backups.base_backup(held.database, held.backups)
+            outcome = typed(held, plan, monkeypatch, once("reading data/backup_manifest", act))
     (name,) = [name for name in names(env) if not name.startswith(".")]
     assert outcome.status == ("unknown" if act is kill else "failed"), outcome
     assert outcome.interrupted is (act is ctrl_c)
