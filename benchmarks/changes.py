@@ -54,7 +54,7 @@ def _bare(env: Environment, pid: int, started: object, folder: Path) -> float:
 def _door(env: Environment, pid: int) -> float:
     began = time.perf_counter()
     plan = sessions.terminate(env.database, pids=[pid])
-    came = apply(plan, env, confirm=plan.words, progress=lambda words: None)
+    came = apply(plan, env, confirm=plan.confirmation, progress=lambda words: None)
     assert isinstance(came, Outcome) and came.status == "done", came
     return time.perf_counter() - began
 

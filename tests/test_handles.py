@@ -45,7 +45,7 @@ def test_every_handle_is_told_from_an_argument_by_its_value(name: str, declared:
     handle = getattr(Environment(settings), name)
     assert isinstance(handle, Handle)
     assert (handle.environment, handle.production) == (settings.name, settings.production)
-    assert (type(handle).__name__ == "Absent") is not declared
+    assert (type(handle).__name__ == "NotConfiguredHandle") is not declared
 
 
 @pytest.mark.parametrize("value", ["database", 1, None, ["a"], {"environment": "x"}, loading.load("sandbox")], ids=type)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Absent:
+class NotConfiguredHandle:
     """The handle of a part that the settings do not declare: whatever is asked of it raises NotConfigured."""
 
     def __init__(self, part: str, environment: str, production: bool) -> None:
@@ -51,7 +51,7 @@ class Absent:
         )
 
 
-class Missing(Absent):
+class MissingHandle(NotConfiguredHandle):
     """The handle of a part that the sandbox could not start: whatever is asked of it raises PartMissing."""
 
     def __init__(self, part: str, environment: str, production: bool, reason: str) -> None:
@@ -164,9 +164,9 @@ class Environment:
     def _handle(self, part: str, make: Callable[[Any], T]) -> T:
         settings = getattr(self.settings, part)
         if settings is None:
-            return cast("T", Absent(part, **self._named))
+            return cast("T", NotConfiguredHandle(part, **self._named))
         if reason := self.settings.missing(part):
-            return cast("T", Missing(part, **self._named, reason=reason))
+            return cast("T", MissingHandle(part, **self._named, reason=reason))
         return make(settings)
 
     def __repr__(self) -> str:

@@ -32,7 +32,7 @@ from xai_runbook.changes.preflight import target
 from xai_runbook.changes.reconcile import reconcile, undo
 from xai_runbook.changes.steps import execute
 from xai_runbook.changes.steps.execute import Actor
-from xai_runbook.changes.steps.result import Ambiguous
+from xai_runbook.changes.steps.result import OutcomeUnknown
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused, SettingsError, Unreachable
 from xai_runbook.model.outcome import MIME_TYPE, Outcome
@@ -53,7 +53,7 @@ NOBODY = Sql(
 
 
 def carried_out(plan: Plan, env: Environment, **more: Any) -> Outcome:
-    came = apply(plan, env, **{"confirm": plan.words, **more})
+    came = apply(plan, env, **{"confirm": plan.confirmation, **more})
     assert isinstance(came, Outcome)
     told = journal_of(env).entries()[-1]
     assert (told.number, told.status) == (came.entry, came.status), "the journal tells the same"
@@ -166,7 +166,7 @@ def test_the_world_that_moved_after_the_look_is_left_alone(here: Environment, se
     came = carried_out(plan, here, progress=at("step 1", lambda: gone(victim, here)))
     assert came.status == "failed" and came.exit_code == 1
     assert came.summary == "nothing was done: step 1 of 1: the server found that the world had moved, and did nothing"
-    assert "way back" not in str(came)
+    assert "undo" not in str(came)
 
 
 @pytest.mark.parametrize("name", ["terminate_session", "cancel_statement"])
@@ -184,7 +184,7 @@ def test_a_later_session_with_the_same_number_is_another(here: Environment, sess
         for key in ("backend_start",) if name == "terminate_session" else ("backend_start", "query_start"):
             wrong = Sql(name=name, parameters=right | {key: "2026-01-01T00:00:00.000001+00:00"}, equivalent="")
             done = actor.act(wrong, print, Interrupts())
-            assert not done.had_effect and "did nothing" in done.words
+            assert not done.had_effect and "did nothing" in done.summary
         other = Sql(name=name, parameters=right | {"pid": str(os.getpid())}, equivalent="")
         assert not actor.act(other, print, Interrupts()).had_effect
         assert here.database.rows("statements_by_pid", {"pids": [pid]}), "it still runs"
@@ -269,7 +269,7 @@ def test_what_does_not_come_about_in_time_is_unknown_until_looked_at(here: Envir
         assert "1 of 1 steps took effect: what was expected did not come about within 5 s" in came.summary
         again = database.terminate(here.database, pids=[pid])
         with pytest.raises(Refused, match=f"not known \\(journal entry {came.entry}"):
-            apply(again, here, confirm=again.words)
+            apply(again, here, confirm=again.confirmation)
     finally:
         os.kill(pid, signal.SIGCONT)
     eventually(lambda: not here.database.rows("sessions_by_pid", {"pids": [pid]}))
@@ -330,9 +330,9 @@ def test_only_a_person_can_tell_where_the_world_is_neither(here: Environment, se
     assert looked.status == "unknown" and "planning it again says" in looked.summary
     assert journal_of(here).entries()[-1].status == "unknown"
     with pytest.raises(InputError, match="must say how they know"):
-        reconcile(here, came.entry, told="failed", why=" ")
-    told = reconcile(here, came.entry, told="done", why="I looked\x1b")
-    assert told.status == "done" and told.summary == "told by a person: I looked\N{REPLACEMENT CHARACTER}"
+        reconcile(here, came.entry, status="failed", why=" ")
+    told = reconcile(here, came.entry, status="done", why="I looked\x1b")
+    assert told.status == "done" and told.summary == "according to a person: I looked\N{REPLACEMENT CHARACTER}"
     assert journal_of(here).entries()[-1].status == "done"
 
 
@@ -368,7 +368,7 @@ def test_what_still_acts_is_waited_for(here: Environment, session: Opens, journa
             reconcile(here, 1)
         elsewhere = with_journal(here, Journal(journal.folder.parent / "another"))
         with pytest.raises(Refused, match="locked by another apply, seen in the database itself"):
-            apply(plan, elsewhere, confirm=plan.words)
+            apply(plan, elsewhere, confirm=plan.confirmation)
         elsewhere.database.close()
     finally:
         acts.close()
@@ -391,7 +391,7 @@ def test_an_actor_without_a_database_sends_nothing(here: Environment) -> None:
     actor = Actor(here)
     actor.open({"prometheus.url": "x"}, {})
     done = actor.act(Sql(name="terminate_session", parameters={}, equivalent=""), print, Interrupts())
-    assert not done.had_effect and done.words == "the plan names no database"
+    assert not done.had_effect and done.summary == "the plan names no database"
     actor.close()
 
 
@@ -409,7 +409,7 @@ def test_an_outcome_that_cannot_be_written_counts_as_unknown(
 
     plan = terminate(here, session())
     with pytest.raises(JournalError, match=r"it acted, and the outcome could not be written: terminate session"):
-        apply(plan, here, confirm=plan.words, progress=at("looking", damage))
+        apply(plan, here, confirm=plan.confirmation, progress=at("looking", damage))
     head.write_bytes(kept)
     assert journal.entries()[-1].status == "unknown"
     assert reconcile(here, 1).status == "done"
@@ -479,7 +479,7 @@ def program(*argv: str, seconds: str = "20s") -> Command:
     return Command(argv=("python", "-c", *argv), environment={"GIVEN": "yes"}, seconds=seconds, equivalent="")
 
 
-def ran(step: Command, ctrl_c: Interrupts | None = None) -> tuple[execute.Done, list[str]]:
+def ran(step: Command, ctrl_c: Interrupts | None = None) -> tuple[execute.StepResult, list[str]]:
     said: list[str] = []
     return execute._program(step, {}, said.append, ctrl_c or Interrupts()), said
 
@@ -493,7 +493,7 @@ def test_a_program_that_ends_well_had_its_effect() -> None:
 def test_a_program_that_fails_had_none() -> None:
     done, _ = ran(program("import sys; print('no room'); sys.exit(5)"))
     assert not done.had_effect and not done.left and done.words == "it ended with exit code 5: no room"
-    with pytest.raises(Ambiguous, match="no room"):  # what ours says when it cannot tell
+    with pytest.raises(OutcomeUnknown, match="no room"):  # what ours says when it cannot tell
         ran(program(f"import sys; print('no room'); sys.exit({execute.NOT_KNOWN})"))
     done, _ = ran(replace(program(), argv=("/no/such/program",)))
     assert not done.had_effect and "/no/such/program could not be started: No such file" in done.words
@@ -501,7 +501,7 @@ def test_a_program_that_fails_had_none() -> None:
 
 def test_a_program_has_a_deadline() -> None:
     started_at = time.monotonic()
-    with pytest.raises(Ambiguous, match="it did not end within 500ms and was ended"):
+    with pytest.raises(OutcomeUnknown, match="it did not end within 500ms and was ended"):
         ran(program("import time; time.sleep(8)", seconds="500ms"))
     assert time.monotonic() - started_at < stretched(6)
 
@@ -521,7 +521,7 @@ def test_a_program_ends_with_ctrl_c_and_its_children_with_it() -> None:
             said.append(words)
             signal.raise_signal(signal.SIGINT)
 
-        with pytest.raises(Ambiguous, match="interrupted by Ctrl-C, and ended"):
+        with pytest.raises(OutcomeUnknown, match="interrupted by Ctrl-C, and ended"):
             execute._program(program(stubborn), {}, heard, ctrl_c)
     eventually(lambda: not alive(int(said[0])))
 
@@ -585,7 +585,7 @@ def test_secrets_are_looked_up_by_apply_alone(here: Environment, session: Opens,
     with os.fdopen(slave) as stdin, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", stdin)
         with pytest.raises(SettingsError, match=r"secret is empty or not set \(env:NOT_SET\)"):
-            apply(plan, unset, confirm=plan.words)
+            apply(plan, unset, confirm=plan.confirmation)
     os.close(master)
     assert lives(victim) and journal.records() == []
     unset.database.close()
@@ -622,14 +622,14 @@ def test_there_is_a_way_back_or_it_says_that_there_is_none(here: Environment, jo
     journal.append("intent", plan=written(undo=back).to_json(), target="x", digest="x")
     assert undo(here, 1).note == "no provoked load runs"
     journal.append("intent", plan=written().to_json(), target="x", digest="y")
-    with pytest.raises(Refused, match="no plan for the way back: cannot be undone"):
+    with pytest.raises(Refused, match="no plan that undoes it: cannot be undone"):
         undo(here, 2)
 
 
 @pytest.mark.parametrize("status", ["done", "failed", "unknown"])
 def test_an_outcome_shows_itself(status: Any) -> None:
     rows = tuple({"left_count": f"<b>{n}"} for n in range(20))
-    came = Outcome(status=status, entry=7, summary="<script>", observed=rows, way_back="xai-runbook undo 7")
+    came = Outcome(status=status, entry=7, summary="<script>", observed=rows, undo_hint="xai-runbook undo 7")
     shown = came._repr_mimebundle_()
     assert json.dumps(shown[MIME_TYPE]) == json.dumps(came.to_json())
     assert "<script>" not in shown["text/html"] and "<b>" not in shown["text/html"]
@@ -643,7 +643,7 @@ def test_a_lost_answer_is_ambiguous(here: Environment, superuser: Any) -> None:
     actor = Actor(here)
     actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     cut_off(here, superuser)
-    with pytest.raises(Ambiguous, match="the connection was lost while it acted"):
+    with pytest.raises(OutcomeUnknown, match="the connection was lost while it acted"):
         actor.act(NOBODY, print, Interrupts())
     actor.close()
 
@@ -662,7 +662,7 @@ def test_a_server_that_does_not_answer_is_waited_for_no_longer(
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     try:
-        with pytest.raises(Ambiguous, match="no whole answer within"):
+        with pytest.raises(OutcomeUnknown, match="no whole answer within"):
             actor.act(NOBODY, print, Interrupts())
     finally:
         os.kill(pid, signal.SIGCONT)

@@ -14,7 +14,7 @@ from xai_runbook import apply
 from xai_runbook.changes.credentials import lent
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.steps.execute import Actor
-from xai_runbook.changes.steps.result import Ambiguous
+from xai_runbook.changes.steps.result import OutcomeUnknown
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NotConfigured
 from xai_runbook.model.outcome import Outcome
@@ -98,13 +98,13 @@ def test_a_program_that_cannot_tell_what_it_did(nowhere: Environment) -> None:
         step = Command(argv=argv, environment={}, seconds="20s", equivalent="", **more)
         return Actor(nowhere).act(step, lambda _: None, Unpressed())  # type: ignore[arg-type]
 
-    with pytest.raises(Ambiguous, match="who knows"):
+    with pytest.raises(OutcomeUnknown, match="who knows"):
         act("print('who knows'); raise SystemExit(3)")
     assert not act("raise SystemExit(1)", lasts=True).had_effect
     assert act("print('half of it'); raise SystemExit(4)").left
     for lasts in (False, True):
         for number in (9, 15):
-            with pytest.raises(Ambiguous, match=f"it was ended by signal {number}"):
+            with pytest.raises(OutcomeUnknown, match=f"it was ended by signal {number}"):
                 act(f"import os; os.kill(os.getpid(), {number})", lasts=lasts)
 
 

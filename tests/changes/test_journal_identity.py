@@ -102,7 +102,7 @@ def test_s9_a_journal_that_is_not_the_known_one_is_refused(
     before = sorted(journal.folder.iterdir()) if journal.folder.exists() else None
     plan = written()
     with pytest.raises(JournalError, match=says) as refused:
-        apply(plan, used, confirm=plan.words)
+        apply(plan, used, confirm=plan.confirmation)
     assert "mount its folder" in str(refused.value) and "--replace --why" in str(refused.value)
     for words in (["list"], ["show", "1"], ["verify"], ["reconcile", "1"]):
         done = run("journal", *words, journal=journal.folder)

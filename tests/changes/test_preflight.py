@@ -32,7 +32,7 @@ from xai_runbook.operations.monitoring import alert_rehearsal
 def refused(plan: Plan, env: Environment, **more: Any) -> str:
     """The refusal's words; and that nothing was done or recorded."""
     with pytest.raises(Refused) as why:
-        apply(plan, env, **{"confirm": plan.words, **more})
+        apply(plan, env, **{"confirm": plan.confirmation, **more})
     journal = Journal(Path(env.settings.outputs.journal))
     assert [record for record in journal.records() if record["kind"] == "intent"] == []
     return str(why.value)
@@ -98,7 +98,7 @@ def test_a_second_use(nowhere: Environment, journal: Journal) -> None:
     journal.append("intent", digest=plan.digest, target="another", plan=plan.to_json())
     journal.append("outcome", entry=1, status="failed", summary="")
     with pytest.raises(Refused, match=r"was applied before, at \S+T\S+ UTC by \w+ \(journal entry 1\)"):
-        apply(plan, nowhere, confirm=plan.words)
+        apply(plan, nowhere, confirm=plan.confirmation)
 
 
 @pytest.mark.usefixtures("terminal")
@@ -117,13 +117,13 @@ def test_an_earlier_unknown_outcome(nowhere: Environment, journal: Journal) -> N
     with pytest.raises(
         Refused, match=r"earlier change did is not known \(journal entry 1, ended before it could say\)"
     ):
-        apply(plan, nowhere, confirm=plan.words)
+        apply(plan, nowhere, confirm=plan.confirmation)
     journal.append("outcome", entry=1, status="unknown", summary="the answer was lost")
     with pytest.raises(Refused, match=r"not known \(journal entry 1, the answer was lost\).*journal reconcile 1"):
-        apply(plan, nowhere, confirm=plan.words)
+        apply(plan, nowhere, confirm=plan.confirmation)
     journal.append("reconciled", entry=1, status="failed")
     with pytest.raises(Refused) as later:
-        apply(plan, nowhere, confirm=plan.words)
+        apply(plan, nowhere, confirm=plan.confirmation)
     assert "not known" not in str(later.value)
 
 
@@ -133,7 +133,7 @@ def test_an_unknown_outcome_elsewhere_blocks_nobody(nowhere: Environment, journa
     other = written(parts={"database 2@here:5432/5": "change"})
     journal.append("intent", digest="another", target=target(other), plan=other.to_json())
     with pytest.raises(Refused) as why:
-        apply(plan, nowhere, confirm=plan.words)
+        apply(plan, nowhere, confirm=plan.confirmation)
     assert "not known" not in str(why.value)
 
 
@@ -156,7 +156,7 @@ def test_a_lock_that_cannot_be_taken(nowhere: Environment, journal: Journal) -> 
     (journal.folder / "locks").touch()
     plan = written()
     with pytest.raises(JournalError, match="its lock cannot be taken"):
-        apply(plan, nowhere, confirm=plan.words)
+        apply(plan, nowhere, confirm=plan.confirmation)
 
 
 def test_words_where_no_person_is(nowhere: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,13 +192,13 @@ def test_a_confirmation_is_text(nowhere: Environment, confirm: Any) -> None:
 @pytest.mark.parametrize("reason", [None, "x" * 2001], ids=["none", "long"])
 def test_a_reason_is_text(nowhere: Environment, reason: Any) -> None:
     with pytest.raises(InputError, match="a reason is text"):
-        apply(written(), nowhere, confirm=written().words, reason=reason)
+        apply(written(), nowhere, confirm=written().confirmation, reason=reason)
 
 
 def test_without_words_it_is_a_preview(nowhere: Environment) -> None:
     plan, nothing = written(), written(steps=(), expected=None)
     assert apply(plan, nowhere) is plan and apply(plan, nowhere, confirm="") is plan
-    assert apply(nothing, nowhere, confirm=nothing.words) is nothing
+    assert apply(nothing, nowhere, confirm=nothing.confirmation) is nothing
 
 
 def test_a_plan_that_is_refused_from_the_start(nowhere: Environment) -> None:
@@ -281,7 +281,7 @@ def test_no_room_for_the_intent_on_a_full_disk(nowhere: Environment, journal: Jo
         plan = written()
         (journal.folder / "fill").write_bytes(b"x" * 500_000)
         with pytest.raises(JournalError, match="so nothing is done: No space left on device"):
-            apply(plan, nowhere, confirm=plan.words)
+            apply(plan, nowhere, confirm=plan.confirmation)
         assert sorted(journal.folder.iterdir()) == sorted([*before, journal.folder / "fill"])
     finally:
         subprocess.run(["umount", journal.folder], check=True)
@@ -298,9 +298,15 @@ def plan(here: Environment, session: Any) -> Plan:
 @pytest.mark.usefixtures("terminal")
 def test_wrong_words(here: Environment, plan: Plan) -> None:
     assert "hunter2" not in refused(plan, here, confirm="hunter2"), "a password that went astray stays unseen"
-    for words in ("yes", plan.words[:-1], plan.words.upper(), plan.words + " x", plan.words.replace("1", "2")):
+    for words in (
+        "yes",
+        plan.confirmation[:-1],
+        plan.confirmation.upper(),
+        plan.confirmation + " x",
+        plan.confirmation.replace("1", "2"),
+    ):
         told = refused(plan, here, confirm=words)
-        assert "the confirmation is not the plan's" in told and f"type: {plan.words}" in told
+        assert "the confirmation is not the plan's" in told and f"type: {plan.confirmation}" in told
 
 
 @pytest.mark.usefixtures("terminal")
@@ -372,7 +378,7 @@ def test_no_operator_is_configured(here: Environment, journal: Journal, session:
     victim = session()
     plan = sessions.terminate(without.database, pids=[victim.info.backend_pid])
     with pytest.raises(NotConfigured, match=r"database\.operator is not configured, so nothing can be changed"):
-        apply(plan, without, confirm=plan.words)
+        apply(plan, without, confirm=plan.confirmation)
     assert lives(victim) and journal.records() == []
     without.database.close()
 

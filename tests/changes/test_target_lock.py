@@ -236,7 +236,7 @@ class Applying:
             try:
                 sys.stdin = os.fdopen(os.openpty()[1])
                 plan = planned(env, change, arguments)
-                came = apply(plan, env, confirm=plan.words, progress=lambda words: print_to(write, words))
+                came = apply(plan, env, confirm=plan.confirmation, progress=lambda words: print_to(write, words))
                 print_to(write, str(came))
             finally:
                 os._exit(0)

@@ -139,7 +139,7 @@ def test_a_change_from_plan_to_journal(here: Environment, session: Opens, folder
     assert run("journal", "verify", journal=folder).stdout == "2 records, every one as it was written\n"
     assert json.loads(run("journal", "verify", "--json", journal=folder).stdout) == {"records": 2}
     back = run("undo", "1", journal=folder)
-    assert back.returncode == 3 and "no plan for the way back: cannot be undone" in back.stderr
+    assert back.returncode == 3 and "no plan that undoes it: cannot be undone" in back.stderr
 
     again = Typed("apply", str(file), journal=folder)
     assert again.ended() == 3 and "anything else to leave it" not in again.shown
@@ -193,7 +193,7 @@ def test_the_outcome_for_programs(here: Environment, session: Opens, folder: Pat
     plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
     person = Typed("apply", str(plan_file(tmp_path, plan)), "--json", journal=folder)
     person.until("anything else to leave it: ")
-    person.type(plan.words)
+    person.type(plan.confirmation)
     assert person.ended() == 0
     told = json.loads(person.shown[person.shown.rindex("\n{") :])
     assert told["status"] == "done" and told["entry"] == 1
@@ -204,7 +204,7 @@ def test_without_a_person_nothing_destructive_is_done(
 ) -> None:
     victim = session()
     plan = sessions.terminate(here.database, pids=[victim.info.backend_pid])
-    for stdin in ("", f"{plan.words}\n"):
+    for stdin in ("", f"{plan.confirmation}\n"):
         done = run("apply", str(plan_file(tmp_path, plan)), journal=folder, stdin=stdin)
         assert done.returncode == 3 and "a plan of risk destructive needs a person" in done.stderr
     additive = plan_file(tmp_path, replace(plan, risk=Risk.ADDITIVE))
@@ -341,7 +341,7 @@ def test_stop_and_resume(here: Environment, session: Opens, folder: Path, tmp_pa
     assert "may be applied again" in run("resume", journal=folder).stdout
     person = Typed("apply", str(plan_file(tmp_path, plan)), journal=folder)
     person.until("anything else to leave it: ")
-    person.type(plan.words)
+    person.type(plan.confirmation)
     assert person.ended() == 0
 
 
@@ -381,7 +381,7 @@ def test_x9_what_is_refused_anyway_asks_for_no_words(
     refused("the connection was refused", XAI_RUNBOOK_DATABASE__PORT="1")
     with Typed("apply", file, journal=folder) as person:
         person.until("anything else to leave it: ")
-        person.type(plan.words)
+        person.type(plan.confirmation)
         assert person.ended() == 0
     refused("this plan was applied before")
 
@@ -432,7 +432,7 @@ def test_x9_what_changes_while_somebody_types_is_refused_too(
         with Lock(folder, plan.parts):  # it holds none while it waits for a person
             pass
         Journal(folder).append("intent", digest="another", target="", plan=plan.to_json())
-        person.type(plan.words)
+        person.type(plan.confirmation)
         assert person.ended() == 3 and "what an earlier change did is not known" in person.shown
 
 

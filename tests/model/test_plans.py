@@ -158,14 +158,16 @@ def test_steps_and_what_must_be_true_afterwards_come_together() -> None:
 
 
 def test_the_world_is_the_plan_without_when_it_was_made() -> None:
-    assert written(**{key: OTHER[key] for key in ("created_at", "expires_at", "boot")}).world == written().world
+    assert (
+        written(**{key: OTHER[key] for key in ("created_at", "expires_at", "boot")}).comparable == written().comparable
+    )
     for name in {field.name for field in fields(Plan)} - {"created_at", "expires_at", "boot"}:
-        assert replace(written(), **{name: OTHER[name]}).world != written().world, name
+        assert replace(written(), **{name: OTHER[name]}).comparable != written().comparable, name
 
 
 def test_the_words_name_the_verb_the_count_the_place_and_the_plan() -> None:
     plan = written(targets=("a", "b"))
-    assert plan.words == f"terminate 2 xai_blockchain {plan.digest[:4]}"
+    assert plan.confirmation == f"terminate 2 xai_blockchain {plan.digest[:4]}"
 
 
 HOSTILE = "\x1b]0;owned\x07<script>alert(1)</script>\u202eevil\r\nPLAN ok\x9b2J"
@@ -197,7 +199,7 @@ def test_production_stands_first() -> None:
 def test_what_does_nothing_says_so_and_asks_for_no_words() -> None:
     nothing = written(steps=(), expected=None, note="no session was named")
     for shown in (str(nothing), nothing._repr_html_()):
-        assert "there is nothing to do" in shown and nothing.words not in shown
+        assert "there is nothing to do" in shown and nothing.confirmation not in shown
     refused = written(steps=(), expected=None, refused="not in production")
     assert "REFUSED" in str(refused) and "not in production" in str(refused)
 

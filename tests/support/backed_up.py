@@ -71,7 +71,7 @@ def typed(
 ) -> Outcome:
     """The outcome of a plan whose words a person typed."""
     with a_person(monkeypatch):
-        outcome = apply(plan, env, confirm=plan.words, progress=progress)
+        outcome = apply(plan, env, confirm=plan.confirmation, progress=progress)
     assert isinstance(outcome, Outcome), outcome
     return outcome
 

@@ -73,7 +73,7 @@ def applies(env: Environment, pid: int, pipe: int) -> None:
     """In the forked process: plans, and applies as a person at a terminal would."""
     sys.stdin = os.fdopen(os.openpty()[1])
     plan = sessions.terminate(env.database, pids=[pid])
-    came = apply(plan, env, confirm=plan.words, reason="crash test", progress=lambda words: None)
+    came = apply(plan, env, confirm=plan.confirmation, reason="crash test", progress=lambda words: None)
     assert isinstance(came, Outcome)
     os.write(pipe, json.dumps(came.to_json()).encode() + b"\n")
 

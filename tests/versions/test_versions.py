@@ -242,7 +242,7 @@ def test_every_query_on_a_standby(server: Server) -> None:
 
 def carry_out(plan: Plan, server: Server, env: Environment) -> None:
     assert plan.steps, plan.refused or plan.note
-    outcome = apply(plan, env, confirm=plan.words, reason="versions")
+    outcome = apply(plan, env, confirm=plan.confirmation, reason="versions")
     assert isinstance(outcome, Outcome)
     server.note(f"apply {plan.change}", outcome.status)
     assert outcome.status == "done", outcome

@@ -25,7 +25,7 @@ from xai_runbook.changes.preflight import (
     wrong_words,
 )
 from xai_runbook.changes.steps.execute import Actor
-from xai_runbook.changes.steps.result import Ambiguous, Done
+from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.changes.target_lock import Lock
 from xai_runbook.errors import InputError, JournalError, Refused, XaiRunbookError, inert
 from xai_runbook.model.outcome import Outcome, Status
@@ -90,7 +90,7 @@ def apply_headless(
             on=plan.change,
             hint="changes.headless in the settings lists those that may",
         )
-    return _through_the_door(plan, env, plan.words, reason, digest, progress or (lambda _: None))
+    return _through_the_door(plan, env, plan.confirmation, reason, digest, progress or (lambda _: None))
 
 
 def preflight(plan: Plan, env: Environment, *, digest: str) -> None:
@@ -158,13 +158,13 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
                 words = f"interrupted by Ctrl-C before {here}"
                 break
             say(here)
-            done: Done = actor.act(step, lambda told, here=here: say(f"{here}: {told}"), ctrl_c)  # type: ignore[misc]
+            done: StepResult = actor.act(step, lambda told, here=here: say(f"{here}: {told}"), ctrl_c)  # type: ignore[misc]
             effects += done.had_effect
             notices += done.notices
             if not done.had_effect:
-                words, left = f"{here}: {done.words}", done.left
+                words, left = f"{here}: {done.summary}", done.leftover
                 break  # P10: the first error ends it
-    except Ambiguous as error:
+    except OutcomeUnknown as error:
         ambiguous, words = True, f"{here}: {error}"
     except Refused as error:
         words = str(error)
@@ -187,9 +187,9 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
         entry=entry,
         summary=inert(summary, 600),
         observed=tuple(observed),
-        told=tuple(notices),
+        notices=tuple(notices),
         interrupted=ctrl_c.pressed and status != "done",
-        way_back=inert(plan.undo) if isinstance(plan.undo, str) else f"xai-runbook undo {entry}",
+        undo_hint=inert(plan.undo) if isinstance(plan.undo, str) else f"xai-runbook undo {entry}",
     )
     try:
         case.journal.append("outcome", **outcome.to_json())

@@ -174,9 +174,9 @@ def world_moved(case: Case) -> None:
         ) from None
     if again.refused:
         raise Refused(again.refused, on=target(case.plan), hint="see to it, then make the plan anew")
-    if again.world != case.plan.world:
+    if again.comparable != case.plan.comparable:
         raise Refused(
-            f"the world has moved since the plan was made: {difference(case.plan.world, again.world)}",
+            f"the world has moved since the plan was made: {difference(case.plan.comparable, again.comparable)}",
             on=target(case.plan),
             hint="look at it again and make the plan anew",
         )
@@ -184,9 +184,11 @@ def world_moved(case: Case) -> None:
 
 def wrong_words(case: Case) -> None:
     """P8: typed, and bound to the digest."""
-    if case.confirm.split() != case.plan.words.split():
+    if case.confirm.split() != case.plan.confirmation.split():
         # what was typed is not shown: it may be a password that went astray
-        raise Refused("the confirmation is not the plan's", on=target(case.plan), hint=f"type: {case.plan.words}")
+        raise Refused(
+            "the confirmation is not the plan's", on=target(case.plan), hint=f"type: {case.plan.confirmation}"
+        )
 
 
 def so_already(case: Case) -> None:
@@ -257,12 +259,12 @@ def unchanged(env: Environment, plan: Plan) -> bool:
         again = registry.planned(env, plan.change, plan.arguments)
     except XaiRunbookError:
         return False
-    return not again.refused and again.world == plan.world
+    return not again.refused and again.comparable == plan.comparable
 
 
 def leftovers(rows: Sequence[Mapping[str, str | None]]) -> str:
-    """What rows of an expected condition tell in their column `words`: what a step that failed has left behind."""
-    return "; ".join(row["words"] for row in rows if row.get("words"))  # type: ignore[misc]
+    """Join the column `description` of these rows: what a failed step has left behind."""
+    return "; ".join(row["description"] for row in rows if row.get("description"))  # type: ignore[misc]
 
 
 def _compared(value: str | None, condition: Condition) -> bool:

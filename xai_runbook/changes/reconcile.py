@@ -39,19 +39,19 @@ def entry_of(journal: Journal, number: int) -> Entry:
     raise InputError(f"the journal has no entry {number}", on=str(journal.path), hint="xai-runbook journal list")
 
 
-def reconcile(env: Environment, number: int, *, told: Literal["done", "failed", ""] = "", why: str = "") -> Outcome:
+def reconcile(env: Environment, number: int, *, status: Literal["done", "failed", ""] = "", why: str = "") -> Outcome:
     """The Outcome of looking at an entry whose outcome is unknown, which is recorded where it could be told.
 
     `failed` where the very same plan could be made again: the world is as it was seen before, so nothing of it has
     happened. Else `done` where what was expected is so now, and `unknown` where it is not, until a person who has
-    looked says which (`told`) and `why`.
+    looked says which (`status`) and `why`.
     Errors: InputError, Refused (it is still being applied, or another environment's).
     """
     journal = journal_of(env)
     entry = entry_of(journal, number)
     if entry.status != "unknown":
         raise InputError(f"entry {number} is known: {entry.status}", on=str(journal.path), hint="nothing to reconcile")
-    if told and not why.strip():
+    if status and not why.strip():
         raise InputError("who says what came of it must say how they know", hint="--why TEXT")
     plan = Plan.from_json(entry.intent["plan"])
     if plan.environment != env.name:
@@ -59,9 +59,9 @@ def reconcile(env: Environment, number: int, *, told: Literal["done", "failed", 
     # its target must not be worked on while we look, and whoever acted there must have ended
     with Lock(journal.folder, plan.parts) as lock:
         lock.say(f"reconciling entry {number}")
-        status, summary, rows = (told, f"told by a person: {why}", ()) if told else _looked(env, plan)
-        outcome = Outcome(status=status or "unknown", entry=number, summary=inert(summary, 600), observed=tuple(rows))
-        if status:
+        found, summary, rows = (status, f"according to a person: {why}", ()) if status else _looked(env, plan)
+        outcome = Outcome(status=found or "unknown", entry=number, summary=inert(summary, 600), observed=tuple(rows))
+        if found:
             journal.append("reconciled", **outcome.to_json())
     return outcome
 
@@ -80,7 +80,7 @@ def _looked(
     try:
         again = registry.planned(env, plan.change, plan.arguments)
         why = f"planning it again says: {again.refused}" if again.refused else "the world is not as it was either"
-        unchanged = again.world == plan.world
+        unchanged = again.comparable == plan.comparable
     except XaiRunbookError as error:
         unchanged, why = False, f"planning it again says: {error}"
     if unchanged:  # first: what was expected may have been so before; and what programs do ends with them
@@ -127,5 +127,5 @@ def undo(env: Environment, number: int) -> Plan:
     entry = entry_of(journal_of(env), number)
     plan = Plan.from_json(entry.intent["plan"])
     if not isinstance(plan.undo, Call):
-        raise Refused(f"there is no plan for the way back: {plan.undo}", on=f"journal entry {number}")
+        raise Refused(f"there is no plan that undoes it: {plan.undo}", on=f"journal entry {number}")
     return planned_to_do(env, registry.planned(env, plan.undo.change, plan.undo.arguments))

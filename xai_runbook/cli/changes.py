@@ -60,7 +60,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     journal.add_argument("verb", choices=("list", "show", "verify", "reconcile", "init"))
     journal.add_argument("entry", nargs="?", type=int, metavar="N")
-    journal.add_argument("--as", dest="told", choices=("done", "failed"), default="")
+    journal.add_argument("--as", dest="status", choices=("done", "failed"), default="")
     journal.add_argument("--why", default="")
     journal.add_argument("--replace", action="store_true", help="with init: for a journal that is lost")
     journal.add_argument("--env")
@@ -168,7 +168,7 @@ def run_journal(options: argparse.Namespace) -> int:
         print(json.dumps({"records": count}) if options.json else f"{count} records, every one as it was written")
         return 0
     if options.verb == "reconcile":
-        came = reconcile.reconcile(env, options.entry, told=options.told, why=options.why)
+        came = reconcile.reconcile(env, options.entry, status=options.status, why=options.why)
         _said(came, options.json)
         return 3 if came.status == "unknown" else 0
     entries = journal.entries() if options.verb == "list" else [reconcile.entry_of(journal, options.entry)]

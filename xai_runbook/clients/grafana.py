@@ -111,7 +111,7 @@ class Grafana:
         # its plugin has no check; any other failure leaves open whether it works
         return ("", words) if answer.status in (404, 501) else ("UNKNOWN", f"HTTP {answer.status} {words}".strip())
 
-    def lets_in(self, user: str, password: str) -> bool:
+    def accepts_login(self, user: str, password: str) -> bool:
         """Whether that login works: tried once, by HTTP basic authentication. For logins that are no secret alone.
 
         False where basic authentication is turned off, too. Errors: AccessDenied where too many were tried.

@@ -50,7 +50,7 @@ class _Plan(Protocol):
     @property
     def digest(self) -> str: ...
     @property
-    def words(self) -> str: ...
+    def confirmation(self) -> str: ...
 
 
 def plan_text(plan: _Plan) -> str:
@@ -60,7 +60,7 @@ def plan_text(plan: _Plan) -> str:
         lines[0] = f"PRODUCTION {lines[0]}"
     lines += [f"  {name:<13}{text}" for name, text in _parts(plan)]
     if plan.steps:
-        lines.append(f"  to apply     type: {inert(plan.words)}")
+        lines.append(f"  to apply     type: {inert(plan.confirmation)}")
     return "\n".join(lines)
 
 
@@ -73,7 +73,7 @@ def plan_html(plan: _Plan) -> str:
         f'<td style="text-align:left"><code style="white-space:pre-wrap">{html.escape(text)}</code></td></tr>'
         for name, text in _parts(plan)
     )
-    words = html.escape(inert(plan.words))
+    words = html.escape(inert(plan.confirmation))
     confirm = (
         f'<div>To apply it, type: <code style="user-select:all"><strong>{words}</strong></code></div>'
         if plan.steps
@@ -105,7 +105,7 @@ def _parts(plan: _Plan) -> Iterable[tuple[str, str]]:
     if plan.expected:
         yield "afterwards", inert(str(plan.expected))
     undo = plan.undo if isinstance(plan.undo, str) else f"{plan.undo.change} (xai-runbook undo)"
-    yield "way back", inert(undo)
+    yield "undo", inert(undo)
     if plan.note:
         yield "note", inert(plan.note)
     yield "holds until", inert(f"{plan.expires_at[:19].replace('T', ' ')} UTC")
@@ -126,7 +126,9 @@ def _real(step: Step) -> str:
         return inert(" ".join(step.argv), 400) + lent
     text = _statement(step) if step.identifiers or step.names or step.literals else path_of(step.name)
     told = f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}" if step.parameters else ""
-    return inert(f"only if {path_of(step.still)}{told} says so: {text}" if step.still else text + told, 600)
+    return inert(
+        f"only if {path_of(step.precondition)}{told} says so: {text}" if step.precondition else text + told, 600
+    )
 
 
 def _statement(step: Sql) -> str:

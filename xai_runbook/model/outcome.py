@@ -24,10 +24,10 @@ class Outcome:
     summary: str
     observed: tuple[Mapping[str, str | None], ...] = ()
     """The rows of the expected condition's query, as last seen."""
-    told: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     """What the server remarked on the way, such as tables that it left out."""
     interrupted: bool = False
-    way_back: str = ""
+    undo_hint: str = ""
     """What to do to undo it, or that it cannot be undone."""
 
     @property
@@ -40,10 +40,10 @@ class Outcome:
         return asdict(self)
 
     def __str__(self) -> str:
-        rows = [", ".join(f"{key} {row[key]}" for key in row if key != "words") for row in self.observed[:10]]
+        rows = [", ".join(f"{key} {row[key]}" for key in row if key != "description") for row in self.observed[:10]]
         seen = "".join(f"\n  observed: {row}" for row in rows)
-        seen += "".join(f"\n  told: {line}" for line in self.told)
-        undo = f"\n  the way back: {self.way_back}" if self.way_back and self.status != "failed" else ""
+        seen += "".join(f"\n  notice: {line}" for line in self.notices)
+        undo = f"\n  undo: {self.undo_hint}" if self.undo_hint and self.status != "failed" else ""
         look = f"\n  next: xai-runbook journal reconcile {self.entry}" if self.status == "unknown" else ""
         return f"{self.status.upper()} (journal entry {self.entry}): {self.summary}{seen}{look}{undo}"
 

@@ -111,12 +111,12 @@ class Plan:
         return hashlib.sha256(self.canonical()).hexdigest()
 
     @property
-    def words(self) -> str:
+    def confirmation(self) -> str:
         """What a person types to confirm: verb, count, scope, and the start of the digest."""
         return f"{self.verb} {len(self.targets)} {self.scope} {self.digest[:4]}"
 
     @property
-    def world(self) -> Plan:
+    def comparable(self) -> Plan:
         """The plan without what differs each time it is made: equal worlds give equal ones."""
         return replace(self, created_at="", expires_at="", boot="")
 

@@ -44,7 +44,7 @@ class Sql:
     """{name} in the file: several names with commas between, such as columns; quoted."""
     literals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """{name} in the file: a text, or several with commas between (shared_preload_libraries); quoted."""
-    still: str = ""
+    precondition: str = ""
     """A query asked right before, in the same session with the same parameters, for DDL that cannot compare and set by
     itself: it must answer with one row whose column `done` is true."""
     seconds: str = ""
@@ -52,7 +52,7 @@ class Sql:
     lock_timeout: str = "1s"
     """How long it may wait for a lock. CONCURRENTLY waits for every transaction that was there before it."""
     progress: str = ""
-    """A query that the read-only role is asked meanwhile, once a second, with %(pid)s; it answers with `words`."""
+    """A query that the reader runs once a second meanwhile, with %(pid)s; its column is `description`."""
     atomic: bool = False
     """All or nothing, as in a transaction: whatever error ends it, nothing was done. Otherwise (VACUUM, CONCURRENTLY,
     functions that signal) only an error of before it began says so; any other leaves open how far it got."""
@@ -145,7 +145,7 @@ class Condition:
     value: str
     within: str = "0s"
     """How long it may take to become true."""
-    words: str = ""
+    description: str = ""
     """The same for a person: "the sessions have gone"."""
 
     @classmethod
@@ -158,7 +158,7 @@ class Condition:
         comparison: Literal["==", "<=", ">="],
         value: str,
         within: str = "0s",
-        words: str = "",
+        description: str = "",
         **arguments: Argument,
     ) -> Condition:
         """Return the Condition on this query with these arguments.
@@ -168,13 +168,19 @@ class Condition:
         """
         name, known = _called(query, arguments)
         return cls(
-            query=name, arguments=known, column=column, comparison=comparison, value=value, within=within, words=words
+            query=name,
+            arguments=known,
+            column=column,
+            comparison=comparison,
+            value=value,
+            within=within,
+            description=description,
         )
 
     def __str__(self) -> str:
         late = f" within {self.within}" if duration_seconds(self.within) else ""
         told = f"{self.column} {self.comparison} {self.value}"
-        return f"{self.words}{late} ({told})" if self.words else f"{told}{late} ({self.query})"
+        return f"{self.description}{late} ({told})" if self.description else f"{told}{late} ({self.query})"
 
 
 @dataclass(frozen=True, kw_only=True)

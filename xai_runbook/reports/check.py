@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from xai_runbook.environment import Absent, Environment
+from xai_runbook.environment import Environment, NotConfiguredHandle
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, ReportError, XaiRunbookError, inert
 from xai_runbook.model.findings import Finding
 from xai_runbook.model.secret import read_only
@@ -204,7 +204,7 @@ def _ask_all(
 
 def _ask_once(environment: object) -> None:
     """Several questions want the same of Prometheus; an answer of this run is as new as the run."""
-    if isinstance(environment, Environment) and not isinstance(environment.prometheus, Absent):
+    if isinstance(environment, Environment) and not isinstance(environment.prometheus, NotConfiguredHandle):
         environment.prometheus.ask_once()
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from xai_runbook.model.secret import Secret
 from xai_runbook.model.window import duration_seconds
-from xai_runbook.settings.types import Duration, Folder, Misplaced, Model, WriteCredential
+from xai_runbook.settings.types import Duration, Folder, MisplacedKey, Model, WriteCredential
 
 
 class ScratchServer(WriteCredential):
@@ -50,5 +50,5 @@ class BackupSettings(Model):
     @model_validator(mode="after")
     def _some_time(self) -> BackupSettings:
         if not duration_seconds(self.timeout):
-            raise Misplaced("no backup is made in no time", "timeout")
+            raise MisplacedKey("no backup is made in no time", "timeout")
         return self

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from xai_runbook.model.secret import Secret
-from xai_runbook.settings.types import Misplaced, Model, Timeout, WriteCredential
+from xai_runbook.settings.types import MisplacedKey, Model, Timeout, WriteCredential
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -98,7 +98,7 @@ class DatabaseSettings(Model):
     @model_validator(mode="after")
     def _one_way(self) -> DatabaseSettings:
         if self.service is not None and self.bastion is not None:
-            raise Misplaced("a service names its own host, which no bastion leads to; use host and port", "service")
+            raise MisplacedKey("a service names its own host, which no bastion leads to; use host and port", "service")
         return self
 
     @field_validator("dbname", "user", "host", "service")

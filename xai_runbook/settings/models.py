@@ -20,7 +20,7 @@ from xai_runbook.settings.types import (
     Duration,
     HeaderName,
     HeightIs,
-    Misplaced,
+    MisplacedKey,
     Model,
     Path,
     Pointer,
@@ -106,7 +106,7 @@ class NodesSettings(Model):
         for table, nodes in (("node", self.node), ("reference", self.reference)):
             for place, node in enumerate(nodes):
                 if node.name in seen:
-                    raise Misplaced("two nodes share this name", "nodes", table, place, "name")
+                    raise MisplacedKey("two nodes share this name", "nodes", table, place, "name")
                 seen.add(node.name)
         return self
 

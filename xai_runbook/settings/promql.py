@@ -7,7 +7,7 @@ import re
 from pydantic import model_validator
 
 from xai_runbook.settings.limits import Metrics, Signals, Windows
-from xai_runbook.settings.types import Misplaced, Model, Url
+from xai_runbook.settings.types import MisplacedKey, Model, Url
 
 EXPORTERS = {"node_": "node-exporter", "pg_": "postgres-exporter"}
 """The sandbox's exporters, by how the names of their metrics begin."""
@@ -45,7 +45,7 @@ class PromqlSettings(Model):
 
         def word(match: re.Match[str]) -> str:
             if match[1] not in words:
-                raise Misplaced(f"names ${{{match[1]}}}, which is neither a metric nor a window", "signals", name)
+                raise MisplacedKey(f"names ${{{match[1]}}}, which is neither a metric nor a window", "signals", name)
             return str(words[match[1]])
 
         return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()

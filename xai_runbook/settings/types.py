@@ -28,7 +28,7 @@ class WriteCredential(Model):
         return WriteSecret(value.reference) if isinstance(value, Secret) else value
 
 
-class Misplaced(ValueError):
+class MisplacedKey(ValueError):
     """A complaint of a whole table about the key at `loc` in it."""
 
     def __init__(self, what: str, *loc: str | int) -> None:

@@ -2,9 +2,9 @@
 
 TOML, INI, YAML and shell variables write it alike: `pool_size = 50`, `pool_size: 50`, `POOL_SIZE=50  # as measured`.
 
->>> Keyed.find("user = xai\\npool_size = 50  # of each process\\n", "pool_size").value
+>>> ConfigLine.find("user = xai\\npool_size = 50  # of each process\\n", "pool_size").value
 '50'
->>> Keyed.find("pool_size: 50", "pool_size").replaced("100")
+>>> ConfigLine.find("pool_size: 50", "pool_size").replaced("100")
 'pool_size: 100'
 """
 
@@ -17,7 +17,7 @@ from xai_runbook.errors import InputError
 
 
 @dataclass(frozen=True)
-class Keyed:
+class ConfigLine:
     """Where the number stands in the text."""
 
     text: str
@@ -25,7 +25,7 @@ class Keyed:
     end: int
 
     @classmethod
-    def find(cls, text: str, key: str) -> Keyed:
+    def find(cls, text: str, key: str) -> ConfigLine:
         """The only line with that key. Errors: InputError where there is none, several, or no plain number."""
         lines = list(re.finditer(rf"^[ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:](?P<rest>[^\n]*)$", text, re.M))
         if len(lines) != 1:

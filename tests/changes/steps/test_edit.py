@@ -19,7 +19,7 @@ from xai_runbook.errors import InputError, Refused
 from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.plans import Edit, Plan
 from xai_runbook.operations.database import pool_size
-from xai_runbook.system.config_line import Keyed
+from xai_runbook.system.config_line import ConfigLine
 
 TEXT = "# the application's\npassword = 'hunter2'\n[pool]\n  pool_size = 6  # measured\nmax = 3\n"
 
@@ -53,13 +53,13 @@ def test_the_pool_is_resized_and_back(pooled: Environment, terminal: int, file: 
     plan = planned(pooled, 8)
     assert "hunter2" not in str(plan) and "hunter2" not in plan.canonical().decode()
     assert f"in {file}: pool_size 6 becomes 8" in str(plan)
-    outcome = apply(plan, pooled, confirm=plan.words)
+    outcome = apply(plan, pooled, confirm=plan.confirmation)
     assert isinstance(outcome, Outcome) and outcome.status == "done", outcome
     assert file.read_text() == TEXT.replace("pool_size = 6", "pool_size = 8"), "and nothing else"
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert not isinstance(plan.undo, str)
     back = pool_size.set_pool_size(pooled.database, **plan.undo.arguments)  # type: ignore[arg-type]
-    outcome = apply(back, pooled, confirm=back.words)
+    outcome = apply(back, pooled, confirm=back.confirmation)
     assert isinstance(outcome, Outcome) and outcome.status == "done", outcome
     assert file.read_text() == TEXT
     assert [path.name for path in file.parent.iterdir() if path.name.startswith(".")] == []
@@ -69,7 +69,7 @@ def test_a_file_that_changed_since_the_plan(pooled: Environment, terminal: int, 
     plan = planned(pooled, 8)
     file.write_text(TEXT + "more = 1\n")
     with pytest.raises(Refused, match="moved"):
-        apply(plan, pooled, confirm=plan.words)
+        apply(plan, pooled, confirm=plan.confirmation)
     assert file.read_text() == TEXT + "more = 1\n"
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_changes_right_before_the_act(file: Path) -> None:
     edit = step(file)
     file.write_text(TEXT + "more = 1\n")
     told = edited(edit)
-    assert not told.had_effect and "has changed" in told.words
+    assert not told.had_effect and "has changed" in told.summary
     assert file.read_text() == TEXT + "more = 1\n"
 
 
@@ -91,8 +91,8 @@ def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_known_to_have_had_no_effect(file: Path, tmp_path: Path) -> None:
     edit = step(file)
-    assert "cannot be read" in edited(step(file, path=str(tmp_path / "none"))).words
-    assert "not what was seen" in edited(step(file, before="7")).words
+    assert "cannot be read" in edited(step(file, path=str(tmp_path / "none"))).summary
+    assert "not what was seen" in edited(step(file, before="7")).summary
     if os.geteuid() == 0:
         return  # root writes everywhere
     tmp_path.chmod(0o500)
@@ -100,7 +100,7 @@ def test_what_cannot_be_written_is_known_to_have_had_no_effect(file: Path, tmp_p
         told = edited(edit)
     finally:
         tmp_path.chmod(0o700)
-    assert not told.had_effect and "could not be written" in told.words
+    assert not told.had_effect and "could not be written" in told.summary
     assert file.read_text() == TEXT
 
 
@@ -136,13 +136,13 @@ def test_a_file_without_that_number(pooled: Environment, file: Path) -> None:
     ],
 )
 def test_where_the_number_stands(text: str, key: str, value: str) -> None:
-    found = Keyed.find(text, key)
+    found = ConfigLine.find(text, key)
     assert found.value == value
     assert found.replaced("77") == text[: found.start] + "77" + text[found.end :]
-    assert Keyed.find(found.replaced("77"), key).value == "77"
+    assert ConfigLine.find(found.replaced("77"), key).value == "77"
 
 
 @pytest.mark.parametrize("text", ["", "pool_size", "pool_size = -1", "pool_size = 5.5", "pool_size = 5 6"])
 def test_what_is_no_plain_number(text: str) -> None:
     with pytest.raises(InputError):
-        Keyed.find(text, "pool_size")
+        ConfigLine.find(text, "pool_size")

@@ -43,7 +43,7 @@ def there(stub: Stub, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Envi
 
 
 def applied(plan: Plan, env: Environment) -> Outcome:
-    told = apply(plan, env, confirm=plan.words)
+    told = apply(plan, env, confirm=plan.confirmation)
     assert isinstance(told, Outcome)
     return told
 
@@ -217,10 +217,10 @@ def test_what_never_left_had_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     done = sender(f"http://127.0.0.1:{port}", auth_value="env:STUB_EDITOR").send(CALL)
-    assert not done.had_effect and done.words == "it was not sent: the connection was refused"
+    assert not done.had_effect and done.summary == "it was not sent: the connection was refused"
     monkeypatch.delenv("STUB_EDITOR")
     done = sender(f"http://127.0.0.1:{port}", auth_value="env:STUB_EDITOR").send(CALL)
-    assert not done.had_effect and "env:STUB_EDITOR" in done.words
+    assert not done.had_effect and "env:STUB_EDITOR" in done.summary
 
 
 def test_nothing_is_sent_once_nobody_waits(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,14 +237,14 @@ def test_nothing_is_sent_once_nobody_waits(stub: Stub, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(http.http.client.HTTPConnection, "connect", slow)
     done = sender(stub.url, auth_value="env:STUB_EDITOR", timeout="200ms").send(CALL)
-    assert not done.had_effect and "no whole answer within 0.2 s" in done.words
+    assert not done.had_effect and "no whole answer within 0.2 s" in done.summary
     connects.set()
     late[0].join(10)
     assert not writes(stub)
 
 
 def test_a_plan_without_grafana_sends_nothing(stub: Stub, there: Environment) -> None:
-    assert http.Requests(there).send(CALL) == http.Done(False, "the plan names no grafana")
+    assert http.Requests(there).send(CALL) == http.StepResult(False, "the plan names no grafana")
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_neither_plan_nor_journal_holds_a_secret(
 def test_headless_nothing_is_sent(stub: Stub, there: Environment) -> None:
     plan = planned(there)
     with pytest.raises(Refused, match="no person"):
-        apply(plan, there, confirm=plan.words)
+        apply(plan, there, confirm=plan.confirmation)
     assert not writes(stub)
 
 
@@ -294,5 +294,5 @@ def test_an_edited_body_is_refused(stub: Stub, there: Environment, terminal: int
     with pytest.raises(Refused, match="the world has moved"):
         applied(edited, there)
     with pytest.raises(Refused, match="the plan was edited"):
-        apply(edited, there, confirm=plan.words, digest=plan.digest)
+        apply(edited, there, confirm=plan.confirmation, digest=plan.digest)
     assert not writes(stub)

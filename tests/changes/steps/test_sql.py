@@ -23,7 +23,7 @@ from xai_runbook.changes.interrupts import Interrupts
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.reconcile import reconcile, undo
 from xai_runbook.changes.steps.execute import Actor
-from xai_runbook.changes.steps.result import Ambiguous, Done
+from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, Refused
 from xai_runbook.model.findings import Status
@@ -59,7 +59,7 @@ def table(superuser: Any) -> Iterator[str]:
     superuser.execute(f'DROP TABLE IF EXISTS "{name}"')
 
 
-def acted(env: Environment, step: Sql, ctrl_c: Interrupts | None = None) -> tuple[Done, list[str]]:
+def acted(env: Environment, step: Sql, ctrl_c: Interrupts | None = None) -> tuple[StepResult, list[str]]:
     told: list[str] = []
     with write_access(), closing(Actor(env)) as actor:
         actor.open({f"database.{key}": value for key, value in env.database.identity().items()}, {})
@@ -154,7 +154,7 @@ def test_a_name_with_everything_in_it_is_dropped_and_no_other(here: Environment,
     (oid,) = superuser.execute("SELECT oid FROM pg_class WHERE relname = %s", [name]).fetchone()
     step = Sql(
         name="drop_index", parameters={"oid": str(oid), "schema": "public", "name": name}, equivalent="",
-        still="relation_as_planned", identifiers={"index": ("public", name)},
+        precondition="relation_as_planned", identifiers={"index": ("public", name)},
     )  # fmt: skip
     done, _ = acted(here, step)
     assert done.had_effect, done
@@ -204,7 +204,7 @@ def test_a_table_that_is_held_is_left_out_and_told(
     finally:
         superuser.execute("ROLLBACK")
     assert came.status == "failed" and "another session has locked it" in came.summary
-    assert len(came.told) == 1 and "skipping vacuum of" in came.told[0] and "told: WARNING" in str(came)
+    assert len(came.notices) == 1 and "skipping vacuum of" in came.notices[0] and "told: WARNING" in str(came)
     assert carried_out(maintenance.vacuum(here.database, tables=[f"public.{table}"]), here).status == "done"
 
 
@@ -332,7 +332,7 @@ def test_a_reindex_that_is_interrupted_is_found_and_mended(here: Environment, se
     mending = maintenance.drop_invalid_indexes(here.database, indexes=list(finding.targets))
     with pytest.raises(Refused, match="not known"):
         carried_out(mending, here)
-    assert reconcile(here, came.entry, told="failed", why="seen: the old index serves").status == "failed"
+    assert reconcile(here, came.entry, status="failed", why="seen: the old index serves").status == "failed"
     again = "left behind by an earlier rebuilding"
     assert again in maintenance.reindex(here.database, index=finding.targets[0]).refused
     assert carried_out(mending, here).status == "done"
@@ -341,7 +341,7 @@ def test_a_reindex_that_is_interrupted_is_found_and_mended(here: Environment, se
 
 def test_what_waits_for_a_lock_too_long_may_have_begun(here: Environment, session: Opens, table: str) -> None:
     holder = held(session, table)
-    with pytest.raises(Ambiguous, match="how far it got is not known"):
+    with pytest.raises(OutcomeUnknown, match="how far it got is not known"):
         acted(here, rebuilding(here, table, lock_timeout="200ms"))
     holder.execute("ROLLBACK")
     assert broken(here, table) == [f"public.{table} n_ccnew"]
@@ -351,14 +351,14 @@ def test_a_statement_has_its_own_deadline(here: Environment, session: Opens, tab
     """On the server: longer than the connection's timeout, and no longer than the step says."""
     step = Sql(
         name="analyze_rolled_back", parameters={"statement": "SELECT pg_sleep(60)"}, equivalent="",
-        still="statement_kept", seconds="1s", atomic=True,
+        precondition="statement_kept", seconds="1s", atomic=True,
     )  # fmt: skip
     began = time.monotonic()
     done, _ = acted(here, step)
-    assert not done.had_effect and "statement timeout" in done.words
+    assert not done.had_effect and "statement timeout" in done.summary
     assert time.monotonic() - began < stretched(6)
     holder = held(session, table)
-    with pytest.raises(Ambiguous, match="statement timeout"):
+    with pytest.raises(OutcomeUnknown, match="statement timeout"):
         acted(here, rebuilding(here, table, seconds="500ms", lock_timeout="60s"))
     holder.execute("ROLLBACK")
 
@@ -378,7 +378,7 @@ def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens
     )
     began = time.monotonic()
     try:
-        with pytest.raises(Ambiguous, match="no whole answer within 5 s"):
+        with pytest.raises(OutcomeUnknown, match="no whole answer within 5 s"):
             actor.act(rebuilding(here, table, seconds="5s", lock_timeout="60s"), lambda _: None, Interrupts())
         assert time.monotonic() - began < 13, "six seconds, and what a busy machine takes"
     finally:
@@ -402,7 +402,7 @@ def test_a_session_that_is_ended_leaves_it_open_what_it_did(
     actor = Actor(here)
     actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     try:
-        with pytest.raises(Ambiguous, match="the connection was lost while it acted"):
+        with pytest.raises(OutcomeUnknown, match="the connection was lost while it acted"):
             actor.act(rebuilding(here, table), end, Interrupts())
     finally:
         actor.close()
@@ -448,8 +448,8 @@ def test_an_update_is_analyzed_and_rolled_back(here: Environment, superuser: Any
     text = f"""UPDATE public."{table}" SET m = 99 WHERE n <= 10 AND 'a%' LIKE '%%' OR $${{x}}$$ = 'y'"""
     came = carried_out(statements.analyze(here.database, statement=text), here)
     assert came.status == "done", came
-    assert "Update on" in came.told[0] and "actual time" in came.told[0]
-    assert any("Execution Time" in line for line in came.told) and "told: NOTICE" in str(came)
+    assert "Update on" in came.notices[0] and "actual time" in came.notices[0]
+    assert any("Execution Time" in line for line in came.notices) and "told: NOTICE" in str(came)
     assert superuser.execute(f'SELECT count(*) FROM "{table}" WHERE m = 99').fetchone() == (0,)
 
 

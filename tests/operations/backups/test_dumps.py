@@ -436,7 +436,7 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     stored = dumps.stored(env.backups)
     assert by_hand in dumps.check_intact(stored, env.limits.backups.backups_intact).summary
     assert by_hand in dumps.check_age(stored, env.limits.backups.backup_age).summary
-    words = dumps.state(env.backups, name=FIRST)["words"].iloc[0]
+    words = dumps.state(env.backups, name=FIRST)["description"].iloc[0]
     assert f"rm -r {first(env)}" in words and "backups.prune" not in words
     with pytest.raises(InputError, match="by hand"):
         retention.prune(env.backups, names=[FIRST])
@@ -551,7 +551,7 @@ def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.
         "xai_blockchain-000001", "xai_blockchain-000002", "xai_blockchain-000003",
     ]  # fmt: skip
     plan = retention.prune(two.backups)
-    assert plan.risk == "destructive" and len(plan.targets) == 3 and plan.words.startswith("prune 3 backups ")
+    assert plan.risk == "destructive" and len(plan.targets) == 3 and plan.confirmation.startswith("prune 3 backups ")
     with pytest.raises(Refused, match="needs a person"):
         apply_headless(plan, two, digest=plan.digest)
     assert typed(two, plan, monkeypatch).status == "done"

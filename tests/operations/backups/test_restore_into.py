@@ -144,7 +144,7 @@ def test_s4_what_was_restored_is_what_takes_the_place(
     outcome = typed(backed, plan, monkeypatch, rename)
     assert outcome.status == "unknown" and "as planned" in outcome.summary, outcome
     assert oids(server)[LIVE] == was
-    reconcile(backed, outcome.entry, told="failed", why="looked")
+    reconcile(backed, outcome.entry, status="failed", why="looked")
 
 
 def test_s4_the_way_back_leads_to_the_same_database_or_nowhere(
@@ -302,7 +302,7 @@ def test_s7_nothing_is_expected_that_is_so_already(backed: Environment, monkeypa
     assert not told.steps and told.note.startswith("there is nothing to do, since this holds already")
     monkeypatch.setattr("xai_runbook.changes.registry.planned", lambda *_: so)
     with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="there is nothing to do"):
-        apply(so, backed, confirm=so.words)
+        apply(so, backed, confirm=so.confirmation)
 
 
 def test_s7_an_unchanged_world_comes_first(backed: Environment) -> None:

@@ -76,7 +76,7 @@ def wallets(server: Server, database: str = LIVE) -> int:
 
 def test_into_a_new_database_as_the_operator(server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = restores.restore(env.database, env.backups)
-    assert plan.words.startswith("restore 1 xai_blockchain_restored_1 ") and plan.risk is Risk.CHANGE
+    assert plan.confirmation.startswith("restore 1 xai_blockchain_restored_1 ") and plan.risk is Risk.CHANGE
     assert BACKUP in plan.targets[0], "the newest that counts"
     assert "a superuser must bring amcheck, pg_stat_statements" in plan.note, "the operator is none"
     told: list[str] = []
@@ -424,9 +424,9 @@ def test_overwriting_is_said_and_the_old_one_kept(
         session.execute("DELETE FROM wallets WHERE ctid IN (SELECT ctid FROM wallets LIMIT 150)")
     gone(env)
     plan = restores.overwrite(env.database, env.backups, name=BACKUP)
-    assert plan.words.startswith("overwrite 1 xai_blockchain ") and plan.risk is Risk.DESTRUCTIVE
+    assert plan.confirmation.startswith("overwrite 1 xai_blockchain ") and plan.risk is Risk.DESTRUCTIVE
     with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="the confirmation is not"):
-        apply(plan, env, confirm=plan.words.replace("overwrite", "restore"))
+        apply(plan, env, confirm=plan.confirmation.replace("overwrite", "restore"))
     outcome = typed(env, plan, monkeypatch)
     assert outcome.status == "done", outcome
     assert wallets(server) == 200 and wallets(server, "xai_blockchain_before_1") == 50

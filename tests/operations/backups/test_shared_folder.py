@@ -218,8 +218,8 @@ def test_f18_a_backup_of_another_server_is_removed_by_hand(pair: tuple[Environme
     a, b = pair
     name = dumped(b)
     (b.backups.folder / name / "database.dump").write_bytes(b"")
-    assert f"rm -r {b.backups.folder / name}" in dumps.state(a.backups, name=name)["words"].iloc[0]
-    assert f"backups.prune --names {name}" in dumps.state(b.backups, name=name)["words"].iloc[0]
+    assert f"rm -r {b.backups.folder / name}" in dumps.state(a.backups, name=name)["description"].iloc[0]
+    assert f"backups.prune --names {name}" in dumps.state(b.backups, name=name)["description"].iloc[0]
 
 
 def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unasked(

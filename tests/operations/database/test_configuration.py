@@ -43,7 +43,7 @@ def there(env: Environment, journal: Journal, server: Server) -> Iterator[Enviro
 
 
 def done(plan: Plan, env: Environment) -> Outcome:
-    outcome = apply(plan, env, confirm=plan.words)
+    outcome = apply(plan, env, confirm=plan.confirmation)
     assert isinstance(outcome, Outcome)
     return outcome
 

@@ -247,7 +247,7 @@ def test_f16_what_an_index_is_for_is_looked_at_again_right_before(
     with server.handle(**OPERATOR) as handle:
         (step,) = indexes.drop_index(handle, index="own.i").steps
     assert step.kind == "sql"
-    precondition = statement(step.still, own_table.info.server_version // 10000)
+    precondition = statement(step.precondition, own_table.info.server_version // 10000)
 
     def holds() -> bool:
         (row,) = own_table.execute(precondition, step.parameters).fetchall()

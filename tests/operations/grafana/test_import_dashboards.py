@@ -183,8 +183,8 @@ def test_a_plan_to_import_says_what_it_saw(stub: Stub, there: Environment) -> No
     assert (
         import_dashboards.import_dashboards(
             there.grafana, there.limits, titles=["Network Status", "System Resources"]
-        ).world
-        == plan.world
+        ).comparable
+        == plan.comparable
     )
 
 

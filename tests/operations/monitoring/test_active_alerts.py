@@ -14,7 +14,7 @@ import pytest
 from tests.support import alertmanager_server, prometheus_server
 from xai_runbook.clients.alertmanager import Alertmanager
 from xai_runbook.clients.prometheus.client import Prometheus
-from xai_runbook.environment import Absent
+from xai_runbook.environment import NotConfiguredHandle
 from xai_runbook.errors import BadAnswer, NoData, Unreachable, WrongServer
 from xai_runbook.model.findings import Severity, Status
 from xai_runbook.operations import reachability
@@ -198,7 +198,7 @@ def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live)
 def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) -> None:
     port = free_ports(["nothing"])["nothing"]
     for absent, words in (
-        (Absent("alertmanager", "test", False), "no Alertmanager is configured"),
+        (NotConfiguredHandle("alertmanager", "test", False), "no Alertmanager is configured"),
         (alertmanager_server.handle(f"http://127.0.0.1:{port}"), "the Alertmanager the connection was refused"),
     ):
         told = active_alerts.active_alerts(live.prometheus, absent, prometheus_server.limits())  # type: ignore[arg-type]
@@ -209,7 +209,7 @@ def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) 
 
 
 def test_without_any_rule_nothing_can_be_active(tmp_path: Path) -> None:
-    absent, limits = Absent("alertmanager", "test", False), prometheus_server.settings().limits
+    absent, limits = NotConfiguredHandle("alertmanager", "test", False), prometheus_server.settings().limits
     with prometheus_server.running(tmp_path) as url, pytest.raises(NoData, match="no alerting rules"):
         active_alerts.active_alerts(prometheus_server.handle(url), absent, limits)  # type: ignore[arg-type]
 

@@ -78,13 +78,13 @@ def by_route(frame: Any, instance: str = "node-1") -> Any:
 
 def test_contentment_is_the_share_within_the_limit_and_apdex(prometheus: Prometheus) -> None:
     limit = server.limits().troubleshooting.api_latency
-    told = by_route(requests.contentment(prometheus, limit))
+    told = by_route(requests.apdex(prometheus, limit))
     assert told.loc["/fast", ["within_ratio", "apdex"]].tolist() == pytest.approx([1, 1])
     slow = told.loc["/slow"]
     assert slow["within_ratio"] == pytest.approx(0.5, rel=1e-6)
     assert slow["tolerated_ratio"] == pytest.approx(0.75, rel=1e-6)
     assert slow["apdex"] == pytest.approx(0.625, rel=1e-6) and slow["exact"]
-    idle = by_route(requests.contentment(prometheus, limit), "node-2").loc["/fast"]
+    idle = by_route(requests.apdex(prometheus, limit), "node-2").loc["/fast"]
     assert math.isnan(idle["within_ratio"]) and idle["requests_per_second"] == 0
 
 
@@ -92,14 +92,14 @@ def test_contentment_between_two_bounds_is_interpolated_and_says_so_and_beyond_t
     prometheus: Prometheus,
 ) -> None:
     limit = server.limits().troubleshooting.api_latency
-    half = by_route(requests.contentment(prometheus, replace(limit, threshold=0.55))).loc["/slow"]
+    half = by_route(requests.apdex(prometheus, replace(limit, threshold=0.55))).loc["/slow"]
     assert half["within_ratio"] == pytest.approx(0.25, rel=1e-6) and not half["exact"]
-    beyond = by_route(requests.contentment(prometheus, replace(limit, threshold=2.0))).loc["/slow"]
+    beyond = by_route(requests.apdex(prometheus, replace(limit, threshold=2.0))).loc["/slow"]
     assert beyond["within_ratio"] == pytest.approx(0.5 + 0.25 / 3, rel=1e-6)
     assert math.isnan(beyond["tolerated_ratio"]) and math.isnan(beyond["apdex"])
     for wrong in (replace(limit, threshold=0.0), server.limits().monitoring.peer_count):
         with pytest.raises(InputError, match="no limit of time"):
-            requests.contentment(prometheus, wrong)
+            requests.apdex(prometheus, wrong)
 
 
 def test_the_route_that_takes_most_of_the_time_comes_first(prometheus: Prometheus) -> None:
@@ -146,7 +146,7 @@ def test_no_histogram_of_either_kind_is_no_data(classic: str) -> None:
     limit = server.limits().troubleshooting.api_latency
     for ask in (
         lambda: requests.request_latency(elsewhere),
-        lambda: requests.contentment(elsewhere, limit),
+        lambda: requests.apdex(elsewhere, limit),
         lambda: requests.time_spent(elsewhere),
         lambda: requests.latency_history(elsewhere, "1h"),
         lambda: requests.answers(elsewhere),
@@ -166,7 +166,7 @@ def test_quantiles_of_a_native_histogram(native: Prometheus) -> None:
 
 
 def test_contentment_and_time_of_a_native_histogram(native: Prometheus) -> None:
-    told = by_route(requests.contentment(native, server.limits().troubleshooting.api_latency))
+    told = by_route(requests.apdex(native, server.limits().troubleshooting.api_latency))
     assert told.loc["/half", "within_ratio"] == pytest.approx(0.5, abs=0.05)
     assert told.loc["/half", "tolerated_ratio"] == pytest.approx(1, abs=0.01)
     assert math.isnan(told.loc["/idle", "within_ratio"])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import alertmanager_server, prometheus_server
 from xai_runbook.clients.alertmanager import Alertmanager
-from xai_runbook.environment import Absent
+from xai_runbook.environment import NotConfiguredHandle
 from xai_runbook.errors import Unreachable
 from xai_runbook.model.window import Window
 from xai_runbook.operations.monitoring import silences
@@ -38,6 +38,6 @@ def test_silences_of_a_window_with_those_that_ended_in_it(tmp_path: Path) -> Non
 
 
 def test_without_an_alertmanager_nothing_could_be_silenced() -> None:
-    absent = cast("Alertmanager", Absent("alertmanager", "test", production=False))
+    absent = cast("Alertmanager", NotConfiguredHandle("alertmanager", "test", production=False))
     told = silences.silenced(absent, prometheus_server.settings().limits, "1h")
     assert told.empty and list(told.columns) == ["silence", "hides", "by", "why", "starts_at", "ends_at"]

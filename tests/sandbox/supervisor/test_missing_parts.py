@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from xai_runbook import sandbox
-from xai_runbook.environment import Absent, connect
+from xai_runbook.environment import NotConfiguredHandle, connect
 from xai_runbook.errors import PartMissing
 from xai_runbook.reports.report import record
 from xai_runbook.reports.terminal import screen
@@ -201,7 +201,7 @@ def test_a_handle_of_a_missing_part_raises_at_every_question(
     for name, value in bare.items():
         monkeypatch.setenv(name, value)
     env = connect("sandbox")
-    assert isinstance(env.prometheus, Absent)
+    assert isinstance(env.prometheus, NotConfiguredHandle)
     with pytest.raises(PartMissing, match=r"prometheus is missing: .* apt-get install prometheus"):
         env.prometheus.instant("up")
     assert not hasattr(env.prometheus, "_repr_html_")

@@ -1,4 +1,4 @@
-"""How each kind of step acts. What it returns is known; what it raises as Ambiguous is not."""
+"""How each kind of step acts. What it returns is known; what it raises as OutcomeUnknown is not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xai_runbook.changes.credentials import lent
 from xai_runbook.changes.interrupts import Interrupts
 from xai_runbook.changes.steps.edit import edited
 from xai_runbook.changes.steps.http import Requests
-from xai_runbook.changes.steps.result import Ambiguous, Done
+from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.changes.steps.sql import carried_out
 from xai_runbook.changes.target_lock import lock_in_server
 from xai_runbook.errors import Refused, inert
@@ -65,8 +65,8 @@ class Actor:
         if self._database is not None:
             self._database.close()
 
-    def act(self, step: Step, said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
-        """Does one step; Ctrl-C ends a program and cancels a statement. Errors: Ambiguous."""
+    def act(self, step: Step, said: Callable[[str], None], ctrl_c: Interrupts) -> StepResult:
+        """Does one step; Ctrl-C ends a program and cancels a statement. Errors: OutcomeUnknown."""
         if isinstance(step, HttpCall):
             return self._requests.send(step)
         if isinstance(step, Edit):
@@ -75,14 +75,16 @@ class Actor:
             with lent(step.roles, self._env.settings) as variables:
                 return _program(step, variables, said, ctrl_c)
         if self._database is None:
-            return Done(False, "the plan names no database")
+            return StepResult(False, "the plan names no database")
         return carried_out(step, self._database, self._env.database, said, ctrl_c)
 
 
-def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], None], ctrl_c: Interrupts) -> Done:
+def _program(
+    step: Command, variables: Mapping[str, str], said: Callable[[str], None], ctrl_c: Interrupts
+) -> StepResult:
     """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death.
 
-    A program that ended by a signal, whoever sent it, may have left anything. Errors: Ambiguous.
+    A program that ended by a signal, whoever sent it, may have left anything. Errors: OutcomeUnknown.
     """
     limit = time.monotonic() + duration_seconds(step.seconds)
     argv = [*child.interpreter(), *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
@@ -97,7 +99,7 @@ def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], 
             own_group=True,
         )
     except OSError as error:
-        return Done(False, f"{argv[0]} could not be started: {error.strerror}")
+        return StepResult(False, f"{argv[0]} could not be started: {error.strerror}")
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     last, why = "", ""
@@ -115,17 +117,17 @@ def _program(step: Command, variables: Mapping[str, str], said: Callable[[str], 
         with process.stdout:  # what it says while it ends counts most
             last = _heard(process.stdout, said) or last
     if process.returncode == 0:  # also where it was through just before it was to be ended
-        return Done(True, last or "done")
+        return StepResult(True, last or "done")
     words = "; ".join(part for part in (why, last) if part)
     if process.returncode is None:
-        raise Ambiguous(f"{words}; it could not be killed")
+        raise OutcomeUnknown(f"{words}; it could not be killed")
     if process.returncode < 0:
-        raise Ambiguous(words if why else f"it was ended by signal {-process.returncode}; {last}".rstrip("; "))
+        raise OutcomeUnknown(words if why else f"it was ended by signal {-process.returncode}; {last}".rstrip("; "))
     if process.returncode == NOT_KNOWN:
-        raise Ambiguous(words or "it cannot tell what it did")
+        raise OutcomeUnknown(words or "it cannot tell what it did")
     if process.returncode == LEFT:
-        return Done(False, words, left=True)
-    return Done(False, words if why else f"it ended with exit code {process.returncode}: {last}")
+        return StepResult(False, words, leftover=True)
+    return StepResult(False, words if why else f"it ended with exit code {process.returncode}: {last}")
 
 
 def _heard(output: IO[bytes], said: Callable[[str], None]) -> str:

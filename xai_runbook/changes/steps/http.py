@@ -10,7 +10,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from xai_runbook.changes.steps.result import Ambiguous, Done
+from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.clients.http.deadline import within
 from xai_runbook.clients.http.get import connection_to, sendable, translated
 from xai_runbook.errors import CannotAsk, NotConfigured, Refused, SettingsError, inert
@@ -46,15 +46,15 @@ class Requests:
             if then:
                 self._as_operator[part] = self._proved(part, then)
 
-    def send(self, step: HttpCall) -> Done:
-        """Sends it, once. Errors: Ambiguous, where it was sent and what it did cannot be told (P17)."""
+    def send(self, step: HttpCall) -> StepResult:
+        """Sends it, once. Errors: OutcomeUnknown, where it was sent and what it did cannot be told (P17)."""
         access = self._as_operator.get(step.part)
         if access is None:
-            return Done(False, f"the plan names no {step.part}")
+            return StepResult(False, f"the plan names no {step.part}")
         try:
             sending = _Sending(access, step)
         except SettingsError as error:
-            return Done(False, f"it was not sent: {error}")
+            return StepResult(False, f"it was not sent: {error}")
         try:
             status, location, body = within(
                 duration_seconds(access.timeout), sending.ask, on=sending.url, give_up=sending.give_up
@@ -62,18 +62,18 @@ class Requests:
         except (CannotAsk, OSError, http.client.HTTPException, ValueError) as error:
             why = error if isinstance(error, CannotAsk) else translated(error, sending.url)
             if sending.begun:
-                raise Ambiguous(f"it was sent, and no answer came: {why.what}", on=sending.url) from None
-            return Done(False, f"it was not sent: {why.what}")
+                raise OutcomeUnknown(f"it was sent, and no answer came: {why.what}", on=sending.url) from None
+            return StepResult(False, f"it was not sent: {why.what}")
         finally:
             sending.connection.close()
         words = f"HTTP {status} {_said(body)}".strip()
         if 200 <= status < 300:
-            return Done(True, words)
+            return StepResult(True, words)
         if 400 <= status < 500 and status != _TIMED_OUT_WAITING:
-            return Done(False, f"{step.part} refused it: {words}")
+            return StepResult(False, f"{step.part} refused it: {words}")
         if 300 <= status < 400:  # not followed: it would take the credential elsewhere
             words = f"it redirects to {inert(location, 200)!r} (HTTP {status})"
-        raise Ambiguous(f"what it did cannot be told: {words}", on=sending.url)
+        raise OutcomeUnknown(f"what it did cannot be told: {words}", on=sending.url)
 
     def _proved(self, part: str, then: Mapping[str, str]) -> models.Access:
         """The access with the operator's credential, where it reaches what the plan was made for (P3)."""

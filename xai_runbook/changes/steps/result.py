@@ -8,16 +8,16 @@ from xai_runbook.errors import XaiRunbookError
 
 
 @dataclass(frozen=True)
-class Done:
+class StepResult:
     """Result of one step. `had_effect=False` without `left`: it is certain that nothing was changed."""
 
     had_effect: bool
-    words: str
+    summary: str
     notices: tuple[str, ...] = ()
     """What the server remarked beside it, such as tables that it skipped."""
-    left: bool = False
-    """It failed, and `words` tell what of it stays."""
+    leftover: bool = False
+    """It failed, and `summary` says what of it stays."""
 
 
-class Ambiguous(XaiRunbookError):
+class OutcomeUnknown(XaiRunbookError):
     """The step was sent off, and what it did cannot be told. It is never sent again (P17)."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from xai_runbook.changes.interrupts import Interrupts
-from xai_runbook.changes.steps.result import Ambiguous, Done
+from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.errors import CannotAsk, XaiRunbookError, inert
 from xai_runbook.model.steps import Sql
 
@@ -25,8 +25,8 @@ MOST_NOTICES = 60
 
 def carried_out(
     step: Sql, operator: Operator, database: Database, said: Callable[[str], None], ctrl_c: Interrupts
-) -> Done:
-    """What the statement came to. Errors: Ambiguous."""
+) -> StepResult:
+    """What the statement came to. Errors: OutcomeUnknown."""
     over = threading.Event()
     if step.progress:
         arguments = (step.progress, operator.pid, database, said, over)
@@ -35,7 +35,7 @@ def carried_out(
         # a short one's answer is waited for: cancelling it would only leave open what it did
         answer = operator.carry_out(step, heard=said, go_on=lambda: not (step.seconds and ctrl_c.pressed))
     except CannotAsk as error:
-        raise Ambiguous(f"the connection was lost while it acted: {error.what}", on=error.on) from None
+        raise OutcomeUnknown(f"the connection was lost while it acted: {error.what}", on=error.on) from None
     finally:
         over.set()
     notices = answer.notices[:MOST_NOTICES]
@@ -44,13 +44,13 @@ def carried_out(
     if answer.error is not None:
         words = f"interrupted by Ctrl-C: {answer.error}" if ctrl_c.pressed else str(answer.error)
         if step.atomic or not answer.sent or answer.state[:2] in BEFORE_IT_BEGAN:
-            return Done(False, words, notices)
-        raise Ambiguous(f"it ended on the way, and how far it got is not known: {words}", on=operator.address)
+            return StepResult(False, words, notices)
+        raise OutcomeUnknown(f"it ended on the way, and how far it got is not known: {words}", on=operator.address)
     if answer.rows is not None and (len(answer.rows) != 1 or answer.rows[0].get("done") is not True):
-        return Done(False, "the server found that the world had moved, and did nothing", notices)
+        return StepResult(False, "the server found that the world had moved, and did nothing", notices)
     if answer.rows is None and answer.skipped:
-        return Done(False, "the server left it out, as another session has locked it", notices)
-    return Done(True, "done", notices)
+        return StepResult(False, "the server left it out, as another session has locked it", notices)
+    return StepResult(True, "done", notices)
 
 
 def _tell_progress(
@@ -61,4 +61,4 @@ def _tell_progress(
         with suppress(XaiRunbookError):
             for row in database.rows(query, {"pid": pid}):
                 if not over.is_set():
-                    said(inert(str(row["words"]), 200))
+                    said(inert(str(row["description"]), 200))

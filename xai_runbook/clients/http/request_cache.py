@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xai_runbook.settings.models import Access
 
 
-class Once:
+class RequestCache:
     """Answers of one run, by question; a run is over within seconds, and these with it. A refusal is an answer too."""
 
     def __init__(self) -> None:

@@ -174,8 +174,8 @@ class Operator:
                     "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)",
                     [f"{int(seconds * 1000)}ms", f"{int(duration_seconds(step.lock_timeout) * 1000)}ms"],
                 )
-                if step.still:
-                    cursor.execute(statement(step.still, version), step.parameters)
+                if step.precondition:
+                    cursor.execute(statement(step.precondition, version), step.parameters)
                     seen = _rows(cursor)
                     if len(seen) != 1 or seen[0].get("done") is not True:
                         return StatementAnswer(rows=[])

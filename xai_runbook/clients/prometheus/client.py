@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from xai_runbook.clients.http.get import HttpAnswer, get
-from xai_runbook.clients.http.request_cache import Once
+from xai_runbook.clients.http.request_cache import RequestCache
 from xai_runbook.clients.prometheus import answers, samples
 from xai_runbook.errors import (
     AccessDenied,
@@ -78,7 +78,7 @@ class Prometheus:
 
     def ask_once(self) -> None:
         """From here on the same question is sent once: for a run of some seconds, whose questions overlap."""
-        self._get = Once().get
+        self._get = RequestCache().get
 
     def identity(self) -> dict[str, str]:
         """Where it is."""

@@ -93,7 +93,7 @@ def _cluster_backup(
         ),
         expected=Condition.of(
             dumps.state, name=name, column="state", comparison="==", value="verified", within="5s",
-            words=f"{name} is verified: it starts, and can be read",
+            description=f"{name} is verified: it starts, and can be read",
         ),
         undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
@@ -102,7 +102,7 @@ def _cluster_backup(
         guards=(
             Condition.of(
                 cluster_room, column="spare_bytes", comparison=">=", value="0",
-                words="there is room for the copy and for trying it",
+                description="there is room for the copy and for trying it",
             ),
         ),
     )  # fmt: skip

@@ -134,23 +134,23 @@ def room(database: Database, backups: Backups) -> DataFrame:
 def state(backups: Backups, *, name: str) -> DataFrame:
     """One row on a backup that was to be made or verified.
 
-    Columns: state (verified, unverified, damaged, unfinished, or missing), restore_seconds, why, words (what is there
-    that does not count, and the commands that verify or remove it; empty for a verified or missing one).
+    Columns: state (verified, unverified, damaged, unfinished, or missing), restore_seconds, why, description (what is
+    there and does not count, and the commands that verify or remove it; empty for a verified or missing one).
     """
     from pandas import DataFrame
 
-    state, measured, why, words, prune = "missing", None, "", "", ""
+    state, measured, why, description, prune = "missing", None, "", "", ""
     for backup in backups.stored():
         if backup.name == name:
             state, why, measured = backup.state, backup.why, backup.verification.get("restore_seconds")
             prune = _prunes(backups, backup)
     if state == "missing" and f"{name}.part" in backups.leftovers():
-        state, words = "unfinished", f"{name}.part is there, unfinished: the next run removes it"
+        state, description = "unfinished", f"{name}.part is there, unfinished: the next run removes it"
     if state in ("unverified", "damaged"):
         verify = f"xai-runbook plan backups.verify --name {name} --out verify.json"
-        words = f"{name} is there, {state} ({why}). To remove it: {prune}"
-        words += f". To verify it: {verify}" if state == "unverified" else ""
-    return DataFrame([{"state": state, "restore_seconds": measured, "why": why, "words": words}])
+        description = f"{name} is there, {state} ({why}). To remove it: {prune}"
+        description += f". To verify it: {verify}" if state == "unverified" else ""
+    return DataFrame([{"state": state, "restore_seconds": measured, "why": why, "description": description}])
 
 
 def _why(backup: catalog.Backup) -> str:
@@ -209,7 +209,7 @@ def dump(database: Database, backups: Backups) -> Plan:
         guards=(
             Condition.of(
                 room, column="spare_bytes", comparison=">=", value="0",
-                words="there is room for the dump and its scratch restore",
+                description="there is room for the dump and its scratch restore",
             ),
         ),
     )  # fmt: skip
@@ -245,7 +245,7 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
         expected=Condition.of(
             verified_since, name=name, before=str(backup.verification.get("at", "")),
             column="verified", comparison="==", value="true", within="5s",
-            words=f"{name} is verified anew: restored, and the same in every table",
+            description=f"{name} is verified anew: restored, and the same in every table",
         ),
         undo="nothing to undo: the scratch database is gone afterwards",
         risk=Risk.ADDITIVE,
@@ -259,5 +259,5 @@ def _doer(backups: Backups, verb: str) -> tuple[str, ...]:
 def _verified(name: str) -> Condition:
     return Condition.of(
         state, name=name, column="state", comparison="==", value="verified",
-        within="5s", words=f"{name} is verified: restored, and the same in every table",
+        within="5s", description=f"{name} is verified: restored, and the same in every table",
     )  # fmt: skip

@@ -98,7 +98,7 @@ def remove_leftovers(database: Database, backups: Backups) -> Plan:
         steps=(step,) if found else (),
         expected=Condition.of(
             leftovers_left, oids=oids, files=names, column="left_count",
-            comparison="==", value="0", within="10s", words="they are gone",
+            comparison="==", value="0", within="10s", description="they are gone",
         ) if found else None,
         undo="cannot be undone: what is removed is gone",
         risk=Risk.DESTRUCTIVE,

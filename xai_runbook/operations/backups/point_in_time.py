@@ -171,7 +171,7 @@ def recover_to(
         ),
         expected=Condition.of(
             recovery_state, name=name, column="state", comparison="==",
-            value="recovered", within="5s", words="it was recovered there, and is as the ledger says",
+            value="recovered", within="5s", description="it was recovered there, and is as the ledger says",
         ),
         undo=f"rm -r {backups.folder / name}",
         risk=Risk.ADDITIVE,

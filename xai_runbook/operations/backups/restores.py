@@ -83,7 +83,7 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
         steps=(_restoring(backups, name, into, *(("--from-server", from_server) if from_server else ())),),
         expected=Condition.of(
             database_named, name=into, column="restored_from", comparison="==",
-            value=name, within="5s", words=f"{into} is there",
+            value=name, within="5s", description=f"{into} is there",
         ),
         undo=f"DROP DATABASE {into}, by hand, once nobody needs it",
         risk=Risk.CHANGE,
@@ -127,7 +127,7 @@ def swap(
         steps=(_swapping(database, now["oid"], restored, before, "--restored-oid", found[0]["oid"]),),
         expected=Condition.of(
             database_named, name=live, column="oid", comparison="==",
-            value=found[0]["oid"], within="10s", words=f"{live} is the one that was {restored}",
+            value=found[0]["oid"], within="10s", description=f"{live} is the one that was {restored}",
         ),
         undo=_swapped_back(before, restored, restored_oid=now["oid"], live_oid=found[0]["oid"]),
         risk=Risk.DESTRUCTIVE,
@@ -168,7 +168,7 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
         expected=Condition.of(
             replaced, name=live, oid=now["oid"], backup=name,
             column="replaced", comparison="==", value="true", within="10s",
-            words=f"{live} is another one than it was, from {name}",
+            description=f"{live} is another one than it was, from {name}",
         ),
         undo=_swapped_back(before, new, restored_oid=now["oid"]),
         risk=Risk.DESTRUCTIVE,
@@ -281,5 +281,5 @@ def _swapping(database: Database, oid: str, restored: str, before: str, *which: 
 def _nobody(*names: str) -> Condition:
     return Condition.of(
         others, names=list(names), column="sessions_count", comparison="==",
-        value="0", words=f"nobody else is in {' or '.join(names)}",
+        value="0", description=f"nobody else is in {' or '.join(names)}",
     )  # fmt: skip

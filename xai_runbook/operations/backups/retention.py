@@ -97,7 +97,7 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
     )  # fmt: skip
     gone = Condition.of(
         left, names=chosen, column="left_count",
-        comparison="==", value="0", within="5s", words="they are gone",
+        comparison="==", value="0", within="5s", description="they are gone",
     )  # fmt: skip
     return Plan(
         verb="prune",

@@ -52,7 +52,7 @@ def indexes_of(database: Database, table: str) -> list[Row]:
     return rows
 
 
-def not_here(database: Database, verb: str) -> Plan | None:
+def refuse_unless_primary(database: Database, verb: str) -> Plan | None:
     """The refused Plan of maintenance where there can be none: through a proxy, or on a standby."""
     if database.proxied:
         return refused_plan(verb, "maintenance goes to the database itself: through a proxy no session is one's own")
@@ -73,7 +73,7 @@ def concurrent_guards(room_seen: bool) -> tuple[Condition, ...]:
         column="open_seconds",
         comparison="<=",
         value=MOST_OPEN_SECONDS,
-        words=f"no transaction here has been open for more than {MOST_OPEN_SECONDS} s",
+        description=f"no transaction here has been open for more than {MOST_OPEN_SECONDS} s",
     )
     if room_seen:
         return (nobody,)
@@ -82,13 +82,13 @@ def concurrent_guards(room_seen: bool) -> tuple[Condition, ...]:
         column="spare_ratio",
         comparison=">=",
         value="0",
-        words="no disk has less left than limits.monitoring.disk_free",
+        description="no disk has less left than limits.monitoring.disk_free",
     )
     return (nobody, room)
 
 
-def dropping(verb: str, database: Database, rows: list[Row], *, still: str) -> Plan:
-    """The Plan that drops these indexes concurrently, each only while `still` says that it is the one that was seen."""
+def dropping(verb: str, database: Database, rows: list[Row], *, precondition: str) -> Plan:
+    """Return the Plan that drops these indexes concurrently, each only while `precondition` holds."""
     denied = [f"{row['schema']}.{row['index']}" for row in rows if row["owner_may"] != "true"]
     if denied:
         return refused_plan(verb, f"the operator's role does not own {', '.join(denied)}")
@@ -101,7 +101,7 @@ def dropping(verb: str, database: Database, rows: list[Row], *, still: str) -> P
             Sql(
                 name="drop_index",
                 parameters={"oid": row["oid"], "schema": row["schema"], "name": row["index"]},
-                still=still,
+                precondition=precondition,
                 identifiers={"index": (str(row["schema"]), str(row["index"]))},
                 seconds="10m",
                 lock_timeout=WAIT_FOR_OTHERS,
@@ -119,7 +119,7 @@ def dropping(verb: str, database: Database, rows: list[Row], *, still: str) -> P
             comparison="==",
             value="0",
             within="10s",
-            words="they have gone",
+            description="they have gone",
         ),
         undo="by building them again: " + "; ".join(_built_again(str(row["definition"])) for row in rows)
         if rows

@@ -8,7 +8,7 @@ from xai_runbook.errors import InputError, NotConfigured
 from xai_runbook.model.plans import Call, Condition, Plan, Risk, Sql, change, refused_plan
 from xai_runbook.model.scalars import fact
 from xai_runbook.model.units import quantity
-from xai_runbook.operations.database._relations import not_here
+from xai_runbook.operations.database._relations import refuse_unless_primary
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -152,7 +152,7 @@ def statement_statistics(database: Database) -> DataFrame:
 
 def _created(database: Database, verb: str, told: dict[str, Any]) -> Plan:
     there = told["version"] is not None
-    return not_here(database, verb) or Plan(
+    return refuse_unless_primary(database, verb) or Plan(
         verb=verb,
         scope=database.dbname,
         targets=() if there else (f"extension pg_stat_statements in {database.dbname}",),
@@ -178,7 +178,7 @@ def _created(database: Database, verb: str, told: dict[str, Any]) -> Plan:
             comparison="==",
             value="1",
             within="5s",
-            words="the extension is there",
+            description="the extension is there",
         ),
         undo="by hand: DROP EXTENSION pg_stat_statements; what it has counted goes with it",
         risk=Risk.CHANGE,
@@ -187,7 +187,7 @@ def _created(database: Database, verb: str, told: dict[str, Any]) -> Plan:
 
 def _alterable(database: Database, verb: str, name: str) -> tuple[dict[str, Any], Plan | None]:
     """The setting's row, and the refused Plan where the operator cannot change it here."""
-    elsewhere = not_here(database, verb)
+    elsewhere = refuse_unless_primary(database, verb)
     operator = database.expected.operator
     if operator is None:
         raise NotConfigured("database.operator is not configured", on="database.operator")
@@ -231,5 +231,5 @@ def _pending(row: dict[str, Any], pending: bool) -> Condition:
         comparison="==",
         value="true" if pending else "false",
         within="10s",
-        words="the server has it, and it waits for a restart" if pending else "the server has it, as it runs now",
+        description="the server has it, and it waits for a restart" if pending else "the server has it, as it runs now",
     )

@@ -17,8 +17,8 @@ from xai_runbook.operations.database._relations import (
     dropping,
     in_psql,
     indexes_named,
-    not_here,
     quoted,
+    refuse_unless_primary,
     tables_named,
 )
 
@@ -105,7 +105,7 @@ def create_index(
     `database.drop_invalid_indexes` takes away. Errors: InputError for a table or column that is not there.
     Source: runbook, Slow API Response ("Add database indexes"); PostgreSQL docs, CREATE INDEX (Building Concurrently).
     """
-    elsewhere = not_here(database, "create_index")
+    elsewhere = refuse_unless_primary(database, "create_index")
     if elsewhere is not None:
         return elsewhere
     if not table:
@@ -143,7 +143,7 @@ def create_index(
             comparison="==",
             value="true",
             within="10s",
-            words="the index is there, and whole",
+            description="the index is there, and whole",
         ),
         guards=concurrent_guards(room_seen),
         undo=Call.of(
@@ -170,7 +170,7 @@ def drop_index(database: Database, *, index: str = "", table_oid: str = "") -> P
     With an oid, as an undo has it, it is refused where the name leads to an index of another table.
     Errors: InputError for a name that leads to none. Source: PostgreSQL docs, DROP INDEX.
     """
-    elsewhere = not_here(database, "drop_index")
+    elsewhere = refuse_unless_primary(database, "drop_index")
     if elsewhere is not None:
         return elsewhere
     rows = indexes_named(database, [index]) if index else []
@@ -181,7 +181,7 @@ def drop_index(database: Database, *, index: str = "", table_oid: str = "") -> P
         reasons += ["it is being built right now"] if row["building"] == "true" else []
         if reasons:
             return refused_plan("drop_index", inert(f"{index} stays: {'; '.join(reasons)}", 500))
-    return dropping("drop_index", database, rows, still="index_may_go")
+    return dropping("drop_index", database, rows, precondition="index_may_go")
 
 
 def _created(row: Row, name: str, columns: list[str], within: str) -> Sql:
@@ -189,7 +189,7 @@ def _created(row: Row, name: str, columns: list[str], within: str) -> Sql:
     return Sql(
         name="create_index",
         parameters={"oid": row["oid"], "schema": row["schema"], "name": row["table"]},
-        still="relation_as_planned",
+        precondition="relation_as_planned",
         identifiers={"index": (name,), "table": (str(row["schema"]), str(row["table"]))},
         names={"columns": tuple(columns)},
         seconds=within,

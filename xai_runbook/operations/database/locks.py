@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xai_runbook.model.findings import Finding, Limit, Status, judge
-from xai_runbook.operations.database.sessions import see_everybody
+from xai_runbook.operations.database.sessions import require_stats_privilege
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,7 +21,7 @@ def blocked_sessions(database: Database) -> DataFrame:
     literals). Errors: AccessDenied where the role does not see other sessions.
     Source: PostgreSQL docs, pg_blocking_pids, pg_locks.waitstart.
     """
-    see_everybody(database)
+    require_stats_privilege(database)
     return _named(database.frame("blocked_sessions"))
 
 
@@ -32,7 +32,7 @@ def lock_tree(database: Database) -> DataFrame:
     transaction_seconds, query. The one to cancel or terminate is at depth 0. Errors: AccessDenied as above.
     Source: PostgreSQL docs, pg_blocking_pids.
     """
-    see_everybody(database)
+    require_stats_privilege(database)
     return _named(database.frame("lock_tree"))
 
 
@@ -43,7 +43,7 @@ def idle_in_transaction(database: Database) -> DataFrame:
     query (what it ran last). Errors: AccessDenied as above.
     Source: PostgreSQL docs, pg_stat_activity.state, idle_in_transaction_session_timeout.
     """
-    see_everybody(database)
+    require_stats_privilege(database)
     return _named(database.frame("idle_in_transaction"))
 
 
@@ -54,7 +54,7 @@ def long_transactions(database: Database) -> DataFrame:
     transaction_seconds, horizon (vacuum must keep what died since it began), query. Errors: AccessDenied as above.
     Source: PostgreSQL docs, Routine Vacuuming, pg_prepared_xacts.
     """
-    see_everybody(database)
+    require_stats_privilege(database)
     return _named(database.frame("long_transactions"))
 
 

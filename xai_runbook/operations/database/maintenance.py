@@ -16,8 +16,8 @@ from xai_runbook.operations.database._relations import (
     in_psql,
     indexes_named,
     indexes_of,
-    not_here,
     quoted,
+    refuse_unless_primary,
     tables_named,
 )
 
@@ -82,7 +82,7 @@ def vacuum(database: Database, *, tables: list[str], within: str = "1h") -> Plan
     Source: runbook, Database Maintenance (its VACUUM ANALYZE names no database and skips in silence; errata E28);
     PostgreSQL docs, VACUUM.
     """
-    elsewhere = not_here(database, "vacuum")
+    elsewhere = refuse_unless_primary(database, "vacuum")
     if elsewhere is not None:
         return elsewhere
     rows = tables_named(database, tables)
@@ -107,7 +107,7 @@ def vacuum(database: Database, *, tables: list[str], within: str = "1h") -> Plan
             comparison=">=",
             value="1",
             within="10s",
-            words="each table has been vacuumed once more",
+            description="each table has been vacuumed once more",
         ),
         undo="needs none: no row that anybody can see is changed",
         risk=Risk.CHANGE,
@@ -133,7 +133,7 @@ def reindex(
     Source: runbook, Database Maintenance and Quick Decision Tree (its REINDEX DATABASE keeps readers and writers out,
     table by table; errata E29, E73: REPAIR TABLE is MySQL's); PostgreSQL docs, REINDEX.
     """
-    elsewhere = not_here(database, "reindex")
+    elsewhere = refuse_unless_primary(database, "reindex")
     if elsewhere is not None:
         return elsewhere
     if bool(index) == bool(table):
@@ -154,7 +154,7 @@ def reindex(
             Sql(
                 name="reindex_index",
                 parameters={"oid": row["oid"], "schema": row["schema"], "name": row["index"]},
-                still="relation_as_planned",
+                precondition="relation_as_planned",
                 identifiers={"index": (str(row["schema"]), str(row["index"]))},
                 seconds=within,
                 lock_timeout=WAIT_FOR_OTHERS,
@@ -173,7 +173,7 @@ def reindex(
             comparison="==",
             value="true",
             within="10s",
-            words="each is a new index, and whole",
+            description="each is a new index, and whole",
         ),
         guards=concurrent_guards(room_seen) if rows else (),
         undo="needs none: the same index, built anew; if it ends early, drop_invalid_indexes takes the rest away",
@@ -197,7 +197,7 @@ def drop_invalid_indexes(database: Database, *, indexes: list[str]) -> Plan:
     builds it. Errors: InputError for names that lead to none.
     Source: PostgreSQL docs, REINDEX (Rebuilding Indexes Concurrently).
     """
-    elsewhere = not_here(database, "drop_invalid_indexes")
+    elsewhere = refuse_unless_primary(database, "drop_invalid_indexes")
     if elsewhere is not None:
         return elsewhere
     rows = indexes_named(database, indexes)
@@ -208,7 +208,7 @@ def drop_invalid_indexes(database: Database, *, indexes: list[str]) -> Plan:
         refused = [_name(row) for row in rows if row[column] == "true"]
         if refused:
             return refused_plan("drop_invalid_indexes", f"these are {why}: {', '.join(refused)}")
-    return dropping("drop_invalid_indexes", database, rows, still="index_still_invalid")
+    return dropping("drop_invalid_indexes", database, rows, precondition="index_still_invalid")
 
 
 def _vacuumed(row: Row, within: str) -> tuple[Sql, Sql]:
@@ -216,7 +216,7 @@ def _vacuumed(row: Row, within: str) -> tuple[Sql, Sql]:
         Sql(
             name=name,
             parameters={"oid": row["oid"], "schema": row["schema"], "name": row["table"]},
-            still="relation_as_planned",
+            precondition="relation_as_planned",
             identifiers={"table": (str(row["schema"]), str(row["table"]))},
             seconds=within,
             progress="vacuum_progress",

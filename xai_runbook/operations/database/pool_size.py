@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xai_runbook.errors import InputError, NoData, NotConfigured
 from xai_runbook.model.plans import Call, Condition, Edit, Plan, Risk, change, refused_plan
 from xai_runbook.operations.database.pools import connection_leaks
-from xai_runbook.system.config_line import Keyed
+from xai_runbook.system.config_line import ConfigLine
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -142,7 +142,7 @@ def set_pool_size(database: Database, *, size: int = 100) -> Plan:
             column="value",
             comparison="==",
             value=str(size),
-            words="the file says so",
+            description="the file says so",
         ),
         undo=Call.of(set_pool_size, size=int(found.value)),
         risk=Risk.CHANGE,
@@ -150,7 +150,7 @@ def set_pool_size(database: Database, *, size: int = 100) -> Plan:
     )
 
 
-def _pool_file(database: Database) -> tuple[Pool, str, Keyed]:
+def _pool_file(database: Database) -> tuple[Pool, str, ConfigLine]:
     """The settings' table, the file's digest, and where the number stands."""
     pool = database.expected.pool
     if pool is None:
@@ -162,7 +162,7 @@ def _pool_file(database: Database) -> tuple[Pool, str, Keyed]:
     try:
         with open(pool.file, "rb") as file:
             content = file.read(2**20)
-        return pool, hashlib.sha256(content).hexdigest(), Keyed.find(content.decode(), pool.key)
+        return pool, hashlib.sha256(content).hexdigest(), ConfigLine.find(content.decode(), pool.key)
     except OSError as error:
         raise NoData(f"the file cannot be read: {error.strerror}", on=pool.file, hint="database.pool.file") from None
     except (UnicodeDecodeError, InputError) as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, inert
 from xai_runbook.model.findings import Finding, Limit, Status, judge
 from xai_runbook.model.window import duration_seconds
-from xai_runbook.operations.database.sessions import see_everybody
+from xai_runbook.operations.database.sessions import require_stats_privilege
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -37,7 +37,7 @@ def connections_by_state(database: Database) -> DataFrame:
     Columns: database, role, state, session_count, longest_state_seconds. Errors: AccessDenied where the role does not
     see other sessions. Source: runbook, Database Connection Errors; errata E68.
     """
-    see_everybody(database)
+    require_stats_privilege(database)
     return database.frame("connections_by_state")
 
 
@@ -95,7 +95,7 @@ def watch_connections(
     try:
         while True:
             try:
-                see_everybody(database)
+                require_stats_privilege(database)
                 look = {**database.rows("connections_watched")[0], "error": ""}
             except (CannotAsk, NotConfigured) as error:
                 look = {"at": Timestamp.now("UTC").to_pydatetime(), "error": inert(str(error), 200)}
@@ -118,7 +118,7 @@ def connection_leaks(database: Database, *, idle_for: str = "10m") -> DataFrame:
     opened_last_hour_count (of idle_count: how fast they grow). Errors: AccessDenied where the role does not see other
     sessions. Source: runbook, Database Connection Errors.
     """
-    see_everybody(database)
+    require_stats_privilege(database)
     leaks = database.frame("connection_leaks", {"idle_seconds": duration_seconds(idle_for)})
     whom = leaks["application_name"].where(leaks["application_name"] != "", "unnamed")
     leaks.insert(0, "target", whom + " as " + leaks["role"] + " from " + leaks["client_address"])

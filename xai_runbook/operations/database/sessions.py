@@ -84,7 +84,7 @@ def readiness(database: Database) -> DataFrame:
     return DataFrame([told], columns=order)
 
 
-def see_everybody(database: Database) -> None:
+def require_stats_privilege(database: Database) -> None:
     """Passes where our role sees other roles' sessions: without that they are hidden, and a count of them is wrong.
 
     Errors: AccessDenied. Source: errata E35; PostgreSQL docs, Predefined Roles, pg_read_all_stats.
@@ -104,7 +104,7 @@ def connections(database: Database) -> DataFrame:
     Errors: AccessDenied where the role does not see other sessions.
     Source: runbook, Connection Management; PostgreSQL docs, max_connections, reserved_connections.
     """
-    see_everybody(database)
+    require_stats_privilege(database)
     counts = database.frame("connections")
     counts.insert(0, "target", database.dbname)
     return counts.assign(used_ratio=counts["used"] / counts["usable"])
@@ -118,7 +118,7 @@ def sessions(database: Database, *, most: int = 50) -> DataFrame:
     Errors: AccessDenied where the role does not see other sessions.
     Source: runbook, Connection Management; PostgreSQL docs, pg_stat_activity.
     """
-    see_everybody(database)
+    require_stats_privilege(database)
     return database.frame("sessions", {"most": most})
 
 
@@ -167,7 +167,7 @@ def terminate(database: Database, *, pids: list[int]) -> Plan:
             comparison="==",
             value="0",
             within="5s",
-            words="the sessions have gone",
+            description="the sessions have gone",
         ),
         undo="cannot be undone: the clients may connect again; what they had not committed is rolled back",
         risk=Risk.DESTRUCTIVE,
@@ -211,7 +211,7 @@ def cancel(database: Database, *, pids: list[int]) -> Plan:
             comparison="==",
             value="0",
             within="5s",
-            words="the statements have ended",
+            description="the statements have ended",
         ),
         undo="cannot be undone: the client gets an error, and its transaction is rolled back",
         risk=Risk.CHANGE,

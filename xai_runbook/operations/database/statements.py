@@ -10,7 +10,7 @@ from xai_runbook.model.findings import Finding, Limit, judge
 from xai_runbook.model.plans import Condition, Plan, Risk, Sql, change, refused_plan
 from xai_runbook.model.scalars import facts
 from xai_runbook.operations.database._effects import lasting_effects
-from xai_runbook.operations.database._relations import in_psql, not_here
+from xai_runbook.operations.database._relations import in_psql, refuse_unless_primary
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -108,7 +108,7 @@ def analyze(database: Database, *, statement: str = "", within: str = "30s") -> 
     it. Errors: InputError where it is no single statement of the kinds that can be explained.
     Source: runbook, Quick Decision Tree ("Slow database?"); PostgreSQL docs, EXPLAIN.
     """
-    elsewhere = not_here(database, "analyze")
+    elsewhere = refuse_unless_primary(database, "analyze")
     if elsewhere is not None:
         return elsewhere
     text = _one_statement(statement, _EXPLAINED) if statement else ""
@@ -132,7 +132,7 @@ def analyze(database: Database, *, statement: str = "", within: str = "30s") -> 
             Sql(
                 name="analyze_rolled_back",
                 parameters={"statement": text},
-                still="statement_kept",
+                precondition="statement_kept",
                 seconds=within,
                 atomic=True,
                 equivalent=in_psql(f"BEGIN; EXPLAIN (ANALYZE, BUFFERS) {text}; ROLLBACK"),
@@ -147,7 +147,7 @@ def analyze(database: Database, *, statement: str = "", within: str = "30s") -> 
             comparison="==",
             value="0",
             within="5s",
-            words="no transaction of ours is open",
+            description="no transaction of ours is open",
         ),
         undo="cannot be undone beyond what is rolled back" if told["unknown"] else "needs none: it is rolled back",
         risk=Risk.DESTRUCTIVE if told["unknown"] else Risk.CHANGE,

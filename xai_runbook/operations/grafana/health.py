@@ -207,7 +207,7 @@ def default_login(grafana: Grafana, *, probe: bool = False) -> DataFrame:
             hint="in a terminal or in JupyterLab",
         )
     user, password = DEFAULT_LOGIN
-    return DataFrame([{"target": grafana.url, "user": user, "works": grafana.lets_in(user, password)}])
+    return DataFrame([{"target": grafana.url, "user": user, "works": grafana.accepts_login(user, password)}])
 
 
 def check_default_login(default_login: DataFrame) -> Finding:

@@ -66,7 +66,7 @@ def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) ->
         expected=_true(imported, "they show what was sent", titles=[str(row["title"]) for row in stale])
         if steps
         else None,
-        undo=_way_back(stale) if steps else "nothing is done",
+        undo=_undo_call(stale) if steps else "nothing is done",
         risk=Risk.CHANGE,
         note="" if steps else "no titles were given" if not rows else "they show the same already",
     )
@@ -108,7 +108,7 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
         observed=tuple(rows),
         steps=tuple(steps),
         expected=_true(restored, "they are as they were", uids=uids, versions=versions) if steps else None,
-        undo="plan grafana.import_dashboards again" if removed or not steps else _way_back(back),
+        undo="plan grafana.import_dashboards again" if removed or not steps else _undo_call(back),
         risk=Risk.DESTRUCTIVE if removed else Risk.CHANGE,
         note="" if steps else "they are as they were already",
     )
@@ -190,13 +190,15 @@ def _remove(grafana: Grafana, uid: str) -> HttpCall:
     return HttpCall(part="grafana", method="DELETE", path=path, equivalent=equivalent)
 
 
-def _way_back(rows: list[dict[str, str | None]]) -> Call:
+def _undo_call(rows: list[dict[str, str | None]]) -> Call:
     uids, versions = [str(row["uid"]) for row in rows], [int(row["version"] or 0) for row in rows]
     return Call.of(restore_dashboards, uids=uids, versions=versions)
 
 
-def _true(query: Callable[..., DataFrame], words: str, **arguments: list[str] | list[int]) -> Condition:
-    return Condition.of(query, column="current", comparison="==", value="true", within="10s", words=words, **arguments)
+def _true(query: Callable[..., DataFrame], description: str, **arguments: list[str] | list[int]) -> Condition:
+    return Condition.of(
+        query, column="current", comparison="==", value="true", within="10s", description=description, **arguments
+    )
 
 
 def _refused(why: str, verb: str = "import") -> Plan:

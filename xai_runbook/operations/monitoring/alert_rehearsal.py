@@ -212,7 +212,7 @@ def _provoked(
             comparison="==",
             value="1",
             within="30s",
-            words=f"{limit.alert} has fired and no load runs any more",
+            description=f"{limit.alert} has fired and no load runs any more",
         ),
         undo=Call.of(end_load),
         risk=Risk.CHANGE,
@@ -225,7 +225,7 @@ def _provoked(
                 column="firing",
                 comparison="==",
                 value="0",
-                words=f"{limit.alert} does not fire already",
+                description=f"{limit.alert} does not fire already",
             ),
             *guards,
         ),
@@ -255,7 +255,7 @@ def _room(column: str, value: int) -> Condition:
         column=column,
         comparison=">=",
         value=str(value),
-        words=f"this machine has room: {column.split('_', maxsplit=1)[0]}",
+        description=f"this machine has room: {column.split('_', maxsplit=1)[0]}",
     )
 
 
@@ -266,5 +266,5 @@ def _none_runs(within: str) -> Condition:
         comparison="==",
         value="0",
         within=within,
-        words="no provoked load runs",
+        description="no provoked load runs",
     )

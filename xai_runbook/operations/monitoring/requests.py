@@ -65,7 +65,7 @@ def request_latency(prometheus: Prometheus, quantiles: Sequence[float] = (0.5, 0
     return frame[[*_BY, "quantile", "seconds", "requests_per_second", "in_last_bucket"]]
 
 
-def contentment(prometheus: Prometheus, limit: Limit) -> DataFrame:
+def apdex(prometheus: Prometheus, limit: Limit) -> DataFrame:
     """The share of requests that were answered within a limit's seconds, by instance and route, the worst first.
 
     Columns: instance, route, requests_per_second, within_ratio (within the limit), tolerated_ratio (within four times

@@ -20,7 +20,7 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager
 
 from xai_runbook.reports.notebooks.results import NOTES, SET_UP, name_of, tags_of
 from xai_runbook.reports.runner.kernel_process import KernelProcess
-from xai_runbook.reports.runner.output_limits import Kept
+from xai_runbook.reports.runner.output_limits import OutputLimiter
 from xai_runbook.reports.runner.redaction import Mask
 
 _START_SECONDS = 60.0
@@ -29,7 +29,7 @@ _QUIET_SECONDS = 2.0  # after a reply, for outputs still on their way
 
 
 @dataclass
-class Orders:
+class RunOptions:
     """What the engine is told beyond papermill's own arguments."""
 
     kernel: KernelProcess
@@ -47,7 +47,7 @@ class ReportEngine(NBClientEngine):  # type: ignore[misc]
     """Runs a notebook as `orders` say; papermill's other arguments about kernels and time do not apply."""
 
     @classmethod
-    def execute_notebook(cls, nb: Any, kernel_name: str, *, orders: Orders, **arguments: Any) -> Any:
+    def execute_notebook(cls, nb: Any, kernel_name: str, *, orders: RunOptions, **arguments: Any) -> Any:
         """The notebook `nb`, run and kept, however far it came."""
         nb.metadata.papermill["input_path"] = orders.source  # papermill put the whole notebook there
         try:
@@ -58,7 +58,7 @@ class ReportEngine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: NotebookExecutionManager, kernel_name: str, *, orders: Orders, **ignored: Any
+        cls, nb_man: NotebookExecutionManager, kernel_name: str, *, orders: RunOptions, **ignored: Any
     ) -> None:
         """None; the notebook that `nb_man` holds has been run."""
         client = ReportClient(nb_man, km=orders.kernel, orders=orders)
@@ -68,11 +68,11 @@ class ReportEngine(NBClientEngine):  # type: ignore[misc]
 class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
     """Asks one kernel the cells of one notebook, one after another."""
 
-    def __init__(self, nb_man: NotebookExecutionManager, km: KernelProcess, orders: Orders) -> None:
+    def __init__(self, nb_man: NotebookExecutionManager, km: KernelProcess, orders: RunOptions) -> None:
         # widgets' state would grow without bound, and nothing can drive them in an executed copy
         super().__init__(nb_man, km=km, store_widget_state=False)
         self.kernel, self.orders = km, orders
-        self.kept = Kept()
+        self.kept = OutputLimiter()
         self.set_up: list[Any] = []
 
     async def _run(self) -> None:
@@ -171,7 +171,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         """What went wrong (""), and whether the kernel is lost, when the kernel has been asked to run a cell."""
         cell.outputs, cell.metadata["execution"] = [], {}
         self.clear_before_next_output = False
-        self.kept = Kept()
+        self.kept = OutputLimiter()
         request = self.kc.execute(cell.source, store_history=True, stop_on_error=False, allow_stdin=False)
         outputs = asyncio.ensure_future(self._async_poll_output_msg(request, cell, index))
         reply = asyncio.ensure_future(self._reply(request))

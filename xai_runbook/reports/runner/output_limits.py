@@ -47,7 +47,7 @@ class _Stream:
         return mask(head) + said + mask(tail)
 
 
-class Kept:
+class OutputLimiter:
     """One cell's account: its streams merged, its outputs counted."""
 
     def __init__(self) -> None:

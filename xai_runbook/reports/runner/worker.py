@@ -44,7 +44,7 @@ def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
-    from xai_runbook.reports.runner.engine import Orders, ReportEngine
+    from xai_runbook.reports.runner.engine import ReportEngine, RunOptions
     from xai_runbook.reports.runner.redaction import Mask
 
     mask = Mask(order["secrets"])
@@ -61,7 +61,7 @@ def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
     def tell(name: str, number: int, of: int) -> None:
         _say(channel, {"cell": name, "done": number, "cells": of})
 
-    orders = Orders(kernel, write, tell, order["cell_seconds"], target.name, mask)
+    orders = RunOptions(kernel, write, tell, order["cell_seconds"], target.name, mask)
     papermill_engines.register("xai-runbook", ReportEngine)
     # an error output makes papermill raise in the end; what it means is for whoever reads the copy to say
     with suppress(PapermillExecutionError):

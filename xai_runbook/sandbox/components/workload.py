@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from xai_runbook.sandbox.supervisor.component import NODES, START_HEIGHT, Layout, Part
 from xai_runbook.system import child
-from xai_runbook.system.config_line import Keyed
+from xai_runbook.system.config_line import ConfigLine
 from xai_runbook.system.files import write_whole
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--password-file", type=Path, required=True)
     parser.add_argument("--configuration", type=Path, required=True)
     told = parser.parse_args(words)
-    sessions = int(Keyed.find(told.configuration.read_text(encoding="utf-8"), "pool_size").value)
+    sessions = int(ConfigLine.find(told.configuration.read_text(encoding="utf-8"), "pool_size").value)
     asyncio.run(run(told.nodes, told.database_port, told.database, told.user, told.password_file, sessions))
 
 

@@ -1,6 +1,6 @@
 -- How far a vacuum or an analyze is; the second is told since 13.
 SELECT phase || ': ' || heap_blks_scanned || ' of ' || heap_blks_total || ' blocks looked at, '
-       || heap_blks_vacuumed || ' vacuumed' AS words
+       || heap_blks_vacuumed || ' vacuumed' AS description
 FROM pg_stat_progress_vacuum
 WHERE pid = %(pid)s
 UNION ALL
