@@ -136,7 +136,7 @@ def test_no_package_defines_what_a_module_of_it_is_called(modules: dict[str, ast
 def test_the_makefile_and_ci_name_modules_that_exist(checkout: Path) -> None:
     """No linter reads the Python that stands in a shell script."""
     named = []
-    for path in (checkout / "Makefile", *(checkout / ".ci").iterdir()):
+    for path in (checkout / "Makefile", *(each for each in (checkout / ".ci").iterdir() if each.is_file())):
         text = path.read_text(encoding="utf-8")
         named += re.findall(r"-m (xai_runbook[\w.]*)", text)
         for package, names in re.findall(r"^from (xai_runbook[\w.]*) import ([\w, ]+)$", text, re.MULTILINE):

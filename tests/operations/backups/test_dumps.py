@@ -21,6 +21,7 @@ import pytest
 from tests.support import backed_up
 from tests.support.backed_up import doer, done, said, typed
 from tests.support.postgres_server import Server, running
+from tests.support.postgres_tools import replaced_tools
 from xai_runbook import charts
 from xai_runbook.changes.apply import apply_headless
 from xai_runbook.environment import Environment
@@ -343,12 +344,14 @@ def with_scratch(env: Environment, scratch: dict[str, Any]) -> Environment:
 
 
 def test_a_full_disk_where_it_is_tried_is_not_the_backups_fault(env: Environment, tmp_path: Path) -> None:
-    tools = tmp_path / "tools"
-    shutil.copytree(env.backups.programs(1), tools, symlinks=True)
-    (tools / "pg_restore").unlink()
-    for words in ("kill -9 $$", "echo 'pg_restore: error: could not write: No space left on device' >&2; exit 1"):
-        (tools / "pg_restore").write_text(f"#!/bin/sh\n[ $1 = --version ] && echo '(PostgreSQL) 99' && exit\n{words}\n")
-        (tools / "pg_restore").chmod(0o700)
+    for number, lines in enumerate(
+        ("kill -9 $$", "echo 'pg_restore: error: could not write: No space left on device' >&2; exit 1")
+    ):
+        tools = replaced_tools(
+            env.backups.programs(1),
+            tmp_path / f"tools-{number}",
+            pg_restore=f"[ $1 = --version ] && echo '(PostgreSQL) 99' && exit\n{lines}",
+        )
         with pytest.raises(NoData, match="failed, not the backup"):
             verify(env.backups.folder, FIRST, programs=str(tools), jobs=1, say=lambda _: None)
         assert row_of(env, FIRST)["counts"], "what was known of it is still true"

@@ -15,6 +15,7 @@ import pytest
 from tests.support import backed_up
 from tests.support.backed_up import done, typed
 from tests.support.postgres_server import Server, running
+from tests.support.postgres_tools import replaced_tools
 from xai_runbook.changes.journals import journal_of
 from xai_runbook.changes.reconcile import reconcile
 from xai_runbook.environment import Environment
@@ -76,14 +77,9 @@ def names(env: Environment) -> list[str]:
 @contextmanager
 def held_verification(env: Environment, folder: Path) -> Iterator[Environment]:
     """The environment with programs of which pg_verifybackup waits for as long as the block lasts."""
-    real, tools, hold = env.backups.programs(major(env)), folder / "tools", folder / "hold"
-    tools.mkdir(mode=0o700)
-    for program in real.iterdir():
-        (tools / program.name).symlink_to(program)
-    waiting = tools / "pg_verifybackup"
-    waiting.unlink()
-    waiting.write_text(f'#!/bin/sh\n[ -e "{hold}" ] && exec sleep 600\nexec "{real}/pg_verifybackup" "$@"\n')
-    waiting.chmod(0o700)
+    real, hold = env.backups.programs(major(env)), folder / "hold"
+    waiting = f'[ -e "{hold}" ] && exec sleep 600\nexec "{real}/pg_verifybackup" "$@"'
+    tools = replaced_tools(real, folder / "tools", pg_verifybackup=waiting)
     hold.touch()
     settings = env.settings.model_dump()
     settings["backups"] |= {"programs": str(tools)}
