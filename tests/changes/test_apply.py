@@ -486,17 +486,17 @@ def ran(step: Command, ctrl_c: Interrupts | None = None) -> tuple[execute.StepRe
 
 def test_a_program_that_ends_well_had_its_effect() -> None:
     done, said = ran(program("print('one\\ntwo \\x1b')"))
-    assert done.had_effect and done.words == "two \N{REPLACEMENT CHARACTER}" and said == [done.words]
-    assert ran(program("pass"))[0].words == "done"
+    assert done.had_effect and done.summary == "two \N{REPLACEMENT CHARACTER}" and said == [done.summary]
+    assert ran(program("pass"))[0].summary == "done"
 
 
 def test_a_program_that_fails_had_none() -> None:
     done, _ = ran(program("import sys; print('no room'); sys.exit(5)"))
-    assert not done.had_effect and not done.left and done.words == "it ended with exit code 5: no room"
+    assert not done.had_effect and not done.leftover and done.summary == "it ended with exit code 5: no room"
     with pytest.raises(OutcomeUnknown, match="no room"):  # what ours says when it cannot tell
         ran(program(f"import sys; print('no room'); sys.exit({execute.NOT_KNOWN})"))
     done, _ = ran(replace(program(), argv=("/no/such/program",)))
-    assert not done.had_effect and "/no/such/program could not be started: No such file" in done.words
+    assert not done.had_effect and "/no/such/program could not be started: No such file" in done.summary
 
 
 def test_a_program_has_a_deadline() -> None:
@@ -541,10 +541,12 @@ def test_a_program_that_ends_leaves_no_child() -> None:
     done, _ = ran(program(parent))
     assert done.had_effect
     try:
-        eventually(lambda: not alive(int(done.words)))  # which takes long on a busy machine, and less than its own life
+        eventually(
+            lambda: not alive(int(done.summary))
+        )  # which takes long on a busy machine, and less than its own life
     finally:
         with suppress(ProcessLookupError):
-            os.kill(int(done.words), signal.SIGKILL)
+            os.kill(int(done.summary), signal.SIGKILL)
 
 
 def test_a_program_sees_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -553,7 +555,7 @@ def test_a_program_sees_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PGPASSWORD", "hunter2")
     done, _ = ran(program("import os; print(*sorted(os.environ))"))
     allowed = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "GIVEN", "XAI_RUNBOOK_PARENT", "LC_CTYPE"}
-    assert set(done.words.split()) <= allowed and "GIVEN" in done.words
+    assert set(done.summary.split()) <= allowed and "GIVEN" in done.summary
 
 
 # whose functions
@@ -722,7 +724,7 @@ def test_a_notebook_whose_user_can_be_asked(
         "from xai_runbook import apply, connect\nfrom xai_runbook.operations.database import sessions\n"
         "env = connect('sandbox')\n"
         f"plan = sessions.terminate(env.database, pids=[{victim.info.backend_pid}])\n"
-        "apply(plan, env, confirm=plan.words)\n"
+        "apply(plan, env, confirm=plan.confirmation)\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KERNEL, str(cell)], capture_output=True, text=True, timeout=120,

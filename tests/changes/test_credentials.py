@@ -101,7 +101,7 @@ def test_a_program_that_cannot_tell_what_it_did(nowhere: Environment) -> None:
     with pytest.raises(OutcomeUnknown, match="who knows"):
         act("print('who knows'); raise SystemExit(3)")
     assert not act("raise SystemExit(1)", lasts=True).had_effect
-    assert act("print('half of it'); raise SystemExit(4)").left
+    assert act("print('half of it'); raise SystemExit(4)").leftover
     for lasts in (False, True):
         for number in (9, 15):
             with pytest.raises(OutcomeUnknown, match=f"it was ended by signal {number}"):

@@ -174,7 +174,7 @@ def test_words_in_a_pipe(journal: Journal) -> None:
         "from xai_runbook.settings import loading\n"
         "from xai_runbook.environment import Environment\n"
         "plan = written()\n"
-        "try: apply(plan, Environment(loading.load('sandbox')), confirm=plan.words)\n"
+        "try: apply(plan, Environment(loading.load('sandbox')), confirm=plan.confirmation)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", code], input="yes\n" * 9, capture_output=True, text=True, check=True)
@@ -260,7 +260,7 @@ def test_no_room_for_the_intent_for_a_user(journal: Journal) -> None:
         "sys.stdin = os.fdopen(pty.openpty()[1])\n"
         "plan, env = written(), Environment(loading.load('sandbox'))\n"
         "env = with_journal(env, Journal(Path(sys.argv[1])), database={'operator': {'user': 'x'}})\n"
-        "try: apply(plan, env, confirm=plan.words)\n"
+        "try: apply(plan, env, confirm=plan.confirmation)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run(
@@ -413,7 +413,8 @@ def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path
         "from xai_runbook.settings import loading\n"
         "from xai_runbook.environment import Environment; from xai_runbook.changes.apply import apply_headless\n"
         "plan, env = written(), Environment(loading.load('sandbox'))\n"
-        "for way in (lambda: apply(plan, env, confirm=plan.words), lambda: apply_headless(plan, env, digest='')):\n"
+        "typed = plan.confirmation\n"
+        "for way in (lambda: apply(plan, env, confirm=typed), lambda: apply_headless(plan, env, digest='')):\n"
         "    try: way()\n"
         "    except Exception as error: print(error)\n"
     )

@@ -59,16 +59,16 @@ def machine(env: Environment, opens: Callable[..., Session], journal: Journal) -
             plan, pids = choice.choice(self.planned)
             if plan.digest in self.used:
                 with pytest.raises(Refused, match="applied before"):
-                    apply(plan, env, confirm=plan.words)
+                    apply(plan, env, confirm=plan.confirmation)
             elif pids <= self.alive.keys():
-                outcome = apply(plan, env, confirm=plan.words)
+                outcome = apply(plan, env, confirm=plan.confirmation)
                 assert isinstance(outcome, Outcome) and outcome.status == "done", outcome
                 self.used.add(plan.digest)
                 for pid in pids:
                     assert not lives(self.alive.pop(pid))
             else:
                 with pytest.raises(Refused, match="the world has moved") as why:
-                    apply(plan, env, confirm=plan.words)
+                    apply(plan, env, confirm=plan.confirmation)
                 gone = pids - self.alive.keys()
                 assert gone <= set(map(int, re.findall(r"\d+", str(why.value).partition("(database")[0]))), "shown"
 

@@ -204,7 +204,7 @@ def test_a_table_that_is_held_is_left_out_and_told(
     finally:
         superuser.execute("ROLLBACK")
     assert came.status == "failed" and "another session has locked it" in came.summary
-    assert len(came.notices) == 1 and "skipping vacuum of" in came.notices[0] and "told: WARNING" in str(came)
+    assert len(came.notices) == 1 and "skipping vacuum of" in came.notices[0] and "notice: WARNING" in str(came)
     assert carried_out(maintenance.vacuum(here.database, tables=[f"public.{table}"]), here).status == "done"
 
 
@@ -449,7 +449,7 @@ def test_an_update_is_analyzed_and_rolled_back(here: Environment, superuser: Any
     came = carried_out(statements.analyze(here.database, statement=text), here)
     assert came.status == "done", came
     assert "Update on" in came.notices[0] and "actual time" in came.notices[0]
-    assert any("Execution Time" in line for line in came.notices) and "told: NOTICE" in str(came)
+    assert any("Execution Time" in line for line in came.notices) and "notice: NOTICE" in str(came)
     assert superuser.execute(f'SELECT count(*) FROM "{table}" WHERE m = 99').fetchone() == (0,)
 
 
