@@ -1,6 +1,7 @@
 """One query per file in SECTION/, named as the function that asks it; `NAME_15.sql` is for servers of 15 and later.
 
 Names are unique over all sections. A line `\\ir NAME.sql` stands for the text of that file, as in psql.
+`roles/` is no section: it holds the scripts that create the reader and the operator.
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ def statements() -> dict[str, LiteralString]:
     return {name: file.read_text(encoding="utf-8") for name, (_, file) in _files().items()}
 
 
+def role_scripts() -> list[LiteralString]:
+    """Return the scripts of roles/: what PUBLIC loses, the reader, the operator. Run them in this order."""
+    # from our own package, never from input
+    return [
+        files(__name__).joinpath("roles", f"{name}.sql").read_text(encoding="utf-8")
+        for name in ("public", "reader", "operator")
+    ]
+
+
 def path_of(name: str) -> str:
     """Return where a query stands, as `sql/SECTION/NAME.sql`; of one that is not ours, its name alone."""
     return f"sql/{_files()[name][0]}/{name}.sql" if name in _files() else name
@@ -44,7 +54,8 @@ def path_of(name: str) -> str:
 @cache
 def _files() -> dict[str, tuple[str, Traversable]]:
     """The section and the file of every query, by its name."""
-    sections = [each for each in files(__name__).iterdir() if each.is_dir() and not each.name.startswith("_")]
+    folders = [each for each in files(__name__).iterdir() if each.is_dir() and not each.name.startswith("_")]
+    sections = [each for each in folders if each.name != "roles"]
     return {
         file.name.removesuffix(".sql"): (section.name, file)
         for section in sections

@@ -21,6 +21,7 @@ from xai_runbook.pgbackup.pg_tools import run
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.supervisor.component import free_ports
 from xai_runbook.settings import loading
+from xai_runbook.sql import role_scripts
 
 SUPERUSER = "dba"
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -39,11 +40,11 @@ def server(folder: Path, rows: int) -> Iterator[int]:
         access.write("host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n")
     with private_cluster.started(found.parent, folder, log=folder.with_suffix(".log")) as host:
         with psycopg.connect(host=host, port=port, user=SUPERUSER, dbname="postgres", autocommit=True) as session:
-            session.execute(
-                "CREATE ROLE xai_monitor LOGIN IN ROLE pg_monitor; CREATE ROLE xai_operator LOGIN SUPERUSER"
-            )
-            session.execute("CREATE DATABASE mv2")
+            session.execute("CREATE ROLE xai_owner; CREATE DATABASE mv2")
         with superuser(port) as session:
+            for script in role_scripts():
+                session.execute(script)
+            session.execute("ALTER ROLE xai_operator SUPERUSER")
             session.execute("CREATE TABLE t AS SELECT n FROM generate_series(1, %s) n", [rows])
         yield port
 

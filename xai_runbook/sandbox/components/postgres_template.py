@@ -22,6 +22,7 @@ from xai_runbook.errors import NoData, SandboxError
 from xai_runbook.pgbackup import private_cluster
 from xai_runbook.sandbox.components import backups
 from xai_runbook.sandbox.supervisor.component import DATABASE_OID, START_HEIGHT, environment
+from xai_runbook.sql import role_scripts
 from xai_runbook.system import child, processes
 from xai_runbook.system.locks import locked
 
@@ -107,6 +108,8 @@ def _key(server: Path) -> str:
     )
     for name in ("roles", "database", "schema", "seed", "traffic"):
         recipe.update(_sql(name).encode())
+    for script in role_scripts():
+        recipe.update(script.encode())
     recipe.update(backups.recipe())
     return recipe.hexdigest()[:12]
 
@@ -167,6 +170,8 @@ def _fill(data: Path) -> None:
     with connect(data, 5432, "xai_blockchain") as connection:
         connection.execute("SELECT set_config('xai.start_height', %s, false)", [str(START_HEIGHT)])
         connection.execute(_sql("database"))
+        for script in role_scripts():
+            connection.execute(script)
         connection.execute("SET ROLE xai_owner")
         connection.execute(_sql("schema"))
         connection.execute(_sql("seed"))
