@@ -112,8 +112,8 @@ def test_operations_name_operations_by_the_function_itself(checkout: Path) -> No
 
 def test_plans_that_texts_tell_of_exist(checkout: Path) -> None:
     suffixes = {".py", ".ipynb", ".toml", ".md", ".sql", ".j2"}
-    places = [checkout / "README.md", checkout / "Makefile"]
-    for folder in ("xai_runbook", "notebooks"):
+    places = [checkout / "README.md", checkout / "CONTRIBUTING.md", checkout / "Makefile"]
+    for folder in ("xai_runbook", "notebooks", "docs"):
         places += [path for path in (checkout / folder).rglob("*") if path.suffix in suffixes]
     told = {
         (path.relative_to(checkout).as_posix(), name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from xai_runbook.cli.main import main
 from xai_runbook.sql import path_of, statements
 
 MOST_LINES = 400
@@ -275,26 +273,3 @@ def test_every_dependency_says_why(checkout: Path) -> None:
         for requirement in table:
             (line,) = [line for line in text.splitlines() if line.strip().startswith(f'"{requirement}"')]
             assert re.search(r"#\s+\S", line) or re.split(r"[=<>\[]", requirement)[0] in plain, line
-
-
-def shell_lines(checkout: Path) -> list[str]:
-    """README's command lines, without comments."""
-    blocks = re.findall(r"```sh\n(.*?)```", (checkout / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
-
-
-def test_the_readme_names_commands_that_exist(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (checkout / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert {"setup", "report", "test", "lab", "bench", "torture", "notebooks", "check", "help"} <= targets
-    lines = shell_lines(checkout)
-    made = {word for line in lines if line.startswith("make ") for word in shlex.split(line)[1:] if "=" not in word}
-    assert "report" in made
-    assert made <= targets
-    for line in lines:
-        if line.startswith("xai-runbook "):
-            words = [word for word in line.split()[1:] if re.fullmatch(r"[a-z]+", word)]
-            command = words[:2] if words[0] == "sandbox" else words[:1]
-            with pytest.raises(SystemExit) as left:
-                main([*command, "--help"])
-            assert left.value.code == 0, line
-            assert "example" in capsys.readouterr().out.lower(), f"{' '.join(command)} --help shows no example"

@@ -225,10 +225,10 @@ def test_ctrl_c_ends_a_check(settings: Settings, tmp_path: Path) -> None:
     assert time.monotonic() - started < stretched(5)
 
 
-def test_the_example_in_the_readme_runs(
+def test_the_example_in_the_documents_runs(
     settings: Settings, tmp_path: Path, checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (checkout / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", (checkout / "docs" / "production.md").read_text(), re.DOTALL)
     assert "health_report" in names()
     exec(example.replace('"production"', '"plain"'), {})
     page = tmp_path / "outputs/reports/latest/index.html"
