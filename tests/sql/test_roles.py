@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -42,9 +43,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Cluste
 
 
 def psql(server: clusters.Cluster, text: str, *options: str, database: str) -> subprocess.CompletedProcess[str]:
-    # relative, because a socket's path has at most 107 bytes
-    argv = [str(PSQL), "-X", "-q", "-h", ".", "-p", str(server.port), "-U", SUPERUSER, "-d", database, *options]
-    return subprocess.run(argv, input=text, cwd=server.data, capture_output=True, text=True, timeout=60, check=False)
+    folder = os.open(server.data, os.O_PATH)  # a path by its descriptor is short enough for a socket
+    where = ["-h", f"/proc/self/fd/{folder}", "-p", str(server.port), "-U", SUPERUSER, "-d", database]
+    try:
+        return subprocess.run(
+            [str(PSQL), "-X", "-q", *where, *options], input=text, pass_fds=[folder], capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(folder)
 
 
 def test_psql_makes_roles_of_other_names_in_another_database(server: clusters.Cluster, tmp_path: Path) -> None:
