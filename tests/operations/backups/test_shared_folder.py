@@ -40,7 +40,8 @@ def server(folder: Path, rows: int) -> Iterator[int]:
         access.write("host all all 127.0.0.1/32 trust\nhost replication all 127.0.0.1/32 trust\n")
     with private_cluster.started(found.parent, folder, log=folder.with_suffix(".log")) as host:
         with psycopg.connect(host=host, port=port, user=SUPERUSER, dbname="postgres", autocommit=True) as session:
-            session.execute("CREATE ROLE xai_owner; CREATE DATABASE mv2")
+            session.execute("CREATE ROLE xai_owner")
+            session.execute("CREATE DATABASE mv2")
         with superuser(port) as session:
             for script in role_scripts():
                 session.execute(script)
