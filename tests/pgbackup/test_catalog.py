@@ -15,6 +15,8 @@ from xai_runbook.pgbackup import catalog
 from xai_runbook.pgbackup.__main__ import main
 from xai_runbook.pgbackup.prune import prune
 
+TIME = "2026-01-31T00:00:00+00:00"
+
 
 def written(folder: Path, number: int, **more: Any) -> Path:
     """A small backup as a run would have left it, verified."""
@@ -27,7 +29,7 @@ def written(folder: Path, number: int, **more: Any) -> Path:
         "contents": {"tables": {}, "objects": {}}, "files": catalog.sizes_and_sums(path),
     }  # fmt: skip
     (path / catalog.MANIFEST).write_text(json.dumps(manifest | more))
-    catalog.record(path, {"ok": True, "at": "2026-01-31T00:00:00+00:00", "stamps": catalog.stamps(path, manifest)})
+    catalog.record(path, {"ok": True, "at": TIME, "stamps": catalog.stamps(path, manifest)})
     return path
 
 
@@ -59,7 +61,7 @@ def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
     path = written(tmp_path, 1)
     (path / catalog.MANIFEST).write_text(content)
     assert catalog.one(path).state == "damaged"
-    with pytest.raises(BadAnswer, match="manifest cannot be read"):
+    with pytest.raises(BadAnswer, match="its manifest is not valid"):
         catalog.named(tmp_path, path.name)
 
 
@@ -108,11 +110,11 @@ def test_f20_what_sql_aggregates_is_never_null(checkout: Path) -> None:
 
 def test_a_verification_that_failed_or_is_none(tmp_path: Path) -> None:
     path = written(tmp_path, 1)
-    catalog.record(path, {"ok": False, "why": "table a has other content"})
+    catalog.record(path, {"ok": False, "at": TIME, "why": "table a has other content"})
     assert (catalog.one(path).state, catalog.one(path).why) == ("damaged", "table a has other content")
     (path / catalog.VERIFICATION).write_text("nonsense")
     assert (catalog.one(path).state, catalog.one(path).why) == ("unverified", "it was never restored")
-    catalog.record(path, {"ok": True})
+    catalog.record(path, {"ok": True, "at": TIME})
     assert catalog.one(path).state == "unverified", "no stamps, so it cannot be told what was written since"
 
 

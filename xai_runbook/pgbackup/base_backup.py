@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -35,6 +34,8 @@ def base_backup(folder: Path, name: str, *, programs: str | None, say: Say) -> N
 
     Errors: BadAnswer (what pg_basebackup said), Refused, Unreachable, TimedOut, OSError.
     """
+    from xai_runbook.pgbackup import records
+
     if (folder / name).exists():
         raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
     with making(folder, name) as part:
@@ -50,7 +51,7 @@ def base_backup(folder: Path, name: str, *, programs: str | None, say: Say) -> N
             progress=lambda: say(f"copying, {_mebibytes(part / DATA)} MiB so far"),
         )  # fmt: skip
         manifest = part / DATA / "backup_manifest"
-        (wal,) = json.loads(manifest.read_bytes())["WAL-Ranges"][-1:]
+        wal = records.read(manifest, records.ServerManifest)["WAL-Ranges"][-1]
         answers = {f"{DATA}/backup_manifest": _sum(manifest)}
         facts |= _ranges(tools, part, wal["Timeline"], wal["Start-LSN"], wal["End-LSN"])
         finish(part, folder / name, {**facts, "how": "pg_basebackup"}, answers)

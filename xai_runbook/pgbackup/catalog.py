@@ -7,7 +7,6 @@ Reading costs a few small files each: sizes and times of the data files are look
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,8 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xai_runbook.errors import BadAnswer, Refused, inert
-from xai_runbook.pgbackup.manifest import SCHEMA, validated
-from xai_runbook.system.files import make_private, write_whole
+from xai_runbook.system.files import make_private
 from xai_runbook.system.locks import locked
 
 MANIFEST, VERIFICATION, RECOVERY = "manifest.json", "verification.json", "recovery.json"
@@ -77,17 +75,16 @@ def read(folder: Path) -> list[Backup]:
 
 def one(path: Path) -> Backup:
     """The backup in that folder; `damaged` where its manifest cannot be read or its files are not what it says."""
+    from xai_runbook.pgbackup import records
+
     try:
-        manifest = validated(json.loads((path / MANIFEST).read_bytes()))
+        manifest = records.read(path / MANIFEST, records.Manifest)
     except BadAnswer as error:
         return Backup(path, {}, {}, "damaged", error.what)
-    except (OSError, ValueError):
-        return Backup(path, {}, {}, "damaged", "its manifest cannot be read")
-    files = {name: int(file["size_bytes"]) for name, file in manifest["files"].items()}
-    try:
-        verification = _json(path / VERIFICATION)
-    except (OSError, ValueError):
-        verification = {}
+    verification = {}
+    with suppress(BadAnswer):
+        verification = records.read(path / VERIFICATION, records.Verification)
+    files = {name: file["size_bytes"] for name, file in manifest["files"].items()}
     state, why = _state(path, files, verification)
     return Backup(path, manifest, verification, state, why)
 
@@ -104,10 +101,13 @@ def named(folder: Path, name: str) -> Backup:
 
 def recoveries(folder: Path) -> list[tuple[str, dict[str, Any], bool]]:
     """Each rehearsed recovery in the folder, oldest first: its name, its record, whether its cluster was kept."""
+    from xai_runbook.pgbackup import records
+
     found = []
     for entry in _entries(folder):
         if not entry.name.startswith(".") and not entry.name.endswith(PART) and (entry / RECOVERY).is_file():
-            found.append((entry.name, _json(entry / RECOVERY), (entry / "data").is_dir()))
+            record = records.read(entry / RECOVERY, records.Recovery)
+            found.append((entry.name, record, (entry / "data").is_dir()))
     return found
 
 
@@ -181,8 +181,10 @@ def stamps(path: Path, manifest: dict[str, Any]) -> dict[str, int]:
 
 def record(path: Path, verification: dict[str, Any]) -> None:
     """Writes what came of trying the backup."""
-    told = {"schema": SCHEMA, "manifest_sha256": sha256(path / MANIFEST), **verification}
-    write_whole(path / VERIFICATION, json.dumps(told, indent=1).encode() + b"\n")
+    from xai_runbook.pgbackup import records
+
+    content = {"manifest_sha256": sha256(path / MANIFEST), **verification}
+    records.write(path / VERIFICATION, records.Verification, content)
 
 
 def _state(path: Path, files: dict[str, int], verification: dict[str, Any]) -> tuple[State, str]:
@@ -195,26 +197,15 @@ def _state(path: Path, files: dict[str, int], verification: dict[str, Any]) -> t
             return "damaged", f"{name} has {found} bytes instead of {size}"
     if not verification:
         return "unverified", "it was never restored"
-    if verification.get("manifest_sha256") != sha256(path / MANIFEST):
+    if verification["manifest_sha256"] != sha256(path / MANIFEST):
         return "unverified", "its manifest was changed after it was verified"
-    if verification.get("ok") is not True:
-        return "damaged", inert(str(verification.get("why", "its verification says so")), 200)
-    stamped = verification.get("stamps")
-    changed = [name for name in files if not isinstance(stamped, dict) or _mtime(path / name) != stamped.get(name)]
+    if not verification["ok"]:
+        return "damaged", inert(verification["why"] or "its last verification failed", 200)
+    stamps = verification["stamps"]
+    changed = [name for name in files if (path / name).stat().st_mtime_ns != stamps.get(name)]
     if changed:
         return "unverified", f"{changed[0]} was written after it was verified"
     return "verified", ""
-
-
-def _mtime(path: Path) -> int:
-    return path.stat().st_mtime_ns
-
-
-def _json(path: Path) -> dict[str, Any]:
-    told = json.loads(path.read_bytes())
-    if not isinstance(told, dict) or told.get("schema") != SCHEMA:
-        raise ValueError(path)
-    return told
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +15,9 @@ import psycopg
 from xai_runbook.errors import BadAnswer, Refused, Unreachable, inert
 from xai_runbook.pgbackup import catalog
 from xai_runbook.pgbackup.fingerprint import Connection, Contents, ask, connect, contents, sequences
-from xai_runbook.pgbackup.manifest import SCHEMA, validated
 from xai_runbook.pgbackup.origin import address
 from xai_runbook.pgbackup.pg_restore import ARCHIVE, ROLES, read_back
 from xai_runbook.pgbackup.pg_tools import Running, folder_of, run
-from xai_runbook.system.files import write_whole
 
 Say = Callable[[str], None]
 LOCK_MILLISECONDS = 10_000
@@ -110,7 +107,7 @@ def source_facts(source: Connection) -> dict[str, Any]:
     (server,), (facts,) = ask(source, "identity"), ask(source, "backup_source")
     taken_at = datetime.now(UTC).isoformat(timespec="microseconds")
     identifier = {"system_identifier": server["system_identifier"], "server": address()}
-    return {"schema": SCHEMA, "taken_at": taken_at, **identifier, **facts}
+    return {"taken_at": taken_at, **identifier, **facts}
 
 
 def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, dict[str, Any]] | None = None) -> None:
@@ -118,12 +115,13 @@ def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, d
 
     `files` are those that the manifest answers for, where something else answers for the rest; else all.
     """
+    from xai_runbook.pgbackup import records
+
     for scrap in part.glob(".log*"):
         scrap.unlink()
     size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
     files = catalog.sizes_and_sums(part) if files is None else files
-    whole = validated({**manifest, "files": files, "size_bytes": size})
-    write_whole(part / catalog.MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n")
+    records.write(part / catalog.MANIFEST, records.Manifest, {**manifest, "files": files, "size_bytes": size})
     for folder in {path.parent for path in part.rglob("*")}:
         _sync(folder)
     part.rename(final)

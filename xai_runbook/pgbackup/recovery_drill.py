@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from xai_runbook.errors import InputError, Refused
 from xai_runbook.pgbackup import catalog
 from xai_runbook.pgbackup.dump import making
-from xai_runbook.pgbackup.manifest import SCHEMA
 from xai_runbook.pgbackup.pg_tools import folder_of
 from xai_runbook.pgbackup.recovery import DATA, recovered
-from xai_runbook.system.files import write_whole
 
 
 def drill(
@@ -34,6 +30,8 @@ def drill(
 
     `expected` is a ledger: "DATABASE.SCHEMA.TABLE=ROWS". Errors: BadAnswer where it cannot get there, Refused.
     """
+    from xai_runbook.pgbackup import records
+
     if (folder / name).exists():
         raise Refused(f"there is a recovery {name} already", on=str(folder), hint="make the plan anew")
     ledger = dict(_entry(line) for line in expected)
@@ -55,11 +53,11 @@ def drill(
             for table, rows in ledger.items()
             if table not in found or found[table]["rows"] != rows
         ]
-        told: dict[str, Any] = {
-            "schema": SCHEMA, "base": base, "until": until, "at": datetime.now(UTC).isoformat(),
-            "reached": reached, "seconds": round(seconds, 3), "tables": found, "expected": ledger, "differences": wrong,
+        record = {
+            "base": base, "target": until, "at": datetime.now(UTC).isoformat(), "reached": reached,
+            "seconds": round(seconds, 3), "tables": found, "expected": ledger, "differences": wrong,
         }  # fmt: skip
-        write_whole(part / catalog.RECOVERY, json.dumps(told, indent=1, ensure_ascii=False).encode() + b"\n")
+        records.write(part / catalog.RECOVERY, records.Recovery, record)
         part.rename(folder / name)
     where = f"; the cluster is in {folder / name / DATA}, shut down" if keep else ""
     rows = sum(int(table["rows"]) for table in found.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -20,7 +19,6 @@ from xai_runbook.pgbackup.leftovers import NotKnown, clear, drop_subscriptions, 
 from xai_runbook.pgbackup.pg_restore import ARCHIVE, not_creatable, require_same_server, restore
 from xai_runbook.pgbackup.pg_tools import folder_of
 from xai_runbook.pgbackup.verify import intact
-from xai_runbook.system.files import write_whole
 
 Say = Callable[[str], None]
 ATTEMPTS = 2
@@ -40,6 +38,8 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
     Owner, rights and settings of the database itself are those of the one that libpq's environment names.
     Errors: Refused, Damaged, BadAnswer (what PostgreSQL said), Unreachable.
     """
+    from xai_runbook.pgbackup import records
+
     backup = catalog.named(folder, name)
     manifest = backup.manifest
     tools = folder_of(programs, int(manifest["server_version"].split(".")[0]))
@@ -75,7 +75,8 @@ def into(folder: Path, name: str, new: str, *, programs: str | None, jobs: int, 
             without = f" without {', '.join(left_out)}" if left_out else ""
             other = f" of server {from_server}" if from_server else ""
             # before it has its name: once it has, nothing may fail
-            write_whole(folder / RESTORED, json.dumps({"backup": name, "database": new, "oid": oid}).encode())
+            last = {"backup": name, "database": new, "oid": oid}
+            records.write(folder / RESTORED, records.LastRestore, last)
             unlike = _rename_at_last(source, live, temporary, new, oid, f"restored from {name}{other}{without}")
         except BaseException as error:
             left = _left(source, temporary, oid)
@@ -147,10 +148,12 @@ def swap(
 
 def restored_last(folder: Path, backup: str, database: str) -> str:
     """The oid of the database that the last restore made, of this backup and under this name. Errors: Refused."""
-    with suppress(OSError, ValueError):
-        told = json.loads((folder / RESTORED).read_bytes())
-        if told["backup"] == backup and told["database"] == database:
-            return str(told["oid"])
+    from xai_runbook.pgbackup import records
+
+    with suppress(BadAnswer):
+        last = records.read(folder / RESTORED, records.LastRestore)
+        if last["backup"] == backup and last["database"] == database:
+            return str(last["oid"])
     raise Refused(f"it is not known which database was restored as {database}", on=str(folder), hint="swap it by hand")
 
 

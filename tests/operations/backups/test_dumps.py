@@ -434,7 +434,7 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     row = row_of(env, FIRST)
     assert row["state"] == "damaged"
     # what the finding, and the state of what was to be made, tell to do can be done: prune refuses it
-    by_hand = f"its manifest cannot be read: remove {first(env)} by hand"
+    by_hand = f"its manifest is not valid: it is not JSON; remove {first(env)} by hand"
     assert row["why"] == by_hand
     stored = dumps.stored(env.backups)
     assert by_hand in dumps.check_intact(stored, env.limits.backups.backups_intact).summary

@@ -155,7 +155,7 @@ def state(backups: Backups, *, name: str) -> DataFrame:
 
 def _why(backup: catalog.Backup) -> str:
     """Why it is not verified; without a manifest nothing here removes it, and that is said too."""
-    return backup.why if backup.manifest else f"{backup.why}: remove {backup.path} by hand"
+    return backup.why if backup.manifest else f"{backup.why}; remove {backup.path} by hand"
 
 
 def _prunes(backups: Backups, backup: catalog.Backup) -> str:

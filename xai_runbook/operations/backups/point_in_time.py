@@ -31,7 +31,7 @@ def recoveries(backups: Backups) -> DataFrame:
         {
             "name": name,
             "base": told["base"],
-            "until": ", ".join(told["until"].values()),
+            "until": ", ".join(told["target"].values()),
             "reached_lsn": told["reached"]["lsn"],
             "reached_at": Timestamp(told["reached"]["last_commit_at"]) if told["reached"]["last_commit_at"] else None,
             "stopped": told["reached"]["stopped"],
