@@ -27,8 +27,8 @@ from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.secret import write_access
 from xai_runbook.operations.backups import dumps
 from xai_runbook.pgbackup import private_cluster
-from xai_runbook.pgbackup.fingerprint import FORMATS, ask
-from xai_runbook.pgbackup.pg_tools import folder_of
+from xai_runbook.pgbackup.fingerprint import FORMATS, fetch_rows
+from xai_runbook.pgbackup.pg_tools import find_programs
 from xai_runbook.sandbox.supervisor.component import Layout
 from xai_runbook.sql import statement
 
@@ -68,9 +68,9 @@ def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
     """Seconds of the same steps by PostgreSQL's own programs."""
     (step,) = dumps.dump(env.database, env.backups).steps
     assert step.kind == "command"
-    told, tools = env.backups.settings, folder_of(env.backups.settings.programs, _major(env))
+    settings, tools = env.backups.settings, find_programs(env.backups.settings.programs, _major(env))
     with superuser(server) as session:
-        tables = [SQL("{}").format(Identifier(row["schema"], row["table"])) for row in ask(session, "backup_tables")]
+        tables = [Identifier(row["schema"], row["table"]) for row in fetch_rows(session, "backup_tables")]
         sums = [SQL(statement("table_contents", 0)).format(table=each).as_string(session) for each in tables]
     belt = "".join(f"SET {name} = '{value}';\n" for name, value in FORMATS.items())
     counts, scratch = ";\n".join(sums) + ";\n", folder / "cluster"
@@ -95,8 +95,8 @@ def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
         snapshot = holder.stdout.readline().decode().strip()
         dumping = subprocess.Popen(
             [
-                tools / "pg_dump", "--format", told.format, "--compress", str(told.compress), "--snapshot", snapshot,
-                "--no-password", "--file", dumped,
+                tools / "pg_dump", "--format", settings.format, "--compress", str(settings.compress),
+                "--snapshot", snapshot, "--no-password", "--file", dumped,
             ],
             env=there, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
         )  # fmt: skip
@@ -107,7 +107,7 @@ def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
         run(tools / "pg_restore", "--file", "/dev/null", "--", dumped)
         run("sha256sum", dumped)
         private_cluster.create(tools, scratch, encoding="UTF8", log=log)
-        with private_cluster.started(tools, scratch, log=log, alive=lambda: None) as host:
+        with private_cluster.started(tools, scratch, log=log, progress=lambda: None) as host:
             here = {
                 "PATH": os.environ["PATH"], "PGHOST": host, "PGPORT": "5432", "PGUSER": private_cluster.OWNER,
                 "PGDATABASE": "postgres",
@@ -115,7 +115,7 @@ def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
             run(tools / "createdb", "-T", "template0", "scratch", env=here)
             run(tools / "psql", "-X", "-q", "-f", roles, env=here)
             run(
-                tools / "pg_restore", "--exit-on-error", "--no-tablespaces", "--jobs", str(told.jobs), "--dbname",
+                tools / "pg_restore", "--exit-on-error", "--no-tablespaces", "--jobs", str(settings.jobs), "--dbname",
                 "scratch", "--", dumped, env=here,
             )  # fmt: skip
             run(tools / "psql", "-X", "-q", "-d", "scratch", env=here, stdin=belt + counts)

@@ -115,7 +115,7 @@ def test_only_what_was_verified_is_restored(env: Environment, journal: Journal, 
     there = with_journal(env, journal, backups={"folder": str(folder)})
     (backup, *_) = catalog.read(folder)
     for state in ("verified", "unverified"):
-        assert catalog.one(backup.path).state == state
+        assert catalog.read_one(backup.path).state == state
         for plan in (
             restores.restore(there.database, there.backups, name=backup.name),
             restores.overwrite(there.database, there.backups, name=backup.name),

@@ -30,7 +30,7 @@ from xai_runbook.errors import JournalError, Refused
 from xai_runbook.model.parts import UNKNOWN_IDENTIFIER, Mode, overlap, server_of, touched
 from xai_runbook.operations.backups import base_backups, dumps, restores
 from xai_runbook.operations.database import configuration, maintenance, statements
-from xai_runbook.pgbackup.fingerprint import ask
+from xai_runbook.pgbackup.fingerprint import fetch_rows
 from xai_runbook.sandbox.components import postgres_template, programs
 
 IDENTITY = {
@@ -134,7 +134,7 @@ class Asking:
         self.session = session
 
     def rows(self, name: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        return ask(self.session, name, parameters)
+        return fetch_rows(self.session, name, parameters)
 
 
 def test_s3_one_database_has_one_name_whatever_the_address(backed: Environment, server: Server) -> None:

@@ -119,12 +119,12 @@ def test_s1_a_backup_s_step_runs_no_foreign_module(up: Hostile) -> None:
 def test_s20_a_program_that_is_asked_its_version_inherits_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xai_runbook.pgbackup.pg_tools import major_of
+    from xai_runbook.pgbackup.pg_tools import major_version
 
     program = tmp_path / "pg_dump"
     program.write_text(f"#!{shutil.which('sh')}\nenv > {tmp_path}/seen\necho 'pg_dump (PostgreSQL) 15.1'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PGPASSWORD", "hunter2")
     monkeypatch.setenv("A_SECRET", "hunter2")
-    assert major_of(program) == 15
+    assert major_version(program) == 15
     assert "hunter2" not in (tmp_path / "seen").read_text()

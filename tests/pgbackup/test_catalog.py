@@ -46,12 +46,12 @@ def test_what_is_written_to_after_it_was_verified_does_not_count(tmp_path: Path)
     path = written(tmp_path, 1)
     times = (path / "database.dump").stat()
     (path / "database.dump").write_bytes(b"swor")
-    assert catalog.one(path).state == "unverified"
-    assert catalog.one(path).why == "database.dump was written after it was verified"
+    assert catalog.read_one(path).state == "unverified"
+    assert catalog.read_one(path).why == "database.dump was written after it was verified"
     os.utime(path / "database.dump", ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert catalog.one(path).state == "verified", "that needs every byte read: backups.verify"
+    assert catalog.read_one(path).state == "verified", "that needs every byte read: backups.verify"
     (path / "database.dump").write_bytes(b"sword")
-    assert catalog.one(path).why == "database.dump has 5 bytes instead of 4"
+    assert catalog.read_one(path).why == "database.dump has 5 bytes instead of 4"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_is_written_to_after_it_was_verified_does_not_count(tmp_path: Path)
 def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
     path = written(tmp_path, 1)
     (path / catalog.MANIFEST).write_text(content)
-    assert catalog.one(path).state == "damaged"
+    assert catalog.read_one(path).state == "damaged"
     with pytest.raises(BadAnswer, match="its manifest is not valid"):
         catalog.named(tmp_path, path.name)
 
@@ -83,12 +83,12 @@ def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
 def test_f20_a_manifest_that_no_restore_would_take_is_never_verified(
     tmp_path: Path, key: str, value: object, why: str
 ) -> None:
-    found = catalog.one(written(tmp_path, 1, **{key: value}))
+    found = catalog.read_one(written(tmp_path, 1, **{key: value}))
     assert found.state == "damaged" and why in found.why
 
 
 def test_f20_an_empty_set_that_sql_gave_as_null_is_empty(tmp_path: Path) -> None:
-    found = catalog.one(written(tmp_path, 1, extensions=None))
+    found = catalog.read_one(written(tmp_path, 1, extensions=None))
     assert found.state == "verified" and found.manifest["extensions"] == []
 
 
@@ -111,11 +111,11 @@ def test_f20_what_sql_aggregates_is_never_null(checkout: Path) -> None:
 def test_a_verification_that_failed_or_is_none(tmp_path: Path) -> None:
     path = written(tmp_path, 1)
     catalog.record(path, {"ok": False, "at": TIME, "why": "table a has other content"})
-    assert (catalog.one(path).state, catalog.one(path).why) == ("damaged", "table a has other content")
+    assert (catalog.read_one(path).state, catalog.read_one(path).why) == ("damaged", "table a has other content")
     (path / catalog.VERIFICATION).write_text("nonsense")
-    assert (catalog.one(path).state, catalog.one(path).why) == ("unverified", "it was never restored")
+    assert (catalog.read_one(path).state, catalog.read_one(path).why) == ("unverified", "it was never restored")
     catalog.record(path, {"ok": True, "at": TIME})
-    assert catalog.one(path).state == "unverified", "no stamps, so it cannot be told what was written since"
+    assert catalog.read_one(path).state == "unverified", "no stamps, so it cannot be told what was written since"
 
 
 def test_the_newest_verified_one_is_never_removed_though_an_older_one_would_stay(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys:
 
 
 def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with catalog.held(tmp_path):
+    with catalog.locked_folder(tmp_path):
         assert main(["prune", "--server", "71", "--folder", str(tmp_path), "x=y"]) == 1
     assert "another run works with these backups" in capsys.readouterr().out
     file = tmp_path / "file"

@@ -50,9 +50,9 @@ def test_a_swap_never_guesses_which_database_was_restored_last(tmp_path: Path, c
     if content is not None:
         (tmp_path / restore_into.RESTORED).write_text(content)
     with pytest.raises(Refused, match="not known which database was restored"):
-        restore_into.restored_last(tmp_path, "b", "d")
+        restore_into.last_restored_oid(tmp_path, "b", "d")
     records.write(tmp_path / restore_into.RESTORED, records.LastRestore, {"backup": "b", "database": "d", "oid": "7"})
-    assert restore_into.restored_last(tmp_path, "b", "d") == "7"
+    assert restore_into.last_restored_oid(tmp_path, "b", "d") == "7"
 
 
 def test_nothing_invalid_is_written(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from tests.support.private_python import private_python
 from xai_runbook.cli.main import main
 from xai_runbook.errors import Refused, SettingsError
-from xai_runbook.pgbackup.pg_tools import folder_of
+from xai_runbook.pgbackup.pg_tools import find_programs
 from xai_runbook.settings import loading
 from xai_runbook.system import processes, sandbox_state
 
@@ -179,16 +179,16 @@ def programs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", [".", "pg_dump", "pg_restore"])
 def test_s2_programs_that_others_can_write_are_not_run(programs: Path, tmp_path: Path, name: str) -> None:
-    assert folder_of(str(programs), 15) == programs
+    assert find_programs(str(programs), 15) == programs
     (tmp_path / "ran").unlink()
     (programs / name).chmod(0o777)
     with pytest.raises(Refused, match="can be written by everybody"):
-        folder_of(str(programs), 15)
+        find_programs(str(programs), 15)
     (programs / name).chmod(0o755)
     if os.geteuid() == 0:
         os.chown(programs / name, SOMEBODY, SOMEBODY)
         with pytest.raises(Refused, match="belongs to"):
-            folder_of(str(programs), 15)
+            find_programs(str(programs), 15)
     assert not (tmp_path / "ran").exists(), "not even asked its version"
 
 

@@ -173,10 +173,10 @@ def test_f7_a_database_is_created_as_the_other_one_is(server: Server, locale: st
             session.execute("GRANT CONNECT ON DATABASE first TO xai_app WITH GRANT OPTION")
             session.execute("COMMENT ON DATABASE first IS 'the first'")
             with fingerprint.connect(**where, dbname="first") as first:
-                (facts,) = fingerprint.ask(first, "backup_source")
+                (facts,) = fingerprint.fetch_rows(first, "backup_source")
             for manifest in (facts, {"encoding": "UTF8", "collation": "C", "ctype": "C"}):
                 create(session, "second", "first", manifest)
-                rows = partial(fingerprint.ask, session)
+                rows = partial(fingerprint.fetch_rows, session)
                 assert fixed_differences(rows, "first", "second") == []
                 with session.transaction(force_rollback=True):
                     carry_over(session, "first", "second")

@@ -166,7 +166,7 @@ class Backups:
 
     def programs(self, major: int) -> Path:
         """The folder of the programs for a server of that major version. Errors: NoData, BadAnswer (they are older)."""
-        return pg_tools.folder_of(self.settings.programs, major)
+        return pg_tools.find_programs(self.settings.programs, major)
 
     def archived(self) -> list[tuple[str, int, float]]:
         """Name, size and time of last change (Unix) of every file in the archive of WAL, by name. Errors: CannotAsk."""

@@ -14,61 +14,61 @@ from pathlib import Path
 
 from xai_runbook.errors import XaiRunbookError, inert
 from xai_runbook.pgbackup import catalog
-from xai_runbook.pgbackup.leftovers import NotKnown
-from xai_runbook.pgbackup.pg_tools import Ended, end_on_signals
+from xai_runbook.pgbackup.leftovers import EffectUnknown
+from xai_runbook.pgbackup.pg_tools import Terminated, end_on_signals
 from xai_runbook.system.parent_death import die_with_parent
 
 
-def main(words: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Does one verb; the last line it prints says what came of it."""
-    options = _parser().parse_args(words)
+    options = _parser().parse_args(arguments)
     try:
         if options.verb == "swap":
-            _say_last(_swapped(options))
+            _say_result(_swap(options))
             return 0
-        with catalog.held(options.folder):
-            return _worked(options)
-    except NotKnown as error:
+        with catalog.locked_folder(options.folder):
+            return _work_in_folder(options)
+    except EffectUnknown as error:
         _say(str(error))
         return 3
-    except (XaiRunbookError, Ended, OSError) as error:
-        _say(_words(error))
+    except (XaiRunbookError, Terminated, OSError) as error:
+        _say(_message(error))
         return 1
 
 
-def _worked(options: argparse.Namespace) -> int:
+def _work_in_folder(options: argparse.Namespace) -> int:
     """The exit code of a verb that works in the folder; where it fails, by what is in there then, and what is gone.
 
     What killed runs had left is removed first: that alone is no effect but of the verb that is to remove it.
     """
-    found = before = catalog.inventory(options.folder)
+    present = before = catalog.inventory(options.folder)
     if options.verb == "remove":
-        found = found | catalog.leftovers(options.folder)  # logs too
+        present = present | catalog.leftovers(options.folder)  # logs too
     try:
         try:
-            catalog.clean(options.folder, _say)
+            catalog.remove_leftovers(options.folder, _say)
         finally:
             before = catalog.inventory(options.folder)
-        _say_last(_done(options.folder, options))
+        _say_result(_run_verb(options.folder, options))
         return 0
-    except (XaiRunbookError, Ended, OSError) as error:
+    except (XaiRunbookError, Terminated, OSError) as error:
         now = catalog.inventory(options.folder)
-        gone = sorted(found.keys() - now.keys() - catalog.leftovers(options.folder).keys())
+        gone = sorted(present.keys() - now.keys() - catalog.leftovers(options.folder).keys())
         left = sorted(name for name, verified in now.items() if before.get(name) != verified)
-        told = [_words(error), *([f"removed: {', '.join(gone)}"] if gone else [])]
-        told += [f"left in {options.folder}: {', '.join(left)}"] if left else []
-        _say("; ".join(told))
+        parts = [_message(error), *([f"removed: {', '.join(gone)}"] if gone else [])]
+        parts += [f"left in {options.folder}: {', '.join(left)}"] if left else []
+        _say("; ".join(parts))
         removed = gone if options.verb == "remove" else before.keys() - now.keys()
-        return 3 if isinstance(error, NotKnown) or removed else 4 if left or gone else 1
+        return 3 if isinstance(error, EffectUnknown) or removed else 4 if left or gone else 1
 
 
-def _words(error: BaseException) -> str:
-    if isinstance(error, Ended):
+def _message(error: BaseException) -> str:
+    if isinstance(error, Terminated):
         return f"ended by {error}; what was not whole yet is gone"
     return f"{error.strerror}: {error.filename or ''}" if isinstance(error, OSError) else str(error)
 
 
-def _done(folder: Path, options: argparse.Namespace) -> str:
+def _run_verb(folder: Path, options: argparse.Namespace) -> str:
     match options.verb:
         case "dump":
             from xai_runbook.pgbackup.dump import dump
@@ -77,17 +77,17 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
                 folder, options.name, programs=options.programs, form=options.format, jobs=options.jobs,
                 compress=options.compress, say=_say,
             )  # fmt: skip
-            return _verified(folder, options, just_read=True)
+            return _verify_new(folder, options, just_read=True)
         case "base":
             from xai_runbook.pgbackup.base_backup import base_backup
 
             base_backup(folder, options.name, programs=options.programs, say=_say)
-            return _verified(folder, options)
+            return _verify_new(folder, options)
         case "low-level":
-            from xai_runbook.pgbackup.base_backup import low_level
+            from xai_runbook.pgbackup.base_backup import low_level_backup
 
-            low_level(folder, options.name, programs=options.programs, archive=options.archive, say=_say)
-            return _verified(folder, options)
+            low_level_backup(folder, options.name, programs=options.programs, archive=options.archive, say=_say)
+            return _verify_new(folder, options)
         case "verify":
             from xai_runbook.pgbackup.verify import verify
 
@@ -95,93 +95,94 @@ def _done(folder: Path, options: argparse.Namespace) -> str:
         case "prune":
             from xai_runbook.pgbackup.prune import prune
 
-            wanted = dict(word.split("=", 1) for word in options.backups)
-            return prune(folder, wanted, _say, server=options.server)
+            sums = dict(entry.split("=", 1) for entry in options.backups)
+            return prune(folder, sums, _say, server=options.server)
         case "recover":
             from xai_runbook.pgbackup.recovery_drill import drill
 
-            until = {"recovery_target_time": options.time} if options.time else {"recovery_target_lsn": options.lsn}
+            setting = "recovery_target_time" if options.time else "recovery_target_lsn"
             return drill(
-                folder, options.name, options.base, programs=options.programs, archive=options.archive, until=until,
-                expected=options.expect, keep=options.keep, say=_say,
+                folder, options.name, options.base, programs=options.programs, archive=options.archive,
+                target_settings={setting: options.time or options.lsn}, expected=options.expect, keep=options.keep,
+                say=_say,
             )  # fmt: skip
         case "remove":
             from xai_runbook.pgbackup.dump import session
             from xai_runbook.pgbackup.leftovers import remove_all
 
             with session() as source:
-                return remove_all(source, dict(word.split("=", 1) for word in options.databases), _say)
+                return remove_all(source, dict(entry.split("=", 1) for entry in options.databases), _say)
         case "restore":
-            from xai_runbook.pgbackup.restore_into import into
+            from xai_runbook.pgbackup.restore_into import restore_into
 
-            return into(
+            return restore_into(
                 folder, options.name, options.into, programs=options.programs, jobs=options.jobs, say=_say,
                 from_server=options.from_server,
             )  # fmt: skip
     raise AssertionError(options.verb)
 
 
-def _swapped(options: argparse.Namespace) -> str:
-    from xai_runbook.pgbackup.restore_into import restored_last, swap
+def _swap(options: argparse.Namespace) -> str:
+    from xai_runbook.pgbackup.restore_into import last_restored_oid, swap
 
     return swap(
         options.live,
         options.restored,
         options.keep_as,
         live_oid=options.live_oid,
-        restored_oid=options.restored_oid or restored_last(options.folder, options.backup, options.restored),
+        restored_oid=options.restored_oid or last_restored_oid(options.folder, options.backup, options.restored),
         maintenance=options.maintenance,
         reader=options.reader,
         say=_say,
     )
 
 
-def _verified(folder: Path, options: argparse.Namespace, *, just_read: bool = False) -> str:
+def _verify_new(folder: Path, options: argparse.Namespace, *, just_read: bool = False) -> str:
     """Tries what was just made: it is kept also where it does not stand the test, and does not count then."""
     from xai_runbook.pgbackup.verify import verify
 
     try:
         return verify(folder, options.name, programs=options.programs, jobs=options.jobs, say=_say, just_read=just_read)
     except XaiRunbookError as error:
-        told = f"{options.name} is there and does not count, because it was not verified: {error.what}"
-        raise type(error)(told, on=error.on, hint=error.hint) from None
+        what = f"{options.name} is there and does not count, because it was not verified: {error.what}"
+        raise type(error)(what, on=error.on, hint=error.hint) from None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m xai_runbook.pgbackup", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    own: dict[str, argparse.ArgumentParser] = {}
+    commands: dict[str, argparse.ArgumentParser] = {}
     for verb in ("dump", "base", "low-level", "verify", "restore", "recover", "prune", "remove"):
-        own[verb] = verbs.add_parser(verb)
-        own[verb].add_argument("--folder", type=_path, required=True)
+        commands[verb] = verbs.add_parser(verb)
+        commands[verb].add_argument("--folder", type=_path, required=True)
         if verb not in ("prune", "remove"):
-            own[verb].add_argument("--name", required=True)
-            own[verb].add_argument("--programs", help="the folder of PostgreSQL's programs")
-            own[verb].add_argument("--jobs", type=int, default=1)
+            commands[verb].add_argument("--name", required=True)
+            commands[verb].add_argument("--programs", help="the folder of PostgreSQL's programs")
+            commands[verb].add_argument("--jobs", type=int, default=1)
         if verb in ("low-level", "recover"):
-            own[verb].add_argument("--archive", type=_path, help="the archive of WAL")
+            commands[verb].add_argument("--archive", type=_path, help="the archive of WAL")
     swap = verbs.add_parser("swap")
     for name in ("--live", "--live-oid", "--restored", "--keep-as"):
         swap.add_argument(name, required=True)
-    which = swap.add_mutually_exclusive_group(required=True)
-    which.add_argument("--restored-oid", help="the oid of the restored database")
-    which.add_argument("--backup", help="the backup that it was restored from last, in --folder")
+    oid_source = swap.add_mutually_exclusive_group(required=True)
+    oid_source.add_argument("--restored-oid", help="the oid of the restored database")
+    oid_source.add_argument("--backup", help="the backup that it was restored from last, in --folder")
     swap.add_argument("--folder", type=_path, default=Path())
     swap.add_argument("--reader", default="", help="the role whose sessions may be ended: it only reads")
     swap.add_argument("--maintenance", default="postgres", help="the database to rename others from")
-    own["restore"].add_argument("--into", required=True, help="the new database")
-    own["restore"].add_argument("--from-server", default="", help="the other server that the backup is of")
-    own["prune"].add_argument("--server", required=True, help="the server whose backups these are")
-    own["dump"].add_argument("--format", choices=("custom", "directory"), default="custom")
-    own["dump"].add_argument("--compress", type=int, default=6)
-    own["prune"].add_argument("backups", nargs="+", metavar="NAME=SHA256")
-    own["remove"].add_argument("databases", nargs="*", metavar="OID=NAME")
-    own["recover"].add_argument("--base", required=True, help="the base backup to begin from")
-    target = own["recover"].add_mutually_exclusive_group(required=True)
+    commands["restore"].add_argument("--into", required=True, help="the new database")
+    commands["restore"].add_argument("--from-server", default="", help="the other server that the backup is of")
+    commands["prune"].add_argument("--server", required=True, help="the server whose backups these are")
+    commands["dump"].add_argument("--format", choices=("custom", "directory"), default="custom")
+    commands["dump"].add_argument("--compress", type=int, default=6)
+    commands["prune"].add_argument("backups", nargs="+", metavar="NAME=SHA256")
+    commands["remove"].add_argument("databases", nargs="*", metavar="OID=NAME")
+    commands["recover"].add_argument("--base", required=True, help="the base backup to begin from")
+    target = commands["recover"].add_mutually_exclusive_group(required=True)
     target.add_argument("--time", help="as PostgreSQL reads it, with its zone")
     target.add_argument("--lsn")
-    own["recover"].add_argument("--expect", nargs="*", default=[], metavar="DATABASE.SCHEMA.TABLE=ROWS")
-    own["recover"].add_argument("--keep", action="store_true", help="leaves the recovered cluster, shut down")
+    commands["recover"].add_argument("--expect", nargs="*", default=[], metavar="DATABASE.SCHEMA.TABLE=ROWS")
+    commands["recover"].add_argument("--keep", action="store_true", help="leaves the recovered cluster, shut down")
     return parser
 
 
@@ -189,15 +190,15 @@ def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()  # programs run in folders of their own
 
 
-def _say_last(words: str) -> None:
+def _say_result(line: str) -> None:
     """Says what was done: that it is ended now changes nothing of it."""
-    with suppress(Ended):
-        _say(words)
+    with suppress(Terminated):
+        _say(line)
 
 
-def _say(words: str) -> None:
+def _say(line: str) -> None:
     with suppress(OSError):  # nobody listens any more
-        print(inert(words), flush=True)
+        print(inert(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from typing import Any
 
 from xai_runbook.errors import AccessDenied, BadAnswer, NoData, Refused
 from xai_runbook.pgbackup import catalog, private_cluster
-from xai_runbook.pgbackup.dump import finish, making, session, source_facts
-from xai_runbook.pgbackup.fingerprint import ask
-from xai_runbook.pgbackup.pg_tools import folder_of, run
+from xai_runbook.pgbackup.dump import finish, part_folder, session, source_facts
+from xai_runbook.pgbackup.fingerprint import fetch_rows
+from xai_runbook.pgbackup.pg_tools import find_programs, run
 from xai_runbook.pgbackup.recovery import DATA
 from xai_runbook.pgbackup.wal import Segment
 
@@ -38,10 +38,10 @@ def base_backup(folder: Path, name: str, *, programs: str | None, say: Say) -> N
 
     if (folder / name).exists():
         raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
-    with making(folder, name) as part:
+    with part_folder(folder, name) as part:
         with session() as source:
             facts = source_facts(source)
-        tools = folder_of(programs, int(facts["server_version"].split(".")[0]))
+        tools = find_programs(programs, int(facts["server_version"].split(".")[0]))
         options: list[str | Path] = [
             "--pgdata", part / DATA, "--format", "plain", "--checkpoint", "fast", "--wal-method", "stream",
             "--label", LABEL, "--manifest-checksums", "SHA256", "--no-password",
@@ -52,77 +52,81 @@ def base_backup(folder: Path, name: str, *, programs: str | None, say: Say) -> N
         )  # fmt: skip
         manifest = part / DATA / "backup_manifest"
         wal = records.read(manifest, records.ServerManifest)["WAL-Ranges"][-1]
-        answers = {f"{DATA}/backup_manifest": _sum(manifest)}
-        facts |= _ranges(tools, part, wal["Timeline"], wal["Start-LSN"], wal["End-LSN"])
-        finish(part, folder / name, {**facts, "how": "pg_basebackup"}, answers)
+        files = {f"{DATA}/backup_manifest": _size_and_sum(manifest)}
+        facts |= _wal_facts(tools, part, wal["Timeline"], wal["Start-LSN"], wal["End-LSN"])
+        finish(part, folder / name, {**facts, "how": "pg_basebackup"}, files)
 
 
-def low_level(folder: Path, name: str, *, programs: str | None, archive: Path | None, say: Say) -> None:
+def low_level_backup(folder: Path, name: str, *, programs: str | None, archive: Path | None, say: Say) -> None:
     """Makes the base backup `name` step by step: start, copy, stop, all in one session, and the label into the copy.
 
     Errors: AccessDenied where the data folder cannot be read from here, NoData where a segment of WAL has gone.
     """
     if (folder / name).exists():
         raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
-    with making(folder, name) as part, session() as source:
+    with part_folder(folder, name) as part, session() as source:
         facts = source_facts(source)
-        tools = folder_of(programs, int(facts["server_version"].split(".")[0]))
-        (where,) = ask(source, "cluster")
-        live = Path(where["data_directory"])
-        if not (live / "PG_VERSION").is_file():
-            raise AccessDenied("the server's data folder cannot be read from here", on=str(live), hint="base_backup")
-        (start,) = ask(source, "backup_start", {"label": LABEL})
+        tools = find_programs(programs, int(facts["server_version"].split(".")[0]))
+        (cluster,) = fetch_rows(source, "cluster")
+        live_data = Path(cluster["data_directory"])
+        if not (live_data / "PG_VERSION").is_file():
+            raise AccessDenied(
+                "the server's data folder cannot be read from here", on=str(live_data), hint="base_backup"
+            )
+        (start,) = fetch_rows(source, "backup_start", {"label": LABEL})
         say(f"the backup began at {start['lsn']}")
-        copy_tree(live, part / DATA, lambda: say(f"copying, {_mebibytes(part / DATA)} MiB so far"))
-        (stop,) = ask(source, "backup_stop")
+        copy_tree(live_data, part / DATA, lambda: say(f"copying, {_mebibytes(part / DATA)} MiB so far"))
+        (stop,) = fetch_rows(source, "backup_stop")
         (part / DATA / "backup_label").write_text(stop["labelfile"], encoding="utf-8")
         if stop["spcmapfile"]:
             (part / DATA / "tablespace_map").write_text(stop["spcmapfile"], encoding="utf-8")
-        facts |= _ranges(tools, part, int(_timeline(stop["labelfile"])), start["lsn"], stop["lsn"])
-        for segment in Segment.between(facts["timeline"], start["lsn"], stop["lsn"], facts["segment_bytes"]):
-            _bring(segment, live, archive, part / DATA / "pg_wal")
+        facts |= _wal_facts(tools, part, int(_timeline(stop["labelfile"])), start["lsn"], stop["lsn"])
+        for segment in Segment.names_between(facts["timeline"], start["lsn"], stop["lsn"], facts["segment_bytes"]):
+            _copy_segment(segment, live_data, archive, part / DATA / "pg_wal")
         finish(part, folder / name, {**facts, "how": "low-level"})
 
 
-def copy_tree(source: Path, target: Path, alive: Callable[[], object]) -> None:
+def copy_tree(source: Path, target: Path, progress: Callable[[], object]) -> None:
     """Copies a running cluster's folder: what vanishes on the way is put right by recovery, links are refused."""
     target.mkdir(mode=0o700)
-    for place, folders, names in os.walk(source):
-        here = Path(place).relative_to(source)
-        into = target / here
-        for link in [name for name in (*folders, *names) if (Path(place) / name).is_symlink()]:
+    for path, folders, names in os.walk(source):
+        relative = Path(path).relative_to(source)
+        copy = target / relative
+        for link in [name for name in (*folders, *names) if (Path(path) / name).is_symlink()]:
             raise Refused(f"{link} is a link (a tablespace, or pg_wal elsewhere)", on=str(source), hint="base_backup")
         for folder in folders:
-            (into / folder).mkdir(mode=0o700, exist_ok=True)
-        empty = _NOT_COPIED if str(here) == "." else set()
-        folders[:] = [folder for folder in folders if folder not in empty and not _LEFT_OUT.fullmatch(folder)]
+            (copy / folder).mkdir(mode=0o700, exist_ok=True)
+        left_empty = _NOT_COPIED if str(relative) == "." else set()
+        folders[:] = [folder for folder in folders if folder not in left_empty and not _LEFT_OUT.fullmatch(folder)]
         for name in names:
             if not _LEFT_OUT.fullmatch(name):
                 try:
-                    shutil.copy2(Path(place) / name, into / name)
+                    shutil.copy2(Path(path) / name, copy / name)
                 except FileNotFoundError:
                     continue
-        alive()
+        progress()
     (target / "pg_wal" / "archive_status").mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _bring(segment: str, live: Path, archive: Path | None, into: Path) -> None:
-    for place in (live / "pg_wal", *([archive] if archive else [])):
-        if (place / segment).is_file():
-            shutil.copy2(place / segment, into / segment)
+def _copy_segment(segment: str, live_data: Path, archive: Path | None, target: Path) -> None:
+    for source in (live_data / "pg_wal", *([archive] if archive else [])):
+        if (source / segment).is_file():
+            shutil.copy2(source / segment, target / segment)
             return
-    raise NoData(f"the segment {segment} has been recycled while the copy was made", on=str(live), hint="archive WAL")
+    raise NoData(
+        f"the segment {segment} has been recycled while the copy was made", on=str(live_data), hint="archive WAL"
+    )
 
 
-def _ranges(tools: Path, part: Path, timeline: int, start: str, stop: str) -> dict[str, Any]:
-    told = private_cluster.control(tools, part / DATA, part / ".log")
+def _wal_facts(tools: Path, part: Path, timeline: int, start: str, stop: str) -> dict[str, Any]:
+    control = private_cluster.control_data(tools, part / DATA, part / ".log")
     return {
         "kind": "cluster",
         "taken_at": datetime.now(UTC).isoformat(timespec="microseconds"),  # it is whole from its end on
         "timeline": timeline,
         "start_lsn": start,
         "stop_lsn": stop,
-        "segment_bytes": int(told["Bytes per WAL segment"]),
+        "segment_bytes": int(control["Bytes per WAL segment"]),
     }
 
 
@@ -133,16 +137,16 @@ def _timeline(label: str) -> str:
     return match[1]
 
 
-def _sum(path: Path) -> dict[str, Any]:
+def _size_and_sum(path: Path) -> dict[str, Any]:
     return {"size_bytes": path.stat().st_size, "sha256": catalog.sha256(path)}
 
 
 def _mebibytes(folder: Path) -> int:
     size = 0
-    for place, _, names in os.walk(folder):
+    for path, _, names in os.walk(folder):
         for name in names:
             try:
-                size += (Path(place) / name).stat().st_size
+                size += (Path(path) / name).stat().st_size
             except OSError:
                 continue
     return size // 2**20

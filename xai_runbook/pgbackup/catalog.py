@@ -65,7 +65,7 @@ def next_name(folder: Path, beginning: str) -> str:
 def read(folder: Path) -> list[Backup]:
     """Every backup in the folder, oldest first. Errors: OSError where the folder cannot be read."""
     found = [
-        one(entry)
+        read_one(entry)
         for entry in _entries(folder)
         if entry.is_dir() and not entry.name.startswith(".") and not entry.name.endswith(PART)
         if (entry / MANIFEST).exists()
@@ -73,7 +73,7 @@ def read(folder: Path) -> list[Backup]:
     return sorted(found, key=lambda backup: (str(backup.manifest.get("taken_at", "")), backup.name))
 
 
-def one(path: Path) -> Backup:
+def read_one(path: Path) -> Backup:
     """The backup in that folder; `damaged` where its manifest cannot be read or its files are not what it says."""
     from xai_runbook.pgbackup import records
 
@@ -93,7 +93,7 @@ def named(folder: Path, name: str) -> Backup:
     """The backup of that name. Errors: BadAnswer where there is none, or its manifest cannot be read."""
     if "/" in name or name.startswith(".") or name.endswith(PART) or not (folder / name / MANIFEST).is_file():
         raise BadAnswer(f"there is no backup {inert(name, 80)}", on=str(folder), hint="backups.stored lists them")
-    found = one(folder / name)
+    found = read_one(folder / name)
     if not found.manifest:
         raise BadAnswer(found.why, on=str(found.path), hint="it is no backup any more: make a new one")
     return found
@@ -120,7 +120,7 @@ def leftovers(folder: Path) -> dict[str, int]:
     }
 
 
-def clean(folder: Path, say: Callable[[str], None]) -> None:
+def remove_leftovers(folder: Path, say: Callable[[str], None]) -> None:
     """Removes what killed runs left. Only for who holds the folder."""
     for name in leftovers(folder):
         say(f"removing {name}, which a run that was ended had left")
@@ -140,7 +140,7 @@ def inventory(folder: Path) -> dict[str, int]:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """The folder for this process alone, as long as it lives. Errors: Refused where another one works in it."""
     with ExitStack() as stack:
         try:
@@ -155,22 +155,21 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def sizes_and_sums(folder: Path, alive: Callable[[], None] = lambda: None) -> dict[str, dict[str, Any]]:
+def sizes_and_sums(folder: Path) -> dict[str, dict[str, Any]]:
     """Every file below the folder: its size and its SHA-256. `alive` is called between pieces, and may raise."""
     return {
-        path.relative_to(folder).as_posix(): {"size_bytes": path.stat().st_size, "sha256": sha256(path, alive)}
+        path.relative_to(folder).as_posix(): {"size_bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.is_symlink() and path.name not in (MANIFEST, VERIFICATION)
     }
 
 
-def sha256(path: Path, alive: Callable[[], None] = lambda: None) -> str:
+def sha256(path: Path) -> str:
     """The file's SHA-256 in hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(2**22):
             digest.update(piece)
-            alive()
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
-from xai_runbook.pgbackup.fingerprint import Connection, ask
+from xai_runbook.pgbackup.fingerprint import Connection, fetch_rows
 
 Rows = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
 """Answers a query of `sql/` by its name, as `Database.rows` and `ask` do."""
@@ -59,7 +59,7 @@ _MARK = re.compile(r"(?:^|\n)(restored from \S+(?: of server \S+)?(?: without [^
 
 def create(session: Connection, name: str, like: str, manifest: dict[str, Any]) -> None:
     """Create an empty database that nobody may enter, with the locale of the manifest, or else as that of `like`."""
-    found = _properties(partial(ask, session), like)
+    found = _properties(partial(fetch_rows, session), like)
     provider = manifest.get("locale_provider") or found["datlocprovider"]
     locale = (manifest if manifest.get("locale_provider") else found).get("locale")
     rules = (manifest.get("icu_rules") if manifest.get("locale_provider") else found["daticurules"]) or ""
@@ -78,8 +78,8 @@ def create(session: Connection, name: str, like: str, manifest: dict[str, Any]) 
         options.append(("ICU_RULES", sql.Literal(rules)))
     if found["tablespace"] != "pg_default" and _may_create_in(session, found["tablespace"]):
         options.append(("TABLESPACE", sql.Identifier(found["tablespace"])))
-    words = [sql.SQL(word) + sql.SQL(" ") + value for word, value in options]  # pyright: ignore
-    session.execute(sql.SQL("CREATE DATABASE {} ").format(sql.Identifier(name)) + sql.SQL(" ").join(words))
+    clauses = [sql.SQL(option) + sql.SQL(" ") + value for option, value in options]  # pyright: ignore
+    session.execute(sql.SQL("CREATE DATABASE {} ").format(sql.Identifier(name)) + sql.SQL(" ").join(clauses))
     session.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
 
@@ -89,24 +89,26 @@ def carry_over(session: Connection, source: str, target: str) -> None:
     What `sql/backups/database_not_carried.sql` names is left out. The line of the comment that says what it was
     restored from stays.
     """
-    database, found = sql.Identifier(target), _properties(partial(ask, session), source)
-    owner = sql.Identifier(_properties(partial(ask, session), target)["owner"])
+    database, found = sql.Identifier(target), _properties(partial(fetch_rows, session), source)
+    owner = sql.Identifier(_properties(partial(fetch_rows, session), target)["owner"])
     session.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC, {}").format(database, owner))
-    for grant in ask(session, "database_grants", {"name": source}):
-        who = sql.Identifier(grant["grantee"]) if grant["grantee"] else sql.SQL("PUBLIC")
+    for grant in fetch_rows(session, "database_grants", {"name": source}):
+        grantee = sql.Identifier(grant["grantee"]) if grant["grantee"] else sql.SQL("PUBLIC")
         privilege = {"CONNECT": "CONNECT", "TEMPORARY": "TEMPORARY", "CREATE": "CREATE"}[grant["privilege"]]
-        more = sql.SQL(" WITH GRANT OPTION" if grant["grantable"] else "")
-        session.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(privilege), database, who) + more)
+        grant_option = sql.SQL(" WITH GRANT OPTION" if grant["grantable"] else "")
+        session.execute(
+            sql.SQL("GRANT {} ON DATABASE {} TO {}").format(sql.SQL(privilege), database, grantee) + grant_option
+        )
     _carry_settings_over(session, source, target)
     session.execute(
         sql.SQL("ALTER DATABASE {} WITH CONNECTION LIMIT {} IS_TEMPLATE {}").format(
             database, sql.Literal(found["datconnlimit"]), sql.Literal(found["datistemplate"])
         )
     )
-    label(session, target, found["comment"], _properties(partial(ask, session), target)["mark"])
+    set_comment(session, target, found["comment"], _properties(partial(fetch_rows, session), target)["mark"])
 
 
-def label(session: Connection, name: str, comment: str, mark: str) -> None:
+def set_comment(session: Connection, name: str, comment: str, mark: str) -> None:
     """Comment on the database: its own comment, and in a line after it what it was restored from."""
     text = "\n".join(filter(None, (comment, mark)))
     session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text or None)))
@@ -114,23 +116,31 @@ def label(session: Connection, name: str, comment: str, mark: str) -> None:
 
 def fixed_differences(rows: Rows, source: str, target: str) -> list[str]:
     """Name what was decided when `target` was created, and differs from `source`: `carry_over` cannot change it."""
-    then, now = _properties(rows, source), _properties(rows, target)
-    return [f"{words} {now[key]} instead of {then[key]}" for key, words in _FIXED.items() if then[key] != now[key]]
+    before, after = _properties(rows, source), _properties(rows, target)
+    return [
+        f"{noun} {after[key]} instead of {before[key]}" for key, noun in _FIXED.items() if before[key] != after[key]
+    ]
 
 
 def differences(rows: Rows, source: str, target: str) -> list[str]:
     """Name everything of `source` that is not the same in `target`."""
-    told = fixed_differences(rows, source, target)
-    then, now = _properties(rows, source), _properties(rows, target)
-    told += [f"{words} {now[key]} instead of {then[key]}" for key, words in _CARRIED.items() if then[key] != now[key]]
-    before, after = _grants(rows, source), _grants(rows, target)
-    told += [f"without {each}" for each in sorted(before - after)]
-    told += [f"with {each}" for each in sorted(after - before)]
-    was, has = _settings(rows, source), _settings(rows, target)
-    told += [f"without {each}" for each in sorted(was.keys() - has.keys())]
-    told += [f"with {each}" for each in sorted(has.keys() - was.keys())]
-    told += [f"another value of {each}" for each in sorted(was.keys() & has.keys()) if was[each] != has[each]]
-    return told
+    found = fixed_differences(rows, source, target)
+    before, after = _properties(rows, source), _properties(rows, target)
+    found += [
+        f"{noun} {after[key]} instead of {before[key]}" for key, noun in _CARRIED.items() if before[key] != after[key]
+    ]
+    grants_before, grants_after = _grants(rows, source), _grants(rows, target)
+    found += [f"without {each}" for each in sorted(grants_before - grants_after)]
+    found += [f"with {each}" for each in sorted(grants_after - grants_before)]
+    settings_before, settings_after = _settings(rows, source), _settings(rows, target)
+    found += [f"without {each}" for each in sorted(settings_before.keys() - settings_after.keys())]
+    found += [f"with {each}" for each in sorted(settings_after.keys() - settings_before.keys())]
+    found += [
+        f"another value of {each}"
+        for each in sorted(settings_before.keys() & settings_after.keys())
+        if settings_before[each] != settings_after[each]
+    ]
+    return found
 
 
 def _grants(rows: Rows, name: str) -> set[str]:
@@ -148,20 +158,18 @@ def _settings(rows: Rows, name: str) -> dict[str, str]:
 
 
 def _carry_settings_over(session: Connection, source: str, target: str) -> None:
-    asked = {"name": source, "role": session.info.user}
-    barred = {(row["role"], row["setting"]) for row in ask(session, "database_not_carried", asked)}
-    for role in {row["role"] for row in ask(session, "database_settings", {"name": target})}:
-        session.execute(_settings_of(role, target) + sql.SQL("RESET ALL"))
-    for row in ask(session, "database_settings", {"name": source}):
+    parameters = {"name": source, "role": session.info.user}
+    forbidden = {(row["role"], row["setting"]) for row in fetch_rows(session, "database_not_carried", parameters)}
+    for role in {row["role"] for row in fetch_rows(session, "database_settings", {"name": target})}:
+        session.execute(_alter(role, target) + sql.SQL("RESET ALL"))
+    for row in fetch_rows(session, "database_settings", {"name": source}):
         name, _, value = row["setting"].partition("=")
-        if (row["role"], name) not in barred:
+        if (row["role"], name) not in forbidden:
             values = sql.SQL(", ").join(map(sql.Literal, _elements(name, value)))
-            session.execute(
-                _settings_of(row["role"], target) + sql.SQL("SET {} TO ").format(sql.Identifier(name)) + values
-            )
+            session.execute(_alter(row["role"], target) + sql.SQL("SET {} TO ").format(sql.Identifier(name)) + values)
 
 
-def _settings_of(role: str | None, database: str) -> sql.Composed:
+def _alter(role: str | None, database: str) -> sql.Composed:
     if role is None:
         return sql.SQL("ALTER DATABASE {} ").format(sql.Identifier(database))
     return sql.SQL("ALTER ROLE {} IN DATABASE {} ").format(sql.Identifier(role), sql.Identifier(database))

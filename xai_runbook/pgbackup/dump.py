@@ -14,10 +14,10 @@ import psycopg
 
 from xai_runbook.errors import BadAnswer, Refused, Unreachable, inert
 from xai_runbook.pgbackup import catalog
-from xai_runbook.pgbackup.fingerprint import Connection, Contents, ask, connect, contents, sequences
+from xai_runbook.pgbackup.fingerprint import Connection, Contents, connect, contents, fetch_rows, sequences
 from xai_runbook.pgbackup.origin import address
 from xai_runbook.pgbackup.pg_restore import ARCHIVE, ROLES, read_back
-from xai_runbook.pgbackup.pg_tools import Running, folder_of, run
+from xai_runbook.pgbackup.pg_tools import RunningProgram, find_programs, run
 
 Say = Callable[[str], None]
 LOCK_MILLISECONDS = 10_000
@@ -30,10 +30,10 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
     """
     if (folder / name).exists():
         raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
-    with making(folder, name) as part, session() as source:
+    with part_folder(folder, name) as part, session() as source:
         started = time.monotonic()
         facts = source_facts(source)
-        tools = folder_of(programs, int(facts["server_version"].split(".")[0]))
+        tools = find_programs(programs, int(facts["server_version"].split(".")[0]))
         snapshot = _snapshot(source)
         options: list[str | Path] = [
             "--format", form, "--compress", str(compress), "--snapshot", snapshot, "--no-password",
@@ -41,12 +41,12 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
             *(["--jobs", str(jobs)] if form == "directory" else []),
         ]  # fmt: skip
         positions = sequences(source)
-        running = Running([tools / "pg_dump", *options], log=part / ".log")
+        running = RunningProgram([tools / "pg_dump", *options], log=part / ".log")
         try:
-            told, rights = _counted(source, running, part / ARCHIVE, say), _extension_rights(source)
+            counted, rights = _count(source, running, part / ARCHIVE, say), _extension_rights(source)
             running.wait(lambda: say(f"dumping, {_mebibytes(part / ARCHIVE)} MiB so far"))
             after = sequences(source)
-            told["sequences"] = {name: [position, after[name]] for name, position in positions.items()}
+            counted["sequences"] = {name: [position, after[name]] for name, position in positions.items()}
         finally:
             running.end()
         source.close()  # what follows reads files: as long as the snapshot is held, vacuum removes nothing there
@@ -61,7 +61,7 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
             "kind": "dump",
             "format": form,
             "extension_rights": rights,
-            "contents": told,
+            "contents": counted,
             "seconds": round(time.monotonic() - started, 3),
             "program": run([tools / "pg_dump", "--version"], log=part / ".log").strip(),
         }
@@ -69,7 +69,7 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
 
 
 @contextmanager
-def making(folder: Path, name: str) -> Iterator[Path]:
+def part_folder(folder: Path, name: str) -> Iterator[Path]:
     """The folder `NAME.part` to make a backup in; it is gone afterwards, if it was not renamed by then."""
     part = folder / f"{name}{catalog.PART}"
     part.mkdir(mode=0o700)
@@ -83,28 +83,28 @@ def making(folder: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def session(**words: Any) -> Iterator[Connection]:
+def session(**parameters: Any) -> Iterator[Connection]:
     """A session on the database that libpq's environment names. Errors: Unreachable; BadAnswer for the server's own."""
-    where = f"{os.environ.get('PGHOST', os.environ.get('PGSERVICE', 'localhost'))}:{os.environ.get('PGPORT', '')}"
+    target = f"{os.environ.get('PGHOST', os.environ.get('PGSERVICE', 'localhost'))}:{os.environ.get('PGPORT', '')}"
     try:
-        connection = connect(**words)
+        connection = connect(**parameters)
     except psycopg.OperationalError as error:
-        said = "password" if "password" in str(error) else "connection"
+        kind = "password" if "password" in str(error) else "connection"
         raise Unreachable(
-            f"the database does not let us in: {said}", on=where, hint="database.operator in the settings"
+            f"the database does not let us in: {kind}", on=target, hint="database.operator in the settings"
         ) from None
     with connection:
         try:
             yield connection
         except psycopg.Error as error:
             raise BadAnswer(
-                f"the server said: {inert(error.diag.message_primary or type(error).__name__, 300)}", on=where
+                f"the server said: {inert(error.diag.message_primary or type(error).__name__, 300)}", on=target
             ) from None
 
 
 def source_facts(source: Connection) -> dict[str, Any]:
     """What a manifest says of the server and the database: see `sql/backups/backup_source.sql`."""
-    (server,), (facts,) = ask(source, "identity"), ask(source, "backup_source")
+    (server,), (facts,) = fetch_rows(source, "identity"), fetch_rows(source, "backup_source")
     taken_at = datetime.now(UTC).isoformat(timespec="microseconds")
     identifier = {"system_identifier": server["system_identifier"], "server": address()}
     return {"taken_at": taken_at, **identifier, **facts}
@@ -136,17 +136,17 @@ def _snapshot(source: Connection) -> str:
     return str(row[0])
 
 
-def _counted(source: Connection, running: Running, archive: Path, say: Say) -> Contents:
-    def alive(words: str) -> None:
+def _count(source: Connection, running: RunningProgram, archive: Path, say: Say) -> Contents:
+    def progress(message: str) -> None:
         running.check()
-        say(f"{words}, dumped {_mebibytes(archive)} MiB")
+        say(f"{message}, dumped {_mebibytes(archive)} MiB")
 
-    return contents(source, alive)
+    return contents(source, progress)
 
 
 def _extension_rights(source: Connection) -> dict[str, list[str]]:
     rights: dict[str, list[str]] = {}
-    for row in ask(source, "extension_rights"):
+    for row in fetch_rows(source, "extension_rights"):
         rights.setdefault(row["extension"], []).append(row["entry"])
     return rights
 

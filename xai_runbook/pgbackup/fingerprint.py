@@ -35,16 +35,16 @@ _SINCE = {
 }  # fmt: skip
 
 
-def ask(connection: Connection, name: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def fetch_rows(connection: Connection, name: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """The rows that `sql/NAME.sql` of this server's version answers with."""
     cursor = connection.execute(statement(name, connection.info.server_version // 10000), parameters)
     return [dict(zip([column.name for column in cursor.description or ()], row, strict=True)) for row in cursor]
 
 
-def connect(**words: Any) -> Connection:
+def connect(**parameters: Any) -> Connection:
     """A session with libpq's environment and these words over it, in which texts of rows are always the same."""
     connection = psycopg.connect(
-        connect_timeout=15, application_name="xai-runbook backup", autocommit=True, keepalives_idle=30, **words
+        connect_timeout=15, application_name="xai-runbook backup", autocommit=True, keepalives_idle=30, **parameters
     )
     major = connection.info.server_version // 10000
     for name, value in {
@@ -65,18 +65,18 @@ def beside(connection: Connection, database: str) -> Connection:
 
 
 def contents(
-    connection: Connection, alive: Callable[[str], object] = lambda _: None, *, fingerprint: int = FINGERPRINT
+    connection: Connection, progress: Callable[[str], object] = lambda _: None, *, fingerprint: int = FINGERPRINT
 ) -> Contents:
-    """The contents as this session's transaction sees them. `alive` hears of each table, and may raise."""
+    """The contents as this session's transaction sees them. `progress` hears of each table, and may raise."""
     tables: dict[str, dict[str, str]] = {}
     text = statement("table_contents" if fingerprint == FINGERPRINT else f"table_contents_before_{FINGERPRINT}", 0)
-    for found in ask(connection, "backup_tables"):
-        schema, table = found["schema"], found["table"]
-        alive(f"counting {schema}.{table}")
-        row = connection.execute(sql.SQL(text).format(table=sql.Identifier(schema, table))).fetchone()
-        assert row is not None
-        tables[_key(schema, table)] = {"rows": str(row[0]), "checksum": str(row[1])}
-    objects = {str(row["kind"]): int(row["count"]) for row in ask(connection, "backup_objects")}
+    for row in fetch_rows(connection, "backup_tables"):
+        schema, table = row["schema"], row["table"]
+        progress(f"counting {schema}.{table}")
+        answer = connection.execute(sql.SQL(text).format(table=sql.Identifier(schema, table))).fetchone()
+        assert answer is not None
+        tables[_key(schema, table)] = {"rows": str(answer[0]), "checksum": str(answer[1])}
+    objects = {str(row["kind"]): int(row["count"]) for row in fetch_rows(connection, "backup_objects")}
     positions = {name: [position] for name, position in sequences(connection).items()}
     return {"fingerprint": fingerprint, "tables": tables, "sequences": positions, "objects": objects}
 
@@ -84,44 +84,44 @@ def contents(
 def sequences(connection: Connection) -> dict[str, str]:
     """The position of every sequence at this moment: no snapshot covers sequences."""
     positions = {}
-    for found in ask(connection, "backup_sequences"):
-        schema, sequence = found["schema"], found["sequence"]
+    for row in fetch_rows(connection, "backup_sequences"):
+        schema, sequence = row["schema"], row["sequence"]
         query = sql.SQL(statement("sequence_position", 0)).format(sequence=sql.Identifier(schema, sequence))
-        row = connection.execute(query).fetchone()
-        assert row is not None
-        positions[_key(schema, sequence)] = str(row[0])
+        answer = connection.execute(query).fetchone()
+        assert answer is not None
+        positions[_key(schema, sequence)] = str(answer[0])
     return positions
 
 
 def differences(expected: Contents, found: Contents, left_out: frozenset[str] = frozenset()) -> list[str]:
     """What is not the same, in words; empty where everything is. `left_out` are kinds of object not to compare."""
-    told = []
-    then, now = expected["tables"], found["tables"]
-    told += [f"table {name} is missing" for name in then if name not in now]
-    told += [f"table {name} was not in the backup" for name in now if name not in then]
-    for name, table in then.items():
-        if name in now and now[name] != table:
-            rows = f"{now[name]['rows']} rows instead of {table['rows']}"
-            told.append(f"table {name} has {rows if now[name]['rows'] != table['rows'] else 'other content'}")
+    differing = []
+    before, after = expected["tables"], found["tables"]
+    differing += [f"table {name} is missing" for name in before if name not in after]
+    differing += [f"table {name} was not in the backup" for name in after if name not in before]
+    for name, table in before.items():
+        if name in after and after[name] != table:
+            rows = f"{after[name]['rows']} rows instead of {table['rows']}"
+            differing.append(f"table {name} has {rows if after[name]['rows'] != table['rows'] else 'other content'}")
     for name, positions in expected.get("sequences", {}).items():
         if name not in found["sequences"]:
-            told.append(f"sequence {name} is missing")
-        elif not _lies_between(found["sequences"][name][0], positions):
-            told.append(f"sequence {name} is at {found['sequences'][name][0]} instead of {' to '.join(positions)}")
+            differing.append(f"sequence {name} is missing")
+        elif not _is_between(found["sequences"][name][0], positions):
+            differing.append(f"sequence {name} is at {found['sequences'][name][0]} instead of {' to '.join(positions)}")
     kinds = sorted((expected["objects"].keys() | found["objects"].keys()) - left_out)
     for kind in kinds:
-        before, after = expected["objects"].get(kind, 0), found["objects"].get(kind, 0)
-        if before != after:
-            told.append(f"{after} {kind} instead of {before}")
-    return told
+        count_before, count_after = expected["objects"].get(kind, 0), found["objects"].get(kind, 0)
+        if count_before != count_after:
+            differing.append(f"{count_after} {kind} instead of {count_before}")
+    return differing
 
 
-def rows_of(told: Contents) -> int:
+def total_rows(contents: Contents) -> int:
     """How many rows there are in all tables together."""
-    return sum(int(table["rows"]) for table in told["tables"].values())
+    return sum(int(table["rows"]) for table in contents["tables"].values())
 
 
-def _lies_between(position: str, positions: list[str]) -> bool:
+def _is_between(position: str, positions: list[str]) -> bool:
     """Whether a sequence is where it was, or, if it moved while it was dumped, between where it began and ended."""
     if len(set(positions)) == 1:
         return position == positions[0]

@@ -11,47 +11,49 @@ import psycopg
 from psycopg import sql
 
 from xai_runbook.errors import Refused, XaiRunbookError, inert
-from xai_runbook.pgbackup.fingerprint import Connection, ask, beside
+from xai_runbook.pgbackup.fingerprint import Connection, beside, fetch_rows
 
 MARK = "xai-runbook fills this database"
 REMOVING = "xai_removing_"
 
 
-class NotKnown(XaiRunbookError):
+class EffectUnknown(XaiRunbookError):
     """It was sent, and whether it was done cannot be told; or only a part of it was done."""
 
 
 def mark(session: Connection, name: str) -> str:
     """Marks the database that this session has just made, and holds it for as long as it lives; its oid."""
     session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(MARK)))
-    oid = str(ask(session, "database_named", {"name": name})[0]["oid"])
-    ask(session, "hold_database", {"oid": oid})
+    oid = str(fetch_rows(session, "database_named", {"name": name})[0]["oid"])
+    fetch_rows(session, "hold_database", {"oid": oid})
     return oid
 
 
-def clear(session: Connection, name: str) -> None:
+def remove_leftover(session: Connection, name: str) -> None:
     """Removes what an interrupted run left under that name. Errors: as `remove_all`."""
-    for row in ask(session, "leftover_databases"):
+    for row in fetch_rows(session, "leftover_databases"):
         if row["name"] == name:
             remove_all(session, {row["oid"]: name}, lambda _: None)
 
 
-def remove_all(session: Connection, wanted: dict[str, str], say: Callable[[str], None]) -> str:
+def remove_all(session: Connection, databases: dict[str, str], say: Callable[[str], None]) -> str:
     """Remove the databases of these oids and names; return a line that says so.
 
-    Errors: Refused, and nothing is done; NotKnown, which names what is gone and what was begun.
+    Errors: Refused, and nothing is done; EffectUnknown, which names what is gone and what was effects.
     """
     removed: list[str] = []
-    for oid, name in wanted.items():
+    for oid, name in databases.items():
         say(f"removing {name}")
         try:
             remove(session, name, oid)
         except KeyboardInterrupt as error:  # it may have been done before it was cancelled
-            raise NotKnown(f"interrupted{_by(error)} while {name} was removed{_gone(removed)}") from None
+            raise EffectUnknown(
+                f"interrupted{_signal(error)} while {name} was removed{_removed_note(removed)}"
+            ) from None
         except XaiRunbookError as error:
             if not removed:
                 raise
-            raise NotKnown(f"{error.what}{_gone(removed)}", on=error.on, hint=error.hint) from None
+            raise EffectUnknown(f"{error.what}{_removed_note(removed)}", on=error.on, hint=error.hint) from None
         removed.append(name)
     return "what was left behind is gone"
 
@@ -61,29 +63,29 @@ def remove(session: Connection, name: str, oid: str) -> None:
 
     Its own subscriptions are dropped first, without their slots. Then it is renamed, in the transaction that compares,
     so that no other one of that name can be dropped.
-    Errors: Refused, and nothing is done; NotKnown, which names what was begun.
+    Errors: Refused, and nothing is done; EffectUnknown, which names what was effects.
     """
-    gone = f"{REMOVING}{oid}"
-    _compare(session, name, oid)
-    begun: list[str] = []
+    temporary = f"{REMOVING}{oid}"
+    _require_ours(session, name, oid)
+    effects: list[str] = []
     try:
-        drop_subscriptions(session, name, oid, begun)
+        drop_subscriptions(session, name, oid, effects)
         with session.transaction():
-            if name != gone:
-                names = sql.Identifier(name), sql.Identifier(gone)
+            if name != temporary:
+                names = sql.Identifier(name), sql.Identifier(temporary)
                 session.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
-            _compare(session, gone, oid)
-        begun += [f"{name} is now called {gone}"] if name != gone else []
-        session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(gone)))
+            _require_ours(session, temporary, oid)
+        effects += [f"{name} is now called {temporary}"] if name != temporary else []
+        session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(temporary)))
     except (psycopg.Error, Refused) as error:
         in_use = isinstance(error, psycopg.errors.ObjectInUse)
         hint = "pg_stat_activity shows who is in it" if in_use else "look at it, then make the plan anew"
-        why = f"{name} was not removed: {_reason(error)}"
+        what = f"{name} was not removed: {_reason(error)}"
         if session.closed:
-            raise NotKnown(f"{why}; whether it is gone is not known", hint=hint) from None
-        if begun:
-            raise NotKnown(f"{why}; {', '.join(begun)}", hint=hint) from None
-        raise Refused(why, hint=hint) from None
+            raise EffectUnknown(f"{what}; whether it is gone is not known", hint=hint) from None
+        if effects:
+            raise EffectUnknown(f"{what}; {', '.join(effects)}", hint=hint) from None
+        raise Refused(what, hint=hint) from None
 
 
 def drop_subscriptions(session: Connection, name: str, oid: str, dropped: list[str]) -> None:
@@ -97,12 +99,12 @@ def drop_subscriptions(session: Connection, name: str, oid: str, dropped: list[s
     if not found:
         return
     with beside(session, name) as inside:
-        inside_of = inside.execute("SELECT oid::text FROM pg_database WHERE datname = current_database()").fetchone()
-        if inside_of != (oid,):
+        actual = inside.execute("SELECT oid::text FROM pg_database WHERE datname = current_database()").fetchone()
+        if actual != (oid,):
             raise Refused(f"there is no database {name} of oid {oid}", hint="make the plan anew")
         for subscription in found:
-            for act in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)"):
-                inside.execute(sql.SQL(act).format(subscription))
+            for statement in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)"):
+                inside.execute(sql.SQL(statement).format(subscription))
             inside.execute(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
             dropped.append(f"its subscription {subscription.as_string(inside)} is dropped")
 
@@ -111,23 +113,23 @@ def _reason(error: psycopg.Error | Refused) -> str:
     """The server's own words, with their detail."""
     if isinstance(error, Refused):
         return error.what
-    told = [error.diag.message_primary or type(error).__name__, error.diag.message_detail or ""]
-    return inert(": ".join(filter(None, told)), 300)
+    parts = [error.diag.message_primary or type(error).__name__, error.diag.message_detail or ""]
+    return inert(": ".join(filter(None, parts)), 300)
 
 
-def _gone(removed: list[str]) -> str:
+def _removed_note(removed: list[str]) -> str:
     return f"; removed: {', '.join(removed)}" if removed else ""
 
 
-def _by(error: BaseException) -> str:
+def _signal(error: BaseException) -> str:
     return f" by {error}" if str(error) else ""
 
 
-def _compare(session: Connection, name: str, oid: str) -> None:
-    found = [row for row in ask(session, "leftover_databases") if row["name"] == name]
+def _require_ours(session: Connection, name: str, oid: str) -> None:
+    found = [row for row in fetch_rows(session, "leftover_databases") if row["name"] == name]
     if [row["oid"] for row in found] != [oid]:
         raise Refused(f"there is no database {name} of oid {oid}", hint="make the plan anew")
-    if not found[0]["ours"]:
+    if not found[0]["marked"]:
         raise Refused(f"{name} does not bear our mark", hint="drop it by hand, if nobody needs it")
     if found[0]["in_use"]:
         raise Refused(f"{name} is being filled right now", hint="wait until that is through")

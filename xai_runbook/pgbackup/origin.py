@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-NOT_TOLD = "not told"
-"""What identity.sql answers where a host of servers lets nobody read the identifier."""
+from xai_runbook.model.parts import UNKNOWN_IDENTIFIER
+
 UNKNOWN = "unknown"
 """The origin of a backup whose manifest names no server."""
 
@@ -15,7 +15,7 @@ UNKNOWN = "unknown"
 def origin(facts: Mapping[str, Any]) -> str:
     """Return the server that a manifest, or a server's own facts, name: its identifier, an address, or `UNKNOWN`."""
     identifier, address = str(facts.get("system_identifier") or ""), str(facts.get("server") or "")
-    if identifier and identifier != NOT_TOLD:
+    if identifier and identifier != UNKNOWN_IDENTIFIER:
         return identifier
     return address if address and identifier else UNKNOWN
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xai_runbook.errors import Refused
-from xai_runbook.pgbackup.fingerprint import Connection, ask
+from xai_runbook.pgbackup.fingerprint import Connection, fetch_rows
 from xai_runbook.pgbackup.origin import UNKNOWN, address, origin
 from xai_runbook.pgbackup.pg_tools import run
 
@@ -33,7 +33,7 @@ def restore(
     variables: Mapping[str, str],
     jobs: int,
     without: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    whole: bool = True,
+    as_superuser: bool = True,
     progress: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Restores into the empty database that the variables name, the first error ends it; what was left out, by name.
@@ -42,51 +42,51 @@ def restore(
     what they would bring; then rights on the server's own functions are left out too.
     Where it is not `whole`, owners and rights are left out: their roles are not there. Errors: BadAnswer, TimedOut.
     """
-    listed = run([programs / "pg_restore", "--list", "--", archive], log=log)
-    kept, left_out = [], []
-    for line in listed.splitlines():
+    listing = run([programs / "pg_restore", "--list", "--", archive], log=log)
+    entries, left_out = [], []
+    for line in listing.splitlines():
         match = _ENTRY.match(line)
         if match is None:
             continue
-        dropped = _dropped(match[1], without, whole)
-        if dropped:
-            left_out.append(dropped)
+        reason = _why_left_out(match[1], without, as_superuser)
+        if reason:
+            left_out.append(reason)
         else:
-            kept.append(line)
+            entries.append(line)
     contents = log.with_name(f"{log.name}.list")
-    contents.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    contents.write_text("\n".join(entries) + "\n", encoding="utf-8")
     options = ["--exit-on-error", "--no-tablespaces", "--no-password", "--jobs", str(jobs), "--use-list", str(contents)]
-    options += [] if whole else ["--no-owner", "--no-privileges", "--no-subscriptions", "--no-publications"]
+    options += [] if as_superuser else ["--no-owner", "--no-privileges", "--no-subscriptions", "--no-publications"]
     progress()
     run(
         [programs / "pg_restore", *options, "--dbname", variables["PGDATABASE"], "--", archive],
-        log=log, more=variables, progress=progress,
+        log=log, variables=variables, progress=progress,
     )  # fmt: skip
     return sorted(set(left_out))
 
 
 def require_same_server(session: Connection, manifest: Mapping[str, Any], from_server: str) -> None:
     """Raise Refused where the backup is of another server than the session's, unless that one was named."""
-    (server,) = ask(session, "identity")
-    here, there = origin(server | {"server": address()}), origin(manifest)
-    if (there == UNKNOWN or there != here) and from_server != there:
+    (server,) = fetch_rows(session, "identity")
+    own, backed_up = origin(server | {"server": address()}), origin(manifest)
+    if (backed_up == UNKNOWN or backed_up != own) and from_server != backed_up:
         raise Refused(
-            f"the backup is of server {there}, and this is server {here}", on=str(manifest["database"]),
+            f"the backup is of server {backed_up}, and this is server {own}", on=str(manifest["database"]),
             hint="backups.restore takes it with --from-server, into a new database",
         )  # fmt: skip
 
 
-def _dropped(entry: str, without: Mapping[str, Sequence[str]], whole: bool) -> str:
+def _why_left_out(entry: str, without: Mapping[str, Sequence[str]], as_superuser: bool) -> str:
     """Why this entry of the table of contents is left out; empty where it is not."""
     for extension, rights in without.items():
         if entry.startswith((f"EXTENSION - {extension} ", f"COMMENT - EXTENSION {extension} ", *rights)):
             return f"extension {extension}"
-    if (without or not whole) and re.match(r"ACL pg_catalog ", entry):
+    if (without or not as_superuser) and re.match(r"ACL pg_catalog ", entry):
         return "rights on the server's own functions"
     return ""
 
 
-def not_creatable(session: Connection, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+def uncreatable_extensions(session: Connection, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     """The extensions that this session's role may not create, each with the entries that need it."""
     rights = manifest.get("extension_rights", {})
-    return {row["name"]: list(rights.get(row["name"], [])) for row in ask(session, "superuser_extensions")}
+    return {row["name"]: list(rights.get(row["name"], [])) for row in fetch_rows(session, "superuser_extensions")}

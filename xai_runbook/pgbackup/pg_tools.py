@@ -16,24 +16,24 @@ from xai_runbook.system import child, processes
 from xai_runbook.system.ownership import foreign
 
 DEBIAN = Path("/usr/lib/postgresql")
-_RUN = (
+_PROGRAMS = (
     "pg_dump", "pg_dumpall", "pg_restore", "psql", "pg_basebackup", "pg_verifybackup", "pg_controldata", "initdb",
     "postgres",
 )  # fmt: skip
-_LENT = (
+_LIBPQ_VARIABLES = (
     "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGPASSFILE",
     "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR",
 )  # fmt: skip
 
 
-def folder_of(told: str | None, major: int) -> Path:
+def find_programs(configured: str | None, major: int) -> Path:
     """The folder of PostgreSQL's programs for a server of that major version.
 
     What the settings say, else that version's own folder, else where PATH finds pg_dump. Errors: NoData where there is
     none, BadAnswer where its pg_dump is older than the server, Refused where others can write it.
     """
-    if told is not None:
-        chosen = Path(told).expanduser()
+    if configured is not None:
+        chosen = Path(configured).expanduser()
     elif (DEBIAN / str(major) / "bin" / "pg_dump").exists():
         chosen = DEBIAN / str(major) / "bin"
     else:
@@ -41,26 +41,26 @@ def folder_of(told: str | None, major: int) -> Path:
         chosen = Path(on_path).resolve().parent if on_path else Path()
     if not (chosen / "pg_dump").exists():
         raise NoData(
-            f"no pg_dump of PostgreSQL {major}", on=str(told or "PATH"),
+            f"no pg_dump of PostgreSQL {major}", on=str(configured or "PATH"),
             hint=f"install postgresql-client-{major}, or set backups.programs to the folder that has it",
         )  # fmt: skip
-    for program in _RUN:
+    for program in _PROGRAMS:
         if (chosen / program).exists() and (why := foreign(chosen / program)):
             raise Refused(
                 f"programs that others can write are not run: {why}", on=str(chosen),
                 hint="a folder and programs of root's or your own, writable by nobody else",
             )  # fmt: skip
-    found = major_of(chosen / "pg_dump")
-    if found < major:
+    major_found = major_version(chosen / "pg_dump")
+    if major_found < major:
         raise BadAnswer(
-            f"this pg_dump is of PostgreSQL {found}, older than the server's {major}",
+            f"this pg_dump is of PostgreSQL {major_found}, older than the server's {major}",
             on=str(chosen), hint=f"install postgresql-client-{major}, or set backups.programs to its folder",
         )  # fmt: skip
     return chosen
 
 
 @cache
-def major_of(program: Path) -> int:
+def major_version(program: Path) -> int:
     """The major version that the program says it is of. Errors: BadAnswer."""
     try:
         output = processes.run(
@@ -80,42 +80,47 @@ def major_of(program: Path) -> int:
     return int(match[1])
 
 
-class Ended(KeyboardInterrupt):
+class Terminated(KeyboardInterrupt):
     """The run was asked to end; of this kind, so that psycopg cancels on the server what we wait for."""
 
 
 def end_on_signals() -> None:
-    """From now on SIGTERM and SIGINT raise Ended, so that whatever was begun is removed on the way out."""
+    """From now on SIGTERM and SIGINT raise Terminated, so that whatever was begun is removed on the way out."""
 
     def end(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # once: cleaning up is not interrupted
-        raise Ended(signal.Signals(number).name)
+        raise Terminated(signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
 
 
-def death_signal(how: signal.Signals) -> signal.Signals | None:
+def death_signal(wanted: signal.Signals) -> signal.Signals | None:
     """Return the death signal of a program that is started; None where there is no setpriv: it may outlive us then."""
-    return how if shutil.which("setpriv", path=child.search_path()) else None
+    return wanted if shutil.which("setpriv", path=child.search_path()) else None
 
 
-class Running:
+class RunningProgram:
     """A program that was started, with what it says on its two streams kept in a file; never in a shell."""
 
     def __init__(
-        self, argv: Sequence[str | Path], *, log: Path, more: Mapping[str, str] | None = None, out: Path | None = None
+        self,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        variables: Mapping[str, str] | None = None,
+        stdout: Path | None = None,
     ) -> None:
         self.name = Path(argv[0]).name
         self._log = log
-        self._until = time.monotonic() + patience_seconds()
-        with open(log, "wb") as said, open(out or log, "ab") as output:
+        self._deadline = time.monotonic() + timeout_seconds()
+        with open(log, "wb") as errors, open(stdout or log, "ab") as output:
             self._process = processes.start(
                 argv,
-                env={**child.environment(), **_of_libpq(), "LC_ALL": "C", **(more or {})},
+                env={**child.environment(), **_libpq_variables(), "LC_ALL": "C", **(variables or {})},
                 cwd=log.parent,
                 stdout=output,
-                stderr=said if out else "stdout",
+                stderr=errors if stdout else "stdout",
                 own_group=False,
                 death_signal=death_signal(signal.SIGKILL),
             )
@@ -124,7 +129,7 @@ class Running:
         """Raises where it has ended badly already or takes too long; nothing while it runs or where it ended well."""
         if self._process.poll():
             self._fail()
-        if time.monotonic() > self._until:
+        if time.monotonic() > self._deadline:
             self.end()
             raise TimedOut(
                 f"{self.name} did not end in time", on=str(self._log), hint="backups.timeout in the settings"
@@ -136,7 +141,7 @@ class Running:
             processes.ended_within(self._process, 0.2)
             self.check()
             if self._process.returncode == 0:
-                return self._said()
+                return self._output()
             progress()
 
     def end(self) -> None:
@@ -144,14 +149,14 @@ class Running:
         if self._process.poll() is None:
             processes.end(self._process, grace_seconds=5)
 
-    def _said(self) -> str:
+    def _output(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def _fail(self) -> None:
-        lines = [line for line in self._said().splitlines() if line.strip()]
+        lines = [line for line in self._output().splitlines() if line.strip()]
         errors = [line for line in lines if "error" in line.lower()] or lines
-        ended = self._process.returncode
-        how = f"was ended by signal {-ended}" if ended < 0 else f"ended with exit code {ended}"
+        code = self._process.returncode
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise BadAnswer(f"{self.name} {how}: {inert(' | '.join(errors[:2]) or 'it said nothing', 300)}")
 
 
@@ -159,26 +164,26 @@ def run(
     argv: Sequence[str | Path],
     *,
     log: Path,
-    more: Mapping[str, str] | None = None,
-    out: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    stdout: Path | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> str:
-    """Runs a program to its end, and returns what it said (on stderr alone where `out` takes its output).
+    """Runs a program to its end, and returns what it said (on stderr alone where `stdout` takes its output).
 
-    `more` are environment variables of its own. Errors: BadAnswer for every exit code but 0, TimedOut.
+    `variables` are environment variables of its own. Errors: BadAnswer for every exit code but 0, TimedOut.
     """
-    running = Running(argv, log=log, more=more, out=out)
+    running = RunningProgram(argv, log=log, variables=variables, stdout=stdout)
     try:
         return running.wait(progress)
     finally:
         running.end()
 
 
-def _of_libpq() -> dict[str, str]:
+def _libpq_variables() -> dict[str, str]:
     """libpq's variables, of those that apply lends (`changes.credentials`)."""
-    return {name: os.environ[name] for name in _LENT if name in os.environ}
+    return {name: os.environ[name] for name in _LIBPQ_VARIABLES if name in os.environ}
 
 
-def patience_seconds() -> float:
+def timeout_seconds() -> float:
     """How long one program, or one recovery, may take: `backups.timeout`, which the plan hands on."""
     return float(os.environ.get("XAI_RUNBOOK_BACKUP_SECONDS", "14400"))

@@ -59,14 +59,14 @@ def unprivileged() -> tuple[str, ...]:
         ("setpriv", *nobody.split(), "--pdeathsig", "INT", "--"),  # again: a new user id cancels the one from outside
     ):
         with suppress(OSError):
-            tried = processes.run(
+            attempt = processes.run(
                 [*prefix, "true"],
                 env=child.environment(),
                 cwd=child.NEUTRAL_FOLDER,
                 deadline_seconds=30,
                 death_signal=death_signal(signal.SIGKILL),
             )
-            if tried.returncode == 0:
+            if attempt.returncode == 0:
                 return prefix
     raise NoData(
         "PostgreSQL does not run as root, and nothing here lets it be somebody else", hint="run it as an ordinary user"
@@ -81,9 +81,9 @@ def create(programs: Path, data: Path, *, encoding: str, log: Path) -> None:
     configure(data, {})
 
 
-def configure(data: Path, more: dict[str, str]) -> None:
+def configure(data: Path, overrides: dict[str, str]) -> None:
     """Makes the cluster private, whatever configuration it came with; `more` is laid over that."""
-    lines = [f"{name} = '{value}'\n" for name, value in {**_PRIVATE, **more}.items()]
+    lines = [f"{name} = '{value}'\n" for name, value in {**_PRIVATE, **overrides}.items()]
     (data / "postgresql.conf").write_text("".join(lines), encoding="utf-8")
     (data / "postgresql.auto.conf").write_text("", encoding="utf-8")
     # the socket lies in a folder of mode 0700
@@ -93,33 +93,33 @@ def configure(data: Path, more: dict[str, str]) -> None:
         (data / name).unlink(missing_ok=True)
 
 
-def control(programs: Path, data: Path, log: Path) -> dict[str, str]:
+def control_data(programs: Path, data: Path, log: Path) -> dict[str, str]:
     """What pg_controldata says of the cluster, by its own words. Errors: BadAnswer."""
-    told = run([programs / "pg_controldata", data], log=log)
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in told.splitlines())}
+    output = run([programs / "pg_controldata", data], log=log)
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in output.splitlines())}
 
 
 @contextmanager
 def started(
-    programs: Path, data: Path, *, log: Path, seconds: float = 120.0, alive: Callable[[], object] = lambda: None
+    programs: Path, data: Path, *, log: Path, seconds: float = 120.0, progress: Callable[[], object] = lambda: None
 ) -> Iterator[str]:
     """The host by which this process and its children reach the cluster, which runs for the time of a with block.
 
     Errors: BadAnswer where it ends before it accepts connections (with what it said), TimedOut.
     """
-    with open(log, "ab") as said:
+    with open(log, "ab") as output:
         server = processes.start(
             [*unprivileged(), _server(programs), "-D", data],
             env=child.environment() | {"LC_ALL": "C", "TZ": "UTC"},
             cwd=data,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             own_group=True,
             death_signal=death_signal(signal.SIGINT),
         )
     folder = os.open(data, os.O_PATH)  # the detour by the descriptor makes a path that is short enough for a socket
     try:
-        _until_ready(server, data, log, seconds, alive)
+        _until_ready(server, data, log, seconds, progress)
         yield f"/proc/{os.getpid()}/fd/{folder}"
     finally:
         os.close(folder)
@@ -131,11 +131,13 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def last_words(log: Path) -> str:
+def last_errors(log: Path) -> str:
     """What the server said last that tells why it ended."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    told = [re.sub(r"^.*?(FATAL|PANIC|ERROR):\s*", "", line) for line in lines if re.search("FATAL|PANIC|ERROR", line)]
-    return inert("; ".join(told[-2:] or lines[-2:]), 300)
+    errors = [
+        re.sub(r"^.*?(FATAL|PANIC|ERROR):\s*", "", line) for line in lines if re.search("FATAL|PANIC|ERROR", line)
+    ]
+    return inert("; ".join(errors[-2:] or lines[-2:]), 300)
 
 
 def _server(programs: Path) -> Path:
@@ -148,16 +150,16 @@ def _server(programs: Path) -> Path:
     return programs / "postgres"
 
 
-def _until_ready(server: Popen[bytes], data: Path, log: Path, seconds: float, alive: Callable[[], object]) -> None:
-    end = time.monotonic() + seconds
+def _until_ready(server: Popen[bytes], data: Path, log: Path, seconds: float, progress: Callable[[], object]) -> None:
+    deadline = time.monotonic() + seconds
     while True:
         if server.poll() is not None:
-            raise BadAnswer(f"the private cluster did not start: {last_words(log)}", on=str(data))
+            raise BadAnswer(f"the private cluster did not start: {last_errors(log)}", on=str(data))
         with suppress(OSError):
             lines = (data / "postmaster.pid").read_text().splitlines()
             if len(lines) > 7 and lines[7].strip() in ("ready", "standby"):
                 return
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             raise TimedOut(f"the private cluster was not ready within {seconds:.0f} s", on=str(data))
-        alive()
+        progress()
         time.sleep(0.05)

@@ -93,7 +93,7 @@ class _WalRange(_Part):
     end_lsn: Annotated[str, Field(alias="End-LSN")]
 
 
-class Record(BaseModel):
+class _Record(BaseModel):
     """The content of one JSON file."""
 
     model_config = ConfigDict(frozen=True)
@@ -103,7 +103,7 @@ class Record(BaseModel):
     """The hint of error messages."""
 
 
-class _OwnRecord(Record):
+class _OwnRecord(_Record):
     """A file that this package writes; undeclared keys are for people and are kept as they are."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -197,7 +197,7 @@ class LastRestore(_OwnRecord):
     oid: Annotated[str, Field(pattern=r"^\d+$")]
 
 
-class ServerManifest(Record):
+class ServerManifest(_Record):
     """`backup_manifest`, which pg_basebackup writes: the WAL that a base backup needs, the last range last.
 
     Source: PostgreSQL docs, Backup Manifest Format.
@@ -209,7 +209,7 @@ class ServerManifest(Record):
     wal_ranges: Annotated[list[_WalRange], Field(alias="WAL-Ranges", min_length=1)]
 
 
-def read(path: Path, kind: type[Record]) -> dict[str, Any]:
+def read(path: Path, kind: type[_Record]) -> dict[str, Any]:
     """Return the content of the file with every key of its kind. Errors: BadAnswer, which names the wrong key."""
     try:
         return kind.model_validate_json(path.read_bytes()).model_dump(by_alias=True)
@@ -229,7 +229,7 @@ def write(path: Path, kind: type[_OwnRecord], content: Mapping[str, Any]) -> Non
     write_whole(path, json.dumps(valid, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def _invalid(kind: type[Record], error: ValidationError, path: Path) -> BadAnswer:
+def _invalid(kind: type[_Record], error: ValidationError, path: Path) -> BadAnswer:
     first = error.errors(include_url=False, include_input=False)[0]
     key, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
     reason = "it is not JSON" if first["type"] == "json_invalid" else ": ".join(filter(None, (key, message)))

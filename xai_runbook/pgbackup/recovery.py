@@ -15,8 +15,8 @@ import psycopg
 
 from xai_runbook.errors import BadAnswer, TimedOut
 from xai_runbook.pgbackup import catalog, private_cluster
-from xai_runbook.pgbackup.fingerprint import Connection, Contents, ask, connect, contents
-from xai_runbook.pgbackup.pg_tools import patience_seconds, run
+from xai_runbook.pgbackup.fingerprint import Connection, Contents, connect, contents, fetch_rows
+from xai_runbook.pgbackup.pg_tools import run, timeout_seconds
 
 Say = Callable[[str], None]
 DATA = "data"
@@ -32,7 +32,7 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Place:
+class RecoveredCluster:
     """A cluster that was recovered and stands still there, open for reading."""
 
     host: str
@@ -46,33 +46,33 @@ class Place:
     def contents(self, say: Say) -> dict[str, Contents]:
         """What each of its databases holds: every row of every table is read."""
         with self.connect() as session:
-            names = [row["database"] for row in ask(session, "databases")]
+            names = [row["database"] for row in fetch_rows(session, "databases")]
         found = {}
         for name in names:
             with self.connect(name) as session:
-                found[name] = contents(session, lambda words, name=name: say(f"{words} in {name}"))  # type: ignore[misc]
+                found[name] = contents(session, lambda message, name=name: say(f"{message} in {name}"))  # type: ignore[misc]
         return found
 
     def reached(self) -> dict[str, str | None]:
         """How far it got: lsn, last_commit_at (ISO, UTC), and how the server says that it stopped."""
         with self.connect() as session:
-            (row,) = ask(session, "recovery_reached")
-        words = re.findall(r"LOG:\s+(recovery stopping .*)", self.log.read_text(encoding="utf-8", errors="replace"))
+            (row,) = fetch_rows(session, "recovery_reached")
+        messages = re.findall(r"LOG:\s+(recovery stopping .*)", self.log.read_text(encoding="utf-8", errors="replace"))
         at = row["last_commit_at"]
-        return {"lsn": row["lsn"], "last_commit_at": at.isoformat() if at else None, "stopped": (words or [""])[-1]}
+        return {"lsn": row["lsn"], "last_commit_at": at.isoformat() if at else None, "stopped": (messages or [""])[-1]}
 
 
 @contextmanager
-def recovered(
+def recovered_cluster(
     folder: Path,
     backup: catalog.Backup,
     tools: Path,
     *,
     archive: Path | None,
-    until: dict[str, str],
+    target_settings: dict[str, str],
     say: Say,
     keep: Path | None = None,
-) -> Iterator[Place]:
+) -> Iterator[RecoveredCluster]:
     """A private copy of the base backup, recovered `until` (recovery_target settings), for the time of a with block.
 
     It is removed afterwards, or moved to `keep`, promoted and shut down, where the block ended well. The backup itself
@@ -84,26 +84,26 @@ def recovered(
         say(f"copying {backup.name}")
         run(["cp", "-a", "--reflink=auto", "--", backup.path / DATA, data], log=home / "copy.log")
         data.chmod(0o700)
-        told = private_cluster.control(tools, data, home / "control.log")
-        needed = {name: told[words] for words, name in _SETTINGS.items() if words in told}
-        private_cluster.configure(data, {**needed, **_recovery(archive, until)})
+        control = private_cluster.control_data(tools, data, home / "control.log")
+        needed = {name: control[line] for line, name in _SETTINGS.items() if line in control}
+        private_cluster.configure(data, {**needed, **_settings(archive, target_settings)})
         (data / "recovery.signal").touch(mode=0o600)
         superuser = str(backup.manifest["superuser"])
         with private_cluster.started(
-            tools, data, log=log, seconds=patience_seconds(), alive=lambda: say("recovering")
+            tools, data, log=log, seconds=timeout_seconds(), progress=lambda: say("recovering")
         ) as host:
-            place = Place(host, superuser, log)
-            _until_stopped(place, data, say)
-            yield place
+            cluster = RecoveredCluster(host, superuser, log)
+            _wait_until_stopped(cluster, data, say)
+            yield cluster
             if keep is not None:
-                _promote(place)
+                _promote(cluster)
         if keep is not None:
             data.rename(keep)
     finally:
         private_cluster.remove(home)
 
 
-def _recovery(archive: Path | None, until: dict[str, str]) -> dict[str, str]:
+def _settings(archive: Path | None, target_settings: dict[str, str]) -> dict[str, str]:
     # the archive is read by cp, which the server runs in a shell: % is the server's, quotes are the shell's
     source = shlex.quote(str(archive)).replace("%", "%%") if archive else ""
     command = f"cp -- {source}/%f %p" if archive else "false"
@@ -112,37 +112,37 @@ def _recovery(archive: Path | None, until: dict[str, str]) -> dict[str, str]:
         "hot_standby": "on",
         "recovery_target_action": "pause",
         "recovery_target_timeline": "current",  # another one belongs to a cluster that was recovered before
-        **{name: value.replace("'", "''") for name, value in until.items()},
+        **{name: value.replace("'", "''") for name, value in target_settings.items()},
     }
 
 
-def _until_stopped(place: Place, data: Path, say: Say) -> None:
+def _wait_until_stopped(cluster: RecoveredCluster, data: Path, say: Say) -> None:
     """Waits until it has reached its target and stands still. Errors: BadAnswer where it ended instead."""
-    end = time.monotonic() + patience_seconds()
+    deadline = time.monotonic() + timeout_seconds()
     while True:
         try:
-            with place.connect() as session:
-                (row,) = ask(session, "recovery_paused")
+            with cluster.connect() as session:
+                (row,) = fetch_rows(session, "recovery_paused")
             if row["paused"]:
                 return
         except psycopg.OperationalError:
             if not (data / "postmaster.pid").exists():
-                raise BadAnswer(f"recovery ended early: {private_cluster.last_words(place.log)}") from None
-        if time.monotonic() > end:
+                raise BadAnswer(f"recovery ended early: {private_cluster.last_errors(cluster.log)}") from None
+        if time.monotonic() > deadline:
             raise TimedOut("recovery did not reach its target in time", on=str(data))
         say("recovering")
         time.sleep(0.1)
 
 
-def _promote(place: Place) -> None:
+def _promote(cluster: RecoveredCluster) -> None:
     """Ends recovery here: from now on it is a cluster of its own, on a timeline of its own."""
-    with place.connect() as session:
+    with cluster.connect() as session:
         session.execute("SELECT pg_wal_replay_resume()")
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             (row,) = session.execute("SELECT pg_is_in_recovery()").fetchall()
             if not row[0]:
                 session.execute("CHECKPOINT")
                 return
             time.sleep(0.1)
-    raise TimedOut("it was recovered and did not become a cluster of its own in time", on=str(place.log))
+    raise TimedOut("it was recovered and did not become a cluster of its own in time", on=str(cluster.log))

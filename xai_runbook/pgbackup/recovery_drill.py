@@ -9,9 +9,9 @@ from pathlib import Path
 
 from xai_runbook.errors import InputError, Refused
 from xai_runbook.pgbackup import catalog
-from xai_runbook.pgbackup.dump import making
-from xai_runbook.pgbackup.pg_tools import folder_of
-from xai_runbook.pgbackup.recovery import DATA, recovered
+from xai_runbook.pgbackup.dump import part_folder
+from xai_runbook.pgbackup.pg_tools import find_programs
+from xai_runbook.pgbackup.recovery import DATA, recovered_cluster
 
 
 def drill(
@@ -21,7 +21,7 @@ def drill(
     *,
     programs: str | None,
     archive: Path | None,
-    until: dict[str, str],
+    target_settings: dict[str, str],
     expected: Sequence[str],
     keep: bool,
     say: Callable[[str], None],
@@ -34,40 +34,42 @@ def drill(
 
     if (folder / name).exists():
         raise Refused(f"there is a recovery {name} already", on=str(folder), hint="make the plan anew")
-    ledger = dict(_entry(line) for line in expected)
+    ledger = dict(_ledger_entry(line) for line in expected)
     backup = catalog.named(folder, base)
-    tools = folder_of(programs, int(backup.manifest["server_version"].split(".")[0]))
-    with making(folder, name) as part:
+    tools = find_programs(programs, int(backup.manifest["server_version"].split(".")[0]))
+    with part_folder(folder, name) as part:
         started = time.monotonic()
-        kept = part / DATA if keep else None
-        with recovered(folder, backup, tools, archive=archive, until=until, say=say, keep=kept) as place:
+        kept_data = part / DATA if keep else None
+        with recovered_cluster(
+            folder, backup, tools, archive=archive, target_settings=target_settings, say=say, keep=kept_data
+        ) as cluster:
             seconds = time.monotonic() - started
-            reached = place.reached()
-            found = {
-                f"{database}.{table}": told
-                for database, contents in place.contents(say).items()
-                for table, told in contents["tables"].items()
+            reached = cluster.reached()
+            tables = {
+                f"{database}.{table}": content
+                for database, contents in cluster.contents(say).items()
+                for table, content in contents["tables"].items()
             }
-        wrong = [
-            f"{table} has {found[table]['rows'] if table in found else 'no'} rows instead of {rows}"
+        differences = [
+            f"{table} has {tables[table]['rows'] if table in tables else 'no'} rows instead of {rows}"
             for table, rows in ledger.items()
-            if table not in found or found[table]["rows"] != rows
+            if table not in tables or tables[table]["rows"] != rows
         ]
         record = {
-            "base": base, "target": until, "at": datetime.now(UTC).isoformat(), "reached": reached,
-            "seconds": round(seconds, 3), "tables": found, "expected": ledger, "differences": wrong,
+            "base": base, "target": target_settings, "at": datetime.now(UTC).isoformat(), "reached": reached,
+            "seconds": round(seconds, 3), "tables": tables, "expected": ledger, "differences": differences,
         }  # fmt: skip
         records.write(part / catalog.RECOVERY, records.Recovery, record)
         part.rename(folder / name)
-    where = f"; the cluster is in {folder / name / DATA}, shut down" if keep else ""
-    rows = sum(int(table["rows"]) for table in found.values())
-    compared = (
-        "; ".join(wrong) if wrong else f"{len(ledger)} tables as the ledger says" if ledger else "no ledger given"
+    kept_note = f"; the cluster is in {folder / name / DATA}, shut down" if keep else ""
+    rows = sum(int(table["rows"]) for table in tables.values())
+    agreement = f"{len(ledger)} tables as the ledger says" if ledger else "no ledger given"
+    return (
+        f"{name}: {rows} rows at {reached['lsn']}, in {seconds:.1f} s; {'; '.join(differences) or agreement}{kept_note}"
     )
-    return f"{name}: {rows} rows at {reached['lsn']}, in {seconds:.1f} s; {compared}{where}"
 
 
-def _entry(line: str) -> tuple[str, str]:
+def _ledger_entry(line: str) -> tuple[str, str]:
     table, _, rows = line.rpartition("=")
     if not table or not rows.isdecimal():
         raise InputError(f"{line!r:.80} is no entry of a ledger", hint="DATABASE.SCHEMA.TABLE=ROWS")

@@ -16,9 +16,10 @@ import psycopg
 from psycopg import sql
 
 from xai_runbook.errors import AccessDenied, NoData, Refused, Unreachable
+from xai_runbook.model.parts import UNKNOWN_IDENTIFIER
 from xai_runbook.pgbackup import catalog, private_cluster
-from xai_runbook.pgbackup.fingerprint import Connection, ask, connect
-from xai_runbook.pgbackup.leftovers import NotKnown, drop_subscriptions, mark, remove
+from xai_runbook.pgbackup.fingerprint import Connection, connect, fetch_rows
+from xai_runbook.pgbackup.leftovers import EffectUnknown, drop_subscriptions, mark, remove
 
 PREFIX = "SCRATCH_"
 """The libpq variables of the scratch server come with this before their names, beside those of the real one."""
@@ -30,9 +31,9 @@ class Scratch:
 
     variables: dict[str, str]
     """What libpq's programs must have in their environment to reach it."""
-    whole: bool
+    is_superuser: bool
     """Whether we are superuser there, and every role and extension of the original can be made."""
-    words: str
+    description: str
 
     def connect(self) -> Connection:
         """A session in it."""
@@ -44,21 +45,21 @@ class Scratch:
 
 @contextmanager
 def scratch(
-    folder: Path, programs: Path, *, encoding: str, identifier: str, alive: Callable[[], object]
+    folder: Path, programs: Path, *, encoding: str, identifier: str, progress: Callable[[], object]
 ) -> Iterator[Scratch]:
     """A database to restore into, gone again afterwards. On the scratch server where variables name one.
 
     Errors: NoData, Unreachable, AccessDenied, Refused (it is the very server that the backup is of).
     """
     if f"{PREFIX}PGHOST" in os.environ:
-        with _on_server(encoding, identifier) as place:
-            yield place
+        with _on_server(encoding, identifier) as target:
+            yield target
         return
     home = Path(tempfile.mkdtemp(dir=folder, prefix=catalog.SCRATCH))
     data, log = home / "data", home / "log"
     try:
         private_cluster.create(programs, data, encoding=encoding, log=log)
-        with private_cluster.started(programs, data, log=log, alive=alive) as host:
+        with private_cluster.started(programs, data, log=log, progress=progress) as host:
             variables = {"PGHOST": host, "PGPORT": "5432", "PGUSER": private_cluster.OWNER, "PGSSLMODE": "disable"}
             _create(connect(host=host, port=5432, user=private_cluster.OWNER, dbname="postgres"), "scratch", encoding)
             yield Scratch({**variables, "PGDATABASE": "scratch"}, True, "a private cluster")
@@ -68,38 +69,44 @@ def scratch(
 
 @contextmanager
 def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
-    told = {name.removeprefix(PREFIX): value for name, value in os.environ.items() if name.startswith(f"{PREFIX}PG")}
-    where = f"{told['PGUSER']}@{told['PGHOST']}:{told['PGPORT']}"
+    variables = {
+        name.removeprefix(PREFIX): value for name, value in os.environ.items() if name.startswith(f"{PREFIX}PG")
+    }
+    address = f"{variables['PGUSER']}@{variables['PGHOST']}:{variables['PGPORT']}"
     name = f"xai_scratch_{os.getpid()}"
     try:
         session = connect(
-            host=told["PGHOST"], port=told["PGPORT"], user=told["PGUSER"], dbname="postgres",
-            sslmode=told.get("PGSSLMODE", "prefer"),
+            host=variables["PGHOST"], port=variables["PGPORT"], user=variables["PGUSER"], dbname="postgres",
+            sslmode=variables.get("PGSSLMODE", "prefer"),
         )  # fmt: skip
     except psycopg.OperationalError:
         # libpq's own text may repeat what it was given
         raise Unreachable(
-            "the scratch server does not let us in", on=where, hint="[backups.scratch]: does it run, role and password"
+            "the scratch server does not let us in",
+            on=address,
+            hint="[backups.scratch]: does it run, role and password",
         ) from None
     with session:
-        told_there = ask(session, "identity")[0]["system_identifier"]
-        if told_there == identifier or "not told" in (told_there, identifier):
-            unsure = "" if told_there == identifier != "not told" else ", for all that can be told,"
+        scratch_identifier = fetch_rows(session, "identity")[0]["system_identifier"]
+        if scratch_identifier == identifier or UNKNOWN_IDENTIFIER in (scratch_identifier, identifier):
+            doubt = "" if scratch_identifier == identifier != UNKNOWN_IDENTIFIER else ", for all that is known,"
             raise Refused(
-                f"the scratch server is{unsure} the one that the backup is of", on=where,
+                f"the scratch server is{doubt} the one that the backup is of", on=address,
                 hint="[backups.scratch] names a server of its own, or \"local\"",
             )  # fmt: skip
         superuser = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
-        for row in ask(session, "leftover_databases"):  # of runs that were killed, perhaps of another role
-            with suppress(Refused, NotKnown, psycopg.Error):
+        for row in fetch_rows(session, "leftover_databases"):  # of runs that were killed, perhaps of another role
+            with suppress(Refused, EffectUnknown, psycopg.Error):
                 remove(session, row["name"], row["oid"])
         try:
             _create(session, name, encoding, close=False)
             oid = mark(session, name)
         except psycopg.errors.InsufficientPrivilege:
-            raise AccessDenied("the role may create no database there", on=where, hint="CREATEDB") from None
+            raise AccessDenied("the role may create no database there", on=address, hint="CREATEDB") from None
         try:
-            yield Scratch({**told, "PGDATABASE": name}, bool(superuser and superuser[0]), f"the scratch server {where}")
+            yield Scratch(
+                {**variables, "PGDATABASE": name}, bool(superuser and superuser[0]), f"the scratch server {address}"
+            )
         finally:
             with suppress(psycopg.Error, Refused):  # whoever is still in it goes with it; it is ours alone
                 drop_subscriptions(session, name, oid, [])

@@ -11,14 +11,14 @@ from typing import Any
 
 from xai_runbook.errors import BadAnswer, CannotAsk, NoData
 from xai_runbook.pgbackup import catalog
-from xai_runbook.pgbackup.fingerprint import contents, differences, rows_of
-from xai_runbook.pgbackup.pg_restore import ARCHIVE, ROLES, not_creatable, read_back, restore
-from xai_runbook.pgbackup.pg_tools import folder_of, run
-from xai_runbook.pgbackup.recovery import DATA, recovered
+from xai_runbook.pgbackup.fingerprint import contents, differences, total_rows
+from xai_runbook.pgbackup.pg_restore import ARCHIVE, ROLES, read_back, restore, uncreatable_extensions
+from xai_runbook.pgbackup.pg_tools import find_programs, run
+from xai_runbook.pgbackup.recovery import DATA, recovered_cluster
 from xai_runbook.pgbackup.scratch import Scratch, scratch
 
 Say = Callable[[str], None]
-_PLACE = re.compile(
+_ENVIRONMENT_FAILED = re.compile(
     "No space left|could not (write|extend|fsync)|server closed the connection|terminating connection"
     "|was ended by signal|the database system is"
 )
@@ -41,10 +41,10 @@ def verify(folder: Path, name: str, *, programs: str | None, jobs: int, say: Say
     """
     backup = catalog.named(folder, name)
     manifest = backup.manifest
-    tools = folder_of(programs, int(manifest["server_version"].split(".")[0]))
+    tools = find_programs(programs, int(manifest["server_version"].split(".")[0]))
     try:
-        intact(backup, say)
-        told = (
+        check_files(backup, say)
+        result = (
             _cluster(folder, backup, tools, say)
             if manifest["kind"] == "cluster"
             else _dump(folder, backup, tools, jobs, say, just_read)
@@ -52,72 +52,74 @@ def verify(folder: Path, name: str, *, programs: str | None, jobs: int, say: Say
     except BackupDamaged as error:
         catalog.record(backup.path, {"ok": False, "at": _now(), "why": error.what})
         raise
-    catalog.record(backup.path, {"ok": True, "at": _now(), **told, "stamps": catalog.stamps(backup.path, manifest)})
-    return f"{name} is verified: {told['rows']} rows restored in {told['restore_seconds']:.1f} s into {told['where']}"
+    catalog.record(backup.path, {"ok": True, "at": _now(), **result, "stamps": catalog.stamps(backup.path, manifest)})
+    seconds, where = result["restore_seconds"], result["where"]
+    return f"{name} is verified: {result['rows']} rows restored in {seconds:.1f} s into {where}"
 
 
-def intact(backup: catalog.Backup, say: Say) -> None:
+def check_files(backup: catalog.Backup, say: Say) -> None:
     """Compares every file with the manifest's sum. Errors: Damaged."""
-    for file, told in backup.manifest["files"].items():
+    for file, expected in backup.manifest["files"].items():
         say(f"reading {file}")
         path = backup.path / file
         if not path.is_file():
             raise BackupDamaged(f"{file} is missing", on=backup.name)
-        if path.stat().st_size != told["size_bytes"]:
+        if path.stat().st_size != expected["size_bytes"]:
             raise BackupDamaged(
-                f"{file} has {path.stat().st_size} bytes instead of {told['size_bytes']}", on=backup.name
+                f"{file} has {path.stat().st_size} bytes instead of {expected['size_bytes']}", on=backup.name
             )
-        if catalog.sha256(path) != told["sha256"]:
+        if catalog.sha256(path) != expected["sha256"]:
             raise BackupDamaged(f"{file} is not what was written: its SHA-256 differs", on=backup.name)
 
 
 def _dump(folder: Path, backup: catalog.Backup, tools: Path, jobs: int, say: Say, just_read: bool) -> dict[str, Any]:
     manifest, archive = backup.manifest, backup.path / ARCHIVE
     encoding, identifier = manifest["encoding"], manifest["system_identifier"]
-    with scratch(folder, tools, encoding=encoding, identifier=identifier, alive=lambda: None) as place:
+    with scratch(folder, tools, encoding=encoding, identifier=identifier, progress=lambda: None) as target:
         log = _log(folder)
         try:
             try:
                 if not just_read:
                     read_back(tools, archive, log, lambda: say("reading it back"))
             except BadAnswer as error:
-                raise _blamed("it cannot be read to its end", error, backup, place.words) from None
-            if place.whole:
+                raise _restore_error("it cannot be read to its end", error, backup, target.description) from None
+            if target.is_superuser:
                 roles = log.with_name(f"{log.name}.roles")
                 roles.write_text(_GRANTOR.sub(r"\1;", (backup.path / ROLES).read_text("utf-8")), encoding="utf-8")
-                run([tools / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", roles], log=log, more=place.variables)
+                psql: list[str | Path] = [tools / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", roles]
+                run(psql, log=log, variables=target.variables)
             started = time.monotonic()
             try:
                 restore(
-                    tools, archive, log=log, variables=place.variables, jobs=jobs, whole=place.whole,
-                    without={} if place.whole else _without(place, manifest),
-                    progress=lambda: say(f"restoring into {place.words}"),
+                    tools, archive, log=log, variables=target.variables, jobs=jobs, as_superuser=target.is_superuser,
+                    without={} if target.is_superuser else _without(target, manifest),
+                    progress=lambda: say(f"restoring into {target.description}"),
                 )  # fmt: skip
             except BadAnswer as error:
-                raise _blamed("it cannot be restored", error, backup, place.words) from None
+                raise _restore_error("it cannot be restored", error, backup, target.description) from None
             seconds = time.monotonic() - started
-            with place.connect() as session:
+            with target.connect() as session:
                 found = contents(
-                    session, lambda words: say(f"{words} in the restored database"),
+                    session, lambda message: say(f"{message} in the restored database"),
                     fingerprint=manifest["contents"]["fingerprint"],
                 )  # fmt: skip
         finally:
-            for scrap in folder.glob(f"{log.name}*"):
-                scrap.unlink()
-    wrong = differences(manifest["contents"], found)
-    if wrong:
-        raise BackupDamaged(f"what was restored is not what was dumped: {'; '.join(wrong[:5])}", on=backup.name)
+            for file in folder.glob(f"{log.name}*"):
+                file.unlink()
+    differing = differences(manifest["contents"], found)
+    if differing:
+        raise BackupDamaged(f"what was restored is not what was dumped: {'; '.join(differing[:5])}", on=backup.name)
     return {
         "restore_seconds": round(seconds, 3),
-        "rows": rows_of(found),
+        "rows": total_rows(found),
         "tables": len(found["tables"]),
-        "where": place.words,
+        "where": target.description,
     }
 
 
-def _without(place: Scratch, manifest: dict[str, Any]) -> dict[str, list[str]]:
-    with place.connect() as session:
-        return not_creatable(session, manifest)
+def _without(target: Scratch, manifest: dict[str, Any]) -> dict[str, list[str]]:
+    with target.connect() as session:
+        return uncreatable_extensions(session, manifest)
 
 
 def _cluster(folder: Path, backup: catalog.Backup, tools: Path, say: Say) -> dict[str, Any]:
@@ -125,28 +127,29 @@ def _cluster(folder: Path, backup: catalog.Backup, tools: Path, say: Say) -> dic
         try:
             run([tools / "pg_verifybackup", "--quiet", "--", backup.path / DATA], log=_log(folder))
         except BadAnswer as error:
-            raise _blamed("pg_verifybackup refuses it", error, backup, "this machine") from None
+            raise _restore_error("pg_verifybackup refuses it", error, backup, "this machine") from None
         finally:
             _log(folder).unlink(missing_ok=True)
     started = time.monotonic()
     try:
-        with recovered(folder, backup, tools, archive=None, until={"recovery_target": "immediate"}, say=say) as place:
+        target = {"recovery_target": "immediate"}
+        with recovered_cluster(folder, backup, tools, archive=None, target_settings=target, say=say) as cluster:
             seconds = time.monotonic() - started
-            found = place.contents(say)
+            found = cluster.contents(say)
     except BadAnswer as error:
-        raise _blamed("it cannot be started", error, backup, "the private copy") from None
+        raise _restore_error("it cannot be started", error, backup, "the private copy") from None
     return {
         "restore_seconds": round(seconds, 3),
-        "rows": sum(rows_of(told) for told in found.values()),
-        "tables": sum(len(told["tables"]) for told in found.values()),
+        "rows": sum(total_rows(each) for each in found.values()),
+        "tables": sum(len(each["tables"]) for each in found.values()),
         "where": "a private copy",
     }
 
 
-def _blamed(what: str, error: BadAnswer, backup: catalog.Backup, place: str) -> CannotAsk:
+def _restore_error(what: str, error: BadAnswer, backup: catalog.Backup, where: str) -> CannotAsk:
     """Whose fault it was: a full disk or a program that was killed say nothing of the backup."""
-    if _PLACE.search(error.what):
-        return NoData(f"{place} failed, not the backup: {error.what}", on=backup.name)
+    if _ENVIRONMENT_FAILED.search(error.what):
+        return NoData(f"{where} failed, not the backup: {error.what}", on=backup.name)
     return BackupDamaged(f"{what}: {error.what}", on=backup.name)
 
 

@@ -11,10 +11,10 @@ _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 _NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.(gz|zst|lz4|xz|bz2))?")
 
 
-def lsn(text: str) -> int:
+def parse_lsn(text: str) -> int:
     """The LSN as a number of bytes since the log began.
 
-    >>> lsn("1/0"), lsn("0/312AC30")
+    >>> parse_lsn("1/0"), parse_lsn("0/312AC30")
     (4294967296, 51555376)
     """
     match = _LSN.fullmatch(text)
@@ -23,13 +23,13 @@ def lsn(text: str) -> int:
     return (int(match[1], 16) << 32) + int(match[2], 16)
 
 
-def text(place: int) -> str:
+def format_lsn(position: int) -> str:
     """The number as PostgreSQL writes an LSN.
 
-    >>> text(51555376)
+    >>> format_lsn(51555376)
     '0/312AC30'
     """
-    return f"{place >> 32:X}/{place & 0xFFFFFFFF:X}"
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
 @dataclass(frozen=True, order=True)
@@ -41,7 +41,7 @@ class Segment:
     size: int
 
     @classmethod
-    def named(cls, name: str, size: int) -> Segment | None:
+    def from_name(cls, name: str, size: int) -> Segment | None:
         """The segment of that file name, also where the archive compressed it; None where it is none."""
         match = _NAME.fullmatch(name)
         if match is None:
@@ -49,25 +49,26 @@ class Segment:
         return cls(int(match[1], 16), int(match[2], 16) * (2**32 // size) + int(match[3], 16), size)
 
     @classmethod
-    def at(cls, timeline: int, place: int, size: int) -> Segment:
+    def containing(cls, timeline: int, position: int, size: int) -> Segment:
         """The segment that holds that place of the log."""
-        return cls(timeline, place // size, size)
+        return cls(timeline, position // size, size)
 
     @classmethod
-    def between(cls, timeline: int, start: str, stop: str, size: int) -> list[str]:
+    def names_between(cls, timeline: int, start: str, stop: str, size: int) -> list[str]:
         """The names of the segments that hold all from one LSN to the other."""
-        first, last = cls.at(timeline, lsn(start), size), cls.at(timeline, max(lsn(start), lsn(stop) - 1), size)
-        return [cls(timeline, number, size).name for number in range(first.number, last.number + 1)]
+        first = cls.containing(timeline, parse_lsn(start), size).number
+        last = cls.containing(timeline, max(parse_lsn(start), parse_lsn(stop) - 1), size).number
+        return [cls(timeline, number, size).name for number in range(first, last + 1)]
 
     @property
     def name(self) -> str:
         """Its file's name.
 
-        >>> Segment.at(1, lsn("0/312AC30"), 4 * 2**20).name
+        >>> Segment.containing(1, parse_lsn("0/312AC30"), 4 * 2**20).name
         '00000001000000000000000C'
         """
-        log, place = divmod(self.number, 2**32 // self.size)
-        return f"{self.timeline:08X}{log:08X}{place:08X}"
+        log, position = divmod(self.number, 2**32 // self.size)
+        return f"{self.timeline:08X}{log:08X}{position:08X}"
 
     @property
     def end(self) -> int:

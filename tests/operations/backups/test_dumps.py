@@ -33,7 +33,7 @@ from xai_runbook.pgbackup.__main__ import main
 from xai_runbook.pgbackup.dump import dump as make_dump
 from xai_runbook.pgbackup.fingerprint import connect, contents, differences
 from xai_runbook.pgbackup.pg_restore import ARCHIVE, read_back
-from xai_runbook.pgbackup.verify import BackupDamaged, intact, verify
+from xai_runbook.pgbackup.verify import BackupDamaged, check_files, verify
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.components.backups import FIRST
 from xai_runbook.sandbox.components.postgres_template import SUPERUSER
@@ -133,7 +133,7 @@ def test_the_directory_format_with_jobs(server: Server, tmp_path: Path) -> None:
     (data, *_) = sorted(backup.path.glob(f"{ARCHIVE}/*.gz"), key=lambda path: -path.stat().st_size)
     turn_a_bit(data, data.stat().st_size // 2)
     with pytest.raises(BackupDamaged, match="not what was written"):
-        intact(backup, lambda _: None)
+        check_files(backup, lambda _: None)
     env.database.close()
 
 
@@ -148,7 +148,7 @@ def test_a_person_or_the_settings_allow_it(server: Server, env: Environment, tmp
 
 
 def test_only_one_works_in_the_folder(env: Environment) -> None:
-    with catalog.held(env.backups.folder):
+    with catalog.locked_folder(env.backups.folder):
         outcome = done(env, dumps.dump(env.database, env.backups))
     assert outcome.status == "failed" and "another run works with these backups" in outcome.summary
 
@@ -483,7 +483,7 @@ def damages(env: Environment, tmp_path: Path, *, cuts: int, bits: int) -> tuple[
 
 def not_intact(backup: catalog.Backup) -> bool:
     try:
-        intact(backup, lambda _: None)
+        check_files(backup, lambda _: None)
     except BackupDamaged:
         return True
     return False
@@ -502,7 +502,7 @@ def test_damaged_archives_are_refused_at_every_percent_and_1000_bits(env: Enviro
 def test_backups_of_others_do_not_count(env: Environment) -> None:
     manifest = first(env) / catalog.MANIFEST
     told = json.loads(manifest.read_bytes())
-    backup = catalog.one(first(env))
+    backup = catalog.read_one(first(env))
     for key, value, why in (
         ("database", "payroll", "it is of database payroll"), ("system_identifier", "71", "it is of server 71"),
     ):  # fmt: skip
@@ -520,7 +520,7 @@ def test_backups_of_others_do_not_count(env: Environment) -> None:
 
 def aged(env: Environment, days: dict[str, float]) -> None:
     """Copies of the first backup under these names, each so many days old, as a run then would have left them."""
-    whole = catalog.one(first(env))
+    whole = catalog.read_one(first(env))
     for name, age in days.items():
         path = env.backups.folder / name
         if name != FIRST:

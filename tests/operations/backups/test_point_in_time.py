@@ -19,7 +19,7 @@ from xai_runbook.errors import BadAnswer, InputError, NoData, NotConfigured
 from xai_runbook.model.findings import Status
 from xai_runbook.operations.backups import base_backups, dumps, point_in_time, wal_archive
 from xai_runbook.pgbackup import private_cluster, wal
-from xai_runbook.pgbackup.recovery import DATA, recovered
+from xai_runbook.pgbackup.recovery import DATA, recovered_cluster
 from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -185,7 +185,7 @@ def test_an_archive_command_that_lies(server: Server, env: Environment) -> None:
     # from here on there is a gap: nothing can be recovered past it
     archived(server, env)
     (row,) = wal_archive.recoverable(env.backups).to_dict("records")
-    assert row["gap"] and wal.lsn(row["latest_lsn"]) > wal.lsn(row["earliest_lsn"]) - 4 * MIB
+    assert row["gap"] and wal.parse_lsn(row["latest_lsn"]) > wal.parse_lsn(row["earliest_lsn"]) - 4 * MIB
     with pytest.raises(InputError, match="cannot be gone back to"):
         point_in_time.recover_to(env.backups, time=datetime.now(UTC).isoformat())
     # a new base backup begins behind it
@@ -260,10 +260,10 @@ def test_the_minute_before_the_bad_delete(server: Server, env: Environment) -> N
 
 def exactly(env: Environment, at: datetime) -> int:
     (backup,) = [each for each in env.backups.stored() if each.manifest["kind"] == "cluster"]
-    with recovered(
+    with recovered_cluster(
         env.backups.folder, backup, env.backups.programs(1), archive=env.backups.archive_folder,
-        until={"recovery_target_time": at.isoformat()}, say=lambda _: None,
-    ) as place, place.connect("xai_blockchain") as session:  # fmt: skip
+        target_settings={"recovery_target_time": at.isoformat()}, say=lambda _: None,
+    ) as cluster, cluster.connect("xai_blockchain") as session:  # fmt: skip
         (row,) = session.execute("SELECT count(*) FROM public.ledger").fetchall()
     return int(row[0])
 
@@ -306,12 +306,11 @@ def test_points_that_are_none(env: Environment) -> None:
 def test_past_the_end_of_the_log_it_says_so(env: Environment) -> None:
     """PostgreSQL itself must refuse to stop early: what is not reached is never shown as reached."""
     (backup,) = [each for each in env.backups.stored() if each.manifest["kind"] == "cluster"]
-    until = {"recovery_target_lsn": "FF/0"}
     with (
         pytest.raises(BadAnswer, match="recovery ended before configured recovery target was reached"),
-        recovered(
-            env.backups.folder, backup, env.backups.programs(1), archive=env.backups.archive_folder, until=until,
-            say=lambda _: None,
+        recovered_cluster(
+            env.backups.folder, backup, env.backups.programs(1), archive=env.backups.archive_folder,
+            target_settings={"recovery_target_lsn": "FF/0"}, say=lambda _: None,
         ),
     ):  # fmt: skip
         raise AssertionError("it was never there")
@@ -321,13 +320,13 @@ def test_past_the_end_of_the_log_it_says_so(env: Environment) -> None:
 def test_places_in_the_log() -> None:
     for size in (MIB, 4 * MIB, 16 * MIB, 1024 * MIB):
         for place in (0, size - 1, size, 2**32 - 1, 2**32, 5 * 2**32 + 3 * size):
-            segment = wal.Segment.at(3, place, size)
-            assert wal.Segment.named(segment.name, size) == segment
+            segment = wal.Segment.containing(3, place, size)
+            assert wal.Segment.from_name(segment.name, size) == segment
             assert segment.end - size <= place < segment.end
-            assert wal.lsn(wal.text(place)) == place
-    assert wal.Segment.named("000000010000000000000001.gz", 16 * MIB) == wal.Segment(1, 1, 16 * MIB)
+            assert wal.parse_lsn(wal.format_lsn(place)) == place
+    assert wal.Segment.from_name("000000010000000000000001.gz", 16 * MIB) == wal.Segment(1, 1, 16 * MIB)
     for name in ("00000002.history", "000000010000000000000001.part", "000000010000000000000001.00000028.backup", "x"):
-        assert wal.Segment.named(name, 16 * MIB) is None
-    assert wal.Segment.between(1, "0/FFFFF0", "0/2000000", 16 * MIB) == [
+        assert wal.Segment.from_name(name, 16 * MIB) is None
+    assert wal.Segment.names_between(1, "0/FFFFF0", "0/2000000", 16 * MIB) == [
         "000000010000000000000000", "000000010000000000000001",
     ]  # fmt: skip

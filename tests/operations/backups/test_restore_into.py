@@ -25,8 +25,8 @@ from xai_runbook.operations.backups import dumps, restores
 from xai_runbook.operations.database import maintenance, sessions, statements
 from xai_runbook.pgbackup import __main__ as program
 from xai_runbook.pgbackup import database_properties, restore_into
-from xai_runbook.pgbackup.fingerprint import ask
-from xai_runbook.pgbackup.pg_tools import Ended
+from xai_runbook.pgbackup.fingerprint import fetch_rows
+from xai_runbook.pgbackup.pg_tools import Terminated
 from xai_runbook.sandbox.components import programs
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -193,13 +193,13 @@ def test_p16_a_restore_that_cannot_be_noted_leaves_nothing(server: Server, backe
 def test_p16_interrupted_once_it_has_its_name_it_is_not_called_nothing(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rename = restore_into._rename_at_last
+    rename = restore_into._give_name
 
     def ends(*words: Any) -> list[str]:
         rename(*words)
-        raise Ended("SIGTERM")
+        raise Terminated("SIGTERM")
 
-    monkeypatch.setattr(restore_into, "_rename_at_last", ends)
+    monkeypatch.setattr(restore_into, "_give_name", ends)
     plan = restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")
     assert in_process(backed, plan, monkeypatch) == 3
     assert f"proof is there, whole, from {BACKUP}" in capsys.readouterr().out
@@ -218,7 +218,7 @@ def test_p16_a_swap_that_is_interrupted_after_commit_is_not_called_nothing(
     def ends(**words: Any) -> Iterator[Any]:
         with opened(**words) as session:
             yield session
-            raise Ended("SIGTERM")
+            raise Terminated("SIGTERM")
 
     before = oids(server)
     monkeypatch.setattr(restore_into, "session", ends)
@@ -248,7 +248,7 @@ def test_p21_a_settings_value_is_not_shown_where_it_differs(server: Server, back
         "ALTER DATABASE first SET my.lost = 'hunter4'", "ALTER DATABASE second SET my.more = 'hunter5'",
         "ALTER ROLE xai_app IN DATABASE first SET my.own = 'hunter6'")  # fmt: skip
     with postgres_template.connect(server.data, server.port, "postgres") as session:
-        told = database_properties.differences(partial(ask, session), "first", "second")
+        told = database_properties.differences(partial(fetch_rows, session), "first", "second")
     assert told == [
         "without setting my.lost", "without setting my.own of role xai_app", "with setting my.more",
         "another value of setting my.token",

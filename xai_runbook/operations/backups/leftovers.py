@@ -28,7 +28,7 @@ def leftover_databases(database: Database) -> DataFrame:
     rows = []
     for row in database.rows("leftover_databases"):
         kept = (
-            "it does not bear our mark: drop it by hand, if nobody needs it" if not row["ours"]
+            "it does not bear our mark: drop it by hand, if nobody needs it" if not row["marked"]
             else "it is being filled right now" if row["in_use"]
             else f"{row['sessions_count']} sessions are in it" if row["sessions_count"]
             else ""

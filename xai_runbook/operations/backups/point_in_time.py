@@ -131,8 +131,10 @@ def recover_to(
         point = at.tz_convert("UTC").isoformat()
         inside = ranges[(ranges["earliest_at"] <= at) & (at <= ranges["latest_at"])]
     else:
-        place, point = wal.lsn(lsn), lsn
-        inside = ranges[[wal.lsn(r["earliest_lsn"]) <= place <= wal.lsn(r["latest_lsn"]) for _, r in ranges.iterrows()]]
+        place, point = wal.parse_lsn(lsn), lsn
+        inside = ranges[
+            [wal.parse_lsn(r["earliest_lsn"]) <= place <= wal.parse_lsn(r["latest_lsn"]) for _, r in ranges.iterrows()]
+        ]
     if inside.empty:
         told = "; ".join(
             f"{r['base']}: {r['earliest_at']:%Y-%m-%d %H:%M:%S} ({r['earliest_lsn']}) to "

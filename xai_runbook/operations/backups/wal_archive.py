@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import CannotAsk, NotConfigured
 from xai_runbook.model.findings import Finding, Limit, Status, judge
-from xai_runbook.pgbackup.wal import Segment, lsn, text
+from xai_runbook.pgbackup.wal import Segment, format_lsn, parse_lsn
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -38,7 +38,7 @@ def archiving(database: Database, backups: Backups) -> DataFrame:
     row |= {"target": "archiver", "missing": False, "error": ""}
     if backups.archive_folder is not None:
         try:
-            names = {name[:24] for name, _, _ in backups.archived() if Segment.named(name, 2**24) is not None}
+            names = {name[:24] for name, _, _ in backups.archived() if Segment.from_name(name, 2**24) is not None}
             row["missing"] = row["last_archived_wal"] is not None and row["last_archived_wal"][:24] not in names
         except CannotAsk as error:
             row["error"] = error.what
@@ -93,11 +93,11 @@ def recoverable(backups: Backups) -> DataFrame:
             segment.number: at
             for name, _, at in archived
             if len(name) == 24  # one that is compressed cannot be read back by cp
-            and (segment := Segment.named(name, size)) is not None
+            and (segment := Segment.from_name(name, size)) is not None
             and segment.timeline == timeline
         }
-        number, at = Segment.at(timeline, lsn(told["stop_lsn"]) - 1, size).number, None
-        latest, count = lsn(told["stop_lsn"]), 0
+        number, at = Segment.containing(timeline, parse_lsn(told["stop_lsn"]) - 1, size).number, None
+        latest, count = parse_lsn(told["stop_lsn"]), 0
         while number in times:
             latest, at, count, number = (number + 1) * size, times[number], count + 1, number + 1
         later = [other for other in times if other > number]
@@ -108,7 +108,7 @@ def recoverable(backups: Backups) -> DataFrame:
                 "earliest_at": datetime.fromisoformat(told["taken_at"]),
                 "earliest_lsn": told["stop_lsn"],
                 "latest_at": datetime.fromtimestamp(at, UTC) if at else datetime.fromisoformat(told["taken_at"]),
-                "latest_lsn": text(latest),
+                "latest_lsn": format_lsn(latest),
                 "gap": Segment(timeline, number, size).name if later else "",
                 "segments": count,
                 "doubt": str(foreign or ""),

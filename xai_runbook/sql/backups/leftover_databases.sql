@@ -7,7 +7,7 @@ SELECT d.oid::text AS oid,
         WHERE a.datid = d.oid AND a.backend_type = 'client backend') AS sessions_count,
        EXISTS (SELECT FROM pg_locks l
                WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.classid = 7820 AND l.objid = d.oid) AS in_use,
-       coalesce(shobj_description(d.oid, 'pg_database') = 'xai-runbook fills this database', false) AS ours
+       coalesce(shobj_description(d.oid, 'pg_database') = 'xai-runbook fills this database', false) AS marked
 FROM pg_database d
 WHERE d.datname ~ '^xai_(restoring|removing|scratch)_'
 ORDER BY d.datname
