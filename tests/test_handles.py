@@ -75,4 +75,4 @@ def test_values_that_are_missing_are_none(tmp_path: Path) -> None:
         Environment(Settings.model_validate(told)),
         Condition.of(dumps.stored, column="state", comparison="==", value="unfinished"),
     )
-    assert fulfilled and (rows[0]["taken_at"], rows[0]["age_seconds"], rows[0]["counts"]) == (None, None, "false")
+    assert fulfilled and (rows[0]["taken_at"], rows[0]["age_seconds"], rows[0]["usable"]) == (None, None, "false")

@@ -63,20 +63,20 @@ def condition(query: Callable[..., object], **arguments: Any) -> Condition:
 
 
 def test_a_condition_holds_the_public_name_and_the_arguments() -> None:
-    told = Condition(query="backups.state", arguments={"name": "b"}, column="state", comparison="==", value="x")
-    assert condition(dumps.state, name="b") == condition(partial(dumps.state, name="b")) == told
-    assert condition(restores.others, names=("a", "b")).arguments == {"names": ["a", "b"]}
+    told = Condition(query="backups.backup_state", arguments={"name": "b"}, column="state", comparison="==", value="x")
+    assert condition(dumps.backup_state, name="b") == condition(partial(dumps.backup_state, name="b")) == told
+    assert condition(restores.other_sessions, names=("a", "b")).arguments == {"names": ["a", "b"]}
     assert Call.of(restores.swap, restored="a") == Call(change="backups.swap", arguments={"restored": "a"})
 
 
 @pytest.mark.parametrize(
     ("query", "arguments", "message"),
     [
-        (dumps.state, {}, "state needs name"),
-        (dumps.state, {"name": "b", "other": 1}, "state takes no 'other'"),
-        (dumps.state, {"name": "b", "backups": "x"}, "state takes no 'backups'"),
-        (dumps.state, {"name": object()}, "name cannot be object"),
-        (partial(dumps.state, "a handle"), {"name": "b"}, "a plan holds no handles"),
+        (dumps.backup_state, {}, "backup_state needs name"),
+        (dumps.backup_state, {"name": "b", "other": 1}, "backup_state takes no 'other'"),
+        (dumps.backup_state, {"name": "b", "backups": "x"}, "backup_state takes no 'backups'"),
+        (dumps.backup_state, {"name": object()}, "name cannot be object"),
+        (partial(dumps.backup_state, "a handle"), {"name": "b"}, "a plan holds no handles"),
         (print, {}, "is no operation"),
     ],
 )

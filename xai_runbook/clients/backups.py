@@ -33,7 +33,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Foreign:
+class OriginMismatch:
     """Why a backup is not taken for one of our server and database."""
 
     reason: str
@@ -69,7 +69,7 @@ class Backups:
         return self._source.database
 
     @property
-    def patience(self) -> dict[str, str]:
+    def step_environment(self) -> dict[str, str]:
         """What tells the programs of a plan's step how long each may take."""
         return {"XAI_RUNBOOK_BACKUP_SECONDS": f"{duration_seconds(self.settings.timeout):g}"}
 
@@ -88,18 +88,18 @@ class Backups:
     def newest(self, kind: catalog.Kind | None = None) -> str:
         """The name of the newest backup; with a kind, of the newest that counts. Errors: NoData where there is none."""
         reasons = []
-        for backup, foreign in reversed(self.judged()):
-            counts = backup.state == "verified" and backup.manifest["kind"] == kind
-            if backup.manifest and foreign is None and (kind is None or counts):
+        for backup, mismatch in reversed(self.stored_with_mismatch()):
+            usable = backup.state == "verified" and backup.manifest["kind"] == kind
+            if backup.manifest and mismatch is None and (kind is None or usable):
                 return backup.name
-            reasons += [f"{backup.name}: {foreign}"] if foreign else []
-        told = f" ({'; '.join(reasons[:3])})" if reasons else ""
-        raise NoData(f"there is no backup that counts{told}", on=str(self.folder), hint="xai-runbook plan backups.dump")
+            reasons += [f"{backup.name}: {mismatch}"] if mismatch else []
+        note = f" ({'; '.join(reasons[:3])})" if reasons else ""
+        raise NoData(f"there is no backup that counts{note}", on=str(self.folder), hint="xai-runbook plan backups.dump")
 
-    def next_name(self, what: Literal["dump", "cluster", "recovery"]) -> str:
+    def next_name(self, kind: Literal["dump", "cluster", "recovery"]) -> str:
         """What the next one is called: the same as long as the folder is."""
-        beginning = catalog.slug(self.database) if what == "dump" else what
-        return self._read(lambda folder: catalog.next_name(folder, beginning))
+        prefix = catalog.slug(self.database) if kind == "dump" else kind
+        return self._read(lambda folder: catalog.next_name(folder, prefix))
 
     def leftovers(self) -> dict[str, int]:
         """What killed runs left in the folder, and its bytes."""
@@ -117,58 +117,58 @@ class Backups:
             return source.system_identifier
         return origin(source.identity() | {"server": source.server_address})
 
-    def judged(self) -> list[tuple[catalog.Backup, Foreign | None]]:
+    def stored_with_mismatch(self) -> list[tuple[catalog.Backup, OriginMismatch | None]]:
         """Every backup, oldest first, with the reason why it is none of our server and database. Errors: CannotAsk."""
         found = self.stored()
-        return list(zip(found, self._judge([backup.manifest for backup in found]), strict=True))
+        return list(zip(found, self._mismatches([backup.manifest for backup in found]), strict=True))
 
-    def foreign(self, manifest: dict[str, Any]) -> Foreign | None:
+    def origin_mismatch(self, manifest: dict[str, Any]) -> OriginMismatch | None:
         """Why a backup with that manifest is none of our server and database; None where it is."""
-        return self._judge([manifest])[0]
+        return self._mismatches([manifest])[0]
 
-    def _judge(self, manifests: list[dict[str, Any]]) -> list[Foreign | None]:
+    def _mismatches(self, manifests: list[dict[str, Any]]) -> list[OriginMismatch | None]:
         server, unanswered = UNKNOWN, ""
         if manifests:
             try:
                 server = self.server()
             except XaiRunbookError as error:
                 unanswered = error.what
-        return [self._why_foreign(manifest, server, unanswered) for manifest in manifests]
+        return [self._mismatch(manifest, server, unanswered) for manifest in manifests]
 
-    def _why_foreign(self, manifest: dict[str, Any], server: str, unanswered: str) -> Foreign | None:
-        there = origin(manifest)
+    def _mismatch(self, manifest: dict[str, Any], server: str, unanswered: str) -> OriginMismatch | None:
+        backed_up = origin(manifest)
         if manifest.get("kind") == "dump" and manifest["database"] != self.database:
-            return Foreign(f"it is of database {manifest['database']}", certain=True)
-        if there == UNKNOWN:
-            return Foreign("which server it is of is not known: its manifest does not say", certain=False)
+            return OriginMismatch(f"it is of database {manifest['database']}", certain=True)
+        if backed_up == UNKNOWN:
+            return OriginMismatch("which server it is of is not known: its manifest does not say", certain=False)
         if unanswered:
-            return Foreign(
-                f"it is of server {there}, and which one ours is cannot be asked: {unanswered}", certain=False
+            return OriginMismatch(
+                f"it is of server {backed_up}, and which one ours is cannot be asked: {unanswered}", certain=False
             )
-        if server != there:
-            both_tell = server != UNKNOWN and server.isdigit() == there.isdigit()
-            return Foreign(f"it is of server {there}, not of {server}", certain=both_tell)
+        if server != backed_up:
+            comparable = server != UNKNOWN and server.isdigit() == backed_up.isdigit()
+            return OriginMismatch(f"it is of server {backed_up}, not of {server}", certain=comparable)
         return None
 
     def recoveries(self) -> list[tuple[str, dict[str, Any], bool]]:
         """Each rehearsed recovery, oldest first: name, record, whether its cluster was kept. Errors: CannotAsk."""
         return self._read(catalog.recoveries)
 
-    def sees(self, data_directory: str) -> bool:
+    def can_read_data_directory(self, data_directory: str) -> bool:
         """Whether a server's data folder lies on this machine and can be read."""
         return os.access(Path(data_directory) / "PG_VERSION", os.R_OK)
 
-    def room(self) -> int:
+    def available_bytes(self) -> int:
         """Bytes that can still be written where the folder is, or will be made."""
-        place = next(place for place in (self.folder, *self.folder.parents) if place.exists())
-        told = os.statvfs(place)
-        return told.f_bavail * told.f_frsize
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        status = os.statvfs(existing)
+        return status.f_bavail * status.f_frsize
 
     def programs(self, major: int) -> Path:
         """The folder of the programs for a server of that major version. Errors: NoData, BadAnswer (they are older)."""
         return pg_tools.find_programs(self.settings.programs, major)
 
-    def archived(self) -> list[tuple[str, int, float]]:
+    def archived_files(self) -> list[tuple[str, int, float]]:
         """Name, size and time of last change (Unix) of every file in the archive of WAL, by name. Errors: CannotAsk."""
         if self.archive_folder is None:
             raise NotConfigured(
@@ -183,9 +183,9 @@ class Backups:
                 hint="is it mounted, and backups.archive its place?",
             ) from None  # fmt: skip
 
-    def _read(self, what: Callable[[Path], T]) -> T:
+    def _read(self, read: Callable[[Path], T]) -> T:
         try:
-            return what(self.folder)
+            return read(self.folder)
         except PermissionError:
             raise AccessDenied("we may not read the folder of backups", on=str(self.folder)) from None
         except OSError as error:

@@ -102,7 +102,7 @@ def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env:
     name = "xai_blockchain-000002"
     assert name in plan.targets[0] and plan.risk == "additive"
     row = row_of(env, name)
-    assert row["state"] == "verified" and row["counts"] and row["restore_seconds"] > 0
+    assert row["state"] == "verified" and row["usable"] and row["restore_seconds"] > 0
     manifest = env.backups.named(name).manifest
     rows = {table: int(told["rows"]) for table, told in manifest["contents"]["tables"].items()}
     assert rows["public.wallets"] >= 200 and row["rows"] == sum(rows.values())
@@ -162,9 +162,9 @@ def test_a_plan_that_somebody_else_was_faster_than(env: Environment) -> None:
 
 def test_no_room(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = dumps.dump(env.database, env.backups)
-    (row,) = dumps.room(env.database, env.backups).to_dict("records")
+    (row,) = dumps.dump_space(env.database, env.backups).to_dict("records")
     assert row["available_bytes"] - row["needed_bytes"] == row["spare_bytes"] > 0
-    monkeypatch.setattr(type(env.backups), "room", lambda self: 2**20)  # a disk that is nearly full
+    monkeypatch.setattr(type(env.backups), "available_bytes", lambda self: 2**20)  # a disk that is nearly full
     with pytest.raises(Refused, match="room for the dump"):
         apply_headless(plan, env, digest=plan.digest)
 
@@ -197,8 +197,8 @@ def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
             process.wait()
             gone(other)
         nobody_counts_for_nobody(session)
-    assert row_of(env, part)["state"] == "unfinished" and not row_of(env, part)["counts"]
-    assert dumps.stored(env.backups)["counts"].sum() == 1
+    assert row_of(env, part)["state"] == "unfinished" and not row_of(env, part)["usable"]
+    assert dumps.stored(env.backups)["usable"].sum() == 1
     assert main(["prune", "--server", "71", "--folder", str(env.backups.folder), f"{FIRST}=x"]) == 4
     assert "removing xai_blockchain-000002.part, which a run that was ended had left" in capsys.readouterr().out
     assert not catalog.leftovers(env.backups.folder)
@@ -276,8 +276,8 @@ def test_without_a_scratch_server_a_dump_does_not_count(server: Server, env: Env
     assert outcome.status == "failed"
     assert "is there and does not count, because it was not verified" in outcome.summary
     row = row_of(nowhere, "xai_blockchain-000002")
-    assert row["state"] == "unverified" and not row["counts"]
-    assert row_of(env, FIRST)["counts"], "the older one still does"
+    assert row["state"] == "unverified" and not row["usable"]
+    assert row_of(env, FIRST)["usable"], "the older one still does"
     nowhere.database.close()
 
 
@@ -287,7 +287,7 @@ def test_the_server_itself_is_no_scratch_server(server: Server, env: Environment
     same = with_scratch(env, itself | {"password": f"file:{operator.password_file}"})
     outcome = done(same, dumps.verify(same.backups, name=FIRST))
     assert outcome.status == "failed" and "is the one that the backup is of" in outcome.summary
-    assert row_of(env, FIRST)["counts"], "what was known of it is still true"
+    assert row_of(env, FIRST)["usable"], "what was known of it is still true"
 
 
 def test_on_a_scratch_server(env: Environment, tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_full_disk_where_it_is_tried_is_not_the_backups_fault(env: Environment
         )
         with pytest.raises(NoData, match="failed, not the backup"):
             verify(env.backups.folder, FIRST, programs=str(tools), jobs=1, say=lambda _: None)
-        assert row_of(env, FIRST)["counts"], "what was known of it is still true"
+        assert row_of(env, FIRST)["usable"], "what was known of it is still true"
 
 
 def test_a_server_that_ends_idle_sessions_does_not_end_a_backup(server: Server, env: Environment) -> None:
@@ -411,7 +411,7 @@ def test_a_turned_bit_is_found_by_verifying(env: Environment) -> None:
     outcome = done(env, dumps.verify(env.backups))
     assert outcome.status == "failed" and "SHA-256 differs" in outcome.summary
     row = row_of(env, FIRST)
-    assert row["state"] == "damaged" and not row["counts"] and "SHA-256" in row["why"]
+    assert row["state"] == "damaged" and not row["usable"] and "SHA-256" in row["why"]
 
 
 def test_written_to_since(env: Environment) -> None:
@@ -439,7 +439,7 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     stored = dumps.stored(env.backups)
     assert by_hand in dumps.check_intact(stored, env.limits.backups.backups_intact).summary
     assert by_hand in dumps.check_age(stored, env.limits.backups.backup_age).summary
-    words = dumps.state(env.backups, name=FIRST)["description"].iloc[0]
+    words = dumps.backup_state(env.backups, name=FIRST)["description"].iloc[0]
     assert f"rm -r {first(env)}" in words and "backups.prune" not in words
     with pytest.raises(InputError, match="by hand"):
         retention.prune(env.backups, names=[FIRST])
@@ -509,7 +509,7 @@ def test_backups_of_others_do_not_count(env: Environment) -> None:
         manifest.write_text(json.dumps(told | {key: value}))
         catalog.record(backup.path, {k: v for k, v in backup.verification.items() if k != "manifest_sha256"})
         row = row_of(env, FIRST)
-        assert row["state"] == "verified" and not row["counts"] and row["why"].startswith(why)
+        assert row["state"] == "verified" and not row["usable"] and row["why"].startswith(why)
         found = dumps.check_age(dumps.stored(env.backups), env.limits.backups.backup_age)
         assert found.status is Status.ALERT and why in found.summary
         assert retention.prunable(env.backups).empty

@@ -79,7 +79,7 @@ def test_s8_a_killed_restore_is_named_by_reconcile_and_removed(
     assert leftovers.remove_leftovers(backed.database, backed.backups).note == "nothing was left behind"
     plan = restores.restore(backed.database, backed.backups, into="proof")
     outcome = killed(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
-    eventually(lambda: list(leftovers.leftover_databases(backed.database)["kept"]) == [""])
+    eventually(lambda: list(leftovers.leftover_databases(backed.database)["keep_reason"]) == [""])
     looked = reconcile(backed, outcome.entry)
     assert looked.status == "failed" and "or nothing lasting" not in looked.summary
     assert "xai_restoring_proof (" in looked.summary and "MiB)" in looked.summary
@@ -260,7 +260,7 @@ def test_s8_an_unknown_restore_blocks_the_removal_until_it_is_looked_at(
 ) -> None:
     plan = restores.restore(backed.database, backed.backups, into="proof")
     outcome = killed(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
-    eventually(lambda: list(leftovers.leftover_databases(backed.database)["kept"]) == [""])
+    eventually(lambda: list(leftovers.leftover_databases(backed.database)["keep_reason"]) == [""])
     with pytest.raises(Refused, match="not known"):
         typed(backed, leftovers.remove_leftovers(backed.database, backed.backups), monkeypatch)
     assert reconcile(backed, outcome.entry).status == "failed"

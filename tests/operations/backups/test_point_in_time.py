@@ -60,7 +60,7 @@ def archived(server: Server, env: Environment) -> None:
             (row,) = session.execute("SELECT pg_walfile_name(pg_current_wal_lsn()), pg_switch_wal()").fetchall()
         end = time.monotonic() + 3
         while time.monotonic() < end:
-            if row[0] in [name for name, _, _ in env.backups.archived()]:
+            if row[0] in [name for name, _, _ in env.backups.archived_files()]:
                 return True
             time.sleep(0.05)
         return False  # an archiver that has not read its new settings yet
@@ -77,8 +77,8 @@ def test_a_base_backup_is_verified_and_started(env: Environment) -> None:
     assert backup.verification["rows"] >= 200, "every table was read"
     assert not (backup.path / DATA / "recovery.signal").exists(), "a copy of it was started, never itself"
     row = dumps.stored(env.backups).set_index("name").loc[backup.name]
-    assert row["kind"] == "cluster" and row["counts"]
-    (told,) = base_backups.cluster_room(env.database, env.backups).to_dict("records")
+    assert row["kind"] == "cluster" and row["usable"]
+    (told,) = base_backups.cluster_space(env.database, env.backups).to_dict("records")
     assert told["spare_bytes"] == told["available_bytes"] - told["needed_bytes"]
 
 
@@ -241,14 +241,14 @@ def test_the_minute_before_the_bad_delete(server: Server, env: Environment) -> N
         tables = point_in_time.recovered_tables(env.backups, name=name).set_index("table")
         assert tables.loc[ledger, "rows"] == 1000 and "xai_blockchain.public.afterwards" not in tables.index
         (told,) = point_in_time.recoveries(env.backups).to_dict("records")
-        assert told["name"] == name and told["reached_at"] <= before and "before commit" in told["stopped"]
-        assert not told["kept"] and not told["differs"]
+        assert told["name"] == name and told["reached_at"] <= before and "before commit" in told["stop_message"]
+        assert not told["cluster_kept"] and not told["differences"]
 
         wrong = point_in_time.recover_to(env.backups, lsn=place, expect=[f"{ledger}=10"], keep=True)
         outcome = done(env, wrong)
         assert outcome.status == "unknown" and outcome.observed[0]["state"] == "differs"
         newest = point_in_time.recoveries(env.backups).iloc[0]
-        assert newest["kept"] and newest["differs"] == f"{ledger} has 1000 rows instead of 10"
+        assert newest["cluster_kept"] and newest["differences"] == f"{ledger} has 1000 rows instead of 10"
         a_cluster_of_its_own(env, env.backups.folder / newest["name"] / DATA, ledger_rows=1000)
 
         found = exactly(env, between)
@@ -271,7 +271,7 @@ def exactly(env: Environment, at: datetime) -> int:
 def a_cluster_of_its_own(env: Environment, data: Path, *, ledger_rows: int) -> None:
     """What was kept starts, takes writes, and archives nothing."""
     tools = env.backups.programs(1)
-    before = env.backups.archived()
+    before = env.backups.archived_files()
     with private_cluster.started(tools, data, log=data.parent / "log") as host:
         from xai_runbook.pgbackup.fingerprint import connect
 
@@ -279,7 +279,7 @@ def a_cluster_of_its_own(env: Environment, data: Path, *, ledger_rows: int) -> N
             assert session.execute("SELECT count(*) FROM public.ledger").fetchone() == (ledger_rows,)
             session.execute("CREATE TABLE public.mine (n int)")
             assert session.execute("SHOW archive_mode").fetchone() == ("off",)
-    assert env.backups.archived() == before
+    assert env.backups.archived_files() == before
 
 
 def test_points_that_are_none(env: Environment) -> None:

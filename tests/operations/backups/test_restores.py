@@ -269,7 +269,7 @@ def test_a_swap_waits_for_nobody_and_goes_back(
 def gone(env: Environment) -> None:
     """Waits until those who have left are no sessions any more."""
     end = time.monotonic() + 20
-    while restores.others(env.database, names=[LIVE])["sessions_count"].iloc[0]:
+    while restores.other_sessions(env.database, names=[LIVE])["sessions_count"].iloc[0]:
         assert time.monotonic() < end
         time.sleep(0.05)
 

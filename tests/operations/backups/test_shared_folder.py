@@ -141,7 +141,7 @@ def test_f18_the_settings_may_name_the_server_too(
     identifier = b.database.identity()["system_identifier"]
     assert identifier != a.database.identity()["system_identifier"]
     with environment(ports["b"], tmp_path, system_identifier=identifier) as named:
-        assert list(dumps.stored(named.backups)["counts"]) == [True]
+        assert list(dumps.stored(named.backups)["usable"]) == [True]
     manifest = b.backups.named(name).manifest
     assert manifest["system_identifier"] == identifier and manifest["database_oid"]
 
@@ -188,7 +188,7 @@ def test_f18_a_server_that_does_not_answer_is_not_taken_for_another(ports: dict[
         name = dumped(a)
     with environment(free_ports(["nobody"])["nobody"], tmp_path) as down:
         stored = dumps.stored(down.backups)
-        assert list(stored["name"]) == [name] and not stored["counts"].any()
+        assert list(stored["name"]) == [name] and not stored["usable"].any()
         age = dumps.check_age(stored, down.limits.backups.backup_age)
         assert age.status is Status.UNKNOWN and "cannot be asked" in age.summary
         assert retention.prunable(down.backups).empty
@@ -220,8 +220,8 @@ def test_f18_a_backup_of_another_server_is_removed_by_hand(pair: tuple[Environme
     a, b = pair
     name = dumped(b)
     (b.backups.folder / name / "database.dump").write_bytes(b"")
-    assert f"rm -r {b.backups.folder / name}" in dumps.state(a.backups, name=name)["description"].iloc[0]
-    assert f"backups.prune --names {name}" in dumps.state(b.backups, name=name)["description"].iloc[0]
+    assert f"rm -r {b.backups.folder / name}" in dumps.backup_state(a.backups, name=name)["description"].iloc[0]
+    assert f"backups.prune --names {name}" in dumps.backup_state(b.backups, name=name)["description"].iloc[0]
 
 
 def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unasked(
@@ -238,7 +238,7 @@ def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unaske
     (path / catalog.MANIFEST).write_text(json.dumps(told))
     catalog.record(path, verification)
     row = dumps.stored(a.backups).set_index("name").loc[first]
-    assert row["state"] == "verified" and not row["counts"] and "its manifest does not say" in row["why"]
+    assert row["state"] == "verified" and not row["usable"] and "its manifest does not say" in row["why"]
     assert retention.prunable(a.backups).empty
     with pytest.raises(InputError, match="its manifest does not say"):
         retention.prune(a.backups, names=[first])
@@ -256,11 +256,11 @@ def test_f18_servers_that_do_not_tell_their_identifier_are_told_apart_by_address
         assert a.database.identity()["system_identifier"] == "not told"
         name = dumped(a)
         assert list(dumps.stored(a.backups)["server"]) == [f"127.0.0.1:{ports['a']}"]
-        assert list(dumps.stored(b.backups)["counts"]) == [False] and retention.prunable(b.backups).empty
+        assert list(dumps.stored(b.backups)["usable"]) == [False] and retention.prunable(b.backups).empty
         assert f"127.0.0.1:{ports['a']}" in restores.overwrite(b.database, b.backups, name=name).refused
     # once they tell it, a backup that does not tell it may be of any
     stored = dumps.stored(a.backups)
-    assert not stored["counts"].any() and stored["own"].isna().all()
+    assert not stored["usable"].any() and stored["own"].isna().all()
     assert dumps.check_age(stored, a.limits.backups.backup_age).status is Status.UNKNOWN
 
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 _HOSTED = (".rds.amazonaws.com", ".postgres.database.azure.com")
 
 
-def cluster_room(database: Database, backups: Backups) -> DataFrame:
+def cluster_space(database: Database, backups: Backups) -> DataFrame:
     """One row: available_bytes, needed_bytes (a copy of the cluster, and another to try it), spare_bytes."""
     from pandas import DataFrame
 
     (row,) = database.rows("cluster_bytes")
-    needed, available = int(row["cluster_bytes"] * 2.2), backups.room()
+    needed, available = int(row["cluster_bytes"] * 2.2), backups.available_bytes()
     return DataFrame([{"available_bytes": available, "needed_bytes": needed, "spare_bytes": available - needed}])
 
 
@@ -49,7 +49,7 @@ def low_level_backup(database: Database, backups: Backups) -> Plan:
     Needs the data folder on this machine. Source: runbook, Backup and Restore; errata E34.
     """
     (row,) = database.rows("cluster")
-    if not backups.sees(row["data_directory"]):
+    if not backups.can_read_data_directory(row["data_directory"]):
         return refused_plan(
             "copy", f"the data folder {row['data_directory']} is not on this machine, or not ours to read"
         )
@@ -60,9 +60,7 @@ def low_level_backup(database: Database, backups: Backups) -> Plan:
     )  # fmt: skip
 
 
-def _cluster_backup(
-    database: Database, backups: Backups, verb: str, words: str, equivalent: str, *options: str
-) -> Plan:
+def _cluster_backup(database: Database, backups: Backups, verb: str, noun: str, equivalent: str, *options: str) -> Plan:
     (row,) = database.rows("cluster")
     address = database.address
     if row["hosted"] or any(host in address for host in _HOSTED):
@@ -73,26 +71,26 @@ def _cluster_backup(
         return refused_plan("copy", "wal_level is minimal, which has too little for a base backup")
     name = backups.next_name("cluster")
     tools = backups.programs(int(row["server_version"].split(".")[0]))
-    seen = {"name": name, "programs": str(tools), "server_version": row["server_version"]}
+    observed = {"name": name, "programs": str(tools), "server_version": row["server_version"]}
     return Plan(
         verb="copy",
         scope="cluster",
-        targets=(f"{name}, a {words} of the whole cluster, in {backups.folder}",),
-        observed=(facts(seen),),
+        targets=(f"{name}, a {noun} of the whole cluster, in {backups.folder}",),
+        observed=(facts(observed),),
         steps=(
             Command(
                 argv=(
                     "python", "-m", "xai_runbook.pgbackup", verb, "--folder", str(backups.folder), "--name", name,
                     "--programs", str(tools), *options,
                 ),
-                environment=backups.patience,
+                environment=backups.step_environment,
                 seconds=backups.settings.timeout,
                 roles=("database.operator",),
                 equivalent=equivalent,
             ),
         ),
         expected=Condition.of(
-            dumps.state, name=name, column="state", comparison="==", value="verified", within="5s",
+            dumps.backup_state, name=name, column="state", comparison="==", value="verified", within="5s",
             description=f"{name} is verified: it starts, and can be read",
         ),
         undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
@@ -101,7 +99,7 @@ def _cluster_backup(
         parts={"database": "read"},
         guards=(
             Condition.of(
-                cluster_room, column="spare_bytes", comparison=">=", value="0",
+                cluster_space, column="spare_bytes", comparison=">=", value="0",
                 description="there is room for the copy and for trying it",
             ),
         ),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xai_runbook.pgbackup import catalog
 
 _COLUMNS = [
-    "name", "kind", "database", "server", "state", "own", "counts", "taken_at", "age_seconds", "size_bytes", "rows",
+    "name", "kind", "database", "server", "state", "own", "usable", "taken_at", "age_seconds", "size_bytes", "rows",
     "verified_at", "restore_seconds", "server_version", "why",
 ]  # fmt: skip
 
@@ -42,32 +42,32 @@ def stored(backups: Backups) -> DataFrame:
 
     now = datetime.now(UTC)
     rows = []
-    for backup, foreign in reversed(backups.judged()):
-        told, tried = backup.manifest, backup.verification
-        reasons = (str(foreign) if foreign is not None and told else "", _why(backup))
-        taken = datetime.fromisoformat(told["taken_at"]) if told else None
+    for backup, mismatch in reversed(backups.stored_with_mismatch()):
+        manifest, verification = backup.manifest, backup.verification
+        reasons = (str(mismatch) if mismatch is not None and manifest else "", _why(backup))
+        taken = datetime.fromisoformat(manifest["taken_at"]) if manifest else None
         rows.append(
             {
                 "name": backup.name,
-                "kind": told.get("kind"),
-                "database": told.get("database"),
-                "server": origin(told) if told else None,
+                "kind": manifest.get("kind"),
+                "database": manifest.get("database"),
+                "server": origin(manifest) if manifest else None,
                 "state": backup.state,
-                "own": True if foreign is None else False if foreign.certain else None,
-                "counts": backup.state == "verified" and foreign is None,
+                "own": True if mismatch is None else False if mismatch.certain else None,
+                "usable": backup.state == "verified" and mismatch is None,
                 "taken_at": taken,
                 "age_seconds": (now - taken).total_seconds() if taken else None,
-                "size_bytes": told.get("size_bytes"),
-                "rows": tried.get("rows"),
-                "verified_at": Timestamp(tried["at"]) if tried.get("ok") else None,
-                "restore_seconds": tried.get("restore_seconds"),
-                "server_version": told.get("server_version"),
+                "size_bytes": manifest.get("size_bytes"),
+                "rows": verification.get("rows"),
+                "verified_at": Timestamp(verification["at"]) if verification.get("ok") else None,
+                "restore_seconds": verification.get("restore_seconds"),
+                "server_version": manifest.get("server_version"),
                 "why": "; ".join(filter(None, reasons)),
             }
         )
     for name, size in backups.leftovers().items():
-        told = {"state": "unfinished", "counts": False, "why": "a run makes it, or was killed"}
-        rows.append({"name": name, "size_bytes": size, **told})
+        unfinished = {"state": "unfinished", "usable": False, "why": "a run makes it, or was killed"}
+        rows.append({"name": name, "size_bytes": size, **unfinished})
     return DataFrame(rows, columns=_COLUMNS)
 
 
@@ -76,27 +76,27 @@ def check_age(stored: DataFrame, limit: Limit) -> Finding:
 
     `unknown` where there are verified ones, and whether they are of this server cannot be told.
     """
-    counting = stored[stored["counts"].astype(bool)]
-    if counting.empty:
+    usable = stored[stored["usable"].astype(bool)]
+    if usable.empty:
         if reason := _perhaps_own(stored):
             return Finding.unknown(limit.name, reason, limit)
-        whole = stored[stored["state"] != "unfinished"]
-        told = "; ".join(f"{row['name']} is {row['state']}: {row['why']}" for _, row in whole.head(3).iterrows())
+        finished = stored[stored["state"] != "unfinished"]
+        reasons = "; ".join(f"{row['name']} is {row['state']}: {row['why']}" for _, row in finished.head(3).iterrows())
         return Finding(
             name=limit.name, status=Status.ALERT, severity=limit.severity, hint=limit.hint,
-            summary=f"there is no verified backup of this server{f' ({told})' if told else ' at all'}: "
+            summary=f"there is no verified backup of this server{f' ({reasons})' if reasons else ' at all'}: "
             f"{limit.describe()}",
         )  # fmt: skip
-    return judge(limit, counting.head(1), value="age_seconds", target="name", noun="since the newest verified backup")
+    return judge(limit, usable.head(1), value="age_seconds", target="name", noun="since the newest verified backup")
 
 
 def check_restore(stored: DataFrame, limit: Limit) -> Finding:
     """`alert` where restoring the newest backup that counts took longer than the limit (the RTO)."""
-    counting = stored[stored["counts"].astype(bool)]
-    if counting.empty:
+    usable = stored[stored["usable"].astype(bool)]
+    if usable.empty:
         reason = _perhaps_own(stored) or "there is no verified backup whose restore was measured"
         return Finding.unknown(limit.name, reason, limit)
-    return judge(limit, counting.head(1), value="restore_seconds", target="name", noun="to restore the newest backup")
+    return judge(limit, usable.head(1), value="restore_seconds", target="name", noun="to restore the newest backup")
 
 
 def check_intact(stored: DataFrame, limit: Limit) -> Finding:
@@ -106,10 +106,10 @@ def check_intact(stored: DataFrame, limit: Limit) -> Finding:
     """
     from pandas import DataFrame
 
-    wrong = stored[(stored["state"] == "damaged") & ~stored["own"].eq(False)]
-    told = "; ".join(f"{row['name']}: {row['why']}" for _, row in wrong.head(3).iterrows())
-    count = DataFrame([{"target": "backups", "damaged": float(len(wrong))}])
-    return judge(limit, count, value="damaged", target="target", noun=f"damaged{f' ({told})' if told else ''}")
+    damaged = stored[(stored["state"] == "damaged") & ~stored["own"].eq(False)]
+    reasons = "; ".join(f"{row['name']}: {row['why']}" for _, row in damaged.head(3).iterrows())
+    count = DataFrame([{"target": "backups", "damaged": float(len(damaged))}])
+    return judge(limit, count, value="damaged", target="target", noun=f"damaged{f' ({reasons})' if reasons else ''}")
 
 
 def _perhaps_own(stored: DataFrame) -> str:
@@ -118,7 +118,7 @@ def _perhaps_own(stored: DataFrame) -> str:
     return "; ".join(f"{row['name']}: {row['why']}" for _, row in unclear.head(3).iterrows())
 
 
-def room(database: Database, backups: Backups) -> DataFrame:
+def dump_space(database: Database, backups: Backups) -> DataFrame:
     """One row: available_bytes, needed_bytes (a dump as large as the database, and its scratch restore), spare_bytes.
 
     Where restores are tried on a scratch server, that server's room is its own affair.
@@ -126,12 +126,12 @@ def room(database: Database, backups: Backups) -> DataFrame:
     from pandas import DataFrame
 
     (row,) = database.rows("database_bytes")
-    times = 2.2 if backups.settings.scratch == "local" else 1.1
-    needed, available = int(row["database_bytes"] * times), backups.room()
+    factor = 2.2 if backups.settings.scratch == "local" else 1.1
+    needed, available = int(row["database_bytes"] * factor), backups.available_bytes()
     return DataFrame([{"available_bytes": available, "needed_bytes": needed, "spare_bytes": available - needed}])
 
 
-def state(backups: Backups, *, name: str) -> DataFrame:
+def backup_state(backups: Backups, *, name: str) -> DataFrame:
     """One row on a backup that was to be made or verified.
 
     Columns: state (verified, unverified, damaged, unfinished, or missing), restore_seconds, why, description (what is
@@ -139,16 +139,16 @@ def state(backups: Backups, *, name: str) -> DataFrame:
     """
     from pandas import DataFrame
 
-    state, measured, why, description, prune = "missing", None, "", "", ""
+    state, measured, why, description, removal = "missing", None, "", "", ""
     for backup in backups.stored():
         if backup.name == name:
             state, why, measured = backup.state, backup.why, backup.verification.get("restore_seconds")
-            prune = _prunes(backups, backup)
+            removal = _removal_command(backups, backup)
     if state == "missing" and f"{name}.part" in backups.leftovers():
         state, description = "unfinished", f"{name}.part is there, unfinished: the next run removes it"
     if state in ("unverified", "damaged"):
         verify = f"xai-runbook plan backups.verify --name {name} --out verify.json"
-        description = f"{name} is there, {state} ({why}). To remove it: {prune}"
+        description = f"{name} is there, {state} ({why}). To remove it: {removal}"
         description += f". To verify it: {verify}" if state == "unverified" else ""
     return DataFrame([{"state": state, "restore_seconds": measured, "why": why, "description": description}])
 
@@ -158,19 +158,19 @@ def _why(backup: catalog.Backup) -> str:
     return backup.why if backup.manifest else f"{backup.why}; remove {backup.path} by hand"
 
 
-def _prunes(backups: Backups, backup: catalog.Backup) -> str:
+def _removal_command(backups: Backups, backup: catalog.Backup) -> str:
     """The command that removes it: `backups.prune` removes only what is known to be of this server and database."""
-    foreign = None if backup.state == "verified" else backups.foreign(backup.manifest)
-    if foreign and (foreign.certain or origin(backup.manifest) == UNKNOWN):
+    mismatch = None if backup.state == "verified" else backups.origin_mismatch(backup.manifest)
+    if mismatch and (mismatch.certain or origin(backup.manifest) == UNKNOWN):
         return f"rm -r {shlex.quote(str(backup.path))}"
     return f"xai-runbook plan backups.prune --names {backup.name} --out prune.json"
 
 
 def verified_since(backups: Backups, *, name: str, before: str) -> DataFrame:
     """Say whether the backup was verified since `before`: the columns of `state`, and verified."""
-    found = state(backups, name=name)
-    anew = str(backups.named(name).verification.get("at", "")) != before
-    return found.assign(verified=anew & (found["state"] == "verified"))
+    found = backup_state(backups, name=name)
+    verified_again = str(backups.named(name).verification.get("at", "")) != before
+    return found.assign(verified=verified_again & (found["state"] == "verified"))
 
 
 @change
@@ -184,8 +184,8 @@ def dump(database: Database, backups: Backups) -> Plan:
     """
     (server,) = database.rows("identity")
     tools = backups.programs(int(server["version"].split(".")[0]))
-    told, name = backups.settings, backups.next_name("dump")
-    options = ["--jobs", str(told.jobs), "--format", told.format, "--compress", str(told.compress)]
+    settings, name = backups.settings, backups.next_name("dump")
+    options = ["--jobs", str(settings.jobs), "--format", settings.format, "--compress", str(settings.compress)]
     return Plan(
         verb="dump",
         scope=database.dbname,
@@ -193,22 +193,22 @@ def dump(database: Database, backups: Backups) -> Plan:
         observed=(facts({"name": name, "programs": str(tools), "server_version": server["version"]}),),
         steps=(
             Command(
-                argv=(*_doer(backups, "dump"), "--name", name, "--programs", str(tools), *options),
-                environment=backups.patience,
-                seconds=told.timeout,
+                argv=(*_command(backups, "dump"), "--name", name, "--programs", str(tools), *options),
+                environment=backups.step_environment,
+                seconds=settings.timeout,
                 roles=("database.operator", "backups.scratch"),
-                equivalent=f"pg_dump --format={told.format} --snapshot=... --file={name}.part/database.dump "
+                equivalent=f"pg_dump --format={settings.format} --snapshot=... --file={name}.part/database.dump "
                 f"{database.dbname} && pg_restore --file=/dev/null ... && pg_restore --exit-on-error ...",
             ),
         ),
-        expected=_verified(name),
+        expected=_is_verified(name),
         undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
         note="the database is read once, and its tables once more to count them; readers and writers go on",
         parts={"database": "read"},
         guards=(
             Condition.of(
-                room, column="spare_bytes", comparison=">=", value="0",
+                dump_space, column="spare_bytes", comparison=">=", value="0",
                 description="there is room for the dump and its scratch restore",
             ),
         ),
@@ -233,10 +233,10 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
         steps=(
             Command(
                 argv=(
-                    *_doer(backups, "verify"), "--name", name, "--programs", str(tools),
+                    *_command(backups, "verify"), "--name", name, "--programs", str(tools),
                     "--jobs", str(backups.settings.jobs),
                 ),
-                environment=backups.patience,
+                environment=backups.step_environment,
                 seconds=backups.settings.timeout,
                 roles=("backups.scratch",),
                 equivalent=f"sha256sum --check && pg_restore --exit-on-error --dbname=scratch {name}/database.dump",
@@ -252,12 +252,12 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
     )  # fmt: skip
 
 
-def _doer(backups: Backups, verb: str) -> tuple[str, ...]:
+def _command(backups: Backups, verb: str) -> tuple[str, ...]:
     return ("python", "-m", "xai_runbook.pgbackup", verb, "--folder", str(backups.folder))
 
 
-def _verified(name: str) -> Condition:
+def _is_verified(name: str) -> Condition:
     return Condition.of(
-        state, name=name, column="state", comparison="==", value="verified",
+        backup_state, name=name, column="state", comparison="==", value="verified",
         within="5s", description=f"{name} is verified: restored, and the same in every table",
     )  # fmt: skip

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xai_runbook.clients.backups import Backups
     from xai_runbook.clients.postgres.reader import Database
 
-_COLUMNS = ["name", "size_bytes", "oid", "kept"]
+_COLUMNS = ["name", "size_bytes", "oid", "keep_reason"]
 
 
 def leftover_databases(database: Database) -> DataFrame:
@@ -27,13 +27,13 @@ def leftover_databases(database: Database) -> DataFrame:
 
     rows = []
     for row in database.rows("leftover_databases"):
-        kept = (
+        reason = (
             "it does not bear our mark: drop it by hand, if nobody needs it" if not row["marked"]
             else "it is being filled right now" if row["in_use"]
             else f"{row['sessions_count']} sessions are in it" if row["sessions_count"]
             else ""
         )  # fmt: skip
-        rows.append({"name": row["name"], "size_bytes": row["size_bytes"], "oid": row["oid"], "kept": kept})
+        rows.append((row["name"], row["size_bytes"], row["oid"], reason))
     return DataFrame(rows, columns=_COLUMNS)
 
 
@@ -41,7 +41,7 @@ def leftover_files(backups: Backups) -> DataFrame:
     """What interrupted runs left in the folder of backups. Columns: name, size_bytes, oid (none), kept (never)."""
     from pandas import DataFrame
 
-    rows = [{"name": name, "size_bytes": size, "oid": "", "kept": ""} for name, size in backups.leftovers().items()]
+    rows = [(name, size, "", "") for name, size in backups.leftovers().items()]
     return DataFrame(rows, columns=_COLUMNS)
 
 
@@ -52,17 +52,17 @@ def invalid_indexes(database: Database) -> DataFrame:
     """
     from pandas import DataFrame
 
-    rows = [row for row in database.rows("indexes", {"most": 200}) if not row["valid"] and not row["building"]]
-    told = [{"name": row["name"], "size_bytes": row["size_bytes"], "oid": str(row["oid"]), "kept": ""} for row in rows]
-    return DataFrame(told, columns=_COLUMNS)
+    invalid = [row for row in database.rows("indexes", {"most": 200}) if not row["valid"] and not row["building"]]
+    rows = [(row["name"], row["size_bytes"], str(row["oid"]), "") for row in invalid]
+    return DataFrame(rows, columns=_COLUMNS)
 
 
-def leftovers_left(database: Database, backups: Backups, *, oids: list[str], files: list[str]) -> DataFrame:
+def remaining_leftovers(database: Database, backups: Backups, *, oids: list[str], files: list[str]) -> DataFrame:
     """One row: left_count, how many of these databases and files are still there."""
     from pandas import DataFrame
 
-    there = [*leftover_databases(database)["oid"], *leftover_files(backups)["name"]]
-    return DataFrame([{"left_count": sum(each in there for each in (*oids, *files))}])
+    remaining = [*leftover_databases(database)["oid"], *leftover_files(backups)["name"]]
+    return DataFrame([{"left_count": sum(each in remaining for each in (*oids, *files))}])
 
 
 @change
@@ -73,8 +73,8 @@ def remove_leftovers(database: Database, backups: Backups) -> Plan:
     Source: catalogue, restore_database.
     """
     databases, files = leftover_databases(database), leftover_files(backups)
-    kept = [f"{row['name']} stays: {row['kept']}" for _, row in databases.iterrows() if row["kept"]]
-    databases = databases[databases["kept"] == ""]
+    kept = [f"{row['name']} stays: {row['keep_reason']}" for _, row in databases.iterrows() if row["keep_reason"]]
+    databases = databases[databases["keep_reason"] == ""]
     found = [*databases.to_dict("records"), *files.to_dict("records")]
     oids, names = [str(oid) for oid in databases["oid"]], [str(name) for name in files["name"]]
     step = Command(
@@ -97,7 +97,7 @@ def remove_leftovers(database: Database, backups: Backups) -> Plan:
         observed=tuple(facts({"name": row["name"], "oid": row["oid"]}) for row in found),
         steps=(step,) if found else (),
         expected=Condition.of(
-            leftovers_left, oids=oids, files=names, column="left_count",
+            remaining_leftovers, oids=oids, files=names, column="left_count",
             comparison="==", value="0", within="10s", description="they are gone",
         ) if found else None,
         undo="cannot be undone: what is removed is gone",

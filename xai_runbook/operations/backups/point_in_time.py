@@ -30,21 +30,22 @@ def recoveries(backups: Backups) -> DataFrame:
     rows = [
         {
             "name": name,
-            "base": told["base"],
-            "until": ", ".join(told["target"].values()),
-            "reached_lsn": told["reached"]["lsn"],
-            "reached_at": Timestamp(told["reached"]["last_commit_at"]) if told["reached"]["last_commit_at"] else None,
-            "stopped": told["reached"]["stopped"],
-            "seconds": told["seconds"],
-            "rows": sum(int(table["rows"]) for table in told["tables"].values()),
-            "tables": len(told["tables"]),
-            "kept": kept,
-            "differs": "; ".join(told["differences"]),
+            "base": record["base"],
+            "recovery_target": ", ".join(record["target"].values()),
+            "reached_lsn": record["reached"]["lsn"],
+            "reached_at": Timestamp(at) if (at := record["reached"]["last_commit_at"]) else None,
+            "stop_message": record["reached"]["stopped"],
+            "seconds": record["seconds"],
+            "rows": sum(int(table["rows"]) for table in record["tables"].values()),
+            "tables": len(record["tables"]),
+            "cluster_kept": kept,
+            "differences": "; ".join(record["differences"]),
         }
-        for name, told, kept in reversed(backups.recoveries())
+        for name, record, kept in reversed(backups.recoveries())
     ]
     columns = [
-        "name", "base", "until", "reached_lsn", "reached_at", "stopped", "seconds", "rows", "tables", "kept", "differs",
+        "name", "base", "recovery_target", "reached_lsn", "reached_at", "stop_message", "seconds", "rows", "tables",
+        "cluster_kept", "differences",
     ]  # fmt: skip
     return DataFrame(rows, columns=columns)
 
@@ -56,13 +57,13 @@ def recovered_tables(backups: Backups, *, name: str = "") -> DataFrame:
     """
     from pandas import DataFrame
 
-    found = [told for known, told, _ in backups.recoveries() if not name or known == name]
+    found = [record for known, record, _ in backups.recoveries() if not name or known == name]
     if name and not found:
         raise NoData(f"there is no recovery {name}", on=str(backups.folder), hint="backups.recoveries lists them")
     rows = [
-        {"table": table, "rows": int(held["rows"]), "checksum": held["checksum"]}
-        for told in found[-1:]
-        for table, held in told["tables"].items()
+        {"table": table, "rows": int(content["rows"]), "checksum": content["checksum"]}
+        for record in found[-1:]
+        for table, content in record["tables"].items()
     ]
     return DataFrame(rows, columns=["table", "rows", "checksum"])
 
@@ -71,10 +72,10 @@ def recovery_state(backups: Backups, *, name: str) -> DataFrame:
     """One row: state (recovered; differs, from the ledger; missing, where there is no such recovery), reached_lsn."""
     from pandas import DataFrame
 
-    for known, told, _ in backups.recoveries():
+    for known, record, _ in backups.recoveries():
         if known == name:
-            state = "differs" if told["differences"] else "recovered"
-            return DataFrame([{"state": state, "reached_lsn": told["reached"]["lsn"]}])
+            state = "differs" if record["differences"] else "recovered"
+            return DataFrame([{"state": state, "reached_lsn": record["reached"]["lsn"]}])
     return DataFrame([{"state": "missing", "reached_lsn": ""}])
 
 
@@ -110,8 +111,8 @@ def recover_to(
     ranges = recoverable(backups)
     if ranges.empty:
         left_out = [
-            f"{backup.name}: {backup.why or foreign}"
-            for backup, foreign in reversed(backups.judged())
+            f"{backup.name}: {backup.why or mismatch}"
+            for backup, mismatch in reversed(backups.stored_with_mismatch())
             if backup.manifest.get("kind") == "cluster"
         ]
         reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
@@ -131,24 +132,27 @@ def recover_to(
         point = at.tz_convert("UTC").isoformat()
         inside = ranges[(ranges["earliest_at"] <= at) & (at <= ranges["latest_at"])]
     else:
-        place, point = wal.parse_lsn(lsn), lsn
+        position, point = wal.parse_lsn(lsn), lsn
         inside = ranges[
-            [wal.parse_lsn(r["earliest_lsn"]) <= place <= wal.parse_lsn(r["latest_lsn"]) for _, r in ranges.iterrows()]
+            [
+                wal.parse_lsn(r["earliest_lsn"]) <= position <= wal.parse_lsn(r["latest_lsn"])
+                for _, r in ranges.iterrows()
+            ]
         ]
     if inside.empty:
-        told = "; ".join(
+        covered = "; ".join(
             f"{r['base']}: {r['earliest_at']:%Y-%m-%d %H:%M:%S} ({r['earliest_lsn']}) to "
             f"{r['latest_at']:%Y-%m-%d %H:%M:%S} UTC ({r['latest_lsn']})"
             for _, r in ranges.head(3).iterrows()
         )
         raise InputError(
-            f"{point} cannot be gone back to: {told or 'there is no such base backup'}", on=str(backups.folder),
+            f"{point} cannot be gone back to: {covered or 'there is no such base backup'}", on=str(backups.folder),
             hint="a newer point needs the segment in which it lies to be archived: SELECT pg_switch_wal()",
         )  # fmt: skip
     known = inside[inside["doubt"] == ""]
-    begin = (inside if known.empty else known).iloc[0]
-    chosen = begin["base"]
-    manifest = backups.named(chosen).manifest
+    chosen = (inside if known.empty else known).iloc[0]
+    base = str(chosen["base"])
+    manifest = backups.named(base).manifest
     tools = backups.programs(int(manifest["server_version"].split(".")[0]))
     name = backups.next_name("recovery")
     options = ["--time", point] if time else ["--lsn", point]
@@ -157,17 +161,17 @@ def recover_to(
     return Plan(
         verb="recover",
         scope=name,
-        targets=(f"{name}: a private cluster from {chosen}, to {point}",),
-        observed=(facts({"base": chosen, "earliest_lsn": begin["earliest_lsn"]}),),
+        targets=(f"{name}: a private cluster from {base}, to {point}",),
+        observed=(facts({"base": base, "earliest_lsn": chosen["earliest_lsn"]}),),
         steps=(
             Command(
                 argv=(
                     "python", "-m", "xai_runbook.pgbackup", "recover", "--folder", str(backups.folder), "--name", name,
-                    "--base", chosen, "--programs", str(tools), "--archive", str(backups.archive_folder), *options,
+                    "--base", base, "--programs", str(tools), "--archive", str(backups.archive_folder), *options,
                 ),
-                environment=backups.patience,
+                environment=backups.step_environment,
                 seconds=backups.settings.timeout,
-                equivalent=f"cp -a {chosen}/data ...; touch recovery.signal; restore_command, recovery_target_"
+                equivalent=f"cp -a {base}/data ...; touch recovery.signal; restore_command, recovery_target_"
                 f"{'time' if time else 'lsn'} = '{point}'; pg_ctl start",
             ),
         ),
@@ -178,5 +182,5 @@ def recover_to(
         undo=f"rm -r {backups.folder / name}",
         risk=Risk.ADDITIVE,
         note="nothing points at the recovered cluster, and the server goes on as it is"
-        + (f"; {chosen} is perhaps of another server: {begin['doubt']}" if begin["doubt"] else ""),
+        + (f"; {base} is perhaps of another server: {chosen['doubt']}" if chosen["doubt"] else ""),
     )  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xai_runbook.clients.backups import Backups
 
 
-def left(backups: Backups, *, names: list[str]) -> DataFrame:
+def remaining_backups(backups: Backups, *, names: list[str]) -> DataFrame:
     """One row: left_count, how many backups of these names there are."""
     from pandas import DataFrame
 
@@ -34,20 +34,20 @@ def prunable(backups: Backups) -> DataFrame:
     """
     from pandas import DataFrame
 
-    every = stored(backups)
-    every = every[every["taken_at"].notna() & every["own"].eq(True)]
+    own = stored(backups)
+    own = own[own["taken_at"].notna() & own["own"].eq(True)]
     rows = []
-    for _, mine in every.groupby("kind"):
-        counting = mine[mine["counts"].astype(bool)]
-        if counting.empty:
+    for _, group in own.groupby("kind"):
+        usable = group[group["usable"].astype(bool)]
+        if usable.empty:
             continue
-        kept = set(counting["name"].head(backups.settings.keep_count))
-        newest = counting["taken_at"].iloc[0]
-        for _, row in mine.iterrows():
+        kept = set(usable["name"].head(backups.settings.keep_count))
+        newest = usable["taken_at"].iloc[0]
+        for _, row in group.iterrows():
             old = row["age_seconds"] > duration_seconds(backups.settings.keep_age)
             if row["name"] not in kept and old and row["taken_at"] < newest:
                 why = f"older than {backups.settings.keep_age}"
-                why += f" and than {len(kept)} newer verified ones" if row["counts"] else f", and {row['state']}"
+                why += f" and than {len(kept)} newer verified ones" if row["usable"] else f", and {row['state']}"
                 rows.append({**row[["name", "kind", "state", "taken_at", "size_bytes"]].to_dict(), "why": why})
     rows.sort(key=lambda row: row["taken_at"])
     return DataFrame(rows, columns=["name", "kind", "state", "taken_at", "size_bytes", "why"])
@@ -63,19 +63,19 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
     from xai_runbook.pgbackup import catalog
 
     chosen = list(dict.fromkeys(names)) if names else list(prunable(backups)["name"])
-    every = stored(backups)
-    every = every[every["state"] != "unfinished"].set_index("name", drop=False)
-    if unknown := sorted(set(chosen) - set(every.index)):
+    existing = stored(backups)
+    existing = existing[existing["state"] != "unfinished"].set_index("name", drop=False)
+    if unknown := sorted(set(chosen) - set(existing.index)):
         raise InputError(
             f"there are no backups {', '.join(unknown)}", on=str(backups.folder), hint="backups.stored lists them"
         )
-    foreign = every[every["name"].isin(chosen) & ~every["own"].eq(True)]
+    foreign = existing[existing["name"].isin(chosen) & ~existing["own"].eq(True)]
     if not foreign.empty:
         raise InputError(
             "; ".join(f"{row['name']}: {row['why']}" for _, row in foreign.iterrows()), on=str(backups.folder),
             hint="only backups of this server and database are pruned; remove others as theirs, or by hand",
         )  # fmt: skip
-    newest = every[every["counts"].astype(bool)].drop_duplicates("kind")  # the newest come first
+    newest = existing[existing["usable"].astype(bool)].drop_duplicates("kind")  # the newest come first
     if kept := sorted(set(chosen) & set(newest["name"])):
         raise InputError(
             f"{', '.join(kept)} is the newest verified one, which is never removed", on=str(backups.folder),
@@ -96,7 +96,7 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
         lasts=True,
     )  # fmt: skip
     gone = Condition.of(
-        left, names=chosen, column="left_count",
+        remaining_backups, names=chosen, column="left_count",
         comparison="==", value="0", within="5s", description="they are gone",
     )  # fmt: skip
     return Plan(

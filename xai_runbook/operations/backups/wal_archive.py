@@ -38,7 +38,7 @@ def archiving(database: Database, backups: Backups) -> DataFrame:
     row |= {"target": "archiver", "missing": False, "error": ""}
     if backups.archive_folder is not None:
         try:
-            names = {name[:24] for name, _, _ in backups.archived() if Segment.from_name(name, 2**24) is not None}
+            names = {name[:24] for name, _, _ in backups.archived_files() if Segment.from_name(name, 2**24) is not None}
             row["missing"] = row["last_archived_wal"] is not None and row["last_archived_wal"][:24] not in names
         except CannotAsk as error:
             row["error"] = error.what
@@ -51,14 +51,14 @@ def check_archiving(archiving: DataFrame, limit: Limit) -> Finding:
     """`alert` where finished WAL waits longer than the limit, where it is not archived though it should be, or where
     what the server calls archived is not there; `unknown` where the archive cannot be looked at."""
     row = archiving.iloc[0]
-    wrong = ""
+    problem = ""
     if row["mode"] == "off":
-        wrong = "archive_mode is off, and the settings name an archive"
+        problem = "archive_mode is off, and the settings name an archive"
     elif row["missing"]:
-        wrong = f"the server says that it archived {row['last_archived_wal']}, and the archive does not have it"
-    if wrong:
+        problem = f"the server says that it archived {row['last_archived_wal']}, and the archive does not have it"
+    if problem:
         return Finding(
-            name=limit.name, status=Status.ALERT, severity=limit.severity, summary=wrong, hint=limit.hint,
+            name=limit.name, status=Status.ALERT, severity=limit.severity, summary=problem, hint=limit.hint,
             targets=("archiver",),
         )  # fmt: skip
     failing = f", {row['last_failed_wal']} failed last" if row["failing"] else ""
@@ -82,13 +82,13 @@ def recoverable(backups: Backups) -> DataFrame:
     """
     from pandas import DataFrame
 
-    archived = backups.archived()
+    archived = backups.archived_files()
     rows = []
-    for backup, foreign in reversed(backups.judged()):
-        told = backup.manifest
-        if told.get("kind") != "cluster" or backup.state != "verified" or (foreign and foreign.certain):
+    for backup, mismatch in reversed(backups.stored_with_mismatch()):
+        manifest = backup.manifest
+        if manifest.get("kind") != "cluster" or backup.state != "verified" or (mismatch and mismatch.certain):
             continue
-        size, timeline = told["segment_bytes"], told["timeline"]
+        size, timeline = manifest["segment_bytes"], manifest["timeline"]
         times = {
             segment.number: at
             for name, _, at in archived
@@ -96,8 +96,8 @@ def recoverable(backups: Backups) -> DataFrame:
             and (segment := Segment.from_name(name, size)) is not None
             and segment.timeline == timeline
         }
-        number, at = Segment.containing(timeline, parse_lsn(told["stop_lsn"]) - 1, size).number, None
-        latest, count = parse_lsn(told["stop_lsn"]), 0
+        number, at = Segment.containing(timeline, parse_lsn(manifest["stop_lsn"]) - 1, size).number, None
+        latest, count = parse_lsn(manifest["stop_lsn"]), 0
         while number in times:
             latest, at, count, number = (number + 1) * size, times[number], count + 1, number + 1
         later = [other for other in times if other > number]
@@ -105,13 +105,13 @@ def recoverable(backups: Backups) -> DataFrame:
             {
                 "base": backup.name,
                 "timeline": timeline,
-                "earliest_at": datetime.fromisoformat(told["taken_at"]),
-                "earliest_lsn": told["stop_lsn"],
-                "latest_at": datetime.fromtimestamp(at, UTC) if at else datetime.fromisoformat(told["taken_at"]),
+                "earliest_at": datetime.fromisoformat(manifest["taken_at"]),
+                "earliest_lsn": manifest["stop_lsn"],
+                "latest_at": datetime.fromtimestamp(at, UTC) if at else datetime.fromisoformat(manifest["taken_at"]),
                 "latest_lsn": format_lsn(latest),
                 "gap": Segment(timeline, number, size).name if later else "",
                 "segments": count,
-                "doubt": str(foreign or ""),
+                "doubt": str(mismatch or ""),
             }
         )
     columns = ["base", "timeline", "earliest_at", "earliest_lsn", "latest_at", "latest_lsn", "gap", "segments", "doubt"]
