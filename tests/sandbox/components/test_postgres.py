@@ -233,9 +233,14 @@ def test_two_who_need_a_template_at_once_make_one(tmp_path: Path) -> None:
     assert (tmp_path / "three" / "PG_VERSION").exists()
 
 
-def test_a_verifier_is_salted_anew_each_time() -> None:
-    assert postgres.scram_verifier("secret") != postgres.scram_verifier("secret")
-    assert "secret" not in postgres.scram_verifier("secret")
+def test_the_server_gets_verifiers_and_no_passwords(layout: Layout) -> None:
+    data = layout.folder / "postgres" / "data"
+    with postgres_template.connect(data, layout.ports["postgres"], layout.database) as connection:
+        connection.execute("SET log_statement = 'all'")
+        postgres.set_passwords(connection, layout)
+    log = layout.log_file("postgres").read_text()
+    assert log.count("PASSWORD 'SCRAM-SHA-256$") == len(postgres.ROLES)
+    assert not [short for short in postgres.ROLES if layout.role(short).password() in log]
 
 
 def test_parts_start_with_nothing_of_the_callers_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import secrets
 import signal
 import struct
@@ -69,23 +66,12 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 
 def set_passwords(connection: psycopg.Connection[Any], layout: Layout) -> None:
-    """Gives each role its password. The server and its log see the SCRAM verifier only, never the password."""
+    """Set each role's password. libpq hashes it here, so that server and log get the SCRAM verifier only."""
     from psycopg import sql
 
     for short in ROLES:
         role = layout.role(short)
+        verifier = connection.pgconn.encrypt_password(role.password().encode(), role.name.encode(), b"scram-sha-256")
         connection.execute(
-            sql.SQL("ALTER ROLE {} PASSWORD {}").format(
-                sql.Identifier(role.name), sql.Literal(scram_verifier(role.password()))
-            )
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role.name), sql.Literal(verifier.decode()))
         )
-
-
-def scram_verifier(password: str, iterations: int = 4096) -> str:
-    """What PostgreSQL stores for a password (RFC 5803), computed on this side. The password is plain ASCII."""
-    salt = secrets.token_bytes(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, iterations)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    salt64, stored64, server64 = (base64.b64encode(part).decode() for part in (salt, stored, server))
-    return f"SCRAM-SHA-256${iterations}:{salt64}${stored64}:{server64}"
