@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from xai_runbook.errors import AccessDenied, CannotAsk, InputError, inert
-from xai_runbook.model.dsn import redact_dsn
 from xai_runbook.model.findings import Finding, Limit, judge
 from xai_runbook.model.plans import Condition, Plan, Risk, Sql, change, refused_plan
 from xai_runbook.model.scalars import facts
@@ -48,7 +47,7 @@ def connection(database: Database) -> DataFrame:
     rows.append(("password", MASK if known else "", "never in a command line" if known else "from ~/.pgpass"))
     rows.append(("sslmode", where.sslmode, _TLS[where.sslmode]))
     words = " ".join(f"{key}={value}" for key, value, _ in rows if value and key != "password")
-    rows.append(("in a shell", redact_dsn(f'psql "{words}"'), "asks for the password, or finds it in ~/.pgpass"))
+    rows.append(("in a shell", f'psql "{words}"', "asks for the password, or finds it in ~/.pgpass"))
     return DataFrame(rows, columns=["keyword", "value", "remark"])
 
 
