@@ -134,8 +134,8 @@ def test_the_newest_verified_one_is_never_removed_though_an_older_one_would_stay
 
 def test_f18_backups_of_another_or_an_unknown_server_are_never_removed(tmp_path: Path) -> None:
     servers: tuple[dict[str, Any], ...] = (
-        {}, {"system_identifier": "72"}, {"system_identifier": ""}, {"system_identifier": "not told"},
-        {"system_identifier": "not told", "server": "db:5432"}, {},
+        {}, {"system_identifier": "72"}, {"system_identifier": ""}, {"system_identifier": "not readable"},
+        {"system_identifier": "not readable", "server": "db:5432"}, {},
     )  # fmt: skip
     names = [written(tmp_path, number, **more).name for number, more in enumerate(servers, 1)]
     sums = {name: catalog.sha256(tmp_path / name / catalog.MANIFEST) for name in names}

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 Mode = Literal["read", "change", "exclusive"]
 Parts = Mapping[str, Mode]
-UNKNOWN_IDENTIFIER = "not told"
+UNKNOWN_IDENTIFIER = "not readable"
 """What sql/database/identity.sql answers where the role may not read the system identifier."""
 _TOGETHER = (("read", "read"), ("read", "change"), ("change", "read"))
 

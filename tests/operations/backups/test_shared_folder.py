@@ -253,7 +253,7 @@ def test_f18_servers_that_do_not_tell_their_identifier_are_told_apart_by_address
 ) -> None:
     a, b = pair
     with silent(ports["a"]), silent(ports["b"]):
-        assert a.database.identity()["system_identifier"] == "not told"
+        assert a.database.identity()["system_identifier"] == "not readable"
         name = dumped(a)
         assert list(dumps.stored(a.backups)["server"]) == [f"127.0.0.1:{ports['a']}"]
         assert list(dumps.stored(b.backups)["usable"]) == [False] and retention.prunable(b.backups).empty

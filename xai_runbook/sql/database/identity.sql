@@ -1,12 +1,12 @@
 -- Who answers, and as whom: an address can lie, a restored snapshot keeps its identifier, so both are shown.
--- system_identifier: "not told" where a host of servers lets nobody run pg_control_system. A function that may not be
+-- system_identifier: "not readable" where a managed server forbids pg_control_system. A function that may not be
 -- run is refused when a statement begins, whatever guards it; ts_stat alone runs a text of its own, and in every build
 -- (query_to_xml needs one with libxml), so that it is asked only where it may be.
 -- server_port: where the server listens, which is the same by a socket and by a forwarded port.
 -- powers: what would let this role change something, whatever default_transaction_read_only says.
 SELECT coalesce((SELECT word FROM ts_stat(CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
            THEN 'SELECT array_to_tsvector(ARRAY[system_identifier::text]) FROM pg_control_system()'
-           ELSE 'SELECT NULL::tsvector WHERE false' END)), 'not told') AS system_identifier,
+           ELSE 'SELECT NULL::tsvector WHERE false' END)), 'not readable') AS system_identifier,
        current_database()::text AS database,
        concat_ws(', ',
            CASE WHEN r.rolsuper THEN 'superuser' END,
