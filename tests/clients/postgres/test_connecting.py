@@ -1,4 +1,4 @@
-"""Coming in: TLS in each mode, a bastion, a pooler in the way, reserved slots, and how far one gets (readiness)."""
+"""Connecting: TLS in each mode, a bastion, a pooler instead of the server, reserved slots, and readiness."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.supervisor.component import free_ports
 from xai_runbook.settings.database import DatabaseSettings
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority of our own, another one, and a certificate of the first for `localhost`."""
+    """A folder with two certificate authorities, and a certificate of the first for `localhost`."""
     if not shutil.which("openssl"):
         pytest.skip("no openssl to make certificates with")
     folder = tmp_path_factory.mktemp("authority")
 
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=60)
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
 
     ecdsa = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    for name in ("ours", "theirs"):
+    for name in ("trusted", "other"):
         openssl("req", "-x509", *ecdsa, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}")
     openssl("req", *ecdsa, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
     (folder / "extension").write_text("subjectAltName=DNS:localhost\n")
     openssl(
-        "x509", "-req", "-in", "server.csr", "-CA", "ours.crt", "-CAkey", "ours.key", "-CAcreateserial",
+        "x509", "-req", "-in", "server.csr", "-CA", "trusted.crt", "-CAkey", "trusted.key", "-CAcreateserial",
         "-out", "server.crt", "-extfile", "extension",
     )  # fmt: skip
     (folder / "server.key").chmod(0o600)
@@ -89,66 +89,67 @@ def refusal(handle: Database) -> CannotAsk:
 
 
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
-def test_tls_to_whom_we_mean(server: Server, authority: Path, mode: str) -> None:
-    with server.handle(host="localhost", sslmode=mode, sslrootcert=f"{authority}/ours.crt") as handle:
+def test_tls_to_the_right_server(server: Server, authority: Path, mode: str) -> None:
+    with server.handle(host="localhost", sslmode=mode, sslrootcert=f"{authority}/trusted.crt") as handle:
         assert len(handle.frame("identity")) == 1
         assert encrypted(handle)
 
 
 @pytest.mark.parametrize(
-    ("keys", "words"),
+    ("changed", "message"),
     [
-        ({"host": "127.0.0.1", "sslrootcert": "ours.crt"}, "its certificate is another host's"),
-        ({"host": "localhost", "sslrootcert": "theirs.crt"}, "its certificate is of no authority that we trust"),
-        ({"host": "localhost", "sslrootcert": "none.crt"}, "no authority to check its certificate against"),
+        ({"host": "127.0.0.1", "sslrootcert": "trusted.crt"}, "the server's certificate is for another host"),
+        ({"host": "localhost", "sslrootcert": "other.crt"}, "the server's certificate cannot be verified"),
+        ({"host": "localhost", "sslrootcert": "none.crt"}, "no root certificate to verify the server with"),
     ],
 )
-def test_tls_to_somebody_else_is_refused(server: Server, authority: Path, keys: dict[str, str], words: str) -> None:
-    keys = keys | {"sslmode": "verify-full", "sslrootcert": f"{authority}/{keys['sslrootcert']}"}
-    with server.handle(**keys) as handle:
-        told = refusal(handle)
-    assert (type(told), told.what) == (WrongServer, words)
+def test_tls_to_another_server_is_refused(
+    server: Server, authority: Path, changed: dict[str, str], message: str
+) -> None:
+    tls = {"sslmode": "verify-full", "sslrootcert": f"{authority}/{changed['sslrootcert']}"}
+    with server.handle(**(changed | tls)) as handle:
+        error = refusal(handle)
+    assert (type(error), error.what) == (WrongServer, message)
 
 
-def test_require_asks_nobody_who_they_are(server: Server) -> None:
-    """Encrypted, to whoever answers: why verify-full is the default, and what `connection` says of it."""
+def test_require_verifies_no_certificate(server: Server) -> None:
+    """So verify-full is the default, and `connection` remarks it."""
     with server.handle(host="127.0.0.1", sslmode="require") as handle:
         assert len(handle.frame("identity")) == 1
         assert encrypted(handle)
-        told = database.connection(handle).set_index("keyword")["remark"]
-    assert told["sslmode"] == "encrypted, to whoever answers"
+        remarks = database.connection(handle).set_index("keyword")["remark"]
+    assert remarks["sslmode"] == "encrypted, but the server is not verified"
 
 
 def test_a_server_without_tls(env: Environment) -> None:
-    where = env.settings.database
-    assert where is not None
-    handle = Database(where.model_copy(update={"sslmode": "require"}))
-    told = refusal(handle)
-    assert (type(told), told.what) == (WrongServer, "it offers no TLS, and the settings want it")
+    settings = env.settings.database
+    assert settings is not None
+    error = refusal(Database(settings.model_copy(update={"sslmode": "require"})))
+    assert (type(error), error.what) == (WrongServer, "the server does not support TLS, which sslmode requires")
 
 
-# --- how far one gets ---------------------------------------------------------------------------------------------
+# --- readiness ----------------------------------------------------------------------------------------------------
 
 
-def test_how_we_connect_is_told_without_the_secret(server: Server) -> None:
+def test_connection_shows_no_secret(server: Server) -> None:
     with server.handle() as handle:
-        told = database.connection(handle)
-    text = told.to_string()
+        connection = database.connection(handle)
+    text = connection.to_string()
     assert server.layout.role("monitor").password() not in text
     assert "********" in text and "xai_monitor" in text
-    assert f"port={server.port}" in told.set_index("keyword")["value"]["in a shell"]
+    assert f"port={server.port}" in connection.set_index("keyword")["value"]["in a shell"]
 
 
 def test_readiness(server: Server) -> None:
     with server.handle() as handle:
         (row,) = database.readiness(handle).to_dict("records")
     assert (row["accepts"], row["can_login"], row["can_query"], row["in_recovery"]) == (True, True, True, False)
-    assert 0 <= row["slots_free"] < SLOTS - 3 and not row["by_reserved_slot"]
+    assert 0 <= row["slots_free"] < SLOTS - 3 and not row["used_reserved_slot"]
     assert row["latency_seconds"] > 0 and row["error"] == ""
 
 
-def test_ready_as_pg_isready_says_and_yet_nobody_gets_in(server: Server) -> None:
-    """E67: pg_isready says yes with every slot taken, and to an unknown user."""
+def test_pg_isready_says_yes_although_no_login_succeeds(server: Server) -> None:
+    """E67: pg_isready also says yes when all slots are taken, and to an unknown user."""
     with ExitStack() as sessions, server.handle() as handle:
         with suppress(psycopg.OperationalError):
             for _ in range(SLOTS + 1):
@@ -156,23 +157,23 @@ def test_ready_as_pg_isready_says_and_yet_nobody_gets_in(server: Server) -> None
         (full,) = database.readiness(handle).to_dict("records")
     with server.handle(user="no_such_role") as handle:
         (unknown,) = database.readiness(handle).to_dict("records")
-    for row, words in ((full, "slots are taken"), (unknown, "password")):
+    for row, message in ((full, "slots are taken"), (unknown, "password")):
         assert (row["accepts"], row["can_login"]) == (True, False)
-        assert pd.isna(row["can_query"]) and words in row["error"]
+        assert pd.isna(row["can_query"]) and message in row["error"]
 
 
-def test_not_ready_where_nobody_listens(server: Server) -> None:
+def test_not_ready_on_a_closed_port(server: Server) -> None:
     with server.handle(port=1) as handle:
         (row,) = database.readiness(handle).to_dict("records")
     assert (row["accepts"], row["can_login"]) == (False, False)
     assert "refused" in row["error"]
 
 
-def test_a_silent_port_costs_the_deadline_and_no_more() -> None:
+def test_a_silent_port_costs_no_more_than_the_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        told = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "timeout": "500ms"}
-        handle = Database(DatabaseSettings.model_validate(told))
+        settings = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "timeout": "500ms"}
+        handle = Database(DatabaseSettings.model_validate(settings))
         started = time.monotonic()
         (row,) = database.readiness(handle).to_dict("records")
     assert (row["accepts"], row["can_login"]) == (False, False)
@@ -181,20 +182,19 @@ def test_a_silent_port_costs_the_deadline_and_no_more() -> None:
 
 
 def test_a_half_open_connection_costs_the_deadline(server: Server) -> None:
-    """The way is cut without a word, as by a firewall that forgot us: the next question still has an end, and the one
-    after it a new connection."""
-    with relay(server.port) as way, server.handle(port=way.port, timeout="500ms") as handle:
+    """A firewall drops the connection silently: the next query times out, and the one after it reconnects."""
+    with relay(server.port) as between, server.handle(port=between.port, timeout="500ms") as handle:
         assert len(handle.frame("identity")) == 1
-        way.silent = True
+        between.silent = True
         started = time.monotonic()
         assert type(refusal(handle)) is TimedOut
         assert time.monotonic() - started < stretched(10)
-        way.silent = False
+        between.silent = False
         assert len(handle.frame("identity")) == 1
 
 
 class Relay:
-    """Passes bytes both ways between whoever connects and a port; once `silent`, what is connected hears nothing."""
+    """Passes bytes in both directions between its clients and a port; once `silent`, it drops them."""
 
     def __init__(self, to: int) -> None:
         self.to, self.silent = to, False
@@ -216,7 +216,7 @@ class Relay:
         cut = False
         with suppress(OSError):
             while data := source.recv(65536):
-                cut = cut or self.silent  # and for good, as a firewall does
+                cut = cut or self.silent  # for good, as a firewall does
                 if not cut:
                     sink.sendall(data)
 
@@ -231,19 +231,19 @@ def relay(to: int) -> Iterator[Relay]:
             each.close()
 
 
-def test_the_cache_is_no_database(env: Environment) -> None:
-    """Another server of ours behind the port: told apart, and in time."""
+def test_a_cache_is_no_database(env: Environment) -> None:
+    """A cache behind the port is recognized as another server, in time."""
     cache = env.settings.cache
     assert cache is not None
-    told = {"host": cache.host, "port": cache.port, "sslmode": "disable", "timeout": "2s"}
-    handle = Database(DatabaseSettings.model_validate(told))
+    settings = {"host": cache.host, "port": cache.port, "sslmode": "disable", "timeout": "2s"}
+    handle = Database(DatabaseSettings.model_validate(settings))
     started = time.monotonic()
     assert isinstance(refusal(handle), WrongServer | Unreachable | TimedOut)
     assert time.monotonic() - started < stretched(10)
 
 
-def test_a_reserved_slot_is_used_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Since 16: where ordinary clients are turned away, a role with pg_use_reserved_connections still comes in."""
+def test_readiness_says_that_a_reserved_slot_was_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since 16 a role with pg_use_reserved_connections can log in when ordinary clients no longer can."""
     monkeypatch.setenv("XAI_RUNBOOK_SYSTEM_PROGRAMS", "no")
     if programs.find("postgres") is None:
         pytest.skip("no PostgreSQL of version 16 or later")
@@ -258,43 +258,43 @@ def test_a_reserved_slot_is_used_and_said(tmp_path: Path, monkeypatch: pytest.Mo
                     sessions.enter_context(server.session("app"))
             (row,) = database.readiness(handle).to_dict("records")
             used = database.connections(handle)
-    assert row["can_login"] and row["by_reserved_slot"], row
+    assert row["can_login"] and row["used_reserved_slot"], row
     assert row["slots_free"] < 0
     assert used["usable"].iloc[0] == SLOTS - 3 - 2 and used["used_ratio"].iloc[0] > 1
 
 
-# --- a pooler in the way --------------------------------------------------------------------------------------------
+# --- a pooler instead of the server ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def before_the_pooler(env: Environment, sandbox: dict[str, Any]) -> DatabaseSettings:
-    """The settings of somebody who took the pooler for the database."""
+def pooler_as_database(env: Environment, sandbox: dict[str, Any]) -> DatabaseSettings:
+    """Settings in which the pooler is configured as the database."""
     if "pooler" not in sandbox["parts"]:
-        pytest.skip("no PgBouncer to be found")
-    told = env.settings.database
-    assert told is not None and told.proxy is not None
-    return told.model_copy(update={"port": told.proxy.port, "proxy": None})
+        pytest.skip("no PgBouncer found")
+    settings = env.settings.database
+    assert settings is not None and settings.proxy is not None
+    return settings.model_copy(update={"port": settings.proxy.port, "proxy": None})
 
 
-def test_a_pooler_that_was_taken_for_the_database(before_the_pooler: DatabaseSettings) -> None:
-    told = refusal(Database(before_the_pooler))
-    assert (type(told), told.what) == (WrongServer, "a pooler answers here, not PostgreSQL itself")
-    assert "database.proxy" in told.hint
+def test_a_pooler_configured_as_the_database_is_recognized(pooler_as_database: DatabaseSettings) -> None:
+    error = refusal(Database(pooler_as_database))
+    assert (type(error), error.what) == (WrongServer, "this is a pooler, not PostgreSQL itself")
+    assert "database.proxy" in error.hint
 
 
 def test_nothing_is_changed_through_a_pooler(env: Environment, sandbox: dict[str, Any], tmp_path: Path) -> None:
-    """E24, measured: even one that takes our settings is known, since it tells a session number of its own."""
+    """E24: even a pooler that accepts our startup options is recognized, by the backend pid that it reports."""
     if "pooler" not in sandbox["parts"]:
-        pytest.skip("no PgBouncer to be found")
-    told, layout = env.settings.database, Path(sandbox["overlay"]["sandbox"]["folder"])
+        pytest.skip("no PgBouncer found")
+    settings, layout = env.settings.database, Path(sandbox["overlay"]["sandbox"]["folder"])
     program = programs.find("pgbouncer")
-    assert told is not None and told.operator is not None and told.operator.password is not None
+    assert settings is not None and settings.operator is not None and settings.operator.password is not None
     port = free_ports(["pooler"])["pooler"]
     ini = (layout / "pooler" / "pgbouncer.ini").read_text()
-    ini = ini.replace(f"listen_port = {told.proxy.port if told.proxy else 0}", f"listen_port = {port}")
+    ini = ini.replace(f"listen_port = {settings.proxy.port if settings.proxy else 0}", f"listen_port = {port}")
     ini = ini.replace(str(layout / "pooler" / "users"), str(tmp_path / "users"))
     with write_access():
-        (tmp_path / "users").write_text(f'"{told.operator.user}" "{told.operator.password.reveal()}"\n')
+        (tmp_path / "users").write_text(f'"{settings.operator.user}" "{settings.operator.password.reveal()}"\n')
     (tmp_path / "pgbouncer.ini").write_text(f"{ini}ignore_startup_parameters = options\n")
     from xai_runbook.sandbox.components.postgres_template import unprivileged
 
@@ -313,13 +313,13 @@ def test_nothing_is_changed_through_a_pooler(env: Environment, sandbox: dict[str
                 break
             time.sleep(0.05)
         with write_access(), pytest.raises(AccessDenied, match="proxy or pooler"):
-            Operator(told.model_copy(update={"port": port})).identity()
+            Operator(settings.model_copy(update={"port": port})).identity()
     finally:
         running_pooler.kill()
         running_pooler.wait()
 
 
-# --- by way of a bastion --------------------------------------------------------------------------------------------
+# --- through a bastion ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -328,12 +328,12 @@ def through(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bastion]:
         yield found
 
 
-def children(word: str) -> list[psutil.Process]:
-    """Our own descendants whose command line holds that word."""
+def children(text: str) -> list[psutil.Process]:
+    """Return the descendants of this process whose command line contains the text."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if word in " ".join(process.cmdline()):
+            if text in " ".join(process.cmdline()):
                 found.append(process)
     return found
 
@@ -347,51 +347,51 @@ def gone(pids: list[int]) -> bool:
     return True
 
 
-def test_by_way_of_a_bastion(server: Server, through: Bastion) -> None:
+def test_through_a_bastion(server: Server, through: Bastion) -> None:
     with server.handle(bastion=through.settings, timeout="10s") as handle:
         assert len(handle.frame("identity")) == 1
         assert handle.ping()
         tunnel = children(str(through.key))
-        assert tunnel, "an ssh of ours"
+        assert tunnel, "no ssh process"
         secret = server.layout.role("monitor").password()
         for process in tunnel:
             assert secret not in " ".join(process.cmdline())
             assert secret not in " ".join(process.environ().values())
             assert not {"PGPASSWORD", "XAI_RUNBOOK_SANDBOX"} & set(process.environ())
-        assert "by way of 127.0.0.1" in database.connection(handle).set_index("keyword")["remark"]["host"]
-    assert gone([process.pid for process in tunnel]), "it ends with the handle"
+        assert "through bastion 127.0.0.1" in database.connection(handle).set_index("keyword")["remark"]["host"]
+    assert gone([process.pid for process in tunnel]), "the tunnel ends with the handle"
 
 
-def test_programs_of_backups_go_by_the_bastion_too(server: Server, through: Bastion, tmp_path: Path) -> None:
-    """They were sent straight to the host, which only the bastion reaches: a dump could not be made there."""
+def test_backup_programs_use_the_bastion_too(server: Server, through: Bastion, tmp_path: Path) -> None:
+    """They once connected to the host directly, which only the bastion can reach."""
     env = backed_up.environment(server, tmp_path / "journal")
-    told = env.settings.model_dump()
-    told["database"] |= {"bastion": through.settings, "timeout": "10s"}
-    with write_access(), lent(("database.operator",), type(env.settings).model_validate(told)) as variables:
+    settings = env.settings.model_dump()
+    settings["database"] |= {"bastion": through.settings, "timeout": "10s"}
+    with write_access(), lent(("database.operator",), type(env.settings).model_validate(settings)) as variables:
         assert variables["PGHOSTADDR"] == "127.0.0.1" and variables["PGPORT"] != str(server.port)
-        asked = subprocess.run(
+        dumped = subprocess.run(
             [env.backups.programs(1) / "pg_dump", "--schema-only", "--no-password", "--table", "wallets"],
             env=variables | {"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        assert asked.returncode == 0 and "CREATE TABLE public.wallets" in asked.stdout, asked.stderr
+        assert dumped.returncode == 0 and "CREATE TABLE public.wallets" in dumped.stdout, dumped.stderr
         tunnel = children(str(through.key))
         assert tunnel
-    assert gone([process.pid for process in tunnel]), "it ends with the step"
+    assert gone([process.pid for process in tunnel]), "the tunnel ends with the step"
 
 
-def test_a_server_that_lets_nobody_list_its_files_or_tell_its_identifier(server: Server) -> None:
-    """As hosts of servers do: it refused every question of ours, for one function that most of them never need."""
+def test_a_managed_server_without_system_identifier_and_wal_listing(server: Server) -> None:
+    """Managed servers forbid pg_control_system and pg_ls_waldir; queries that do not need them still work."""
     functions = ("pg_control_system()", "pg_ls_waldir()")
     with server.superuser() as session:
         for name in functions:
             session.execute(f"REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC, pg_monitor".encode())
     try:
         with server.handle() as handle:
-            assert handle.identity()["system_identifier"] == "not told"
+            assert handle.identity()["system_identifier"] == "not readable"
             sizes_now = sizes.database_sizes(handle).set_index("kind")["size_bytes"]
             assert sizes_now["database"].gt(0).all() and pd.isna(sizes_now["wal"])
         with server.handle(system_identifier="7") as handle:
-            assert isinstance(refusal(handle), WrongServer), "what the settings expect cannot be seen"
+            assert isinstance(refusal(handle), WrongServer), "the expected identifier cannot be verified"
     finally:
         with server.superuser() as session:
             session.execute("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
@@ -399,26 +399,26 @@ def test_a_server_that_lets_nobody_list_its_files_or_tell_its_identifier(server:
 
 
 def test_verify_full_holds_through_the_tunnel(server: Server, authority: Path, through: Bastion) -> None:
-    """The certificate must be the host's that the settings name, not the tunnel's end's."""
-    tls = {"sslmode": "verify-full", "sslrootcert": f"{authority}/ours.crt", "bastion": through.settings}
+    """The certificate must be for the host in the settings, not for the local end of the tunnel."""
+    tls = {"sslmode": "verify-full", "sslrootcert": f"{authority}/trusted.crt", "bastion": through.settings}
     with server.handle(host="localhost", timeout="10s", **tls) as handle:
         assert len(handle.frame("identity")) == 1
         assert encrypted(handle)
     with server.handle(host="127.0.0.1", timeout="10s", **tls) as handle:
-        assert refusal(handle).what == "its certificate is another host's"
+        assert refusal(handle).what == "the server's certificate is for another host"
 
 
-def test_a_tunnel_that_broke_is_dug_anew(server: Server, through: Bastion) -> None:
+def test_a_broken_tunnel_is_opened_again(server: Server, through: Bastion) -> None:
     with server.handle(bastion=through.settings, timeout="10s") as handle:
         handle.frame("identity")
         broken = children(str(through.key))
         for process in broken:
             process.kill()
-        psutil.wait_procs(broken, timeout=10)  # a kill is no end yet
+        psutil.wait_procs(broken, timeout=10)  # kill() does not wait
         assert len(handle.frame("identity")) == 1
 
 
-def test_what_the_bastion_refuses(server: Server, through: Bastion, tmp_path: Path) -> None:
+def test_errors_of_the_bastion(server: Server, through: Bastion, tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True, timeout=30)
     (tmp_path / "known").write_text("")
     for keys, kind in (
@@ -427,9 +427,9 @@ def test_what_the_bastion_refuses(server: Server, through: Bastion, tmp_path: Pa
         ({"port": 1}, Unreachable),
     ):
         with server.handle(bastion=through.settings | keys, timeout="10s") as handle:
-            told = refusal(handle)
-            assert type(told) is kind, told
-            assert "bastion" in told.what and told.hint == "ssh 127.0.0.1 by hand"
+            error = refusal(handle)
+            assert type(error) is kind, error
+            assert "bastion" in error.what and error.hint == "try ssh 127.0.0.1 by hand"
     with server.handle(bastion=through.settings, port=1, timeout="5s") as handle:
         assert isinstance(refusal(handle), Unreachable)
 
@@ -443,7 +443,7 @@ def test_what_the_bastion_refuses(server: Server, through: Bastion, tmp_path: Pa
         {"bastion": {"host": ""}},
     ],
 )
-def test_a_bastion_that_is_none(table: dict[str, Any]) -> None:
+def test_an_invalid_bastion(table: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"bastion|plain name"):
         DatabaseSettings.model_validate(table)
 
@@ -451,20 +451,20 @@ def test_a_bastion_that_is_none(table: dict[str, Any]) -> None:
 def test_a_silent_bastion_costs_the_deadline(through: Bastion) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         silent = through.settings | {"port": listener.getsockname()[1]}
-        told = {"host": "localhost", "port": 1, "sslmode": "disable", "timeout": "1s", "bastion": silent}
-        handle = Database(DatabaseSettings.model_validate(told))
+        settings = {"host": "localhost", "port": 1, "sslmode": "disable", "timeout": "1s", "bastion": silent}
+        handle = Database(DatabaseSettings.model_validate(settings))
         started = time.monotonic()
         assert isinstance(refusal(handle), TimedOut | Unreachable)
         assert time.monotonic() - started < stretched(12)
         handle.close()
 
 
-def test_an_end_by_force_leaves_no_tunnel(server: Server, through: Bastion) -> None:
+def test_sigkill_leaves_no_tunnel(server: Server, through: Bastion) -> None:
     program = (
         "import sys, time, json; from xai_runbook.settings import database; "
         "from xai_runbook.clients.postgres.tunnel import Tunnel;"
-        "told = database.Bastion.model_validate(json.loads(sys.argv[1]));"
-        f"print(Tunnel(told, '127.0.0.1', {server.port}, 20).port(), flush=True); time.sleep(60)"
+        "bastion = database.Bastion.model_validate(json.loads(sys.argv[1]));"
+        f"print(Tunnel(bastion, '127.0.0.1', {server.port}, 20).port(), flush=True); time.sleep(60)"
     )
     import json
 

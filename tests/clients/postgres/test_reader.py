@@ -1,4 +1,4 @@
-"""The database's handle where no PostgreSQL is: what answers instead, or does not, is told apart in time."""
+"""The database handle without a PostgreSQL server: other services and silence are recognized in time."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def first(peer: socket.socket) -> bytes:
 
 
 def failure(port: int, **more: object) -> CannotAsk:
-    told = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "timeout": "500ms"} | more
-    handle = Database(DatabaseSettings.model_validate(told))
+    settings = {"host": "127.0.0.1", "port": port, "sslmode": "disable", "timeout": "500ms"} | more
+    handle = Database(DatabaseSettings.model_validate(settings))
     started = time.monotonic()
     with pytest.raises(CannotAsk) as caught:
         handle.frame("identity")
@@ -48,12 +48,12 @@ def test_hangs_up() -> None:
         assert type(failure(served.port)) is Unreachable
 
 
-def test_down_is_known_and_the_wrong_server_is_not_down() -> None:
+def test_a_wrong_server_is_unknown_and_not_down() -> None:
     with serving(raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), read=first) as served:
-        told = DatabaseSettings.model_validate({"host": "127.0.0.1", "port": served.port, "sslmode": "disable"})
-        (row,) = reachability.of_database(Database(told)).to_dict("records")
+        settings = DatabaseSettings.model_validate({"host": "127.0.0.1", "port": served.port, "sslmode": "disable"})
+        (row,) = reachability.of_database(Database(settings)).to_dict("records")
     assert row["answers"] != row["answers"]
-    assert row["error"] == "what answers is not PostgreSQL"
+    assert row["error"] == "this is not a PostgreSQL server"
 
 
 def test_no_such_statement() -> None:

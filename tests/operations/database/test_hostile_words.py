@@ -11,7 +11,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from tests.support import clusters
-from xai_runbook.clients.postgres.reader import _Question, _rows
+from xai_runbook.clients.postgres.reader import _Query, _rows
 from xai_runbook.errors import InputError, XaiRunbookError
 from xai_runbook.sandbox.components import programs
 
@@ -71,15 +71,15 @@ def test_as_parameters_and_as_identifiers_nothing_is_executed(server: clusters.C
             names = [hostile(rng) for _ in range(100)]
             sendable = [name for name in names if "\0" not in name and "\ud800" not in name]
             refused += len(names) - len(sendable)
-            asked = _Question("tables_by_name", {"names": sendable, "role": rng.choice(sendable)}, None)
+            asked = _Query("tables_by_name", {"names": sendable, "role": rng.choice(sendable)}, None)
             assert _rows(superuser, asked)[1] == []
             for name in set(names) - set(sendable):
                 with pytest.raises((psycopg.DataError, UnicodeEncodeError)):
-                    _rows(superuser, _Question("tables_by_name", {"names": [name], "role": ""}, None))
+                    _rows(superuser, _Query("tables_by_name", {"names": [name], "role": ""}, None))
         for _ in range(number // 2):
             name = hostile(rng)
             with pytest.raises((psycopg.Error, UnicodeEncodeError, InputError)) as caught:
-                _rows(superuser, _Question("examine_table", {"oid": 0}, {"schema": (name,)}))
+                _rows(superuser, _Query("examine_table", {"oid": 0}, {"schema": (name,)}))
             if isinstance(caught.value, psycopg.errors.InvalidSchemaName):
                 cut = name.encode()[:63].decode(errors="ignore")
                 assert caught.value.diag.message_primary == f'schema "{cut}" does not exist'

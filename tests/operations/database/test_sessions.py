@@ -240,7 +240,7 @@ def test_wrong_password(server: Server, tmp_path: Path) -> None:
     with server.handle(password=f"file:{tmp_path / 'wrong'}") as handle:
         told = refusal(handle)
     assert type(told) is AccessDenied
-    assert told.what == "no or a wrong password"
+    assert told.what == "the password is missing or wrong"
 
 
 def test_no_password(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -261,13 +261,13 @@ def test_password_that_is_not_there(server: Server) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"dbname": "no_such_database"}, WrongServer, "no such database"),
-        ({"dbname": "postgres"}, AccessDenied, "lets us not in"),
+        ({"dbname": "no_such_database"}, WrongServer, "database does not exist"),
+        ({"dbname": "postgres"}, AccessDenied, "rejected the login"),
         ({"user": "no_such_role"}, AccessDenied, ""),
         ({"host": "no-such-host.invalid"}, (Unreachable, TimedOut), ""),
         ({"sslmode": "require"}, WrongServer, "TLS"),
         ({"host": "127.0.0.1", "port": 1}, Unreachable, "refused"),
-        ({"service": "no_such_service"}, Unreachable, "no such service"),
+        ({"service": "no_such_service"}, Unreachable, "service is not defined"),
     ],
 )
 def test_settings_that_do_not_fit(server: Server, change: dict[str, Any], error: Any, words: str) -> None:
@@ -304,7 +304,7 @@ def test_all_slots_taken(server: Server) -> None:
         assert "slots are taken" in told.what
         finding = reachability.check_reachable(reachability.of_database(handle), _limit())
     assert finding.status is Status.ALERT
-    assert finding.summary.endswith("does not answer: all its connection slots are taken")
+    assert finding.summary.endswith("does not answer: all connection slots are taken")
 
 
 def test_a_stopped_backend_is_not_waited_for(server: Server) -> None:

@@ -33,7 +33,7 @@ def carried_out(
         threading.Thread(target=_tell_progress, args=arguments, daemon=True).start()
     try:
         # a short one's answer is waited for: cancelling it would only leave open what it did
-        answer = operator.carry_out(step, heard=said, go_on=lambda: not (step.seconds and ctrl_c.pressed))
+        answer = operator.execute(step, on_notice=said, keep_running=lambda: not (step.seconds and ctrl_c.pressed))
     except CannotAsk as error:
         raise OutcomeUnknown(f"the connection was lost while it acted: {error.what}", on=error.on) from None
     finally:
@@ -43,7 +43,7 @@ def carried_out(
         notices += (f"and {len(answer.notices) - MOST_NOTICES} more",)
     if answer.error is not None:
         words = f"interrupted by Ctrl-C: {answer.error}" if ctrl_c.pressed else str(answer.error)
-        if step.atomic or not answer.sent or answer.state[:2] in BEFORE_IT_BEGAN:
+        if step.atomic or not answer.sent or answer.sqlstate[:2] in BEFORE_IT_BEGAN:
             return StepResult(False, words, notices)
         raise OutcomeUnknown(f"it ended on the way, and how far it got is not known: {words}", on=operator.address)
     if answer.rows is not None and (len(answer.rows) != 1 or answer.rows[0].get("done") is not True):

@@ -1,1 +1,1 @@
-"""PostgreSQL as a role that may only read, as the operator role, through PgBouncer and through a bastion."""
+"""PostgreSQL clients: the read-only role, the operator role, PgBouncer's console, and a tunnel through a bastion."""

@@ -1,4 +1,4 @@
-"""PostgreSQL as the role that changes are made with: one session for one apply, and no statement is sent twice."""
+"""PostgreSQL with the operator role: one session per apply, in which no statement is ever sent twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from psycopg.errors import Diagnostic
 
 from xai_runbook.clients.http.deadline import within
 from xai_runbook.clients.postgres.errors import translated
-from xai_runbook.clients.postgres.reader import identified, place
+from xai_runbook.clients.postgres.reader import connection_parameters, server_identity
 from xai_runbook.clients.postgres.tunnel import tunnel_of
 from xai_runbook.errors import AccessDenied, NotConfigured, TimedOut, Unreachable, XaiRunbookError, inert
 from xai_runbook.model.secret import require_write_access
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
     from xai_runbook.settings.database import DatabaseSettings
 
 
-LOCKED = "55P03"  # lock_not_available
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 @dataclass(frozen=True)
 class StatementAnswer:
-    """What the server said of one statement."""
+    """The server's answer to one statement: rows or an error, and its notices."""
 
     rows: list[dict[str, Any]] | None
-    """None where it is a statement without rows, or ended with an error."""
+    """None for a statement that returns no rows, and after an error."""
     error: XaiRunbookError | None = None
-    state: str = ""
+    sqlstate: str = ""
     """The error's SQLSTATE."""
     notices: tuple[str, ...] = ()
     skipped: bool = False
-    """It warned that it left out what another session has locked, as SKIP_LOCKED asks it to."""
+    """True if SKIP_LOCKED skipped the table because another session has locked it."""
     sent: bool = True
-    """False where the error came before the statement was sent."""
+    """False if the error occurred before the statement was sent."""
 
 
 class Operator:
-    """A session with the operator's role. It is never opened anew: what was lost with it must not be sent again.
+    """One session with the operator role. It never reconnects: a lost statement must not be sent again.
 
-    Errors: NotConfigured; Refused unless a plan is being applied, also where libpq's own files hold the password.
+    Errors: NotConfigured; Refused unless a plan is being applied, even if the password is in libpq's own files.
     """
 
     def __init__(self, settings: DatabaseSettings) -> None:
@@ -59,91 +59,95 @@ class Operator:
             raise NotConfigured(
                 "database.operator is not configured, so nothing can be changed",
                 on="database.operator",
-                hint="a table [database.operator] with user and password",
+                hint="add a table [database.operator] with user and password",
             )
         require_write_access("database.operator")
         self._settings, self._role, self._tunnel = settings, settings.operator, tunnel_of(settings)
         self._seconds = duration_seconds(settings.timeout)
         self._connection: psycopg.Connection[Any] | None = None
-        self._given_up = False
+        self._abandoned = False
 
     @property
     def address(self) -> str:
-        """Where it is; never with a password."""
-        where = self._settings
-        return f"{self._role.user}@{where.host}:{where.port}/{where.dbname}"
+        """Return USER@HOST:PORT/DBNAME for messages, without a password."""
+        settings = self._settings
+        return f"{self._role.user}@{settings.host}:{settings.port}/{settings.dbname}"
 
     @property
     def pid(self) -> int:
-        """The server's number of this session; 0 before it was opened."""
+        """Return the session's backend pid, or 0 before it is opened."""
         return 0 if self._connection is None else self._connection.info.backend_pid
 
     def identity(self) -> dict[str, str]:
-        """Which server this is, measured on this very session."""
-        return identified(self.rows("identity"))
+        """Return which server this is, as this session sees it."""
+        return server_identity(self.rows("identity"))
 
     def rows(self, name: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        """The rows of `sql/NAME.sql`, sent once. Errors: Unreachable and TimedOut leave open what it did."""
+        """Send `sql/NAME.sql` once and return its rows. After Unreachable or TimedOut its effect is unknown."""
         try:
             return within(self._seconds + 1, lambda: self._ask(name, parameters), on=self.address, give_up=self._cut)
         except psycopg.Error as error:
             raise translated(error, self.address) from None
 
-    def carry_out(self, step: Sql, *, heard: Callable[[str], object], go_on: Callable[[], bool]) -> StatementAnswer:
-        """What the server said of the step's statement, sent once: rows or an error, and its notices.
+    def execute(
+        self, step: Sql, *, on_notice: Callable[[str], object], keep_running: Callable[[], bool]
+    ) -> StatementAnswer:
+        """Send the step's statement once and return the server's answer: rows or an error, and its notices.
 
-        It has `step.seconds`, on the server and, a little longer, here. `heard` is told each notice; `go_on` is asked
-        about ten times a second, and once it says no, the statement is cancelled and its end waited for.
-        Errors: Unreachable and TimedOut leave open what it did.
+        The server has `step.seconds` for it, and we wait slightly longer. Each notice is passed to `on_notice`.
+        `keep_running` is polled ten times a second; once it returns False, the statement is cancelled and its end
+        awaited. After Unreachable or TimedOut the statement's effect is unknown.
         """
         seconds = duration_seconds(step.seconds) if step.seconds else self._seconds
-        notices: SimpleQueue[tuple[str | None, str]] = SimpleQueue()
-        came: list[StatementAnswer | BaseException] = []
+        queue: SimpleQueue[tuple[str | None, str]] = SimpleQueue()
+        results: list[StatementAnswer | BaseException] = []
         sent = threading.Event()
 
         def run() -> None:
             try:
-                came.append(self._carried_out(step, seconds, notices, sent))
-            except BaseException as error:  # handed to the one who waits, whatever it is
-                came.append(error)
+                results.append(self._execute(step, seconds, queue, sent))
+            except BaseException as error:  # whatever it is, the waiting thread raises it
+                results.append(error)
 
-        thread = threading.Thread(target=run, daemon=True, name=f"carry out on {self.address}")
+        thread = threading.Thread(target=run, daemon=True, name=f"execute on {self.address}")
         thread.start()
-        kept: list[str] = []
+        notices: list[str] = []
         end, cancelled, skipped = time.monotonic() + seconds + 1, False, False
 
-        def hear() -> None:
+        def drain_notices() -> None:
             nonlocal skipped
-            while not notices.empty():
-                state, words = notices.get()
-                kept.append(words)
-                skipped = skipped or state == LOCKED
-                heard(words)
+            while not queue.empty():
+                sqlstate, message = queue.get()
+                notices.append(message)
+                skipped = skipped or sqlstate == LOCK_NOT_AVAILABLE
+                on_notice(message)
 
         while thread.is_alive():
             thread.join(0.1)
-            hear()
-            if not cancelled and not go_on():
+            drain_notices()
+            if not cancelled and not keep_running():
                 cancelled, end = True, min(end, time.monotonic() + self._seconds + 1)
                 threading.Thread(target=self._cancel, daemon=True).start()
             if thread.is_alive() and time.monotonic() > end:
                 self._cut()
                 raise TimedOut(
-                    f"no whole answer within {seconds:g} s", on=self.address, hint="03_database: does it run?"
+                    f"no whole answer within {seconds:g} s",
+                    on=self.address,
+                    hint="check in 03_database whether the statement still runs",
                 )
-        hear()
-        (told,) = came
-        if isinstance(told, StatementAnswer):
-            return replace(told, notices=tuple(kept), skipped=skipped)
-        if not isinstance(told, psycopg.Error):
-            raise told
-        error, state = translated(told, self.address), told.sqlstate
-        if state is None or isinstance(error, Unreachable):
+        drain_notices()
+        (result,) = results
+        if isinstance(result, StatementAnswer):
+            return replace(result, notices=tuple(notices), skipped=skipped)
+        if not isinstance(result, psycopg.Error):
+            raise result
+        error, sqlstate = translated(result, self.address), result.sqlstate
+        if sqlstate is None or isinstance(error, Unreachable):
             raise error from None
-        return StatementAnswer(rows=None, error=error, state=state, notices=tuple(kept), sent=sent.is_set())
+        return StatementAnswer(rows=None, error=error, sqlstate=sqlstate, notices=tuple(notices), sent=sent.is_set())
 
     def close(self) -> None:
-        """Ends the session, and with it the locks that it holds."""
+        """End the session, which releases its locks."""
         if self._connection is not None:
             with suppress(Exception):
                 self._connection.close()
@@ -157,17 +161,17 @@ class Operator:
             cursor.execute(text, parameters)
             return _rows(cursor)
 
-    def _carried_out(
+    def _execute(
         self, step: Sql, seconds: float, notices: SimpleQueue[tuple[str | None, str]], sent: threading.Event
     ) -> StatementAnswer:
         connection = self._session()
         version = connection.info.server_version // 10000
 
-        def noticed(said: Diagnostic) -> None:  # it can be read only while the handler runs
-            words = f"{said.severity_nonlocalized or said.severity}: {said.message_primary}"
-            notices.put((said.sqlstate, inert(words, 300)))
+        def enqueue(notice: Diagnostic) -> None:  # a Diagnostic is valid only while the handler runs
+            message = f"{notice.severity_nonlocalized or notice.severity}: {notice.message_primary}"
+            notices.put((notice.sqlstate, inert(message, 300)))
 
-        connection.add_notice_handler(noticed)
+        connection.add_notice_handler(enqueue)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(
@@ -176,37 +180,37 @@ class Operator:
                 )
                 if step.precondition:
                     cursor.execute(statement(step.precondition, version), step.parameters)
-                    seen = _rows(cursor)
-                    if len(seen) != 1 or seen[0].get("done") is not True:
+                    rows = _rows(cursor)
+                    if len(rows) != 1 or rows[0].get("done") is not True:
                         return StatementAnswer(rows=[])
-                if self._given_up:
-                    raise psycopg.OperationalError("nobody waits any more")
+                if self._abandoned:
+                    raise psycopg.OperationalError("the caller has given up")
                 sent.set()
                 cursor.execute(written(step, version), step.parameters or None)
                 return StatementAnswer(rows=None if cursor.description is None else _rows(cursor))
         finally:
-            connection.remove_notice_handler(noticed)
+            connection.remove_notice_handler(enqueue)
 
     def _session(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             connection = self._open()
-            if self._given_up:  # nobody waits any more: nothing may be sent that late
+            if self._abandoned:  # the caller has given up: nothing may be sent now
                 connection.close()
-                raise psycopg.OperationalError("nobody waits any more")
+                raise psycopg.OperationalError("the caller has given up")
             self._connection = connection
         return self._connection
 
     def _cancel(self) -> None:
-        """Asks the server to end what it does for us; it answers the statement itself."""
+        """Send a cancel request; the statement itself then ends with an error."""
         if self._connection is not None:
             with suppress(Exception):
                 self._connection.cancel_safe(timeout=self._seconds)
 
     def _open(self) -> psycopg.Connection[Any]:
-        where, milliseconds = self._settings, int(self._seconds * 1000)
+        milliseconds = int(self._seconds * 1000)
         connection = psycopg.connect(
             "",
-            **place(where, self._tunnel, self._seconds),
+            **connection_parameters(self._settings, self._tunnel, self._seconds),
             user=self._role.user,
             password=self._role.password.reveal() if self._role.password else None,
             application_name="xai-runbook apply",
@@ -218,28 +222,28 @@ class Operator:
                 f"-c statement_timeout={milliseconds} -c lock_timeout=1000 -c search_path=pg_catalog -c TimeZone=UTC"
             ),
         )
-        told = connection.execute("SELECT pg_backend_pid()").fetchone()
-        if told is None or told[0] != connection.info.backend_pid:
-            # what a pooler tells as the session's number is its own: there, locks and settings may be another's
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        if row is None or row[0] != connection.info.backend_pid:
+            # a pooler reports a pid of its own; behind it, locks and settings may belong to another client's session
             connection.close()
             raise AccessDenied(
-                "this is a proxy or pooler; changes are made in a session of the server itself",
+                "this is a proxy or pooler; changes need a session of the server itself",
                 on=self.address,
-                hint="database.host is the server's own, database.proxy what stands before it",
+                hint="set database.host to the server itself, and database.proxy to what stands in front of it",
             )
         if connection.info.server_version >= 140000:
-            # what runs on the server for us ends soon after us (P19)
+            # so that a running statement ends soon after this process (P19)
             connection.execute("SET client_connection_check_interval = '1s'")
         return connection
 
     def _cut(self) -> None:
-        """Ends the wait at the socket: a stopped server answers no cancel request."""
-        self._given_up = True
+        """Shut the socket down: a stopped server does not answer a cancel request."""
+        self._abandoned = True
         if self._connection is not None and not self._connection.closed:
             import os
 
-            with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
+            with socket.socket(fileno=os.dup(self._connection.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def _rows(cursor: psycopg.Cursor[Any]) -> list[dict[str, Any]]:

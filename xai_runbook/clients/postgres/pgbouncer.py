@@ -1,4 +1,4 @@
-"""PgBouncer's console, asked what its pools do. It speaks PostgreSQL's protocol and knows SHOW, and nothing of SQL."""
+"""Read-only handle on PgBouncer's admin console, which speaks PostgreSQL's protocol and knows SHOW but no SQL."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from xai_runbook.model.window import duration_seconds
 if TYPE_CHECKING:
     from xai_runbook.settings.database import PoolerSettings
 
-Shown = Literal["pools", "databases", "version"]
-# the whole of what is ever sent to it; PAUSE, KILL and SHUTDOWN are not among it, and its stats users may not send them
-_STATEMENTS: dict[Shown, bytes] = {"pools": b"SHOW POOLS", "databases": b"SHOW DATABASES", "version": b"SHOW VERSION"}
+ShowCommand = Literal["pools", "databases", "version"]
+# nothing else is ever sent; PAUSE, KILL and SHUTDOWN are refused to stats_users anyway
+_STATEMENTS: dict[ShowCommand, bytes] = {
+    "pools": b"SHOW POOLS",
+    "databases": b"SHOW DATABASES",
+    "version": b"SHOW VERSION",
+}
 
 
 class Pooler:
-    """A handle that asks SHOW and nothing else, each time by a connection of its own: the console counts none."""
+    """A handle that sends SHOW commands, each over a new connection; console connections take no pool slot."""
 
     def __init__(self, settings: PoolerSettings, *, environment: str = "", production: bool = False) -> None:
         self.environment, self.production = environment, production
@@ -31,54 +35,56 @@ class Pooler:
 
     @property
     def address(self) -> str:
-        """Where it is, as messages name it; never with a password."""
-        where = self._settings
-        return f"{where.user}@{where.host}:{where.port}/{where.dbname}"
+        """Return USER@HOST:PORT/DBNAME for messages, without a password."""
+        settings = self._settings
+        return f"{settings.user}@{settings.host}:{settings.port}/{settings.dbname}"
 
     def identity(self) -> dict[str, str]:
-        """Where it is."""
+        """Return the address, which is all the console knows of itself."""
         return {"address": self.address}
 
-    def show(self, what: Shown) -> DataFrame:
-        """The rows of `SHOW ...`, a column each as this version names it.
+    def show(self, command: ShowCommand) -> DataFrame:
+        """Return the rows of a SHOW command, with the column names of this PgBouncer version.
 
         Errors: Unreachable, TimedOut, AccessDenied, WrongServer, BadAnswer, SettingsError.
         """
         try:
             columns, rows = within(
-                self._seconds + GRACE_SECONDS, lambda: self._ask(what), on=self.address, give_up=self._cut
+                self._seconds + GRACE_SECONDS, lambda: self._query(command), on=self.address, give_up=self._cut
             )
         except psycopg.Error as error:
             raise translated(error, self.address) from None
         if not rows:
-            raise BadAnswer(f"SHOW {what.upper()} answered nothing", on=self.address, hint="is it PgBouncer's console?")
+            raise BadAnswer(
+                f"SHOW {command.upper()} returned no rows", on=self.address, hint="is it PgBouncer's console?"
+            )
         return DataFrame.from_records(rows, columns=columns)
 
-    def _ask(self, what: Shown) -> tuple[list[str], list[tuple[Any, ...]]]:
-        where = self._settings
+    def _query(self, command: ShowCommand) -> tuple[list[str], list[tuple[Any, ...]]]:
+        settings = self._settings
         with psycopg.connect(
             "",
-            host=where.host,
-            port=where.port,
-            dbname=where.dbname,
-            user=where.user,
-            password=where.password.reveal() if where.password else None,
-            sslmode=where.sslmode,
-            sslrootcert=where.sslrootcert,
+            host=settings.host,
+            port=settings.port,
+            dbname=settings.dbname,
+            user=settings.user,
+            password=settings.password.reveal() if settings.password else None,
+            sslmode=settings.sslmode,
+            sslrootcert=settings.sslrootcert,
             connect_timeout=max(2, int(self._seconds)),
             application_name="xai-runbook",
             autocommit=True,
         ) as connection:
             self._connection = connection
-            # without parameters psycopg sends it by the simple protocol, which is the only one that the console knows
-            cursor = connection.execute(_STATEMENTS[what])
+            # without parameters psycopg uses the simple query protocol, the only one that the console knows
+            cursor = connection.execute(_STATEMENTS[command])
             return [column.name for column in cursor.description or ()], cursor.fetchall()
 
     def _cut(self) -> None:
-        """Ends the wait at the socket."""
+        """Shut the socket down, which ends the wait."""
         import os
         import socket
 
         if self._connection is not None and not self._connection.closed:
-            with socket.socket(fileno=os.dup(self._connection.fileno())) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
+            with socket.socket(fileno=os.dup(self._connection.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)

@@ -208,7 +208,7 @@ def _notes(database: Database, manifest: dict[str, Any]) -> str:
 
 def _not_carried_over(database: Database, restored: str = "") -> str:
     """What belongs to the live database and cannot be given to the one that takes its place."""
-    operator = database.expected.operator
+    operator = database.settings.operator
     parameters = {"name": database.dbname, "role": operator.user if operator is not None else ""}
     missing = [row["what"] for row in database.rows("database_not_carried", parameters)]
     missing += fixed_differences(database.rows, database.dbname, restored) if restored else []

@@ -151,7 +151,7 @@ def oldest_transaction(database: Database) -> DataFrame:
 
 
 def _role(database: Database) -> str:
-    operator = database.expected.operator
+    operator = database.settings.operator
     return operator.user if operator is not None else ""
 
 

@@ -188,7 +188,7 @@ def _created(database: Database, verb: str, told: dict[str, Any]) -> Plan:
 def _alterable(database: Database, verb: str, name: str) -> tuple[dict[str, Any], Plan | None]:
     """The setting's row, and the refused Plan where the operator cannot change it here."""
     elsewhere = refuse_unless_primary(database, verb)
-    operator = database.expected.operator
+    operator = database.settings.operator
     if operator is None:
         raise NotConfigured("database.operator is not configured", on="database.operator")
     row = database.rows("setting_to_change", {"name": name, "operator": operator.user})[0]

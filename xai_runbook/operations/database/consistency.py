@@ -48,7 +48,7 @@ def examination(database: Database, *, tables: Sequence[str] = ()) -> DataFrame:
     """
     from pandas import DataFrame
 
-    named = list(tables or database.expected.examined_tables)
+    named = list(tables or database.settings.examined_tables)
     if not named:
         raise NotConfigured(
             "no table is named that would be examined", on="examined_tables", hint="examined_tables in [database]"

@@ -152,7 +152,7 @@ def set_pool_size(database: Database, *, size: int = 100) -> Plan:
 
 def _pool_file(database: Database) -> tuple[Pool, str, ConfigLine]:
     """The settings' table, the file's digest, and where the number stands."""
-    pool = database.expected.pool
+    pool = database.settings.pool
     if pool is None:
         raise NotConfigured(
             "database.pool is not configured",

@@ -34,7 +34,7 @@ def recovery(database: Database) -> DataFrame:
     """
     told = database.frame("recovery")
     told.insert(0, "target", database.dbname)
-    told.insert(2, "meant", database.expected.in_recovery)
+    told.insert(2, "meant", database.settings.in_recovery)
     return told
 
 
@@ -48,7 +48,7 @@ def standbys(database: Database) -> DataFrame:
     """
     from pandas import DataFrame
 
-    expected = database.expected.standbys
+    expected = database.settings.standbys
     rows = [row | {"connected": 1.0, "error": _why(row)} for row in database.rows("standbys")]
     for name in [name for name in expected if name not in [row["standby"] for row in rows]]:
         rows.append({"standby": name, "connected": 0.0, "error": "it is not connected"})

@@ -15,7 +15,7 @@ _TLS = {
     "disable": "passwords and rows travel in clear",
     "allow": "in clear wherever the server says so",
     "prefer": "in clear wherever the server says so",
-    "require": "encrypted, to whoever answers",
+    "require": "encrypted, but the server is not verified",
     "verify-ca": "encrypted, to any server of that authority",
     "verify-full": "encrypted, and to this host only",
 }
@@ -35,12 +35,18 @@ def connection(database: Database) -> DataFrame:
     """
     from pandas import DataFrame
 
-    where = database.expected
+    where = database.settings
     rows: list[tuple[str, str, str]] = []
     if where.service:
         rows.append(("service", where.service, "host and port from ~/.pg_service.conf"))
     else:
-        by = f"by way of {where.bastion.host}" if where.bastion else "the server itself" if not database.proxied else ""
+        by = (
+            f"through bastion {where.bastion.host}"
+            if where.bastion
+            else "the server itself"
+            if not database.proxied
+            else ""
+        )
         rows += [("host", where.host, by or "the proxy: questions only"), ("port", str(where.port), "")]
     rows += [("dbname", where.dbname, ""), ("user", where.user, "may only read")]
     known = where.password is not None
@@ -64,7 +70,7 @@ def readiness(database: Database) -> DataFrame:
     """One row: how far one gets, which is more than the runbook's pg_isready says.
 
     Columns: target, accepts (as pg_isready: "accepting connections" to anybody), can_login, can_query, in_recovery,
-    slots_free (count that clients like us can still have), by_reserved_slot (we came in where others no longer can),
+    slots_free (count that clients like us can still have), used_reserved_slot (we came in where others no longer can),
     latency_seconds (login and query), error. Where a step fails, those after it are missing and `error` says why.
     Source: runbook, Database Connection Errors; errata E67; PostgreSQL docs, PQping.
     """
@@ -78,7 +84,7 @@ def readiness(database: Database) -> DataFrame:
         told["error"] = ""
     except CannotAsk as error:
         told["error"] = inert(str(error))
-    columns = ("can_query", "in_recovery", "slots_free", "by_reserved_slot", "latency_seconds")
+    columns = ("can_query", "in_recovery", "slots_free", "used_reserved_slot", "latency_seconds")
     order = ["target", "accepts", "can_login", *columns, "error"]
     return DataFrame([told], columns=order)
 

@@ -85,12 +85,12 @@ def explain(database: Database, *, statement: str = "", analyze: bool = False) -
         return DataFrame({"plan": ["no statement was named"]})
     text = _one_statement(statement, _READS if analyze else _EXPLAINED)
     try:
-        lines = database.explained(text, analyze=analyze)
+        lines = database.explain(text, analyze=analyze)
     except AccessDenied as error:
         raise AccessDenied(
             error.what,
             on=error.on,
-            hint=f"GRANT SELECT on its tables to {database.expected.user}, or the plan database.analyze",
+            hint=f"GRANT SELECT on its tables to {database.settings.user}, or the plan database.analyze",
         ) from None
     except BadAnswer as error:
         raise InputError(error.what, on=error.on, hint="write names with their schema, as public.blocks") from None

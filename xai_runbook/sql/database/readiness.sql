@@ -2,7 +2,7 @@
 -- reserved_connections is there since 16; before, an ordinary role never gets a reserved slot.
 SELECT pg_is_in_recovery() AS in_recovery,
        usable - used AS slots_free,
-       used > usable AS by_reserved_slot
+       used > usable AS used_reserved_slot
 FROM (SELECT count(*) AS used,
              current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
                  - coalesce(current_setting('reserved_connections', true), '0')::int AS usable
