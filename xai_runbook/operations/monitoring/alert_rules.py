@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +28,6 @@ _VALUES = {
     "bytes": "{{ $value | humanize1024 }}B",
 }
 _WHERE = "{{ with $labels.instance }} on {{ . }}{{ end }}"
-_PLAIN = re.compile(r"(?!(?i:y|n|yes|no|on|off|true|false|null)$)[A-Za-z][A-Za-z0-9_-]*|(\d+(y|w|d|h|m|s|ms))+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,22 +54,20 @@ def alert_rules(settings: PromqlSettings, limits: Limits, *, name: str, step: st
 
     Load it with `rule_files`; `alerts.check_alert` judges the same limits the same way.
     """
-    lines = [
-        f"# The alert table of {name}, made by xai-runbook rules: change its limits, not this file.",
-        "groups:",
-        f"  - name: {GROUP}",
-        f"    interval: {step}",
-        "    rules:",
+    from xai_runbook.operations.monitoring._rule_file import PromQL, dump
+
+    rules = [
+        {
+            "alert": rule.alert,
+            "expr": PromQL(rule.expr),
+            "for": rule.duration,
+            "labels": dict(rule.labels),
+            "annotations": dict(rule.annotations),
+        }
+        for rule in rule_table(settings, limits)
     ]
-    for rule in rule_table(settings, limits):
-        lines += [
-            f"      - alert: {_scalar(rule.alert)}",
-            f"        expr: {_block(rule.expr)}",
-            f"        for: {_scalar(rule.duration)}",
-        ]
-        for key, texts in (("labels", rule.labels), ("annotations", rule.annotations)):
-            lines += [f"        {key}:", *(f"          {label}: {_scalar(text)}" for label, text in texts.items())]
-    return "\n".join([*lines, ""])
+    heading = f"# The alert table of {name}, made by xai-runbook rules: change its limits, not this file.\n"
+    return heading + dump({"groups": [{"name": GROUP, "interval": step, "rules": rules}]})
 
 
 def alert_table(settings: PromqlSettings, limits: Limits) -> str:
@@ -114,16 +110,3 @@ def _notebook(limit: str) -> str:
 def _literal(text: str) -> str:
     """`text` as it is, also where it holds what Prometheus' templates would run."""
     return inert(text).replace("{{", '{{ "{{" }}')
-
-
-def _scalar(text: str) -> str:
-    """`text` as YAML on one line; quoted as JSON, which is YAML too, unless it is a plain word or a duration."""
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=not text.isprintable())
-
-
-def _block(text: str) -> str:
-    """PromQL as YAML that keeps its lines; on one line and quoted where it has characters that YAML refuses."""
-    lines = text.split("\n")
-    if not all(line.isprintable() for line in lines):
-        return json.dumps(text)
-    return "\n".join(["|-", *(" " * 10 + line if line else "" for line in lines)])
