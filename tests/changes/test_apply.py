@@ -622,7 +622,7 @@ def test_no_secret_is_in_what_is_left_behind(here: Environment, session: Opens, 
 def test_there_is_a_way_back_or_it_says_that_there_is_none(here: Environment, journal: Journal) -> None:
     back = Call.of(alert_rehearsal.end_load)
     journal.append("intent", plan=written(undo=back).to_json(), target="x", digest="x")
-    assert undo(here, 1).note == "no provoked load runs"
+    assert undo(here, 1).note == "no provoked load is running"
     journal.append("intent", plan=written().to_json(), target="x", digest="y")
     with pytest.raises(Refused, match="no plan that undoes it: cannot be undone"):
         undo(here, 2)

@@ -389,7 +389,7 @@ def test_no_load_is_provoked_in_production(here: Environment, journal: Journal) 
     for change in (alert_rehearsal.provoke_cpu, alert_rehearsal.provoke_memory, alert_rehearsal.provoke_disk):
         plan = change(production.sandbox, production.prometheus, production.limits)
         assert not plan.steps and plan.production
-        assert "the settings say production, where no load is provoked" in refused(plan, production)
+        assert "the settings say production, and load is provoked only in the sandbox" in refused(plan, production)
     assert "production" in refused(alert_rehearsal.end_load(production.sandbox), production)
 
 

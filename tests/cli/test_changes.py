@@ -257,7 +257,7 @@ def test_what_has_nothing_to_do_asks_nobody(
 ) -> None:
     file = tmp_path / "x.json"
     assert main(["plan", "monitoring.end_load", "--out", str(file), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["plan"]["note"] == "no provoked load runs"
+    assert json.loads(capsys.readouterr().out)["plan"]["note"] == "no provoked load is running"
     assert main(["apply", str(file)]) == 0
     assert "there is nothing to do" in capsys.readouterr().out
 

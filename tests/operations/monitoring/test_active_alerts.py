@@ -53,9 +53,9 @@ def test_an_alert_of_ours_is_named_and_counts_in_its_own_question() -> None:
     both.loc[0, "limit"] = "sync_lag"
     finding = active_alerts.check_active(both)
     assert (finding.targets, finding.severity) == (("Other instance=node-1",), Severity.HIGH)
-    assert finding.summary == "1 firing: Other; ours, each judged by its own question: SyncLag"
+    assert finding.summary == "1 firing: Other; of the runbook, judged separately: SyncLag"
     alone = active_alerts.check_active(both.head(1))
-    assert alone.status is Status.OK and alone.summary.startswith("nothing else fires of 1 active; ours")
+    assert alone.status is Status.OK and alone.summary.startswith("no other alert fires (1 active); of the runbook")
 
 
 def test_a_silenced_alert_is_said_and_does_not_count_and_one_beside_it_does() -> None:
@@ -66,7 +66,7 @@ def test_a_silenced_alert_is_said_and_does_not_count_and_one_beside_it_does() ->
     finding = active_alerts.check_active(quiet)
     assert finding.status is Status.OK
     assert finding.summary == (
-        "nothing else fires of 1 active; silenced: Disk until 2026-01-31 10:00 UTC by ops (new disk at ten)"
+        "no other alert fires (1 active); silenced: Disk until 2026-01-31 10:00 UTC by ops (new disk at ten)"
     )
     both = pd.concat([quiet, table(("Cpu", "firing", "high"))], ignore_index=True)
     finding = active_alerts.check_active(both)
@@ -79,17 +79,17 @@ def test_rules_that_cannot_be_evaluated_are_silent_not_well() -> None:
     none.attrs["failing"] = ["Disk"]
     finding = active_alerts.check_active(none)
     assert finding.status is Status.UNKNOWN
-    assert finding.summary == "unknown, because nothing else fires; Prometheus cannot evaluate Disk"
+    assert finding.summary == "unknown, because Prometheus cannot evaluate Disk; no other alert fires"
     one = table(("Other", "firing", "high"))
     one.attrs["failing"] = ["Disk"]
     assert active_alerts.check_active(one).summary == "1 firing: Other; Prometheus cannot evaluate Disk"
 
 
 def test_no_active_alert_a_pending_one_and_a_watchdog_are_ok() -> None:
-    assert active_alerts.check_active(table()).summary == "nothing fires"
+    assert active_alerts.check_active(table()).summary == "no alert fires"
     assert (
         active_alerts.check_active(table(("Disk", "pending", "high"))).summary
-        == "nothing fires of 1 active; pending: Disk"
+        == "no alert fires (1 active); pending: Disk"
     )
     assert active_alerts.check_active(table(("Watchdog", "firing", "none"))).status is Status.OK
 
@@ -199,13 +199,16 @@ def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) 
     port = free_ports(["nothing"])["nothing"]
     for absent, words in (
         (NotConfiguredHandle("alertmanager", "test", False), "no Alertmanager is configured"),
-        (alertmanager_server.handle(f"http://127.0.0.1:{port}"), "the Alertmanager the connection was refused"),
+        (
+            alertmanager_server.handle(f"http://127.0.0.1:{port}"),
+            "asking Alertmanager failed: the connection was refused",
+        ),
     ):
         told = active_alerts.active_alerts(live.prometheus, absent, prometheus_server.limits())  # type: ignore[arg-type]
         assert told.attrs["silences"] == words
         finding = active_alerts.check_active(told)
         assert finding.status is Status.ALERT
-        assert f"whether any is silenced cannot be told: {words}" in finding.summary
+        assert f"silences are unknown: {words}" in finding.summary
 
 
 def test_without_any_rule_nothing_can_be_active(tmp_path: Path) -> None:

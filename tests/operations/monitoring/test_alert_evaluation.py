@@ -86,14 +86,14 @@ def test_a_target_without_a_value_now_is_unknown_and_named(last: float | None) -
     finding = alert_evaluation.check_alert(frame(node_1=[3] * 40, node_2=[*([12] * 39), last]), LAG)
     assert finding.status is Status.UNKNOWN
     assert finding.targets == ("node_2",)
-    assert "no value of node_2" in finding.summary
+    assert "no value for node_2" in finding.summary
 
 
 def test_an_alert_beside_an_unknown_is_an_alert_that_says_so() -> None:
     finding = alert_evaluation.check_alert(frame(node_1=[12] * 40, node_2=[*([3] * 39), None]), LAG)
     assert finding.status is Status.ALERT
     assert finding.targets == ("node_1",)
-    assert "no value of node_2" in finding.summary
+    assert "no value for node_2" in finding.summary
 
 
 def test_what_looks_well_in_a_partial_answer_is_unknown_and_what_fires_in_it_fires() -> None:
@@ -173,7 +173,7 @@ def test_idle_is_ok_where_it_is_known_and_unknown_where_it_is_not() -> None:
     both = frame(node_1=[math.nan] * 10, node_2=[0.2] * 10)
     finding = alert_evaluation.check_alert(both.assign(idle=both["instance"] == "node_1"), slow)
     assert finding.status is Status.OK
-    assert finding.summary == "200 ms on node_2, alert when above 1 second for 1m; nothing to judge on 1 of 2"
+    assert finding.summary == "200 ms on node_2, alert when above 1 second for 1m; no requests on 1 of 2"
 
 
 def test_a_sum_without_labels_is_one_target() -> None:

@@ -94,7 +94,7 @@ def test_of_a_window_before_all_data_only_the_missing_metrics_are_told(prometheu
     assert set(states["limit"]) == {"metrics_present"}
     assert {"sync_lag", "cpu_used"} <= set(states.attrs["silent"])
     finding = alert_history.check_alert_history(states)
-    assert finding.status is Status.ALERT and "no value of " in finding.summary
+    assert finding.status is Status.ALERT and "no value for " in finding.summary
     assert finding.targets == ("XaiMetricsMissing blockchain_height", "XaiMetricsMissing network_peers")
 
 
@@ -127,11 +127,11 @@ def test_a_calm_window_is_ok_and_one_that_cannot_be_told_is_not() -> None:
     assert finding.summary == "no alert fires at 2026-01-31 10:00:45 UTC; judged every 15s"
     gone = judged(state=["inactive"] * 3 + ["unknown"])
     finding = alert_history.check_alert_history(gone)
-    assert finding.status is Status.UNKNOWN and "no value of sync_lag" in finding.summary
+    assert finding.status is Status.UNKNOWN and "no value for sync_lag" in finding.summary
     silent = judged()
     silent.attrs["silent"] = ["peer_count"]
     finding = alert_history.check_alert_history(silent)
-    assert finding.status is Status.UNKNOWN and "no value of peer_count" in finding.summary
+    assert finding.status is Status.UNKNOWN and "no value for peer_count" in finding.summary
 
 
 def test_one_target_follows_another_and_their_alerts_do_not_run_together() -> None:

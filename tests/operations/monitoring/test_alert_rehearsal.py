@@ -51,7 +51,7 @@ def test_disk_load_leaves_less_than_the_limit_and_keeps_a_floor(env: Environment
 
 def test_nothing_to_end_is_a_sentence(env: Environment) -> None:
     plan = alert_rehearsal.end_load(env.sandbox)
-    assert not plan.steps and plan.note == "no provoked load runs"
+    assert not plan.steps and plan.note == "no provoked load is running"
 
 
 def test_provoked_says_no_where_nothing_fired(env: Environment) -> None:

@@ -78,7 +78,7 @@ def test_live_a_constant_gauge_is_fine_and_a_dead_exporter_is_not_its_last_value
         time.sleep(0.3)
     assert live.check("peer_count").status is Status.OK
     finding = live.until("peer_count", Status.UNKNOWN, ("node-2",), node_2=None)  # the stale marker ends it at once
-    assert "no value of node-2" in finding.summary
+    assert "no value for node-2" in finding.summary
     assert dict(metrics.network_peers(live.prometheus).values) == {"node-1": 3.0, "node-3": 3.0}
     up = metrics.targets(live.prometheus).set_index("instance")["up"]
     assert dict(up) == {"node-1": 1, "node-2": 0, "node-3": 1}

@@ -96,7 +96,7 @@ def test_a_metric_that_does_not_exist_is_no_data_and_not_a_zero(url: str) -> Non
     elsewhere = server.handle(url, metrics={"height": "no_such_height", "peers": "no_such_peers"})
     with pytest.raises(NoData, match="no series of no_such_height") as raised:
         metrics.blockchain_height(elsewhere)
-    assert "not a 0" in str(raised.value) and "[metrics]" in raised.value.hint
+    assert "not the same as 0" in str(raised.value) and "[metrics]" in raised.value.hint
     with pytest.raises(NoData, match="no_such_peers"):
         metrics.network_peers(elsewhere)
     with pytest.raises(NoData, match="peer_count"):
@@ -173,7 +173,7 @@ def test_history_takes_limits_and_metrics_and_about_500_points(prometheus: Prome
     assert "__name__" not in heights and heights["instance"].dtype == "category"
     peers = metrics.history(prometheus, "peer_count", Window.parse("1h"))
     assert set(peers["instance"]) == {"node-1", "node-2"}
-    with pytest.raises(InputError, match="'hieght' is no signal or metric"):
+    with pytest.raises(InputError, match="'hieght' is not a signal or metric"):
         metrics.history(prometheus, "hieght")
 
 
@@ -198,7 +198,7 @@ def test_a_signal_covers_twice_the_duration_on_the_rules_grid(prometheus: Promet
     seconds = (frame.attrs["end"] - frame.attrs["start"]).total_seconds()
     assert 600 + 60 <= seconds <= 600 + 60 + 3 * STEP
     assert (frame["at"].astype("int64") % (STEP * 1000) == 0).all()
-    with pytest.raises(InputError, match="not judged by Prometheus"):
+    with pytest.raises(InputError, match="no Prometheus rule judges"):
         metrics.signal(prometheus, server.limits().troubleshooting.node_reachable)
 
 

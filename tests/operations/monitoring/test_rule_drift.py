@@ -76,7 +76,7 @@ def test_what_was_loaded_as_made_is_the_same_down_to_the_last_query(live: Live) 
     count = len(Signals.model_fields)
     assert (finding.status, finding.summary) == (
         Status.OK,
-        f"{count} of {count} rules are loaded as the table makes them",
+        f"{count} of {count} rules are loaded as generated",
     )
 
 
@@ -92,14 +92,14 @@ def test_spaces_comments_and_another_group_are_no_difference(live: Live) -> None
     [
         ("(network_peers) < 3", "(network_peers) < 2", "PeerCountLow", "compares with < 2 instead of < 3"),
         ("(network_peers) < 3", "(network_peers) <= 3", "PeerCountLow", "compares with <= 3 instead of < 3"),
-        ("(network_peers) < 3", "(peers) < 3", "PeerCountLow", "asks '(peers) < 3'"),
-        ("(network_peers) < 3", "1", "PeerCountLow", "asks '1'"),  # a bare number
-        ("(network_peers) < 3", "vector(1)", "PeerCountLow", "asks 'vector(1)'"),
-        ("for: 30m", "for: 1h", "BlockHeightStalled", "waits 1h instead of 30m"),
+        ("(network_peers) < 3", "(peers) < 3", "PeerCountLow", "queries '(peers) < 3'"),
+        ("(network_peers) < 3", "1", "PeerCountLow", "queries '1'"),  # a bare number
+        ("(network_peers) < 3", "vector(1)", "PeerCountLow", "queries 'vector(1)'"),
+        ("for: 30m", "for: 1h", "BlockHeightStalled", "has 'for: 1h' instead of 30m"),
         ("severity: critical", "severity: page", "HighCPU", "label severity is 'page'"),
-        ("          severity: critical\n", "", "HighCPU", "label severity is none"),
+        ("          severity: critical\n", "", "HighCPU", "label severity is missing"),
         ("severity: critical", "severity: critical\n          team: a", "HighCPU", "label team is 'a'"),
-        ("Disk space free: ", "Disk: ", "LowDisk", "annotations are others"),
+        ("Disk space free: ", "Disk: ", "LowDisk", "annotations differ"),
         ("alert: SyncLag", "alert: Lag", "SyncLag", "is not loaded"),
     ],
 )
@@ -140,7 +140,7 @@ def test_nothing_of_ours_loaded_is_one_sentence(live: Live) -> None:
     live.load(GROUPS + "  - name: theirs\n    rules: [{alert: Theirs, expr: vector(1)}]\n")
     finding = live.rules_current()
     assert finding.status is Status.ALERT
-    assert finding.summary == f"none of our {len(Signals.model_fields)} rules is loaded"
+    assert finding.summary == f"none of the {len(Signals.model_fields)} rules of the runbook is loaded"
     live.load(GROUPS)
     assert live.rules_current().status is Status.ALERT, "no rule at all"
     with pytest.raises(NoData, match="no rules loaded"):
@@ -162,13 +162,13 @@ def test_a_rule_that_cannot_be_evaluated_is_drift_and_turns_its_group(live: Live
     assert told.loc["PeerCountLow", "state"] == "failing"
     assert "cannot be evaluated: " in told.loc["PeerCountLow", "difference"]
     live.load(RULES)
-    live.until(Status.OK, "of its interval")
+    live.until(Status.OK, "of the interval")
 
 
 def test_a_group_that_needs_most_of_its_interval_is_slow(live: Live) -> None:
     slow = "{record: slow, expr: 'sum_over_time(vector(1)[600s:1ms])'}"
     live.load(GROUPS + f"  - name: slow\n    interval: 100ms\n    rules: [{slow}]\n" + RULES.partition(GROUPS)[2])
-    finding = live.until(Status.ALERT, "of its interval used by a group of rules")
+    finding = live.until(Status.ALERT, "of the interval used by a rule group")
     assert finding.targets == ("slow",)
     groups = rule_drift.rule_groups(live.prometheus).set_index("group")
     assert groups.loc["slow", "used_ratio"] > 0.8 > groups.loc["xai-runbook", "used_ratio"]
@@ -181,10 +181,10 @@ def test_a_group_that_was_not_evaluated_yet_is_unknown_and_one_that_stands_still
     groups = rule_drift.rule_groups(live.prometheus)
     assert math.isnan(groups["used_ratio"].iloc[0]) and pd.isna(groups["evaluated_at"].iloc[0])
     finding = live.rule_groups()
-    assert finding.status is Status.UNKNOWN and "it was not evaluated yet" in finding.summary
+    assert finding.status is Status.UNKNOWN and "it has not been evaluated yet" in finding.summary
     assert pd.isna(live.prometheus.alerting_rules()["evaluated_at"].iloc[0]), "and the alerts can be asked all the same"
     live.load(RULES)
-    live.until(Status.OK, "of its interval")
+    live.until(Status.OK, "of the interval")
     later = datetime.now(UTC) + timedelta(minutes=5)  # as if nothing had been evaluated since
     groups = rule_drift.rule_groups(live.prometheus, at=later)
     finding = rule_drift.check_rule_groups(groups, server.limits().monitoring.rule_groups)

@@ -39,11 +39,11 @@ def existing(frame: DataFrame, name: str, prometheus: Prometheus, setting: str) 
         settings = prometheus.settings
         asked = settings.promql(name) if name in Signals.model_fields else str(getattr(settings.metrics, name, name))
         if exporter := prometheus.missing_exporter(asked):
-            raise NotConfigured(f"{name} comes from {exporter}, which is missing", on=exporter)
+            raise NotConfigured(f"{name} is exported by {exporter}, which could not be started", on=exporter)
         raise NoData(
-            f"no series of {name} in Prometheus (that is not a 0)",
+            f"no series of {name} in Prometheus (not the same as 0)",
             on=prometheus.url,
-            hint=f"are the targets up (monitoring.targets), and is it called so here: {setting}",
+            hint=f"are the targets up (`targets_up`), and is the metric's name right: {setting}",
         )
     return frame
 

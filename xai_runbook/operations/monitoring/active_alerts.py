@@ -37,9 +37,9 @@ def active_alerts(prometheus: Prometheus, alertmanager: Alertmanager, limits: Li
     frame, rules = prometheus.alerts(), prometheus.alerting_rules()
     if frame.empty and rules.empty:
         raise NoData(
-            "Prometheus has no alerting rules, so that none is active says nothing",
+            "Prometheus has no alerting rules, so no alert can be active",
             on=prometheus.url,
-            hint="load what xai-runbook rules prints",
+            hint="load the output of xai-runbook rules",
         )
     hidden, doubt = _hidden(alertmanager)
     rows = [
@@ -72,19 +72,18 @@ def check_active(active: DataFrame) -> Finding:
     firing = counted[counted["state"] == FIRING]
     notes = [
         _named("pending", counted[counted["state"] == PENDING]),
-        _named("ours, each judged by its own question", active[ours & (active["state"] == FIRING)]),
+        _named("of the runbook, judged separately", active[ours & (active["state"] == FIRING)]),
         _silenced(active[silenced]),
     ]
     failing, doubt = active.attrs.get("failing", []), active.attrs.get("silences", "")
-    if failing:
-        notes.append(f"Prometheus cannot evaluate {', '.join(failing)}")
+    cannot_evaluate = f"Prometheus cannot evaluate {', '.join(failing)}" if failing else ""
     if doubt and len(active):
-        notes.append(f"whether any is silenced cannot be told: {doubt}")
+        notes.append(f"silences are unknown: {doubt}")
     if firing.empty and failing:
-        return Finding.unknown("active_alerts", _joined(["nothing else fires", *notes]))
+        return Finding.unknown("active_alerts", _joined([cannot_evaluate, "no other alert fires", *notes]))
     if firing.empty:
-        quiet = f"nothing {'else ' if notes[1] or notes[2] else ''}fires"
-        quiet += f" of {len(active)} active" if len(active) else ""
+        quiet = f"no {'other ' if notes[1] or notes[2] else ''}alert fires"
+        quiet += f" ({len(active)} active)" if len(active) else ""
         return Finding(name="active_alerts", status=Status.OK, summary=_joined([quiet, *notes]))
     words = {severity.value: severity for severity in Severity}
     severities = [words.get(text, Severity.MEDIUM) for text in firing["severity"]]
@@ -93,9 +92,9 @@ def check_active(active: DataFrame) -> Finding:
         name="active_alerts",
         status=Status.ALERT,
         severity=max(severities, key=list(Severity).index),
-        summary=_joined([_named(f"{len(firing)} firing", firing), *notes]),
+        summary=_joined([_named(f"{len(firing)} firing", firing), *notes, cannot_evaluate]),
         targets=tuple(inert(row, 200) for row in rows),
-        hint="each alert's annotation says what to do; silences and routes are the Alertmanager's",
+        hint="read each alert's annotations; Alertmanager holds the silences and routes",
     )
 
 
@@ -106,7 +105,7 @@ def _hidden(alertmanager: Alertmanager) -> tuple[list[tuple[dict[str, str], Data
     except NotConfigured:
         return [], "no Alertmanager is configured"
     except CannotAsk as error:
-        return [], f"the Alertmanager {error.what}"
+        return [], f"asking Alertmanager failed: {error.what}"
     return [
         (row["labels"], silences.loc[[one for one in row["silences"] if one in silences.index]])
         for row in alerts.to_dict("records")

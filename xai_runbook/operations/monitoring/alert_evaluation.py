@@ -54,7 +54,7 @@ def evaluate(
     Source: Prometheus docs, Alerting rules; promtool's test rules agree (tests).
     """
     if step_seconds <= 0:
-        raise InputError(f"a step of {step_seconds:g} seconds is no grid", hint="the rules' evaluation interval")
+        raise InputError("step must be greater than 0s", hint="use the rules' evaluation interval")
     labels = [column for column in frame.columns if column not in _OURS]
     if frame.empty:
         return pd.DataFrame(columns=[*labels, "at", "value", "state", "active_since"])
@@ -142,7 +142,7 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
     end = at or frame.attrs.get("end")
     now = at or datetime.now(UTC)
     if frame.empty:
-        return Finding.unknown(limit.name, f"there is nothing to judge: no series of {limit.name}", limit)
+        return Finding.unknown(limit.name, f"there is no series of {limit.name}", limit)
     newest = end or frame["at"].max().to_pydatetime()
     age = (now - newest).total_seconds()
     if age > MOST_AGE_SECONDS:
@@ -180,20 +180,23 @@ def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:
         name=limit.name, status=Status.OK, severity=limit.severity, summary="", hint=limit.hint, observed_at=at
     )
     silent = rows[UNKNOWN]
-    unknown = f"no value of {_few([row['target'] for row in silent])}" if silent else ""
+    without_value = f"no value for {_few([row['target'] for row in silent])}" if silent else ""
     if rows[FIRING]:
         words = f"{limit.title}: {_worst(rows[FIRING], limit)} ({len(rows[FIRING])} of {len(last)} {limit.describe()})"
         since = min(row["active_since"] for row in rows[FIRING])
         told = [
             f"{words} since {since:%Y-%m-%d %H:%M:%S} UTC at the latest",
             _pending(rows[PENDING], limit, at),
-            unknown,
+            without_value,
         ]
         return replace(
             finding, status=Status.ALERT, summary=_joined(told), targets=tuple(row["target"] for row in rows[FIRING])
         )
     if silent:
-        told = [f"unknown, because {len(silent)} of {len(last)} gave {unknown}", _pending(rows[PENDING], limit, at)]
+        told = [
+            f"unknown, because {len(silent)} of {len(last)} have {without_value}",
+            _pending(rows[PENDING], limit, at),
+        ]
         return replace(
             finding, status=Status.UNKNOWN, summary=_joined(told), targets=tuple(row["target"] for row in silent)
         )
@@ -202,7 +205,7 @@ def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:
     told = [
         f"{_worst(values, limit)}, alert when {limit.describe()}" if values else "no requests to judge",
         _pending(rows[PENDING], limit, at),
-        f"nothing to judge on {idle} of {len(last)}" if idle and values else "",
+        f"no requests on {idle} of {len(last)}" if idle and values else "",
     ]
     return replace(finding, summary=_joined(told))
 

@@ -66,8 +66,8 @@ def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -
             )
         )
     if not parts:
-        words = f"no signal of any limit from {window}: {reason}"
-        raise NoData(words, on=prometheus.url, hint="a window that it still keeps")
+        message = f"no data for any limit in {window}: {reason}"
+        raise NoData(message, on=prometheus.url, hint="choose a window within Prometheus' retention")
     states = pd.concat(parts, ignore_index=True)
     states.attrs.update(start=window.start, end=window.end, step_seconds=step, silent=silent)
     return states
@@ -118,9 +118,9 @@ def check_alert_history(states: DataFrame) -> Finding:
     fired = periods[periods["fired_at"].notna()]
     now, over = fired[fired["ended_at"].isna()], fired[fired["ended_at"].notna()]
     end = states["at"].max()
+    no_value = f"no value for {', '.join(silent)}" if silent else ""
     notes = [
         f"{len(over)} fired and ended: {_listed(over)}" if len(over) else "",
-        f"no value of {', '.join(silent)}" if silent else "",
         f"judged every {duration_text(states.attrs['step_seconds'])}" if "step_seconds" in states.attrs else "",
     ]
     if len(now):
@@ -129,14 +129,14 @@ def check_alert_history(states: DataFrame) -> Finding:
             name="alert_history",
             status=Status.ALERT,
             severity=max((Severity(text) for text in now["severity"]), key=list(Severity).index),
-            summary=_joined([f"{len(now)} firing at {end:%Y-%m-%d %H:%M:%S} UTC: {_listed(now)}", *notes]),
+            summary=_joined([f"{len(now)} firing at {end:%Y-%m-%d %H:%M:%S} UTC: {_listed(now)}", no_value, *notes]),
             targets=tuple(inert(name, 200) for name in names),
-            hint="each alert's own question on this page says what to do",
+            hint="see each alert's own section of this page",
             observed_at=end.to_pydatetime(),
         )
     if silent:
         return Finding.unknown(
-            "alert_history", _joined([f"no alert of the others fires at {end:%H:%M:%S} UTC", *notes])
+            "alert_history", _joined([no_value, f"no other alert fires at {end:%H:%M:%S} UTC", *notes])
         )
     words = f"no alert fires at {end:%Y-%m-%d %H:%M:%S} UTC"
     return Finding(

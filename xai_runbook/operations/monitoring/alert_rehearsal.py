@@ -128,7 +128,7 @@ def end_load(sandbox: Sandbox) -> Plan:
         undo="provoke it again",
         risk=Risk.CHANGE,
         parts={"sandbox": "read"},  # it goes beside the change whose load it ends
-        note="" if pids else "no provoked load runs",
+        note="" if pids else "no provoked load is running",
     )
 
 
@@ -212,11 +212,11 @@ def _provoked(
             comparison="==",
             value="1",
             within="30s",
-            description=f"{limit.alert} has fired and no load runs any more",
+            description=f"{limit.alert} has fired and no provoked load is running",
         ),
         undo=Call.of(end_load),
         risk=Risk.CHANGE,
-        note="the alert is to fire while this runs, and clears by itself afterwards",
+        note="the alert should fire while this runs and clear by itself afterwards",
         guards=(
             _none_runs("0s"),
             Condition.of(
@@ -225,7 +225,7 @@ def _provoked(
                 column="firing",
                 comparison="==",
                 value="0",
-                description=f"{limit.alert} does not fire already",
+                description=f"{limit.alert} is not firing yet",
             ),
             *guards,
         ),
@@ -236,7 +236,7 @@ def _refusal(sandbox: Sandbox, verb: str) -> Plan | None:
     """The refused plan of a production; None elsewhere, where the handle itself says whether there is a sandbox."""
     if not sandbox.production:
         return None
-    return refused_plan(verb, "the settings say production, where no load is provoked; rehearse with --env sandbox")
+    return refused_plan(verb, "the settings say production, and load is provoked only in the sandbox (--env sandbox)")
 
 
 def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
@@ -245,7 +245,9 @@ def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
     rules = prometheus.alerting_rules()
     mine = rules[rules["alert"] == limit.alert]
     if mine.empty:
-        raise NoData(f"Prometheus has no rule {limit.alert}", on=prometheus.url, hint="load monitoring.alert_rules")
+        raise NoData(
+            f"Prometheus has no rule {limit.alert}", on=prometheus.url, hint="load the output of xai-runbook rules"
+        )
     return float(mine["duration_seconds"].max()) + 4 * duration_seconds(prometheus.access.step) + _SEEN_SECONDS
 
 
@@ -255,7 +257,7 @@ def _room(column: str, value: int) -> Condition:
         column=column,
         comparison=">=",
         value=str(value),
-        description=f"this machine has room: {column.split('_', maxsplit=1)[0]}",
+        description=f"this machine has enough {column.split('_', maxsplit=1)[0]} available",
     )
 
 
@@ -266,5 +268,5 @@ def _none_runs(within: str) -> Condition:
         comparison="==",
         value="0",
         within=within,
-        description="no provoked load runs",
+        description="no provoked load is running",
     )

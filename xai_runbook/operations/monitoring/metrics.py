@@ -148,7 +148,7 @@ def history(prometheus: Prometheus, name: str, window: Window | str | None = Non
         query = prometheus.promql("${" + name + "}")
     else:
         known = sorted({*Signals.model_fields, *Metrics.model_fields} - _NO_METRICS)
-        raise InputError(f"{name!r} is no signal or metric", hint=f"one of {', '.join(known)}")
+        raise InputError(f"{name!r} is not a signal or metric", hint=f"one of {', '.join(known)}")
     return plain(existing(prometheus.range(query, window), name, prometheus, _called(name)))
 
 
@@ -160,7 +160,7 @@ def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None, s
     Errors: NoData where no series has the signal, which is not a value of 0; InputError.
     """
     if limit.name not in Signals.model_fields:
-        raise InputError(f"{limit.name} is not judged by Prometheus", hint=f"one of {', '.join(Signals.model_fields)}")
+        raise InputError(f"no Prometheus rule judges {limit.name}", hint=f"one of {', '.join(Signals.model_fields)}")
     step = step or prometheus.access.step
     seconds = 2 * limit.duration_seconds + SLACK_SECONDS + 2 * duration_seconds(step)
     window = window or Window.parse(duration_text(seconds))

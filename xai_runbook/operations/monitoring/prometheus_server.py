@@ -46,17 +46,21 @@ def server(prometheus: Prometheus) -> DataFrame:
             "retention": str(told.get("storageRetention", "")),
         }
     except (KeyError, ValueError, TypeError):
-        raise BadAnswer("does not say how it was started", on=prometheus.url, hint="Prometheus 2.14 or later") from None
+        raise BadAnswer(
+            "its runtime information cannot be read", on=prometheus.url, hint="Prometheus 2.14 or later"
+        ) from None
     return pd.DataFrame([row])
 
 
 def check_config(server: DataFrame, limit: Limit) -> Finding:
     """`alert` where the last reload of the configuration failed: what was meant since then is not in force."""
-    finding = judge(limit, server, value="failed_reloads", target="target", noun="faults in reloading")
+    finding = judge(limit, server, value="failed_reloads", target="target", noun="failed reloads")
     since = f"{server['configured_at'].iloc[0]:%Y-%m-%d %H:%M:%S} UTC"
     if finding.status is Status.OK:
-        return replace(finding, summary=f"runs with the configuration that it last read, at {since}")
-    return replace(finding, summary=f"the last reload of the configuration failed: it runs on with that of {since}")
+        return replace(finding, summary=f"runs the configuration that it loaded at {since}")
+    return replace(
+        finding, summary=f"the last configuration reload failed: it still runs the configuration loaded at {since}"
+    )
 
 
 def age_seconds(prometheus: Prometheus) -> float:
@@ -89,7 +93,7 @@ def check_clock(clock: DataFrame, limit: Limit) -> Finding:
     row = clock.iloc[0]
     if row["accuracy_seconds"] > limit.threshold and not limit.exceeded(row["off_seconds"]):
         slow = quantity(2 * row["accuracy_seconds"], "seconds")
-        return Finding.unknown(limit.name, f"an answer took {slow}: no clock can be read so slowly", limit)
+        return Finding.unknown(limit.name, f"an answer took {slow}, which is too slow to compare clocks", limit)
     finding = judge(limit, clock, value="off_seconds", target="target", noun="seconds off")
     if finding.status is Status.OK:
         return finding
@@ -108,7 +112,7 @@ def kept(prometheus: Prometheus, window: Window | str | None = None) -> DataFram
         window = Window.parse(window or prometheus.settings.windows.history)
     page = prometheus.own_metrics().set_index("name")["value"]
     if "prometheus_tsdb_lowest_timestamp_seconds" not in page:
-        raise NoData("does not say which sample is its oldest", on=prometheus.url, hint="is it an agent, or a proxy?")
+        raise NoData("its metrics do not name its oldest sample", on=prometheus.url, hint="is it an agent, or a proxy?")
     oldest, now = float(page["prometheus_tsdb_lowest_timestamp_seconds"]), time.time()
     known = 0 < oldest <= now + 86_400  # an empty storage says a time beyond all calendars
     first, last = max(window.start.timestamp(), oldest), min(window.end.timestamp(), max(now, oldest))
@@ -134,7 +138,7 @@ def check_history(kept: DataFrame, limit: Limit) -> Finding:
     """
     row, finding = (
         kept.iloc[0],
-        judge(limit, kept, value="covered_ratio", target="target", noun="of the window is kept"),
+        judge(limit, kept, value="covered_ratio", target="target", noun="of the window is retained"),
     )
     if finding.status is Status.OK:
         return finding
@@ -143,15 +147,13 @@ def check_history(kept: DataFrame, limit: Limit) -> Finding:
     if row["asked_from"] < started < row["asked_until"] and abs(oldest - started) < _FIRST_SAMPLE:
         ago = duration_text(round((row["asked_until"] - started).total_seconds()))
         return Finding.unknown(limit.name, f"it started {ago} ago and has no older data", limit)
-    whence = (
-        f"{row['kept_from']:%Y-%m-%d %H:%M} UTC" if row["kept_from"] is not pd.NaT else "nowhere: it has no samples"
-    )
+    first = f"oldest sample {row['kept_from']:%Y-%m-%d %H:%M} UTC" if row["kept_from"] is not pd.NaT else "no samples"
     outside = "outside retention" if row["covered_ratio"] == 0 else "partly outside retention"
     share = quantity(row["covered_ratio"], "ratio")
-    words = (
-        f"{share} of the window is kept ({row['target']}): {outside} ({row['retention'] or 'unsaid'}: from {whence})"
+    retention = row["retention"] or "of unknown length"
+    return replace(
+        finding, summary=f"{share} of the window is retained ({row['target']}): {outside} ({retention}; {first})"
     )
-    return replace(finding, summary=words)
 
 
 def _instant(text: Any) -> datetime:

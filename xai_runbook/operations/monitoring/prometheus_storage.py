@@ -75,7 +75,7 @@ def series(prometheus: Prometheus) -> DataFrame:
     """
     page = prometheus.own_metrics().set_index("name")["value"]
     if not {"prometheus_tsdb_head_series", "process_start_time_seconds"} <= set(page.index):
-        raise NoData("does not say how many series it holds", on=prometheus.url, hint="is it an agent, or a proxy?")
+        raise NoData("its metrics do not count its series", on=prometheus.url, hint="is it an agent, or a proxy?")
     now, started, before = (
         float(page["prometheus_tsdb_head_series"]),
         float(page["process_start_time_seconds"]),
@@ -87,7 +87,7 @@ def series(prometheus: Prometheus) -> DataFrame:
     span = prometheus.settings.windows.scrapes
     young = time.time() - started < 2 * duration_seconds(span)
     grown = now / before - 1 if before > 0 else math.nan
-    error = "" if grown == grown else f"it does not scrape itself, or did not {span} ago"
+    error = "" if grown == grown else f"it does not scrape itself, or did not yet {span} ago"
     row = {"target": prometheus.url, "series": now, "before": before, "growth_ratio": grown, "error": error}
     return pd.DataFrame([{**row, "young": young}])
 
@@ -97,7 +97,7 @@ def check_growth(series: DataFrame, limit: Limit) -> Finding:
     row = series.iloc[0]
     held = f"{quantity(row['series'], 'series')} in memory"
     if row["young"]:
-        words = f"{held}; it started so lately that how they grow cannot be told yet"
+        words = f"{held}; it started too recently to measure their growth"
         return Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary=words, hint=limit.hint)
     finding = judge(limit, series, value="growth_ratio", target="target", noun="more series than before")
     return finding if finding.status is Status.UNKNOWN else replace(finding, summary=f"{finding.summary}; {held}")
@@ -111,7 +111,7 @@ def remote_write(prometheus: Prometheus) -> DataFrame:
     """
     page = prometheus.own_metrics()
     if not page["name"].str.startswith("prometheus_").any():
-        raise NoData("its metrics page has none of Prometheus' own", on=prometheus.url, hint="is a proxy in between?")
+        raise NoData("its metrics page has no Prometheus metrics", on=prometheus.url, hint="is a proxy in between?")
     one = page.drop_duplicates("name").set_index("name")["value"]
     newest = one.get("prometheus_remote_storage_highest_timestamp_in_seconds", math.nan)
     started = one.get("process_start_time_seconds", math.nan)
@@ -133,7 +133,7 @@ def remote_write(prometheus: Prometheus) -> DataFrame:
 def check_remote_write(remote_write: DataFrame, limit: Limit) -> Finding:
     """`alert` that lists the queues that lag; `ok` where nothing is sent anywhere, which is said."""
     if remote_write.empty:
-        words = "it writes to no remote storage"
+        words = "no remote write is configured"
         return Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary=words, hint=limit.hint)
     return judge(limit, remote_write, value="lag_seconds", target="target", noun="seconds behind")
 

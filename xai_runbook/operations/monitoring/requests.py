@@ -40,7 +40,7 @@ def request_latency(prometheus: Prometheus, quantiles: Sequence[float] = (0.5, 0
     Errors: NoData where there is no histogram; InputError. Source: errata E63.
     """
     if not quantiles or not all(0 <= quantile <= 1 for quantile in quantiles):
-        raise InputError(f"{list(quantiles)} are not quantiles", hint="numbers from 0 to 1, such as 0.95")
+        raise InputError(f"invalid quantiles {list(quantiles)}", hint="numbers from 0 to 1, such as 0.95")
     buckets = _buckets(prometheus)
     if buckets.empty:
         query, counts = prometheus.promql(_NATIVE), _native(prometheus, "histogram_count(" + _NATIVE + ")")
@@ -75,7 +75,7 @@ def apdex(prometheus: Prometheus, limit: Limit) -> DataFrame:
     Source: the Apdex specification, which calls the two thresholds T and 4T.
     """
     if limit.unit != "seconds" or limit.threshold <= 0:
-        raise InputError(f"{limit.name} is no limit of time", hint="env.limits.troubleshooting.api_latency")
+        raise InputError(f"{limit.name} is not a limit in seconds", hint="use env.limits.troubleshooting.api_latency")
     buckets = _buckets(prometheus)
     bounds = (limit.threshold, TOLERATED * limit.threshold)
     if buckets.empty:
@@ -178,7 +178,7 @@ def latency_history(
     words, parts = widened(prometheus, window).words, []
     for quantile in quantiles:
         if not 0 <= quantile <= 1:
-            raise InputError(f"{quantile} is no quantile", hint="a number from 0 to 1, such as 0.95")
+            raise InputError(f"{quantile} is not a quantile", hint="a number from 0 to 1, such as 0.95")
         head = "histogram_quantile(" + repr(float(quantile)) + ", "
         classic = head + "sum by (le) (rate(${request_seconds}_bucket[${requests_window}])))"
         native = head + "sum(rate(${request_seconds}[${requests_window}])))"

@@ -62,7 +62,7 @@ def rules_drift(prometheus: Prometheus, limits: Limits) -> DataFrame:
         )
     names = {rule.alert for rule in wanted}
     for left in loaded[(loaded["group"] == GROUP) & ~loaded["name"].isin(names)].to_dict("records"):
-        words = "is loaded, and the table makes it no more"
+        words = "is loaded, but the limits no longer produce it"
         row = {"alert": inert(left["name"], 200), "limit": "", "state": "left over", "difference": words}
         rows.append({**row, "file": inert(left["file"], 300)})
     return pd.DataFrame(rows)
@@ -75,14 +75,14 @@ def check_rules(drift: DataFrame, limit: Limit) -> Finding:
     ours = int((drift["limit"] != "").sum())
     finding = Finding(name=limit.name, status=Status.OK, summary="", severity=limit.severity, hint=limit.hint)
     if not limit.exceeded(len(wrong)):
-        words = f"{ours - len(wrong)} of {ours} rules are loaded as the table makes them"
+        words = f"{ours - len(wrong)} of {ours} rules are loaded as generated"
         return replace(finding, summary=words)
     if missing == ours:
-        words = f"none of our {ours} rules is loaded"
+        words = f"none of the {ours} rules of the runbook is loaded"
     else:
         told = [f"{row['alert']} {row['difference']}" for row in wrong.to_dict("records")]
         more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
-        words = f"not as the table makes them, {len(wrong)} of {len(drift)}: {'; '.join(told[:_MOST_NAMED])}{more}"
+        words = f"{len(wrong)} of {len(drift)} rules differ from the limits: {'; '.join(told[:_MOST_NAMED])}{more}"
     return replace(finding, status=Status.ALERT, summary=inert(words), targets=tuple(wrong["alert"]))
 
 
@@ -96,16 +96,19 @@ def rule_groups(prometheus: Prometheus, at: datetime | None = None) -> DataFrame
     """
     rules = prometheus_rules.loaded_rules(prometheus)
     if rules.empty:
-        raise NoData("Prometheus has no rules loaded", on=prometheus.url, hint="load what xai-runbook rules prints")
+        raise NoData("Prometheus has no rules loaded", on=prometheus.url, hint="load the output of xai-runbook rules")
     now, rows = at or datetime.now(UTC), []
     for (file, group), each in rules.groupby(["file", "group"], sort=False):
         newest, first = each["evaluated_at"].max(), each.iloc[0]
         interval, failing = float(first["interval_seconds"]), each[each["health"] == "err"]
         error = ""
         if pd.isna(newest):
-            used, error = math.nan, "it was not evaluated yet"
+            used, error = math.nan, "it has not been evaluated yet"
         elif (now - newest).total_seconds() > max(_MISSED * interval, interval + _slack(prometheus)):
-            used, error = math.inf, f"it was not evaluated for {duration_text(round((now - newest).total_seconds()))}"
+            used, error = (
+                math.inf,
+                f"it has not been evaluated for {duration_text(round((now - newest).total_seconds()))}",
+            )
         else:
             used = float(first["evaluation_seconds"]) / interval
         if len(failing):
@@ -129,11 +132,11 @@ def rule_groups(prometheus: Prometheus, at: datetime | None = None) -> DataFrame
 def check_rule_groups(groups: DataFrame, limit: Limit) -> Finding:
     """`alert` where a group uses more of its interval than the limit, stands still, or has rules that fail."""
     failing = groups[groups["failing"] > 0]
-    finding = judge(limit, groups, value="used_ratio", target="group", noun="of its interval used by a group of rules")
+    finding = judge(limit, groups, value="used_ratio", target="group", noun="of the interval used by a rule group")
     if failing.empty:
         return finding
     words = "; ".join(
-        f"{row['failing']} of {row['rules']} in {row['group']} cannot be evaluated: {row['error']}"
+        f"{row['failing']} of {row['rules']} rules in {row['group']} cannot be evaluated: {row['error']}"
         for row in failing.head(_MOST_NAMED).to_dict("records")
     )
     more = f"; {finding.summary}" if finding.status is not Status.OK else ""
@@ -178,16 +181,16 @@ def _differences(rule: Rule, found: Mapping[str, Any], ours: str, theirs: str) -
     if ours != theirs:
         (left, bound), (other, loaded) = _split(ours), _split(theirs)
         same = left == other and bound and loaded
-        told.append(f"compares with {loaded} instead of {bound}" if same else f"asks {inert(theirs, 200)!r}")
+        told.append(f"compares with {loaded} instead of {bound}" if same else f"queries {inert(theirs, 200)!r}")
     if duration_seconds(rule.duration) != found["duration_seconds"]:
-        told.append(f"waits {duration_text(found['duration_seconds'])} instead of {rule.duration}")
+        told.append(f"has 'for: {duration_text(found['duration_seconds'])}' instead of {rule.duration}")
     has = found["labels"]
     for name in [*rule.labels, *(name for name in has if name not in rule.labels)]:
         if has.get(name) != rule.labels.get(name):
-            now = repr(inert(has[name], 80)) if name in has else "none"
+            now = repr(inert(has[name], 80)) if name in has else "missing"
             told.append(f"label {inert(name, 80)} is {now}")
     if not told and found["annotations"] != rule.annotations:  # which tell of the limit too: said only of themselves
-        told.append("annotations are others")
+        told.append("annotations differ")
     return told
 
 

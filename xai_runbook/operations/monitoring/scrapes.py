@@ -38,7 +38,7 @@ def scrapes(prometheus: Prometheus) -> DataFrame:
         raise NoData(
             f"nothing was scraped within {prometheus.settings.windows.scrapes}",
             on=prometheus.url,
-            hint="scrape_configs in prometheus.yml, and its page Status, Targets",
+            hint="check scrape_configs in prometheus.yml and the page Status, Targets of Prometheus",
         )
     at = counted["at"].iloc[0]
     heard = _by_target(prometheus.instant("timestamp(up)", at), "heard")
@@ -69,7 +69,7 @@ def check_vanished(scrapes: DataFrame, limit: Limit) -> Finding:
     finding = judge(limit, _called(scrapes), value="scraped", target="target", noun="answers")
     gone = scrapes[scrapes["scraped"] == 0]
     if finding.status is not Status.ALERT:
-        return replace(finding, summary=f"all {len(scrapes)} that were scraped lately are scraped still")
+        return replace(finding, summary=f"all {len(scrapes)} recently scraped targets are still scraped")
     named = [
         f"{target} (last at {at:%H:%M:%S} UTC)" if at is not pd.NaT else target
         for target, at in zip(_called(gone)["target"], gone["last_at"], strict=True)

@@ -69,8 +69,8 @@ def check_silences(silences: DataFrame, limit: Limit) -> Finding:
     """
     ours = silences[silences["hides"].map(len) > 0]
     if ours.empty:
-        others = f" ({len(silences)} of others' alerts)" if len(silences) else ""
-        words = f"no silence hides an alert of ours{others}"
+        others = f" ({len(silences)} hide other alerts)" if len(silences) else ""
+        words = f"no silence hides an alert of the runbook{others}"
         return Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary=words, hint=limit.hint)
     named = ours.assign(target=[f"{row['matchers']}" for row in ours.to_dict("records")])
     finding = judge(limit, named, value="left_seconds", target="target", noun="left of a silence")
