@@ -67,16 +67,16 @@ NAN = float("nan")
         (
             [("a", 0, "it was refused"), ("b", NAN, "we may not ask (HTTP 401)")],
             "alert",
-            "1 of 2: a does not answer: it was refused; whether b is well cannot be told: we may not ask (HTTP 401)",
+            "1 of 2: a does not answer: it was refused; b cannot be checked: we may not ask (HTTP 401)",
             ("a",),
         ),
         (
             [("a", 1, ""), ("b", NAN, "it is HTML")],
             "unknown",
-            "unknown, because whether b is well cannot be told: it is HTML",
+            "unknown, because b cannot be checked: it is HTML",
             ("b",),
         ),
-        ([], "unknown", "unknown, because there is nothing to ask", ()),
+        ([], "unknown", "unknown, because there is no target", ()),
     ],
 )
 def test_in_words(limit: Limit, rows: list[Any], status: str, summary: str, targets: tuple[str]) -> None:
@@ -178,4 +178,4 @@ def test_nodes_down_and_turned_away(limit: Limit) -> None:
     finding = reachability.check_reachable(told, limit)
     assert finding.targets == ("gone",)
     assert "gone does not answer: the connection was refused" in finding.summary
-    assert "busy is well cannot be told: we ask too often (HTTP 429)" in finding.summary
+    assert "busy cannot be checked: we ask too often (HTTP 429)" in finding.summary

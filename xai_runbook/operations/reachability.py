@@ -92,9 +92,9 @@ def of_grafana(grafana: Grafana) -> DataFrame:
     def ask() -> str:
         told = grafana.health()
         if told["database"] != "ok":  # it answers, and shows nobody anything
-            words = f"its own database fails: {inert(told['database'], 80)}"
-            raise Unreachable(words, on=grafana.url, hint="its log, and the disk that its database is on")
-        return f"Grafana {told['version'] or 'of a version that it does not tell'}"
+            message = f"its own database is not ok: {inert(told['database'], 80)}"
+            raise Unreachable(message, on=grafana.url, hint="read Grafana's log and check the disk of its database")
+        return f"Grafana {told['version'] or '(version hidden)'}"
 
     return _asked(grafana.url, ask)
 
@@ -119,10 +119,10 @@ def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
         for row in reachability.to_dict("records")
     ]
     if not rows:
-        return Finding.unknown(limit.name, "there is nothing to ask", limit)
+        return Finding.unknown(limit.name, "there is no target", limit)
     untold = [row for row in rows if math.isnan(row[1])]
     down = [row for row in rows if not math.isnan(row[1]) and limit.exceeded(row[1])]
-    doubts = "; ".join(f"whether {target} is well cannot be told: {error}" for target, _, error, _ in untold)
+    doubts = "; ".join(f"{target} cannot be checked: {error}" for target, _, error, _ in untold)
     if down:
         who = f"{len(down)} of {len(rows)}: " if len(rows) > 1 else ""
         words = "; ".join(f"{target} does not answer: {error}" for target, _, error, _ in down)

@@ -64,7 +64,7 @@ def test_dashboards_are_imported_once_and_taken_back(stub: Stub, there: Environm
     assert told.status == "done", told
     assert len(stub.versions) == 5 and len(writes(stub)) == 5
     again = planned(there, titles)
-    assert not again.steps and again.note == "they show the same already"
+    assert not again.steps and again.note == "the dashboards are up to date"
     back = reconcile.undo(there, told.entry)
     assert back.risk == "destructive" and len(back.steps) == 5
     assert applied(back, there).status == "done"

@@ -54,7 +54,7 @@ def test_it_answers(stub: Stub, there: Environment) -> None:
 def test_its_own_database_is_gone(stub: Stub, there: Environment) -> None:
     stub.database = "failing"
     told = reachable(there)
-    assert told.status is Status.ALERT and "its own database fails: failing" in told.summary
+    assert told.status is Status.ALERT and "its own database is not ok: failing" in told.summary
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_all_dashboards_are_there(stub: Stub, there: Environment) -> None:
     assert list(told["found"]) == [1] * 5
     assert told["url"].iloc[0] == f"{stub.url}/d/xai-blockchain-node"
     finding = health.check_dashboards(told, there.limits.grafana.dashboards)
-    assert finding.status is Status.OK and finding.summary == "all 5 dashboards are there, each once"
+    assert finding.status is Status.OK and finding.summary == "all 5 dashboards exist, each exactly once"
 
 
 def test_a_dashboard_is_missing(stub: Stub, there: Environment) -> None:
     del stub.versions["xai-network-status"], stub.meta["xai-network-status"]
     finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.grafana.dashboards)
     assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
-    assert "not in Grafana, or not to be seen by us" in finding.summary
+    assert "missing, or not visible to our account: Network Status" in finding.summary
 
 
 def test_a_dashboard_is_there_twice(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_dashboard_is_there_twice(stub: Stub, there: Environment, monkeypatch:
     assert sorted(told[told["title"] == "Network Status"]["found"]) == [2, 2]
     finding = health.check_dashboards(told, there.limits.grafana.dashboards)
     assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
-    assert "there 2 times (xai-network-status in no folder, copy in Operations)" in finding.summary
+    assert "found 2 times (xai-network-status in no folder, copy in Operations)" in finding.summary
     for one in ({"uid": "copy"}, {"folder": "Operations"}):  # the settings say which is meant
         told = health.dashboards(environment(stub, monkeypatch, dashboard=[{"title": "Network Status", **one}]).grafana)
         assert list(told["uid"]) == ["copy"]

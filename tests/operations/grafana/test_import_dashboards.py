@@ -212,7 +212,7 @@ def test_what_grafana_adds_is_no_difference(there: Environment) -> None:
 def test_refused_where_the_title_is_anothers(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.put({"uid": "theirs", "title": "Network Status", "panels": []})
     plan = import_dashboards.import_dashboards(there.grafana, there.limits, titles=["Network Status"])
-    assert "another dashboard is called 'Network Status' (uid theirs)" in plan.refused and not plan.steps
+    assert "another dashboard has the title 'Network Status' (uid theirs)" in plan.refused and not plan.steps
     named = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "uid": "theirs"}])
     plan = import_dashboards.import_dashboards(named.grafana, named.limits, titles=["Network Status"])
     assert plan.targets == ("Network Status (uid theirs)",)
@@ -223,7 +223,7 @@ def test_refused_where_the_title_is_anothers(stub: Stub, there: Environment, mon
 def test_refused_where_a_file_provides_it(stub: Stub, there: Environment) -> None:
     stub.put({"uid": "xai-network-status", "title": "Network Status", "panels": []}, provisioned=True)
     assert (
-        "provided by a file"
+        "provisioned from a file"
         in import_dashboards.import_dashboards(there.grafana, there.limits, titles=["Network Status"]).refused
     )
 
@@ -243,7 +243,7 @@ def test_folders_are_found_by_title(stub: Stub, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_other_titles_are_refused(there: Environment, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="none of the shipped"):
+    with pytest.raises(InputError, match="not a shipped dashboard"):
         import_dashboards.import_dashboards(there.grafana, there.limits, titles=["Kubernetes"])
     bare = environment(stub, monkeypatch, dashboard=[])
     with pytest.raises(InputError, match="the settings name 0 dashboards"):
@@ -263,13 +263,13 @@ def test_a_grafana_that_is_not_there_or_not_configured(env: Environment, monkeyp
 def test_only_what_is_ours_is_removed(stub: Stub, there: Environment) -> None:
     stub.put({"uid": "theirs", "title": "Theirs", "panels": [], "tags": []})
     plan = import_dashboards.restore_dashboards(there.grafana, uids=["theirs"], versions=[0])
-    assert "not one of ours" in plan.refused
+    assert "was not imported by xai-runbook" in plan.refused
     assert (
-        "no dashboard of uid 'gone'"
+        "no dashboard has uid 'gone'"
         in import_dashboards.restore_dashboards(there.grafana, uids=["gone"], versions=[3]).refused
     )
     plan = import_dashboards.restore_dashboards(there.grafana, uids=["gone"], versions=[0])
-    assert not plan.steps and plan.note == "they are as they were already"
+    assert not plan.steps and plan.note == "the dashboards are at these versions already"
     for uids, versions in ((["a"], []), (["a", "a"], [1, 2])):
         with pytest.raises(InputError, match="one version for each uid"):
             import_dashboards.restore_dashboards(there.grafana, uids=uids, versions=versions)

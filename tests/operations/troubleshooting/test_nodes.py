@@ -33,7 +33,7 @@ def test_sync_claim(env: Environment) -> None:
     assert list(told.columns) == ["node", "synced", "error"]
     assert told["synced"].tolist() == [1.0, 1.0, 1.0]
     finding = troubleshooting.check_synced(told, env.limits.troubleshooting.node_synced)
-    assert (finding.status, finding.summary) == (Status.OK, "all 3 say that they are synced")
+    assert (finding.status, finding.summary) == (Status.OK, "all 3 report that they are synced")
 
 
 def test_a_node_that_says_it_is_not_synced_is_an_alert_without_any_reference(env: Environment) -> None:
@@ -43,7 +43,7 @@ def test_a_node_that_says_it_is_not_synced_is_an_alert_without_any_reference(env
     )
     finding = troubleshooting.check_synced(told, env.limits.troubleshooting.node_synced)
     assert (finding.status, finding.targets) == (Status.ALERT, ("b",))
-    assert finding.summary == "1 of 3 say that they are not synced: b; c does not say: no answer in time"
+    assert finding.summary == "1 of 3 report that they are not synced: b; c did not report it: no answer in time"
     doubt = troubleshooting.check_synced(told.drop(index=1), env.limits.troubleshooting.node_synced)
     assert (doubt.status, doubt.targets) == (Status.UNKNOWN, ("c",))
     assert troubleshooting.check_synced(told.head(0), env.limits.troubleshooting.node_synced).status is Status.UNKNOWN
@@ -112,7 +112,7 @@ def lags(**lag: float) -> pd.DataFrame:
         (
             {"a": 0, "b": -11},
             "unknown",
-            "unknown, because b could not be judged: it is far ahead of every reference, which may stand still",
+            "unknown, because b could not be judged: it is far ahead of every reference node, which may be stuck",
             ("b",),
         ),
         (

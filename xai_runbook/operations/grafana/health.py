@@ -65,15 +65,15 @@ def check_dashboards(dashboards: DataFrame, limit: Limit) -> Finding:
     by_title = {str(title): rows for title, rows in dashboards.groupby("title", sort=False)}
     missing = [title for title, rows in by_title.items() if limit.exceeded(float(rows["found"].iloc[0]))]
     doubled = {title: rows for title, rows in by_title.items() if len(rows) > 1}
-    words = [f"{', '.join(missing)}: not in Grafana, or not to be seen by us"] if missing else []
+    words = [f"missing, or not visible to our account: {', '.join(missing)}"] if missing else []
     for title, rows in doubled.items():
         places = [f"{uid} in {folder or 'no folder'}" for uid, folder in zip(rows["uid"], rows["folder"], strict=True)]
-        words.append(f"{title}: there {len(rows)} times ({', '.join(places)})")
+        words.append(f"{title}: found {len(rows)} times ({', '.join(places)})")
     return Finding(
         name=limit.name,
         status=Status.ALERT if words else Status.OK,
         severity=limit.severity,
-        summary=inert("; ".join(words) or f"all {len(by_title)} dashboards are there, each once"),
+        summary=inert("; ".join(words) or f"all {len(by_title)} dashboards exist, each exactly once"),
         hint=limit.hint,
         targets=tuple(inert(title, 200) for title in [*missing, *doubled]),
     )
@@ -100,9 +100,7 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
             (inert(f"{row['title']} / {query.panel} / {query.name}", 200), query.promql, query.error) for query in found
         ]
     if not asks:
-        raise NoData(
-            "there is no panel with a query", on=grafana.url, hint="the question `dashboards`: are they there at all"
-        )
+        raise NoData("there is no panel with a query", on=grafana.url, hint="see `dashboards` first: do they exist")
     answers = series(prometheus, [promql for _, promql, error in asks if not error])
     silent = {promql for promql, (found, _) in answers.items() if found == 0}
     asks = [ask for ask in asks if ask[1] not in silent or not prometheus.missing_exporter(ask[1])]
@@ -159,7 +157,7 @@ def datasources(grafana: Grafana) -> DataFrame:
     found = grafana.datasources()
     if not found:
         raise NoData(
-            "there is no data source, so no dashboard can show anything", on=grafana.url, hint="add Prometheus"
+            "Grafana has no data source, so no dashboard can show data", on=grafana.url, hint="add Prometheus to it"
         )
     return DataFrame([_checked(grafana, source) for source in found])
 
@@ -198,13 +196,13 @@ def default_login(grafana: Grafana, *, probe: bool = False) -> DataFrame:
         raise NotConfigured(
             "the default login is tried only when asked for",
             on="grafana default login",
-            hint="probe_default_login = True",
+            hint="set probe_default_login = True",
         )
     if not interactive.is_there():
         raise Refused(
-            "nothing without a person tries a login: failed ones lock the account",
+            "the default login is not tried without a person: failed logins lock the account",
             on=grafana.url,
-            hint="in a terminal or in JupyterLab",
+            hint="run it in a terminal or in JupyterLab",
         )
     user, password = DEFAULT_LOGIN
     return DataFrame([{"target": grafana.url, "user": user, "works": grafana.accepts_login(user, password)}])
@@ -219,10 +217,10 @@ def check_default_login(default_login: DataFrame) -> Finding:
         status=Status.ALERT if works else Status.OK,
         severity=Severity.CRITICAL,
         summary=inert(
-            f"{where} lets {user} in with the password that the runbook writes down"
+            f"{where} accepts {user} with the default password"
             if works
-            else f"{where} refuses {user}'s default password (by basic authentication; it may be off altogether)"
+            else f"{where} rejects {user} with the default password (basic authentication may be disabled)"
         ),
-        hint="change that password now (grafana cli admin reset-admin-password), then look who has used it",
+        hint="change that password now (grafana cli admin reset-admin-password), then check who has logged in",
         targets=(str(where),) if works else (),
     )

@@ -39,16 +39,17 @@ def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) ->
         others = [hit["uid"] for hit in every if hit["title"] == each.title and hit["uid"] != made["uid"]]
         if others and live is None:
             return _refused(
-                f"another dashboard is called {each.title!r} (uid {', '.join(others)}): a title is no name;"
-                " to save over it, give its uid in [[grafana.dashboard]]"
+                f"another dashboard has the title {each.title!r} (uid {', '.join(others)});"
+                " to overwrite it, set its uid in [[grafana.dashboard]]"
             )
         if live is not None and live["meta"].get("provisioned"):
             return _refused(
-                f"{each.title!r} is provided by a file on Grafana's machine, which would undo this: put it there"
+                f"{each.title!r} is provisioned from a file on Grafana's host, which would overwrite the import;"
+                " change that file instead"
             )
         places = [hit["uid"] for hit in folders if each.folder and hit["title"] == each.folder]
         if each.folder and len(places) != 1:
-            return _refused(f"there are {len(places)} folders called {each.folder!r}, where {each.title!r} is to lie")
+            return _refused(f"found {len(places)} folders titled {each.folder!r} for {each.title!r}, need exactly one")
         folder = places[0] if places else str(live["meta"].get("folderUid") or "") if live else ""
         row["folder_uid"] = folder
         if live is not None and contents(live["dashboard"]) == contents(made):
@@ -63,12 +64,12 @@ def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) ->
         targets=tuple(inert(f"{row['title']} (uid {row['uid']})", 200) for row in stale),
         observed=tuple(rows),
         steps=tuple(steps),
-        expected=_true(imported, "they show what was sent", titles=[str(row["title"]) for row in stale])
+        expected=_true(imported, "the dashboards show what was imported", titles=[str(row["title"]) for row in stale])
         if steps
         else None,
-        undo=_undo_call(stale) if steps else "nothing is done",
+        undo=_undo_call(stale) if steps else "nothing to undo",
         risk=Risk.CHANGE,
-        note="" if steps else "no titles were given" if not rows else "they show the same already",
+        note="" if steps else "no titles were given" if not rows else "the dashboards are up to date",
     )
 
 
@@ -81,16 +82,20 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
     Source: Grafana docs, HTTP API, Dashboard versions.
     """
     if len(uids) != len(versions) or len(set(uids)) != len(uids):
-        raise InputError(f"{len(uids)} uids and {len(versions)} versions", hint="one version for each uid, each once")
+        raise InputError(
+            f"got {len(uids)} uids and {len(versions)} versions", hint="one version for each uid, no uid twice"
+        )
     rows, steps, removed = [], [], []
     for uid, version in zip(uids, versions, strict=True):
         live = grafana.dashboard(uid)
         row = _seen(grafana, uid) | {"to_version": fact(version)}
         if live is None and version:
-            return _refused(f"there is no dashboard of uid {uid!r} to save version {version} over", "restore")
+            return _refused(f"no dashboard has uid {uid!r}, so its version {version} cannot be restored", "restore")
         if live is not None and not version:
             if TAG not in (live["dashboard"].get("tags") or []):
-                return _refused(f"the dashboard of uid {uid!r} is not one of ours: it has no tag {TAG}", "restore")
+                return _refused(
+                    f"the dashboard with uid {uid!r} was not imported by xai-runbook: it has no tag {TAG}", "restore"
+                )
             steps.append(_remove(grafana, uid))
             removed.append(uid)
         elif live is not None and version != _version(live):
@@ -107,10 +112,12 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
         else (),
         observed=tuple(rows),
         steps=tuple(steps),
-        expected=_true(restored, "they are as they were", uids=uids, versions=versions) if steps else None,
+        expected=_true(restored, "the dashboards are at these versions", uids=uids, versions=versions)
+        if steps
+        else None,
         undo="plan grafana.import_dashboards again" if removed or not steps else _undo_call(back),
         risk=Risk.DESTRUCTIVE if removed else Risk.CHANGE,
-        note="" if steps else "they are as they were already",
+        note="" if steps else "the dashboards are at these versions already",
     )
 
 
@@ -145,10 +152,12 @@ def restored(grafana: Grafana, *, uids: list[str], versions: list[int]) -> DataF
 def _named(grafana: Grafana, title: str) -> Dashboard:
     """What the settings say of that title."""
     if title not in FILES:
-        raise InputError(f"{title!r:.80} is none of the shipped dashboards", hint=f"one of {', '.join(FILES)}")
+        raise InputError(f"{title!r:.80} is not a shipped dashboard", hint=f"one of {', '.join(FILES)}")
     named = [each for each in grafana.access.dashboard if each.title == title]
     if len(named) != 1:
-        raise InputError(f"the settings name {len(named)} dashboards {title!r}", hint="[[grafana.dashboard]], once")
+        raise InputError(
+            f"the settings name {len(named)} dashboards {title!r}", hint="one [[grafana.dashboard]] for it"
+        )
     return named[0]
 
 

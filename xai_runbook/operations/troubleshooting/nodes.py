@@ -25,7 +25,9 @@ def sync_status(nodes: Nodes) -> DataFrame:
     # the reference first: a block that arrives between the two questions must not look like a lag
     network = network_height(nodes)["height"].max()
     if math.isnan(network):
-        raise NoData("no reference node tells the network's height", on="nodes.reference", hint="are they reachable?")
+        raise NoData(
+            "no reference node reports its height", on="nodes.reference", hint="are the reference nodes reachable?"
+        )
 
     def row(facts: Facts) -> dict[str, Any]:
         height = facts.values.get("height", math.nan)
@@ -56,9 +58,9 @@ def network_height(nodes: Nodes) -> DataFrame:
     answers = nodes.reference_facts("height")
     if not answers:
         raise NotConfigured(
-            "no reference node is configured, so the network's height is nobody's question",
+            "no reference node is configured, so the network height is not checked",
             on="nodes.reference",
-            hint="a table [[nodes.reference]] with a node of another operator",
+            hint="add a table [[nodes.reference]] with a node of another operator",
         )
     return _frame(answers, lambda facts: {"height": facts.values.get("height", math.nan), "seconds": facts.seconds})
 
@@ -92,7 +94,7 @@ def check_network_lag(sync_status: DataFrame, limit: Limit) -> Finding:
     ahead = lag < -limit.threshold
     judged = sync_status.assign(
         lag_blocks=lag.clip(lower=0).mask(ahead),
-        error=sync_status["error"].mask(ahead, "it is far ahead of every reference, which may stand still"),
+        error=sync_status["error"].mask(ahead, "it is far ahead of every reference node, which may be stuck"),
     )
     return judge(limit, judged, value="lag_blocks", target="node", noun="blocks behind the network")
 
@@ -101,18 +103,18 @@ def check_synced(sync_claim: DataFrame, limit: Limit) -> Finding:
     """`alert` that lists the nodes that say themselves that they are not synced; `unknown` where one does not say."""
     rows = sync_claim.to_dict("records")
     if not rows:
-        return Finding.unknown(limit.name, "there is no node to ask", limit)
+        return Finding.unknown(limit.name, "there is no node to check", limit)
     behind = [row for row in rows if row["synced"] == row["synced"] and limit.exceeded(row["synced"])]
     mute = [row for row in rows if row["synced"] != row["synced"]]
-    doubts = "; ".join(f"{row['node']} does not say: {row['error']}" for row in mute)
+    doubts = "; ".join(f"{row['node']} did not report it: {row['error']}" for row in mute)
     if behind:
         names = ", ".join(str(row["node"]) for row in behind)
-        words = f"{len(behind)} of {len(rows)} say that they are not synced: {names}"
+        words = f"{len(behind)} of {len(rows)} report that they are not synced: {names}"
         status, wrong, summary = Status.ALERT, behind, f"{words}; {doubts}" if doubts else words
     elif mute:
         status, wrong, summary = Status.UNKNOWN, mute, f"unknown, because {doubts}"
     else:
-        status, wrong, summary = Status.OK, [], f"all {len(rows)} say that they are synced"
+        status, wrong, summary = Status.OK, [], f"all {len(rows)} report that they are synced"
     return Finding(
         name=limit.name,
         status=status,
