@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from jsonpointer import EndOfList, resolve_pointer
+
 from xai_runbook.clients.http.deadline import side_by_side
 from xai_runbook.clients.http.get import HttpAnswer, get
 from xai_runbook.errors import BadAnswer, CannotAsk, SettingsError, XaiRunbookError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 8 * 2**20
 _MOST = 2**62  # what is more is no height of any chain, and no integer column holds a difference of two
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -97,17 +100,11 @@ class Nodes:
 
 def _fact(name: str, fact: models.Fact, answer: HttpAnswer) -> Any:
     """The fact, of the type that it must have; heights as the index of the newest block."""
-    value = answer.json()
-    for token in fact.pointer.split("/")[1:]:
-        key = token.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
-            value = value[int(key)]
-        elif isinstance(value, dict) and key in value:
-            value = value[key]
-        else:
-            raise BadAnswer(
-                f"its answer has no {fact.pointer}", on=answer.url, hint=f"nodes.facts.{name}.pointer in the settings"
-            )
+    value = resolve_pointer(answer.json(), fact.pointer, _MISSING)
+    if value is _MISSING or isinstance(value, EndOfList):  # "-" names the element after a list's last one
+        raise BadAnswer(
+            f"its answer has no {fact.pointer}", on=answer.url, hint=f"nodes.facts.{name}.pointer in the settings"
+        )
     if name == "synced" and isinstance(value, bool):
         return value
     if name == "peers" and isinstance(value, list) and len(value) >= fact.includes_self:
