@@ -32,20 +32,20 @@ def up(
     from xai_runbook.sandbox.supervisor import launcher
     from xai_runbook.system import sandbox_state
 
-    where = (folder or sandbox_state.run_folder()).resolve()
-    return launcher.up(where, bound=bound, progress=progress, seconds=START_SECONDS)
+    path = (folder or sandbox_state.run_folder()).resolve()
+    return launcher.up(path, bound=bound, progress=progress, seconds=START_SECONDS)
 
 
 def status(folder: Path | None = None) -> dict[str, Any] | None:
     """The state of the running sandbox, its parts with `condition` (running, frozen, ended); None where none runs."""
     from xai_runbook.system import processes, sandbox_state
 
-    found = sandbox_state.read(folder)
-    if found is None:
+    state = sandbox_state.read(folder)
+    if state is None:
         return None
-    for part in found["parts"].values():
+    for part in state["parts"].values():
         part["condition"] = processes.condition(int(part["pid"]), float(part["create_time"]))
-    return found
+    return state
 
 
 def down(folder: Path | None = None) -> bool:
@@ -70,13 +70,13 @@ def running(
     from xai_runbook.system import sandbox_state
 
     with users.using((folder or sandbox_state.run_folder()).resolve()) as use:
-        found = up(folder, bound=True, progress=progress)
+        state = up(folder, bound=True, progress=progress)
         try:
-            yield found
-            if found.get("started"):
+            yield state
+            if state.get("started"):
                 use.wait_until_alone(lambda: progress({"event": "note", "text": "another command uses this sandbox"}))
         finally:
-            if found.get("started"):
+            if state.get("started"):
                 down(folder)
 
 
@@ -85,14 +85,14 @@ def known_faults(folder: Path | None = None) -> list[dict[str, Any]]:
     from xai_runbook.sandbox.faults.table import FAULTS
     from xai_runbook.system import sandbox_state
 
-    broken = (sandbox_state.read(folder) or {}).get("faults", [])
+    active = (sandbox_state.read(folder) or {}).get("faults", [])
     return [
         {
             "name": fault.name,
             "part": fault.part,
             "does": fault.does,
             "finding": fault.finding,
-            "broken": fault.name in broken,
+            "broken": fault.name in active,
         }
         for fault in FAULTS.values()
     ]
@@ -120,5 +120,5 @@ def _command(folder: Path | None, verb: str, fault: str | None) -> list[str]:
     from xai_runbook.sandbox.supervisor import launcher
     from xai_runbook.system import sandbox_state
 
-    where = (folder or sandbox_state.run_folder()).resolve()
-    return launcher.command(where, {"do": verb, "fault": fault}, COMMAND_SECONDS)
+    path = (folder or sandbox_state.run_folder()).resolve()
+    return launcher.command(path, {"do": verb, "fault": fault}, COMMAND_SECONDS)

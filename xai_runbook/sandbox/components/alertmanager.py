@@ -14,7 +14,7 @@ from urllib.request import Request
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import loopback
 from xai_runbook.sandbox.components import programs
-from xai_runbook.sandbox.supervisor.component import Layout, Part, answers
+from xai_runbook.sandbox.supervisor.component import Layout, Part, accepts_connections
 from xai_runbook.system import child, processes
 
 SILENCE_DAYS = 7
@@ -45,7 +45,7 @@ def parts(layout: Layout) -> list[Part]:
         "--log.level=warn",
     ]
     return [
-        Part("alertmanager", argv, lambda: answers(port), signal.SIGTERM, prepare=prepare, optional=True),
+        Part("alertmanager", argv, lambda: accepts_connections(port), signal.SIGTERM, prepare=prepare, optional=True),
     ]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xai_runbook.sandbox.components.workload import ROUTES
 from xai_runbook.sandbox.node.metrics import DURATION_BUCKETS
 from xai_runbook.sandbox.supervisor.component import DATABASE_OID, NODES, START_HEIGHT
-from xai_runbook.sandbox.supervisor.quota import CPU_CORES, DISK_BYTES, MEMORY_BYTES
+from xai_runbook.sandbox.supervisor.quota import CPU_QUOTA_CORES, DISK_QUOTA_BYTES, MEMORY_QUOTA_BYTES
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Integers: TypeAlias = NDArray[np.int64]
@@ -156,11 +156,11 @@ def sandbox(day: Day) -> Iterator[Metric]:
     """The sandbox's use of its quotas."""
     ones = np.ones(len(day.times), np.int64)
     yield "sandbox_cpu_seconds_total", {}, day.counted(day.traffic(0.085), 9_000.0)
-    yield "sandbox_cpu_quota_cores", {}, CPU_CORES * ones
+    yield "sandbox_cpu_quota_cores", {}, CPU_QUOTA_CORES * ones
     yield "sandbox_memory_bytes", {}, day.around(225e6, 0.25).astype(np.int64)
-    yield "sandbox_memory_quota_bytes", {}, MEMORY_BYTES * ones
+    yield "sandbox_memory_quota_bytes", {}, MEMORY_QUOTA_BYTES * ones
     yield "sandbox_disk_used_bytes", {}, np.linspace(88e6, 98e6, len(day.times)).astype(np.int64)
-    yield "sandbox_disk_quota_bytes", {}, DISK_BYTES * ones
+    yield "sandbox_disk_quota_bytes", {}, DISK_QUOTA_BYTES * ones
 
 
 def host(day: Day) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.components.postgres_template import unprivileged
-from xai_runbook.sandbox.supervisor.component import Layout, Part, answers
+from xai_runbook.sandbox.supervisor.component import Layout, Part, accepts_connections
 from xai_runbook.system.files import write_whole
 
 POOL_SIZE = 4
@@ -32,7 +32,7 @@ def parts(layout: Layout) -> list[Part]:
     argv = [*unprivileged(), str(program), str(folder / "pgbouncer.ini")]
     return [
         Part(
-            "pooler", argv, lambda: answers(port), signal.SIGTERM,
+            "pooler", argv, lambda: accepts_connections(port), signal.SIGTERM,
             after=("postgres",), prepare=prepare, optional=True,
         )
     ]  # fmt: skip

@@ -43,20 +43,20 @@ def parts(layout: Layout, say: Callable[[str], None]) -> list[Part]:
     for part, needed in NEEDS.items():
         reasons = [absent[program] for program in needed if program in absent]
         if reasons and part not in layout.missing:
-            note_missing(layout, part, reasons[0])
+            record_missing(layout, part, reasons[0])
     found: list[Part] = []
     for name, module in (("postgres", postgres), ("alertmanager", alertmanager)):
         try:
             found += module.parts(layout)
         except SandboxError as error:  # it cannot run here, though the program is there: the rest can
-            note_missing(layout, name, str(error))
+            record_missing(layout, name, str(error))
     for each in (standby, pgbouncer, cache, node, prometheus, grafana, workload):
         if each is not standby or "standby" not in layout.missing:
             found += [part for part in each.parts(layout) if part.name not in layout.missing]
     return [_with_libraries(part) for part in found]
 
 
-def note_missing(layout: Layout, part: str, reason: str) -> None:
+def record_missing(layout: Layout, part: str, reason: str) -> None:
     """Note why a part cannot run here, and that what depends on it cannot either."""
     layout.missing[part] = reason
     for dependent, needed in DEPENDS.items():

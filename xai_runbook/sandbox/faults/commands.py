@@ -22,16 +22,16 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
         _break(supervisor, FAULTS[name])
         return [name]
     if verb == "heal":
-        wanted = [name] if name is not None else list(reversed(supervisor.broken))
-        healed = [each for each in wanted if each in supervisor.broken]
+        wanted = [name] if name is not None else list(reversed(supervisor.active_faults))
+        healed = [each for each in wanted if each in supervisor.active_faults]
         for each in healed:
             FAULTS[each].undo(supervisor)
-            supervisor.broken.remove(each)
+            supervisor.active_faults.remove(each)
         if name is None:  # and whatever ended by itself, or by somebody's hand
             for part in supervisor.ended_parts():
                 supervisor.start_part(part)
                 healed.append(part)
-        if not supervisor.broken:
+        if not supervisor.active_faults:
             supervisor.await_data()
         return healed
     raise SandboxError(f"the supervisor does not know how to {verb!r} {name or ''}")
@@ -40,11 +40,11 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
 def _break(supervisor: Supervisor, fault: Fault) -> None:
     if reason := supervisor.layout.missing.get(fault.part):
         raise SandboxError(f"{fault.part} is no part of this sandbox", on=reason)
-    for other in supervisor.broken:
+    for other in supervisor.active_faults:
         if other == fault.name or FAULTS[other].part == fault.part:
             raise SandboxError(
                 f"{other} is broken already" if other == fault.name else f"{other} has hold of {fault.part}",
                 on=fault.name, hint=f"xai-runbook sandbox heal {other}",
             )  # fmt: skip
     fault.make(supervisor)
-    supervisor.broken.append(fault.name)
+    supervisor.active_faults.append(fault.name)

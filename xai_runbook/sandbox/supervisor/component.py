@@ -29,7 +29,7 @@ DATABASE_OID = 16384
 NODES = ("node-1", "node-2", "node-3")
 REFERENCE = "mainnet"
 
-PORTS = (
+PORT_NAMES = (
     "postgres",
     "standby",
     "cache",
@@ -114,23 +114,23 @@ class Layout:
         return f"http://{self.host}:{self.ports[name]}"
 
 
-def free_ports(names: Sequence[str] = PORTS) -> dict[str, int]:
+def free_ports(names: Sequence[str] = PORT_NAMES) -> dict[str, int]:
     """A loopback port for each name, all different, that nobody else is given for as long as this process lives.
 
     They stay bound by it without listening, so a connection is refused there, and a server that sets SO_REUSEADDR (as
     all that are started here do) may listen, end, and come back, while no other program gets hold of them in between.
     """
-    found = {}
+    ports = {}
     for name in names:
-        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        found[name] = held.getsockname()[1]
-        held.detach()  # never closed: the kernel does, when the process ends
-    return found
+        placeholder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        placeholder.bind(("127.0.0.1", 0))
+        ports[name] = placeholder.getsockname()[1]
+        placeholder.detach()  # never closed: the kernel does, when the process ends
+    return ports
 
 
-def answers(port: int, host: str = "127.0.0.1") -> bool:
+def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
     """Whether something accepts a TCP connection there within half a second."""
     try:
         with socket.create_connection((host, port), timeout=0.5):
@@ -139,7 +139,7 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
         return False
 
 
-def taken(port: int) -> bool:
+def is_port_taken(port: int) -> bool:
     """Whether another program listens on this loopback port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else our own dying connections count

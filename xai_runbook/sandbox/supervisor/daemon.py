@@ -20,7 +20,7 @@ from xai_runbook.sandbox.supervisor.supervisor import Event, Supervisor
 
 def supervise(
     folder: Path,
-    say: Callable[[Event], None],
+    emit: Callable[[Event], None],
     started: Callable[[Supervisor], None] = lambda _: None,
     ports: Mapping[str, int] | None = None,
 ) -> bool:
@@ -29,22 +29,22 @@ def supervise(
     Raises SandboxError where it could not be started.
     """
     os.umask(0o077)
-    held = reaper.claim(folder)
-    if held is None:
+    lock = reaper.lock_folder(folder)
+    if lock is None:
         return False
     try:
         if ended := reaper.clean(folder):
-            say({"event": "note", "text": f"ended {ended} processes that a crashed sandbox had left"})
+            emit({"event": "note", "text": f"ended {ended} processes that a crashed sandbox had left"})
         (folder / "tmp").mkdir(mode=0o700)
         (folder / "logs").mkdir(mode=0o700, exist_ok=True)
-        supervisor = Supervisor(folder, stack, commands.command, say, ports)
+        supervisor = Supervisor(folder, stack, commands.command, emit, ports)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: supervisor.stop())
         started(supervisor)
         supervisor.run()
         reaper.remove(folder)
     finally:
-        os.close(held)
+        os.close(lock)
     return True
 
 
@@ -55,15 +55,15 @@ def main(folder: str, is_bound: bool) -> None:
     """
     running: list[Supervisor] = []
 
-    def say(event: Event) -> None:
+    def emit(event: Event) -> None:
         try:
             os.write(1, json.dumps(event).encode() + b"\n")
         except OSError:  # whoever waited for us is gone
             for supervisor in running:
                 supervisor.stop()
         if event["event"] == "up":
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nowhere, 1)
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 1)
 
     def started(supervisor: Supervisor) -> None:
         running.append(supervisor)
@@ -74,16 +74,16 @@ def main(folder: str, is_bound: bool) -> None:
 
     code = 0
     try:
-        if not supervise(Path(folder), say, started):
-            say({"event": "busy"})
+        if not supervise(Path(folder), emit, started):
+            emit({"event": "busy"})
     except SandboxError as error:
-        say(
+        emit(
             {"event": "failed", "what": error.what, "on": error.on, "hint": error.hint}
             | {"port_taken": isinstance(error, PortTaken)}
         )
         code = 1
     except BaseException as error:  # whoever started us raises it
-        say(
+        emit(
             {"event": "failed", "what": f"{type(error).__name__}: {error}", "on": folder, "hint": ""}
             | {"port_taken": False}
         )

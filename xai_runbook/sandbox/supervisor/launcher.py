@@ -25,11 +25,11 @@ STOP_SECONDS = 20.0
 
 def up(folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None], seconds: float) -> dict[str, Any]:
     """See ``xai_runbook.sandbox.up``. A start that lost a port to another program is tried once more with others."""
-    for last in (False, True):
+    for is_last_attempt in (False, True):
         try:
             return _up_once(folder, bound=bound, progress=progress, seconds=seconds)
         except PortTaken as error:
-            if last:
+            if is_last_attempt:
                 raise
             progress({"event": "note", "text": f"once more, with other ports: {error.what}"})
     raise AssertionError
@@ -38,8 +38,8 @@ def up(folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None],
 def _up_once(
     folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None], seconds: float
 ) -> dict[str, Any]:
-    if found := sandbox_state.read(folder):
-        return found
+    if state := sandbox_state.read(folder):
+        return state
     deadline = time.monotonic() + seconds
     supervisor = processes.start(
         child.python("xai_runbook.sandbox.supervisor.daemon", str(folder), *(["--bound"] if bound else [])),
@@ -56,55 +56,55 @@ def _up_once(
             match event["event"]:
                 case "up":
                     progress(event)
-                    found = sandbox_state.read(folder)
-                    if found is None:
+                    state = sandbox_state.read(folder)
+                    if state is None:
                         break
-                    _keep(supervisor)
-                    return found | {"started": True}
+                    _keep_reference(supervisor)
+                    return state | {"started": True}
                 case "busy":
                     supervisor.wait()
-                    return _others(folder, deadline)
+                    return _await_other_start(folder, deadline)
                 case "failed":
                     processes.ended_within(supervisor, STOP_SECONDS)
                     kind = PortTaken if event["port_taken"] else SandboxError
                     raise kind(event["what"], on=event["on"], hint=event["hint"] or f"look at {folder}/logs")
                 case _:
                     progress(event)
-        late = time.monotonic() >= deadline
+        timed_out = time.monotonic() >= deadline
         raise SandboxError(
-            "the sandbox was not ready in time" if late else "the sandbox's supervisor ended before all was ready",
+            "the sandbox was not ready in time" if timed_out else "the sandbox's supervisor ended before all was ready",
             on=str(folder),
             hint=f"look at {folder}/logs",
         )
     except SandboxError:
-        _end(supervisor)
+        _stop(supervisor)
         raise
     except BaseException:  # a Ctrl-C: nothing is left half started, wherever it was
-        _end(supervisor)
-        held = reaper.claim(folder)
-        if held is not None:  # else it is the sandbox of another command
-            os.close(held)
+        _stop(supervisor)
+        lock = reaper.lock_folder(folder)
+        if lock is not None:  # else it is the sandbox of another command
+            os.close(lock)
             down(folder)
         raise
 
 
-_kept: list[Popen[bytes]] = []
+_supervisors: list[Popen[bytes]] = []
 
 
-def _keep(supervisor: Popen[bytes]) -> None:
+def _keep_reference(supervisor: Popen[bytes]) -> None:
     """Holds on to a supervisor that goes on: collected, it would warn, and a bound one would lose its stdin and end."""
     assert supervisor.stdout is not None
     supervisor.stdout.close()
-    _let_go_of_the_ended()
-    _kept.append(supervisor)
+    _forget_ended()
+    _supervisors.append(supervisor)
 
 
-def _let_go_of_the_ended() -> None:
+def _forget_ended() -> None:
     """Takes note of supervisors that ended by another hand, which would stay as zombies."""
-    for supervisor in [each for each in _kept if each.poll() is not None]:
-        if supervisor.stdin:
-            supervisor.stdin.close()
-        _kept.remove(supervisor)
+    for process in [process for process in _supervisors if process.poll() is not None]:
+        if process.stdin:
+            process.stdin.close()
+        _supervisors.remove(process)
 
 
 def _events(stream: IO[bytes], deadline: float) -> Iterator[dict[str, Any]]:
@@ -122,14 +122,14 @@ def _events(stream: IO[bytes], deadline: float) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _others(folder: Path, deadline: float) -> dict[str, Any]:
+def _await_other_start(folder: Path, deadline: float) -> dict[str, Any]:
     """The state of the sandbox that somebody else is starting in the same folder at this moment."""
     while time.monotonic() < deadline:
-        if found := sandbox_state.read(folder):
-            return found
-        held = reaper.claim(folder)
-        if held is not None:  # whoever it was gave up
-            os.close(held)
+        if state := sandbox_state.read(folder):
+            return state
+        lock = reaper.lock_folder(folder)
+        if lock is not None:  # whoever it was gave up
+            os.close(lock)
             break
         time.sleep(0.1)
     raise SandboxError(
@@ -138,7 +138,7 @@ def _others(folder: Path, deadline: float) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _end(supervisor: Popen[bytes]) -> None:
+def _stop(supervisor: Popen[bytes]) -> None:
     processes.end(supervisor, grace_seconds=STOP_SECONDS)
     for stream in (supervisor.stdin, supervisor.stdout):
         if stream:
@@ -147,27 +147,27 @@ def _end(supervisor: Popen[bytes]) -> None:
 
 def down(folder: Path) -> bool:
     """See ``xai_runbook.sandbox.down``."""
-    if not (folder / reaper.OURS).exists():
+    if not (folder / reaper.MARKER_FILE).exists():
         return False
-    found = sandbox_state.read_any(folder)
-    if found and processes.alive(found["pid"], found["create_time"]):
-        processes.end_pids({found["pid"]: signal.SIGTERM}, grace_seconds=STOP_SECONDS)
-    for supervisor in [each for each in _kept if found and each.pid == found["pid"]]:
-        _end(supervisor)
-        _kept.remove(supervisor)
-    _let_go_of_the_ended()
-    held = reaper.claim(folder, wait_seconds=STOP_SECONDS)
-    if held is None:
+    state = sandbox_state.read_any(folder)
+    if state and processes.alive(state["pid"], state["create_time"]):
+        processes.end_pids({state["pid"]: signal.SIGTERM}, grace_seconds=STOP_SECONDS)
+    for process in [process for process in _supervisors if state and process.pid == state["pid"]]:
+        _stop(process)
+        _supervisors.remove(process)
+    _forget_ended()
+    lock = reaper.lock_folder(folder, wait_seconds=STOP_SECONDS)
+    if lock is None:
         raise SandboxError("another process holds the sandbox's folder", on=str(folder))
     try:
         reaper.clean(folder)
         reaper.remove(folder)
     finally:
-        os.close(held)
+        os.close(lock)
     return True
 
 
-def command(folder: Path, asked: dict[str, Any], seconds: float) -> list[str]:
+def command(folder: Path, request: dict[str, Any], seconds: float) -> list[str]:
     """What the supervisor of the folder's sandbox did about a command. Raises SandboxError if nothing."""
     if sandbox_state.read(folder) is None:
         raise SandboxError("no sandbox runs", on=str(folder), hint="xai-runbook sandbox up")
@@ -177,15 +177,15 @@ def command(folder: Path, asked: dict[str, Any], seconds: float) -> list[str]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(seconds)
             connection.connect(f"/proc/self/fd/{directory}/{sandbox_state.SOCKET_FILE}")
-            connection.sendall(json.dumps(asked).encode() + b"\n")
-            answer = b""
-            while not answer.endswith(b"\n"):
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            line = b""
+            while not line.endswith(b"\n"):
                 connection.settimeout(max(0.01, deadline - time.monotonic()))
                 chunk = connection.recv(65536)
                 if not chunk:
                     break
-                answer += chunk
-        told = json.loads(answer)
+                line += chunk
+        answer = json.loads(line)
     except (OSError, ValueError) as error:
         raise SandboxError(
             f"the sandbox's supervisor did not answer: {type(error).__name__}", on=str(folder),
@@ -193,6 +193,6 @@ def command(folder: Path, asked: dict[str, Any], seconds: float) -> list[str]:
         ) from None  # fmt: skip
     finally:
         os.close(directory)
-    if "done" not in told:
-        raise SandboxError(told["what"], on=told["on"], hint=told["hint"])
-    return list(told["done"])
+    if "done" not in answer:
+        raise SandboxError(answer["what"], on=answer["on"], hint=answer["hint"])
+    return list(answer["done"])

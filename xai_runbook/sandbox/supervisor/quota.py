@@ -20,30 +20,30 @@ from xai_runbook.sandbox.supervisor.component import MARK, Layout
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-CPU_CORES = 1.0
-MEMORY_BYTES = 640 * 1024**2
-DISK_BYTES = 2 * 1024**3
+CPU_QUOTA_CORES = 1.0
+MEMORY_QUOTA_BYTES = 640 * 1024**2
+DISK_QUOTA_BYTES = 2 * 1024**3
 """At rest a sandbox takes 8 % of a core, 220 MB and 100 MB; one busy process, or one with half a GB, is too much."""
 
 
-DISK_SECONDS = 5.0
+DISK_SCAN_SECONDS = 5.0
 """A walk over some thousands of files costs more than all the rest, so it is made this seldom."""
 
-SIGHTINGS = 3
+MARK_CHECKS = 3
 """A process is looked at so many times before it is taken for a stranger: right after a fork it has no mark yet."""
 
 
-class QuotaUse:
+class ResourceUsage:
     """What the sandbox uses, measured when asked."""
 
     def __init__(self, folder: Path, pids: Callable[[], Mapping[str, int]]) -> None:
         self._folder, self._pids = folder, pids
         self._mark = f"{MARK}={folder}".encode()
-        self._spent: dict[int, float] = {}
-        self._strangers: dict[int, int] = {}
+        self._cpu_seconds: dict[int, float] = {}
+        self._unmarked: dict[int, int] = {}
         self._lock = threading.Lock()
         self._total: float | None = None
-        self._disk = (0.0, -DISK_SECONDS)
+        self._disk = (0.0, -DISK_SCAN_SECONDS)
 
     def cpu_and_memory(self) -> tuple[float, int]:
         """Processor seconds since this was first asked, and the bytes of memory that belong to our processes alone.
@@ -51,50 +51,51 @@ class QuotaUse:
         Memory is resident less shared: PostgreSQL's buffers, mapped by each backend, would be counted many times.
         """
         with self._lock:
-            grown, memory = 0.0, 0
-            self._find()
-            for pid, before in list(self._spent.items()):
+            cpu_seconds, memory = 0.0, 0
+            self._find_processes()
+            for pid, before in list(self._cpu_seconds.items()):
                 try:
-                    cpu = _processor_seconds(pid)
-                    memory += _own_memory(pid)
+                    cpu = _process_cpu_seconds(pid)
+                    memory += _private_memory_bytes(pid)
                 except (OSError, ValueError):
-                    del self._spent[pid]  # it ended
+                    del self._cpu_seconds[pid]  # it ended
                     continue
-                grown += max(0.0, cpu - before)
-                self._spent[pid] = cpu
-            self._total = 0.0 if self._total is None else self._total + grown
+                cpu_seconds += max(0.0, cpu - before)
+                self._cpu_seconds[pid] = cpu
+            self._total = 0.0 if self._total is None else self._total + cpu_seconds
             return self._total, memory
 
     def disk(self) -> float:
         """Bytes that the run folder and our nameless files take on disk, at most DISK_SECONDS old."""
         used, at = self._disk
-        if time.monotonic() - at >= DISK_SECONDS:
-            used = float(sum(_allocated(self._folder)) + _nameless(self._spent, os.stat(self._folder).st_dev))
+        if time.monotonic() - at >= DISK_SCAN_SECONDS:
+            device = os.stat(self._folder).st_dev
+            used = float(sum(_allocated_bytes(self._folder)) + _deleted_open_bytes(self._cpu_seconds, device))
             self._disk = (used, time.monotonic())
         return used
 
     def processes(self) -> set[int]:
         """The processes counted when this was last asked."""
-        return set(self._spent)
+        return set(self._cpu_seconds)
 
-    def _find(self) -> None:
+    def _find_processes(self) -> None:
         """Looks at the processes that it does not know yet."""
-        alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}
-        self._spent = {pid: spent for pid, spent in self._spent.items() if pid in alive}
-        self._strangers = {pid: times for pid, times in self._strangers.items() if pid in alive}
+        alive = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
+        self._cpu_seconds = {pid: seconds for pid, seconds in self._cpu_seconds.items() if pid in alive}
+        self._unmarked = {pid: checks for pid, checks in self._unmarked.items() if pid in alive}
         for pid in set(self._pids().values()) & alive:
-            self._spent.setdefault(pid, 0.0)
-        for pid in sorted(alive - self._spent.keys()):
-            times = self._strangers.get(pid, 0)
-            if times < SIGHTINGS and self._is_ours(pid):
-                self._spent[pid] = 0.0
-            elif times < SIGHTINGS:
-                self._strangers[pid] = times + 1
+            self._cpu_seconds.setdefault(pid, 0.0)
+        for pid in sorted(alive - self._cpu_seconds.keys()):
+            checks = self._unmarked.get(pid, 0)
+            if checks < MARK_CHECKS and self._belongs_to_sandbox(pid):
+                self._cpu_seconds[pid] = 0.0
+            elif checks < MARK_CHECKS:
+                self._unmarked[pid] = checks + 1
 
-    def _is_ours(self, pid: int) -> bool:
+    def _belongs_to_sandbox(self, pid: int) -> bool:
         # PostgreSQL's backends overwrite their environment with their title: they are known by their parent.
         with suppress(OSError, ValueError):
-            if int(_stat(pid)[1]) in self._spent:
+            if int(_stat(pid)[1]) in self._cpu_seconds:
                 return True
             return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         return False
@@ -106,19 +107,19 @@ def serve(layout: Layout, pids: Callable[[], Mapping[str, int]]) -> None:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 
-    use = QuotaUse(layout.folder, lambda: {"supervisor": os.getpid(), **pids()})
+    usage = ResourceUsage(layout.folder, lambda: {"supervisor": os.getpid(), **pids()})
 
     class Quotas(Collector):
         def collect(self) -> Iterator[Metric]:
-            cpu, memory = use.cpu_and_memory()
+            cpu, memory = usage.cpu_and_memory()
             yield CounterMetricFamily("sandbox_cpu_seconds", "Processor time of the sandbox's processes.", cpu)
             gauges = (
-                ("cpu_quota_cores", "Processors it may use.", CPU_CORES),
+                ("cpu_quota_cores", "Processors it may use.", CPU_QUOTA_CORES),
                 ("memory_bytes", "Memory of the sandbox's processes.", memory),
-                ("memory_quota_bytes", "Memory they may use.", MEMORY_BYTES),
-                ("disk_used_bytes", "Disk space of the run folder.", use.disk()),
-                ("disk_quota_bytes", "Disk space it may take.", DISK_BYTES),
-                ("processes", "Processes counted.", len(use.processes())),
+                ("memory_quota_bytes", "Memory they may use.", MEMORY_QUOTA_BYTES),
+                ("disk_used_bytes", "Disk space of the run folder.", usage.disk()),
+                ("disk_quota_bytes", "Disk space it may take.", DISK_QUOTA_BYTES),
+                ("processes", "Processes counted.", len(usage.processes())),
             )
             for name, text, value in gauges:
                 yield GaugeMetricFamily(f"sandbox_{name}", text, value)
@@ -133,33 +134,33 @@ def _stat(pid: int) -> list[bytes]:
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
 
 
-def _processor_seconds(pid: int) -> float:
+def _process_cpu_seconds(pid: int) -> float:
     fields = _stat(pid)
     if fields[0] in (b"Z", b"X"):
         raise ProcessLookupError(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _own_memory(pid: int) -> int:
+def _private_memory_bytes(pid: int) -> int:
     _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_bytes().split()
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _allocated(folder: Path) -> Iterator[int]:
+def _allocated_bytes(folder: Path) -> Iterator[int]:
     for path, _, files in os.walk(folder):
         for name in files:
             with suppress(OSError):  # gone since it was listed
                 yield os.lstat(os.path.join(path, name)).st_blocks * 512
 
 
-def _nameless(pids: Iterable[int], device: int) -> int:
+def _deleted_open_bytes(pids: Iterable[int], device: int) -> int:
     """Bytes of files on this device that have no name any more and that our processes still hold open, as df counts."""
     sizes: dict[int, int] = {}
     for pid in pids:
         with suppress(OSError):  # it ended, or is another user's
-            for name in os.listdir(f"/proc/{pid}/fd"):
+            for entry in os.listdir(f"/proc/{pid}/fd"):
                 with suppress(OSError):
-                    found = os.stat(f"/proc/{pid}/fd/{name}")
-                    if stat.S_ISREG(found.st_mode) and not found.st_nlink and found.st_dev == device:
-                        sizes[found.st_ino] = found.st_blocks * 512
+                    status = os.stat(f"/proc/{pid}/fd/{entry}")
+                    if stat.S_ISREG(status.st_mode) and not status.st_nlink and status.st_dev == device:
+                        sizes[status.st_ino] = status.st_blocks * 512
     return sum(sizes.values())

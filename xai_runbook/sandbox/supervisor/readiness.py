@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlencode
@@ -23,14 +24,14 @@ from xai_runbook.settings.promql import EXPORTERS
 WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.1
 REQUEST_SECONDS = 5.0
-NAMED = 3
+MOST_NAMES = 3
 """How many of what is awaited are named at once."""
 
 SIGNALS_WITHOUT_REQUESTS = ("api_errors", "api_latency")
 """NaN is an answer of theirs: there were no requests."""
 
 
-class Questions:
+class PendingQueries:
     """What has not been answered yet of what a sandbox's Prometheus is asked."""
 
     def __init__(self, url: str, missing: Mapping[str, str] | None = None) -> None:
@@ -45,8 +46,8 @@ class Questions:
             if not any(start in promql for start in absent):
                 self.signals[name] = promql, 2 * settings.limits.by_name[name].duration_seconds + 60
         for title in dashboards.FILES:
-            made = dashboards.dashboard(title, settings, settings.limits)
-            for query in queries.of(made, rate=settings.windows.rate, step=settings.rule_step):
+            dashboard = dashboards.dashboard(title, settings, settings.limits)
+            for query in queries.of(dashboard, rate=settings.windows.rate, step=settings.rule_step):
                 if not any(start in query.promql for start in absent):
                     self.panels[f"{title} / {query.panel}"] = query.promql
         self._rules = True
@@ -57,9 +58,9 @@ class Questions:
 
         Begins with the targets that were not scraped twice: the history that the sandbox comes with ends soon.
         """
-        if waiting := self._targets_not_scraped_twice():
-            return [f"scrapes of {name}" for name in waiting]
-        self.signals = {name: asked for name, asked in self.signals.items() if not self._has_values(name, *asked)}
+        if unscraped := self._targets_not_scraped_twice():
+            return [f"scrapes of {name}" for name in unscraped]
+        self.signals = {name: query for name, query in self.signals.items() if not self._has_values(name, *query)}
         self.panels = {name: promql for name, promql in self.panels.items() if not self._result("query", query=promql)}
         self._rules = self._rules and not self._rules_are_evaluated()
         return [*self.signals, *self.panels, *(["rules"] if self._rules else [])]
@@ -67,20 +68,20 @@ class Questions:
     def _has_values(self, name: str, promql: str, seconds: float) -> bool:
         """Whether each series that the signal had in the time that is judged has a value now."""
         now = math.floor(time.time())
-        found = self._result("query_range", query=promql, start=now - seconds, end=now, step=1)
-        newest = [series["values"][-1] for series in found]
+        result = self._result("query_range", query=promql, start=now - seconds, end=now, step=1)
+        newest = [series["values"][-1] for series in result]
         return bool(newest) and all(
             at == now and (value != "NaN" or name in SIGNALS_WITHOUT_REQUESTS) for at, value in newest
         )
 
     def _targets_not_scraped_twice(self) -> list[str]:
-        waiting = []
+        unscraped = []
         for target in self._get("targets?state=active")["activeTargets"]:
             name = str(target["labels"]["instance"])
             scraped = target["lastScrape"] if target["health"] == "up" else ""
             if not scraped or self._first_scrapes.setdefault(name, scraped) == scraped:
-                waiting.append(name)
-        return waiting or ([] if self._first_scrapes else ["all targets"])
+                unscraped.append(name)
+        return unscraped or ([] if self._first_scrapes else ["all targets"])
 
     def _rules_are_evaluated(self) -> bool:
         rules = [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
@@ -95,36 +96,32 @@ class Questions:
 
 
 def wait(
-    questions: Questions, say: Callable[[str], None], stopped: Callable[[], bool], seconds: float = WAIT_SECONDS
+    pending: PendingQueries,
+    progress: Callable[[str], None],
+    stopped: Callable[[], bool],
+    seconds: float = WAIT_SECONDS,
 ) -> list[str]:
     """Ask until everything is answered, `seconds` are over or `stopped` is true; return what is still unanswered.
 
-    `say` gets a line whenever what is awaited has changed.
+    `progress` gets a line whenever what is awaited has changed.
     """
     deadline = time.monotonic() + seconds
-    awaited = ["Prometheus"]
+    unanswered = ["Prometheus"]
     while not stopped():
-        try:
-            now = questions.unanswered()
-        except (OSError, HTTPException, ValueError, KeyError):  # it is starting, or restarting
-            now = awaited
-        if not now:
+        before = unanswered
+        with suppress(OSError, HTTPException, ValueError, KeyError):  # it is starting, or restarting
+            unanswered = pending.unanswered()
+        if not unanswered:
             return []
-        if now != awaited:
-            say(f"waiting for data: {named(now)}")
-        awaited = now
+        if unanswered != before:
+            progress(f"waiting for data: {summary(unanswered)}")
         if time.monotonic() > deadline:
             break
         time.sleep(POLL_SECONDS)
-    return awaited
+    return unanswered
 
 
-def named(names: list[str]) -> str:
+def summary(names: list[str]) -> str:
     """The first few names, and how many more there are."""
-    return ", ".join(_shown(names))
-
-
-def _shown(names: list[str]) -> Iterator[str]:
-    yield from names[:NAMED]
-    if len(names) > NAMED:
-        yield f"{len(names) - NAMED} more"
+    more = len(names) - MOST_NAMES
+    return ", ".join([*names[:MOST_NAMES], *([f"{more} more"] if more > 0 else [])])

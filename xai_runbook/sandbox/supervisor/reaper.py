@@ -19,11 +19,11 @@ from xai_runbook.system import processes, sandbox_state
 from xai_runbook.system.locks import take_lock
 
 STOP_SECONDS = 5.0
-OURS = ".xai-runbook-sandbox"
+MARKER_FILE = ".xai-runbook-sandbox"
 """A file in each run folder: without it, nothing in a folder is ever removed."""
 
 
-def claim(folder: Path, wait_seconds: float = 0.0) -> int | None:
+def lock_folder(folder: Path, wait_seconds: float = 0.0) -> int | None:
     """An open descriptor that holds the run folder (made where it is not there), or None if another process holds it.
 
     The lock goes with the process, however that ends. Raises SandboxError where the folder holds other things.
@@ -43,7 +43,7 @@ def claim(folder: Path, wait_seconds: float = 0.0) -> int | None:
                 os.close(held)
                 return None
             if folder.exists() and os.path.samestat(os.fstat(held), folder.stat()):  # not removed while we waited
-                _make_ours(folder)
+                _mark_folder(folder)
                 return held
         except BaseException:
             os.close(held)
@@ -51,16 +51,16 @@ def claim(folder: Path, wait_seconds: float = 0.0) -> int | None:
         os.close(held)
 
 
-def _make_ours(folder: Path) -> None:
-    mark = folder / OURS
-    if mark.exists():
+def _mark_folder(folder: Path) -> None:
+    marker = folder / MARKER_FILE
+    if marker.exists():
         return
     if any(folder.iterdir()):
         raise SandboxError(
             "the folder holds files that are not a sandbox's", on=str(folder),
             hint="set XAI_RUNBOOK_SANDBOX to a folder of its own",
         )  # fmt: skip
-    mark.write_text(
+    marker.write_text(
         "The run folder of an xai-runbook sandbox; `xai-runbook sandbox down` empties it.\n", encoding="ascii"
     )
     folder.chmod(0o700)
@@ -68,18 +68,18 @@ def _make_ours(folder: Path) -> None:
 
 def leftovers(folder: Path) -> dict[int, signal.Signals]:
     """The processes that belong to the sandbox of this folder, with the signal that ends each cleanly."""
-    found: dict[int, signal.Signals] = {}
-    for pid in marked(folder):
-        found[pid] = signal.SIGTERM
+    signals: dict[int, signal.Signals] = {}
+    for pid in sandbox_pids(folder):
+        signals[pid] = signal.SIGTERM
     recorded = sandbox_state.read_any(folder) or {}
     for part in recorded.get("parts", {}).values():
         if processes.alive(int(part["pid"]), float(part["create_time"])):
-            found[int(part["pid"])] = signal.Signals(int(part["death_signal"]))
-    found.pop(os.getpid(), None)
-    return found
+            signals[int(part["pid"])] = signal.Signals(int(part["death_signal"]))
+    signals.pop(os.getpid(), None)
+    return signals
 
 
-def marked(folder: Path) -> list[int]:
+def sandbox_pids(folder: Path) -> list[int]:
     """The pids of this user's processes that carry the folder's mark, or are PostgreSQL in its cluster."""
     in_cluster = processes.working_in(folder / "postgres" / "data")
     return sorted({*processes.with_variable(MARK, str(folder)), *in_cluster})
@@ -92,14 +92,14 @@ def clean(folder: Path, keep: tuple[str, ...] = ()) -> int:
     """
     ended = 0
     for _ in range(3):  # a process may start another while we look
-        found = leftovers(folder)
-        if not found:
+        signals = leftovers(folder)
+        if not signals:
             break
-        ended += len(found)
-        processes.end_pids(found, grace_seconds=STOP_SECONDS)
-    if (folder / OURS).exists():
+        ended += len(signals)
+        processes.end_pids(signals, grace_seconds=STOP_SECONDS)
+    if (folder / MARKER_FILE).exists():
         for path in folder.iterdir():
-            if path.name == OURS or path.name in keep:
+            if path.name == MARKER_FILE or path.name in keep:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -110,6 +110,6 @@ def clean(folder: Path, keep: tuple[str, ...] = ()) -> int:
 
 def remove(folder: Path) -> None:
     """Removes the emptied run folder itself. Only for the holder of its lock."""
-    if (folder / OURS).exists() and not [path for path in folder.iterdir() if path.name != OURS]:
-        (folder / OURS).unlink()
+    if (folder / MARKER_FILE).exists() and not [path for path in folder.iterdir() if path.name != MARKER_FILE]:
+        (folder / MARKER_FILE).unlink()
         folder.rmdir()

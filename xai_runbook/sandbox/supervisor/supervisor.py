@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import prometheus
 from xai_runbook.sandbox.supervisor import quota, readiness, reaper
-from xai_runbook.sandbox.supervisor.component import Layout, Part, PortTaken, environment, free_ports, taken
+from xai_runbook.sandbox.supervisor.component import Layout, Part, PortTaken, environment, free_ports, is_port_taken
 from xai_runbook.system import processes, sandbox_state
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ Command = Callable[["Supervisor", str, str | None], list[str]]
 class Stack(Protocol):
     """The parts of a sandbox and what is known of them, as the module `components.stack` has it."""
 
-    def parts(self, layout: Layout, say: Callable[[str], None], /) -> list[Part]:
+    def parts(self, layout: Layout, progress: Callable[[str], None], /) -> list[Part]:
         """Every part that can run here; why another cannot is noted in layout.missing."""
 
-    def note_missing(self, layout: Layout, part: str, reason: str, /) -> None:
+    def record_missing(self, layout: Layout, part: str, reason: str, /) -> None:
         """Note why a part, and what depends on it, cannot run here."""
 
     def overlay(self, layout: Layout, /) -> dict[str, Any]:
@@ -54,21 +54,21 @@ class Supervisor:
     """One running sandbox, seen from inside. Methods are called from any thread, `run` from the main thread."""
 
     def __init__(
-        self, folder: Path, stack: Stack, command: Command, say: Callable[[Event], None],
+        self, folder: Path, stack: Stack, command: Command, emit: Callable[[Event], None],
         ports: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.layout = Layout(folder, sandbox_state.cache_folder(), ports or free_ports())
-        self.broken: list[str] = []
+        self.active_faults: list[str] = []
         self.parts: dict[str, Part] = {}
         self._stack = stack
         self._command = command
-        self._say = say
+        self._emit = emit
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._running: dict[str, Popen[bytes]] = {}
-        self._recorded: dict[str, dict[str, Any]] = {}
+        self._part_records: dict[str, dict[str, Any]] = {}
         self._unanswered: list[str] = []
-        self._ready: dict[str, Future[None]] = {}
+        self._ready_futures: dict[str, Future[None]] = {}
         self._started_at = datetime.now(UTC)
         self._ready_at: datetime | None = None
         self._failure: BaseException | None = None
@@ -83,9 +83,9 @@ class Supervisor:
         Raises SandboxError where a required part did not become ready.
         """
         try:
-            self._note()
+            self._write_state()
             self._in_background(self._bring_up)
-            self._in_background(self._listen)
+            self._in_background(self._serve_commands)
             while task := self._tasks.get():
                 task()
         finally:
@@ -108,12 +108,12 @@ class Supervisor:
         deadline = time.monotonic() + part.ready_seconds
         while not _is_ready(part):
             if not processes.runs(process):
-                raise self._ended(part, process.wait())
+                raise self._early_exit_error(part, process.wait())
             if time.monotonic() > deadline:
-                raise SandboxError(f"{name} was not ready within {part.ready_seconds:.0f} s", on=self._tail(name))
+                raise SandboxError(f"{name} was not ready within {part.ready_seconds:.0f} s", on=self._log_tail(name))
             time.sleep(0.02)
         if not processes.runs(process):  # then it was somebody else who answered
-            raise self._ended(part, process.wait())
+            raise self._early_exit_error(part, process.wait())
         if part.finish:
             part.finish()
 
@@ -121,14 +121,14 @@ class Supervisor:
         """Ends a part cleanly, by force after five seconds."""
         process = self._running.get(self._part(name).name)
         if process is not None:
-            self._end({name: process})
+            self._stop_processes({name: process})
 
-    def signal_part(self, name: str, how: signal.Signals) -> None:
+    def signal_part(self, name: str, sig: signal.Signals) -> None:
         """Sends a signal to a part's process. Raises SandboxError where it does not run."""
         process = self._running.get(self._part(name).name)
         if process is None or not processes.runs(process):
             raise SandboxError(f"{name} does not run", hint="xai-runbook sandbox status")
-        process.send_signal(how)
+        process.send_signal(sig)
 
     def pids(self) -> dict[str, int]:
         """The processes that run now, by part name; this one as `supervisor`."""
@@ -140,12 +140,12 @@ class Supervisor:
         ended = [name for name, process in dict(self._running).items() if not processes.runs(process)]
         return [name for name in ended if name not in self.layout.missing]
 
-    def await_data(self, say: Callable[[str], None] = lambda _: None) -> None:
+    def await_data(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Wait until Prometheus can answer what the report asks; what it cannot is noted as `unanswered`."""
         self._unanswered = []
         if "prometheus" in self.pids():
-            questions = readiness.Questions(self.layout.url("prometheus"), self.layout.missing)
-            self._unanswered = readiness.wait(questions, say, self._stopping.is_set)
+            pending = readiness.PendingQueries(self.layout.url("prometheus"), self.layout.missing)
+            self._unanswered = readiness.wait(pending, progress, self._stopping.is_set)
 
     def _part(self, name: str) -> Part:
         if name not in self.parts:
@@ -156,23 +156,23 @@ class Supervisor:
 
     def _bring_up(self) -> None:
         try:
-            parts = self._stack.parts(self.layout, lambda text: self._say({"event": "note", "text": text}))
+            parts = self._stack.parts(self.layout, lambda text: self._emit({"event": "note", "text": text}))
             self.parts = {part.name: part for part in parts}
-            self._ready = {name: Future() for name in self.parts}
+            self._ready_futures = {name: Future() for name in self.parts}
             for part in parts:
                 self._starting.append(self._in_background(self._first_start, part))
             for part in parts:
                 try:
-                    self._ready[part.name].result()
+                    self._ready_futures[part.name].result()
                 except Exception as error:
                     if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
                         raise
                     self._scrape_what_runs()
             self._in_background(quota.serve, self.layout, self.pids)
-            self.await_data(lambda text: self._say({"event": "note", "text": text}))
+            self.await_data(lambda text: self._emit({"event": "note", "text": text}))
             self._ready_at = datetime.now(UTC)
-            self._note()
-            self._say({"event": "up", "seconds": (self._ready_at - self._started_at).total_seconds()})
+            self._write_state()
+            self._emit({"event": "up", "seconds": (self._ready_at - self._started_at).total_seconds()})
         except BaseException as error:  # `run` raises it
             self._failure = self._failure or error
             self.stop()
@@ -186,16 +186,16 @@ class Supervisor:
     def _first_start(self, part: Part) -> None:
         try:
             for name in part.after:
-                if name in self._ready:
-                    self._ready[name].result()
+                if name in self._ready_futures:
+                    self._ready_futures[name].result()
             begun = time.monotonic()
             self.start_part(part.name)
-            self._say({"event": "ready", "part": part.name, "seconds": round(time.monotonic() - begun, 3)})
-            self._ready[part.name].set_result(None)
+            self._emit({"event": "ready", "part": part.name, "seconds": round(time.monotonic() - begun, 3)})
+            self._ready_futures[part.name].set_result(None)
         except BaseException as error:  # whoever waits for it raises it
             if part.optional and not isinstance(error, PortTaken):
-                self._stack.note_missing(self.layout, part.name, str(error) or type(error).__name__)
-            self._ready[part.name].set_exception(error)
+                self._stack.record_missing(self.layout, part.name, str(error) or type(error).__name__)
+            self._ready_futures[part.name].set_exception(error)
 
     def _spawn(self, part: Part) -> Popen[bytes]:
         spawned: Future[Popen[bytes]] = Future()
@@ -215,7 +215,7 @@ class Supervisor:
                         death_signal=part.death_signal,
                     )
                 self._running[part.name] = process
-                self._recorded[part.name] = {
+                self._part_records[part.name] = {
                     "pid": process.pid,
                     "create_time": processes.created_at(process.pid) or 0.0,
                     "port": self.layout.ports.get(part.name),
@@ -228,22 +228,22 @@ class Supervisor:
 
         self._tasks.put(task)
         process = spawned.result()
-        self._note()
+        self._write_state()
         self._in_background(process.wait)  # so that no zombie stays of a part that ends by itself
         return process
 
-    def _ended(self, part: Part, code: int) -> SandboxError:
-        ours = {name: port for name, port in self.layout.ports.items() if name in (part.name, f"{part.name}-peer")}
-        for name, port in ours.items():
-            if taken(port):
+    def _early_exit_error(self, part: Part, code: int) -> SandboxError:
+        ports = {name: port for name, port in self.layout.ports.items() if name in (part.name, f"{part.name}-peer")}
+        for name, port in ports.items():
+            if is_port_taken(port):
                 return PortTaken(
                     f"{part.name} ended before it was ready: its port {port} ({name}) was taken by another program",
-                    on=self._tail(part.name),
+                    on=self._log_tail(part.name),
                     hint="start the sandbox again: it chooses other ports",
                 )
-        return SandboxError(f"{part.name} ended with {code} before it was ready", on=self._tail(part.name))
+        return SandboxError(f"{part.name} ended with {code} before it was ready", on=self._log_tail(part.name))
 
-    def _tail(self, name: str) -> str:
+    def _log_tail(self, name: str) -> str:
         try:
             lines = self.layout.log_file(name).read_text(errors="replace").strip().splitlines()
         except OSError:
@@ -252,7 +252,7 @@ class Supervisor:
 
     # -- being commanded
 
-    def _listen(self) -> None:
+    def _serve_commands(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
             folder = os.open(self.folder, os.O_PATH)  # by descriptor: a socket's path has at most 107 bytes
             server.bind(f"/proc/self/fd/{folder}/{sandbox_state.SOCKET_FILE}")
@@ -260,34 +260,34 @@ class Supervisor:
             server.listen(8)
             while True:
                 connection, _ = server.accept()
-                self._in_background(self._obey, connection)
+                self._in_background(self._handle_command, connection)
 
-    def _obey(self, connection: socket.socket) -> None:
+    def _handle_command(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rwb") as stream:
             connection.settimeout(10)
             try:
-                asked = json.loads(stream.readline(65536))
+                request = json.loads(stream.readline(65536))
                 with self._commanding:
                     if self._ready_at is None:
                         raise SandboxError("the sandbox is not ready yet")
-                    answer: dict[str, Any] = {"done": self._command(self, asked["do"], asked.get("fault"))}
+                    answer: dict[str, Any] = {"done": self._command(self, request["do"], request.get("fault"))}
             except SandboxError as error:
                 answer = {"what": error.what, "on": error.on, "hint": error.hint}
             except Exception as error:  # whoever asked is told
                 answer = {"what": f"{type(error).__name__}: {error}", "on": "", "hint": ""}
             if self._ready_at is not None:
-                self._note()  # also where it ended half way
+                self._write_state()  # also where it ended half way
             stream.write(json.dumps(answer).encode() + b"\n")
 
     # -- going down
 
-    def _end(self, running: dict[str, Popen[bytes]]) -> None:
+    def _stop_processes(self, running: dict[str, Popen[bytes]]) -> None:
         signals = {process: self.parts[name].death_signal for name, process in running.items()}
         processes.end_all(signals, grace_seconds=STOP_SECONDS)
 
     def _take_down(self) -> None:
         self._stopping.set()
-        self._end(dict(self._running))
+        self._stop_processes(dict(self._running))
         deadline = time.monotonic() + SETTLE_SECONDS  # for who still copies files; starts are refused by now
         while any(thread.is_alive() for thread in list(self._starting)) and time.monotonic() < deadline:
             try:
@@ -297,12 +297,12 @@ class Supervisor:
             if task:
                 task()
         with self._writing:  # and keep it: no note after this
-            self._recorded = {}
-            self._note()
+            self._part_records = {}
+            self._write_state()
             reaper.clean(self.folder, keep=("logs",) if self._failure else ())
-            self._note = lambda: None  # type: ignore[method-assign]
+            self._write_state = lambda: None  # type: ignore[method-assign]
 
-    def _note(self) -> None:
+    def _write_state(self) -> None:
         """Writes the state file: what is running now and where."""
         with self._writing:
             sandbox_state.write(
@@ -313,10 +313,10 @@ class Supervisor:
                     "create_time": processes.created_at(os.getpid()),
                     "started_at": self._started_at.isoformat(),
                     "ready_at": self._ready_at.isoformat() if self._ready_at else None,
-                    "parts": dict(self._recorded),
+                    "parts": dict(self._part_records),
                     "missing": self.layout.missing,
                     "unanswered": self._unanswered,
-                    "faults": self.broken,
+                    "faults": self.active_faults,
                     "overlay": self._stack.overlay(self.layout) if self._ready_at else {},
                 },
             )

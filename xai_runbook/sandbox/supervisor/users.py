@@ -15,10 +15,10 @@ class SharedUse:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def wait_until_alone(self, waiting: Callable[[], None]) -> None:
-        """Return when no other command uses the sandbox; call `waiting` once where that is not so at once."""
+    def wait_until_alone(self, on_wait: Callable[[], None]) -> None:
+        """Return when no other command uses the sandbox; call `on_wait` once where that is not so at once."""
         if not take_lock(self._descriptor):
-            waiting()
+            on_wait()
             take_lock(self._descriptor, wait_seconds=None)
 
 
