@@ -74,7 +74,8 @@ def running(
         try:
             yield state
             if state.get("started"):
-                use.wait_until_alone(lambda: progress({"event": "note", "text": "another command uses this sandbox"}))
+                text = "waiting for another command that uses this sandbox"
+                use.wait_until_alone(lambda: progress({"event": "note", "text": text}))
         finally:
             if state.get("started"):
                 down(folder)

@@ -123,7 +123,7 @@ def test_query_ping_and_break_name_missing_prometheus(bare: dict[str, str]) -> N
     (line,) = [line for line in out.splitlines() if " prometheus " in line.partition("missing")[0]]
     assert "unknown" in line and "prometheus is missing" in line
     code, out = run_command(bare, "sandbox", "break", "dashboard-missing")
-    assert code != 0 and "grafana is no part of this sandbox (it needs prometheus, which is missing)" in out
+    assert code != 0 and "grafana is not part of this sandbox (it needs prometheus, which is missing)" in out
 
 
 def test_prometheus_that_fails_to_start_is_missing(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_prometheus_that_fails_to_start_is_missing(tmp_path: Path) -> None:
         code, out = run_command(variables, "check")
         assert code == 3, out
         first = " ".join(line.strip() for line in out.splitlines()[1:4])
-        assert first.startswith("missing   prometheus is missing: prometheus ended with 1 before it was ready")
+        assert first.startswith("missing   prometheus is missing: prometheus exited with 1 before it was ready")
         assert "bad flag" in first
         assert "missing   grafana is missing: it needs prometheus" in out
 

@@ -305,7 +305,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) 
     (tmp_path / "thesis.txt").write_text("years of work")
     code, _, err = command(tmp_path, "up")
     assert code == 1
-    assert "not a sandbox's" in err
+    assert "do not belong to a sandbox" in err
     assert not sandbox.down(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -335,7 +335,7 @@ def test_commands_without_a_sandbox_say_what_to_do(folder: Path) -> None:
         assert code == 1
         assert "xai-runbook sandbox up" in err
     assert not folder.exists()
-    with pytest.raises(SandboxError, match="no sandbox runs"):
+    with pytest.raises(SandboxError, match="no sandbox is running"):
         sandbox.heal(folder=folder)
 
 

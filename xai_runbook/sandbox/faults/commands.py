@@ -17,7 +17,7 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
     Raises SandboxError for an unknown name, a fault that is broken already, and a part that another fault holds.
     """
     if name is not None and name not in FAULTS:
-        raise SandboxError(f"{name!r} is no fault of the sandbox", hint=f"one of {', '.join(FAULTS)}")
+        raise SandboxError(f"unknown fault {name!r}", hint=f"one of {', '.join(FAULTS)}")
     if verb == "break" and name is not None:
         _break(supervisor, FAULTS[name])
         return [name]
@@ -34,16 +34,16 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
         if not supervisor.active_faults:
             supervisor.await_data()
         return healed
-    raise SandboxError(f"the supervisor does not know how to {verb!r} {name or ''}")
+    raise SandboxError(f"unknown sandbox command {verb!r}")
 
 
 def _break(supervisor: Supervisor, fault: Fault) -> None:
     if reason := supervisor.layout.missing.get(fault.part):
-        raise SandboxError(f"{fault.part} is no part of this sandbox", on=reason)
+        raise SandboxError(f"{fault.part} is not part of this sandbox", on=reason)
     for other in supervisor.active_faults:
         if other == fault.name or FAULTS[other].part == fault.part:
             raise SandboxError(
-                f"{other} is broken already" if other == fault.name else f"{other} has hold of {fault.part}",
+                f"{other} is already broken" if other == fault.name else f"{fault.part} is already broken by {other}",
                 on=fault.name, hint=f"xai-runbook sandbox heal {other}",
             )  # fmt: skip
     fault.make(supervisor)

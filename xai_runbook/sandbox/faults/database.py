@@ -46,7 +46,7 @@ def superuser(supervisor: Supervisor) -> Iterator[psycopg.Connection[Any]]:
         ) as connection:
             yield connection
     except OSError as error:
-        raise SandboxError(f"there is no database to break: {error.strerror}", on="postgres") from None
+        raise SandboxError(f"cannot connect to the sandbox's database: {error.strerror}", on="postgres") from None
 
 
 def application(
@@ -132,7 +132,7 @@ def exhaust_pool(supervisor: Supervisor, fault: str) -> None:
     """Every server of the application's pool is in somebody's transaction; one more client waits for one."""
     port = supervisor.layout.ports["pooler"]
     if "pooler" not in supervisor.parts:
-        raise SandboxError("pooler is no part of this sandbox", hint="apt-get install pgbouncer")
+        raise SandboxError("pooler is not part of this sandbox", hint="apt-get install pgbouncer")
     with _or_none(supervisor, fault):
         for _ in range(pgbouncer.POOL_SIZE):
             hold(fault, application(supervisor, "xai-checkout", port=port, autocommit=False)).execute("SELECT 1")

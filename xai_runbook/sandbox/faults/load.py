@@ -34,8 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         if what == "cpu":
             kind.add_argument("--workers", type=int, default=1)
             continue
-        kind.add_argument("--until", type=int, required=True, help="bytes that the whole sandbox is to use")
-        kind.add_argument("--floor", type=int, required=True, help="bytes that this machine keeps free")
+        kind.add_argument("--until", type=int, required=True, help="bytes that the whole sandbox should use")
+        kind.add_argument("--floor", type=int, required=True, help="bytes that must stay free on this machine")
         kind.add_argument("--quota-url", required=True)
         if what == "disk":
             kind.add_argument("--folder", type=Path, required=True)
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.what == "end":
         return _end(options.pid, options.started)
     if not 0 < options.seconds <= _LONGEST_SECONDS:
-        parser.error(f"--seconds is 1 to {_LONGEST_SECONDS}")
+        parser.error(f"--seconds must be between 1 and {_LONGEST_SECONDS}")
     die_with_parent()
     os.nice(_NICE)
     stop_at = time.monotonic() + options.seconds
@@ -81,7 +81,7 @@ def _memory(until: int, floor: int, quota_url: str, stop_at: float) -> int:
     holds_for = stop_at - time.monotonic()
     while _use(quota_url, "memory_bytes") < until:
         if _available_memory() < floor + 2 * _PIECE:
-            print(f"the floor of {floor} bytes would not be kept", flush=True)
+            print(f"less than {floor} bytes of memory would stay free on this machine", flush=True)
             return 1
         for _ in range(2):
             held.append(bytearray(b"\x55" * _PIECE))  # touched, so that it is really there
@@ -94,7 +94,7 @@ def _disk(until: int, floor: int, quota_url: str, folder: Path, stop_at: float) 
     room = os.statvfs(folder)
     wanted = max(0, until - int(_use(quota_url, "disk_used_bytes")))
     if room.f_bavail * room.f_frsize - wanted < floor:
-        print(f"the floor of {floor} bytes would not be kept", flush=True)
+        print(f"less than {floor} bytes would stay free on this disk", flush=True)
         return 1
     with tempfile.TemporaryFile(dir=folder) as file:  # O_TMPFILE: it has no name, so nothing can leave it behind
         os.posix_fallocate(file.fileno(), 0, max(1, wanted))
@@ -112,7 +112,7 @@ def _use(quota_url: str, name: str) -> float:
     with loopback.urlopen(f"{quota_url}/metrics", timeout=3) as answer:
         found = re.search(rf"^sandbox_{name} (\S+)$", answer.read().decode(), flags=re.MULTILINE)
     if found is None:
-        raise SystemExit(f"the sandbox does not say its {name}")
+        raise SystemExit(f"the sandbox does not export sandbox_{name}")
     return float(found[1])
 
 
@@ -125,15 +125,15 @@ def _end(pid: int, started: str) -> int:
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
-        print("it has ended")
+        print(f"process {pid} has already ended")
         return 1
     try:
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] != started:
-            print("another process has its number now")
+            print(f"pid {pid} now belongs to another process")
             return 1
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
     except (ProcessLookupError, FileNotFoundError):
-        print("it has ended")
+        print(f"process {pid} has already ended")
         return 1
     finally:
         os.close(descriptor)
@@ -141,7 +141,7 @@ def _end(pid: int, started: str) -> int:
 
 
 def _ended(number: int, _: object) -> None:
-    os.write(1, b"ended by SIGTERM, as the plan that undoes it does\n")
+    os.write(1, b"ended by SIGTERM\n")
     os._exit(1)  # what it held is the kernel's again: nothing lasts
 
 

@@ -44,7 +44,9 @@ def damage_log(supervisor: Supervisor) -> None:
     written = [path for path in segments if path.read_bytes().strip(b"\0")]
     if not written:
         supervisor.start_part("prometheus")
-        raise SandboxError("Prometheus has written no log yet", on="prometheus", hint="wait some seconds")
+        raise SandboxError(
+            "Prometheus has not written its write-ahead log yet", on="prometheus", hint="try again in a few seconds"
+        )
     _turn_bits(written[-1])
     supervisor.start_part("prometheus")
 

@@ -34,7 +34,7 @@ def supervise(
         return False
     try:
         if ended := reaper.clean(folder):
-            emit({"event": "note", "text": f"ended {ended} processes that a crashed sandbox had left"})
+            emit({"event": "note", "text": f"ended {ended} processes left by a crashed sandbox"})
         (folder / "tmp").mkdir(mode=0o700)
         (folder / "logs").mkdir(mode=0o700, exist_ok=True)
         supervisor = Supervisor(folder, stack, commands.command, emit, ports)

@@ -31,7 +31,7 @@ def up(folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None],
         except PortTaken as error:
             if is_last_attempt:
                 raise
-            progress({"event": "note", "text": f"once more, with other ports: {error.what}"})
+            progress({"event": "note", "text": f"starting again with other ports: {error.what}"})
     raise AssertionError
 
 
@@ -67,14 +67,16 @@ def _up_once(
                 case "failed":
                     processes.ended_within(supervisor, STOP_SECONDS)
                     kind = PortTaken if event["port_taken"] else SandboxError
-                    raise kind(event["what"], on=event["on"], hint=event["hint"] or f"look at {folder}/logs")
+                    raise kind(event["what"], on=event["on"], hint=event["hint"] or f"see {folder}/logs")
                 case _:
                     progress(event)
         timed_out = time.monotonic() >= deadline
         raise SandboxError(
-            "the sandbox was not ready in time" if timed_out else "the sandbox's supervisor ended before all was ready",
+            f"the sandbox was not ready within {seconds:.0f} s"
+            if timed_out
+            else "the sandbox's supervisor ended before the sandbox was ready",
             on=str(folder),
-            hint=f"look at {folder}/logs",
+            hint=f"see {folder}/logs",
         )
     except SandboxError:
         _stop(supervisor)
@@ -133,8 +135,8 @@ def _await_other_start(folder: Path, deadline: float) -> dict[str, Any]:
             break
         time.sleep(0.1)
     raise SandboxError(
-        "another process held the sandbox's folder and did not bring it up", on=str(folder),
-        hint="xai-runbook sandbox down, then up again",
+        "another process locked the sandbox's folder but did not start the sandbox", on=str(folder),
+        hint="xai-runbook sandbox down, then xai-runbook sandbox up",
     )  # fmt: skip
 
 
@@ -158,7 +160,7 @@ def down(folder: Path) -> bool:
     _forget_ended()
     lock = reaper.lock_folder(folder, wait_seconds=STOP_SECONDS)
     if lock is None:
-        raise SandboxError("another process holds the sandbox's folder", on=str(folder))
+        raise SandboxError("another process has locked the sandbox's folder", on=str(folder))
     try:
         reaper.clean(folder)
         reaper.remove(folder)
@@ -170,7 +172,7 @@ def down(folder: Path) -> bool:
 def command(folder: Path, request: dict[str, Any], seconds: float) -> list[str]:
     """What the supervisor of the folder's sandbox did about a command. Raises SandboxError if nothing."""
     if sandbox_state.read(folder) is None:
-        raise SandboxError("no sandbox runs", on=str(folder), hint="xai-runbook sandbox up")
+        raise SandboxError("no sandbox is running", on=str(folder), hint="xai-runbook sandbox up")
     deadline = time.monotonic() + seconds
     directory = os.open(folder, os.O_PATH)  # by descriptor: a socket's path has at most 107 bytes
     try:
@@ -189,7 +191,7 @@ def command(folder: Path, request: dict[str, Any], seconds: float) -> list[str]:
     except (OSError, ValueError) as error:
         raise SandboxError(
             f"the sandbox's supervisor did not answer: {type(error).__name__}", on=str(folder),
-            hint="xai-runbook sandbox status, or down and up again",
+            hint="see xai-runbook sandbox status, or run sandbox down and sandbox up",
         ) from None  # fmt: skip
     finally:
         os.close(directory)

@@ -112,14 +112,14 @@ def serve(layout: Layout, pids: Callable[[], Mapping[str, int]]) -> None:
     class Quotas(Collector):
         def collect(self) -> Iterator[Metric]:
             cpu, memory = usage.cpu_and_memory()
-            yield CounterMetricFamily("sandbox_cpu_seconds", "Processor time of the sandbox's processes.", cpu)
+            yield CounterMetricFamily("sandbox_cpu_seconds", "CPU time of the sandbox's processes.", cpu)
             gauges = (
-                ("cpu_quota_cores", "Processors it may use.", CPU_QUOTA_CORES),
-                ("memory_bytes", "Memory of the sandbox's processes.", memory),
-                ("memory_quota_bytes", "Memory they may use.", MEMORY_QUOTA_BYTES),
-                ("disk_used_bytes", "Disk space of the run folder.", usage.disk()),
-                ("disk_quota_bytes", "Disk space it may take.", DISK_QUOTA_BYTES),
-                ("processes", "Processes counted.", len(usage.processes())),
+                ("cpu_quota_cores", "CPU cores that the sandbox may use.", CPU_QUOTA_CORES),
+                ("memory_bytes", "Private memory of the sandbox's processes.", memory),
+                ("memory_quota_bytes", "Memory that the sandbox may use.", MEMORY_QUOTA_BYTES),
+                ("disk_used_bytes", "Disk space used by the run folder.", usage.disk()),
+                ("disk_quota_bytes", "Disk space that the sandbox may use.", DISK_QUOTA_BYTES),
+                ("processes", "Processes that are counted.", len(usage.processes())),
             )
             for name, text, value in gauges:
                 yield GaugeMetricFamily(f"sandbox_{name}", text, value)

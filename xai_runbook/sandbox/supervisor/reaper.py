@@ -35,8 +35,8 @@ def lock_folder(folder: Path, wait_seconds: float = 0.0) -> int | None:
             held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise SandboxError(
-                f"the sandbox's run folder cannot be made: {error.strerror}", on=str(folder),
-                hint="set XAI_RUNBOOK_SANDBOX to a folder that you may write",
+                f"cannot create the sandbox's run folder: {error.strerror}", on=str(folder),
+                hint="set XAI_RUNBOOK_SANDBOX to a writable folder",
             ) from None  # fmt: skip
         try:
             if not take_lock(held, wait_seconds=max(0.0, end - time.monotonic())):
@@ -57,8 +57,8 @@ def _mark_folder(folder: Path) -> None:
         return
     if any(folder.iterdir()):
         raise SandboxError(
-            "the folder holds files that are not a sandbox's", on=str(folder),
-            hint="set XAI_RUNBOOK_SANDBOX to a folder of its own",
+            "the run folder contains files that do not belong to a sandbox", on=str(folder),
+            hint="set XAI_RUNBOOK_SANDBOX to an empty folder",
         )  # fmt: skip
     marker.write_text(
         "The run folder of an xai-runbook sandbox; `xai-runbook sandbox down` empties it.\n", encoding="ascii"

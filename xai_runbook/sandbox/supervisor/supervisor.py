@@ -127,7 +127,7 @@ class Supervisor:
         """Sends a signal to a part's process. Raises SandboxError where it does not run."""
         process = self._running.get(self._part(name).name)
         if process is None or not processes.runs(process):
-            raise SandboxError(f"{name} does not run", hint="xai-runbook sandbox status")
+            raise SandboxError(f"{name} is not running", hint="xai-runbook sandbox status")
         process.send_signal(sig)
 
     def pids(self) -> dict[str, int]:
@@ -149,7 +149,7 @@ class Supervisor:
 
     def _part(self, name: str) -> Part:
         if name not in self.parts:
-            raise SandboxError(f"{name} is no part of this sandbox", on=self.layout.missing.get(name, ""))
+            raise SandboxError(f"{name} is not part of this sandbox", on=self.layout.missing.get(name, ""))
         return self.parts[name]
 
     # -- coming up
@@ -203,7 +203,7 @@ class Supervisor:
         def task() -> None:
             try:
                 if self._stopping.is_set():
-                    raise SandboxError(f"{part.name} was not started: the sandbox is being taken down")
+                    raise SandboxError(f"{part.name} was not started: the sandbox is shutting down")
                 with open(self.layout.log_file(part.name), "ab") as log:
                     process = processes.start(
                         part.argv,
@@ -237,11 +237,11 @@ class Supervisor:
         for name, port in ports.items():
             if is_port_taken(port):
                 return PortTaken(
-                    f"{part.name} ended before it was ready: its port {port} ({name}) was taken by another program",
+                    f"{part.name} exited before it was ready: its port {port} ({name}) was taken by another program",
                     on=self._log_tail(part.name),
                     hint="start the sandbox again: it chooses other ports",
                 )
-        return SandboxError(f"{part.name} ended with {code} before it was ready", on=self._log_tail(part.name))
+        return SandboxError(f"{part.name} exited with {code} before it was ready", on=self._log_tail(part.name))
 
     def _log_tail(self, name: str) -> str:
         try:
