@@ -46,7 +46,7 @@ class Sandbox:
             for name, value in _SAMPLE.findall(answer.body.decode("utf-8", "replace"))
         }
         if not found:
-            raise BadAnswer("it exports no quotas", on=self.quota_url, hint="xai-runbook sandbox status")
+            raise BadAnswer("the sandbox exports no quotas", on=self.quota_url, hint="xai-runbook sandbox status")
         return found
 
     def loads(self) -> list[dict[str, str]]:

@@ -41,8 +41,8 @@ def test_the_wheels_bring_postgresql_and_valkey() -> None:
 def test_what_is_missing_says_why_and_how_to_get_it() -> None:
     missing = programs.missing()
     assert set(missing) == {name for name in programs.PROGRAMS if programs.PROGRAMS[name].package}
-    assert "prometheus is not looked for on PATH" in missing["prometheus"]
-    assert "downloads are switched off" in missing["prometheus"]
+    assert "PATH is not searched for prometheus" in missing["prometheus"]
+    assert "downloads are disabled" in missing["prometheus"]
     assert "apt-get install prometheus" in missing["prometheus"]
 
 
@@ -71,7 +71,7 @@ def test_a_postgres_without_its_initdb_is_passed_over(monkeypatch: pytest.Monkey
 
 
 def test_an_unknown_program_is_refused() -> None:
-    with pytest.raises(InputError, match="no program of the sandbox"):
+    with pytest.raises(InputError, match="unknown sandbox program"):
         programs.find("mysqld")
 
 
@@ -137,7 +137,7 @@ def test_a_package_is_unpacked_into_the_cache_folder(debian: Path, tmp_path: Pat
     package(debian, "prometheus-node-exporter", {"usr/bin/prometheus-node-exporter": "exit 0"})
     said: list[str] = []
     assert programs.fetch(["prometheus-node-exporter"], said.append) == {}
-    assert said == ["fetching prometheus-node-exporter"]
+    assert said == ["downloading prometheus-node-exporter"]
     found = programs.find("prometheus-node-exporter")
     assert found is not None
     assert tmp_path / "cache" in found.parents
@@ -159,8 +159,8 @@ def test_one_package_that_cannot_be_had_keeps_no_other_back(debian: Path, tmp_pa
     missing = programs.fetch(["prometheus", "promtool", "prometheus-node-exporter", "pgbouncer"])
     assert set(missing) == {"prometheus", "promtool"}
     for name, reason in missing.items():
-        assert f"{name} is not" in reason
-        assert "could not be fetched: apt-get ended with 100: E: Unable to locate package prometheus" in reason
+        assert f"PATH is not searched for {name}" in reason
+        assert "could not be downloaded: apt-get exited with 100: E: Unable to locate package prometheus" in reason
         assert reason.endswith("put prometheus and promtool on PATH")
     kept = {path.name for path in (programs.folder()).iterdir()}
     assert kept == {"prometheus.failed", "prometheus-node-exporter", "pgbouncer"}
@@ -229,5 +229,5 @@ def test_a_library_that_no_package_has_is_named(debian: Path, tmp_path: Path) ->
     package(debian, "pgbouncer", {"usr/sbin/pgbouncer": "exit 127"}, "libevent-2.1-7")
     (debian / "plan").write_text("Inst pgbouncer (1-2 Debian:13/stable [amd64])\n")
     program(tmp_path / "bin", "ldd", "printf '\\tlibevent.so.7 => not found\\n'")
-    assert "pgbouncer needs libevent.so.7, which no package" in programs.fetch(["pgbouncer"])["pgbouncer"]
+    assert "pgbouncer needs libevent.so.7, which none of its dependencies" in programs.fetch(["pgbouncer"])["pgbouncer"]
     assert programs.find("pgbouncer") is None

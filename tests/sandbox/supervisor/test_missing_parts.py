@@ -22,7 +22,7 @@ from xai_runbook.sandbox import loopback
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.supervisor import readiness, reaper
 
-REASON = "prometheus is not looked for on PATH"
+REASON = "PATH is not searched for prometheus"
 OPTIONAL = {"pooler", "alertmanager", "node-exporter", "postgres-exporter"}
 
 
@@ -110,7 +110,7 @@ def test_report_names_missing_prometheus_on_screen_and_page(bare: dict[str, str]
     assert out.splitlines()[1].startswith(f"missing   prometheus is missing: {REASON}")
     assert [line for line in out.splitlines() if line.startswith("unknown ")][1:] == []
     page = (tmp_path / "latest" / "index.html").read_text(encoding="utf-8")
-    assert "prometheus is missing</span>: prometheus is not looked for" in page
+    assert "prometheus is missing</span>: PATH is not searched for" in page
     assert page.count("questions could not be asked because of it") == 1
     assert "Needs attention" not in page
 

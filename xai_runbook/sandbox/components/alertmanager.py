@@ -85,9 +85,7 @@ def _ask(layout: Layout, what: str, body: bytes | None = None, *, method: str | 
         with loopback.urlopen(asked, timeout=5) as answer:
             return json.loads(answer.read() or b"null")
     except OSError as error:
-        raise SandboxError(
-            f"the sandbox's Alertmanager did not take it: {error}", on=layout.url("alertmanager")
-        ) from None
+        raise SandboxError(f"request to the sandbox's Alertmanager failed: {error}", on=asked.full_url) from None
 
 
 @cache
@@ -100,7 +98,10 @@ def command() -> tuple[str, ...] | None:
     if _SHARE.is_dir() or not (share / "prometheus" / "alertmanager").is_dir():
         return (str(program),)
     if not shutil.which("unshare"):
-        raise SandboxError("Alertmanager's templates lie elsewhere than it looks, and there is no unshare to show them")
+        raise SandboxError(
+            f"Alertmanager looks for its templates in {_SHARE}; mounting them there needs unshare, which is missing",
+            hint="apt-get install prometheus-alertmanager",
+        )
     shown = ("unshare", "-Urm", "sh", "-c", _SHOWN, "sh", str(share))
     try:
         tried = processes.run(
@@ -111,10 +112,10 @@ def command() -> tuple[str, ...] | None:
             death_signal=signal.SIGTERM,
         )
     except OSError as error:
-        raise SandboxError(f"Alertmanager cannot be shown its templates: {type(error).__name__}") from None
+        raise SandboxError(f"cannot mount Alertmanager's templates: {type(error).__name__}") from None
     if tried.returncode:
-        words = (tried.stderr.strip().splitlines() or ["no reason given"])[-1]
+        message = (tried.stderr.strip().splitlines() or ["unshare gave no reason"])[-1]
         raise SandboxError(
-            f"Alertmanager cannot be shown its templates here: {words}", hint="apt-get install prometheus-alertmanager"
+            f"cannot mount Alertmanager's templates: {message}", hint="apt-get install prometheus-alertmanager"
         )
     return (*shown, str(program))

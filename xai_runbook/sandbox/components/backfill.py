@@ -48,9 +48,9 @@ def finish(process: Popen[bytes], data: Path) -> None:
     """Waits for the blocks. Raises SandboxError when they are not made within a minute."""
     try:
         if not processes.ended_within(process, DEADLINE_SECONDS):
-            raise SandboxError(f"the day before was not written for Prometheus within {DEADLINE_SECONDS:.0f} s")
+            raise SandboxError(f"Prometheus' history was not written within {DEADLINE_SECONDS:.0f} s")
         if process.returncode:
-            raise SandboxError("the day before could not be written for Prometheus", hint="logs/history.log says why")
+            raise SandboxError("Prometheus' history could not be written", hint="see logs/history.log")
     finally:
         processes.kill(process)
         (data.parent / TEXT).unlink(missing_ok=True)
@@ -80,12 +80,12 @@ def main() -> None:
     from xai_runbook.sandbox.components.backfill_series import everything
 
     die_with_parent()
-    parser = argparse.ArgumentParser(description="Backfills a sandbox's Prometheus with the day before.")
+    parser = argparse.ArgumentParser(description="Backfill a sandbox's Prometheus with one day of history.")
     parser.add_argument("promtool", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("now", type=float)
     parser.add_argument("database")
-    parser.add_argument("missing", nargs="*", help="parts that have no series now, and so had none")
+    parser.add_argument("missing", nargs="*", help="parts that do not run here: their series are left out")
     told = parser.parse_args()
     begun = time.monotonic()
     told.data.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -63,8 +63,8 @@ def make(tools: Path, data: Path, user: str, into: Path) -> None:
             death_signal=signal.SIGTERM,
         )
     except OSError as error:
-        raise SandboxError(f"the sandbox's backup could not be made: {type(error).__name__}") from None
+        raise SandboxError(f"the sandbox's first backup failed: {type(error).__name__}") from None
     finally:
         os.close(descriptor)
     if done.returncode:
-        raise SandboxError("the sandbox's backup could not be made", on=(done.stdout + done.stderr).strip()[-600:])
+        raise SandboxError("the sandbox's first backup failed", on=(done.stdout + done.stderr).strip()[-600:])

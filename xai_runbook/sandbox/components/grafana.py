@@ -125,7 +125,7 @@ def _ask(layout: Layout, method: str, path: str, body: bytes | None = None) -> N
         if error.code not in (404, 412):  # gone already, or there again
             raise SandboxError(f"the sandbox's Grafana answered {error.code}", on=layout.url("grafana")) from None
     except OSError as error:
-        raise SandboxError(f"the sandbox's Grafana did not take it: {error}", on=layout.url("grafana")) from None
+        raise SandboxError(f"request to the sandbox's Grafana failed: {error}", on=layout.url("grafana")) from None
 
 
 def _token(layout: Layout, who: str) -> Path:
@@ -148,10 +148,10 @@ def main() -> None:
     """The part's process: runs until it is ended."""
     parser = argparse.ArgumentParser(description="Recorded shapes of Grafana's HTTP API; not a Grafana.")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--dashboards", type=Path, required=True, help="a JSON list of what is there at first")
-    parser.add_argument("--prometheus", required=True, help="the address of its data source")
-    parser.add_argument("--viewer", type=Path, required=True, help="a file with the Authorization header")
-    parser.add_argument("--editor", type=Path, required=True)
+    parser.add_argument("--dashboards", type=Path, required=True, help="JSON file with the initial dashboards")
+    parser.add_argument("--prometheus", required=True, help="URL of the data source")
+    parser.add_argument("--viewer", type=Path, required=True, help="file with the viewer's Authorization header")
+    parser.add_argument("--editor", type=Path, required=True, help="file with the editor's Authorization header")
     told = parser.parse_args()
     viewer, editor = (file.read_text(encoding="ascii").strip() for file in (told.viewer, told.editor))
     recorded = OfSandbox(viewer, editor, told.prometheus)

@@ -52,7 +52,7 @@ class Fetcher:
             named = offered & set(_NAME.findall(depends))
             wanted = sorted(name for name in named if name in needed or "lib" in name)
             if not wanted:
-                raise SandboxError(f"{package} needs {', '.join(needed)}, which no package of its dependencies has")
+                raise SandboxError(f"{package} needs {', '.join(needed)}, which none of its dependencies contains")
             debs = self._extract(wanted, tree)
             offered -= set(wanted)
         for file in _files(programs, tree):
@@ -114,7 +114,7 @@ class Fetcher:
         name, folder = Path(argv[0]).name, str(self._folder)
         left = self._end - time.monotonic()
         if left <= 0:
-            raise OutOfTime(f"no time was left for {name}: what was fetched before took all of it")
+            raise OutOfTime(f"no time left for {name}: earlier downloads used up the deadline")
         passed = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
         own = {"PATH": child.search_path(), "LC_ALL": "C", "HOME": folder, "TMPDIR": folder}
         try:
@@ -129,7 +129,7 @@ class Fetcher:
             raise SandboxError(f"{name} did not finish: {type(error).__name__}") from None
         if done.returncode:
             last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            raise SandboxError(f"{name} ended with {done.returncode}: {' '.join(last)}")
+            raise SandboxError(f"{name} exited with {done.returncode}: {' '.join(last)}")
         return done.stdout
 
 

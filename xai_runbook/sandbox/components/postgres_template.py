@@ -249,7 +249,7 @@ def _run(argv: list[str]) -> str:
             death_signal=signal.SIGKILL,
         )
     except OSError as error:
-        raise SandboxError(f"could not run {argv[0]}: {error}") from None
+        raise SandboxError(f"cannot run {argv[0]}: {error}") from None
     if done.returncode:
-        raise SandboxError(f"{' '.join(argv)} ended with {done.returncode}", on=done.stderr.strip()[-600:])
+        raise SandboxError(f"{' '.join(argv)} exited with {done.returncode}", on=done.stderr.strip()[-600:])
     return done.stdout

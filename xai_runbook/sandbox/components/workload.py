@@ -227,7 +227,7 @@ def parts(layout: Layout) -> list[Part]:
     def prepare() -> None:
         layout.part_folder("workload")
         if not pool_file(layout).exists():
-            write_whole(pool_file(layout), f"# the explorer's\npool_size = {SESSIONS}\n".encode())
+            write_whole(pool_file(layout), f"# the explorer's connection pool\npool_size = {SESSIONS}\n".encode())
 
     return [Part("workload", argv, lambda: True, signal.SIGKILL, prepare=prepare)]
 
@@ -244,8 +244,8 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """The workload's process: runs until it is killed."""
-    parser = argparse.ArgumentParser(description="Gentle use of a sandbox's nodes and database.")
-    parser.add_argument("--nodes", type=json.loads, required=True, help='{"name": "address"}')
+    parser = argparse.ArgumentParser(description="Light load on a sandbox's nodes and database.")
+    parser.add_argument("--nodes", type=json.loads, required=True, help='{"name": "URL"}')
     parser.add_argument("--database-port", type=int, required=True)
     parser.add_argument("--database", required=True)
     parser.add_argument("--user", required=True)

@@ -76,7 +76,11 @@ def _switch(supervisor: Supervisor) -> None:
 def _newest(supervisor: Supervisor) -> Path:
     every = [each for each in catalog.read(backups.folder(supervisor.layout)) if each.manifest.get("kind") == "dump"]
     if not every:
-        raise SandboxError("no backup to damage", on=str(backups.folder(supervisor.layout)), hint="take one: xai-runbook plan backups.dump")
+        raise SandboxError(
+            "no backup to damage",
+            on=str(backups.folder(supervisor.layout)),
+            hint="take one: xai-runbook plan backups.dump",
+        )
     return every[-1].path
 
 

@@ -96,51 +96,51 @@ FAULTS = {
     fault.name: fault
     for fault in (
         Fault(
-            "node-stopped", "node-2", "ends the process of node-2: its port refuses", "node_reachable",
+            "node-stopped", "node-2", "stops node-2: connections are refused", "node_reachable",
             partial(_stop, part="node-2"), partial(_start, part="node-2"),
         ),
         Fault(
-            "node-hung", "node-2", "freezes the process of node-2: it accepts and never answers", "node_reachable",
+            "node-hung", "node-2", "freezes node-2: it accepts connections and never answers", "node_reachable",
             partial(_signal, part="node-2", how=signal.SIGSTOP), partial(_signal, part="node-2", how=signal.SIGCONT),
         ),
         Fault(
-            "height-frozen", "node-1", "node-1 stops mining: the height stands still on all nodes", "block_growth",
+            "height-frozen", "node-1", "node-1 stops mining: the height no longer grows on any node", "block_growth",
             partial(_control, part="node-1", mining=False), partial(_control, part="node-1", mining=True),
         ),
         Fault(
-            "peers-lost", "node-3", "node-3 closes its peer connections and its listener", "peer_count",
+            "peers-lost", "node-3", "node-3 closes its listener and all peer connections", "peer_count",
             partial(_control, part="node-3", peers=False), partial(_control, part="node-3", peers=True),
         ),
         Fault(
-            "sync-lag", "node-3", "node-3 takes in blocks more slowly than the network makes them", "sync_lag",
+            "sync-lag", "node-3", "node-3 accepts blocks more slowly than they are mined", "sync_lag",
             partial(_control, part="node-3", intake_blocks_per_second=LAGGING_BLOCKS_PER_SECOND),
             partial(_control, part="node-3", intake_blocks_per_second=None),
         ),
         Fault(
-            "api-errors", "node-2", "moves the block store of node-2 away: its reads answer 500", "api_errors",
+            "api-errors", "node-2", "moves the block store of node-2 away: block reads fail with 500", "api_errors",
             partial(_move_store, part="node-2", source="chain", target="chain.away"),
             partial(_move_store, part="node-2", source="chain.away", target="chain"),
         ),
         Fault(
-            "api-slow", "node-2", f"each read of a block at node-2 takes {SLOW_READ_SECONDS:g} s longer", "api_latency",
+            "api-slow", "node-2", f"adds {SLOW_READ_SECONDS:g} s to every block read on node-2", "api_latency",
             partial(_control, part="node-2", read_delay_seconds=SLOW_READ_SECONDS),
             partial(_control, part="node-2", read_delay_seconds=0.0),
         ),
         Fault(
-            "clock-skewed", "node-2", f"the clock of node-2 goes {CLOCK_AHEAD_SECONDS:g} s ahead", "clock_skew",
+            "clock-skewed", "node-2", f"sets the clock of node-2 {CLOCK_AHEAD_SECONDS:g} s ahead", "clock_skew",
             partial(_control, part="node-2", clock_ahead_seconds=CLOCK_AHEAD_SECONDS),
             partial(_control, part="node-2", clock_ahead_seconds=0.0),
         ),
         Fault(
-            "database-down", "postgres", "shuts PostgreSQL down: its port refuses", "database_reachable",
+            "database-down", "postgres", "stops PostgreSQL: connections are refused", "database_reachable",
             partial(_stop, part="postgres"), partial(_start, part="postgres"),
         ),
         Fault(
-            "prometheus-down", "prometheus", "ends Prometheus: its port refuses", "prometheus_reachable",
+            "prometheus-down", "prometheus", "stops Prometheus: connections are refused", "prometheus_reachable",
             partial(_stop, part="prometheus"), partial(_start, part="prometheus"),
         ),
         Fault(
-            "alertmanager-down", "alertmanager", "ends Alertmanager: alerts reach nobody", "alertmanager_reachable",
+            "alertmanager-down", "alertmanager", "stops Alertmanager: no alert is delivered", "alertmanager_reachable",
             partial(_stop, part="alertmanager"), partial(_start, part="alertmanager"),
         ),
         Fault(
@@ -148,119 +148,119 @@ FAULTS = {
             _silence, _end_silences,
         ),
         Fault(
-            "rules-drifted", "prometheus", "moves the sync lag's limit in the rules that Prometheus has loaded",
+            "rules-drifted", "prometheus", "changes the sync lag limit in the rules that Prometheus has loaded",
             "rules_current", partial(_rules, lag_blocks=MOVED_LAG_BLOCKS), partial(_rules, lag_blocks=None),
         ),
         Fault(
-            "dashboard-missing", "grafana", f"somebody deletes the dashboard {grafana.MISSING!r}", "dashboards",
+            "dashboard-missing", "grafana", f"deletes the dashboard {grafana.MISSING!r}", "dashboards",
             _remove_dashboard, _give_dashboard_back,
         ),
         Fault(
-            "connections-taken", "postgres", "opens sessions until six slots are left, and never uses them", "pool",
+            "connections-taken", "postgres", "opens idle sessions until six connection slots are left", "pool",
             partial(database.take_connections, fault="connections-taken"),
             partial(database.let_go, fault="connections-taken"),
         ),
         Fault(
-            "lock-held", "postgres", "one session changes a row and forgets to commit; another waits for it",
+            "lock-held", "postgres", "a session updates a row without committing; another waits for the lock",
             "lock_waits",
             partial(database.hold_lock, fault="lock-held"), partial(database.let_go, fault="lock-held"),
         ),
         Fault(
-            "idle-in-transaction", "postgres", "three sessions begin a transaction, read, and forget it",
+            "idle-in-transaction", "postgres", "three sessions stay idle in an open transaction",
             "idle_in_transaction",
             partial(database.idle_in_transaction, fault="idle-in-transaction"),
             partial(database.let_go, fault="idle-in-transaction"),
         ),
         Fault(
-            "transaction-long", "postgres", "a report that goes on and on in one transaction", "transaction_age",
+            "transaction-long", "postgres", "one transaction runs a statement that does not end", "transaction_age",
             partial(database.long_transaction, fault="transaction-long"),
             partial(database.let_go, fault="transaction-long"),
         ),
         Fault(
-            "connections-leaked", "postgres", "fifteen sessions of one application that it has forgotten",
+            "connections-leaked", "postgres", "one application leaves fifteen idle sessions open",
             "idle_sessions",
             partial(database.leak_connections, fault="connections-leaked"),
             partial(database.let_go, fault="connections-leaked"),
         ),
         Fault(
-            "pool-exhausted", "pooler", "holds every server of the application's pool; one more client waits",
+            "pool-exhausted", "pooler", "occupies every server connection of the application's pool; a client waits",
             "pool_waiting",
             partial(database.exhaust_pool, fault="pool-exhausted"),
             partial(database.let_go, fault="pool-exhausted"),
         ),
         Fault(
-            "pooler-down", "pooler", "ends the pooler: its port refuses", "pooler_reachable",
+            "pooler-down", "pooler", "stops PgBouncer: connections are refused", "pooler_reachable",
             partial(_stop, part="pooler"), partial(_start, part="pooler"),
         ),
         Fault(
-            "index-invalid", "postgres", "begins an index that cannot be finished: it stays behind, invalid",
+            "index-invalid", "postgres", "a failed CREATE INDEX CONCURRENTLY leaves an invalid index",
             "indexes_valid",
             maintenance.break_index, maintenance.drop_broken_index,
         ),
         Fault(
-            "dead-rows", "postgres", "keeps autovacuum from a table of which more than half is dead", "dead_row_ratio",
+            "dead-rows", "postgres", "disables autovacuum on a table in which most rows are dead", "dead_row_ratio",
             maintenance.make_dead_rows, maintenance.vacuum_dead_rows,
         ),
         Fault(
-            "statement-slow", "postgres", "a statement of the application takes more than a second", "statement_time",
+            "statement-slow", "postgres", "an application statement takes more than a second", "statement_time",
             maintenance.slow_statement, maintenance.forget_statements,
         ),
         Fault(
-            "index-missing", "postgres", "drops an index: a statement of the application reads a whole table a wallet",
+            "index-missing", "postgres", "drops an index: an application statement scans a whole table per wallet",
             "statement_time", maintenance.drop_index, maintenance.create_dropped_index,
         ),
         Fault(
-            "standby-stopped", "standby", "shuts the standby down: nobody follows the primary", "standbys_connected",
+            "standby-stopped", "standby", "stops the standby: the primary has none", "standbys_connected",
             partial(_stop, part="standby"), partial(_start, part="standby"),
         ),
         Fault(
-            "standby-paused", "standby", "the standby takes in what is written and does not replay it",
+            "standby-paused", "standby", "pauses WAL replay on the standby",
             "replication_lag", standby.pause, standby.resume,
         ),
         Fault(
-            "slot-left-behind", "postgres", "a replication slot that nobody uses keeps the write-ahead log",
+            "slot-left-behind", "postgres", "an unused replication slot retains WAL",
             "replication_slots",
             partial(database.leave_slot, fault="slot-left-behind"),
             partial(database.drop_slot, fault="slot-left-behind"),
         ),
         Fault(
-            "page-damaged", "postgres", "the disk changes a page of a table in a database of its own", "checksums",
+            "page-damaged", "postgres", "corrupts a page of a table in a database made for it", "checksums",
             partial(database.damage_page, fault="page-damaged"),
             partial(database.drop_damaged, fault="page-damaged"),
         ),
         Fault(
-            "transactions-aborted", "postgres", "hundreds of transactions write and are rolled back",
+            "transactions-aborted", "postgres", "rolls back hundreds of transactions",
             "rollback_ratio",
             partial(database.roll_back, fault="transactions-aborted"),
             partial(database.commit, fault="transactions-aborted"),
         ),
         Fault(
-            "prometheus-misconfigured", "prometheus", "Prometheus is given a configuration that it cannot read",
+            "prometheus-misconfigured", "prometheus", "gives Prometheus a configuration that it cannot load",
             "prometheus_config", prometheus_faults.misconfigure, prometheus_faults.configure,
         ),
         Fault(
-            "target-gone", "prometheus", f"{prometheus_faults.GONE} is taken out of what Prometheus scrapes",
+            "target-gone", "prometheus", f"removes {prometheus_faults.GONE} from the targets that Prometheus scrapes",
             "targets_present", prometheus_faults.take_out_target, prometheus_faults.start_anew,
         ),
         Fault(
-            "prometheus-log-damaged", "prometheus", "bits turn over in Prometheus' log: it cuts it there and goes on",
+            "prometheus-log-damaged", "prometheus", "corrupts Prometheus' write-ahead log: Prometheus truncates it",
             "prometheus_storage", prometheus_faults.damage_log, prometheus_faults.start_anew,
         ),
         Fault(
-            "files-short", "node-2", "the process of node-2 may hardly open another file or connection", "open_files",
+            "files-short", "node-2", "lowers the open-files limit of node-2 to little more than it uses", "open_files",
             partial(prometheus_faults.leave_few_files, part="node-2"),
             partial(prometheus_faults.leave_files, part="node-2"),
         ),
         Fault(
-            "backup-damaged", "backups", "cuts the newest dump in half, as a full disk or a lost copy would",
+            "backup-damaged", "backups", "truncates the newest dump to half its size",
             "backups_intact", backups.damage, backups.give_back,
         ),
         Fault(
-            "backup-stale", "backups", "makes every backup three days old, as if the nightly runs had failed since",
+            "backup-stale", "backups", "dates every backup back by three days",
             "backup_age", backups.age, backups.give_back,
         ),
         Fault(
-            "archive-failing", "postgres", "takes the archive away: finished segments of WAL wait for it",
+            "archive-failing", "postgres", "moves the WAL archive away: archiving fails",
             "wal_archiving", backups.fail_archiving, backups.mend_archiving,
         ),
     )

@@ -15,12 +15,12 @@ from xai_runbook.sandbox.node.node import SimulatedNode
 def main() -> None:
     """Run the node until SIGTERM."""
     parser = argparse.ArgumentParser(prog="xai-node", description="A simulated XAI node.")
-    parser.add_argument("--folder", type=Path, required=True, help="holds chain/, control.json and node.log")
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--port", type=int, required=True, help="of the HTTP API, on loopback")
-    parser.add_argument("--peer-port", type=int, required=True)
-    parser.add_argument("--dial", type=json.loads, default={}, help='peers to dial, as {"name": port}')
-    parser.add_argument("--miner", action="store_true")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of chain/, control.json and node.log")
+    parser.add_argument("--name", required=True, help="name of this node")
+    parser.add_argument("--port", type=int, required=True, help="port of the HTTP API, on loopback")
+    parser.add_argument("--peer-port", type=int, required=True, help="port for connections from peers, on loopback")
+    parser.add_argument("--dial", type=json.loads, default={}, help='peers to connect to, as {"name": port}')
+    parser.add_argument("--miner", action="store_true", help="mine new blocks")
     options = parser.parse_args()
     node = SimulatedNode(options.folder, options.name, options.peer_port, options.dial, miner=options.miner)
     asyncio.run(run(node, options.port))

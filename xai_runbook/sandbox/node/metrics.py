@@ -55,15 +55,15 @@ class NodeMetrics:
         gc.callbacks.append(collected)
         gauges = (
             ("blockchain_height", "Height of the newest block this node holds.", height),
-            ("network_best_height", "Highest height heard from peers, or held.", best),
-            ("network_peers", "Peers connected and shaken hands with.", peers),
-            ("node_time_seconds", "This node's clock, as a host's exporter tells it.", now),
-            ("process_gc_seconds_total", "Time spent collecting garbage.", lambda: collected.seconds),
+            ("network_best_height", "Highest height that this node or any peer has announced.", best),
+            ("network_peers", "Peers connected, handshake completed.", peers),
+            ("node_time_seconds", "This node's clock.", now),
+            ("process_gc_seconds_total", "Time spent in garbage collection.", lambda: collected.seconds),
         )
         for name, text, read in gauges:
             Gauge(name, text, registry=registry).set_function(read)
         self.blocks = Counter(
-            "blockchain_blocks", "Blocks taken in, by where they came from.", ["origin"], registry=registry
+            "blockchain_blocks", "Blocks added to the chain, by origin.", ["origin"], registry=registry
         )
         self.transactions = Counter("blockchain_transactions", "Transactions accepted.", registry=registry)
         self.mempool = Gauge("mempool_transactions", "Transactions waiting for a block.", registry=registry)
