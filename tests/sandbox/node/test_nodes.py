@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.started import eventually, start, started
 from xai_runbook.sandbox.node import node
-from xai_runbook.sandbox.node.chain import KEPT, Chain, follows, mine, past
+from xai_runbook.sandbox.node.chain import BLOCKS_KEPT, Chain, follows, mine, seeded_blocks
 from xai_runbook.sandbox.node.network import Network
 from xai_runbook.sandbox.supervisor.component import NODES, REFERENCE, START_HEIGHT, Layout, free_ports, seed_hash
 
@@ -37,9 +37,9 @@ class Net:
 
     def get(self, name: str, path: str) -> dict[str, Any]:
         with urlopen(f"{self.layout.url(name)}{path}", timeout=30) as answer:
-            told = json.load(answer)
-        assert isinstance(told, dict)
-        return told
+            body = json.load(answer)
+        assert isinstance(body, dict)
+        return body
 
     def height(self, name: str) -> int:
         return int(self.get(name, "/api/v1/blockchain/info")["block_height"])
@@ -51,10 +51,10 @@ class Net:
         with urlopen(f"{self.layout.url(name)}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
 
-    def control(self, name: str, **told: Any) -> None:
-        (self.layout.part_folder(name) / "control.json").write_text(json.dumps(told))
+    def control(self, name: str, **changes: Any) -> None:
+        (self.layout.part_folder(name) / "control.json").write_text(json.dumps(changes))
 
-    def whole(self) -> bool:
+    def in_sync(self) -> bool:
         """All synced, all connected to all."""
         heights = [self.height(name) for name in ALL]
         return max(heights) - min(heights) <= 2 and all(self.peers(name) == 3 for name in ALL)
@@ -64,16 +64,16 @@ class Net:
 def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Net]:
     layout = Layout(tmp_path_factory.mktemp("net"), tmp_path_factory.mktemp("cache"), free_ports())
     with started(layout, node.parts(layout)) as running:
-        found = Net(layout, running)
-        eventually(found.whole)
-        yield found
+        network = Net(layout, running)
+        eventually(network.in_sync)
+        yield network
 
 
 @pytest.fixture(autouse=True)
 def _healed(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "net" in request.fixturenames:
-        eventually(request.getfixturevalue("net").whole)
+        eventually(request.getfixturevalue("net").in_sync)
 
 
 def test_blocks_advance_and_reach_every_node(net: Net) -> None:
@@ -85,14 +85,14 @@ def test_blocks_advance_and_reach_every_node(net: Net) -> None:
     )
 
 
-def test_the_past_is_the_databases(net: Net) -> None:
+def test_seeded_blocks_match_the_database(net: Net) -> None:
     block = net.get("node-2", f"/api/v1/blocks/{START_HEIGHT}")
     assert block["hash"] == seed_hash(START_HEIGHT)
     assert net.get("node-2", f"/api/v1/blocks/{START_HEIGHT + 1}")["parent_hash"] == block["hash"]
 
 
 def test_answers_say_that_they_are_simulated(net: Net) -> None:
-    eventually(net.whole)
+    eventually(net.in_sync)
     info, network = net.get("node-1", "/api/v1/blockchain/info"), net.get("node-1", "/api/v1/network/info")
     assert info["simulated"] is True
     assert info["is_synced"] is True
@@ -101,7 +101,7 @@ def test_answers_say_that_they_are_simulated(net: Net) -> None:
     assert {"address", "direction", "height", "version", "last_seen_at"} <= set(network["peers"][0])
 
 
-def test_a_transaction_ends_in_a_block(net: Net) -> None:
+def test_a_transaction_is_mined(net: Net) -> None:
     body = json.dumps({"sender": "xai1a", "recipient": "xai1b", "amount": 1.5}).encode()
     with urlopen(Request(f"{net.layout.url('node-3')}/api/v1/transactions", body), timeout=30) as answer:
         assert answer.status == 202
@@ -116,7 +116,7 @@ def test_a_transaction_ends_in_a_block(net: Net) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"sender": "a", "recipient": "b", "amount": -1}'])
-def test_what_is_no_transaction_is_refused(net: Net, body: bytes) -> None:
+def test_an_invalid_transaction_is_refused(net: Net, body: bytes) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urlopen(Request(f"{net.layout.url('node-1')}/api/v1/transactions", body, method="POST"), timeout=30)
     with refused.value as answer:
@@ -124,7 +124,7 @@ def test_what_is_no_transaction_is_refused(net: Net, body: bytes) -> None:
         assert "simulated" in json.load(answer)
 
 
-def test_metrics_have_the_runbooks_names_and_no_class_that_never_occurred(net: Net) -> None:
+def test_metrics_have_the_runbooks_names_and_only_observed_labels(net: Net) -> None:
     net.get("node-1", "/api/v1/blockchain/info")
     text = net.metrics("node-1")
     for name in ("blockchain_height", "network_peers", "network_best_height", "process_resident_memory_bytes"):
@@ -140,13 +140,13 @@ def test_height_frozen(net: Net) -> None:
     net.control("node-1", mining=False)
     eventually(lambda: (net.layout.part_folder("node-1") / "node.log").read_text().count('"control"'))
 
-    def stands() -> int:
+    def frozen_height() -> int:
         """The height that all had a few blocks' time long; a block may still be on its way before."""
         before = net.height("node-1")
         time.sleep(3)
         return before if {net.height(name) for name in ALL} == {before} else 0
 
-    frozen = eventually(stands)
+    frozen = eventually(frozen_height)
     net.control("node-1", mining=True)
     eventually(lambda: net.height("node-3") > frozen)
 
@@ -158,18 +158,18 @@ def test_peers_lost(net: Net) -> None:
     )
     assert net.get("node-3", "/api/v1/blockchain/info")["is_synced"] is False
     net.control("node-3", peers=True)
-    eventually(net.whole)
+    eventually(net.in_sync)
 
 
-def test_sync_lag_and_catching_up(net: Net) -> None:
+def test_sync_lag_and_recovery(net: Net) -> None:
     net.control("node-3", intake_blocks_per_second=0.1)
     eventually(lambda: net.height("mainnet") - net.height("node-3") > 4)
     eventually(lambda: net.peers("node-3") == 3)
     net.control("node-3", intake_blocks_per_second=None)
-    eventually(net.whole)
+    eventually(net.in_sync)
 
 
-def test_api_errors_come_from_a_lost_store_and_it_loses_no_block(net: Net) -> None:
+def test_a_lost_store_causes_api_errors_and_loses_no_block(net: Net) -> None:
     store = net.layout.part_folder("node-2") / "chain"
     store.rename(store.with_name("moved"))
     height = net.height("node-2")
@@ -192,16 +192,16 @@ def test_api_slow(net: Net) -> None:
     net.control("node-2", read_delay_seconds=0.7)
 
     def seconds() -> float:
-        begin = time.monotonic()
+        started = time.monotonic()
         net.get("node-2", f"/api/v1/blocks/{START_HEIGHT}")
-        return time.monotonic() - begin
+        return time.monotonic() - started
 
     eventually(lambda: seconds() >= 0.7)
     net.control("node-2", read_delay_seconds=0)
     eventually(lambda: seconds() < 0.5)
 
 
-def test_a_hung_node_is_dropped_by_its_peers_and_comes_back(net: Net) -> None:
+def test_a_hung_node_loses_its_peers_and_recovers(net: Net) -> None:
     os.kill(net.running["node-2"].pid, signal.SIGSTOP)
     try:
         with pytest.raises(OSError, match="timed out"), urlopen(f"{net.layout.url('node-2')}/health", timeout=1):
@@ -209,7 +209,7 @@ def test_a_hung_node_is_dropped_by_its_peers_and_comes_back(net: Net) -> None:
         eventually(lambda: net.peers("node-1") == 2)
     finally:
         os.kill(net.running["node-2"].pid, signal.SIGCONT)
-    eventually(net.whole)
+    eventually(net.in_sync)
 
 
 def test_a_stopped_node_comes_back_with_its_chain_and_syncs(net: Net) -> None:
@@ -222,18 +222,18 @@ def test_a_stopped_node_comes_back_with_its_chain_and_syncs(net: Net) -> None:
     part.prepare()
     start(net.layout, part, net.running)
     eventually(part.ready)
-    eventually(net.whole)
+    eventually(net.in_sync)
 
 
-def test_a_node_that_was_away_too_long_begins_anew(net: Net) -> None:
+def test_a_node_too_far_behind_starts_a_new_chain(net: Net) -> None:
     part = {part.name: part for part in node.parts(net.layout)}["node-2"]
     net.running["node-2"].terminate()
     net.running["node-2"].wait(30)
     store = net.layout.part_folder("node-2") / "chain"
     shutil.rmtree(store)
-    Chain.begin(store, [replace(block, height=block.height - 9_000) for block in past(1_800_000_000.0)])
+    Chain.create(store, [replace(block, height=block.height - 9_000) for block in seeded_blocks(1_800_000_000.0)])
     start(net.layout, part, net.running)
-    eventually(net.whole)
+    eventually(net.in_sync)
     assert net.get("node-2", f"/api/v1/blocks/{net.height('node-2')}")["height"] > START_HEIGHT
     with pytest.raises(urllib.error.HTTPError) as gone:
         net.get("node-2", f"/api/v1/blocks/{START_HEIGHT - 9_000}")
@@ -244,7 +244,7 @@ def test_a_node_that_was_away_too_long_begins_anew(net: Net) -> None:
 @pytest.mark.parametrize(
     "line", [b"GET / HTTP/1.1", b"5", b"{}", b'{"type": "new"}', b'{"type": "height", "height": "x"}']
 )
-def test_what_is_no_peer_is_turned_away(net: Net, line: bytes) -> None:
+def test_an_invalid_peer_message_closes_the_connection(net: Net, line: bytes) -> None:
     with socket.create_connection(("127.0.0.1", net.layout.ports["node-1-peer"]), timeout=60) as stranger:
         stranger.sendall(line + b"\n")
         stranger.shutdown(socket.SHUT_WR)
@@ -261,8 +261,8 @@ def test_the_log_is_one_json_object_a_line(net: Net) -> None:
     assert any(json.loads(line)["event"] == "block" for line in lines)
 
 
-def test_a_store_survives_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None:
-    Chain.begin(tmp_path / "chain", past(1_800_000_000.0))
+def test_a_store_survives_a_partial_line(tmp_path: Path) -> None:
+    Chain.create(tmp_path / "chain", seeded_blocks(1_800_000_000.0))
     chain = Chain(tmp_path / "chain")
     chain.append(mine(chain.tip, "m", ["t"], 1_800_000_001.0))
     newest = max((tmp_path / "chain").glob("*.jsonl"), key=lambda path: int(path.stem))
@@ -275,18 +275,18 @@ def test_a_store_survives_a_kill_in_the_middle_of_a_line(tmp_path: Path) -> None
 
 
 def test_the_store_is_pruned(tmp_path: Path) -> None:
-    Chain.begin(tmp_path / "chain", past(1_800_000_000.0))
+    Chain.create(tmp_path / "chain", seeded_blocks(1_800_000_000.0))
     chain = Chain(tmp_path / "chain")
-    for _ in range(KEPT + 200):
+    for _ in range(BLOCKS_KEPT + 200):
         chain.append(mine(chain.tip, "m", [], chain.tip.mined_at + 1))
     assert chain.read(START_HEIGHT) is None
-    assert chain.recent(START_HEIGHT, 1)[0].height == chain.height - KEPT + 1
-    assert len(list((tmp_path / "chain").iterdir())) <= KEPT // 100 + 1
+    assert chain.recent(START_HEIGHT, 1)[0].height == chain.height - BLOCKS_KEPT + 1
+    assert len(list((tmp_path / "chain").iterdir())) <= BLOCKS_KEPT // 100 + 1
     assert chain.read(chain.height) == chain.tip
 
 
-def test_blocks_that_do_not_follow_are_refused() -> None:
-    tip = past(1_800_000_000.0)[-1]
+def test_invalid_blocks_are_refused() -> None:
+    tip = seeded_blocks(1_800_000_000.0)[-1]
     good = mine(tip, "m", ["t"], tip.mined_at + 1)
     assert follows(good, tip)
     assert not follows(mine(good, "m", [], good.mined_at + 1), tip)
@@ -294,9 +294,9 @@ def test_blocks_that_do_not_follow_are_refused() -> None:
     assert not follows(replace(good, hash="00" + "f" * 62), tip)
 
 
-def test_the_network_closes_though_a_message_comes_at_that_moment(tmp_path: Path) -> None:
+def test_the_network_closes_while_a_message_arrives(tmp_path: Path) -> None:
     """A cancellation that is lost leaves a connection, and the node then obeys no fault any more."""
-    Chain.begin(tmp_path / "chain", past(1_800_000_000.0))
+    Chain.create(tmp_path / "chain", seeded_blocks(1_800_000_000.0))
 
     async def closes() -> None:
         network = Network("a", "1", Chain(tmp_path / "chain"), 0, {}, lambda *_, **__: None)

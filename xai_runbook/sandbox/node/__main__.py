@@ -32,7 +32,7 @@ async def run(node: SimulatedNode, port: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     server = serve(node, port)
     node.log("info", "started", port=port, height=node.chain.height, miner=node.miner)
-    loops = [node.obey(), node.follow(), *([node.mine()] if node.miner else [])]
+    loops = [node.watch_control(), node.follow(), *([node.mine()] if node.miner else [])]
     tasks = [asyncio.ensure_future(loop) for loop in loops]
     stop = asyncio.ensure_future(ended.wait())
     done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)

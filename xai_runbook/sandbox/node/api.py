@@ -35,27 +35,27 @@ def serve(node: SimulatedNode, port: int, host: str = "127.0.0.1") -> HTTPServer
         handlers,
         default_handler_class=NoSuchRoute,
         default_handler_args={"node": node, "route": "unknown"},
-        log_function=count,
+        log_function=count_request,
     )
     server = HTTPServer(application, max_body_size=64_000, idle_connection_timeout=60)
     server.listen(port, host)
     return server
 
 
-def count(handler: RequestHandler) -> None:
+def count_request(handler: RequestHandler) -> None:
     """Counts and logs one answered request; tornado calls it in place of its own access log."""
     if not isinstance(handler, NodeRequest) or handler.route in UNCOUNTED:
         return
     request, status, seconds = handler.request, handler.get_status(), handler.request.request_time()
     method = request.method or "unknown"
-    handler.node.metrics.answered(method, handler.route, status, seconds)
+    handler.node.metrics.count_request(method, handler.route, status, seconds)
     level = "error" if status >= 500 else "info"
     handler.node.log(
         level, "request", method=method, path=request.path[:200], status=status, duration_seconds=round(seconds, 4)
     )
 
 
-def moment(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
     """An instant as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
@@ -70,10 +70,10 @@ class NodeRequest(RequestHandler):
         """Keeps what the route was registered with."""
         self.node, self.route = node, route
 
-    def answer(self, facts: dict[str, Any], status: int = 200) -> None:
+    def respond(self, body: dict[str, Any], status: int = 200) -> None:
         """Writes the facts as JSON, labelled as simulated."""
         self.set_status(status)
-        self.write({**facts, "simulated": True})
+        self.write({**body, "simulated": True})
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """An error as JSON, with its cause: this is a sandbox."""
@@ -93,12 +93,12 @@ class BlockchainInfo(NodeRequest):
     def get(self) -> None:
         """Answers out of memory."""
         node, tip = self.node, self.node.chain.tip
-        self.answer(
+        self.respond(
             {
                 "is_synced": node.is_synced,
                 "block_height": tip.height,
                 "best_block_hash": tip.hash,
-                "latest_block_at": moment(tip.mined_at),
+                "latest_block_at": iso_time(tip.mined_at),
                 "network_best_height": node.network.best_height,
                 "mempool_transactions": len(node.mempool),
                 "network": NETWORK,
@@ -113,7 +113,7 @@ class NetworkInfo(NodeRequest):
     def get(self) -> None:
         """Answers out of memory; peers in order of their names."""
         peers = sorted(self.node.network.peers.values(), key=lambda peer: peer.name)
-        self.answer(
+        self.respond(
             {
                 "peer_count": len(peers),
                 "peers": [
@@ -123,7 +123,7 @@ class NetworkInfo(NodeRequest):
                         "direction": peer.direction,
                         "height": peer.height,
                         "version": peer.version,
-                        "last_seen_at": moment(peer.last_seen_at),
+                        "last_seen_at": iso_time(peer.last_seen_at),
                     }
                     for peer in peers
                 ],
@@ -140,10 +140,10 @@ class BlockByHeight(NodeRequest):
         """404 for a height not kept; 500, by the error itself, when the store cannot be read."""
         block = await self.node.read_block(int(height))
         if block is None:
-            self.answer({"error": "no such block", "height": int(height)}, 404)
+            self.respond({"error": "no such block", "height": int(height)}, 404)
             return
-        facts = {name: getattr(block, name) for name in ("height", "hash", "parent_hash", "miner", "size_bytes")}
-        self.answer({**facts, "mined_at": moment(block.mined_at), "transactions": list(block.transactions)})
+        body = {name: getattr(block, name) for name in ("height", "hash", "parent_hash", "miner", "size_bytes")}
+        self.respond({**body, "mined_at": iso_time(block.mined_at), "transactions": list(block.transactions)})
 
 
 class Transactions(NodeRequest):
@@ -152,12 +152,12 @@ class Transactions(NodeRequest):
     def post(self) -> None:
         """202 with the identifier; 400 for anything that is no transaction."""
         try:
-            told = json.loads(self.request.body)
-            txid = self.node.submit(told if isinstance(told, dict) else {})
+            transaction = json.loads(self.request.body)
+            txid = self.node.submit(transaction if isinstance(transaction, dict) else {})
         except ValueError as error:
-            self.answer({"error": str(error)}, 400)
+            self.respond({"error": str(error)}, 400)
             return
-        self.answer({"txid": txid}, 202)
+        self.respond({"txid": txid}, 202)
 
 
 class NodeApiMetrics(NodeRequest):
@@ -174,7 +174,7 @@ class Health(NodeRequest):
 
     def get(self) -> None:
         """Always 200: it says nothing of the chain."""
-        self.answer({"status": "serving"})
+        self.respond({"status": "serving"})
 
 
 class NoSuchRoute(NodeRequest):

@@ -18,7 +18,7 @@ DIFFICULTY = "00"
 """What a mined block's hash starts with: some 256 tries, so the proof of work is real and costs nothing."""
 
 SEGMENT = 100
-KEPT = 1_500
+BLOCKS_KEPT = 1_500
 """Blocks a node keeps, on disk and in memory: half an hour of them. Older ones are pruned."""
 
 
@@ -46,19 +46,19 @@ def from_dict(fields: dict[str, object]) -> Block:
     return Block(**{**asdict(block), "transactions": tuple(block.transactions)})
 
 
-def _digest(height: int, parent_hash: str, mined_at: float, miner: str, transactions: Sequence[str]) -> str:
+def _content(height: int, parent_hash: str, mined_at: float, miner: str, transactions: Sequence[str]) -> str:
     return json.dumps([height, parent_hash, mined_at, miner, list(transactions)])
 
 
 def mine(parent: Block, miner: str, transactions: Sequence[str], at: float) -> Block:
     """The block after ``parent``, with the first nonce that meets the difficulty."""
     mined_at = round(at, 3)
-    content = _digest(parent.height + 1, parent.hash, mined_at, miner, transactions)
+    content = _content(parent.height + 1, parent.hash, mined_at, miner, transactions)
     nonce = 0
-    while not (found := sha256(f"{content}{nonce}".encode()).hexdigest()).startswith(DIFFICULTY):
+    while not (digest := sha256(f"{content}{nonce}".encode()).hexdigest()).startswith(DIFFICULTY):
         nonce += 1
     size = 420 + 310 * len(transactions)
-    return Block(parent.height + 1, found, parent.hash, mined_at, miner, nonce, tuple(transactions), size)
+    return Block(parent.height + 1, digest, parent.hash, mined_at, miner, nonce, tuple(transactions), size)
 
 
 def follows(block: Block, parent: Block) -> bool:
@@ -70,11 +70,11 @@ def follows(block: Block, parent: Block) -> bool:
         return False
     if block.height <= START_HEIGHT:
         return block.hash == seed_hash(block.height)
-    content = _digest(block.height, block.parent_hash, block.mined_at, block.miner, block.transactions)
+    content = _content(block.height, block.parent_hash, block.mined_at, block.miner, block.transactions)
     return block.hash == sha256(f"{content}{block.nonce}".encode()).hexdigest() and block.hash.startswith(DIFFICULTY)
 
 
-def past(at: float, count: int = 120, seconds_per_block: float = 1.2) -> list[Block]:
+def seeded_blocks(at: float, count: int = 120, seconds_per_block: float = 1.2) -> list[Block]:
     """The blocks up to START_HEIGHT, the last mined at ``at``: the same on every node, hashes as in the database."""
     return [
         Block(
@@ -99,12 +99,12 @@ class Chain:
         self.folder = folder
         self._blocks: dict[int, Block] = {}
         self._unwritten: list[Block] = []
-        for segment in sorted(folder.glob("*.jsonl"), key=lambda path: int(path.stem))[-KEPT // SEGMENT :]:
+        for segment in sorted(folder.glob("*.jsonl"), key=lambda path: int(path.stem))[-BLOCKS_KEPT // SEGMENT :]:
             text = segment.read_text(encoding="ascii")
-            whole = text[: text.rfind("\n") + 1]
-            if whole != text:  # the process was killed while it wrote the last line
-                segment.write_text(whole, encoding="ascii")
-            for line in whole.splitlines():
+            complete = text[: text.rfind("\n") + 1]
+            if complete != text:  # the process was killed while it wrote the last line
+                segment.write_text(complete, encoding="ascii")
+            for line in complete.splitlines():
                 block = from_dict(json.loads(line))
                 self._blocks[block.height] = block
         if not self._blocks:
@@ -112,7 +112,7 @@ class Chain:
         self.tip = self._blocks[max(self._blocks)]
 
     @staticmethod
-    def begin(folder: Path, blocks: Iterable[Block]) -> None:
+    def create(folder: Path, blocks: Iterable[Block]) -> None:
         """Writes a new store. Raises FileExistsError where there is one."""
         folder.mkdir(mode=0o700, parents=True)
         segments: dict[int, list[str]] = {}
@@ -134,16 +134,16 @@ class Chain:
         self._blocks[block.height] = block
         self.tip = block
         self._unwritten.append(block)
-        self._blocks.pop(block.height - KEPT, None)
+        self._blocks.pop(block.height - BLOCKS_KEPT, None)
         if block.height % SEGMENT == 0:
-            (self.folder / f"{block.height // SEGMENT - KEPT // SEGMENT - 1}.jsonl").unlink(missing_ok=True)
+            (self.folder / f"{block.height // SEGMENT - BLOCKS_KEPT // SEGMENT - 1}.jsonl").unlink(missing_ok=True)
         while self._unwritten:
             first = self._unwritten[0]
             with open(self.folder / f"{first.height // SEGMENT}.jsonl", "a", encoding="ascii") as file:
                 file.write(first.line() + "\n")
             self._unwritten.pop(0)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drops all blocks: for a node whose peers no longer keep its next one. The caller appends a block at once."""
         self._blocks.clear()
         self._unwritten.clear()

@@ -23,7 +23,7 @@ from prometheus_client import (
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class _Collected:
+class _GarbageCollectionTime:
     """How long garbage was collected; called amid anything, so it takes no lock that may be held by then."""
 
     def __init__(self) -> None:
@@ -51,14 +51,14 @@ class NodeMetrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        collected = _Collected()
-        gc.callbacks.append(collected)
+        gc_time = _GarbageCollectionTime()
+        gc.callbacks.append(gc_time)
         gauges = (
             ("blockchain_height", "Height of the newest block this node holds.", height),
             ("network_best_height", "Highest height that this node or any peer has announced.", best),
             ("network_peers", "Peers connected, handshake completed.", peers),
             ("node_time_seconds", "This node's clock.", now),
-            ("process_gc_seconds_total", "Time spent in garbage collection.", lambda: collected.seconds),
+            ("process_gc_seconds_total", "Time spent in garbage collection.", lambda: gc_time.seconds),
         )
         for name, text, read in gauges:
             Gauge(name, text, registry=registry).set_function(read)
@@ -78,7 +78,7 @@ class NodeMetrics:
             registry=registry,
         )
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one answered request."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)

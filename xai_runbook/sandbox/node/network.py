@@ -51,8 +51,8 @@ class Network:
         """Connects to nothing yet. ``dial`` holds the ports of the peers that this side dials."""
         self.name, self.version, self.chain, self.port, self.dial, self.log = name, version, chain, port, dial, log
         self.peers: dict[str, Peer] = {}
-        self.heard = chain.height
-        self.news = asyncio.Event()
+        self.highest_announced = chain.height
+        self.behind = asyncio.Event()
         self.on_transaction: Callable[[str], None] = lambda txid: None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -60,7 +60,7 @@ class Network:
     @property
     def best_height(self) -> int:
         """The highest height heard from any peer so far, or held."""
-        return max(self.heard, self.chain.height)
+        return max(self.highest_announced, self.chain.height)
 
     async def open(self) -> None:
         """Listens and starts dialling. Raises OSError when the port is taken."""
@@ -83,17 +83,17 @@ class Network:
         """Whether this node listens and dials."""
         return self._server is not None
 
-    def say_height(self) -> None:
+    def announce_height(self) -> None:
         """Tells every peer the height of the newest block."""
         for peer in self.peers.values():
             peer.send(type="height", height=self.chain.height)
 
-    def say_transaction(self, txid: str) -> None:
+    def announce_transaction(self, txid: str) -> None:
         """Tells every peer of a transaction."""
         for peer in self.peers.values():
             peer.send(type="transaction", txid=txid)
 
-    async def ask_blocks(self, count: int) -> list[Block]:
+    async def request_blocks(self, count: int) -> list[Block]:
         """Up to ``count`` next blocks from the peer that holds most; none when no peer is ahead or answers in time."""
         peer = max(self.peers.values(), key=lambda peer: peer.height, default=None)
         if peer is None or peer.height <= self.chain.height:
@@ -108,15 +108,15 @@ class Network:
         finally:
             peer.answer = None
 
-    def _start(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _start(self, coroutine: Any) -> None:
+        task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            self.say_height()
+            self.announce_height()
 
     async def _keep_dialling(self, name: str, port: int) -> None:
         while True:
@@ -138,7 +138,7 @@ class Network:
         try:
             peer.send(type="hello", node=self.name, version=self.version, height=self.chain.height)
             while line := await _next_line(reader):
-                self._heard(peer, json.loads(line))
+                self._handle(peer, json.loads(line))
         except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
             self.log("warning", "peer lost", peer=peer.name or peer.address, reason=type(error).__name__)
         finally:
@@ -147,16 +147,16 @@ class Network:
                 self.log("info", "peer disconnected", peer=peer.name, peers=len(self.peers))
             writer.close()
 
-    def _heard(self, peer: Peer, message: dict[str, Any]) -> None:
+    def _handle(self, peer: Peer, message: dict[str, Any]) -> None:
         peer.last_seen_at = time.time()
         match message["type"]:
             case "hello":
                 peer.name, peer.version = str(message["node"]), str(message["version"])
                 self.peers[peer.name] = peer
-                self._heard_height(peer, int(message["height"]))
+                self._update_height(peer, int(message["height"]))
                 self.log("info", "peer connected", peer=peer.name, direction=peer.direction, peers=len(self.peers))
             case "height":
-                self._heard_height(peer, int(message["height"]))
+                self._update_height(peer, int(message["height"]))
             case "get_blocks":
                 blocks = self.chain.recent(int(message["first"]), min(int(message["count"]), BATCH))
                 peer.send(type="blocks", lines=[block.line() for block in blocks])
@@ -168,11 +168,11 @@ class Network:
             case unknown:
                 raise ValueError(f"unknown message {unknown!r}")
 
-    def _heard_height(self, peer: Peer, height: int) -> None:
+    def _update_height(self, peer: Peer, height: int) -> None:
         peer.height = height
-        self.heard = max(self.heard, height)
+        self.highest_announced = max(self.highest_announced, height)
         if height > self.chain.height:
-            self.news.set()
+            self.behind.set()
 
 
 async def _next_line(reader: asyncio.StreamReader) -> bytes:

@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from xai_runbook.sandbox.node.chain import Block, Chain, follows, mine, past
+from xai_runbook.sandbox.node.chain import Block, Chain, follows, mine, seeded_blocks
 from xai_runbook.sandbox.node.network import BATCH, Network
 from xai_runbook.sandbox.supervisor.component import NODES, REFERENCE, Layout, Part
 from xai_runbook.system import child
@@ -60,7 +60,7 @@ class SimulatedNode:
         self._logger = json_log(folder / "node.log")
         self.chain = Chain(folder / "chain")
         self.network = Network(name, VERSION, self.chain, peer_port, dial, self.log)
-        self.network.on_transaction = self.remember
+        self.network.on_transaction = self.add_transaction
         self.metrics = NodeMetrics(
             lambda: self.chain.height, lambda: self.network.best_height, lambda: len(self.network.peers), self.now
         )
@@ -88,11 +88,11 @@ class SimulatedNode:
         if not (isinstance(amount, int | float) and amount > 0):
             raise ValueError("amount must be a positive number")
         txid = sha256(json.dumps([transaction, time.time_ns()], sort_keys=True).encode()).hexdigest()
-        self.remember(txid)
-        self.network.say_transaction(txid)
+        self.add_transaction(txid)
+        self.network.announce_transaction(txid)
         return txid
 
-    def remember(self, txid: str) -> None:
+    def add_transaction(self, txid: str) -> None:
         """Keeps a transaction until a block holds it; when too many wait, the new one is dropped."""
         if txid not in self.mempool and len(self.mempool) < MEMPOOL_SIZE:
             self.mempool[txid] = None
@@ -104,7 +104,7 @@ class SimulatedNode:
         await asyncio.sleep(random.lognormvariate(-5.1, 0.6) + self.control.read_delay_seconds)  # median 6 ms
         return self.chain.read(height)
 
-    def take(self, block: Block, origin: str) -> None:
+    def add_block(self, block: Block, origin: str) -> None:
         """Makes the block the tip, tells the peers, and forgets the transactions in it."""
         try:
             self.chain.append(block)
@@ -114,7 +114,7 @@ class SimulatedNode:
             self.mempool.pop(txid, None)
         self.metrics.blocks.labels(origin).inc()
         self.metrics.mempool.set(len(self.mempool))
-        self.network.say_height()
+        self.network.announce_height()
         self.log("info", "block", height=block.height, origin=origin, transactions=len(block.transactions))
 
     async def mine(self) -> None:
@@ -123,48 +123,48 @@ class SimulatedNode:
             await asyncio.sleep(random.uniform(*BLOCK_SECONDS))
             if self.control.mining and self.chain.height >= self.network.best_height:
                 chosen = list(self.mempool)[:TRANSACTIONS_PER_BLOCK]
-                self.take(mine(self.chain.tip, self.name, chosen, self.now()), "mined")
+                self.add_block(mine(self.chain.tip, self.name, chosen, self.now()), "mined")
 
     async def follow(self) -> None:
         """Fetches blocks that peers have, for ever, as fast as ``intake_blocks_per_second`` allows."""
         while True:
-            await self.network.news.wait()
-            self.network.news.clear()
-            pace = self.control.intake_blocks_per_second
-            for block in await self.network.ask_blocks(BATCH if pace is None else 1):
+            await self.network.behind.wait()
+            self.network.behind.clear()
+            rate = self.control.intake_blocks_per_second
+            for block in await self.network.request_blocks(BATCH if rate is None else 1):
                 if follows(block, self.chain.tip):
-                    self.take(block, "peer")
+                    self.add_block(block, "peer")
                 elif block.height > self.chain.height + 1:
                     self.log("warning", "peers no longer keep the next block", held=self.chain.height)
-                    self.chain.forget()
-                    self.take(block, "peer")
+                    self.chain.clear()
+                    self.add_block(block, "peer")
                 else:
                     self.log("error", "block refused", height=block.height)
                     break
-            if pace is not None:
-                await self._pause(pace)
+            if rate is not None:
+                await self._pause(rate)
             if self.chain.height < self.network.best_height and self.network.peers:
-                self.network.news.set()
+                self.network.behind.set()
                 await asyncio.sleep(0.02)  # a peer that answers with nothing is not asked in a busy loop
 
-    async def _pause(self, pace: float) -> None:
+    async def _pause(self, rate: float) -> None:
         """The time a block takes at that pace; ends at once when another pace is asked for."""
-        end = time.monotonic() + (1 / pace if pace > 0 else 3600)
-        while time.monotonic() < end and self.control.intake_blocks_per_second == pace:
+        end = time.monotonic() + (1 / rate if rate > 0 else 3600)
+        while time.monotonic() < end and self.control.intake_blocks_per_second == rate:
             await asyncio.sleep(CONTROL_SECONDS / 2)
 
-    async def obey(self) -> None:
+    async def watch_control(self) -> None:
         """Watches ``control.json`` for ever and opens or closes the peer network as it says."""
-        path, seen = self.folder / "control.json", 0
+        path, read_at = self.folder / "control.json", 0
         while True:
             with suppress(OSError, ValueError, TypeError):  # none yet, or half written: asked again in a moment
                 changed = path.stat().st_mtime_ns
-                if changed != seen:
-                    told = json.loads(path.read_bytes())
+                if changed != read_at:
+                    changes = json.loads(path.read_bytes())
                     known = {field.name for field in fields(Control)}
-                    self.control = Control(**{key: value for key, value in told.items() if key in known})
-                    seen = changed
-                    self.log("info", "control", **told)
+                    self.control = Control(**{key: value for key, value in changes.items() if key in known})
+                    read_at = changed
+                    self.log("info", "control", **changes)
             if self.control.peers != self.network.is_open:
                 await (self.network.open() if self.control.peers else self.network.close())
             await asyncio.sleep(CONTROL_SECONDS)
@@ -193,7 +193,7 @@ def _part(layout: Layout, name: str, started: float) -> Part:
 
     def prepare() -> None:
         if not list(folder.glob("chain*")):  # also not where a fault has moved the store away
-            Chain.begin(folder / "chain", past(started))
+            Chain.create(folder / "chain", seeded_blocks(started))
 
     def ready() -> bool:
         from xai_runbook.sandbox import loopback
