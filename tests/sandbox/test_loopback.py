@@ -31,13 +31,13 @@ def url() -> Iterator[str]:
         thread.join()
 
 
-def test_a_dead_proxy_is_not_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_are_not_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert loopback.answers_ok(url)
 
 
-def test_the_sandbox_has_no_other_way_to_ask(checkout: Path) -> None:
+def test_the_sandbox_opens_urls_only_through_loopback(checkout: Path) -> None:
     files = [path for path in (checkout / "xai_runbook" / "sandbox").rglob("*.py") if path.name != "loopback.py"]
-    found = [path.name for path in files if re.search(r"import .*\burlopen\b|request\.urlopen", path.read_text())]
-    assert len(files) > 20 and found == []
+    offending = [path.name for path in files if re.search(r"import .*\burlopen\b|request\.urlopen", path.read_text())]
+    assert len(files) > 20 and offending == []

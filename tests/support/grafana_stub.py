@@ -11,27 +11,27 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from xai_runbook.sandbox.components.grafana_responses import SOURCE, WORKS, Recorded
+from xai_runbook.sandbox.components.grafana_responses import DATASOURCE_UID, HEALTHY, RecordedGrafana
 
 VIEWER, EDITOR = "Bearer glsa_viewer", "Bearer glsa_editor"
 
 
-class Stub(Recorded):
+class Stub(RecordedGrafana):
     """What the stub holds. `then` is what the next writing request meets, once: see `Requests._write`."""
 
     def __init__(self) -> None:
         super().__init__(VIEWER, EDITOR)
         self.url = ""
-        self.health: dict[str, tuple[int, dict[str, Any]]] = {SOURCE: WORKS}
+        self.health: dict[str, tuple[int, dict[str, Any]]] = {DATASOURCE_UID: HEALTHY}
         self.answers: dict[str, tuple[int, bytes]] = {}
         """What a path answers instead."""
         self.then = ""
         self.asked: list[tuple[str, str]] = []
         self.written: list[dict[str, Any]] = []
 
-    def source_health(self, uid: str) -> tuple[int, dict[str, Any]]:
+    def datasource_health(self, uid: str) -> tuple[int, dict[str, Any]]:
         """As `health` says."""
-        return self.health.get(uid) or super().source_health("unknown")
+        return self.health.get(uid) or super().datasource_health("unknown")
 
 
 class Requests(http.server.BaseHTTPRequestHandler):

@@ -19,21 +19,21 @@ from tests.support.pace import stretched
 from tests.support.started import eventually
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import backfill, programs
-from xai_runbook.sandbox.components.backfill_series import AHEAD_SECONDS, DAY_SECONDS, Series, everything
+from xai_runbook.sandbox.components.backfill_series import AHEAD_SECONDS, DAY_SECONDS, Series, all_series
 from xai_runbook.sandbox.supervisor.component import START_HEIGHT, Layout, free_ports
 from xai_runbook.system import sandbox_state
 
-Ask = Callable[[str], list[dict[str, Any]]]
+Query = Callable[[str], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def day() -> tuple[int, list[Series]]:
+def history() -> tuple[int, list[Series]]:
     now = int(time.time())
-    return now, list(everything(now, "xai_blockchain"))
+    return now, list(all_series(now, "xai_blockchain"))
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+def query(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Query]:
     """Instant queries to a Prometheus that holds the history and scrapes nothing."""
     needed = ("prometheus", "promtool")
     if missing := programs.fetch(needed):
@@ -45,88 +45,88 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     )
     data = layout.part_folder("prometheus") / "data"
     now = time.time()
-    begun = time.monotonic()
-    backfill.finish(backfill.begin(layout, promtool, data, now), data)
-    assert time.monotonic() - begun < stretched(10), "some 1.5 s on a free core"
+    started = time.monotonic()
+    backfill.finish(backfill.start(layout, promtool, data, now), data)
+    assert time.monotonic() - started < stretched(10), "some 1.5 s on a free core"
     config = layout.folder / "prometheus.yml"
     config.write_text("scrape_configs: []\n")
     argv = [prometheus, f"--config.file={config}", f"--storage.tsdb.path={data}", "--log.level=error"]
     process = subprocess.Popen([*argv, f"--web.listen-address=127.0.0.1:{layout.ports['prometheus']}"])
 
-    def answer(query: str) -> list[dict[str, Any]]:
-        told = urlencode({"query": query, "time": str(int(now))})
-        with urlopen(f"{layout.url('prometheus')}/api/v1/query?{told}", timeout=30) as response:
-            found = json.load(response)["data"]["result"]
-        assert isinstance(found, list)
-        return found
+    def instant_query(query: str) -> list[dict[str, Any]]:
+        parameters = urlencode({"query": query, "time": str(int(now))})
+        with urlopen(f"{layout.url('prometheus')}/api/v1/query?{parameters}", timeout=30) as response:
+            result = json.load(response)["data"]["result"]
+        assert isinstance(result, list)
+        return result
 
     try:
-        eventually(lambda: answer("vector(1)"))
-        yield answer
+        eventually(lambda: instant_query("vector(1)"))
+        yield instant_query
     finally:
         process.terminate()
         process.wait(10)
 
 
-def test_every_series_covers_the_day(day: tuple[int, list[Series]]) -> None:
-    now, series = day
+def test_every_eachcovers_the_day(history: tuple[int, list[Series]]) -> None:
+    now, series = history
     assert len(series) > 200
-    for one in series:
-        assert one.times[0] == now - DAY_SECONDS
-        assert one.times[-1] == now + AHEAD_SECONDS - 1
-        steps = np.diff(one.times)
+    for each in series:
+        assert each.times[0] == now - DAY_SECONDS
+        assert each.times[-1] == now + AHEAD_SECONDS - 1
+        steps = np.diff(each.times)
         assert set(np.unique(steps)) <= {*range(1, 61)}
-        assert len(one.values) == len(one.times)
+        assert len(each.values) == len(each.times)
 
 
-def test_counters_and_heights_only_rise(day: tuple[int, list[Series]]) -> None:
+def test_counters_and_heights_only_rise(history: tuple[int, list[Series]]) -> None:
     rising = ("_total", "_bucket", "_count", "_sum", "_height", "_commit")
-    found = [one for one in day[1] if one.name.endswith(rising) and one.name != "pg_stat_activity_count"]
-    assert len(found) > 150
-    for one in found:
-        assert (np.diff(one.values) >= 0).all(), f"{one.name} {one.labels}"
-        assert one.values[0] >= 0
+    result = [each for each in history[1] if each.name.endswith(rising) and each.name != "pg_stat_activity_count"]
+    assert len(result) > 150
+    for each in result:
+        assert (np.diff(each.values) >= 0).all(), f"{each.name} {each.labels}"
+        assert each.values[0] >= 0
 
 
-def test_heights_end_where_the_nodes_start(day: tuple[int, list[Series]]) -> None:
-    now, series = day
-    miner = next(one for one in series if one.name == "blockchain_height" and one.labels["instance"] == "node-1")
+def test_heights_end_where_the_nodes_start(history: tuple[int, list[Series]]) -> None:
+    now, series = history
+    miner = next(each for each in series if each.name == "blockchain_height" and each.labels["instance"] == "node-1")
     at_start = int(miner.values[int(np.searchsorted(miner.times, now))])
     assert START_HEIGHT - 1 <= at_start <= START_HEIGHT
     assert START_HEIGHT <= miner.values[-1] <= START_HEIGHT + AHEAD_SECONDS / 1.6
     assert 60_000 < at_start - miner.values[0] < 90_000
 
 
-def test_buckets_hold_what_the_smaller_ones_hold(day: tuple[int, list[Series]]) -> None:
+def test_histogram_buckets_are_cumulative(history: tuple[int, list[Series]]) -> None:
     buckets = [
-        one
-        for one in day[1]
-        if one.name == "http_request_duration_seconds_bucket"
-        and (one.labels["instance"], one.labels["route"]) == ("node-2", "/api/v1/blocks/{height}")
+        each
+        for each in history[1]
+        if each.name == "http_request_duration_seconds_bucket"
+        and (each.labels["instance"], each.labels["route"]) == ("node-2", "/api/v1/blocks/{height}")
     ]
-    ordered = sorted(buckets, key=lambda one: float(one.labels["le"]))
+    ordered = sorted(buckets, key=lambda each: float(each.labels["le"]))
     assert len(ordered) == 12
     for smaller, larger in pairwise(ordered):
         assert (smaller.values <= larger.values).all()
 
 
-def test_the_day_has_a_shape(day: tuple[int, list[Series]]) -> None:
+def test_traffic_varies_over_the_day(history: tuple[int, list[Series]]) -> None:
     requests = next(
-        one for one in day[1] if one.name == "http_requests_total" and "blockchain/info" in one.labels["route"]
+        each for each in history[1] if each.name == "http_requests_total" and "blockchain/info" in each.labels["route"]
     )
-    hourly = np.interp(np.arange(day[0] - DAY_SECONDS, day[0] + 1, 3600), requests.times, requests.values)
+    hourly = np.interp(np.arange(history[0] - DAY_SECONDS, history[0] + 1, 3600), requests.times, requests.values)
     rates = np.diff(hourly)
     assert rates.max() > 2 * rates.min() > 0
 
 
-def test_prometheus_has_all_of_it(ask: Ask, day: tuple[int, list[Series]]) -> None:
-    assert int(ask('count({__name__=~".+"})')[0]["value"][1]) == len(day[1])
-    early = ask('blockchain_height{instance="node-3", job="xai-node"} offset 1435m')
+def test_prometheus_holds_every_series(query: Query, history: tuple[int, list[Series]]) -> None:
+    assert int(query('count({__name__=~".+"})')[0]["value"][1]) == len(history[1])
+    early = query('blockchain_height{instance="node-3", job="xai-node"} offset 1435m')
     assert 60_000 < START_HEIGHT - int(early[0]["value"][1]) < 90_000
 
 
 @pytest.mark.parametrize(
-    ("wrong", "held_for"),
+    ("condition", "duration"),
     [
         ('1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[4m])) > 0.8', "5m"),
         ("rate(sandbox_cpu_seconds_total[4m]) / sandbox_cpu_quota_cores > 0.8", "5m"),
@@ -152,31 +152,31 @@ def test_prometheus_has_all_of_it(ask: Ask, day: tuple[int, list[Series]]) -> No
         ("count(blockchain_height) < 3", "1m"),
     ],
 )
-def test_nothing_was_wrong_all_day(ask: Ask, wrong: str, held_for: str) -> None:
-    judged = wrong.rpartition(" ")[0].rpartition(" ")[0]
-    answered = ask(f"count_over_time(({judged})[23h:1m])")
-    assert answered, "there is something to judge"
-    assert all(float(one["value"][1]) > 1300 for one in answered)
-    assert not held(ask, wrong, held_for)
+def test_no_alert_condition_holds_during_the_history(query: Query, condition: str, duration: str) -> None:
+    expression = condition.rpartition(" ")[0].rpartition(" ")[0]
+    counts = query(f"count_over_time(({expression})[23h:1m])")
+    assert counts, "there is something to judge"
+    assert all(float(each["value"][1]) > 1300 for each in counts)
+    assert not periods_beyond(query, condition, duration)
 
 
-def test_what_is_wrong_would_be_found(ask: Ask) -> None:
-    assert held(ask, "network_peers < 4", "5m")
-    assert held(ask, "blockchain_height - blockchain_height offset 2m < 200", "5m")
+def test_conditions_that_hold_are_found(query: Query) -> None:
+    assert periods_beyond(query, "network_peers < 4", "5m")
+    assert periods_beyond(query, "blockchain_height - blockchain_height offset 2m < 200", "5m")
 
 
-def held(ask: Ask, condition: str, duration: str) -> list[dict[str, Any]]:
+def periods_beyond(query: Query, condition: str, duration: str) -> list[dict[str, Any]]:
     """The series for which the condition held that long within the last 23 hours."""
     minutes = int(duration.removesuffix("m"))
-    return ask(f"max_over_time(count_over_time(({condition})[{minutes}m:1m])[23h:1m]) >= {minutes}")
+    return query(f"max_over_time(count_over_time(({condition})[{minutes}m:1m])[23h:1m]) >= {minutes}")
 
 
-def test_a_failing_promtool_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_a_failing_promtool_raises_sandbox_error(tmp_path: Path) -> None:
     layout = Layout(tmp_path, tmp_path, free_ports(("postgres",)))
     promtool = tmp_path / "promtool"
     promtool.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
     promtool.chmod(0o700)
     with pytest.raises(SandboxError, match="history could not be written"):
-        backfill.finish(backfill.begin(layout, promtool, tmp_path / "data", time.time()), tmp_path / "data")
+        backfill.finish(backfill.start(layout, promtool, tmp_path / "data", time.time()), tmp_path / "data")
     assert "broken" in layout.log_file("history").read_text()
-    assert not (tmp_path / backfill.TEXT).exists()
+    assert not (tmp_path / backfill.TEXT_FILE).exists()

@@ -17,7 +17,7 @@ from tests.support.bad_server import says, serving
 from tests.support.pace import stretched
 from xai_runbook.dashboards import FILES
 from xai_runbook.sandbox.components import grafana
-from xai_runbook.sandbox.components.grafana_responses import SOURCE
+from xai_runbook.sandbox.components.grafana_responses import DATASOURCE_UID
 from xai_runbook.sandbox.supervisor.component import Layout, environment, free_ports
 
 
@@ -32,7 +32,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
     with subprocess.Popen(part.argv, env=environment(folder), cwd=folder) as process:
         try:
             end = time.monotonic() + stretched(20)
-            while not answers(part):
+            while not is_ready(part):
                 assert process.poll() is None and time.monotonic() < end
                 time.sleep(0.02)
             yield layout
@@ -40,16 +40,16 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
             process.send_signal(signal.SIGTERM)
 
 
-def answers(part: Any) -> bool:
+def is_ready(part: Any) -> bool:
     try:
         return bool(part.ready())
     except OSError:
         return False
 
 
-def ask(layout: Layout, path: str, who: str = "viewer", body: Any = None) -> tuple[int, Any]:
+def request(layout: Layout, path: str, account: str = "viewer", body: Any = None) -> tuple[int, Any]:
     """Status and body of the answer to that service account."""
-    token = (layout.folder / "secrets" / f"grafana-{who}.token").read_text().strip()
+    token = (layout.folder / "secrets" / f"grafana-{account}.token").read_text().strip()
     data = None if body is None else json.dumps(body).encode()
     try:
         with urlopen(Request(layout.url("grafana") + path, data, {"Authorization": token}), timeout=10) as answer:
@@ -59,12 +59,12 @@ def ask(layout: Layout, path: str, who: str = "viewer", body: Any = None) -> tup
             return error.code, json.load(error)
 
 
-def test_it_has_the_runbooks_dashboards(layout: Layout) -> None:
-    _, found = ask(layout, "/api/search?type=dash-db")
-    assert [hit["title"] for hit in found] == list(FILES)
+def test_it_starts_with_the_runbooks_dashboards(layout: Layout) -> None:
+    _, dashboards = request(layout, "/api/search?type=dash-db")
+    assert [hit["title"] for hit in dashboards] == list(FILES)
 
 
-def test_nobody_gets_in_without_a_token_and_tokens_are_their_owners_alone(layout: Layout) -> None:
+def test_requests_need_a_token_and_token_files_are_private(layout: Layout) -> None:
     with pytest.raises(HTTPError, match="401") as caught:
         urlopen(layout.url("grafana") + "/api/search", timeout=10)
     caught.value.close()
@@ -73,33 +73,33 @@ def test_nobody_gets_in_without_a_token_and_tokens_are_their_owners_alone(layout
     assert "glsa_" not in " ".join(grafana.parts(layout)[0].argv)
 
 
-def test_a_version_that_was_not_seen_is_not_saved_over(layout: Layout) -> None:
-    _, found = ask(layout, "/api/search?type=dash-db")
-    uid = found[0]["uid"]
-    _, whole = ask(layout, f"/api/dashboards/uid/{uid}")
-    wanted = {"dashboard": whole["dashboard"], "folderUid": "", "overwrite": False}
-    assert ask(layout, "/api/dashboards/db", "viewer", wanted)[0] == 403
-    assert ask(layout, "/api/dashboards/db", "operator", wanted)[1]["version"] == 2
-    assert ask(layout, "/api/dashboards/db", "operator", wanted)[0] == 412
-    assert ask(layout, f"/api/dashboards/uid/{uid}")[1]["dashboard"]["version"] == 2
+def test_saving_an_outdated_version_is_refused(layout: Layout) -> None:
+    _, dashboards = request(layout, "/api/search?type=dash-db")
+    uid = dashboards[0]["uid"]
+    _, stored = request(layout, f"/api/dashboards/uid/{uid}")
+    body = {"dashboard": stored["dashboard"], "folderUid": "", "overwrite": False}
+    assert request(layout, "/api/dashboards/db", "viewer", body)[0] == 403
+    assert request(layout, "/api/dashboards/db", "operator", body)[1]["version"] == 2
+    assert request(layout, "/api/dashboards/db", "operator", body)[0] == 412
+    assert request(layout, f"/api/dashboards/uid/{uid}")[1]["dashboard"]["version"] == 2
 
 
-def test_its_data_source_works_while_prometheus_answers(layout: Layout) -> None:
-    path = f"/api/datasources/uid/{SOURCE}/health"
-    status, told = ask(layout, path)
-    assert (status, told["status"]) == (400, "ERROR") and "refused" in told["message"]
-    with serving(says(b'{"status": "success"}')) as there:
-        recorded = grafana.OfSandbox("Bearer a", "Bearer b", there.url)
-        assert recorded.source_health(SOURCE)[1]["status"] == "OK"
+def test_data_source_health_follows_prometheus(layout: Layout) -> None:
+    path = f"/api/datasources/uid/{DATASOURCE_UID}/health"
+    status, health = request(layout, path)
+    assert (status, health["status"]) == (400, "ERROR") and "refused" in health["message"]
+    with serving(says(b'{"status": "success"}')) as prometheus:
+        simulated = grafana.SandboxGrafana("Bearer a", "Bearer b", prometheus.url)
+        assert simulated.datasource_health(DATASOURCE_UID)[1]["status"] == "OK"
 
 
-def test_a_dashboard_is_removed_once_and_given_back_once(layout: Layout) -> None:
+def test_removing_and_restoring_a_dashboard_is_idempotent(layout: Layout) -> None:
     def titles() -> list[str]:
-        return [hit["title"] for hit in ask(layout, "/api/search?type=dash-db")[1]]
+        return [hit["title"] for hit in request(layout, "/api/search?type=dash-db")[1]]
 
     for _ in range(2):  # what somebody has done already is no error
         grafana.remove_dashboard(layout)
-        assert grafana.MISSING not in titles() and len(titles()) == len(FILES) - 1
+        assert grafana.REMOVABLE_DASHBOARD not in titles() and len(titles()) == len(FILES) - 1
     for _ in range(2):
-        grafana.give_dashboard_back(layout)
+        grafana.restore_dashboard(layout)
         assert sorted(titles()) == sorted(FILES)

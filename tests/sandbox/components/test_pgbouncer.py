@@ -21,7 +21,7 @@ def folder(sandbox: dict[str, Any]) -> Path:
     return Path(sandbox["overlay"]["sandbox"]["folder"])
 
 
-def test_passwords_stand_in_a_file_of_its_own(folder: Path) -> None:
+def test_passwords_are_in_a_private_file_only(folder: Path) -> None:
     users = folder / "pooler" / "users"
     assert stat.S_IMODE(users.stat().st_mode) == 0o600
     password = (folder / "secrets" / "app.password").read_text().strip()
@@ -30,11 +30,11 @@ def test_passwords_stand_in_a_file_of_its_own(folder: Path) -> None:
     assert "operator" not in users.read_text(), "nobody changes anything by way of it"
 
 
-def test_the_monitor_may_look_and_not_touch(folder: Path, env: Environment) -> None:
-    where = env.settings.pooler
-    assert where is not None and where.password is not None
+def test_the_monitor_reads_the_console_and_changes_nothing(folder: Path, env: Environment) -> None:
+    pooler = env.settings.pooler
+    assert pooler is not None and pooler.password is not None
     with psycopg.connect(
-        host=where.host, port=where.port, dbname=where.dbname, user=where.user, password=where.password.reveal(),
+        host=pooler.host, port=pooler.port, dbname=pooler.dbname, user=pooler.user, password=pooler.password.reveal(),
         autocommit=True,
     ) as console:  # fmt: skip
         assert console.execute("SHOW POOLS").fetchall()
@@ -44,14 +44,14 @@ def test_the_monitor_may_look_and_not_touch(folder: Path, env: Environment) -> N
     assert env.pooler.show("version").iloc[0, 0].startswith("PgBouncer")
 
 
-def test_it_is_the_proxy_of_the_database(folder: Path, env: Environment) -> None:
+def test_the_database_settings_name_it_as_proxy(folder: Path, env: Environment) -> None:
     assert env.settings.database is not None and env.settings.pooler is not None
     assert env.settings.database.proxy is not None
     assert env.settings.database.proxy.port == env.settings.pooler.port
     assert "pooler" not in env.settings.simulated, "it is the real thing"
 
 
-def test_without_its_program_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_pgbouncer_there_is_no_pooler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_SYSTEM_PROGRAMS", "no")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     layout = Layout(tmp_path, tmp_path, {"pooler": 1, "postgres": 2})

@@ -37,8 +37,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
         yield layout
 
 
-def session(layout: Layout, short: str, **more: Any) -> psycopg.Connection[tuple[Any, ...]]:
-    role = layout.role(short)
+def session(layout: Layout, role_name: str, **overrides: Any) -> psycopg.Connection[tuple[Any, ...]]:
+    role = layout.role(role_name)
     return psycopg.connect(
         **{
             "host": layout.host,
@@ -49,12 +49,12 @@ def session(layout: Layout, short: str, **more: Any) -> psycopg.Connection[tuple
             "connect_timeout": 5,
             "autocommit": True,
         }
-        | more
+        | overrides
     )
 
 
-def one(layout: Layout, short: str, query: Any) -> Any:
-    with session(layout, short) as connection:
+def scalar(layout: Layout, role_name: str, query: Any) -> Any:
+    with session(layout, role_name) as connection:
         row = connection.execute(query).fetchone()
         assert row is not None
         return row[0]
@@ -64,14 +64,14 @@ def superuser(layout: Layout) -> Any:
     return postgres_template.connect(layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database)
 
 
-def test_every_role_comes_in_with_its_own_password_only(layout: Layout) -> None:
-    passwords = {layout.role(short).password() for short in postgres.ROLES}
+def test_each_role_logs_in_with_its_own_password_only(layout: Layout) -> None:
+    passwords = {layout.role(role_name).password() for role_name in postgres.ROLES}
     assert len(passwords) == len(postgres.ROLES)
-    for short in postgres.ROLES:
-        assert one(layout, short, "SELECT current_user") == f"xai_{short}"
-        assert layout.role(short).password_file.stat().st_mode & 0o777 == 0o600
+    for role_name in postgres.ROLES:
+        assert scalar(layout, role_name, "SELECT current_user") == f"xai_{role_name}"
+        assert layout.role(role_name).password_file.stat().st_mode & 0o777 == 0o600
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            session(layout, short, password="wrong")
+            session(layout, role_name, password="wrong")
 
 
 def test_the_superuser_is_refused_by_tcp(layout: Layout) -> None:
@@ -83,13 +83,13 @@ def test_the_superuser_is_refused_by_tcp(layout: Layout) -> None:
     assert others == (1,)
 
 
-def test_passwords_are_stored_as_verifiers_and_logged_nowhere(layout: Layout) -> None:
+def test_passwords_are_stored_as_verifiers_and_never_logged(layout: Layout) -> None:
     with superuser(layout) as connection:
-        stored = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname LIKE 'xai\\_%'").fetchall()
-        seen = str(connection.execute("SELECT query FROM pg_stat_statements").fetchall())
-    assert all(each[0] is None or each[0].startswith("SCRAM-SHA-256$4096:") for each in stored)
-    seen += layout.log_file("postgres").read_text()
-    assert not [short for short in postgres.ROLES if layout.role(short).password() in seen]
+        verifiers = connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname LIKE 'xai\\_%'").fetchall()
+        logged = str(connection.execute("SELECT query FROM pg_stat_statements").fetchall())
+    assert all(each[0] is None or each[0].startswith("SCRAM-SHA-256$4096:") for each in verifiers)
+    logged += layout.log_file("postgres").read_text()
+    assert not [role_name for role_name in postgres.ROLES if layout.role(role_name).password() in logged]
 
 
 WRITES = (
@@ -114,27 +114,27 @@ WRITES = (
 
 
 @pytest.mark.parametrize("statement", WRITES)
-def test_the_monitor_cannot_change_anything_even_when_it_unlocks_itself(layout: Layout, statement: str) -> None:
+def test_the_monitor_cannot_write_even_without_read_only(layout: Layout, statement: str) -> None:
     with session(layout, "monitor") as connection:
         connection.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(statement.encode())
 
 
-def test_the_monitor_vacuums_nothing_and_ends_nobody(layout: Layout) -> None:
+def test_the_monitor_cannot_vacuum_or_terminate(layout: Layout) -> None:
     vacuums = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'blocks'"
     with session(layout, "monitor") as monitor, session(layout, "app") as victim:
-        before = one(layout, "app", vacuums)
+        before = scalar(layout, "app", vacuums)
         monitor.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             monitor.execute("SELECT pg_terminate_backend(%s)", [victim.info.backend_pid])
         monitor.execute("VACUUM blocks")  # a warning, and no effect
         assert victim.execute("SELECT 1").fetchone() == (1,)
     time.sleep(1.2)  # a session tells its counters at its end, or a second later
-    assert one(layout, "app", vacuums) == before
+    assert scalar(layout, "app", vacuums) == before
 
 
-def test_the_monitor_sees_statistics_and_no_row(layout: Layout) -> None:
+def test_the_monitor_sees_statistics_but_no_row(layout: Layout) -> None:
     with session(layout, "monitor") as monitor, session(layout, "app") as other:
         other.execute("SELECT 42 AS the_answer")
         query = monitor.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", [other.info.backend_pid])
@@ -161,7 +161,7 @@ def test_the_operator_ends_sessions_and_maintains_tables(layout: Layout) -> None
             operator.execute("ALTER SYSTEM SET work_mem = '1GB'")
 
 
-def test_the_application_writes_rows_and_no_schema(layout: Layout) -> None:
+def test_the_application_writes_rows_but_not_the_schema(layout: Layout) -> None:
     with session(layout, "app") as app:
         with app.transaction(force_rollback=True):
             app.execute("INSERT INTO wallets (address, created_at) VALUES ('XAI' || repeat('0', 40), now())")
@@ -169,55 +169,55 @@ def test_the_application_writes_rows_and_no_schema(layout: Layout) -> None:
             app.execute("DROP TABLE utxos")
 
 
-def test_the_seeded_chain_ends_where_the_nodes_start_and_holds_together(layout: Layout) -> None:
+def test_the_seeded_chain_is_consistent_and_ends_at_start_height(layout: Layout) -> None:
     with session(layout, "app") as app:
 
-        def ask(query: Any) -> Any:
-            row = app.execute(query).fetchone()
-            assert row is not None
-            return row
+        def row(query: Any) -> Any:
+            found = app.execute(query).fetchone()
+            assert found is not None
+            return found
 
-        assert ask("SELECT height, hash FROM blocks ORDER BY height DESC LIMIT 1") == (
+        assert row("SELECT height, hash FROM blocks ORDER BY height DESC LIMIT 1") == (
             START_HEIGHT,
             seed_hash(START_HEIGHT),
         )
-        assert ask("SELECT max(height) - min(height) + 1 = count(*) FROM blocks") == (True,)
-        assert ask("SELECT count(*) FROM blocks b JOIN blocks p ON p.height = b.height - 1 "
+        assert row("SELECT max(height) - min(height) + 1 = count(*) FROM blocks") == (True,)
+        assert row("SELECT count(*) FROM blocks b JOIN blocks p ON p.height = b.height - 1 "
                    "WHERE b.previous_hash <> p.hash OR b.mined_at <= p.mined_at") == (0,)  # fmt: skip
-        assert ask("SELECT count(*) FROM blocks b WHERE transaction_count <> "
+        assert row("SELECT count(*) FROM blocks b WHERE transaction_count <> "
                    "(SELECT count(*) FROM transactions t WHERE t.block_height = b.height)") == (0,)  # fmt: skip
-        assert ask("SELECT count(*) FROM wallets w WHERE balance <> (SELECT coalesce(sum(amount), 0) FROM utxos u "
+        assert row("SELECT count(*) FROM wallets w WHERE balance <> (SELECT coalesce(sum(amount), 0) FROM utxos u "
                    "WHERE u.address = w.address AND spent_by IS NULL)") == (0,)  # fmt: skip
-        rows = ask("SELECT (SELECT count(*) FROM blocks), (SELECT count(*) FROM transactions), (SELECT count(*) FROM "
+        rows = row("SELECT (SELECT count(*) FROM blocks), (SELECT count(*) FROM transactions), (SELECT count(*) FROM "
                    "utxos WHERE spent_by IS NOT NULL), (SELECT count(*) FROM wallets)")  # fmt: skip
         assert rows[0] == 7200
         assert rows[1] > 15_000
         assert rows[2] > 1_000
         assert rows[3] == 1500
-        assert ask("SELECT max(mined_at) > now() - interval '6 hours 5 minutes' FROM blocks") == (True,)
+        assert row("SELECT max(mined_at) > now() - interval '6 hours 5 minutes' FROM blocks") == (True,)
 
 
 def test_the_settings_overlay_names_this_server(layout: Layout) -> None:
-    told = postgres.overlay(layout)
+    settings = postgres.overlay(layout)
     with psycopg.connect(
-        host=told["host"],
-        port=told["port"],
-        dbname=told["dbname"],
-        user=told["user"],
-        password=Path(told["password"].removeprefix("file:")).read_text().strip(),
+        host=settings["host"],
+        port=settings["port"],
+        dbname=settings["dbname"],
+        user=settings["user"],
+        password=Path(settings["password"].removeprefix("file:")).read_text().strip(),
     ) as connection:
         row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
-    assert row == (told["system_identifier"],)
-    assert one(layout, "monitor", "SHOW max_connections") == "60"
+    assert row == (settings["system_identifier"],)
+    assert scalar(layout, "monitor", "SHOW max_connections") == "60"
 
 
-def test_where_no_server_program_is_found_the_overlay_still_says_where_it_would_be(tmp_path: Path) -> None:
-    told = postgres.overlay(Layout(tmp_path, tmp_path, free_ports(["postgres"])))
-    assert "system_identifier" not in told
-    assert not accepts_connections(told["port"])
+def test_overlay_without_a_server_program_has_no_system_identifier(tmp_path: Path) -> None:
+    settings = postgres.overlay(Layout(tmp_path, tmp_path, free_ports(["postgres"])))
+    assert "system_identifier" not in settings
+    assert not accepts_connections(settings["port"])
 
 
-def test_two_who_need_a_template_at_once_make_one(tmp_path: Path) -> None:
+def test_concurrent_copies_share_one_template(tmp_path: Path) -> None:
     server = programs.find("postgres")
     assert server is not None
     copies = [tmp_path / "one", tmp_path / "two"]
@@ -250,7 +250,7 @@ def test_the_server_gets_verifiers_and_no_passwords(layout: Layout) -> None:
     assert not [short for short in postgres.ROLES if layout.role(short).password() in log]
 
 
-def test_parts_start_with_nothing_of_the_callers_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_parts_do_not_inherit_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "known")
     monkeypatch.setenv("PGPASSWORD", "known")
     assert "known" not in environment(tmp_path).values()

@@ -22,23 +22,23 @@ def _nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_FETCH", "no")
 
 
-def program(folder: Path, name: str, does: str = "exit 0") -> Path:
+def program(folder: Path, name: str, script: str = "exit 0") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     (folder / name).chmod(0o755)
     return folder / name
 
 
-def test_the_wheels_bring_postgresql_and_valkey() -> None:
+def test_postgresql_and_valkey_are_found_in_the_wheels() -> None:
     for name in ("postgres", "valkey-server"):
-        found = programs.find(name)
-        assert found is not None
-        assert "site-packages" in found.parts
-        told = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=30)
-        assert "ostgre" in told.stdout or "alkey" in told.stdout
+        path = programs.find(name)
+        assert path is not None
+        assert "site-packages" in path.parts
+        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=30)
+        assert "ostgre" in version.stdout or "alkey" in version.stdout
 
 
-def test_what_is_missing_says_why_and_how_to_get_it() -> None:
+def test_a_missing_program_has_a_reason_and_instructions() -> None:
     missing = programs.missing()
     assert set(missing) == {name for name in programs.PROGRAMS if programs.PROGRAMS[name].package}
     assert "PATH is not searched for prometheus" in missing["prometheus"]
@@ -46,14 +46,14 @@ def test_what_is_missing_says_why_and_how_to_get_it() -> None:
     assert "apt-get install prometheus" in missing["prometheus"]
 
 
-def test_fetch_downloads_nothing_when_told_not_to(tmp_path: Path) -> None:
-    said: list[str] = []
-    assert "prometheus" in programs.fetch(["prometheus"], said.append)
-    assert said == []
+def test_fetch_downloads_nothing_when_disabled(tmp_path: Path) -> None:
+    progress: list[str] = []
+    assert "prometheus" in programs.fetch(["prometheus"], progress.append)
+    assert progress == []
     assert not (tmp_path / "cache").exists()
 
 
-def test_path_comes_first_and_its_other_names_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_path_is_searched_first_under_every_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     expected = program(tmp_path / "bin", "node_exporter")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert programs.find("prometheus-node-exporter") is None, "system programs are switched off"
@@ -61,13 +61,13 @@ def test_path_comes_first_and_its_other_names_count(monkeypatch: pytest.MonkeyPa
     assert programs.find("prometheus-node-exporter") == expected
 
 
-def test_a_postgres_without_its_initdb_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    lone = program(tmp_path / "bin", "postgres")
+def test_a_postgres_without_initdb_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    server = program(tmp_path / "bin", "postgres")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XAI_RUNBOOK_SYSTEM_PROGRAMS", "yes")
-    assert programs.find("postgres") != lone
+    assert programs.find("postgres") != server
     program(tmp_path / "bin", "initdb")
-    assert programs.find("postgres") == lone
+    assert programs.find("postgres") == server
 
 
 def test_an_unknown_program_is_refused() -> None:
@@ -75,9 +75,7 @@ def test_an_unknown_program_is_refused() -> None:
         programs.find("mysqld")
 
 
-def test_a_failed_download_is_reported_and_not_tried_again_at_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_failed_download_is_reported_and_not_retried_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     program(tmp_path / "bin", "apt-get", f'echo "$@" >> {calls}\necho "E: no network here" >&2\nexit 100')
     program(tmp_path / "bin", "dpkg-deb")
@@ -124,8 +122,8 @@ def debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def package(debian: Path, name: str, files: dict[str, str], depends: str = "") -> None:
     """Makes a package of these files, each a program that does what is said."""
     tree = debian / name
-    for path, does in files.items():
-        program((tree / path).parent, Path(path).name, does)
+    for path, script in files.items():
+        program((tree / path).parent, Path(path).name, script)
     control = f"Package: {name}\nVersion: 9\nArchitecture: all\nMaintainer: nobody <a@b>\nDescription: x\n"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN" / "control").write_text(control + (f"Depends: {depends}\n" if depends else ""))
@@ -135,16 +133,16 @@ def package(debian: Path, name: str, files: dict[str, str], depends: str = "") -
 
 def test_a_package_is_unpacked_into_the_cache_folder(debian: Path, tmp_path: Path) -> None:
     package(debian, "prometheus-node-exporter", {"usr/bin/prometheus-node-exporter": "exit 0"})
-    said: list[str] = []
-    assert programs.fetch(["prometheus-node-exporter"], said.append) == {}
-    assert said == ["downloading prometheus-node-exporter"]
-    found = programs.find("prometheus-node-exporter")
-    assert found is not None
-    assert tmp_path / "cache" in found.parents
+    progress: list[str] = []
+    assert programs.fetch(["prometheus-node-exporter"], progress.append) == {}
+    assert progress == ["downloading prometheus-node-exporter"]
+    path = programs.find("prometheus-node-exporter")
+    assert path is not None
+    assert tmp_path / "cache" in path.parents
     assert programs.library_path("prometheus-node-exporter") == {}
 
 
-def test_a_package_whose_program_does_not_run_here_is_not_kept(debian: Path) -> None:
+def test_a_package_whose_program_does_not_run_is_discarded(debian: Path) -> None:
     package(
         debian, "prometheus-node-exporter",
         {"usr/bin/prometheus-node-exporter": "echo 'wrong libraries' >&2; exit 127"},
@@ -153,7 +151,7 @@ def test_a_package_whose_program_does_not_run_here_is_not_kept(debian: Path) -> 
     assert programs.find("prometheus-node-exporter") is None
 
 
-def test_one_package_that_cannot_be_had_keeps_no_other_back(debian: Path, tmp_path: Path) -> None:
+def test_one_unavailable_package_does_not_block_the_others(debian: Path, tmp_path: Path) -> None:
     package(debian, "prometheus-node-exporter", {"usr/bin/prometheus-node-exporter": "exit 0"})
     package(debian, "pgbouncer", {"usr/sbin/pgbouncer": "exit 0"})
     missing = programs.fetch(["prometheus", "promtool", "prometheus-node-exporter", "pgbouncer"])
@@ -177,20 +175,20 @@ def test_one_package_that_cannot_be_had_keeps_no_other_back(debian: Path, tmp_pa
     assert current.exists() and not abandoned.exists()
 
 
-def test_a_failure_from_the_future_is_tried_again(debian: Path) -> None:
+def test_a_failure_dated_in_the_future_is_retried(debian: Path) -> None:
     assert set(programs.fetch(["prometheus"])) == {"prometheus"}
     package(debian, "prometheus", {"usr/bin/prometheus": "exit 0", "usr/bin/promtool": "exit 0"})
     os.utime(programs.folder() / "prometheus.failed", (time.time() + 86_400,) * 2)
     assert programs.fetch(["prometheus"]) == {}
 
 
-def test_libraries_are_those_that_apt_names_on_this_release(
+def test_libraries_are_the_dependencies_that_apt_names(
     debian: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A library of another name (libevent-2.1-7t64), one that needs another; no account, init script or upgrade."""
-    loader = '[ -e "${LD_LIBRARY_PATH:-/none}/libevent.so.7" ] && [ -e "$LD_LIBRARY_PATH/libdeep.so.1" ]'
+    check = '[ -e "${LD_LIBRARY_PATH:-/none}/libevent.so.7" ] && [ -e "$LD_LIBRARY_PATH/libdeep.so.1" ]'
     package(
-        debian, "pgbouncer", {"usr/sbin/pgbouncer": f"{loader} || {{ echo 'no libevent' >&2; exit 127; }}"},
+        debian, "pgbouncer", {"usr/sbin/pgbouncer": f"{check} || {{ echo 'no libevent' >&2; exit 127; }}"},
         "adduser, libevent-2.1-7t64 (>= 2.1), libc6 (>= 2.41), lsb-base | sysvinit, libjs-moment, init-system-helpers",
     )  # fmt: skip
     package(debian, "libevent-2.1-7t64", {"usr/lib/x86_64-linux-gnu/libevent.so.7": ""}, "libdeep1")
@@ -208,24 +206,24 @@ def test_libraries_are_those_that_apt_names_on_this_release(
         done""",
     )
     assert programs.fetch(["pgbouncer"]) == {}
-    asked = [line.partition(" -- ")[2] for line in (debian / "calls").read_text().splitlines()]
-    assert asked == ["pgbouncer", "pgbouncer", "libevent-2.1-7t64", "libdeep1"]
+    requested = [line.partition(" -- ")[2] for line in (debian / "calls").read_text().splitlines()]
+    assert requested == ["pgbouncer", "pgbouncer", "libevent-2.1-7t64", "libdeep1"]
     folder = programs.folder() / "pgbouncer" / "usr" / "lib" / "x86_64-linux-gnu"
     assert programs.library_path("pgbouncer") == {"LD_LIBRARY_PATH": str(folder)}
 
 
-def test_a_program_that_has_a_package_of_its_own_on_this_release_is_found_there(debian: Path) -> None:
+def test_a_program_in_a_package_of_its_own_is_found(debian: Path) -> None:
     package(debian, "prometheus", {"usr/bin/prometheus": "exit 0"}, "adduser, libjs-moment, promtool, libc6 (>= 2.34)")
     package(debian, "promtool", {"usr/bin/promtool": "exit 0"})
     plan = "Inst libjs-moment (2-4 Debian:13/stable [all])\nInst promtool (2.53.3+ds1-2 Debian:13.8/stable [amd64])\n"
     (debian / "plan").write_text(plan)
     assert programs.fetch(["promtool", "prometheus"]) == {}
     assert programs.find("promtool")
-    asked = [line.partition(" -- ")[2] for line in (debian / "calls").read_text().splitlines()]
-    assert asked == ["prometheus", "prometheus", "promtool"]
+    requested = [line.partition(" -- ")[2] for line in (debian / "calls").read_text().splitlines()]
+    assert requested == ["prometheus", "prometheus", "promtool"]
 
 
-def test_a_library_that_no_package_has_is_named(debian: Path, tmp_path: Path) -> None:
+def test_a_library_that_no_package_contains_is_named(debian: Path, tmp_path: Path) -> None:
     package(debian, "pgbouncer", {"usr/sbin/pgbouncer": "exit 127"}, "libevent-2.1-7")
     (debian / "plan").write_text("Inst pgbouncer (1-2 Debian:13/stable [amd64])\n")
     program(tmp_path / "bin", "ldd", "printf '\\tlibevent.so.7 => not found\\n'")

@@ -23,7 +23,7 @@ from xai_runbook.environment import connect
 from xai_runbook.sandbox.supervisor.component import START_HEIGHT
 
 State = dict[str, Any]
-Api = Callable[..., Any]
+Query = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -34,69 +34,69 @@ def address(sandbox: State) -> str:
 
 
 @pytest.fixture(scope="module")
-def api(address: str) -> Api:
+def query_api(address: str) -> Query:
     """Prometheus's API; the answer's data."""
 
-    def ask(path: str, **told: str) -> Any:
-        with urlopen(f"{address}/api/v1/{path}?{urlencode(told)}", timeout=30) as answer:
+    def request(path: str, **parameters: str) -> Any:
+        with urlopen(f"{address}/api/v1/{path}?{urlencode(parameters)}", timeout=30) as answer:
             return json.load(answer)["data"]
 
-    return ask
+    return request
 
 
-def series(api: Api, match: str, start: float, end: float) -> set[tuple[tuple[str, str], ...]]:
-    found = api("series", **{"match[]": match, "start": str(start), "end": str(end)})
-    return {tuple(sorted(one.items())) for one in found}
+def series(query_api: Query, match: str, start: float, end: float) -> set[tuple[tuple[str, str], ...]]:
+    result = query_api("series", **{"match[]": match, "start": str(start), "end": str(end)})
+    return {tuple(sorted(labels.items())) for labels in result}
 
 
 @pytest.mark.parametrize("job", ["xai-node", "sandbox", "node", "postgres"])
-def test_the_history_goes_on_in_the_live_series(api: Api, job: str, sandbox: State) -> None:
+def test_live_series_continue_the_history(query_api: Query, job: str, sandbox: State) -> None:
     if {"node": "node-exporter", "postgres": "postgres-exporter"}.get(job, "prometheus") not in sandbox["parts"]:
         pytest.skip(f"no {job} exporter here")
     now = time.time()
     match = f'{{job="{job}"}}'
-    before = series(api, match, now - 7200, now - 3600)
+    before = series(query_api, match, now - 7200, now - 3600)
     assert len(before) > 5
     with suppress(AssertionError):
-        eventually(lambda: before <= series(api, match, time.time() - 10, time.time()))
-    assert before - series(api, match, time.time() - 10, time.time()) == set()
+        eventually(lambda: before <= series(query_api, match, time.time() - 10, time.time()))
+    assert before - series(query_api, match, time.time() - 10, time.time()) == set()
 
 
-def test_the_height_rises_through_the_start(api: Api, sandbox: State) -> None:
+def test_the_height_rises_from_the_history_into_live_data(query_api: Query, sandbox: State) -> None:
     # the other tests may have used this sandbox for many minutes
-    then = min(time.time(), datetime.fromisoformat(sandbox["ready_at"]).timestamp() + 90)
-    (found,) = api("query", query='blockchain_height{instance="node-1"}[3m]', time=then)["result"]
-    samples = [(float(at), int(value)) for at, value in found["values"]]
+    evaluated_at = min(time.time(), datetime.fromisoformat(sandbox["ready_at"]).timestamp() + 90)
+    (result,) = query_api("query", query='blockchain_height{instance="node-1"}[3m]', time=evaluated_at)["result"]
+    samples = [(float(at), int(value)) for at, value in result["values"]]
     assert samples[0][1] < START_HEIGHT < samples[-1][1]
     for (at, height), (next_at, next_height) in pairwise(samples):
         assert 0 < next_at - at < 30
         assert next_height >= height
 
 
-def test_the_rules_are_the_limits_and_all_can_be_judged(api: Api) -> None:
-    (group,) = api("rules", type="alert")["groups"]
+def test_the_rules_match_the_limits_and_are_evaluated(query_api: Query) -> None:
+    (group,) = query_api("rules", type="alert")["groups"]
     assert {rule["labels"]["limit"] for rule in group["rules"]} >= {
         "cpu_used",
         "peer_count",
         "block_growth",
         "sync_lag",
     }
-    eventually(lambda: all(rule["health"] == "ok" for rule in api("rules", type="alert")["groups"][0]["rules"]))
+    eventually(lambda: all(rule["health"] == "ok" for rule in query_api("rules", type="alert")["groups"][0]["rules"]))
     for name in ("block_growth", "sync_lag", "peer_count", "cpu_used", "disk_free", "memory_used", "api_errors"):
         query = connect("sandbox").settings.promql(name)
-        assert eventually(lambda query=query: api("query", query=query)["result"]), name
+        assert eventually(lambda query=query: query_api("query", query=query)["result"]), name
 
 
 @pytest.mark.parametrize("path", ["-/quit", "-/reload", "api/v1/admin/tsdb/snapshot"])
-def test_nobody_can_stop_or_change_it_over_http(address: str, path: str) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
+def test_admin_endpoints_are_disabled(address: str, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as error:
         urlopen(Request(f"{address}/{path}", method="POST"), timeout=30)
-    with refused.value as answer:
-        told = answer.read()
-    assert b"not enabled" in told or b"disabled" in told
+    with error.value as answer:
+        message = answer.read()
+    assert b"not enabled" in message or b"disabled" in message
 
 
-def test_all_listen_on_loopback_only(sandbox: State) -> None:
+def test_every_part_listens_on_loopback_only(sandbox: State) -> None:
     listening = set()
     for part in sandbox["parts"].values():
         for connection in psutil.Process(part["pid"]).net_connections("tcp"):
@@ -106,20 +106,20 @@ def test_all_listen_on_loopback_only(sandbox: State) -> None:
     assert len(listening) >= 10
 
 
-def test_no_password_where_others_can_read_it(sandbox: State) -> None:
+def test_no_password_in_arguments_or_environment(sandbox: State) -> None:
     passwords = [
         file.read_bytes().strip() for file in Path(os.environ["XAI_RUNBOOK_SANDBOX"]).glob("secrets/*.password")
     ]
     assert len(passwords) == 4
     for part in sandbox["parts"].values():
         for kind in ("cmdline", "environ"):
-            shown = Path(f"/proc/{part['pid']}/{kind}").read_bytes()
-            assert not any(password in shown for password in passwords)
+            content = Path(f"/proc/{part['pid']}/{kind}").read_bytes()
+            assert not any(password in content for password in passwords)
 
 
-def test_the_workload_asks_every_node(api: Api) -> None:
+def test_the_workload_sends_requests_to_every_node(query_api: Query) -> None:
     def rates() -> bool:
-        found = api("query", query="sum by (instance) (rate(http_requests_total[15s]))")["result"]
-        return len(found) == 3 and all(0.8 < float(one["value"][1]) < 8 for one in found)
+        result = query_api("query", query="sum by (instance) (rate(http_requests_total[15s]))")["result"]
+        return len(result) == 3 and all(0.8 < float(sample["value"][1]) < 8 for sample in result)
 
     eventually(rates)

@@ -19,10 +19,10 @@ State = dict[str, Any]
 
 def newest_block(folder: Path, state: State) -> int:
     """The newest height in the database; every block there names the one before it."""
-    told = state["overlay"]["database"]
+    database = state["overlay"]["database"]
     with psycopg.connect(
-        host=told["host"],
-        port=told["port"],
+        host=database["host"],
+        port=database["port"],
         dbname="xai_blockchain",
         user="xai_app",
         password=(folder / "secrets" / "app.password").read_text().strip(),
@@ -39,10 +39,10 @@ def newest_block(folder: Path, state: State) -> int:
 
 def sessions(folder: Path, state: State) -> set[str]:
     """The application names of the client sessions in the database, as the monitor sees them."""
-    told = state["overlay"]["database"]
+    database = state["overlay"]["database"]
     with psycopg.connect(
-        host=told["host"],
-        port=told["port"],
+        host=database["host"],
+        port=database["port"],
         dbname="xai_blockchain",
         user="xai_monitor",
         password=(folder / "secrets" / "monitor.password").read_text().strip(),
@@ -65,7 +65,7 @@ def indexed(folder: Path, state: State) -> bool:
         return False
 
 
-def test_it_goes_on_when_the_database_or_a_node_goes_and_comes_back(tmp_path: Path) -> None:
+def test_it_survives_outages_of_the_database_and_of_a_node(tmp_path: Path) -> None:
     folder = tmp_path / "sandbox"
     state = sandboxes.up(folder, bound=True)
     try:
@@ -80,9 +80,9 @@ def test_it_goes_on_when_the_database_or_a_node_goes_and_comes_back(tmp_path: Pa
         sandboxes.heal(None, folder)
         eventually(lambda: indexed(folder, state) and newest_block(folder, state) > before + 3)
         eventually(lambda: sessions(folder, state) == {"xai-explorer", "xai-indexer"})
-        spent = sum(workload.cpu_times()[:2])
+        cpu_seconds = sum(workload.cpu_times()[:2])
         age = height(state, 0) - START_HEIGHT
-        assert spent < 3 + age * 1.2 * 0.15, "some 5 % of a core"
+        assert cpu_seconds < 3 + age * 1.2 * 0.15, "some 5 % of a core"
         assert not (folder / "logs" / "workload.log").read_bytes()
     finally:
         sandboxes.down(folder)

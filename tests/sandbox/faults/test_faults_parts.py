@@ -36,33 +36,33 @@ def folder(running: Path) -> Iterator[Path]:
 
 
 def port(folder: Path, name: str) -> int:
-    found = sandbox.status(folder)
-    assert found is not None
-    return int(found["parts"][name]["port"])
+    state = sandbox.status(folder)
+    assert state is not None
+    return int(state["parts"][name]["port"])
 
 
 def condition(folder: Path, name: str) -> str:
-    found = sandbox.status(folder)
-    assert found is not None
-    return str(found["parts"][name]["condition"])
+    state = sandbox.status(folder)
+    assert state is not None
+    return str(state["parts"][name]["condition"])
 
 
-def ask(folder: Path, node: str, path: str, timeout: float = 30.0) -> dict[str, Any]:
+def get(folder: Path, node: str, path: str, timeout: float = 30.0) -> dict[str, Any]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port(folder, node)}{path}", timeout=timeout) as answer:
         decoded: dict[str, Any] = json.load(answer)
         return decoded
 
 
 def height(folder: Path, node: str) -> int:
-    return int(ask(folder, node, INFO)["block_height"])
+    return int(get(folder, node, INFO)["block_height"])
 
 
-def within(seconds: float, true: Callable[[], object]) -> None:
+def wait_until(seconds: float, condition: Callable[[], object]) -> None:
     seconds = stretched(seconds)
     end = time.monotonic() + seconds
     while True:
         try:
-            if true():
+            if condition():
                 return
         except OSError as error:
             if isinstance(error, urllib.error.HTTPError):
@@ -72,10 +72,10 @@ def within(seconds: float, true: Callable[[], object]) -> None:
 
 
 def test_every_fault_names_its_part_and_finding(folder: Path) -> None:
-    found = {fault["name"]: fault for fault in sandbox.known_faults(folder)}
-    assert {"node-stopped", "height-frozen", "database-down"} <= set(found)
-    assert not any(fault["broken"] for fault in found.values())
-    assert all(fault["finding"] and fault["does"] and fault["part"] for fault in found.values())
+    faults = {fault["name"]: fault for fault in sandbox.known_faults(folder)}
+    assert {"node-stopped", "height-frozen", "database-down"} <= set(faults)
+    assert not any(fault["broken"] for fault in faults.values())
+    assert all(fault["finding"] and fault["does"] and fault["part"] for fault in faults.values())
 
 
 def test_node_stopped(folder: Path) -> None:
@@ -85,7 +85,7 @@ def test_node_stopped(folder: Path) -> None:
     before = height(folder, "node-1")
     assert sandbox.heal("node-stopped", folder) == ["node-stopped"]
     assert condition(folder, "node-2") == "running"
-    within(20, lambda: height(folder, "node-2") >= before and ask(folder, "node-2", INFO)["is_synced"])
+    wait_until(20, lambda: height(folder, "node-2") >= before and get(folder, "node-2", INFO)["is_synced"])
 
 
 def test_node_hung(folder: Path) -> None:
@@ -93,43 +93,43 @@ def test_node_hung(folder: Path) -> None:
     assert condition(folder, "node-2") == "frozen"
     assert accepts_connections(port(folder, "node-2")), "it still accepts"
     with pytest.raises(TimeoutError):
-        ask(folder, "node-2", INFO, timeout=1)
+        get(folder, "node-2", INFO, timeout=1)
     sandbox.heal("node-hung", folder)
-    within(10, lambda: ask(folder, "node-2", INFO)["is_synced"])
+    wait_until(10, lambda: get(folder, "node-2", INFO)["is_synced"])
 
 
 def test_height_frozen(folder: Path) -> None:
     sandbox.break_("height-frozen", folder)
 
-    def stands() -> bool:
+    def is_frozen() -> bool:
         """All alike, and for a few blocks' time; a block may still be on its way before."""
         before = height(folder, "node-1")
         time.sleep(3)
         return {height(folder, node) for node in ("node-1", "node-2", "node-3", "mainnet")} == {before}
 
-    within(20, stands)
+    wait_until(20, is_frozen)
     before = height(folder, "node-1")
     sandbox.heal("height-frozen", folder)
-    within(20, lambda: height(folder, "node-3") > before)
+    wait_until(20, lambda: height(folder, "node-3") > before)
 
 
 def test_peers_lost(folder: Path) -> None:
-    within(10, lambda: ask(folder, "node-3", NETWORK)["peer_count"] == 3)
+    wait_until(10, lambda: get(folder, "node-3", NETWORK)["peer_count"] == 3)
     sandbox.break_("peers-lost", folder)
-    within(10, lambda: ask(folder, "node-3", NETWORK)["peer_count"] == 0)
-    within(10, lambda: ask(folder, "node-1", NETWORK)["peer_count"] == 2)
+    wait_until(10, lambda: get(folder, "node-3", NETWORK)["peer_count"] == 0)
+    wait_until(10, lambda: get(folder, "node-1", NETWORK)["peer_count"] == 2)
     sandbox.heal("peers-lost", folder)
-    within(20, lambda: ask(folder, "node-3", NETWORK)["peer_count"] == 3)
+    wait_until(20, lambda: get(folder, "node-3", NETWORK)["peer_count"] == 3)
 
 
 def test_sync_lag(folder: Path) -> None:
     sandbox.break_("sync-lag", folder)
-    begun = height(folder, "node-3")
-    within(40, lambda: height(folder, "node-1") - height(folder, "node-3") > 10)
-    within(10, lambda: ask(folder, "node-3", NETWORK)["peer_count"] == 3)  # it lags, connected
-    within(15, lambda: height(folder, "node-3") > begun)
+    started = height(folder, "node-3")
+    wait_until(40, lambda: height(folder, "node-1") - height(folder, "node-3") > 10)
+    wait_until(10, lambda: get(folder, "node-3", NETWORK)["peer_count"] == 3)  # it lags, connected
+    wait_until(15, lambda: height(folder, "node-3") > started)
     sandbox.heal("sync-lag", folder)
-    within(20, lambda: abs(height(folder, "node-1") - height(folder, "node-3")) <= 2)
+    wait_until(20, lambda: abs(height(folder, "node-1") - height(folder, "node-3")) <= 2)
 
 
 def test_api_errors(folder: Path) -> None:
@@ -138,36 +138,36 @@ def test_api_errors(folder: Path) -> None:
 
     def status() -> int:
         try:
-            ask(folder, "node-2", f"/api/v1/blocks/{tip}")
+            get(folder, "node-2", f"/api/v1/blocks/{tip}")
         except urllib.error.HTTPError as error:
             with error:
                 return error.code
         return 200
 
-    within(10, lambda: status() == 500)
+    wait_until(10, lambda: status() == 500)
     sandbox.heal("api-errors", folder)
-    within(15, lambda: status() == 200)
+    wait_until(15, lambda: status() == 200)
 
 
 def test_api_slow(folder: Path) -> None:
     tip = height(folder, "node-2")
 
     def seconds() -> float:
-        begun = time.monotonic()
-        ask(folder, "node-2", f"/api/v1/blocks/{tip}", timeout=30)
-        return time.monotonic() - begun
+        started = time.monotonic()
+        get(folder, "node-2", f"/api/v1/blocks/{tip}", timeout=30)
+        return time.monotonic() - started
 
     sandbox.break_("api-slow", folder)
-    within(15, lambda: seconds() > 1)
+    wait_until(15, lambda: seconds() > 1)
     sandbox.heal("api-slow", folder)
-    within(15, lambda: seconds() < 0.5)
+    wait_until(15, lambda: seconds() < 0.5)
 
 
 @pytest.mark.parametrize(("fault", "part"), [("database-down", "postgres"), ("prometheus-down", "prometheus")])
 def test_a_server_down(folder: Path, fault: str, part: str) -> None:
-    found = sandbox.status(folder)
-    assert found is not None
-    if part in found["missing"]:
+    state = sandbox.status(folder)
+    assert state is not None
+    if part in state["missing"]:
         with pytest.raises(SandboxError, match="is not part of this sandbox"):
             sandbox.break_(fault, folder)
         return
@@ -194,17 +194,17 @@ def test_one_fault_a_part_and_no_fault_twice(folder: Path) -> None:
     assert sandbox.heal(folder=folder) == []
 
 
-def test_an_unknown_fault_is_refused_with_the_names_there_are(folder: Path) -> None:
+def test_an_unknown_fault_is_refused_with_the_known_names(folder: Path) -> None:
     with pytest.raises(SandboxError, match="node-stopped"):
         sandbox.break_("everything", folder)
     with pytest.raises(SandboxError, match="unknown fault"):
         sandbox.heal("everything", folder)
 
 
-def test_a_frozen_part_is_taken_down_too(tmp_path: Path) -> None:
+def test_a_frozen_part_goes_down_too(tmp_path: Path) -> None:
     sandbox.up(tmp_path / "run", bound=True)
     sandbox.break_("node-hung", tmp_path / "run")
-    begun = time.monotonic()
+    started = time.monotonic()
     assert sandbox.down(tmp_path / "run")
-    assert time.monotonic() - begun < stretched(30)
+    assert time.monotonic() - started < stretched(30)
     assert not (tmp_path / "run").exists()

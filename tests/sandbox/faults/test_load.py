@@ -21,9 +21,9 @@ from xai_runbook.operations.monitoring import alert_rehearsal
 LOAD = [sys.executable, "-m", "xai_runbook.sandbox.faults.load"]
 
 
-def load(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+def load(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*LOAD, *words], capture_output=True, text=True, timeout=60, env=os.environ | more, check=False
+        [*LOAD, *arguments], capture_output=True, text=True, timeout=60, env=os.environ | variables, check=False
     )
 
 
@@ -38,44 +38,44 @@ def started_at(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
-def test_it_does_not_begin_where_who_started_it_has_died(env: Environment) -> None:
+def test_it_does_not_start_after_its_parent_has_died(env: Environment) -> None:
     """Between its start and its looking who that was."""
-    done = load("cpu", "--seconds", "30", XAI_RUNBOOK_PARENT="1")
-    assert done.returncode == 1 and not done.stdout
+    completed = load("cpu", "--seconds", "30", XAI_RUNBOOK_PARENT="1")
+    assert completed.returncode == 1 and not completed.stdout
 
 
-@pytest.mark.parametrize("what", ["memory", "disk"])
-def test_a_floor_is_kept(env: Environment, what: str, tmp_path: Path) -> None:
-    folder = ["--folder", str(tmp_path)] if what == "disk" else []
-    room = [*folder, "--until", str(2**40), "--floor", str(2**50), "--quota-url", env.sandbox.quota_url]
-    began = time.monotonic()
-    done = load(what, "--seconds", "30", *room)
-    assert done.returncode == 1 and f"less than {2**50} bytes" in done.stdout
-    assert time.monotonic() - began < stretched(20) and list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_it_stops_before_free_space_falls_below_the_floor(env: Environment, kind: str, tmp_path: Path) -> None:
+    folder = ["--folder", str(tmp_path)] if kind == "disk" else []
+    limits = [*folder, "--until", str(2**40), "--floor", str(2**50), "--quota-url", env.sandbox.quota_url]
+    started = time.monotonic()
+    completed = load(kind, "--seconds", "30", *limits)
+    assert completed.returncode == 1 and f"less than {2**50} bytes" in completed.stdout
+    assert time.monotonic() - started < stretched(20) and list(tmp_path.iterdir()) == []
 
 
 def test_it_ends_by_itself(env: Environment, tmp_path: Path) -> None:
-    began = time.monotonic()
-    for words in (
+    started = time.monotonic()
+    for arguments in (
         ["cpu", "--seconds", "1"],
         ["memory", "--seconds", "1", "--until", "1", "--floor", "1", "--quota-url", env.sandbox.quota_url],
         ["disk", "--seconds", "1", "--until", "1", "--floor", "1", "--quota-url", env.sandbox.quota_url, "--folder",
          str(tmp_path)],
     ):  # fmt: skip
-        done = load(*words)
-        assert done.returncode == 0 and "s to go" in done.stdout, done.stderr
-    assert 3 <= time.monotonic() - began < stretched(20)
+        completed = load(*arguments)
+        assert completed.returncode == 0 and "s to go" in completed.stdout, completed.stderr
+    assert 3 <= time.monotonic() - started < stretched(20)
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "3601", "x"])
-def test_it_lasts_an_hour_at_most(seconds: str) -> None:
+def test_durations_outside_an_hour_are_refused(seconds: str) -> None:
     assert load("cpu", "--seconds", seconds).returncode == 2
 
 
-def test_a_sandbox_that_does_not_tell_its_use_is_left_alone(env: Environment) -> None:
-    told = ["--until", "9", "--floor", "1", "--quota-url", env.prometheus.url]
-    done = load("memory", "--seconds", "9", *told)
-    assert done.returncode == 1 and "does not export sandbox_memory_bytes" in done.stderr
+def test_a_sandbox_without_usage_metrics_gets_no_load(env: Environment) -> None:
+    arguments = ["--until", "9", "--floor", "1", "--quota-url", env.prometheus.url]
+    completed = load("memory", "--seconds", "9", *arguments)
+    assert completed.returncode == 1 and "does not export sandbox_memory_bytes" in completed.stderr
     settings = env.settings.sandbox
     assert settings is not None
     other = Sandbox(
@@ -85,29 +85,29 @@ def test_a_sandbox_that_does_not_tell_its_use_is_left_alone(env: Environment) ->
         other.metrics()
 
 
-def test_end_ends_that_very_process(sleeper: subprocess.Popen[bytes]) -> None:
-    wrong = load("end", str(sleeper.pid), "17")
-    assert wrong.returncode == 1 and "now belongs to another process" in wrong.stdout and sleeper.poll() is None
+def test_end_signals_only_the_process_that_was_started_then(sleeper: subprocess.Popen[bytes]) -> None:
+    mismatch = load("end", str(sleeper.pid), "17")
+    assert mismatch.returncode == 1 and "now belongs to another process" in mismatch.stdout and sleeper.poll() is None
     assert load("end", str(sleeper.pid), started_at(sleeper.pid)).returncode == 0
     assert sleeper.wait(10) == -15
-    gone = load("end", str(sleeper.pid), "17")
-    assert gone.returncode == 1 and "has already ended" in gone.stdout
+    ended = load("end", str(sleeper.pid), "17")
+    assert ended.returncode == 1 and "has already ended" in ended.stdout
 
 
-def test_loads_of_this_sandbox_alone_are_seen(env: Environment) -> None:
+def test_only_loads_of_this_sandbox_are_listed(env: Environment) -> None:
     """Those of another sandbox, or of nobody, are not ours to end."""
     with (
-        subprocess.Popen([*LOAD, "cpu", "--seconds", "30"], stdout=subprocess.DEVNULL) as strange,
+        subprocess.Popen([*LOAD, "cpu", "--seconds", "30"], stdout=subprocess.DEVNULL) as other,
         subprocess.Popen(
             [*LOAD, "cpu", "--seconds", "30"], stdout=subprocess.DEVNULL, env=os.environ | env.sandbox.mark
-        ) as ours,
+        ) as own,
     ):
         try:
-            eventually(lambda: str(ours.pid) in [found["pid"] for found in env.sandbox.loads()])
-            assert str(strange.pid) not in [found["pid"] for found in env.sandbox.loads()]
+            eventually(lambda: str(own.pid) in [row["pid"] for row in env.sandbox.loads()])
+            assert str(other.pid) not in [row["pid"] for row in env.sandbox.loads()]
             plan = alert_rehearsal.end_load(env.sandbox)
-            assert f"cpu load, pid {ours.pid}" in plan.targets and len(plan.steps) == len(plan.targets)
+            assert f"cpu load, pid {own.pid}" in plan.targets and len(plan.steps) == len(plan.targets)
         finally:
-            strange.kill()
-            ours.kill()
+            other.kill()
+            own.kill()
     eventually(lambda: env.sandbox.loads() == [])

@@ -18,10 +18,10 @@ from xai_runbook.sandbox.supervisor.component import Layout, Part, accepts_conne
 from xai_runbook.system import child, processes
 
 SILENCE_DAYS = 7
-_SHARE = Path("/usr/share/prometheus/alertmanager")
+_TEMPLATES = Path("/usr/share/prometheus/alertmanager")
 # Debian's program reads its templates from _SHARE alone. Unpacked and not installed, it is shown the unpacked folder
 # there, in a mount namespace of its own; its words come as arguments, none is put into the script.
-_SHOWN = 'mount -t overlay overlay -o "lowerdir=$1:/usr/share" /usr/share && shift && exec "$@"'
+_OVERLAY_SCRIPT = 'mount -t overlay overlay -o "lowerdir=$1:/usr/share" /usr/share && shift && exec "$@"'
 _CONFIGURATION = {"route": {"receiver": "nobody", "group_wait": "0s"}, "receivers": [{"name": "nobody"}]}
 
 
@@ -52,8 +52,8 @@ def parts(layout: Layout) -> list[Part]:
 def overlay(layout: Layout) -> dict[str, Any]:
     """Where it is, for the settings; nothing where it cannot run here: then it is not configured."""
     try:
-        runs = "alertmanager" not in layout.missing and command()
-        return {"alertmanager": {"url": layout.url("alertmanager")}} if runs else {}
+        is_available = "alertmanager" not in layout.missing and command()
+        return {"alertmanager": {"url": layout.url("alertmanager")}} if is_available else {}
     except SandboxError:
         return {}
 
@@ -68,24 +68,24 @@ def silence_all(layout: Layout) -> None:
         "createdBy": "sandbox",
         "comment": "xai-runbook sandbox break alerts-silenced",
     }
-    _ask(layout, "silences", json.dumps(silence).encode())
+    _request(layout, "silences", json.dumps(silence).encode())
 
 
 def end_silences(layout: Layout) -> None:
     """Ends every silence that still holds."""
-    for silence in _ask(layout, "silences"):
+    for silence in _request(layout, "silences"):
         if silence["status"]["state"] != "expired":
-            _ask(layout, f"silence/{silence['id']}", method="DELETE")
+            _request(layout, f"silence/{silence['id']}", method="DELETE")
 
 
-def _ask(layout: Layout, what: str, body: bytes | None = None, *, method: str | None = None) -> Any:
+def _request(layout: Layout, path: str, body: bytes | None = None, *, method: str | None = None) -> Any:
     headers = {"Content-Type": "application/json"}
-    asked = Request(f"{layout.url('alertmanager')}/api/v2/{what}", data=body, headers=headers, method=method)
+    request = Request(f"{layout.url('alertmanager')}/api/v2/{path}", data=body, headers=headers, method=method)
     try:
-        with loopback.urlopen(asked, timeout=5) as answer:
+        with loopback.urlopen(request, timeout=5) as answer:
             return json.loads(answer.read() or b"null")
     except OSError as error:
-        raise SandboxError(f"request to the sandbox's Alertmanager failed: {error}", on=asked.full_url) from None
+        raise SandboxError(f"request to the sandbox's Alertmanager failed: {error}", on=request.full_url) from None
 
 
 @cache
@@ -94,18 +94,18 @@ def command() -> tuple[str, ...] | None:
     program = programs.find("alertmanager")
     if program is None:
         return None
-    share = program.parent.parent / "share"
-    if _SHARE.is_dir() or not (share / "prometheus" / "alertmanager").is_dir():
+    unpacked_share = program.parent.parent / "share"
+    if _TEMPLATES.is_dir() or not (unpacked_share / "prometheus" / "alertmanager").is_dir():
         return (str(program),)
     if not shutil.which("unshare"):
         raise SandboxError(
-            f"Alertmanager looks for its templates in {_SHARE}; mounting them there needs unshare, which is missing",
+            f"Alertmanager reads its templates from {_TEMPLATES}; mounting them there needs unshare, which is missing",
             hint="apt-get install prometheus-alertmanager",
         )
-    shown = ("unshare", "-Urm", "sh", "-c", _SHOWN, "sh", str(share))
+    overlay_command = ("unshare", "-Urm", "sh", "-c", _OVERLAY_SCRIPT, "sh", str(unpacked_share))
     try:
-        tried = processes.run(
-            [*shown, "true"],
+        trial = processes.run(
+            [*overlay_command, "true"],
             env=child.environment(),
             cwd=child.NEUTRAL_FOLDER,
             deadline_seconds=10,
@@ -113,9 +113,9 @@ def command() -> tuple[str, ...] | None:
         )
     except OSError as error:
         raise SandboxError(f"cannot mount Alertmanager's templates: {type(error).__name__}") from None
-    if tried.returncode:
-        message = (tried.stderr.strip().splitlines() or ["unshare gave no reason"])[-1]
+    if trial.returncode:
+        message = (trial.stderr.strip().splitlines() or ["unshare gave no reason"])[-1]
         raise SandboxError(
             f"cannot mount Alertmanager's templates: {message}", hint="apt-get install prometheus-alertmanager"
         )
-    return (*shown, str(program))
+    return (*overlay_command, str(program))

@@ -31,17 +31,17 @@ BLOCK_DURATION = "54h"
 DEADLINE_SECONDS = 60.0
 EXPORTERS = {"node": "node-exporter", "postgres": "postgres-exporter"}
 """The parts whose series are of these jobs."""
-TEXT = "history.om"
+TEXT_FILE = "history.om"
 
 
-def begin(layout: Layout, promtool: Path, data: Path, now: float) -> Popen[bytes]:
+def start(layout: Layout, promtool: Path, data: Path, now: float) -> Popen[bytes]:
     """The process that makes the blocks of the day before ``now`` in Prometheus's data folder; see ``finish``."""
     argv = child.python("xai_runbook.sandbox.components.backfill", str(promtool), str(data))
     argv += [str(now), layout.database, *layout.missing]
     layout.part_folder("tmp")  # promtool assembles its blocks in there
     with open(layout.log_file("history"), "ab") as log:
-        told = environment(layout.folder) | {PARENT: str(os.getpid())}
-        return processes.start(argv, env=told, cwd=layout.folder, stdout=log, stderr=log, own_group=False)
+        env = environment(layout.folder) | {PARENT: str(os.getpid())}
+        return processes.start(argv, env=env, cwd=layout.folder, stdout=log, stderr=log, own_group=False)
 
 
 def finish(process: Popen[bytes], data: Path) -> None:
@@ -53,31 +53,30 @@ def finish(process: Popen[bytes], data: Path) -> None:
             raise SandboxError("Prometheus' history could not be written", hint="see logs/history.log")
     finally:
         processes.kill(process)
-        (data.parent / TEXT).unlink(missing_ok=True)
+        (data.parent / TEXT_FILE).unlink(missing_ok=True)
 
 
 def write(path: Path, series: Iterable[Series]) -> int:
     """The number of samples written, as OpenMetrics text without types (Prometheus keeps none of a backfill)."""
-    stamps: dict[int, list[str]] = {}
+    timestamps_by_array: dict[int, list[str]] = {}
     written = 0
     with open(path, "w", encoding="ascii") as file:
-        for one in series:
-            ends = stamps.setdefault(id(one.times), [])
-            if not ends:
-                ends.extend(f" {at}\n" for at in one.times.tolist())
-            labels = ",".join(f'{name}="{value}"' for name, value in one.labels.items())
-            head = f"{one.name}{{{labels}}} "
-            file.write(
-                "".join([f"{head}{value}{end}" for value, end in zip(one.values.round(3).tolist(), ends, strict=True)])
-            )
-            written += len(ends)
+        for entry in series:
+            timestamps = timestamps_by_array.setdefault(id(entry.times), [])
+            if not timestamps:
+                timestamps.extend(f" {at}\n" for at in entry.times.tolist())
+            labels = ",".join(f'{name}="{value}"' for name, value in entry.labels.items())
+            values = entry.values.round(3).tolist()
+            prefix = f"{entry.name}{{{labels}}} "
+            file.write("".join([f"{prefix}{value}{at}" for value, at in zip(values, timestamps, strict=True)]))
+            written += len(timestamps)
         file.write("# EOF\n")
     return written
 
 
 def main() -> None:
     """Writes the samples beside the data folder, then becomes promtool, so that no process is left to look after."""
-    from xai_runbook.sandbox.components.backfill_series import everything
+    from xai_runbook.sandbox.components.backfill_series import all_series
 
     die_with_parent()
     parser = argparse.ArgumentParser(description="Backfill a sandbox's Prometheus with one day of history.")
@@ -86,19 +85,19 @@ def main() -> None:
     parser.add_argument("now", type=float)
     parser.add_argument("database")
     parser.add_argument("missing", nargs="*", help="parts that do not run here: their series are left out")
-    told = parser.parse_args()
-    begun = time.monotonic()
-    told.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = told.data.parent / TEXT
-    absent = {job for job, exporter in EXPORTERS.items() if exporter in told.missing}
-    every = everything(told.now, told.database)
-    count = write(text, (series for series in every if series.labels["job"] not in absent))
-    sys.stdout.write(f"{count} samples in {time.monotonic() - begun:.2f} s\n")
+    options = parser.parse_args()
+    started = time.monotonic()
+    options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = options.data.parent / TEXT_FILE
+    absent = {job for job, exporter in EXPORTERS.items() if exporter in options.missing}
+    series = (each for each in all_series(options.now, options.database) if each.labels["job"] not in absent)
+    count = write(text, series)
+    sys.stdout.write(f"{count} samples in {time.monotonic() - started:.2f} s\n")
     sys.stdout.flush()
-    options = ["--quiet", f"--max-block-duration={BLOCK_DURATION}"]
+    arguments = ["--quiet", f"--max-block-duration={BLOCK_DURATION}"]
     os.execv(
-        told.promtool,
-        [str(told.promtool), "tsdb", "create-blocks-from", *options, "openmetrics", str(text), str(told.data)],
+        options.promtool,
+        [str(options.promtool), "tsdb", "create-blocks-from", *arguments, "openmetrics", str(text), str(options.data)],
     )
 
 

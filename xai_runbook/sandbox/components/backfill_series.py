@@ -26,8 +26,8 @@ Integers: TypeAlias = NDArray[np.int64]
 
 DAY_SECONDS = 24 * 3600
 STEP_SECONDS = 60
-OFTEN_SECONDS = 10
-OFTEN = ("blockchain_height", "network_best_height")
+FREQUENT_STEP_SECONDS = 10
+FREQUENT_METRICS = ("blockchain_height", "network_best_height")
 """Held against itself ten seconds ago, a height that is known once a minute would stand still most of the time."""
 FINE_SECONDS = 120
 """The last two minutes have a sample a second, as the live ones do: rates over ten seconds need them at once."""
@@ -49,7 +49,7 @@ class Series:
     values: Floats | Integers
 
 
-class Day:
+class History:
     """The instants of the history, how busy each was, and ways to make series of that."""
 
     def __init__(self, now: float) -> None:
@@ -57,30 +57,30 @@ class Day:
         coarse = np.arange(self.now - DAY_SECONDS, self.now - FINE_SECONDS, STEP_SECONDS)
         fine = np.arange(self.now - FINE_SECONDS, self.now + AHEAD_SECONDS)
         self.times: Integers = np.concatenate([coarse, fine]).astype(np.int64)
-        often = np.arange(self.now - DAY_SECONDS, self.now - FINE_SECONDS, OFTEN_SECONDS)
-        self.often: Integers = np.concatenate([often, fine]).astype(np.int64)
+        frequent = np.arange(self.now - DAY_SECONDS, self.now - FINE_SECONDS, FREQUENT_STEP_SECONDS)
+        self.frequent_times: Integers = np.concatenate([frequent, fine]).astype(np.int64)
         self.random = np.random.default_rng(SEED)
         self.steps = np.diff(self.times, prepend=self.times[0] - STEP_SECONDS)
         hours = (self.times % DAY_SECONDS) / 3600
         wave = 0.5 - 0.5 * np.cos(2 * np.pi * (hours - 4) / 24)  # 0 at 4 in the morning, 1 at 16
         lunch = 0.15 * np.exp(-(((hours - 12.5) / 0.8) ** 2))
-        self.busy: Floats = np.clip(wave - lunch, 0, 1) * 0.75 + 0.25
-        self.busy_now = float(self.busy[-1])
+        self.load: Floats = np.clip(wave - lunch, 0, 1) * 0.75 + 0.25
+        self.load_now = float(self.load[-1])
 
-    def around(self, level: float, swing: float = 0.0, noise: float = 0.02) -> Floats:
+    def gauge(self, level: float, swing: float = 0.0, noise: float = 0.02) -> Floats:
         """A gauge that is at ``level`` now; ``swing`` is how far, in its own size, a quiet and a busy hour differ."""
         drift = np.cumsum(self.random.normal(0, 1, len(self.times)) * np.sqrt(self.steps))
         drift = np.sin(drift / 60)  # wanders, and stays within bounds
-        return level * (1 + swing * (self.busy - self.busy_now) + noise * drift)
+        return level * (1 + swing * (self.load - self.load_now) + noise * drift)
 
-    def counted(self, rate: Floats, start: float = 0.0) -> Floats:
+    def counter(self, rate: Floats, start: float = 0.0) -> Floats:
         """A counter that grows by ``rate`` a second."""
         return start + np.cumsum(np.maximum(rate, 0) * self.steps)
 
-    def traffic(self, per_second: float) -> Floats:
+    def traffic_rate(self, per_second: float) -> Floats:
         """Requests a second: ``per_second`` now, fewer at night, more in the afternoon, with a little unrest."""
-        unrest = 1 + 0.08 * self.random.standard_normal(len(self.times))
-        return per_second * self.busy / self.busy_now * np.clip(unrest, 0.5, 1.5)
+        noise = 1 + 0.08 * self.random.standard_normal(len(self.times))
+        return per_second * self.load / self.load_now * np.clip(noise, 0.5, 1.5)
 
     def heights(self, delay: float, times: Integers) -> Integers:
         """The height of a node that hears of each block ``delay`` seconds late; START_HEIGHT at the end of the day."""
@@ -91,133 +91,135 @@ class Day:
         return np.asarray(seen + ahead, np.int64)
 
 
-def everything(now: float, database: str) -> Iterator[Series]:
+def all_series(now: float, database: str) -> Iterator[Series]:
     """All series of the day before ``now``, as the live targets export them."""
-    day = Day(now)
-    groups = [("xai-node", name, node(day, number)) for number, name in enumerate(NODES)]
-    groups += [("sandbox", "sandbox", sandbox(day)), ("node", "host", host(day))]
-    groups += [("postgres", "postgres", postgres(day, database))]
-    for job, instance, metrics in groups:
+    history = History(now)
+    targets = [("xai-node", name, node(history, number)) for number, name in enumerate(NODES)]
+    targets += [("sandbox", "sandbox", sandbox(history)), ("node", "host", host(history))]
+    targets += [("postgres", "postgres", postgres(history, database))]
+    for job, instance, metrics in targets:
         labels = {"instance": instance, "job": job}
-        yield Series("up", labels, day.times, np.ones(len(day.times), np.int64))
-        yield Series("scrape_duration_seconds", labels, day.times, day.around(0.005, 0.0, 0.2))
-        for name, own, values in metrics:
-            yield Series(name, {**labels, **own}, day.often if name in OFTEN else day.times, values)
+        yield Series("up", labels, history.times, np.ones(len(history.times), np.int64))
+        yield Series("scrape_duration_seconds", labels, history.times, history.gauge(0.005, 0.0, 0.2))
+        for name, metric_labels, values in metrics:
+            times = history.frequent_times if name in FREQUENT_METRICS else history.times
+            yield Series(name, {**labels, **metric_labels}, times, values)
 
 
 Metric: TypeAlias = tuple[str, dict[str, str], "Floats | Integers"]
 
 
-def node(day: Day, number: int) -> Iterator[Metric]:
+def node(history: History, number: int) -> Iterator[Metric]:
     """One XAI node."""
-    ones = np.ones(len(day.times), np.int64)
-    height = day.heights(0.1 * number, day.often)
+    ones = np.ones(len(history.times), np.int64)
+    height = history.heights(0.1 * number, history.frequent_times)
     yield "blockchain_height", {}, height
-    yield "network_best_height", {}, np.maximum(height, day.heights(0.1, day.often))
-    height = day.heights(0.1 * number, day.times)
+    yield "network_best_height", {}, np.maximum(height, history.heights(0.1, history.frequent_times))
+    height = history.heights(0.1 * number, history.times)
     yield "network_peers", {}, 3 * ones
-    yield "node_time_seconds", {}, day.times
-    yield "process_resident_memory_bytes", {}, day.around(31.2e6 + 0.1e6 * number, 0.12).astype(np.int64)
-    yield "process_cpu_seconds_total", {}, day.counted(day.traffic(0.0155 + 0.0005 * number), 2_000.0)
-    yield "process_start_time_seconds", {}, (day.now - 3 * DAY_SECONDS - 100 * number) * ones
-    yield "process_open_fds", {}, day.around(18, 0.3, 0.1).astype(np.int64)
+    yield "node_time_seconds", {}, history.times
+    yield "process_resident_memory_bytes", {}, history.gauge(31.2e6 + 0.1e6 * number, 0.12).astype(np.int64)
+    yield "process_cpu_seconds_total", {}, history.counter(history.traffic_rate(0.0155 + 0.0005 * number), 2_000.0)
+    yield "process_start_time_seconds", {}, (history.now - 3 * DAY_SECONDS - 100 * number) * ones
+    yield "process_open_fds", {}, history.gauge(18, 0.3, 0.1).astype(np.int64)
     yield "process_max_fds", {}, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1024) * ones
-    yield "process_gc_seconds_total", {}, day.counted(day.traffic(0.0004), 20.0)
+    yield "process_gc_seconds_total", {}, history.counter(history.traffic_rate(0.0004), 20.0)
     origin = "mined" if number == 0 else "peer"
     yield "blockchain_blocks_total", {"origin": origin}, height - height[0] + 200_000
-    yield "mempool_transactions", {}, day.around(1.5, 0.6, 0.5).astype(np.int64)
-    submitted: Floats = np.zeros(len(day.times))
+    yield "mempool_transactions", {}, history.gauge(1.5, 0.6, 0.5).astype(np.int64)
+    submitted: Floats = np.zeros(len(history.times))
     for route, (method, status, per_second, median) in ROUTES.items():
-        answered = day.traffic(per_second)
-        requests = day.counted(answered, 150_000 * per_second).astype(np.int64)
+        rate = history.traffic_rate(per_second)
+        requests = history.counter(rate, 150_000 * per_second).astype(np.int64)
         yield "http_requests_total", {"method": method, "route": route, "status": str(status)}, requests
         if method == "POST":
-            submitted = day.counted(answered * len(NODES), 200_000)
-        yield from histogram(day, route, answered, 150_000 * per_second, median)
+            submitted = history.counter(rate * len(NODES), 200_000)
+        yield from histogram(history, route, rate, 150_000 * per_second, median)
     yield "blockchain_transactions_total", {}, submitted.astype(np.int64)
 
 
-def histogram(day: Day, route: str, rate: Floats, start: float, median: float) -> Iterator[Metric]:
+def histogram(history: History, route: str, rate: Floats, start: float, median: float) -> Iterator[Metric]:
     """A route's latency: log-normal around a median that is half as long again in the busiest hour."""
     name, spread = "http_request_duration_seconds", 0.6
-    typical = median * (1 + 0.5 * (day.busy - day.busy_now)) * (1 + 0.05 * day.random.standard_normal(len(day.times)))
+    noise = 1 + 0.05 * history.random.standard_normal(len(history.times))
+    medians = median * (1 + 0.5 * (history.load - history.load_now)) * noise
     for bound in DURATION_BUCKETS:
-        within = 1 / (1 + np.exp(-1.702 * (np.log(bound) - np.log(typical)) / spread))
-        buckets = day.counted(rate * within, start * float(within[0])).astype(np.int64)
+        within = 1 / (1 + np.exp(-1.702 * (np.log(bound) - np.log(medians)) / spread))
+        buckets = history.counter(rate * within, start * float(within[0])).astype(np.int64)
         yield f"{name}_bucket", {"le": str(bound), "route": route}, buckets
-    count = day.counted(rate, start).astype(np.int64)
+    count = history.counter(rate, start).astype(np.int64)
     yield f"{name}_bucket", {"le": "+Inf", "route": route}, count
     yield f"{name}_count", {"route": route}, count
     mean = float(np.exp(spread**2 / 2))
-    yield f"{name}_sum", {"route": route}, day.counted(rate * typical * mean, start * median * mean)
+    yield f"{name}_sum", {"route": route}, history.counter(rate * medians * mean, start * median * mean)
 
 
-def sandbox(day: Day) -> Iterator[Metric]:
+def sandbox(history: History) -> Iterator[Metric]:
     """The sandbox's use of its quotas."""
-    ones = np.ones(len(day.times), np.int64)
-    yield "sandbox_cpu_seconds_total", {}, day.counted(day.traffic(0.085), 9_000.0)
+    ones = np.ones(len(history.times), np.int64)
+    yield "sandbox_cpu_seconds_total", {}, history.counter(history.traffic_rate(0.085), 9_000.0)
     yield "sandbox_cpu_quota_cores", {}, CPU_QUOTA_CORES * ones
-    yield "sandbox_memory_bytes", {}, day.around(225e6, 0.25).astype(np.int64)
+    yield "sandbox_memory_bytes", {}, history.gauge(225e6, 0.25).astype(np.int64)
     yield "sandbox_memory_quota_bytes", {}, MEMORY_QUOTA_BYTES * ones
-    yield "sandbox_disk_used_bytes", {}, np.linspace(88e6, 98e6, len(day.times)).astype(np.int64)
+    yield "sandbox_disk_used_bytes", {}, np.linspace(88e6, 98e6, len(history.times)).astype(np.int64)
     yield "sandbox_disk_quota_bytes", {}, DISK_QUOTA_BYTES * ones
 
 
-def host(day: Day) -> Iterator[Metric]:
+def host(history: History) -> Iterator[Metric]:
     """The machine, as the node exporter shows it; counters end where the machine's own are, or start again there."""
     shares = {"user": 0.09, "system": 0.04, "iowait": 0.01, "softirq": 0.005, "nice": 0.0, "irq": 0.0, "steal": 0.0}
-    booted = cpu_seconds()
-    for cpu, live in enumerate(booted):
-        used = np.zeros(len(day.times))
+    for cpu, live in enumerate(cpu_seconds()):
+        used = np.zeros(len(history.times))
         for mode, share in shares.items():
-            part = np.minimum(day.traffic(share), 0.4)
-            used += part
-            yield "node_cpu_seconds_total", {"cpu": str(cpu), "mode": mode}, ending(day.counted(part), live[mode])
-        yield "node_cpu_seconds_total", {"cpu": str(cpu), "mode": "idle"}, ending(day.counted(1 - used), live["idle"])
+            rate = np.minimum(history.traffic_rate(share), 0.4)
+            used += rate
+            yield "node_cpu_seconds_total", {"cpu": str(cpu), "mode": mode}, end_at(history.counter(rate), live[mode])
+        idle = end_at(history.counter(1 - used), live["idle"])
+        yield "node_cpu_seconds_total", {"cpu": str(cpu), "mode": "idle"}, idle
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    yield "node_memory_MemTotal_bytes", {}, np.full(len(day.times), total, np.int64)
+    yield "node_memory_MemTotal_bytes", {}, np.full(len(history.times), total, np.int64)
     for name, share in (("MemAvailable", 0.62), ("MemFree", 0.38), ("Cached", 0.21), ("Buffers", 0.02)):
-        yield f"node_memory_{name}_bytes", {}, day.around(share * total, -0.1).astype(np.int64)
+        yield f"node_memory_{name}_bytes", {}, history.gauge(share * total, -0.1).astype(np.int64)
     disk = os.statvfs("/")
-    device, kind = root_device()
-    labels = {"device": device, "fstype": kind, "mountpoint": "/"}
-    yield "node_filesystem_size_bytes", labels, np.full(len(day.times), disk.f_blocks * disk.f_frsize, np.int64)
+    device, fstype = root_device()
+    labels = {"device": device, "fstype": fstype, "mountpoint": "/"}
+    yield "node_filesystem_size_bytes", labels, np.full(len(history.times), disk.f_blocks * disk.f_frsize, np.int64)
     for name, free in (("avail", disk.f_bavail), ("free", disk.f_bfree)):
-        left = np.linspace(1.004, 1.0, len(day.times)) * free * disk.f_frsize
+        left = np.linspace(1.004, 1.0, len(history.times)) * free * disk.f_frsize
         yield f"node_filesystem_{name}_bytes", labels, left.astype(np.int64)
-    yield "node_time_seconds", {}, day.times
+    yield "node_time_seconds", {}, history.times
     for name in ("node_load1", "node_load5", "node_load15"):
-        yield name, {}, np.maximum(day.around(0.4, 0.8, 0.2), 0.01)
+        yield name, {}, np.maximum(history.gauge(0.4, 0.8, 0.2), 0.01)
 
 
-def postgres(day: Day, database: str) -> Iterator[Metric]:
+def postgres(history: History, database: str) -> Iterator[Metric]:
     """The database server, as the postgres exporter shows it."""
-    own = {"datname": database}
-    ones = np.ones(len(day.times), np.int64)
+    labels = {"datname": database}
+    ones = np.ones(len(history.times), np.int64)
     yield "pg_up", {}, ones
     yield "pg_settings_max_connections", {}, 60 * ones
     yield "pg_settings_superuser_reserved_connections", {}, 3 * ones
     for state, level in (("active", 1.2), ("idle", 8.0), ("idle in transaction", 0.2)):
-        count = day.around(level, 0.9, 0.15)
-        yield "pg_stat_activity_count", {"state": state, **own}, np.clip(np.round(count), 0, 30).astype(np.int64)
+        count = history.gauge(level, 0.9, 0.15)
+        yield "pg_stat_activity_count", {"state": state, **labels}, np.clip(np.round(count), 0, 30).astype(np.int64)
     yield (
         "pg_stat_database_numbackends",
-        {"datid": str(DATABASE_OID), **own},
-        np.round(day.around(9, 0.8, 0.1)).astype(np.int64),
+        {"datid": str(DATABASE_OID), **labels},
+        np.round(history.gauge(9, 0.8, 0.1)).astype(np.int64),
     )
     counters = {"xact_commit": 4.7, "xact_rollback": 0.01, "blks_hit": 900, "blks_read": 1.5, "tup_returned": 4000}
     counters |= {"tup_fetched": 700, "tup_inserted": 4, "tup_updated": 3, "tup_deleted": 0.02, "deadlocks": 0.0}
     for name, rate in counters.items():
-        grown = day.counted(day.traffic(rate), 5e6 * rate).astype(np.int64)
-        yield f"pg_stat_database_{name}", {"datid": str(DATABASE_OID), **own}, grown
-    size = np.linspace(24e6, 30.9e6, len(day.times)).astype(np.int64)
-    yield "pg_database_size_bytes", own, size
+        values = history.counter(history.traffic_rate(rate), 5e6 * rate).astype(np.int64)
+        yield f"pg_stat_database_{name}", {"datid": str(DATABASE_OID), **labels}, values
+    size = np.linspace(24e6, 30.9e6, len(history.times)).astype(np.int64)
+    yield "pg_database_size_bytes", labels, size
 
 
-def ending(counter: Floats, live: float) -> Floats:
+def end_at(counter: Floats, live: float) -> Floats:
     """The counter moved so that it meets its live value, or above it when that is younger than a day: a restart."""
-    grown = float(counter[-1])
-    return counter + (live - grown) if live >= grown else counter + live + 1
+    last = float(counter[-1])
+    return counter + (live - last) if live >= last else counter + live + 1
 
 
 def cpu_seconds() -> list[dict[str, float]]:
@@ -227,9 +229,9 @@ def cpu_seconds() -> list[dict[str, float]]:
     found = []
     with open("/proc/stat", encoding="ascii") as file:
         for line in file:
-            words = line.split()
-            if words[0].startswith("cpu") and words[0] != "cpu":
-                found.append({name: int(word) / tick for name, word in zip(names, words[1:9], strict=True)})
+            fields = line.split()
+            if fields[0].startswith("cpu") and fields[0] != "cpu":
+                found.append({name: int(field) / tick for name, field in zip(names, fields[1:9], strict=True)})
     return found
 
 
@@ -238,7 +240,7 @@ def root_device() -> tuple[str, str]:
     found = ("unknown", "unknown")
     with open("/proc/mounts", encoding="utf-8", errors="replace") as file:
         for line in file:
-            device, point, kind, *_ = line.split()
+            device, point, fstype, *_ = line.split()
             if point == "/":
-                found = (device, kind)
+                found = (device, fstype)
     return found

@@ -16,7 +16,7 @@ from xai_runbook.system import child, processes
 ARCHIVE_COMMAND = "test ! -f ../archive/%f && cp %p ../archive/%f.part && mv ../archive/%f.part ../archive/%f"
 """From the data folder, so that a copied cluster archives into its own sandbox."""
 FIRST = "xai_blockchain-000001"
-MAKE_SECONDS = 120.0
+BACKUP_SECONDS = 120.0
 
 
 def folder(layout: Layout) -> Path:
@@ -31,11 +31,11 @@ def archive(layout: Layout) -> Path:
 
 def overlay(layout: Layout) -> dict[str, Any]:
     """What the settings of the sandbox's `backups` table are."""
-    told: dict[str, Any] = {"folder": str(folder(layout)), "archive": str(archive(layout))}
+    settings: dict[str, Any] = {"folder": str(folder(layout)), "archive": str(archive(layout))}
     server = programs.find("postgres")
     if server is not None:
-        told["programs"] = str(server.parent)
-    return told
+        settings["programs"] = str(server.parent)
+    return settings
 
 
 def recipe() -> bytes:
@@ -43,28 +43,28 @@ def recipe() -> bytes:
     return files("xai_runbook.pgbackup").joinpath("dump.py").read_bytes()
 
 
-def make(tools: Path, data: Path, user: str, into: Path) -> None:
+def create_first(tools: Path, data: Path, user: str, folder: Path) -> None:
     """The backup that a template cluster comes with, verified as every other. Raises SandboxError."""
-    into.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700)
     if not (tools / "pg_dump").exists():
         return
     descriptor = os.open(data, os.O_PATH)  # a path that is short enough for a socket
-    argv = child.python("xai_runbook.pgbackup", "dump", "--folder", str(into), "--name", FIRST)
+    argv = child.python("xai_runbook.pgbackup", "dump", "--folder", str(folder), "--name", FIRST)
     variables = {
         "PGHOST": f"/proc/{os.getpid()}/fd/{descriptor}", "PGPORT": "5432", "PGUSER": user,
         "PGDATABASE": "xai_blockchain",
     }  # fmt: skip
     try:
-        done = processes.run(
+        completed = processes.run(
             [*argv, "--programs", str(tools)],
             env=environment(data.parent) | variables | {"TMPDIR": str(data.parent)},
             cwd=data.parent,
-            deadline_seconds=MAKE_SECONDS,
+            deadline_seconds=BACKUP_SECONDS,
             death_signal=signal.SIGTERM,
         )
     except OSError as error:
         raise SandboxError(f"the sandbox's first backup failed: {type(error).__name__}") from None
     finally:
         os.close(descriptor)
-    if done.returncode:
-        raise SandboxError("the sandbox's first backup failed", on=(done.stdout + done.stderr).strip()[-600:])
+    if completed.returncode:
+        raise SandboxError("the sandbox's first backup failed", on=(completed.stdout + completed.stderr).strip()[-600:])

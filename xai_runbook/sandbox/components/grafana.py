@@ -17,57 +17,57 @@ from urllib.request import Request
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox import loopback
-from xai_runbook.sandbox.components.grafana_responses import SOURCE, WORKS, Recorded
+from xai_runbook.sandbox.components.grafana_responses import DATASOURCE_UID, HEALTHY, RecordedGrafana
 from xai_runbook.sandbox.supervisor.component import Layout, Part
 from xai_runbook.system import child
 from xai_runbook.system.files import write_whole
 
-MISSING = "Network Status"
+REMOVABLE_DASHBOARD = "Network Status"
 """The dashboard that the fault removes."""
 
 
-class OfSandbox(Recorded):
+class SandboxGrafana(RecordedGrafana):
     """The one whose data source is a real Prometheus, which it really asks."""
 
-    def source_health(self, uid: str) -> tuple[int, dict[str, Any]]:
+    def datasource_health(self, uid: str) -> tuple[int, dict[str, Any]]:
         """As Grafana does it: a query of its own, and an error where that is not answered."""
-        if uid != SOURCE:
-            return super().source_health(uid)
+        if uid != DATASOURCE_UID:
+            return super().datasource_health(uid)
         url = self.datasources[0]["url"]
         try:
             with loopback.urlopen(f"{url}/api/v1/query?query=1%2B1", timeout=2):
-                return WORKS
+                return HEALTHY
         except OSError as error:
             return 400, {"message": f'Post "{url}/api/v1/query": {error}', "status": "ERROR"}
 
 
-async def run(recorded: Recorded, port: int) -> None:
+async def run(recorded: RecordedGrafana, port: int) -> None:
     """Serves it on loopback until SIGTERM. Raises OSError when the port is taken."""
     from tornado.httpserver import HTTPServer
     from tornado.web import Application, RequestHandler
 
     class Requests(RequestHandler):
         def get(self) -> None:
-            self._say(*recorded.read(self.request.uri or "/", self._who))
+            self._respond(*recorded.read(self.request.uri or "/", self._authorization))
 
         def post(self) -> None:
-            self._write()
+            self._handle_write()
 
         def delete(self) -> None:
-            self._write()
+            self._handle_write()
 
         @property
-        def _who(self) -> str:
+        def _authorization(self) -> str:
             return self.request.headers.get("Authorization", "")
 
-        def _write(self) -> None:
+        def _handle_write(self) -> None:
             method, target = self.request.method or "", self.request.uri or "/"
-            self._say(*recorded.write(method, target, self._who, self.request.body))
+            self._respond(*recorded.write(method, target, self._authorization, self.request.body))
 
-        def _say(self, status: int, told: Any) -> None:
+        def _respond(self, status: int, body: Any) -> None:
             self.set_status(status)
             self.set_header("Content-Type", "application/json; charset=UTF-8")
-            self.finish(json.dumps(told))
+            self.finish(json.dumps(body))
 
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
@@ -81,12 +81,12 @@ def parts(layout: Layout) -> list[Part]:
     folder, url = layout.part_folder("grafana"), layout.url("grafana")
 
     def prepare() -> None:
-        for who in ("viewer", "operator"):
-            if not _token(layout, who).exists():
+        for account in ("viewer", "operator"):
+            if not _token(layout, account).exists():
                 layout.part_folder("secrets")
-                write_whole(_token(layout, who), f"Bearer glsa_{secrets.token_urlsafe(24)}\n".encode())
+                write_whole(_token(layout, account), f"Bearer glsa_{secrets.token_urlsafe(24)}\n".encode())
         if not (folder / "dashboards.json").exists():
-            write_whole(folder / "dashboards.json", json.dumps(_shipped()).encode())
+            write_whole(folder / "dashboards.json", json.dumps(_dashboards()).encode())
 
     argv = child.python("xai_runbook.sandbox.components.grafana", "--port", str(layout.ports["grafana"]))
     argv += ["--dashboards", str(folder / "dashboards.json"), "--prometheus", layout.url("prometheus")]
@@ -105,18 +105,18 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 def remove_dashboard(layout: Layout) -> None:
     """Somebody deletes one of the dashboards."""
-    _ask(layout, "DELETE", f"/api/dashboards/uid/{_missing()['uid']}")
+    _request(layout, "DELETE", f"/api/dashboards/uid/{_removable_dashboard()['uid']}")
 
 
-def give_dashboard_back(layout: Layout) -> None:
+def restore_dashboard(layout: Layout) -> None:
     """Saves that dashboard again, where nobody has done so yet."""
-    wanted = {"dashboard": _missing(), "folderUid": "", "overwrite": False}
-    _ask(layout, "POST", "/api/dashboards/db", json.dumps(wanted).encode())
+    wanted = {"dashboard": _removable_dashboard(), "folderUid": "", "overwrite": False}
+    _request(layout, "POST", "/api/dashboards/db", json.dumps(wanted).encode())
 
 
-def _ask(layout: Layout, method: str, path: str, body: bytes | None = None) -> None:
-    who = _token(layout, "operator").read_text(encoding="ascii").strip()
-    headers = {"Authorization": who, "Content-Type": "application/json"}
+def _request(layout: Layout, method: str, path: str, body: bytes | None = None) -> None:
+    token = _token(layout, "operator").read_text(encoding="ascii").strip()
+    headers = {"Authorization": token, "Content-Type": "application/json"}
     try:
         with loopback.urlopen(Request(layout.url("grafana") + path, body, headers, method=method), timeout=5):
             pass
@@ -128,11 +128,11 @@ def _ask(layout: Layout, method: str, path: str, body: bytes | None = None) -> N
         raise SandboxError(f"request to the sandbox's Grafana failed: {error}", on=layout.url("grafana")) from None
 
 
-def _token(layout: Layout, who: str) -> Path:
-    return layout.folder / "secrets" / f"grafana-{who}.token"
+def _token(layout: Layout, account: str) -> Path:
+    return layout.folder / "secrets" / f"grafana-{account}.token"
 
 
-def _shipped() -> list[dict[str, Any]]:
+def _dashboards() -> list[dict[str, Any]]:
     from xai_runbook.dashboards import FILES, dashboard
     from xai_runbook.settings.loading import load
 
@@ -140,8 +140,8 @@ def _shipped() -> list[dict[str, Any]]:
     return [dashboard(title, settings, settings.limits) for title in FILES]
 
 
-def _missing() -> dict[str, Any]:
-    return next(each for each in _shipped() if each["title"] == MISSING)
+def _removable_dashboard() -> dict[str, Any]:
+    return next(dashboard for dashboard in _dashboards() if dashboard["title"] == REMOVABLE_DASHBOARD)
 
 
 def main() -> None:
@@ -152,12 +152,12 @@ def main() -> None:
     parser.add_argument("--prometheus", required=True, help="URL of the data source")
     parser.add_argument("--viewer", type=Path, required=True, help="file with the viewer's Authorization header")
     parser.add_argument("--editor", type=Path, required=True, help="file with the editor's Authorization header")
-    told = parser.parse_args()
-    viewer, editor = (file.read_text(encoding="ascii").strip() for file in (told.viewer, told.editor))
-    recorded = OfSandbox(viewer, editor, told.prometheus)
-    for each in json.loads(told.dashboards.read_bytes()):
-        recorded.put(each)
-    asyncio.run(run(recorded, told.port))
+    options = parser.parse_args()
+    viewer, editor = (file.read_text(encoding="ascii").strip() for file in (options.viewer, options.editor))
+    recorded = SandboxGrafana(viewer, editor, options.prometheus)
+    for dashboard in json.loads(options.dashboards.read_bytes()):
+        recorded.put(dashboard)
+    asyncio.run(run(recorded, options.port))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from copy import deepcopy
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-SOURCE = "PBFA97CFB590B2093"
+DATASOURCE_UID = "PBFA97CFB590B2093"
 UNAUTHORIZED = {"message": "Unauthorized", "messageId": "auth.unauthorized", "statusCode": 401, "traceID": ""}
 NOT_FOUND = {"message": "Dashboard not found", "traceID": ""}
-WORKS = (200, {"message": "Successfully queried the Prometheus API.", "status": "OK"})
+HEALTHY = (200, {"message": "Successfully queried the Prometheus API.", "status": "OK"})
 
 
-class Recorded:
+class RecordedGrafana:
     """What such a Grafana holds, and what it answers to each request."""
 
     def __init__(self, viewer: str, editor: str, prometheus: str = "http://prometheus:9090") -> None:
@@ -34,7 +34,7 @@ class Recorded:
         self.logins = {"admin": "a better one"}
         self.datasources: list[dict[str, Any]] = [
             {
-                "id": 1, "uid": SOURCE, "orgId": 1, "name": "prometheus", "type": "prometheus",
+                "id": 1, "uid": DATASOURCE_UID, "orgId": 1, "name": "prometheus", "type": "prometheus",
                 "typeName": "Prometheus", "typeLogoUrl": "public/app/plugins/datasource/prometheus/img/logo.svg",
                 "access": "proxy", "url": prometheus, "user": "", "database": "", "basicAuth": False,
                 "isDefault": True, "jsonData": {"httpMethod": "POST"}, "readOnly": False,
@@ -52,35 +52,35 @@ class Recorded:
         """The present version."""
         return self.versions[uid][-1]
 
-    def source_health(self, uid: str) -> tuple[int, dict[str, Any]]:
+    def datasource_health(self, uid: str) -> tuple[int, dict[str, Any]]:
         """What the check of a data source says: status and body."""
-        return WORKS if uid == SOURCE else (404, {"message": "Plugin not found", "traceID": ""})
+        return HEALTHY if uid == DATASOURCE_UID else (404, {"message": "Plugin not found", "traceID": ""})
 
-    def read(self, target: str, who: str) -> tuple[int, Any]:
-        """What a GET of this path and query is answered; `who` is the Authorization header."""
+    def read(self, target: str, authorization: str) -> tuple[int, Any]:
+        """What a GET of this path and query is answered; `authorization` is the Authorization header."""
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
         if path == "/api/health":
-            told: dict[str, Any] = {"commit": "d2fdff9", "database": self.database, "version": self.version}
-            return (200 if self.database == "ok" else 503), told
+            health = {"commit": "d2fdff9", "database": self.database, "version": self.version}
+            return (200 if self.database == "ok" else 503), health
         if path == "/api/user":
-            return self._user(who)
-        if who not in self.organizations:
+            return self._user(authorization)
+        if authorization not in self.organizations:
             return 401, UNAUTHORIZED
         match path.removeprefix("/api").strip("/").split("/"):
             case ["org"]:
-                number, name = self.organizations[who]
+                number, name = self.organizations[authorization]
                 return 200, {"id": number, "name": name, "address": {"address1": "", "city": "", "country": ""}}
             case ["search"]:
-                return 200, self._folders() if query.get("type") == ["dash-folder"] else self._found()
+                return 200, self._folders() if query.get("type") == ["dash-folder"] else self._search_results()
             case ["dashboards", "uid", uid] if uid in self.versions:
                 meta = self.meta[uid]
-                told = {
+                details = {
                     "type": "db", "canSave": False, "canEdit": False, "canAdmin": False, "canStar": True, "slug": uid,
                     "url": f"/d/{uid}/{uid}", "expires": "0001-01-01T00:00:00Z", "isFolder": False,
                     "version": self.live(uid)["version"], "provisionedExternalId": "",
                     "folderTitle": self.folders.get(meta["folderUid"], "Dashboards"), **meta,
                 }  # fmt: skip
-                return 200, {"meta": told, "dashboard": self.live(uid)}
+                return 200, {"meta": details, "dashboard": self.live(uid)}
             case ["dashboards", "uid", uid, "versions", number] if uid in self.versions:
                 for data in self.versions[uid]:
                     if str(data["version"]) == number:
@@ -91,46 +91,48 @@ class Recorded:
             case ["datasources"]:
                 return 200, self.datasources
             case ["datasources", "uid", uid, "health"]:
-                return self.source_health(uid)
+                return self.datasource_health(uid)
         return 404, {"message": "Not found"}
 
-    def write(self, method: str, target: str, who: str, body: bytes) -> tuple[int, Any]:
+    def write(self, method: str, target: str, authorization: str, body: bytes) -> tuple[int, Any]:
         """What a POST or DELETE does, and is answered: only the editor's does anything."""
-        if refused := self.refused(who):
-            return refused
+        if refusal := self.refusal(authorization):
+            return refusal
         path = urlsplit(target).path
         if method == "POST" and path == "/api/dashboards/db":
-            return self._saved(json.loads(body))
+            return self._save(json.loads(body))
         if method == "DELETE" and path.startswith("/api/dashboards/uid/"):
-            return self._deleted(path.rpartition("/")[2])
+            return self._delete(path.rpartition("/")[2])
         return 404, {"message": "Not found"}
 
-    def refused(self, who: str) -> tuple[int, Any] | None:
+    def refusal(self, authorization: str) -> tuple[int, Any] | None:
         """The answer to one who may not write, or None."""
-        return None if who == self.editor else (401 if who not in self.organizations else 403, UNAUTHORIZED)
+        if authorization == self.editor:
+            return None
+        return 403 if authorization in self.organizations else 401, UNAUTHORIZED
 
-    def _saved(self, body: dict[str, Any]) -> tuple[int, Any]:
-        made = body["dashboard"]
-        uid = made["uid"]
+    def _save(self, body: dict[str, Any]) -> tuple[int, Any]:
+        dashboard = body["dashboard"]
+        uid = dashboard["uid"]
         stored = self.live(uid)["version"] if uid in self.versions else 0
         if stored and self.meta[uid]["provisioned"]:
             return 400, {"message": "Cannot save provisioned dashboard"}
-        if stored and made.get("version") != stored and not body["overwrite"]:
-            words = "The dashboard has been changed by someone else"
-            return 412, {"message": words, "status": "version-mismatch"}
+        if stored and dashboard.get("version") != stored and not body["overwrite"]:
+            message = "The dashboard has been changed by someone else"
+            return 412, {"message": message, "status": "version-mismatch"}
         # what a Grafana adds of its own must not make it another dashboard
-        self.put({**made, "liveNow": False, "weekStart": ""}, folder_uid=body["folderUid"])
-        told = {"id": 41, "uid": uid, "url": f"/d/{uid}/{uid}", "slug": uid, "folderUid": body["folderUid"]}
-        return 200, {**told, "status": "success", "version": self.live(uid)["version"]}
+        self.put({**dashboard, "liveNow": False, "weekStart": ""}, folder_uid=body["folderUid"])
+        saved = {"id": 41, "uid": uid, "url": f"/d/{uid}/{uid}", "slug": uid, "folderUid": body["folderUid"]}
+        return 200, {**saved, "status": "success", "version": self.live(uid)["version"]}
 
-    def _deleted(self, uid: str) -> tuple[int, Any]:
+    def _delete(self, uid: str) -> tuple[int, Any]:
         if uid not in self.versions:
             return 404, NOT_FOUND
         title = self.versions.pop(uid)[-1]["title"]
         del self.meta[uid]
         return 200, {"title": title, "message": f"Dashboard {title} deleted", "uid": uid}
 
-    def _found(self) -> list[dict[str, Any]]:
+    def _search_results(self) -> list[dict[str, Any]]:
         return [
             {
                 "id": 41, "uid": uid, "orgId": 1, "title": self.live(uid)["title"], "uri": f"db/{uid}",
@@ -149,10 +151,10 @@ class Recorded:
             for uid, title in self.folders.items()
         ]  # fmt: skip
 
-    def _user(self, who: str) -> tuple[int, Any]:
-        kind, _, told = who.partition(" ")
-        user, _, password = base64.b64decode(told).decode().partition(":") if kind == "Basic" else ("", "", "")
+    def _user(self, authorization: str) -> tuple[int, Any]:
+        kind, _, credentials = authorization.partition(" ")
+        user, _, password = base64.b64decode(credentials).decode().partition(":") if kind == "Basic" else ("", "", "")
         if password and self.logins.get(user) == password:
             return 200, {"id": 1, "login": user, "email": "admin@localhost", "orgId": 1, "isGrafanaAdmin": True}
-        refused = {"message": "Invalid username or password", "messageId": "password-auth.failed"}
-        return 401, {**refused, "statusCode": 401, "traceID": ""}
+        refusal = {"message": "Invalid username or password", "messageId": "password-auth.failed"}
+        return 401, {**refusal, "statusCode": 401, "traceID": ""}

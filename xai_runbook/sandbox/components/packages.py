@@ -14,7 +14,7 @@ from xai_runbook.errors import SandboxError
 from xai_runbook.system import child, processes
 
 _OPTIONS = ("-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15")
-_INSTALLED_ANEW = re.compile(r"^Inst ([a-z0-9][a-z0-9+.-]*) \(.*\[(?!all\])\w+\]\)", flags=re.MULTILINE)
+_NEW_PACKAGES = re.compile(r"^Inst ([a-z0-9][a-z0-9+.-]*) \(.*\[(?!all\])\w+\]\)", flags=re.MULTILINE)
 """What apt would install of this processor's packages; an upgrade has its present version before the bracket."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _NOT_FOUND = re.compile(r"^\s*(\S+) => not found", flags=re.MULTILINE)
@@ -43,18 +43,18 @@ class Fetcher:
         """
         tree = self._folder / f"{package}.tree"
         debs = self._extract([package], tree)
-        offered: set[str] | None = None
-        while needed := self._lacking(programs, tree):
-            if offered is None:
+        installable: set[str] | None = None
+        while missing := self._missing_dependencies(programs, tree):
+            if installable is None:
                 plan = self._apt("-s", "install", "--no-install-recommends", "--", package)
-                offered = set(_INSTALLED_ANEW.findall(plan)) - {package}
+                installable = set(_NEW_PACKAGES.findall(plan)) - {package}
             depends = " ".join(self._run(["dpkg-deb", "-f", str(deb), "Pre-Depends", "Depends"]) for deb in debs)
-            named = offered & set(_NAME.findall(depends))
-            wanted = sorted(name for name in named if name in needed or "lib" in name)
+            depended_on = installable & set(_NAME.findall(depends))
+            wanted = sorted(name for name in depended_on if name in missing or "lib" in name)
             if not wanted:
-                raise SandboxError(f"{package} needs {', '.join(needed)}, which none of its dependencies contains")
+                raise SandboxError(f"{package} needs {', '.join(missing)}, which none of its dependencies contains")
             debs = self._extract(wanted, tree)
-            offered -= set(wanted)
+            installable -= set(wanted)
         for file in _files(programs, tree):
             self._run([str(file), "--version"], library_path(tree))
         try:
@@ -68,27 +68,27 @@ class Fetcher:
         self._apt("download", "--", *packages)
         debs = []
         for package in packages:
-            found = sorted(self._folder.glob(f"{package}_*.deb"))
-            if not found:
+            matches = sorted(self._folder.glob(f"{package}_*.deb"))
+            if not matches:
                 raise SandboxError("apt-get downloaded no file", on=package)
-            self._run(["dpkg-deb", "-x", str(found[0]), str(tree)])
-            debs.append(found[0])
+            self._run(["dpkg-deb", "-x", str(matches[0]), str(tree)])
+            debs.append(matches[0])
         return debs
 
-    def _lacking(self, programs: Sequence[Sequence[str]], tree: Path) -> list[str]:
+    def _missing_dependencies(self, programs: Sequence[Sequence[str]], tree: Path) -> list[str]:
         """The programs that the tree has under none of their names; the libraries that are neither here nor in it."""
-        lacking = {names[0] for names in programs if not _files([names], tree)}
+        missing = {names[0] for names in programs if not _files([names], tree)}
         for file in _files(programs, tree) if shutil.which("ldd") else ():
             try:
-                lacking.update(_NOT_FOUND.findall(self._run(["ldd", str(file)], library_path(tree))))
+                missing.update(_NOT_FOUND.findall(self._run(["ldd", str(file)], library_path(tree))))
             except SandboxError:  # a script, or for another processor: running it will tell
                 continue
-        return sorted(lacking)
+        return sorted(missing)
 
-    def _apt(self, *words: str) -> str:
+    def _apt(self, *arguments: str) -> str:
         """What apt-get prints; where it fails, it is asked again with new package lists, which needs no root either."""
         try:
-            return self._run(["apt-get", *_OPTIONS, *self._lists, *words])
+            return self._run(["apt-get", *_OPTIONS, *self._lists, *arguments])
         except SandboxError as error:
             if self._lists:
                 raise
@@ -96,41 +96,41 @@ class Fetcher:
                 self._update_error = self._update()
             if self._update_error:
                 raise SandboxError(f"{error.what}; {self._update_error}") from None
-        return self._run(["apt-get", *_OPTIONS, *self._lists, *words])
+        return self._run(["apt-get", *_OPTIONS, *self._lists, *arguments])
 
     def _update(self) -> str:
         """Fetch package lists of our own; the reason where that fails."""
         for part in ("lists/partial", "cache/archives/partial"):
             (self._folder / "apt" / part).mkdir(parents=True)
-        own = ("-o", f"Dir::State::lists={self._folder}/apt/lists", "-o", f"Dir::Cache={self._folder}/apt/cache")
+        options = ("-o", f"Dir::State::lists={self._folder}/apt/lists", "-o", f"Dir::Cache={self._folder}/apt/cache")
         try:
-            self._run(["apt-get", *_OPTIONS, *own, "update"])
+            self._run(["apt-get", *_OPTIONS, *options, "update"])
         except SandboxError as error:
             return error.what
-        self._lists = own
+        self._lists = options
         return ""
 
-    def _run(self, argv: list[str], more: dict[str, str] | None = None) -> str:
+    def _run(self, argv: list[str], variables: dict[str, str] | None = None) -> str:
         name, folder = Path(argv[0]).name, str(self._folder)
         left = self._end - time.monotonic()
         if left <= 0:
             raise OutOfTime(f"no time left for {name}: earlier downloads used up the deadline")
-        passed = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
+        proxies = {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
         own = {"PATH": child.search_path(), "LC_ALL": "C", "HOME": folder, "TMPDIR": folder}
         try:
-            done = processes.run(
+            completed = processes.run(
                 argv,
-                env=own | passed | (more or {}),
+                env=own | proxies | (variables or {}),
                 cwd=folder,
                 deadline_seconds=left,
                 death_signal=signal.SIGTERM,
             )
         except OSError as error:
             raise SandboxError(f"{name} did not finish: {type(error).__name__}") from None
-        if done.returncode:
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            raise SandboxError(f"{name} exited with {done.returncode}: {' '.join(last)}")
-        return done.stdout
+        if completed.returncode:
+            last = (completed.stderr or completed.stdout).strip().splitlines()[-1:]
+            raise SandboxError(f"{name} exited with {completed.returncode}: {' '.join(last)}")
+        return completed.stdout
 
 
 def _files(programs: Iterable[Sequence[str]], tree: Path) -> list[Path]:

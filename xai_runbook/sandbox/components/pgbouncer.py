@@ -55,9 +55,9 @@ def configuration(layout: Layout) -> str:
         "log_disconnections": 0,
         "stats_period": 3600,
     }
-    where = f"host={layout.host} port={layout.ports['postgres']} dbname={layout.database}"
+    connection = f"host={layout.host} port={layout.ports['postgres']} dbname={layout.database}"
     lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
-    return f"[databases]\n{layout.database} = {where}\n\n[pgbouncer]\n{lines}"
+    return f"[databases]\n{layout.database} = {connection}\n\n[pgbouncer]\n{lines}"
 
 
 def overlay(layout: Layout) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.sandbox.components import backups, programs
-from xai_runbook.sandbox.components.postgres_template import accepts, connect, copy_template, unprivileged
+from xai_runbook.sandbox.components.postgres_template import connect, copy_template, reports_ready, unprivileged
 from xai_runbook.sandbox.supervisor.component import Layout, Part
 from xai_runbook.system.files import write_whole
 
@@ -25,7 +25,7 @@ def parts(layout: Layout, server: Path | None = None) -> list[Part]:
     server = server or programs.find("postgres")
     if server is None:
         return []
-    as_somebody = unprivileged()
+    run_as = unprivileged()
     data = layout.folder / "postgres" / "data"
 
     def prepare() -> None:
@@ -44,8 +44,8 @@ def parts(layout: Layout, server: Path | None = None) -> list[Part]:
             set_passwords(connection, layout)
             connection.execute("SELECT count(*) FROM blocks")
 
-    argv = [*as_somebody, str(server), "-D", str(data), "-c", f"port={layout.ports['postgres']}"]
-    return [Part("postgres", argv, lambda: accepts(data), signal.SIGINT, prepare=prepare, finish=finish)]
+    argv = [*run_as, str(server), "-D", str(data), "-c", f"port={layout.ports['postgres']}"]
+    return [Part("postgres", argv, lambda: reports_ready(data), signal.SIGINT, prepare=prepare, finish=finish)]
 
 
 def overlay(layout: Layout) -> dict[str, Any]:

@@ -70,18 +70,18 @@ host   replication  xai_operator    127.0.0.1/32  scram-sha-256
 """
 
 
-def copy_template(server: Path, data: Path, cache: Path, kept: Path | None = None) -> None:
-    """Copies the template cluster for this server program to `data`, and its backup into `kept`, if that is wanted.
+def copy_template(server: Path, data: Path, cache: Path, backups_folder: Path | None = None) -> None:
+    """Copies the template cluster for this server program to `data`, and its backup into `backups_folder`, if given.
 
     Makes the template first where none is fresh.
     """
     folder = cache / "clusters"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder / "lock"):  # no deadline of its own: whoever holds it has one on each step
-        template = _fresh(folder, _key(server)) or _make(server, folder, _key(server))
+        template = _fresh_template(folder, _key(server)) or _make_template(server, folder, _key(server))
         _run(["cp", "-a", "--reflink=auto", "--", str(template / "data"), str(data)])
-        if kept is not None:
-            _run(["cp", "-a", "--reflink=auto", "--", str(template / "backups"), str(kept)])
+        if backups_folder is not None:
+            _run(["cp", "-a", "--reflink=auto", "--", str(template / "backups"), str(backups_folder)])
 
 
 def unprivileged() -> list[str]:
@@ -95,47 +95,47 @@ def unprivileged() -> list[str]:
         raise SandboxError(error.what, hint="start the sandbox as an ordinary user") from None
 
 
-def accepts(data: Path) -> bool:
+def reports_ready(data: Path) -> bool:
     """Whether the server on this cluster says that it takes connections. Raises OSError before it has said anything."""
     lines = (data / "postmaster.pid").read_text().splitlines()
     return len(lines) > 7 and lines[7].strip() == "ready"
 
 
 def _key(server: Path) -> str:
-    told = _run([str(server), "--version"])
-    recipe = hashlib.sha256(
-        repr((sorted(SETTINGS.items()), ACCESS, START_HEIGHT, TRAFFIC_ROUNDS, DATABASE_OID, told)).encode()
+    version = _run([str(server), "--version"])
+    digest = hashlib.sha256(
+        repr((sorted(SETTINGS.items()), ACCESS, START_HEIGHT, TRAFFIC_ROUNDS, DATABASE_OID, version)).encode()
     )
     for name in ("roles", "database", "schema", "seed", "traffic"):
-        recipe.update(_sql(name).encode())
+        digest.update(_sql(name).encode())
     for script in role_scripts():
-        recipe.update(script.encode())
-    recipe.update(backups.recipe())
-    return recipe.hexdigest()[:12]
+        digest.update(script.encode())
+    digest.update(backups.recipe())
+    return digest.hexdigest()[:12]
 
 
 def _sql(name: str) -> str:
     return files("xai_runbook.sandbox").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _fresh(folder: Path, key: str) -> Path | None:
+def _fresh_template(folder: Path, key: str) -> Path | None:
     """The template with this key that is young enough; those that are too old are removed."""
-    fresh = None
+    newest = None
     for template in sorted(folder.glob("*-*")):
         age = time.time() - int(template.name.rpartition("-")[2])
         if 0 <= age < TEMPLATE_SECONDS:
-            fresh = template if template.name.startswith(f"{key}-") else fresh
+            newest = template if template.name.startswith(f"{key}-") else newest
         elif not template.name.startswith("."):
             shutil.rmtree(template, ignore_errors=True)
-    return fresh
+    return newest
 
 
-def _make(server: Path, folder: Path, key: str) -> Path:
-    for abandoned in folder.glob(".making-*"):  # whoever made it was killed: we hold the lock
-        shutil.rmtree(abandoned, ignore_errors=True)
-    making = Path(tempfile.mkdtemp(dir=folder, prefix=".making-"))
+def _make_template(server: Path, folder: Path, key: str) -> Path:
+    for leftover in folder.glob(".making-*"):  # whoever made it was killed: we hold the lock
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".making-"))
     try:
-        data = making / "data"
+        data = temporary / "data"
         prefix = unprivileged()
         options = ["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--wal-segsize=4", "--no-sync"]
         options += ["--data-checksums"]  # a damaged page is noticed
@@ -144,22 +144,22 @@ def _make(server: Path, folder: Path, key: str) -> Path:
         (data / "postgresql.conf").write_text(settings, encoding="utf-8")
         (data / "pg_hba.conf").write_text(ACCESS, encoding="utf-8")
         (data / "pg_ident.conf").write_text("", encoding="utf-8")
-        light = {
+        overrides = {
             "listen_addresses": "",
             "fsync": "off",
             "archive_mode": "off",
             "wal_recycle": "off",
         }
-        options = [word for name, value in light.items() for word in ("-c", f"{name}={value}")]
+        options = [word for name, value in overrides.items() for word in ("-c", f"{name}={value}")]
         with _running([*prefix, str(server), "-D", str(data), *options], data):
             _fill(data)
-            backups.make(server.parent, data, SUPERUSER, making / "backups")
+            backups.create_first(server.parent, data, SUPERUSER, temporary / "backups")
         (data / "postmaster.opts").unlink(missing_ok=True)
         template = folder / f"{key}-{int(time.time())}"
-        making.rename(template)
+        temporary.rename(template)
         return template
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _fill(data: Path) -> None:
@@ -204,7 +204,7 @@ def _running(argv: list[str], data: Path) -> Iterator[None]:
         deadline = time.monotonic() + STEP_SECONDS
         while True:
             try:
-                if accepts(data):
+                if reports_ready(data):
                     break
             except OSError:
                 pass
@@ -241,7 +241,7 @@ def connect(data: Path, port: int, database: str) -> Iterator[psycopg.Connection
 
 def _run(argv: list[str]) -> str:
     try:
-        done = processes.run(
+        completed = processes.run(
             argv,
             env=child.environment(),
             cwd=child.NEUTRAL_FOLDER,
@@ -250,6 +250,6 @@ def _run(argv: list[str]) -> str:
         )
     except OSError as error:
         raise SandboxError(f"cannot run {argv[0]}: {error}") from None
-    if done.returncode:
-        raise SandboxError(f"{' '.join(argv)} exited with {done.returncode}", on=done.stderr.strip()[-600:])
-    return done.stdout
+    if completed.returncode:
+        raise SandboxError(f"{' '.join(argv)} exited with {completed.returncode}", on=completed.stderr.strip()[-600:])
+    return completed.stdout

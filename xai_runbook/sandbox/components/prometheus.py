@@ -22,12 +22,12 @@ NODE_COLLECTORS = ("cpu", "meminfo", "filesystem", "loadavg", "diskstats", "netd
 
 def parts(layout: Layout) -> list[Part]:
     """Prometheus with its rules and history, and the exporters, as far as their programs are found."""
-    found = [
+    exporters = [
         _prometheus(layout),
         _node_exporter(layout),
         _postgres_exporter(layout),
     ]
-    return [part for part in found if part is not None]
+    return [part for part in exporters if part is not None]
 
 
 def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def rules(lag_blocks: float | None = None) -> str:
     settings = load("sandbox")
     limits = settings.limits
     if lag_blocks is not None:
-        moved = replace(limits.monitoring.sync_lag, threshold=lag_blocks)
-        section = limits.monitoring.model_copy(update={"sync_lag": moved})
+        limit = replace(limits.monitoring.sync_lag, threshold=lag_blocks)
+        section = limits.monitoring.model_copy(update={"sync_lag": limit})
         limits = limits.model_copy(update={"monitoring": section})
     return alert_rules(settings, limits, name=settings.name, step=settings.rule_step)
 
@@ -97,15 +97,15 @@ def _prometheus(layout: Layout) -> Part | None:
     if program is None:
         return None
     folder = layout.part_folder("prometheus")
-    data, config, loaded = folder / "data", configuration_file(layout), rule_file(layout)
+    data, config, rules_path = folder / "data", configuration_file(layout), rule_file(layout)
 
     def prepare() -> None:
-        made = None
+        backfilling = None
         if promtool is not None and not data.exists():  # a Prometheus that comes back after a fault keeps what it has
-            made = backfill.begin(layout, promtool, data, time.time())
-        loaded.write_text(rules(), encoding="utf-8")
-        if made is not None:
-            backfill.finish(made, data)
+            backfilling = backfill.start(layout, promtool, data, time.time())
+        rules_path.write_text(rules(), encoding="utf-8")
+        if backfilling is not None:
+            backfill.finish(backfilling, data)
         write_configuration(layout)  # late: an exporter that could not start by now is not scraped at all
         data.mkdir(mode=0o700, exist_ok=True)
 
@@ -120,7 +120,7 @@ def _prometheus(layout: Layout) -> Part | None:
         "--rules.alert.resend-delay=5s",
         "--log.level=warn",
     ]
-    ready = _answers(f"{layout.url('prometheus')}/-/ready")
+    ready = _answers_ok(f"{layout.url('prometheus')}/-/ready")
     return Part("prometheus", argv, ready, signal.SIGTERM, prepare=prepare, optional=True)
 
 
@@ -130,7 +130,7 @@ def _node_exporter(layout: Layout) -> Part | None:
         return None
     argv = [str(program), "--collector.disable-defaults", *(f"--collector.{name}" for name in NODE_COLLECTORS)]
     argv += [f"--web.listen-address={layout.host}:{layout.ports['node-exporter']}", "--log.level=error"]
-    ready = _answers(f"{layout.url('node-exporter')}/")
+    ready = _answers_ok(f"{layout.url('node-exporter')}/")
     return Part("node-exporter", argv, ready, signal.SIGTERM, optional=True)
 
 
@@ -149,9 +149,9 @@ def _postgres_exporter(layout: Layout) -> Part | None:
         "DATA_SOURCE_USER": monitor.name,
         "DATA_SOURCE_PASS_FILE": str(monitor.password_file),
     }
-    ready = _answers(f"{layout.url('postgres-exporter')}/")
+    ready = _answers_ok(f"{layout.url('postgres-exporter')}/")
     return Part("postgres-exporter", argv, ready, signal.SIGTERM, env, after=("postgres",), optional=True)
 
 
-def _answers(url: str) -> Callable[[], bool]:
+def _answers_ok(url: str) -> Callable[[], bool]:
     return partial(loopback.answers_ok, url)

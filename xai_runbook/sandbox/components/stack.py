@@ -22,7 +22,7 @@ from xai_runbook.sandbox.components import (
 from xai_runbook.sandbox.node import node
 from xai_runbook.sandbox.supervisor.component import MARK, NODES, REFERENCE, Layout, Part
 
-NEEDS = {
+PROGRAMS_OF_PART = {
     "postgres": ("postgres",),
     "standby": ("postgres",),
     "pooler": ("pgbouncer",),
@@ -33,40 +33,40 @@ NEEDS = {
     "postgres-exporter": ("prometheus-postgres-exporter",),
 }
 """The programs that a part needs and that may not be there; the others run on this Python."""
-DEPENDS = {"standby": "postgres", "pooler": "postgres", "postgres-exporter": "postgres", "grafana": "prometheus"}
+DEPENDS_ON = {"standby": "postgres", "pooler": "postgres", "postgres-exporter": "postgres", "grafana": "prometheus"}
 """Parts that are of no use without another."""
 
 
-def parts(layout: Layout, say: Callable[[str], None]) -> list[Part]:
+def parts(layout: Layout, progress: Callable[[str], None]) -> list[Part]:
     """Every part that can run here. Fetches what can be fetched; why a part cannot run is noted in layout.missing."""
-    absent = programs.fetch([program for needed in NEEDS.values() for program in needed], say)
-    for part, needed in NEEDS.items():
-        reasons = [absent[program] for program in needed if program in absent]
+    absent = programs.fetch([program for names in PROGRAMS_OF_PART.values() for program in names], progress)
+    for part, names in PROGRAMS_OF_PART.items():
+        reasons = [absent[program] for program in names if program in absent]
         if reasons and part not in layout.missing:
             record_missing(layout, part, reasons[0])
-    found: list[Part] = []
+    startable: list[Part] = []
     for name, module in (("postgres", postgres), ("alertmanager", alertmanager)):
         try:
-            found += module.parts(layout)
+            startable += module.parts(layout)
         except SandboxError as error:  # it cannot run here, though the program is there: the rest can
             record_missing(layout, name, str(error))
-    for each in (standby, pgbouncer, cache, node, prometheus, grafana, workload):
-        if each is not standby or "standby" not in layout.missing:
-            found += [part for part in each.parts(layout) if part.name not in layout.missing]
-    return [_with_libraries(part) for part in found]
+    for module in (standby, pgbouncer, cache, node, prometheus, grafana, workload):
+        if module is not standby or "standby" not in layout.missing:
+            startable += [part for part in module.parts(layout) if part.name not in layout.missing]
+    return [_with_libraries(part) for part in startable]
 
 
 def record_missing(layout: Layout, part: str, reason: str) -> None:
     """Note why a part cannot run here, and that what depends on it cannot either."""
     layout.missing[part] = reason
-    for dependent, needed in DEPENDS.items():
+    for dependent, needed in DEPENDS_ON.items():
         if needed == part:
             layout.missing[dependent] = f"it needs {part}, which is missing"
 
 
 def _with_libraries(part: Part) -> Part:
     """The part, whose program finds the libraries that were unpacked with it."""
-    libraries = programs.library_path(NEEDS[part.name][0]) if part.name in NEEDS else {}
+    libraries = programs.library_path(PROGRAMS_OF_PART[part.name][0]) if part.name in PROGRAMS_OF_PART else {}
     return replace(part, env={**libraries, **part.env})
 
 

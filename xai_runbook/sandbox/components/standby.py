@@ -40,14 +40,14 @@ def parts(layout: Layout, server: Path | None = None) -> list[Part]:
 
     def prepare() -> None:
         if not data.exists():
-            _keep_wal(layout)
+            _create_slot(layout)
             layout.part_folder("standby")
             copy_template(server, data, layout.cache)
-        _follow(layout, data)
+        _write_settings(layout, data)
 
     def finish() -> None:
         deadline = time.monotonic() + STREAMING_SECONDS
-        while not _streams(layout):
+        while not _is_streaming(layout):
             if time.monotonic() > deadline:
                 raise SandboxError(
                     f"the standby did not start streaming from the primary within {STREAMING_SECONDS:.0f} s", on=NAME
@@ -57,7 +57,7 @@ def parts(layout: Layout, server: Path | None = None) -> list[Part]:
     argv = [*unprivileged(), str(server), "-D", str(data), "-c", f"port={layout.ports['standby']}"]
     return [
         Part(
-            "standby", argv, lambda: _accepts(data), signal.SIGINT,
+            "standby", argv, lambda: _reports_ready(data), signal.SIGINT,
             after=("postgres",), prepare=prepare, finish=finish, optional=True,
         )
     ]  # fmt: skip
@@ -70,23 +70,23 @@ def folder(layout: Layout) -> Path:
 
 def pause(supervisor: Supervisor) -> None:
     """The standby takes in what it is sent, and replays none of it: as behind a long query."""
-    with _on_standby(supervisor.layout) as connection:
+    with _standby(supervisor.layout) as connection:
         connection.execute("SELECT pg_wal_replay_pause()")
 
 
 def resume(supervisor: Supervisor) -> None:
     """The standby replays again."""
-    with _on_standby(supervisor.layout) as connection:
+    with _standby(supervisor.layout) as connection:
         connection.execute("SELECT pg_wal_replay_resume()")
 
 
-def _follow(layout: Layout, data: Path) -> None:
+def _write_settings(layout: Layout, data: Path) -> None:
     """Writes down whom to follow; the password stands in a file of its own that libpq reads."""
     role = layout.role("operator")
     line = f"{layout.host}:{layout.ports['postgres']}:*:{role.name}:{role.password()}\n"
     passfile = layout.folder / "secrets" / "standby.pgpass"
     write_whole(passfile, line.encode())
-    told = {
+    parameters = {
         "host": layout.host,
         "port": layout.ports["postgres"],
         "user": role.name,
@@ -94,7 +94,7 @@ def _follow(layout: Layout, data: Path) -> None:
         "sslmode": "disable",
         "application_name": NAME,
     }
-    conninfo = " ".join(f"{key}='{value}'" for key, value in told.items()).replace("'", "''")
+    conninfo = " ".join(f"{key}='{value}'" for key, value in parameters.items()).replace("'", "''")
     settings = {
         "primary_conninfo": conninfo,
         "primary_slot_name": SLOT,
@@ -108,7 +108,7 @@ def _follow(layout: Layout, data: Path) -> None:
     (data / "standby.signal").touch()
 
 
-def _keep_wal(layout: Layout) -> None:
+def _create_slot(layout: Layout) -> None:
     """Makes the standby's slot on the primary: what the copy has not had yet is kept until it has."""
     with _primary(layout) as connection:
         connection.execute(
@@ -118,12 +118,12 @@ def _keep_wal(layout: Layout) -> None:
         )
 
 
-def _accepts(data: Path) -> bool:
+def _reports_ready(data: Path) -> bool:
     lines = (data / "postmaster.pid").read_text().splitlines()
     return len(lines) > 7 and lines[7].strip() in ("ready", "standby")
 
 
-def _streams(layout: Layout) -> bool:
+def _is_streaming(layout: Layout) -> bool:
     with _primary(layout) as connection:
         row = connection.execute(
             "SELECT state = 'streaming' FROM pg_stat_replication WHERE application_name = %s", [NAME]
@@ -135,5 +135,5 @@ def _primary(layout: Layout) -> AbstractContextManager[psycopg.Connection[Any]]:
     return connect(layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database)
 
 
-def _on_standby(layout: Layout) -> AbstractContextManager[psycopg.Connection[Any]]:
+def _standby(layout: Layout) -> AbstractContextManager[psycopg.Connection[Any]]:
     return connect(folder(layout), layout.ports["standby"], layout.database)

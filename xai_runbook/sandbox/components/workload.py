@@ -35,7 +35,7 @@ ROUTES = {
 """Route: method, status, requests a second at each node, and the median seconds of an answer (for the history)."""
 
 TIMEOUT_SECONDS = 6.0
-AT_ONCE = 15
+MAX_PENDING = 15
 """Requests that wait for one node at most: a hung node is not buried."""
 
 SESSIONS = 6
@@ -43,7 +43,7 @@ SESSIONS = 6
 
 STATEMENT_SECONDS = (1.0, 3.0)
 RETRY_SECONDS = 1.0
-UNKNOWN_BLOCKS = 0.004
+UNKNOWN_BLOCK_RATIO = 0.004
 """The share of reads that ask for a block that is not there yet, as impatient callers do."""
 
 WALLETS = 1_500
@@ -76,13 +76,13 @@ def wallet(number: int) -> str:
     return "XAI" + sha256(f"wallet {number}".encode()).hexdigest()[:40]
 
 
-class Callers:
+class ApiCallers:
     """Those who call the nodes' API; ``tip`` is the newest height any of them saw."""
 
     def __init__(self, nodes: Mapping[str, str], client: AsyncHTTPClient) -> None:
         self.nodes, self.client = nodes, client
         self.tip = START_HEIGHT
-        self._waiting = dict.fromkeys(nodes, 0)
+        self._pending = dict.fromkeys(nodes, 0)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, name: str, route: str) -> None:
@@ -90,8 +90,8 @@ class Callers:
         method, _, per_second, _ = ROUTES[route]
         while True:
             await asyncio.sleep(random.expovariate(per_second))
-            if self._waiting[name] < AT_ONCE:
-                task = asyncio.ensure_future(self._ask(name, route, method))
+            if self._pending[name] < MAX_PENDING:
+                task = asyncio.ensure_future(self._call_once(name, route, method))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -99,7 +99,7 @@ class Callers:
         """The decoded answer, or None when there is none worth the name."""
         from tornado.httpclient import HTTPClientError
 
-        self._waiting[name] += 1
+        self._pending[name] += 1
         try:
             method = "GET" if body is None else "POST"
             answer = await self.client.fetch(
@@ -109,14 +109,14 @@ class Callers:
         except (HTTPClientError, OSError, ValueError):  # the first is also a timeout
             return None
         finally:
-            self._waiting[name] -= 1
+            self._pending[name] -= 1
 
-    async def _ask(self, name: str, route: str, method: str) -> None:
-        ahead = 1_000 if random.random() < UNKNOWN_BLOCKS else -random.randrange(90)
-        path = route.replace("{height}", str(self.tip + ahead))
-        told = await self.read(name, path, transfer() if method == "POST" else None)
-        if isinstance(told, dict) and "block_height" in told:
-            self.tip = max(self.tip, int(told["block_height"]))
+    async def _call_once(self, name: str, route: str, method: str) -> None:
+        offset = 1_000 if random.random() < UNKNOWN_BLOCK_RATIO else -random.randrange(90)
+        path = route.replace("{height}", str(self.tip + offset))
+        answer = await self.read(name, path, transfer() if method == "POST" else None)
+        if isinstance(answer, dict) and "block_height" in answer:
+            self.tip = max(self.tip, int(answer["block_height"]))
 
 
 def transfer() -> bytes:
@@ -129,7 +129,7 @@ def transfer() -> bytes:
 class Explorer:
     """The application behind a block explorer: some open sessions that read, and one that writes new blocks."""
 
-    def __init__(self, callers: Callers, port: int, database: str, user: str, password_file: Path) -> None:
+    def __init__(self, callers: ApiCallers, port: int, database: str, user: str, password_file: Path) -> None:
         self.callers, self.password_file = callers, password_file
         self.address = f"host=127.0.0.1 port={port} dbname={database} user={user} sslmode=disable connect_timeout=3"
 
@@ -142,7 +142,7 @@ class Explorer:
             self.address, password=password, application_name=application, autocommit=True
         )
 
-    async def keep(self, application: str, use: Any) -> None:
+    async def keep_session(self, application: str, use: Any) -> None:
         """Keeps one session open and in use for ever; ``use`` is given the connection."""
         import psycopg
 
@@ -156,9 +156,13 @@ class Explorer:
         """One statement after the other, with pauses."""
         while True:
             await asyncio.sleep(random.uniform(*STATEMENT_SECONDS))
-            facts = {"tip": self.callers.tip, "n": random.randrange(200), "wallet": wallet(random.randint(1, WALLETS))}
+            parameters = {
+                "tip": self.callers.tip,
+                "n": random.randrange(200),
+                "wallet": wallet(random.randint(1, WALLETS)),
+            }
             statement = random.choice(STATEMENTS)
-            await connection.execute(statement.encode(), facts)
+            await connection.execute(statement.encode(), parameters)
 
     async def index(self, connection: psycopg.AsyncConnection[Any]) -> None:
         """Writes each new block of the chain with its transactions, in one transaction a block."""
@@ -175,15 +179,15 @@ class Explorer:
                 await asyncio.sleep(0.5)
                 continue
             async with connection.transaction():
-                await write(connection, block)
+                await write_block(connection, block)
             height += 1
 
 
-async def write(connection: psycopg.AsyncConnection[Any], block: Mapping[str, Any]) -> None:
+async def write_block(connection: psycopg.AsyncConnection[Any], block: Mapping[str, Any]) -> None:
     """Inserts one block as the nodes' API tells it: its row, its coinbase, its transfers and their outputs."""
     miner = wallet(NODES.index(block["miner"]) + 1 if block["miner"] in NODES else 1)
-    facts = {**block, "wallet": miner, "count": 1 + len(block["transactions"])}
-    await connection.execute(INSERT_BLOCK, facts)
+    parameters = {**block, "wallet": miner, "count": 1 + len(block["transactions"])}
+    await connection.execute(INSERT_BLOCK, parameters)
     coinbase = sha256(f"coinbase {block['hash']}".encode()).hexdigest()
     rows = [{"id": coinbase, "kind": "coinbase", "sender": None, "receiver": miner, "amount": 12.5, "fee": 0}]
     for txid in block["transactions"]:
@@ -206,13 +210,13 @@ async def run(
     from tornado.httpclient import AsyncHTTPClient
     from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-    AsyncHTTPClient.configure(SimpleAsyncHTTPClient, max_clients=AT_ONCE * (len(nodes) + 1))
-    callers = Callers(nodes, AsyncHTTPClient())
+    AsyncHTTPClient.configure(SimpleAsyncHTTPClient, max_clients=MAX_PENDING * (len(nodes) + 1))
+    callers = ApiCallers(nodes, AsyncHTTPClient())
     explorer = Explorer(callers, port, database, user, password_file)
     await asyncio.gather(
         *(callers.call(name, route) for name in nodes for route in ROUTES),
-        *(explorer.keep("xai-explorer", explorer.read) for _ in range(sessions)),
-        explorer.keep("xai-indexer", explorer.index),
+        *(explorer.keep_session("xai-explorer", explorer.read) for _ in range(sessions)),
+        explorer.keep_session("xai-indexer", explorer.index),
     )
 
 
@@ -242,7 +246,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
     return {"pool": {"file": str(pool_file(layout)), "processes": 1}}
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The workload's process: runs until it is killed."""
     parser = argparse.ArgumentParser(description="Light load on a sandbox's nodes and database.")
     parser.add_argument("--nodes", type=json.loads, required=True, help='{"name": "URL"}')
@@ -251,9 +255,11 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--user", required=True)
     parser.add_argument("--password-file", type=Path, required=True)
     parser.add_argument("--configuration", type=Path, required=True)
-    told = parser.parse_args(words)
-    sessions = int(ConfigLine.find(told.configuration.read_text(encoding="utf-8"), "pool_size").value)
-    asyncio.run(run(told.nodes, told.database_port, told.database, told.user, told.password_file, sessions))
+    options = parser.parse_args(arguments)
+    sessions = int(ConfigLine.find(options.configuration.read_text(encoding="utf-8"), "pool_size").value)
+    asyncio.run(
+        run(options.nodes, options.database_port, options.database, options.user, options.password_file, sessions)
+    )
 
 
 if __name__ == "__main__":

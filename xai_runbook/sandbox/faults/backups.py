@@ -20,51 +20,51 @@ if TYPE_CHECKING:
 STALE_DAYS = 3
 
 
-def damage(supervisor: Supervisor) -> None:
+def truncate_newest(supervisor: Supervisor) -> None:
     """Cuts the newest backup's dump in half."""
     newest = _newest(supervisor)
-    _keep(newest)
+    _save_copy(newest)
     dump = newest / "database.dump"
     os.truncate(dump, dump.stat().st_size // 2)
 
 
-def age(supervisor: Supervisor) -> None:
+def backdate(supervisor: Supervisor) -> None:
     """Makes every backup three days older than it is, as if nightly runs had failed since."""
     for backup in catalog.read(backups.folder(supervisor.layout)):
-        _keep(backup.path)
+        _save_copy(backup.path)
         taken = datetime.fromisoformat(backup.manifest["taken_at"]) - timedelta(days=STALE_DAYS)
-        told = backup.manifest | {"taken_at": taken.astimezone(UTC).isoformat(timespec="microseconds")}
-        write_whole(backup.path / catalog.MANIFEST, json.dumps(told).encode())
+        manifest = backup.manifest | {"taken_at": taken.astimezone(UTC).isoformat(timespec="microseconds")}
+        write_whole(backup.path / catalog.MANIFEST, json.dumps(manifest).encode())
         verified = {key: value for key, value in backup.verification.items() if key != "manifest_sha256"}
         catalog.record(backup.path, verified)
 
 
-def give_back(supervisor: Supervisor) -> None:
+def restore(supervisor: Supervisor) -> None:
     """Puts every backup back as it was before it was damaged or aged."""
-    for kept in backups.folder(supervisor.layout).glob(".kept-*"):
-        place = kept.with_name(kept.name.removeprefix(".kept-"))
-        shutil.rmtree(place, ignore_errors=True)
-        kept.rename(place)
+    for copy in backups.folder(supervisor.layout).glob(".kept-*"):
+        folder = copy.with_name(copy.name.removeprefix(".kept-"))
+        shutil.rmtree(folder, ignore_errors=True)
+        copy.rename(folder)
 
 
 def fail_archiving(supervisor: Supervisor) -> None:
     """Moves the archive away, and closes a segment of WAL that then waits for it."""
-    place = backups.archive(supervisor.layout)
-    place.rename(place.with_name("archive.away"))
-    _switch(supervisor)
+    folder = backups.archive(supervisor.layout)
+    folder.rename(folder.with_name("archive.away"))
+    _switch_wal(supervisor)
 
 
-def mend_archiving(supervisor: Supervisor) -> None:
+def restore_archiving(supervisor: Supervisor) -> None:
     """Brings the archive back; a new segment wakes the archiver, which otherwise looks once a minute."""
-    place = backups.archive(supervisor.layout)
-    away = place.with_name("archive.away")
+    folder = backups.archive(supervisor.layout)
+    away = folder.with_name("archive.away")
     if away.exists():
-        shutil.rmtree(place, ignore_errors=True)
-        away.rename(place)
-    _switch(supervisor)
+        shutil.rmtree(folder, ignore_errors=True)
+        away.rename(folder)
+    _switch_wal(supervisor)
 
 
-def _switch(supervisor: Supervisor) -> None:
+def _switch_wal(supervisor: Supervisor) -> None:
     layout = supervisor.layout
     with postgres_template.connect(
         layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database
@@ -74,17 +74,17 @@ def _switch(supervisor: Supervisor) -> None:
 
 
 def _newest(supervisor: Supervisor) -> Path:
-    every = [each for each in catalog.read(backups.folder(supervisor.layout)) if each.manifest.get("kind") == "dump"]
-    if not every:
+    dumps = [each for each in catalog.read(backups.folder(supervisor.layout)) if each.manifest.get("kind") == "dump"]
+    if not dumps:
         raise SandboxError(
             "no backup to damage",
             on=str(backups.folder(supervisor.layout)),
             hint="take one: xai-runbook plan backups.dump",
         )
-    return every[-1].path
+    return dumps[-1].path
 
 
-def _keep(backup: Path) -> None:
-    kept = backup.with_name(f".kept-{backup.name}")
-    if not kept.exists():
-        shutil.copytree(backup, kept, copy_function=shutil.copy2)
+def _save_copy(backup: Path) -> None:
+    copy = backup.with_name(f".kept-{backup.name}")
+    if not copy.exists():
+        shutil.copytree(backup, copy, copy_function=shutil.copy2)

@@ -22,11 +22,11 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
         _break(supervisor, FAULTS[name])
         return [name]
     if verb == "heal":
-        wanted = [name] if name is not None else list(reversed(supervisor.active_faults))
-        healed = [each for each in wanted if each in supervisor.active_faults]
-        for each in healed:
-            FAULTS[each].undo(supervisor)
-            supervisor.active_faults.remove(each)
+        names = [name] if name is not None else list(reversed(supervisor.active_faults))
+        healed = [fault_name for fault_name in names if fault_name in supervisor.active_faults]
+        for fault_name in healed:
+            FAULTS[fault_name].undo(supervisor)
+            supervisor.active_faults.remove(fault_name)
         if name is None:  # and whatever ended by itself, or by somebody's hand
             for part in supervisor.ended_parts():
                 supervisor.start_part(part)

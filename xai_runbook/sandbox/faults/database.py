@@ -1,8 +1,8 @@
-"""Faults that are made inside the sandbox's PostgreSQL: by sessions that stay open, or by the superuser.
+"""Faults in the sandbox's PostgreSQL that are made by open sessions or by the superuser.
 
-A session that a fault needs is held by the supervisor's process under the fault's name until `let_go`, and ends with
-that process. `application` sessions look like the application's, so that the operator may end them; `superuser` comes
-in by the socket in the data folder, as nobody else can. The rows that name these functions are in `table.FAULTS`.
+The supervisor's process keeps the sessions of a fault open until `close_sessions`. `application` sessions belong to the
+application's role, so the operator may terminate them. `superuser` connects through the socket in the data folder. The
+rows that name these functions are in `table.FAULTS`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ CONNECTIONS_LEFT = 6
 IDLE_TRANSACTIONS = 3
 LEAKED_CONNECTIONS = 15
 
-OLD_SLOT = "xai_old_replica"
+UNUSED_SLOT = "xai_old_replica"
 SEGMENTS_KEPT = 12
 """Of 4 MiB each: more than the sandbox's limit of 32 MiB."""
 
-ROLLED_BACK = 400
-COMMITTED = 1000
+ROLLBACKS = 400
+COMMITS = 1000
 """As many as `recent_transactions` looks at."""
 
-_held: dict[str, list[psycopg.Connection[Any]]] = {}
+_sessions: dict[str, list[psycopg.Connection[Any]]] = {}
 
 
 @contextmanager
@@ -71,15 +71,15 @@ def application(
     )
 
 
-def hold(fault: str, session: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-    """The session itself, which stays open until `let_go(fault)`."""
-    _held.setdefault(fault, []).append(session)
+def hold_session(fault: str, session: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    """The session itself, which stays open until `close_sessions(fault)`."""
+    _sessions.setdefault(fault, []).append(session)
     return session
 
 
-def let_go(supervisor: Supervisor, fault: str) -> None:
+def close_sessions(supervisor: Supervisor, fault: str) -> None:
     """Ends the sessions that a fault holds; a server that has gone in the meantime has ended them already."""
-    for session in reversed(_held.pop(fault, [])):
+    for session in reversed(_sessions.pop(fault, [])):
         with suppress(Exception):
             # without being told, a server goes on with a statement whose client has gone
             session.cancel_safe(timeout=5)
@@ -88,44 +88,44 @@ def let_go(supervisor: Supervisor, fault: str) -> None:
 
 
 @contextmanager
-def _or_none(supervisor: Supervisor, fault: str) -> Iterator[None]:
+def _close_sessions_on_error(supervisor: Supervisor, fault: str) -> Iterator[None]:
     """Lets go of what was held so far where the block does not come to its end."""
     try:
         yield
     except BaseException:
-        let_go(supervisor, fault)
+        close_sessions(supervisor, fault)
         raise
 
 
 def hold_lock(supervisor: Supervisor, fault: str) -> None:
     """One session changes a row and does not commit; another waits for that row."""
     statement = b"UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)"
-    with _or_none(supervisor, fault):
-        hold(fault, application(supervisor, "xai-settlement", autocommit=False)).execute(statement)
-        waiter = hold(fault, application(supervisor, "xai-wallet-api"))
+    with _close_sessions_on_error(supervisor, fault):
+        hold_session(fault, application(supervisor, "xai-settlement", autocommit=False)).execute(statement)
+        waiter = hold_session(fault, application(supervisor, "xai-wallet-api"))
         waiter.pgconn.send_query(statement)  # its answer is never fetched: nobody has to wait for it here
 
 
-def idle_in_transaction(supervisor: Supervisor, fault: str) -> None:
+def open_idle_transactions(supervisor: Supervisor, fault: str) -> None:
     """Sessions that began a transaction, read something, and forgot it."""
-    with _or_none(supervisor, fault):
+    with _close_sessions_on_error(supervisor, fault):
         for number in range(IDLE_TRANSACTIONS):
-            session = hold(fault, application(supervisor, f"xai-reporting-{number}", autocommit=False))
+            session = hold_session(fault, application(supervisor, f"xai-reporting-{number}", autocommit=False))
             session.execute("SELECT count(*) FROM wallets")
 
 
-def long_transaction(supervisor: Supervisor, fault: str) -> None:
+def open_long_transaction(supervisor: Supervisor, fault: str) -> None:
     """One session that reads and reads, in one transaction."""
-    with _or_none(supervisor, fault):
-        session = hold(fault, application(supervisor, "xai-yearly-report"))
+    with _close_sessions_on_error(supervisor, fault):
+        session = hold_session(fault, application(supervisor, "xai-yearly-report"))
         session.pgconn.send_query(b"SELECT pg_sleep(86400)")
 
 
 def leak_connections(supervisor: Supervisor, fault: str) -> None:
     """Sessions that an application opened, used once, and never gave back."""
-    with _or_none(supervisor, fault):
+    with _close_sessions_on_error(supervisor, fault):
         for _ in range(LEAKED_CONNECTIONS):
-            hold(fault, application(supervisor, "xai-webhooks")).execute("SELECT 1")
+            hold_session(fault, application(supervisor, "xai-webhooks")).execute("SELECT 1")
 
 
 def exhaust_pool(supervisor: Supervisor, fault: str) -> None:
@@ -133,10 +133,11 @@ def exhaust_pool(supervisor: Supervisor, fault: str) -> None:
     port = supervisor.layout.ports["pooler"]
     if "pooler" not in supervisor.parts:
         raise SandboxError("pooler is not part of this sandbox", hint="apt-get install pgbouncer")
-    with _or_none(supervisor, fault):
+    with _close_sessions_on_error(supervisor, fault):
         for _ in range(pgbouncer.POOL_SIZE):
-            hold(fault, application(supervisor, "xai-checkout", port=port, autocommit=False)).execute("SELECT 1")
-        waiter = hold(fault, application(supervisor, "xai-mobile-api", port=port))
+            session = hold_session(fault, application(supervisor, "xai-checkout", port=port, autocommit=False))
+            session.execute("SELECT 1")
+        waiter = hold_session(fault, application(supervisor, "xai-mobile-api", port=port))
         waiter.pgconn.send_query(b"SELECT 1")
 
 
@@ -148,30 +149,30 @@ def take_connections(supervisor: Supervisor, fault: str) -> None:
             " - count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
         ).fetchone()
     assert row is not None
-    with _or_none(supervisor, fault):
+    with _close_sessions_on_error(supervisor, fault):
         for _ in range(row[0] - CONNECTIONS_LEFT):
-            hold(fault, application(supervisor, "xai-batch"))
+            hold_session(fault, application(supervisor, "xai-batch"))
 
 
-def leave_slot(supervisor: Supervisor, fault: str) -> None:
+def create_unused_slot(supervisor: Supervisor, fault: str) -> None:
     """A replication slot that nobody uses any more, and enough written since."""
     with superuser(supervisor) as connection:
-        connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [OLD_SLOT])
+        connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [UNUSED_SLOT])
         for _ in range(SEGMENTS_KEPT):
             connection.execute("SELECT pg_logical_emit_message(false, 'xai-runbook', 'filler')")
             connection.execute("SELECT pg_switch_wal()")
 
 
-def drop_slot(supervisor: Supervisor, fault: str) -> None:
-    """Drops the slot that `leave_slot` made; the next checkpoint frees the WAL."""
+def drop_unused_slot(supervisor: Supervisor, fault: str) -> None:
+    """Drops the slot that `create_unused_slot` made; the next checkpoint frees the WAL."""
     with superuser(supervisor) as connection:
         connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [OLD_SLOT]
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [UNUSED_SLOT]
         )
         connection.execute("CHECKPOINT")
 
 
-def damage_page(supervisor: Supervisor, fault: str) -> None:
+def corrupt_page(supervisor: Supervisor, fault: str) -> None:
     """A database of its own, with one table, of which the disk changes a page; then somebody reads it."""
     import psycopg
 
@@ -194,23 +195,23 @@ def damage_page(supervisor: Supervisor, fault: str) -> None:
             connection.execute("SELECT count(*) FROM ledger")
 
 
-def drop_damaged(supervisor: Supervisor, fault: str) -> None:
-    """Drops the database that `damage_page` made, and with it the count of its damaged pages."""
+def drop_corrupted_database(supervisor: Supervisor, fault: str) -> None:
+    """Drops the database that `corrupt_page` made, and with it the count of its damaged pages."""
     with superuser(supervisor) as connection:
         connection.execute("DROP DATABASE IF EXISTS xai_damaged")
 
 
-def roll_back(supervisor: Supervisor, fault: str) -> None:
+def roll_back_transactions(supervisor: Supervisor, fault: str) -> None:
     """An application whose transactions write and then fail."""
     with application(supervisor, "xai-settlement", autocommit=False) as session:
-        for _ in range(ROLLED_BACK):
+        for _ in range(ROLLBACKS):
             session.execute("UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)")
             session.rollback()
 
 
-def commit(supervisor: Supervisor, fault: str) -> None:
+def commit_transactions(supervisor: Supervisor, fault: str) -> None:
     """So many small transactions that those which were rolled back are not among the newest any more."""
     with superuser(supervisor) as connection:
         connection.execute("SET synchronous_commit = off")
-        for _ in range(COMMITTED):
+        for _ in range(COMMITS):
             connection.execute("SELECT txid_current()")

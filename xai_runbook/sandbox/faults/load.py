@@ -20,7 +20,7 @@ from xai_runbook.sandbox import loopback
 from xai_runbook.system.parent_death import die_with_parent
 
 _NICE = 10
-_PIECE = 16 * 2**20
+_CHUNK_BYTES = 16 * 2**20
 _LONGEST_SECONDS = 3600
 
 
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     end.add_argument("started")
     options = parser.parse_args(arguments)
     if options.what == "end":
-        return _end(options.pid, options.started)
+        return _end_load(options.pid, options.started)
     if not 0 < options.seconds <= _LONGEST_SECONDS:
         parser.error(f"--seconds must be between 1 and {_LONGEST_SECONDS}")
     die_with_parent()
@@ -75,25 +75,25 @@ def _cpu(workers: int, stop_at: float) -> int:
     return 0
 
 
-def _memory(until: int, floor: int, quota_url: str, stop_at: float) -> int:
+def _memory(target: int, floor: int, quota_url: str, stop_at: float) -> int:
     held: list[bytearray] = []
     # its own duration begins when it holds what it should: taking it costs time of its own
     holds_for = stop_at - time.monotonic()
-    while _use(quota_url, "memory_bytes") < until:
-        if _available_memory() < floor + 2 * _PIECE:
+    while _used(quota_url, "memory_bytes") < target:
+        if _available_memory() < floor + 2 * _CHUNK_BYTES:
             print(f"less than {floor} bytes of memory would stay free on this machine", flush=True)
             return 1
         for _ in range(2):
-            held.append(bytearray(b"\x55" * _PIECE))  # touched, so that it is really there
+            held.append(bytearray(b"\x55" * _CHUNK_BYTES))  # touched, so that it is really there
         time.sleep(0.02)
-    _count_down(time.monotonic() + holds_for, f"{len(held) * _PIECE // 2**20} MiB held")
+    _count_down(time.monotonic() + holds_for, f"{len(held) * _CHUNK_BYTES // 2**20} MiB held")
     return 0
 
 
-def _disk(until: int, floor: int, quota_url: str, folder: Path, stop_at: float) -> int:
-    room = os.statvfs(folder)
-    wanted = max(0, until - int(_use(quota_url, "disk_used_bytes")))
-    if room.f_bavail * room.f_frsize - wanted < floor:
+def _disk(target: int, floor: int, quota_url: str, folder: Path, stop_at: float) -> int:
+    disk = os.statvfs(folder)
+    wanted = max(0, target - int(_used(quota_url, "disk_used_bytes")))
+    if disk.f_bavail * disk.f_frsize - wanted < floor:
         print(f"less than {floor} bytes would stay free on this disk", flush=True)
         return 1
     with tempfile.TemporaryFile(dir=folder) as file:  # O_TMPFILE: it has no name, so nothing can leave it behind
@@ -102,25 +102,25 @@ def _disk(until: int, floor: int, quota_url: str, folder: Path, stop_at: float) 
     return 0
 
 
-def _count_down(stop_at: float, words: str) -> None:
+def _count_down(stop_at: float, status: str) -> None:
     while (left := stop_at - time.monotonic()) > 0:
-        print(f"{words}, {left:.0f} s to go", flush=True)
+        print(f"{status}, {left:.0f} s to go", flush=True)
         time.sleep(min(1.0, left))
 
 
-def _use(quota_url: str, name: str) -> float:
+def _used(quota_url: str, name: str) -> float:
     with loopback.urlopen(f"{quota_url}/metrics", timeout=3) as answer:
-        found = re.search(rf"^sandbox_{name} (\S+)$", answer.read().decode(), flags=re.MULTILINE)
-    if found is None:
+        match = re.search(rf"^sandbox_{name} (\S+)$", answer.read().decode(), flags=re.MULTILINE)
+    if match is None:
         raise SystemExit(f"the sandbox does not export sandbox_{name}")
-    return float(found[1])
+    return float(match[1])
 
 
 def _available_memory() -> int:
     return int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024
 
 
-def _end(pid: int, started: str) -> int:
+def _end_load(pid: int, started: str) -> int:
     """Ends that very process, through a descriptor that no later one can take over."""
     try:
         descriptor = os.pidfd_open(pid)
@@ -140,11 +140,11 @@ def _end(pid: int, started: str) -> int:
     return 0
 
 
-def _ended(number: int, _: object) -> None:
+def _exit_on_sigterm(number: int, _: object) -> None:
     os.write(1, b"ended by SIGTERM\n")
     os._exit(1)  # what it held is the kernel's again: nothing lasts
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _ended)
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
     sys.exit(main())

@@ -29,7 +29,7 @@ FROM wallets ORDER BY address LIMIT {}
 """With the index it reads one entry a wallet, without it the whole table a wallet."""
 
 
-def break_index(supervisor: Supervisor) -> None:
+def create_invalid_index(supervisor: Supervisor) -> None:
     """Begins an index that cannot be finished: built concurrently, it stays behind, invalid."""
     import psycopg
 
@@ -38,7 +38,7 @@ def break_index(supervisor: Supervisor) -> None:
         connection.execute("CREATE UNIQUE INDEX CONCURRENTLY transactions_kind ON transactions (kind)")
 
 
-def drop_broken_index(supervisor: Supervisor) -> None:
+def drop_invalid_index(supervisor: Supervisor) -> None:
     """Takes the index away, where nobody has done so yet."""
     with superuser(supervisor) as connection:
         connection.execute("DROP INDEX CONCURRENTLY IF EXISTS transactions_kind")
@@ -68,36 +68,36 @@ def vacuum_dead_rows(supervisor: Supervisor) -> None:
         connection.execute("VACUUM (ANALYZE) wallets")
 
 
-def slow_statement(supervisor: Supervisor) -> None:
+def run_slow_statement(supervisor: Supervisor) -> None:
     """One statement of the application that takes its time, run several times at once."""
-    _run_at_once(supervisor, f"SELECT pg_sleep({SLOW_SECONDS}) AS rich_list")
+    _run_concurrently(supervisor, f"SELECT pg_sleep({SLOW_SECONDS}) AS rich_list")
 
 
-def forget_statements(supervisor: Supervisor) -> None:
+def reset_slow_statement(supervisor: Supervisor) -> None:
     """Begins the statistics of that statement anew, as one does after having mended it."""
-    _forget(supervisor, "rich_list")
+    _reset_statistics(supervisor, "rich_list")
 
 
 def drop_index(supervisor: Supervisor) -> None:
     """Drops an index that the application relies on, and runs a statement of the application that needs it."""
     with superuser(supervisor) as connection:
         connection.execute("DROP INDEX IF EXISTS transactions_receiver")
-        began = time.monotonic()
+        started = time.monotonic()
         connection.execute(LAST_RECEIVED.format(FEW_WALLETS).encode())
-        each = (time.monotonic() - began) / FEW_WALLETS
-    wallets = min(MOST_WALLETS, int(SLOW_SECONDS / each) + 1)  # as many as take that long on this machine
-    _run_at_once(supervisor, LAST_RECEIVED.format(wallets))
+        seconds_per_wallet = (time.monotonic() - started) / FEW_WALLETS
+    wallets = min(MOST_WALLETS, int(SLOW_SECONDS / seconds_per_wallet) + 1)  # enough to take SLOW_SECONDS here
+    _run_concurrently(supervisor, LAST_RECEIVED.format(wallets))
 
 
-def create_dropped_index(supervisor: Supervisor) -> None:
+def recreate_index(supervisor: Supervisor) -> None:
     """Creates the index again, where there is none of its name, and begins the statistics of that statement anew."""
     with superuser(supervisor) as connection:
         connection.execute("SET ROLE xai_owner")
         connection.execute("CREATE INDEX IF NOT EXISTS transactions_receiver ON transactions (receiver, created_at)")
-    _forget(supervisor, "last_received_at")
+    _reset_statistics(supervisor, "last_received_at")
 
 
-def _run_at_once(supervisor: Supervisor, statement: str) -> None:
+def _run_concurrently(supervisor: Supervisor, statement: str) -> None:
     sessions: list[psycopg.Connection[Any]] = []
     try:
         for _ in range(SLOW_CALLS):
@@ -111,7 +111,7 @@ def _run_at_once(supervisor: Supervisor, statement: str) -> None:
             session.close()
 
 
-def _forget(supervisor: Supervisor, word: str) -> None:
+def _reset_statistics(supervisor: Supervisor, word: str) -> None:
     with superuser(supervisor) as connection:
         connection.execute(
             "SELECT pg_stat_statements_reset(userid, dbid, queryid) FROM pg_stat_statements"

@@ -50,15 +50,15 @@ def _start(supervisor: Supervisor, part: str) -> None:
     supervisor.start_part(part)
 
 
-def _signal(supervisor: Supervisor, part: str, how: signal.Signals) -> None:
-    supervisor.signal_part(part, how)
+def _send_signal(supervisor: Supervisor, part: str, sig: signal.Signals) -> None:
+    supervisor.signal_part(part, sig)
 
 
-def _control(supervisor: Supervisor, part: str, **wishes: bool | float | None) -> None:
+def _control(supervisor: Supervisor, part: str, **changes: bool | float | None) -> None:
     """Tells a node by its control file, which it watches, what to do differently from now on."""
     path = supervisor.layout.part_folder(part) / "control.json"
-    now = json.loads(path.read_bytes()) if path.exists() else {}
-    write_whole(path, json.dumps(now | wishes).encode())
+    control = json.loads(path.read_bytes()) if path.exists() else {}
+    write_whole(path, json.dumps(control | changes).encode())
 
 
 def _rules(supervisor: Supervisor, lag_blocks: float | None) -> None:
@@ -71,7 +71,7 @@ def _silence(supervisor: Supervisor) -> None:
     alertmanager.silence_all(supervisor.layout)
 
 
-def _end_silences(supervisor: Supervisor) -> None:
+def _expire_silences(supervisor: Supervisor) -> None:
     alertmanager.end_silences(supervisor.layout)
 
 
@@ -79,11 +79,11 @@ def _remove_dashboard(supervisor: Supervisor) -> None:
     grafana.remove_dashboard(supervisor.layout)
 
 
-def _give_dashboard_back(supervisor: Supervisor) -> None:
-    grafana.give_dashboard_back(supervisor.layout)
+def _restore_dashboard(supervisor: Supervisor) -> None:
+    grafana.restore_dashboard(supervisor.layout)
 
 
-def _move_store(supervisor: Supervisor, part: str, source: str, target: str) -> None:
+def _move_folder(supervisor: Supervisor, part: str, source: str, target: str) -> None:
     folder = supervisor.layout.part_folder(part)
     if not (folder / source).exists():
         raise SandboxError(f"{part} has no {source} folder", on=str(folder))
@@ -101,7 +101,8 @@ FAULTS = {
         ),
         Fault(
             "node-hung", "node-2", "freezes node-2: it accepts connections and never answers", "node_reachable",
-            partial(_signal, part="node-2", how=signal.SIGSTOP), partial(_signal, part="node-2", how=signal.SIGCONT),
+            partial(_send_signal, part="node-2", sig=signal.SIGSTOP),
+            partial(_send_signal, part="node-2", sig=signal.SIGCONT),
         ),
         Fault(
             "height-frozen", "node-1", "node-1 stops mining: the height no longer grows on any node", "block_growth",
@@ -118,8 +119,8 @@ FAULTS = {
         ),
         Fault(
             "api-errors", "node-2", "moves the block store of node-2 away: block reads fail with 500", "api_errors",
-            partial(_move_store, part="node-2", source="chain", target="chain.away"),
-            partial(_move_store, part="node-2", source="chain.away", target="chain"),
+            partial(_move_folder, part="node-2", source="chain", target="chain.away"),
+            partial(_move_folder, part="node-2", source="chain.away", target="chain"),
         ),
         Fault(
             "api-slow", "node-2", f"adds {SLOW_READ_SECONDS:g} s to every block read on node-2", "api_latency",
@@ -145,48 +146,48 @@ FAULTS = {
         ),
         Fault(
             "alerts-silenced", "alertmanager", "silences every alert for a week", "silences",
-            _silence, _end_silences,
+            _silence, _expire_silences,
         ),
         Fault(
             "rules-drifted", "prometheus", "changes the sync lag limit in the rules that Prometheus has loaded",
             "rules_current", partial(_rules, lag_blocks=MOVED_LAG_BLOCKS), partial(_rules, lag_blocks=None),
         ),
         Fault(
-            "dashboard-missing", "grafana", f"deletes the dashboard {grafana.MISSING!r}", "dashboards",
-            _remove_dashboard, _give_dashboard_back,
+            "dashboard-missing", "grafana", f"deletes the dashboard {grafana.REMOVABLE_DASHBOARD!r}", "dashboards",
+            _remove_dashboard, _restore_dashboard,
         ),
         Fault(
             "connections-taken", "postgres", "opens idle sessions until six connection slots are left", "pool",
             partial(database.take_connections, fault="connections-taken"),
-            partial(database.let_go, fault="connections-taken"),
+            partial(database.close_sessions, fault="connections-taken"),
         ),
         Fault(
             "lock-held", "postgres", "a session updates a row without committing; another waits for the lock",
             "lock_waits",
-            partial(database.hold_lock, fault="lock-held"), partial(database.let_go, fault="lock-held"),
+            partial(database.hold_lock, fault="lock-held"), partial(database.close_sessions, fault="lock-held"),
         ),
         Fault(
             "idle-in-transaction", "postgres", "three sessions stay idle in an open transaction",
             "idle_in_transaction",
-            partial(database.idle_in_transaction, fault="idle-in-transaction"),
-            partial(database.let_go, fault="idle-in-transaction"),
+            partial(database.open_idle_transactions, fault="idle-in-transaction"),
+            partial(database.close_sessions, fault="idle-in-transaction"),
         ),
         Fault(
             "transaction-long", "postgres", "one transaction runs a statement that does not end", "transaction_age",
-            partial(database.long_transaction, fault="transaction-long"),
-            partial(database.let_go, fault="transaction-long"),
+            partial(database.open_long_transaction, fault="transaction-long"),
+            partial(database.close_sessions, fault="transaction-long"),
         ),
         Fault(
             "connections-leaked", "postgres", "one application leaves fifteen idle sessions open",
             "idle_sessions",
             partial(database.leak_connections, fault="connections-leaked"),
-            partial(database.let_go, fault="connections-leaked"),
+            partial(database.close_sessions, fault="connections-leaked"),
         ),
         Fault(
             "pool-exhausted", "pooler", "occupies every server connection of the application's pool; a client waits",
             "pool_waiting",
             partial(database.exhaust_pool, fault="pool-exhausted"),
-            partial(database.let_go, fault="pool-exhausted"),
+            partial(database.close_sessions, fault="pool-exhausted"),
         ),
         Fault(
             "pooler-down", "pooler", "stops PgBouncer: connections are refused", "pooler_reachable",
@@ -195,7 +196,7 @@ FAULTS = {
         Fault(
             "index-invalid", "postgres", "a failed CREATE INDEX CONCURRENTLY leaves an invalid index",
             "indexes_valid",
-            maintenance.break_index, maintenance.drop_broken_index,
+            maintenance.create_invalid_index, maintenance.drop_invalid_index,
         ),
         Fault(
             "dead-rows", "postgres", "disables autovacuum on a table in which most rows are dead", "dead_row_ratio",
@@ -203,11 +204,11 @@ FAULTS = {
         ),
         Fault(
             "statement-slow", "postgres", "an application statement takes more than a second", "statement_time",
-            maintenance.slow_statement, maintenance.forget_statements,
+            maintenance.run_slow_statement, maintenance.reset_slow_statement,
         ),
         Fault(
             "index-missing", "postgres", "drops an index: an application statement scans a whole table per wallet",
-            "statement_time", maintenance.drop_index, maintenance.create_dropped_index,
+            "statement_time", maintenance.drop_index, maintenance.recreate_index,
         ),
         Fault(
             "standby-stopped", "standby", "stops the standby: the primary has none", "standbys_connected",
@@ -220,48 +221,48 @@ FAULTS = {
         Fault(
             "slot-left-behind", "postgres", "an unused replication slot retains WAL",
             "replication_slots",
-            partial(database.leave_slot, fault="slot-left-behind"),
-            partial(database.drop_slot, fault="slot-left-behind"),
+            partial(database.create_unused_slot, fault="slot-left-behind"),
+            partial(database.drop_unused_slot, fault="slot-left-behind"),
         ),
         Fault(
             "page-damaged", "postgres", "corrupts a page of a table in a database made for it", "checksums",
-            partial(database.damage_page, fault="page-damaged"),
-            partial(database.drop_damaged, fault="page-damaged"),
+            partial(database.corrupt_page, fault="page-damaged"),
+            partial(database.drop_corrupted_database, fault="page-damaged"),
         ),
         Fault(
             "transactions-aborted", "postgres", "rolls back hundreds of transactions",
             "rollback_ratio",
-            partial(database.roll_back, fault="transactions-aborted"),
-            partial(database.commit, fault="transactions-aborted"),
+            partial(database.roll_back_transactions, fault="transactions-aborted"),
+            partial(database.commit_transactions, fault="transactions-aborted"),
         ),
         Fault(
             "prometheus-misconfigured", "prometheus", "gives Prometheus a configuration that it cannot load",
-            "prometheus_config", prometheus_faults.misconfigure, prometheus_faults.configure,
+            "prometheus_config", prometheus_faults.misconfigure, prometheus_faults.restore_configuration,
         ),
         Fault(
-            "target-gone", "prometheus", f"removes {prometheus_faults.GONE} from the targets that Prometheus scrapes",
-            "targets_present", prometheus_faults.take_out_target, prometheus_faults.start_anew,
+            "target-gone", "prometheus", f"removes {prometheus_faults.REMOVED_TARGET} from Prometheus' scrape targets",
+            "targets_present", prometheus_faults.remove_target, prometheus_faults.restart,
         ),
         Fault(
             "prometheus-log-damaged", "prometheus", "corrupts Prometheus' write-ahead log: Prometheus truncates it",
-            "prometheus_storage", prometheus_faults.damage_log, prometheus_faults.start_anew,
+            "prometheus_storage", prometheus_faults.corrupt_wal, prometheus_faults.restart,
         ),
         Fault(
             "files-short", "node-2", "lowers the open-files limit of node-2 to little more than it uses", "open_files",
-            partial(prometheus_faults.leave_few_files, part="node-2"),
-            partial(prometheus_faults.leave_files, part="node-2"),
+            partial(prometheus_faults.limit_open_files, part="node-2"),
+            partial(prometheus_faults.restore_open_files, part="node-2"),
         ),
         Fault(
             "backup-damaged", "backups", "truncates the newest dump to half its size",
-            "backups_intact", backups.damage, backups.give_back,
+            "backups_intact", backups.truncate_newest, backups.restore,
         ),
         Fault(
             "backup-stale", "backups", "dates every backup back by three days",
-            "backup_age", backups.age, backups.give_back,
+            "backup_age", backups.backdate, backups.restore,
         ),
         Fault(
             "archive-failing", "postgres", "moves the WAL archive away: archiving fails",
-            "wal_archiving", backups.fail_archiving, backups.mend_archiving,
+            "wal_archiving", backups.fail_archiving, backups.restore_archiving,
         ),
     )
 }  # fmt: skip
