@@ -1,6 +1,6 @@
-"""The sandbox: a small production of real servers on this machine, and its faults.
+"""Start, stop, break and heal the sandbox: a small production of real servers on this machine.
 
-Plain functions that return data; each takes the run folder, by default this user's (``sandbox_state.run_folder``).
+Plain functions that return data. Each takes the run folder, by default this user's (``sandbox_state.run_folder``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START_SECONDS = 300.0
-"""The longest that a start may take: the first one downloads programs and seeds the database."""
+"""Longest time a start may take: the first one downloads programs and seeds the database."""
 COMMAND_SECONDS = 90.0
+"""Longest time a break or heal command may take."""
 
 
 def up(
@@ -23,11 +24,12 @@ def up(
     bound: bool = False,
     progress: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The state of the sandbox (see ``sandbox_state.read``), which is started where none runs in the folder.
+    """Start the sandbox unless one already runs in the folder; return its state (see ``sandbox_state.read``).
 
-    Where it is started, the state has the key `started` as True. Progress gets events: {event: note, text},
-    {event: ready, part, seconds}, {event: up, seconds}. A bound sandbox goes down with the calling process.
-    Raises SandboxError where a part did not become ready; nothing is left running then.
+    The state has the key `started` (True) if this call started it. `progress` receives events: {event: note, text},
+    {event: ready, part, seconds}, {event: up, seconds}. A bound sandbox stops when the calling process ends.
+
+    Raises SandboxError if a part did not become ready; no process is left running then.
     """
     from xai_runbook.sandbox.supervisor import launcher
     from xai_runbook.system import sandbox_state
@@ -37,7 +39,7 @@ def up(
 
 
 def status(folder: Path | None = None) -> dict[str, Any] | None:
-    """The state of the running sandbox, its parts with `condition` (running, frozen, ended); None where none runs."""
+    """Return the state of the running sandbox, or None. Each part has a `condition`: running, frozen or ended."""
     from xai_runbook.system import processes, sandbox_state
 
     state = sandbox_state.read(folder)
@@ -49,9 +51,9 @@ def status(folder: Path | None = None) -> dict[str, Any] | None:
 
 
 def down(folder: Path | None = None) -> bool:
-    """Whether there was anything to take down: a sandbox, or what a crashed one left. All of it is gone on return.
+    """Stop the sandbox, or remove what a crashed one left; return False if there was neither.
 
-    Raises SandboxError where another process holds the folder and does not let go.
+    Raises SandboxError if another process holds the lock on the run folder.
     """
     from xai_runbook.sandbox.supervisor import launcher
     from xai_runbook.system import sandbox_state
@@ -63,8 +65,10 @@ def down(folder: Path | None = None) -> bool:
 def running(
     folder: Path | None = None, *, progress: Callable[[dict[str, Any]], None] = lambda _: None
 ) -> Iterator[dict[str, Any]]:
-    """The state of a sandbox for the time of a with block: one that runs is used and left, else one is started, and
-    taken down afterwards, even if this process is killed. Before that, other with blocks that use it may end.
+    """Yield the state of a sandbox for a with block, and stop it afterwards if this call started it.
+
+    A sandbox that already runs is used and left running. One that was started here also stops if this process is
+    killed; it keeps running until other with blocks that use it have ended.
     """
     from xai_runbook.sandbox.supervisor import users
     from xai_runbook.system import sandbox_state
@@ -82,7 +86,7 @@ def running(
 
 
 def known_faults(folder: Path | None = None) -> list[dict[str, Any]]:
-    """The faults there are: name, part, does, finding (that names it), broken (now)."""
+    """Return every fault as a dict: name, part, does (description), finding (the check that reports it), broken."""
     from xai_runbook.sandbox.faults.table import FAULTS
     from xai_runbook.system import sandbox_state
 
@@ -100,19 +104,19 @@ def known_faults(folder: Path | None = None) -> list[dict[str, Any]]:
 
 
 def break_(fault: str, folder: Path | None = None) -> list[str]:
-    """Breaks a fault in the running sandbox; the names of the faults that changed.
+    """Break a fault in the running sandbox; return the names of the faults that changed.
 
-    Raises SandboxError: no sandbox, no such fault, broken already.
+    Raises SandboxError if no sandbox runs, the fault is unknown, or the fault or its part is already broken.
     """
     return _command(folder, "break", fault)
 
 
 def heal(fault: str | None = None, folder: Path | None = None) -> list[str]:
-    """Heals one fault, or all, and then starts again what ended by itself; the names of what it changed.
+    """Heal one fault, or all of them; return the names of what changed once the parts are ready again.
 
-    Returns when the parts are ready again.
+    Without a name, parts that ended by themselves are started again too.
 
-    Raises SandboxError: no sandbox, no such fault, a part that does not come back.
+    Raises SandboxError if no sandbox runs, the fault is unknown, or a part does not become ready.
     """
     return _command(folder, "heal", fault)
 

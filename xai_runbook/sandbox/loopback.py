@@ -1,4 +1,4 @@
-"""Requests to the sandbox's own servers: they listen on loopback, so no proxy of the environment may be asked."""
+"""HTTP requests to the sandbox's own servers. They listen on loopback, so proxies in the environment are ignored."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _OPENER = build_opener(ProxyHandler({}))
 
 
 def urlopen(request: str | Request, *, timeout: float) -> Any:
-    """Return the response to use in a with block, as urllib.request.urlopen does. Errors: OSError."""
+    """Open the URL as urllib.request.urlopen does, without a proxy. Errors: OSError."""
     return _OPENER.open(request, timeout=timeout)
 
 
 def answers_ok(url: str) -> bool:
-    """Whether the URL answers with status 200 within a second. Errors: OSError where it does not answer."""
+    """Return whether the URL answers with status 200 within a second. Errors: OSError if it does not answer."""
     with urlopen(url, timeout=1) as answer:
         return bool(answer.status == 200)

@@ -1,1 +1,1 @@
-"""The process that starts the sandbox, watches it and takes it down."""
+"""The process that starts, watches and stops the sandbox's parts."""

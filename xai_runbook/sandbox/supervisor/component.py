@@ -1,7 +1,7 @@
-"""What the sandbox is made of, as data: its layout on disk and on loopback, and its parts (one process each).
+"""Data model of a sandbox: its layout (folders, ports, roles) and its parts (one process each).
 
-A module that contributes to the sandbox returns ``Part`` values from a function of the ``Layout``; only the supervisor
-starts them. Next to no imports, because every part pays for them at its start.
+A component module returns ``Part`` values from a function that takes the ``Layout``; only the supervisor starts them.
+This module imports little, because every part imports it when it starts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from xai_runbook.errors import SandboxError
 from xai_runbook.system import child
 
 MARK = "XAI_RUNBOOK_SANDBOX_PART"
-"""The environment variable that every process of a sandbox carries; its value is the run folder's real path."""
+"""Environment variable of every sandbox process; its value is the real path of the run folder."""
 
 START_HEIGHT = 1_204_800
-"""The height at which the nodes start: the newest block that the database is seeded with, the end of the history."""
+"""Height at which the nodes start: the newest block of the seeded database and the end of the metric history."""
 
 DATABASE_OID = 16384
-"""The first that a new cluster gives away: the history's database is the live one by it."""
+"""First OID that a new cluster assigns; the metric history's labels contain it, as those of the live series do."""
 
 NODES = ("node-1", "node-2", "node-3")
 REFERENCE = "mainnet"
+"""Name of the reference node, which others run: the network's height is compared with its height."""
 
 PORT_NAMES = (
     "postgres",
@@ -44,48 +45,49 @@ PORT_NAMES = (
     REFERENCE,
     *(f"{name}-peer" for name in (*NODES, REFERENCE)),
 )
+"""One loopback port is allocated for each of these names."""
 
 
 class PortTaken(SandboxError):
-    """A part could not have its port: another program took it after it was chosen."""
+    """Raised when another program took a part's port after the sandbox had chosen it."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One process of the sandbox: how it starts, how to tell that it is ready, and which signal ends it."""
+    """One process of the sandbox: its command line, its readiness check and the signal that stops it."""
 
     name: str
     argv: Sequence[str]
     ready: Callable[[], bool]
-    """Asked about every 20 ms from the part's own thread until it says True; False or OSError means not yet."""
+    """Called about every 20 ms in the part's own thread until it returns True. False or OSError means not ready yet."""
     death_signal: signal.Signals
-    """What the process gets when its supervisor dies, and first at teardown (KILL follows after five seconds)."""
+    """Sent when the supervisor dies, and first when the part is stopped (SIGKILL follows after five seconds)."""
     env: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     prepare: Callable[[], None] | None = None
-    """Runs in the part's own thread before each start, so it must cope with what an earlier start left."""
+    """Called in the part's own thread before every start, so it must cope with files from an earlier start."""
     finish: Callable[[], None] | None = None
-    """Runs in the part's own thread once after each ready, before the parts that come after it may start."""
+    """Called in the part's own thread each time the part is ready, before parts that depend on it start."""
     ready_seconds: float = 60.0
     optional: bool = False
-    """An optional part that does not start is noted under ``missing`` and the rest runs."""
+    """If an optional part does not start, it is recorded in ``missing`` and the other parts run."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """A database role with a password of its own, kept in a file that only this user reads."""
+    """A database role; its password is in a file that only this user can read."""
 
     name: str
     password_file: Path
 
     def password(self) -> str:
-        """The password in clear. Raises OSError before the database's first start has written it."""
+        """Return the password in plain text. Raises OSError before the first start of the database."""
         return self.password_file.read_text(encoding="ascii").strip()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything of one sandbox is: its run folder, the cache folder, a loopback port for each name in PORTS."""
+    """Paths and ports of one sandbox: run folder, cache folder, and a loopback port for each name in PORT_NAMES."""
 
     folder: Path
     cache: Path
@@ -93,32 +95,32 @@ class Layout:
     host: str = "127.0.0.1"
     database: str = "xai_blockchain"
     missing: dict[str, str] = field(default_factory=dict)
-    """The parts that cannot run here, with the reason; filled while the sandbox comes up."""
+    """Parts that cannot run here, with the reason; filled while the sandbox starts."""
 
     def part_folder(self, name: str) -> Path:
-        """The folder that a part may fill; it is made (0700) when it is not there."""
+        """Return the folder of a part; create it (mode 0700) if needed."""
         path = self.folder / name
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
     def log_file(self, name: str) -> Path:
-        """The file that takes a part's stdout and stderr."""
+        """Return the file that receives a part's stdout and stderr."""
         return self.part_folder("logs") / f"{name}.log"
 
     def role(self, short: str) -> Role:
-        """A role by its short name: owner, app (the workload writes as it), monitor (reads), operator (acts)."""
+        """Return a role by its short name: owner, app (the workload's), monitor (reads) or operator (makes changes)."""
         return Role(f"xai_{short}", self.folder / "secrets" / f"{short}.password")
 
     def url(self, name: str) -> str:
-        """``http://127.0.0.1:PORT`` of a part."""
+        """Return ``http://127.0.0.1:PORT`` of a part."""
         return f"http://{self.host}:{self.ports[name]}"
 
 
 def free_ports(names: Sequence[str] = PORT_NAMES) -> dict[str, int]:
-    """A loopback port for each name, all different, that nobody else is given for as long as this process lives.
+    """Return a different free loopback port for each name, reserved for as long as this process lives.
 
-    They stay bound by it without listening, so a connection is refused there, and a server that sets SO_REUSEADDR (as
-    all that are started here do) may listen, end, and come back, while no other program gets hold of them in between.
+    The ports stay bound without listening. Connections to them are refused, no other program can take them, and a
+    server that sets SO_REUSEADDR (all servers of the sandbox do) can listen on them, stop, and listen again.
     """
     ports = {}
     for name in names:
@@ -126,12 +128,12 @@ def free_ports(names: Sequence[str] = PORT_NAMES) -> dict[str, int]:
         placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         placeholder.bind(("127.0.0.1", 0))
         ports[name] = placeholder.getsockname()[1]
-        placeholder.detach()  # never closed: the kernel does, when the process ends
+        placeholder.detach()  # stays open until this process ends
     return ports
 
 
 def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether something accepts a TCP connection there within half a second."""
+    """Return whether something accepts a TCP connection on the port within half a second."""
     try:
         with socket.create_connection((host, port), timeout=0.5):
             return True
@@ -140,9 +142,9 @@ def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def is_port_taken(port: int) -> bool:
-    """Whether another program listens on this loopback port."""
+    """Return whether another program listens on this loopback port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else our own dying connections count
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # otherwise connections in TIME_WAIT would count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
@@ -151,12 +153,12 @@ def is_port_taken(port: int) -> bool:
 
 
 def seed_hash(height: int) -> str:
-    """The hash of a seeded block (height up to START_HEIGHT): the database's rows and the nodes' past agree on it."""
+    """Return the hash of a seeded block (height up to START_HEIGHT), the same in the database and on the nodes."""
     return sha256(f"xai-sandbox block {height}".encode()).hexdigest()
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The small environment that parts start with: nothing of the caller's but what programs need to be found."""
+    """Return the environment of a part: only what programs need to run, and nothing else from the caller's."""
     return child.environment() | {
         "HOME": str(folder),
         "TMPDIR": str(folder / "tmp"),

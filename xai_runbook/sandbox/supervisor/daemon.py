@@ -1,4 +1,4 @@
-"""The supervisor as a process: it holds the run folder for as long as it lives, and ends when it is told to."""
+"""The supervisor as a process: it locks the run folder for as long as it lives and stops the sandbox at a signal."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def supervise(
     started: Callable[[Supervisor], None] = lambda _: None,
     ports: Mapping[str, int] | None = None,
 ) -> bool:
-    """Runs a sandbox in the folder until it is stopped by a signal; False where another process holds the folder.
+    """Run a sandbox in the folder until a signal stops it; return False if another process has locked the folder.
 
-    Raises SandboxError where it could not be started.
+    Raises SandboxError if the sandbox could not be started.
     """
     os.umask(0o077)
     lock = reaper.lock_folder(folder)
@@ -49,16 +49,16 @@ def supervise(
 
 
 def main(folder: str, is_bound: bool) -> None:
-    """The supervisor as a process of its own: events go to stdout, one JSON object a line, until all is up.
+    """Run as the supervisor's process. Until the sandbox is up, events go to stdout, one JSON object per line.
 
-    A bound one ends when its stdin does, that is, with the process that started it.
+    If bound, the supervisor stops when its stdin is closed, that is, when the process that started it ends.
     """
     running: list[Supervisor] = []
 
     def emit(event: Event) -> None:
         try:
             os.write(1, json.dumps(event).encode() + b"\n")
-        except OSError:  # whoever waited for us is gone
+        except OSError:  # the process that started this one is gone
             for supervisor in running:
                 supervisor.stop()
         if event["event"] == "up":
@@ -82,13 +82,13 @@ def main(folder: str, is_bound: bool) -> None:
             | {"port_taken": isinstance(error, PortTaken)}
         )
         code = 1
-    except BaseException as error:  # whoever started us raises it
+    except BaseException as error:  # reported to the process that started this one, which raises it
         emit(
             {"event": "failed", "what": f"{type(error).__name__}: {error}", "on": folder, "hint": ""}
             | {"port_taken": False}
         )
         code = 1
-    os._exit(code)  # threads that still wait for a part have nothing left to do
+    os._exit(code)  # does not wait for threads that still start parts
 
 
 def _stop_with_stdin(supervisor: Supervisor) -> None:

@@ -1,4 +1,4 @@
-"""Starting, ending and commanding a sandbox's supervisor from another process."""
+"""Start and stop a sandbox's supervisor from another process, and send it commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_SECONDS = 20.0
 
 
 def up(folder: Path, *, bound: bool, progress: Callable[[dict[str, Any]], None], seconds: float) -> dict[str, Any]:
-    """See ``xai_runbook.sandbox.up``. A start that lost a port to another program is tried once more with others."""
+    """Start the sandbox; see ``xai_runbook.sandbox.up``. If a port was taken, try once more with other ports."""
     for is_last_attempt in (False, True):
         try:
             return _up_once(folder, bound=bound, progress=progress, seconds=seconds)
@@ -44,7 +44,7 @@ def _up_once(
     supervisor = processes.start(
         child.python("xai_runbook.sandbox.supervisor.daemon", str(folder), *(["--bound"] if bound else [])),
         env=child.reading_environment(),
-        cwd=child.NEUTRAL_FOLDER,  # the run folder is made and removed while it runs
+        cwd=child.NEUTRAL_FOLDER,  # not the run folder, which is created and removed while the supervisor runs
         stdin="pipe" if bound else "null",
         stdout="pipe",
         stderr="inherit",
@@ -81,10 +81,10 @@ def _up_once(
     except SandboxError:
         _stop(supervisor)
         raise
-    except BaseException:  # a Ctrl-C: nothing is left half started, wherever it was
+    except BaseException:  # on Ctrl-C too, nothing is left half started
         _stop(supervisor)
         lock = reaper.lock_folder(folder)
-        if lock is not None:  # else it is the sandbox of another command
+        if lock is not None:  # otherwise another command's sandbox uses the folder
             os.close(lock)
             down(folder)
         raise
@@ -94,7 +94,7 @@ _supervisors: list[Popen[bytes]] = []
 
 
 def _keep_reference(supervisor: Popen[bytes]) -> None:
-    """Holds on to a supervisor that goes on: collected, it would warn, and a bound one would lose its stdin and end."""
+    """Keep a reference: a process that is collected loses its stdin, and a bound supervisor would stop."""
     assert supervisor.stdout is not None
     supervisor.stdout.close()
     _forget_ended()
@@ -102,7 +102,7 @@ def _keep_reference(supervisor: Popen[bytes]) -> None:
 
 
 def _forget_ended() -> None:
-    """Takes note of supervisors that ended by another hand, which would stay as zombies."""
+    """Reap supervisors that another process has stopped; otherwise they would stay as zombies."""
     for process in [process for process in _supervisors if process.poll() is not None]:
         if process.stdin:
             process.stdin.close()
@@ -125,12 +125,12 @@ def _events(stream: IO[bytes], deadline: float) -> Iterator[dict[str, Any]]:
 
 
 def _await_other_start(folder: Path, deadline: float) -> dict[str, Any]:
-    """The state of the sandbox that somebody else is starting in the same folder at this moment."""
+    """Return the state of the sandbox that another process is starting in the same folder."""
     while time.monotonic() < deadline:
         if state := sandbox_state.read(folder):
             return state
         lock = reaper.lock_folder(folder)
-        if lock is not None:  # whoever it was gave up
+        if lock is not None:  # the other process gave up
             os.close(lock)
             break
         time.sleep(0.1)
@@ -148,7 +148,7 @@ def _stop(supervisor: Popen[bytes]) -> None:
 
 
 def down(folder: Path) -> bool:
-    """See ``xai_runbook.sandbox.down``."""
+    """Stop the sandbox; see ``xai_runbook.sandbox.down``."""
     if not (folder / reaper.MARKER_FILE).exists():
         return False
     state = sandbox_state.read_any(folder)
@@ -170,11 +170,11 @@ def down(folder: Path) -> bool:
 
 
 def command(folder: Path, request: dict[str, Any], seconds: float) -> list[str]:
-    """What the supervisor of the folder's sandbox did about a command. Raises SandboxError if nothing."""
+    """Send a command to the folder's supervisor; return what it changed. Raises SandboxError if it fails."""
     if sandbox_state.read(folder) is None:
         raise SandboxError("no sandbox is running", on=str(folder), hint="xai-runbook sandbox up")
     deadline = time.monotonic() + seconds
-    directory = os.open(folder, os.O_PATH)  # by descriptor: a socket's path has at most 107 bytes
+    directory = os.open(folder, os.O_PATH)  # through a descriptor, because a socket path may have at most 107 bytes
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(seconds)

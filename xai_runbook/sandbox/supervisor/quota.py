@@ -1,7 +1,7 @@
-"""The sandbox's own use of what it is allowed: processor, memory, disk, exported for Prometheus.
+"""The sandbox's use of CPU, memory and disk against its quotas, exported for Prometheus.
 
-Counted are the supervisor, its descendants, and every process that carries the sandbox's mark in its environment (load
-provoked later is started with it): nothing else on the machine can turn the verdict, and nothing of ours can hide.
+Counted are the supervisor, its descendants, and every process with the sandbox's mark in its environment, such as load
+that is provoked later. Other processes of this machine do not count.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 CPU_QUOTA_CORES = 1.0
 MEMORY_QUOTA_BYTES = 640 * 1024**2
 DISK_QUOTA_BYTES = 2 * 1024**3
-"""At rest a sandbox takes 8 % of a core, 220 MB and 100 MB; one busy process, or one with half a GB, is too much."""
+"""An idle sandbox uses 8 % of a core, 220 MB of memory and 100 MB of disk.
+
+One busy process, or one with half a GB of memory, exceeds the limits.
+"""
 
 
 DISK_SCAN_SECONDS = 5.0
-"""A walk over some thousands of files costs more than all the rest, so it is made this seldom."""
+"""Least time between two scans of the run folder: a scan of some thousand files costs more than all the rest."""
 
 MARK_CHECKS = 3
-"""A process is looked at so many times before it is taken for a stranger: right after a fork it has no mark yet."""
+"""How often a process is checked for the mark before it is ignored: right after a fork it may not have it yet."""
 
 
 class ResourceUsage:
-    """What the sandbox uses, measured when asked."""
+    """Measures what the sandbox uses, each time it is asked."""
 
     def __init__(self, folder: Path, pids: Callable[[], Mapping[str, int]]) -> None:
         self._folder, self._pids = folder, pids
@@ -46,9 +49,9 @@ class ResourceUsage:
         self._disk = (0.0, -DISK_SCAN_SECONDS)
 
     def cpu_and_memory(self) -> tuple[float, int]:
-        """Processor seconds since this was first asked, and the bytes of memory that belong to our processes alone.
+        """Return the CPU seconds used since the first call, and the bytes of private memory.
 
-        Memory is resident less shared: PostgreSQL's buffers, mapped by each backend, would be counted many times.
+        Private memory is resident less shared memory: PostgreSQL's shared buffers would otherwise count per backend.
         """
         with self._lock:
             cpu_seconds, memory = 0.0, 0
@@ -58,7 +61,7 @@ class ResourceUsage:
                     cpu = _process_cpu_seconds(pid)
                     memory += _private_memory_bytes(pid)
                 except (OSError, ValueError):
-                    del self._cpu_seconds[pid]  # it ended
+                    del self._cpu_seconds[pid]  # it has ended
                     continue
                 cpu_seconds += max(0.0, cpu - before)
                 self._cpu_seconds[pid] = cpu
@@ -66,7 +69,7 @@ class ResourceUsage:
             return self._total, memory
 
     def disk(self) -> float:
-        """Bytes that the run folder and our nameless files take on disk, at most DISK_SECONDS old."""
+        """Return the bytes that the run folder and deleted open files use on disk, at most DISK_SCAN_SECONDS old."""
         used, at = self._disk
         if time.monotonic() - at >= DISK_SCAN_SECONDS:
             device = os.stat(self._folder).st_dev
@@ -75,11 +78,11 @@ class ResourceUsage:
         return used
 
     def processes(self) -> set[int]:
-        """The processes counted when this was last asked."""
+        """Return the pids that the last measurement counted."""
         return set(self._cpu_seconds)
 
     def _find_processes(self) -> None:
-        """Looks at the processes that it does not know yet."""
+        """Add new processes of the sandbox and drop ended ones."""
         alive = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
         self._cpu_seconds = {pid: seconds for pid, seconds in self._cpu_seconds.items() if pid in alive}
         self._unmarked = {pid: checks for pid, checks in self._unmarked.items() if pid in alive}
@@ -93,7 +96,7 @@ class ResourceUsage:
                 self._unmarked[pid] = checks + 1
 
     def _belongs_to_sandbox(self, pid: int) -> bool:
-        # PostgreSQL's backends overwrite their environment with their title: they are known by their parent.
+        # PostgreSQL's backends overwrite their environment with their title, so the parent is checked first.
         with suppress(OSError, ValueError):
             if int(_stat(pid)[1]) in self._cpu_seconds:
                 return True
@@ -102,7 +105,7 @@ class ResourceUsage:
 
 
 def serve(layout: Layout, pids: Callable[[], Mapping[str, int]]) -> None:
-    """Serves /metrics on the layout's quota port from a daemon thread, and returns. Raises OSError when it is taken."""
+    """Serve /metrics on the quota port from a daemon thread. Raises OSError if the port is taken."""
     from prometheus_client import CollectorRegistry, start_http_server
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
@@ -130,7 +133,7 @@ def serve(layout: Layout, pids: Callable[[], Mapping[str, int]]) -> None:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """The fields of /proc/PID/stat after the command's name, which may hold anything."""
+    """Return the fields of /proc/PID/stat after the command's name, which may contain anything."""
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
 
 
@@ -149,15 +152,15 @@ def _private_memory_bytes(pid: int) -> int:
 def _allocated_bytes(folder: Path) -> Iterator[int]:
     for path, _, files in os.walk(folder):
         for name in files:
-            with suppress(OSError):  # gone since it was listed
+            with suppress(OSError):  # removed since it was listed
                 yield os.lstat(os.path.join(path, name)).st_blocks * 512
 
 
 def _deleted_open_bytes(pids: Iterable[int], device: int) -> int:
-    """Bytes of files on this device that have no name any more and that our processes still hold open, as df counts."""
+    """Return the bytes of deleted files on this device that our processes still hold open: they use disk space too."""
     sizes: dict[int, int] = {}
     for pid in pids:
-        with suppress(OSError):  # it ended, or is another user's
+        with suppress(OSError):  # it has ended, or belongs to another user
             for entry in os.listdir(f"/proc/{pid}/fd"):
                 with suppress(OSError):
                     status = os.stat(f"/proc/{pid}/fd/{entry}")

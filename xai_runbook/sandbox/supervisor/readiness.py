@@ -1,6 +1,7 @@
-"""When a sandbox is ready: Prometheus can answer everything that the health report and the dashboards ask of it.
+"""Readiness of a sandbox: Prometheus can answer every query of the health report and the dashboards.
 
-The parts see to the rest before: the template brings a verified backup, the standby is ready once it streams.
+Other parts are ready before that: the database template contains a verified backup, and the standby is ready once it
+streams.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.1
 REQUEST_SECONDS = 5.0
 MOST_NAMES = 3
-"""How many of what is awaited are named at once."""
+"""How many pending names a progress line shows."""
 
 SIGNALS_WITHOUT_REQUESTS = ("api_errors", "api_latency")
-"""NaN is an answer of theirs: there were no requests."""
+"""For these signals NaN is a valid answer: there were no requests."""
 
 
 class PendingQueries:
-    """What has not been answered yet of what a sandbox's Prometheus is asked."""
+    """Prometheus queries that a sandbox has not answered yet."""
 
     def __init__(self, url: str, missing: Mapping[str, str] | None = None) -> None:
-        """`missing`: the parts that this sandbox lacks, as keys."""
+        """Collect the queries, without those for the parts in `missing`."""
         settings = load("sandbox")
         absent = tuple(start for start, part in EXPORTERS.items() if part in (missing or {}))
         self.url = url
@@ -54,9 +55,9 @@ class PendingQueries:
         self._first_scrapes: dict[str, str] = {}
 
     def unanswered(self) -> list[str]:
-        """Ask again what had no answer so far, and return the names of what still has none.
+        """Repeat the queries without an answer so far; return the names of those that still have none.
 
-        Begins with the targets that were not scraped twice: the history that the sandbox comes with ends soon.
+        Until every target was scraped twice, only targets are returned: the history alone would answer the queries.
         """
         if unscraped := self._targets_not_scraped_twice():
             return [f"scrapes of {name}" for name in unscraped]
@@ -66,7 +67,7 @@ class PendingQueries:
         return [*self.signals, *self.panels, *(["rules"] if self._rules else [])]
 
     def _has_values(self, name: str, promql: str, seconds: float) -> bool:
-        """Whether each series that the signal had in the time that is judged has a value now."""
+        """Return whether every series that the signal had in the judged period has a value now."""
         now = math.floor(time.time())
         result = self._result("query_range", query=promql, start=now - seconds, end=now, step=1)
         newest = [series["values"][-1] for series in result]
@@ -101,15 +102,15 @@ def wait(
     stopped: Callable[[], bool],
     seconds: float = WAIT_SECONDS,
 ) -> list[str]:
-    """Ask until everything is answered, `seconds` are over or `stopped` is true; return what is still unanswered.
+    """Poll until every query is answered, `seconds` are over or `stopped()` is true; return the names still unanswered.
 
-    `progress` gets a line whenever what is awaited has changed.
+    `progress` receives a line whenever these names change.
     """
     deadline = time.monotonic() + seconds
     unanswered = ["Prometheus"]
     while not stopped():
         before = unanswered
-        with suppress(OSError, HTTPException, ValueError, KeyError):  # it is starting, or restarting
+        with suppress(OSError, HTTPException, ValueError, KeyError):  # Prometheus is starting or restarting
             unanswered = pending.unanswered()
         if not unanswered:
             return []
@@ -122,6 +123,6 @@ def wait(
 
 
 def summary(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names and how many more there are."""
     more = len(names) - MOST_NAMES
     return ", ".join([*names[:MOST_NAMES], *([f"{more} more"] if more > 0 else [])])

@@ -1,8 +1,8 @@
-"""Ends what a sandbox left running and empties its run folder: at its teardown, and at the next start after a crash.
+"""End the processes that a sandbox left and empty its run folder: when it stops, and at the next start after a crash.
 
-A process belongs to a sandbox if the state file names it (pid and creation time both), if its environment carries the
-run folder's mark, or if it is PostgreSQL working in the run folder's cluster (a backend's environment cannot be read:
-it shows its title there).
+A process belongs to a sandbox if the state file names it (same pid and creation time), if its environment has the run
+folder's mark, or if it is a PostgreSQL process that works in the run folder's cluster. Backends overwrite their
+environment, so they are found by their working folder.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from xai_runbook.system.locks import take_lock
 
 STOP_SECONDS = 5.0
 MARKER_FILE = ".xai-runbook-sandbox"
-"""A file in each run folder: without it, nothing in a folder is ever removed."""
+"""A file in every run folder; without it, nothing in a folder is ever removed."""
 
 
 def lock_folder(folder: Path, wait_seconds: float = 0.0) -> int | None:
-    """An open descriptor that holds the run folder (made where it is not there), or None if another process holds it.
+    """Create and lock the run folder; return the open descriptor, or None if another process holds the lock.
 
-    The lock goes with the process, however that ends. Raises SandboxError where the folder holds other things.
+    The lock is released when the process ends, for any reason. Raises SandboxError if the folder contains other files.
     """
     end = time.monotonic() + wait_seconds
     while True:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise SandboxError(
                 f"cannot create the sandbox's run folder: {error.strerror}", on=str(folder),
                 hint="set XAI_RUNBOOK_SANDBOX to a writable folder",
             ) from None  # fmt: skip
         try:
-            if not take_lock(held, wait_seconds=max(0.0, end - time.monotonic())):
-                os.close(held)
+            if not take_lock(descriptor, wait_seconds=max(0.0, end - time.monotonic())):
+                os.close(descriptor)
                 return None
-            if folder.exists() and os.path.samestat(os.fstat(held), folder.stat()):  # not removed while we waited
+            if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):  # not removed meanwhile
                 _mark_folder(folder)
-                return held
+                return descriptor
         except BaseException:
-            os.close(held)
+            os.close(descriptor)
             raise
-        os.close(held)
+        os.close(descriptor)
 
 
 def _mark_folder(folder: Path) -> None:
@@ -67,7 +67,7 @@ def _mark_folder(folder: Path) -> None:
 
 
 def leftovers(folder: Path) -> dict[int, signal.Signals]:
-    """The processes that belong to the sandbox of this folder, with the signal that ends each cleanly."""
+    """Return the processes that belong to the folder's sandbox, each with the signal that stops it cleanly."""
     signals: dict[int, signal.Signals] = {}
     for pid in sandbox_pids(folder):
         signals[pid] = signal.SIGTERM
@@ -80,18 +80,18 @@ def leftovers(folder: Path) -> dict[int, signal.Signals]:
 
 
 def sandbox_pids(folder: Path) -> list[int]:
-    """The pids of this user's processes that carry the folder's mark, or are PostgreSQL in its cluster."""
+    """Return the pids of this user's processes that have the folder's mark or are PostgreSQL in its cluster."""
     in_cluster = processes.working_in(folder / "postgres" / "data")
     return sorted({*processes.with_variable(MARK, str(folder)), *in_cluster})
 
 
 def clean(folder: Path, keep: tuple[str, ...] = ()) -> int:
-    """Ends every leftover of the folder, empties it but for `keep`; how many processes there were to end.
+    """End every leftover process and empty the folder except `keep`; return how many processes there were.
 
-    Only for the holder of the folder's lock.
+    Only for the process that holds the folder's lock.
     """
     ended = 0
-    for _ in range(3):  # a process may start another while we look
+    for _ in range(3):  # a process may start another meanwhile
         signals = leftovers(folder)
         if not signals:
             break
@@ -109,7 +109,7 @@ def clean(folder: Path, keep: tuple[str, ...] = ()) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Removes the emptied run folder itself. Only for the holder of its lock."""
+    """Remove the emptied run folder itself. Only for the process that holds its lock."""
     if (folder / MARKER_FILE).exists() and not [path for path in folder.iterdir() if path.name != MARKER_FILE]:
         (folder / MARKER_FILE).unlink()
         folder.rmdir()

@@ -1,8 +1,8 @@
-"""The process that a sandbox's parts are children of: it starts them, notices their ends, commands them, and ends them.
+"""The parent process of a sandbox's parts: it starts and stops them and executes break and heal commands.
 
-Parts get a death signal, so that they end even when this process is killed. The kernel sends it when the *thread* that
-started a process ends: so every start is done by the main thread, which lives as long as the process, and everything
-that waits is done by others. The main thread does nothing but take such tasks from a queue.
+Parts get a death signal, so that they end even if this process is killed. The kernel sends it when the *thread* that
+started a process ends, so the main thread starts every part: it lives as long as the process. It only runs tasks from a
+queue; everything that waits runs in other threads.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ STOP_SECONDS = 5.0
 SETTLE_SECONDS = 10.0
 Event = dict[str, Any]
 Command = Callable[["Supervisor", str, str | None], list[str]]
-"""Obeys a verb (break, heal) and the name of a fault; returns the names of what was broken, healed or started again."""
+"""Execute a verb (break, heal) on a fault; return the names of what was broken, healed or started again."""
 
 
 class Stack(Protocol):
-    """The parts of a sandbox and what is known of them, as the module `components.stack` has it."""
+    """The parts of a sandbox and their settings, as the module `components.stack` provides them."""
 
     def parts(self, layout: Layout, progress: Callable[[str], None], /) -> list[Part]:
-        """Every part that can run here; why another cannot is noted in layout.missing."""
+        """Return every part that can run here; record the others in layout.missing."""
 
     def record_missing(self, layout: Layout, part: str, reason: str, /) -> None:
-        """Note why a part, and what depends on it, cannot run here."""
+        """Record why a part, and what depends on it, cannot run here."""
 
     def overlay(self, layout: Layout, /) -> dict[str, Any]:
-        """The settings that say where the parts are."""
+        """Return the settings that say where the parts are."""
 
 
 class Supervisor:
-    """One running sandbox, seen from inside. Methods are called from any thread, `run` from the main thread."""
+    """One running sandbox. `run` belongs to the main thread; other methods may be called from any thread."""
 
     def __init__(
         self, folder: Path, stack: Stack, command: Command, emit: Callable[[Event], None],
@@ -78,9 +78,9 @@ class Supervisor:
         self._commanding = threading.Lock()
 
     def run(self) -> None:
-        """Brings everything up, then stays until `stop` is called; nothing of the sandbox is left when it returns.
+        """Start everything, then block until `stop` is called. On return, no process of the sandbox is left.
 
-        Raises SandboxError where a required part did not become ready.
+        Raises SandboxError if a required part did not become ready.
         """
         try:
             self._write_state()
@@ -94,11 +94,11 @@ class Supervisor:
             raise self._failure
 
     def stop(self) -> None:
-        """Asks the main thread to end; safe in a signal handler, as the queue's put may interrupt its own get."""
+        """Ask the main thread to end. Safe in a signal handler: SimpleQueue.put is reentrant."""
         self._tasks.put(None)
 
     def start_part(self, name: str) -> None:
-        """Starts a part and waits until it is ready. Raises SandboxError where it does not become so."""
+        """Start a part unless it runs, and wait until it is ready. Raises SandboxError if it does not become ready."""
         part = self._part(name)
         if name in self._running and processes.runs(self._running[name]):
             return
@@ -112,36 +112,36 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise SandboxError(f"{name} was not ready within {part.ready_seconds:.0f} s", on=self._log_tail(name))
             time.sleep(0.02)
-        if not processes.runs(process):  # then it was somebody else who answered
+        if not processes.runs(process):  # another program answered on its port
             raise self._early_exit_error(part, process.wait())
         if part.finish:
             part.finish()
 
     def stop_part(self, name: str) -> None:
-        """Ends a part cleanly, by force after five seconds."""
+        """Stop a part cleanly; kill it after five seconds."""
         process = self._running.get(self._part(name).name)
         if process is not None:
             self._stop_processes({name: process})
 
     def signal_part(self, name: str, sig: signal.Signals) -> None:
-        """Sends a signal to a part's process. Raises SandboxError where it does not run."""
+        """Send a signal to a part's process. Raises SandboxError if it is not running."""
         process = self._running.get(self._part(name).name)
         if process is None or not processes.runs(process):
             raise SandboxError(f"{name} is not running", hint="xai-runbook sandbox status")
         process.send_signal(sig)
 
     def pids(self) -> dict[str, int]:
-        """The processes that run now, by part name; this one as `supervisor`."""
+        """Return the pids of the running parts by name, and this process as `supervisor`."""
         running = {name: process.pid for name, process in dict(self._running).items() if processes.runs(process)}
         return {"supervisor": os.getpid()} | running
 
     def ended_parts(self) -> list[str]:
-        """Return the parts that were ready once and do not run now."""
+        """Return the parts that were ready once and are not running now."""
         ended = [name for name, process in dict(self._running).items() if not processes.runs(process)]
         return [name for name in ended if name not in self.layout.missing]
 
     def await_data(self, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Wait until Prometheus can answer what the report asks; what it cannot is noted as `unanswered`."""
+        """Wait until Prometheus can answer the report's queries; keep what stays unanswered for the state file."""
         self._unanswered = []
         if "prometheus" in self.pids():
             pending = readiness.PendingQueries(self.layout.url("prometheus"), self.layout.missing)
@@ -152,7 +152,7 @@ class Supervisor:
             raise SandboxError(f"{name} is not part of this sandbox", on=self.layout.missing.get(name, ""))
         return self.parts[name]
 
-    # -- coming up
+    # -- starting
 
     def _bring_up(self) -> None:
         try:
@@ -165,7 +165,7 @@ class Supervisor:
                 try:
                     self._ready_futures[part.name].result()
                 except Exception as error:
-                    if not part.optional or isinstance(error, PortTaken):  # with other ports it would start
+                    if not part.optional or isinstance(error, PortTaken):  # it may start with other ports
                         raise
                     self._scrape_what_runs()
             self._in_background(quota.serve, self.layout, self.pids)
@@ -178,7 +178,7 @@ class Supervisor:
             self.stop()
 
     def _scrape_what_runs(self) -> None:
-        """Take a part that did not start out of what Prometheus scrapes, once Prometheus runs."""
+        """Remove a part that did not start from Prometheus' scrape targets, if Prometheus runs."""
         prometheus.write_configuration(self.layout)
         with suppress(SandboxError):
             self.signal_part("prometheus", signal.SIGHUP)
@@ -192,7 +192,7 @@ class Supervisor:
             self.start_part(part.name)
             self._emit({"event": "ready", "part": part.name, "seconds": round(time.monotonic() - begun, 3)})
             self._ready_futures[part.name].set_result(None)
-        except BaseException as error:  # whoever waits for it raises it
+        except BaseException as error:  # raised in the thread that waits for it
             if part.optional and not isinstance(error, PortTaken):
                 self._stack.record_missing(self.layout, part.name, str(error) or type(error).__name__)
             self._ready_futures[part.name].set_exception(error)
@@ -223,13 +223,13 @@ class Supervisor:
                     "death_signal": int(part.death_signal),
                 }
                 spawned.set_result(process)
-            except BaseException as error:  # whoever waits for it raises it
+            except BaseException as error:  # raised in the thread that waits for it
                 spawned.set_exception(error)
 
         self._tasks.put(task)
         process = spawned.result()
         self._write_state()
-        self._in_background(process.wait)  # so that no zombie stays of a part that ends by itself
+        self._in_background(process.wait)  # reaps a part that ends by itself
         return process
 
     def _early_exit_error(self, part: Part, code: int) -> SandboxError:
@@ -250,11 +250,12 @@ class Supervisor:
             return name
         return " | ".join(lines[-3:])[-500:] or name
 
-    # -- being commanded
+    # -- commands
 
     def _serve_commands(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-            folder = os.open(self.folder, os.O_PATH)  # by descriptor: a socket's path has at most 107 bytes
+            # through a descriptor, because a socket path may have at most 107 bytes
+            folder = os.open(self.folder, os.O_PATH)
             server.bind(f"/proc/self/fd/{folder}/{sandbox_state.SOCKET_FILE}")
             os.close(folder)
             server.listen(8)
@@ -273,13 +274,13 @@ class Supervisor:
                     answer: dict[str, Any] = {"done": self._command(self, request["do"], request.get("fault"))}
             except SandboxError as error:
                 answer = {"what": error.what, "on": error.on, "hint": error.hint}
-            except Exception as error:  # whoever asked is told
+            except Exception as error:  # reported to the client
                 answer = {"what": f"{type(error).__name__}: {error}", "on": "", "hint": ""}
             if self._ready_at is not None:
-                self._write_state()  # also where it ended half way
+                self._write_state()  # also after a command that failed half way
             stream.write(json.dumps(answer).encode() + b"\n")
 
-    # -- going down
+    # -- stopping
 
     def _stop_processes(self, running: dict[str, Popen[bytes]]) -> None:
         signals = {process: self.parts[name].death_signal for name, process in running.items()}
@@ -288,7 +289,7 @@ class Supervisor:
     def _take_down(self) -> None:
         self._stopping.set()
         self._stop_processes(dict(self._running))
-        deadline = time.monotonic() + SETTLE_SECONDS  # for who still copies files; starts are refused by now
+        deadline = time.monotonic() + SETTLE_SECONDS  # lets `prepare` functions end; new starts are refused by now
         while any(thread.is_alive() for thread in list(self._starting)) and time.monotonic() < deadline:
             try:
                 task = self._tasks.get(timeout=0.02)
@@ -296,14 +297,14 @@ class Supervisor:
                 continue
             if task:
                 task()
-        with self._writing:  # and keep it: no note after this
+        with self._writing:  # held from here on: the state file is not written again
             self._part_records = {}
             self._write_state()
             reaper.clean(self.folder, keep=("logs",) if self._failure else ())
             self._write_state = lambda: None  # type: ignore[method-assign]
 
     def _write_state(self) -> None:
-        """Writes the state file: what is running now and where."""
+        """Write the state file: what is running now and where."""
         with self._writing:
             sandbox_state.write(
                 self.folder,

@@ -1,4 +1,4 @@
-"""Who uses a sandbox: the command that started it takes it down when no other one uses it any more."""
+"""Users of a sandbox: the command that started it stops it when no other command uses it any more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SharedUse:
         self._descriptor = descriptor
 
     def wait_until_alone(self, on_wait: Callable[[], None]) -> None:
-        """Return when no other command uses the sandbox; call `on_wait` once where that is not so at once."""
+        """Return when no other command uses the sandbox; call `on_wait` once if that takes time."""
         if not take_lock(self._descriptor):
             on_wait()
             take_lock(self._descriptor, wait_seconds=None)
@@ -24,7 +24,7 @@ class SharedUse:
 
 @contextmanager
 def using(folder: Path) -> Iterator[SharedUse]:
-    """Count as a user of the folder's sandbox for the time of a with block."""
+    """Hold a shared lock as a user of the folder's sandbox for a with block."""
     path = folder.with_name(f".{folder.name}.users")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(path, shared=True) as descriptor:
