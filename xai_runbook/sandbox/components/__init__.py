@@ -1,1 +1,1 @@
-"""The servers that the sandbox consists of, one module each, and the programs they need."""
+"""The sandbox's servers, one module each, and the programs that they need."""

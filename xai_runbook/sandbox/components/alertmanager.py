@@ -1,4 +1,4 @@
-"""Alertmanager as a part of the sandbox: it is told every alert, and tells nobody; and how to silence them all."""
+"""Alertmanager as a part of the sandbox: it receives every alert and notifies nobody. Also silences alerts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from xai_runbook.system import child, processes
 
 SILENCE_DAYS = 7
 _TEMPLATES = Path("/usr/share/prometheus/alertmanager")
-# Debian's program reads its templates from _SHARE alone. Unpacked and not installed, it is shown the unpacked folder
-# there, in a mount namespace of its own; its words come as arguments, none is put into the script.
+# Debian's program reads its templates from _TEMPLATES only. If it is unpacked and not installed, the unpacked folder is
+# mounted there in a mount namespace; paths are passed as arguments, so the script needs no quoting.
 _OVERLAY_SCRIPT = 'mount -t overlay overlay -o "lowerdir=$1:/usr/share" /usr/share && shift && exec "$@"'
 _CONFIGURATION = {"route": {"receiver": "nobody", "group_wait": "0s"}, "receivers": [{"name": "nobody"}]}
 
 
 def parts(layout: Layout) -> list[Part]:
-    """Alertmanager as a part, or nothing where no program is found. Raises SandboxError where it cannot run here."""
+    """Return Alertmanager as a part, or nothing if its program is missing. Raises SandboxError if it cannot run."""
     program = command()
     if program is None:
         return []
@@ -50,7 +50,7 @@ def parts(layout: Layout) -> list[Part]:
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
-    """Where it is, for the settings; nothing where it cannot run here: then it is not configured."""
+    """Return the settings of the `alertmanager` table; empty if it cannot run here."""
     try:
         is_available = "alertmanager" not in layout.missing and command()
         return {"alertmanager": {"url": layout.url("alertmanager")}} if is_available else {}
@@ -59,7 +59,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 
 def silence_all(layout: Layout) -> None:
-    """Somebody silences every alert, for far longer than anybody will remember."""
+    """Silence every alert for SILENCE_DAYS."""
     now = datetime.now(UTC)
     silence = {
         "matchers": [{"name": "alertname", "value": ".+", "isRegex": True, "isEqual": True}],
@@ -72,7 +72,7 @@ def silence_all(layout: Layout) -> None:
 
 
 def end_silences(layout: Layout) -> None:
-    """Ends every silence that still holds."""
+    """Expire every silence that is not expired yet."""
     for silence in _request(layout, "silences"):
         if silence["status"]["state"] != "expired":
             _request(layout, f"silence/{silence['id']}", method="DELETE")
@@ -90,7 +90,10 @@ def _request(layout: Layout, path: str, body: bytes | None = None, *, method: st
 
 @cache
 def command() -> tuple[str, ...] | None:
-    """How Alertmanager is started here; None where there is no program. Raises SandboxError where it cannot run."""
+    """Return the command line that starts Alertmanager, or None if there is no program.
+
+    Raises SandboxError if the program cannot run here.
+    """
     program = programs.find("alertmanager")
     if program is None:
         return None

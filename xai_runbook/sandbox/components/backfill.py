@@ -1,8 +1,8 @@
-"""The day before the sandbox, as blocks that Prometheus reads.
+"""Write the metric history of the day before the sandbox's start, as blocks that Prometheus reads.
 
-Run as ``python -m xai_runbook.sandbox.components.backfill``. The samples are written as OpenMetrics text and made into
-blocks by promtool, at each start anew, because their times are absolute. A process of its own, so that numpy and the
-arrays do not stay in the supervisor.
+Run as ``python -m xai_runbook.sandbox.components.backfill``. The samples are written as OpenMetrics text, and promtool
+makes blocks of them, at each first start, because timestamps are absolute. It is a process of its own, so that numpy
+and the arrays do not stay in the supervisor's memory.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from xai_runbook.sandbox.components.backfill_series import Series
 
 BLOCK_DURATION = "54h"
-"""promtool's largest step above a day: it reads its whole input once for each block that it makes."""
+"""promtool's largest step above a day; it reads its whole input once for each block that it makes."""
 
 DEADLINE_SECONDS = 60.0
 EXPORTERS = {"node": "node-exporter", "postgres": "postgres-exporter"}
-"""The parts whose series are of these jobs."""
+"""The part that exports the series of each of these jobs."""
 TEXT_FILE = "history.om"
 
 
 def start(layout: Layout, promtool: Path, data: Path, now: float) -> Popen[bytes]:
-    """The process that makes the blocks of the day before ``now`` in Prometheus's data folder; see ``finish``."""
+    """Start the process that writes the day before ``now`` into Prometheus' data folder; see ``finish``."""
     argv = child.python("xai_runbook.sandbox.components.backfill", str(promtool), str(data))
     argv += [str(now), layout.database, *layout.missing]
-    layout.part_folder("tmp")  # promtool assembles its blocks in there
+    layout.part_folder("tmp")  # promtool assembles its blocks there
     with open(layout.log_file("history"), "ab") as log:
         env = environment(layout.folder) | {PARENT: str(os.getpid())}
         return processes.start(argv, env=env, cwd=layout.folder, stdout=log, stderr=log, own_group=False)
 
 
 def finish(process: Popen[bytes], data: Path) -> None:
-    """Waits for the blocks. Raises SandboxError when they are not made within a minute."""
+    """Wait for the blocks. Raises SandboxError if they are not written within DEADLINE_SECONDS."""
     try:
         if not processes.ended_within(process, DEADLINE_SECONDS):
             raise SandboxError(f"Prometheus' history was not written within {DEADLINE_SECONDS:.0f} s")
@@ -57,7 +57,7 @@ def finish(process: Popen[bytes], data: Path) -> None:
 
 
 def write(path: Path, series: Iterable[Series]) -> int:
-    """The number of samples written, as OpenMetrics text without types (Prometheus keeps none of a backfill)."""
+    """Write the series as OpenMetrics text without types (a backfill keeps none); return the number of samples."""
     timestamps_by_array: dict[int, list[str]] = {}
     written = 0
     with open(path, "w", encoding="ascii") as file:
@@ -75,7 +75,7 @@ def write(path: Path, series: Iterable[Series]) -> int:
 
 
 def main() -> None:
-    """Writes the samples beside the data folder, then becomes promtool, so that no process is left to look after."""
+    """Write the samples beside the data folder, then exec promtool, so that only one process has to be watched."""
     from xai_runbook.sandbox.components.backfill_series import all_series
 
     die_with_parent()

@@ -1,8 +1,8 @@
-"""What every metric of the sandbox was during the day before it was started, made up but believable.
+"""The synthetic metric history of the day before the sandbox's start.
 
-The busy hours are in the afternoon; traffic, connections, CPU and latency rise and fall with them and meet, at the end,
-what the live sandbox shows. Labels are the live ones, so that the series join. No condition of the alert table holds
-for as long as its real duration. Counters start again when the real processes do: to PromQL, a restart.
+Load peaks in the afternoon. Traffic, connections, CPU and latency follow it and end at the values of the live sandbox.
+Labels equal those of the live series, so that the series continue. No alert condition holds for its full duration.
+Counters restart with the real processes, which PromQL treats as a counter reset.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ DAY_SECONDS = 24 * 3600
 STEP_SECONDS = 60
 FREQUENT_STEP_SECONDS = 10
 FREQUENT_METRICS = ("blockchain_height", "network_best_height")
-"""Held against itself ten seconds ago, a height that is known once a minute would stand still most of the time."""
+"""Heights need a sample every ten seconds: a rule compares them with their value ten seconds ago."""
 FINE_SECONDS = 120
-"""The last two minutes have a sample a second, as the live ones do: rates over ten seconds need them at once."""
+"""The last two minutes have a sample per second, as live series do: rates over ten seconds need them at once."""
 
 AHEAD_SECONDS = 5
-"""The history goes on a little past the start: Prometheus first scrapes some six seconds after it was started."""
+"""The history extends past the start, because Prometheus first scrapes about six seconds after it was started."""
 
 BLOCK_SECONDS = 1.2
+"""Mean time between blocks."""
 SEED = 1_204_800
 
 
@@ -50,7 +51,7 @@ class Series:
 
 
 class History:
-    """The instants of the history, how busy each was, and ways to make series of that."""
+    """Timestamps and load curve of the history, and functions that derive series from them."""
 
     def __init__(self, now: float) -> None:
         self.now = int(now)
@@ -62,37 +63,37 @@ class History:
         self.random = np.random.default_rng(SEED)
         self.steps = np.diff(self.times, prepend=self.times[0] - STEP_SECONDS)
         hours = (self.times % DAY_SECONDS) / 3600
-        wave = 0.5 - 0.5 * np.cos(2 * np.pi * (hours - 4) / 24)  # 0 at 4 in the morning, 1 at 16
+        wave = 0.5 - 0.5 * np.cos(2 * np.pi * (hours - 4) / 24)  # 0 at 04:00, 1 at 16:00 UTC
         lunch = 0.15 * np.exp(-(((hours - 12.5) / 0.8) ** 2))
         self.load: Floats = np.clip(wave - lunch, 0, 1) * 0.75 + 0.25
         self.load_now = float(self.load[-1])
 
     def gauge(self, level: float, swing: float = 0.0, noise: float = 0.02) -> Floats:
-        """A gauge that is at ``level`` now; ``swing`` is how far, in its own size, a quiet and a busy hour differ."""
+        """Return a gauge that ends at ``level``; ``swing`` is its relative difference between no load and full load."""
         drift = np.cumsum(self.random.normal(0, 1, len(self.times)) * np.sqrt(self.steps))
-        drift = np.sin(drift / 60)  # wanders, and stays within bounds
+        drift = np.sin(drift / 60)  # keeps the random walk within bounds
         return level * (1 + swing * (self.load - self.load_now) + noise * drift)
 
     def counter(self, rate: Floats, start: float = 0.0) -> Floats:
-        """A counter that grows by ``rate`` a second."""
+        """Return a counter that grows by ``rate`` per second."""
         return start + np.cumsum(np.maximum(rate, 0) * self.steps)
 
     def traffic_rate(self, per_second: float) -> Floats:
-        """Requests a second: ``per_second`` now, fewer at night, more in the afternoon, with a little unrest."""
+        """Return requests per second, proportional to the load with some noise: ``per_second`` at the end."""
         noise = 1 + 0.08 * self.random.standard_normal(len(self.times))
         return per_second * self.load / self.load_now * np.clip(noise, 0.5, 1.5)
 
     def heights(self, delay: float, times: Integers) -> Integers:
-        """The height of a node that hears of each block ``delay`` seconds late; START_HEIGHT at the end of the day."""
+        """Return a node's heights if each block arrives ``delay`` seconds late; START_HEIGHT at the start time."""
         gaps = np.random.default_rng(SEED).uniform(0.8, 1.6, int(DAY_SECONDS / BLOCK_SECONDS * 1.1))
         mined = self.now - np.cumsum(gaps)[::-1]
         seen = START_HEIGHT - len(mined) + np.searchsorted(mined, times - delay, side="right")
-        ahead = np.maximum(times - self.now, 0) // 3  # slower than any real miner: the live height is never lower
+        ahead = np.maximum(times - self.now, 0) // 3  # slower than the real miner, so the live height is never lower
         return np.asarray(seen + ahead, np.int64)
 
 
 def all_series(now: float, database: str) -> Iterator[Series]:
-    """All series of the day before ``now``, as the live targets export them."""
+    """Yield all series of the day before ``now``, with the labels of the live targets."""
     history = History(now)
     targets = [("xai-node", name, node(history, number)) for number, name in enumerate(NODES)]
     targets += [("sandbox", "sandbox", sandbox(history)), ("node", "host", host(history))]
@@ -110,7 +111,7 @@ Metric: TypeAlias = tuple[str, dict[str, str], "Floats | Integers"]
 
 
 def node(history: History, number: int) -> Iterator[Metric]:
-    """One XAI node."""
+    """Yield the metrics of one XAI node."""
     ones = np.ones(len(history.times), np.int64)
     height = history.heights(0.1 * number, history.frequent_times)
     yield "blockchain_height", {}, height
@@ -139,7 +140,7 @@ def node(history: History, number: int) -> Iterator[Metric]:
 
 
 def histogram(history: History, route: str, rate: Floats, start: float, median: float) -> Iterator[Metric]:
-    """A route's latency: log-normal around a median that is half as long again in the busiest hour."""
+    """Yield the latency histogram of a route: log-normal, with a median that rises by half with the load."""
     name, spread = "http_request_duration_seconds", 0.6
     noise = 1 + 0.05 * history.random.standard_normal(len(history.times))
     medians = median * (1 + 0.5 * (history.load - history.load_now)) * noise
@@ -155,7 +156,7 @@ def histogram(history: History, route: str, rate: Floats, start: float, median: 
 
 
 def sandbox(history: History) -> Iterator[Metric]:
-    """The sandbox's use of its quotas."""
+    """Yield the sandbox's resource usage and quotas."""
     ones = np.ones(len(history.times), np.int64)
     yield "sandbox_cpu_seconds_total", {}, history.counter(history.traffic_rate(0.085), 9_000.0)
     yield "sandbox_cpu_quota_cores", {}, CPU_QUOTA_CORES * ones
@@ -166,7 +167,7 @@ def sandbox(history: History) -> Iterator[Metric]:
 
 
 def host(history: History) -> Iterator[Metric]:
-    """The machine, as the node exporter shows it; counters end where the machine's own are, or start again there."""
+    """Yield the node exporter's metrics; counters end at this machine's live values, or reset there."""
     shares = {"user": 0.09, "system": 0.04, "iowait": 0.01, "softirq": 0.005, "nice": 0.0, "irq": 0.0, "steal": 0.0}
     for cpu, live in enumerate(cpu_seconds()):
         used = np.zeros(len(history.times))
@@ -193,7 +194,7 @@ def host(history: History) -> Iterator[Metric]:
 
 
 def postgres(history: History, database: str) -> Iterator[Metric]:
-    """The database server, as the postgres exporter shows it."""
+    """Yield the postgres exporter's metrics."""
     labels = {"datname": database}
     ones = np.ones(len(history.times), np.int64)
     yield "pg_up", {}, ones
@@ -217,13 +218,13 @@ def postgres(history: History, database: str) -> Iterator[Metric]:
 
 
 def end_at(counter: Floats, live: float) -> Floats:
-    """The counter moved so that it meets its live value, or above it when that is younger than a day: a restart."""
+    """Shift a counter so that it ends at its live value, or above a smaller one, which then looks like a reset."""
     last = float(counter[-1])
     return counter + (live - last) if live >= last else counter + live + 1
 
 
 def cpu_seconds() -> list[dict[str, float]]:
-    """What each processor of this machine has spent in each mode since boot (seconds); from /proc/stat."""
+    """Return the seconds that each CPU of this machine has spent in each mode since boot, from /proc/stat."""
     names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
     tick = os.sysconf("SC_CLK_TCK")
     found = []
@@ -236,7 +237,7 @@ def cpu_seconds() -> list[dict[str, float]]:
 
 
 def root_device() -> tuple[str, str]:
-    """Device and type of the root file system, as the node exporter labels them; from /proc/mounts."""
+    """Return device and type of the root file system, as the node exporter labels them, from /proc/mounts."""
     found = ("unknown", "unknown")
     with open("/proc/mounts", encoding="utf-8", errors="replace") as file:
         for line in file:

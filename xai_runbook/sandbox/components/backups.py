@@ -1,4 +1,4 @@
-"""The sandbox's backups: one that is there from the beginning, and the archive of WAL."""
+"""The sandbox's backups: the first one, made with the database template, and the WAL archive."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from xai_runbook.sandbox.supervisor.component import Layout, environment
 from xai_runbook.system import child, processes
 
 ARCHIVE_COMMAND = "test ! -f ../archive/%f && cp %p ../archive/%f.part && mv ../archive/%f.part ../archive/%f"
-"""From the data folder, so that a copied cluster archives into its own sandbox."""
+"""Relative to the data folder, so that a copied cluster archives into its own sandbox."""
 FIRST = "xai_blockchain-000001"
+"""Name of the backup that every sandbox starts with."""
 BACKUP_SECONDS = 120.0
 
 
 def folder(layout: Layout) -> Path:
-    """Where this sandbox's backups are."""
+    """Return the folder of this sandbox's backups."""
     return layout.folder / "postgres" / "backups"
 
 
 def archive(layout: Layout) -> Path:
-    """Where this sandbox's server archives its WAL."""
+    """Return the folder of this sandbox's WAL archive."""
     return layout.folder / "postgres" / "archive"
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
-    """What the settings of the sandbox's `backups` table are."""
+    """Return the settings of the `backups` table."""
     settings: dict[str, Any] = {"folder": str(folder(layout)), "archive": str(archive(layout))}
     server = programs.find("postgres")
     if server is not None:
@@ -39,16 +40,16 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 
 def recipe() -> bytes:
-    """What the backup of a template depends on: a template that was made with other programs is another."""
+    """Return the source that determines a template's backup; templates made by other code are made again."""
     return files("xai_runbook.pgbackup").joinpath("dump.py").read_bytes()
 
 
 def create_first(tools: Path, data: Path, user: str, folder: Path) -> None:
-    """The backup that a template cluster comes with, verified as every other. Raises SandboxError."""
+    """Dump a template cluster and verify the dump. Raises SandboxError if that fails."""
     folder.mkdir(mode=0o700)
     if not (tools / "pg_dump").exists():
         return
-    descriptor = os.open(data, os.O_PATH)  # a path that is short enough for a socket
+    descriptor = os.open(data, os.O_PATH)  # makes a path that is short enough for a socket
     argv = child.python("xai_runbook.pgbackup", "dump", "--folder", str(folder), "--name", FIRST)
     variables = {
         "PGHOST": f"/proc/{os.getpid()}/fd/{descriptor}", "PGPORT": "5432", "PGUSER": user,

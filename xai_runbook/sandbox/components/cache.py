@@ -1,4 +1,4 @@
-"""The sandbox's cache: a real Valkey or Redis server, in memory only."""
+"""The sandbox's cache: a real Valkey or Redis server without persistence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xai_runbook.sandbox.supervisor.component import Layout, Part
 
 
 def parts(layout: Layout) -> list[Part]:
-    """The cache server as a part, or nothing where no server program is found."""
+    """Return the cache server as a part, or nothing if no server program is found."""
     server = programs.find("valkey-server")
     if server is None:
         return []

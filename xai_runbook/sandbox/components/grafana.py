@@ -1,6 +1,6 @@
-"""A recorded Grafana as a part of the sandbox: `grafana_shapes` on a port, with the runbook's dashboards in it.
+"""A simulated Grafana as a part of the sandbox: recorded responses (`grafana_responses`) with the runbook's dashboards.
 
-It is no Grafana, and the settings list it under `simulated`; the Prometheus behind its data source is the real one.
+It is not a Grafana, and the settings list it under `simulated`. Its data source is the sandbox's real Prometheus.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from xai_runbook.system import child
 from xai_runbook.system.files import write_whole
 
 REMOVABLE_DASHBOARD = "Network Status"
-"""The dashboard that the fault removes."""
+"""The dashboard that the fault `dashboard-missing` deletes."""
 
 
 class SandboxGrafana(RecordedGrafana):
-    """The one whose data source is a real Prometheus, which it really asks."""
+    """Recorded Grafana whose data source health check queries the sandbox's Prometheus."""
 
     def datasource_health(self, uid: str) -> tuple[int, dict[str, Any]]:
-        """As Grafana does it: a query of its own, and an error where that is not answered."""
+        """Return status and body of the health check: as in Grafana, an error if a test query fails."""
         if uid != DATASOURCE_UID:
             return super().datasource_health(uid)
         url = self.datasources[0]["url"]
@@ -42,7 +42,7 @@ class SandboxGrafana(RecordedGrafana):
 
 
 async def run(recorded: RecordedGrafana, port: int) -> None:
-    """Serves it on loopback until SIGTERM. Raises OSError when the port is taken."""
+    """Serve the API on loopback until SIGTERM. Raises OSError if the port is taken."""
     from tornado.httpserver import HTTPServer
     from tornado.web import Application, RequestHandler
 
@@ -77,7 +77,7 @@ async def run(recorded: RecordedGrafana, port: int) -> None:
 
 
 def parts(layout: Layout) -> list[Part]:
-    """One small process. It comes up with the runbook's dashboards; what is saved later lives as long as it does."""
+    """Return the simulated Grafana as a part. It starts with the runbook's dashboards and saves changes in memory."""
     folder, url = layout.part_folder("grafana"), layout.url("grafana")
 
     def prepare() -> None:
@@ -95,7 +95,7 @@ def parts(layout: Layout) -> list[Part]:
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
-    """What the settings of the sandbox's `grafana` table are."""
+    """Return the settings of the `grafana` table."""
     return {
         "url": layout.url("grafana"),
         "auth_value": f"file:{_token(layout, 'viewer')}",
@@ -104,12 +104,12 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 
 def remove_dashboard(layout: Layout) -> None:
-    """Somebody deletes one of the dashboards."""
+    """Delete the removable dashboard, if it exists."""
     _request(layout, "DELETE", f"/api/dashboards/uid/{_removable_dashboard()['uid']}")
 
 
 def restore_dashboard(layout: Layout) -> None:
-    """Saves that dashboard again, where nobody has done so yet."""
+    """Save the removable dashboard again, if it is missing."""
     wanted = {"dashboard": _removable_dashboard(), "folderUid": "", "overwrite": False}
     _request(layout, "POST", "/api/dashboards/db", json.dumps(wanted).encode())
 
@@ -122,7 +122,7 @@ def _request(layout: Layout, method: str, path: str, body: bytes | None = None) 
             pass
     except HTTPError as error:
         error.close()
-        if error.code not in (404, 412):  # gone already, or there again
+        if error.code not in (404, 412):  # already deleted, or already restored
             raise SandboxError(f"the sandbox's Grafana answered {error.code}", on=layout.url("grafana")) from None
     except OSError as error:
         raise SandboxError(f"request to the sandbox's Grafana failed: {error}", on=layout.url("grafana")) from None
@@ -145,7 +145,7 @@ def _removable_dashboard() -> dict[str, Any]:
 
 
 def main() -> None:
-    """The part's process: runs until it is ended."""
+    """Run as the part's process until it is stopped."""
     parser = argparse.ArgumentParser(description="Recorded shapes of Grafana's HTTP API; not a Grafana.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--dashboards", type=Path, required=True, help="JSON file with the initial dashboards")

@@ -1,8 +1,8 @@
-"""RECORDED SHAPES, NOT A GRAFANA: what Grafana 11's HTTP API answers, for lack of a Grafana here.
+"""RECORDED SHAPES, NOT A GRAFANA: what Grafana 11's HTTP API answers.
 
-What it answers is written after Grafana's HTTP API reference (Health, Organization, Search, Dashboard, Dashboard
-versions, Data source) and its own rules for saving: a version that is not the stored one is refused with 412 unless
-`overwrite`. It proves that we speak as the documents say; it does not prove that a Grafana listens.
+The responses follow Grafana's HTTP API reference (Health, Organization, Search, Dashboard, Dashboard versions, Data
+source) and its rule for saving: an outdated version is refused with 412 unless `overwrite`. This proves that our
+requests match the documentation, not that a Grafana accepts them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ HEALTHY = (200, {"message": "Successfully queried the Prometheus API.", "status"
 
 
 class RecordedGrafana:
-    """What such a Grafana holds, and what it answers to each request."""
+    """State of the simulated Grafana, and its response to each request."""
 
     def __init__(self, viewer: str, editor: str, prometheus: str = "http://prometheus:9090") -> None:
-        """`viewer` and `editor` are the whole Authorization headers of its two service accounts."""
+        """Create it with one data source. `viewer` and `editor` are its accounts' Authorization headers."""
         self.editor = editor
         self.version, self.database = "11.6.0", "ok"
         self.organizations = {viewer: (1, "Main Org."), editor: (1, "Main Org.")}
         self.versions: dict[str, list[dict[str, Any]]] = {}
-        """Each dashboard's versions by uid, the present one last."""
+        """Versions of each dashboard by uid, the current one last."""
         self.meta: dict[str, dict[str, Any]] = {}
         self.folders = {"ops-folder": "Operations"}
         self.logins = {"admin": "a better one"}
@@ -42,22 +42,22 @@ class RecordedGrafana:
         ]  # fmt: skip
 
     def put(self, dashboard: dict[str, Any], *, folder_uid: str = "", provisioned: bool = False) -> None:
-        """Stores a version as if somebody had saved it."""
+        """Store a new version of a dashboard, as if a user had saved it."""
         uid = dashboard["uid"]
         versions = self.versions.setdefault(uid, [])
         versions.append({**deepcopy(dashboard), "id": 41, "version": len(versions) + 1})
         self.meta[uid] = {"folderUid": folder_uid, "provisioned": provisioned}
 
     def live(self, uid: str) -> dict[str, Any]:
-        """The present version."""
+        """Return the current version of a dashboard."""
         return self.versions[uid][-1]
 
     def datasource_health(self, uid: str) -> tuple[int, dict[str, Any]]:
-        """What the check of a data source says: status and body."""
+        """Return status and body of a data source's health check."""
         return HEALTHY if uid == DATASOURCE_UID else (404, {"message": "Plugin not found", "traceID": ""})
 
     def read(self, target: str, authorization: str) -> tuple[int, Any]:
-        """What a GET of this path and query is answered; `authorization` is the Authorization header."""
+        """Return status and body for a GET of this path and query; `authorization` is the Authorization header."""
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
         if path == "/api/health":
             health = {"commit": "d2fdff9", "database": self.database, "version": self.version}
@@ -95,7 +95,7 @@ class RecordedGrafana:
         return 404, {"message": "Not found"}
 
     def write(self, method: str, target: str, authorization: str, body: bytes) -> tuple[int, Any]:
-        """What a POST or DELETE does, and is answered: only the editor's does anything."""
+        """Perform a POST or DELETE and return status and body; only the editor may write."""
         if refusal := self.refusal(authorization):
             return refusal
         path = urlsplit(target).path
@@ -106,7 +106,7 @@ class RecordedGrafana:
         return 404, {"message": "Not found"}
 
     def refusal(self, authorization: str) -> tuple[int, Any] | None:
-        """The answer to one who may not write, or None."""
+        """Return the response to an account that may not write, or None if it may."""
         if authorization == self.editor:
             return None
         return 403 if authorization in self.organizations else 401, UNAUTHORIZED
@@ -120,7 +120,7 @@ class RecordedGrafana:
         if stored and dashboard.get("version") != stored and not body["overwrite"]:
             message = "The dashboard has been changed by someone else"
             return 412, {"message": message, "status": "version-mismatch"}
-        # what a Grafana adds of its own must not make it another dashboard
+        # fields that Grafana adds must not count as a change of the dashboard
         self.put({**dashboard, "liveNow": False, "weekStart": ""}, folder_uid=body["folderUid"])
         saved = {"id": 41, "uid": uid, "url": f"/d/{uid}/{uid}", "slug": uid, "folderUid": body["folderUid"]}
         return 200, {**saved, "status": "success", "version": self.live(uid)["version"]}

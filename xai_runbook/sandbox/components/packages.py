@@ -1,4 +1,4 @@
-"""Debian packages, fetched with apt and unpacked into a folder: no root, nothing is installed."""
+"""Debian packages, downloaded with apt and unpacked into a folder: needs no root and installs nothing."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from xai_runbook.system import child, processes
 
 _OPTIONS = ("-q", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=15")
 _NEW_PACKAGES = re.compile(r"^Inst ([a-z0-9][a-z0-9+.-]*) \(.*\[(?!all\])\w+\]\)", flags=re.MULTILINE)
-"""What apt would install of this processor's packages; an upgrade has its present version before the bracket."""
+"""Packages for this architecture that apt would newly install; an upgrade has its old version before the bracket."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _NOT_FOUND = re.compile(r"^\s*(\S+) => not found", flags=re.MULTILINE)
 
 
 class OutOfTime(SandboxError):
-    """The deadline for all packages was over before this one was tried."""
+    """Raised when the deadline for all packages was over before this one was tried."""
 
 
 class Fetcher:
-    """Fetches packages one by one within one deadline: by the system's package lists, else by lists of its own."""
+    """Downloads packages one by one within one deadline, with the system's package lists or else with its own."""
 
     def __init__(self, folder: Path, seconds: float) -> None:
-        """`folder` takes what is downloaded on the way; whoever made it removes it."""
+        """Use `folder` for downloads; the caller removes it."""
         self._folder = folder
         self._end = time.monotonic() + seconds
         self._lists: tuple[str, ...] = ()
         self._update_error: str | None = None
 
     def unpack(self, package: str, programs: Sequence[Sequence[str]], into: Path) -> None:
-        """Make the folder `into` out of the package, with what its programs need and this machine lacks.
+        """Create the folder `into` from the package and those of its dependencies that its programs need here.
 
-        Each program may have several names. One that the package has not is looked for in a dependency of that name,
-        shared libraries in dependencies that are libraries; what else apt would install is of no use here.
-        Errors: SandboxError, also where a program then does not run (another processor, older libraries); OSError.
+        Each program may have several names. A program that is not in the package is taken from a dependency of that
+        name, shared libraries are taken from dependencies that are libraries; other dependencies are ignored.
+
+        Errors: SandboxError, also if a program does not run here (other architecture, older libraries); OSError.
         """
         tree = self._folder / f"{package}.tree"
         debs = self._extract([package], tree)
@@ -60,11 +61,11 @@ class Fetcher:
         try:
             os.rename(tree, into)
         except OSError:
-            if not into.is_dir():  # otherwise another process was faster, and its copy is as good
+            if not into.is_dir():  # otherwise another process was faster, and its copy is equivalent
                 raise
 
     def _extract(self, packages: Sequence[str], tree: Path) -> list[Path]:
-        """Download the packages and unpack them into the tree; their files."""
+        """Download the packages and unpack them into the tree; return the .deb files."""
         self._apt("download", "--", *packages)
         debs = []
         for package in packages:
@@ -76,17 +77,17 @@ class Fetcher:
         return debs
 
     def _missing_dependencies(self, programs: Sequence[Sequence[str]], tree: Path) -> list[str]:
-        """The programs that the tree has under none of their names; the libraries that are neither here nor in it."""
+        """Return the programs and shared libraries that are neither in the tree nor on this machine."""
         missing = {names[0] for names in programs if not _files([names], tree)}
         for file in _files(programs, tree) if shutil.which("ldd") else ():
             try:
                 missing.update(_NOT_FOUND.findall(self._run(["ldd", str(file)], library_path(tree))))
-            except SandboxError:  # a script, or for another processor: running it will tell
+            except SandboxError:  # a script, or for another architecture; the program is run below
                 continue
         return sorted(missing)
 
     def _apt(self, *arguments: str) -> str:
-        """What apt-get prints; where it fails, it is asked again with new package lists, which needs no root either."""
+        """Return the output of apt-get; if it fails, try once more with new package lists, which need no root."""
         try:
             return self._run(["apt-get", *_OPTIONS, *self._lists, *arguments])
         except SandboxError as error:
@@ -99,7 +100,7 @@ class Fetcher:
         return self._run(["apt-get", *_OPTIONS, *self._lists, *arguments])
 
     def _update(self) -> str:
-        """Fetch package lists of our own; the reason where that fails."""
+        """Download package lists of our own; return the reason if that fails."""
         for part in ("lists/partial", "cache/archives/partial"):
             (self._folder / "apt" / part).mkdir(parents=True)
         options = ("-o", f"Dir::State::lists={self._folder}/apt/lists", "-o", f"Dir::Cache={self._folder}/apt/cache")
@@ -138,6 +139,6 @@ def _files(programs: Iterable[Sequence[str]], tree: Path) -> list[Path]:
 
 
 def library_path(tree: Path) -> dict[str, str]:
-    """What the environment of a program in the tree needs, to find the libraries that were unpacked with it."""
+    """Return the environment variables that a program in the tree needs to find its unpacked libraries."""
     folders = sorted([*tree.glob("lib/*-linux-*"), *tree.glob("usr/lib/*-linux-*")])
     return {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders else {}

@@ -1,4 +1,4 @@
-"""The sandbox's pooler: a real PgBouncer before the database, for whoever wants to come in by it."""
+"""The sandbox's pooler: a real PgBouncer in front of the database."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from xai_runbook.sandbox.supervisor.component import Layout, Part, accepts_conne
 from xai_runbook.system.files import write_whole
 
 POOL_SIZE = 4
-"""Servers that each pool (a database and a user) may open."""
+"""Server connections per pool (a database and a user)."""
 
 
 def parts(layout: Layout) -> list[Part]:
-    """The pooler as a part, or nothing where its program or the database's is not found."""
+    """Return the pooler as a part, or nothing if its program or PostgreSQL's is not found."""
     program = programs.find("pgbouncer")
     if program is None or programs.find("postgres") is None:
         return []
@@ -39,7 +39,7 @@ def parts(layout: Layout) -> list[Part]:
 
 
 def configuration(layout: Layout) -> str:
-    """pgbouncer.ini: transaction pooling, everybody by password, and the monitor may look at the console."""
+    """Return pgbouncer.ini: transaction pooling, password logins, and read access to the console for the monitor."""
     settings = {
         "listen_addr": layout.host,
         "listen_port": layout.ports["pooler"],
@@ -61,7 +61,7 @@ def configuration(layout: Layout) -> str:
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
-    """What the settings of the sandbox's `pooler` table are; none where it is not there."""
+    """Return the settings of the `pooler` table; empty if there is no pooler."""
     if "pooler" in layout.missing or not parts(layout):
         return {}
     monitor = layout.role("monitor")
@@ -77,7 +77,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
 
 
 def proxy(layout: Layout) -> dict[str, Any]:
-    """The database's settings that lead through it; none where it is not there."""
+    """Return the database settings that name the pooler as proxy; empty if there is no pooler."""
     if "pooler" in layout.missing or not parts(layout):
         return {}
     return {"proxy": {"host": layout.host, "port": layout.ports["pooler"], "sslmode": "disable"}}

@@ -21,7 +21,7 @@ ROLES = ("owner", "app", "monitor", "operator")
 
 
 def parts(layout: Layout, server: Path | None = None) -> list[Part]:
-    """The database server as a part, or nothing where no server program is found and none is given."""
+    """Return the database server as a part, or nothing if no server program is found or given."""
     server = server or programs.find("postgres")
     if server is None:
         return []
@@ -49,7 +49,7 @@ def parts(layout: Layout, server: Path | None = None) -> list[Part]:
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
-    """What the settings of the sandbox's `database` table are."""
+    """Return the settings of the `database` table."""
     monitor, operator = layout.role("monitor"), layout.role("operator")
     settings: dict[str, Any] = {
         "host": layout.host,
@@ -60,7 +60,7 @@ def overlay(layout: Layout) -> dict[str, Any]:
         "operator": {"user": operator.name, "password": f"file:{operator.password_file}"},
     }
     control = layout.folder / "postgres" / "data" / "global" / "pg_control"
-    if control.exists():  # otherwise there is no server program, and the database is asked in vain
+    if control.exists():  # otherwise there is no server program, and the database does not answer
         settings["system_identifier"] = str(struct.unpack_from("=Q", control.read_bytes())[0])
     return settings
 

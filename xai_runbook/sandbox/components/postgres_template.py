@@ -1,7 +1,7 @@
-"""The seeded PostgreSQL cluster that each sandbox starts from a copy of.
+"""The seeded PostgreSQL cluster that every sandbox starts from a copy of.
 
-It is made once in the cache folder (initdb, roles, schema, rows, some statement history); a copy costs a twentieth of
-that. One that is older than TEMPLATE_SECONDS is made anew, as its rows end where it was made.
+It is made once in the cache folder (initdb, roles, schema, rows, statement history); a copy takes a twentieth of that
+time. A template older than TEMPLATE_SECONDS is made again, because its newest rows are as old as the template.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ TRAFFIC_ROUNDS = 150
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": ".",  # the data folder: relative, because a socket's path has at most 107 bytes
+    "unix_socket_directories": ".",  # the data folder; relative, because a socket path may have at most 107 bytes
     "unix_socket_permissions": "0700",
     "max_connections": "60",
     "shared_buffers": "32MB",
     "huge_pages": "off",
-    "dynamic_shared_memory_type": "mmap",  # inside the data folder, so nothing stays in /dev/shm after a crash
+    "dynamic_shared_memory_type": "mmap",  # inside the data folder, so that nothing stays in /dev/shm after a crash
     "shared_preload_libraries": "pg_stat_statements",
     "track_io_timing": "on",
     "track_commit_timestamp": "on",
@@ -62,7 +62,7 @@ SETTINGS = {
 }
 
 ACCESS = f"""\
-# The superuser comes in by the socket alone, which lies in a folder of mode 0700; everybody else by TCP and password.
+# The superuser connects through the socket only, in a folder of mode 0700; other roles by TCP with a password.
 local  all          {SUPERUSER}                 trust
 host   all          {SUPERUSER}   127.0.0.1/32  reject
 host   all          all             127.0.0.1/32  scram-sha-256
@@ -71,13 +71,13 @@ host   replication  xai_operator    127.0.0.1/32  scram-sha-256
 
 
 def copy_template(server: Path, data: Path, cache: Path, backups_folder: Path | None = None) -> None:
-    """Copies the template cluster for this server program to `data`, and its backup into `backups_folder`, if given.
+    """Copy the template cluster for this server program to `data`, and its backups to `backups_folder`, if given.
 
-    Makes the template first where none is fresh.
+    Creates the template first if there is no recent one.
     """
     folder = cache / "clusters"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(folder / "lock"):  # no deadline of its own: whoever holds it has one on each step
+    with locked(folder / "lock"):  # no deadline: each step of the lock's holder has one
         template = _fresh_template(folder, _key(server)) or _make_template(server, folder, _key(server))
         _run(["cp", "-a", "--reflink=auto", "--", str(template / "data"), str(data)])
         if backups_folder is not None:
@@ -85,9 +85,9 @@ def copy_template(server: Path, data: Path, cache: Path, backups_folder: Path | 
 
 
 def unprivileged() -> list[str]:
-    """What to put before PostgreSQL's programs so that root, or a user without a name, is somebody to them.
+    """Return the command prefix that runs PostgreSQL's programs as an unprivileged user.
 
-    Raises SandboxError where nothing here does that.
+    Raises SandboxError if this machine has no way to do that.
     """
     try:
         return list(private_cluster.unprivileged())
@@ -96,7 +96,7 @@ def unprivileged() -> list[str]:
 
 
 def reports_ready(data: Path) -> bool:
-    """Whether the server on this cluster says that it takes connections. Raises OSError before it has said anything."""
+    """Return whether the cluster's server reports that it accepts connections. Raises OSError before it reports."""
     lines = (data / "postmaster.pid").read_text().splitlines()
     return len(lines) > 7 and lines[7].strip() == "ready"
 
@@ -119,7 +119,7 @@ def _sql(name: str) -> str:
 
 
 def _fresh_template(folder: Path, key: str) -> Path | None:
-    """The template with this key that is young enough; those that are too old are removed."""
+    """Return the template with this key that is recent enough; remove the others that are too old."""
     newest = None
     for template in sorted(folder.glob("*-*")):
         age = time.time() - int(template.name.rpartition("-")[2])
@@ -131,14 +131,14 @@ def _fresh_template(folder: Path, key: str) -> Path | None:
 
 
 def _make_template(server: Path, folder: Path, key: str) -> Path:
-    for leftover in folder.glob(".making-*"):  # whoever made it was killed: we hold the lock
+    for leftover in folder.glob(".making-*"):  # its maker was killed, as we hold the lock
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".making-"))
     try:
         data = temporary / "data"
         prefix = unprivileged()
         options = ["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--wal-segsize=4", "--no-sync"]
-        options += ["--data-checksums"]  # a damaged page is noticed
+        options += ["--data-checksums"]  # so that a damaged page is detected
         _run([*prefix, str(server.with_name("initdb")), "-D", str(data), *options])
         settings = "".join(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
         (data / "postgresql.conf").write_text(settings, encoding="utf-8")
@@ -164,7 +164,7 @@ def _make_template(server: Path, folder: Path, key: str) -> Path:
 
 def _fill(data: Path) -> None:
     with connect(data, 5432, "postgres") as connection:
-        connection.execute("CREATE DATABASE xai_blockchain")  # before the roles: so it always has DATABASE_OID
+        connection.execute("CREATE DATABASE xai_blockchain")  # before the roles, so that its OID is DATABASE_OID
         connection.execute(_sql("roles"))
         connection.execute("ALTER DATABASE xai_blockchain OWNER TO xai_owner")
     with connect(data, 5432, "xai_blockchain") as connection:
@@ -188,7 +188,7 @@ def _fill(data: Path) -> None:
 
 @contextmanager
 def _running(argv: list[str], data: Path) -> Iterator[None]:
-    """A server for the time of filling the template, without TCP; it ends with this process if that is killed."""
+    """Run a server without TCP while the template is filled; it ends with this process if that is killed."""
     log = data.parent / "log"
     with open(log, "wb") as file:
         server = processes.start(
@@ -198,7 +198,7 @@ def _running(argv: list[str], data: Path) -> Iterator[None]:
             stdout=file,
             stderr=file,
             own_group=True,
-            death_signal=signal.SIGINT,  # it comes when this thread ends, which outlives the server
+            death_signal=signal.SIGINT,  # sent when this thread ends, which outlives the server
         )
     try:
         deadline = time.monotonic() + STEP_SECONDS
@@ -218,11 +218,11 @@ def _running(argv: list[str], data: Path) -> Iterator[None]:
 
 @contextmanager
 def connect(data: Path, port: int, database: str) -> Iterator[psycopg.Connection[Any]]:
-    """A superuser's session through the socket in the data folder, autocommit."""
+    """Open a superuser's session through the socket in the data folder, in autocommit mode."""
     import psycopg
 
     folder = os.open(data, os.O_PATH)
-    try:  # the detour by the descriptor makes a path that is short enough for a socket
+    try:  # through a descriptor, because a socket path may have at most 107 bytes
         connection = psycopg.connect(
             host=f"/proc/self/fd/{folder}",
             port=port,

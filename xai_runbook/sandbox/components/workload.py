@@ -1,7 +1,6 @@
-"""Gentle use of the sandbox: callers of the nodes' API, an explorer's sessions in the database, and its block indexer.
+"""The sandbox's workload: callers of the nodes' API, an explorer's database sessions, and its block indexer.
 
-Run as ``python -m xai_runbook.sandbox.components.workload``. Every party goes on when a part is down and comes back
-when the part does.
+Run as ``python -m xai_runbook.sandbox.components.workload``. Every task survives an outage of a part.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ ROUTES = {
     "/api/v1/blocks/{height}": ("GET", 200, 1.1, 0.008),
     "/api/v1/transactions": ("POST", 202, 0.5, 0.0015),
 }
-"""Route: method, status, requests a second at each node, and the median seconds of an answer (for the history)."""
+"""Route: method, status, requests per second at each node, and median latency in seconds (for the history)."""
 
 TIMEOUT_SECONDS = 6.0
 MAX_PENDING = 15
-"""Requests that wait for one node at most: a hung node is not buried."""
+"""Most requests that wait for one node, so that a hung node does not collect more and more."""
 
 SESSIONS = 6
-"""How many the explorer keeps, until somebody changes its configuration."""
+"""Sessions that the explorer keeps, until its configuration is changed."""
 
 STATEMENT_SECONDS = (1.0, 3.0)
 RETRY_SECONDS = 1.0
 UNKNOWN_BLOCK_RATIO = 0.004
-"""The share of reads that ask for a block that is not there yet, as impatient callers do."""
+"""Share of block reads that ask for a block that does not exist yet."""
 
 WALLETS = 1_500
 STATEMENTS = (
@@ -72,12 +71,12 @@ ON CONFLICT DO NOTHING
 
 
 def wallet(number: int) -> str:
-    """The address of a seeded wallet, 1 to WALLETS."""
+    """Return the address of a seeded wallet, 1 to WALLETS."""
     return "XAI" + sha256(f"wallet {number}".encode()).hexdigest()[:40]
 
 
 class ApiCallers:
-    """Those who call the nodes' API; ``tip`` is the newest height any of them saw."""
+    """Callers of the nodes' API; ``tip`` is the newest height that any of them saw."""
 
     def __init__(self, nodes: Mapping[str, str], client: AsyncHTTPClient) -> None:
         self.nodes, self.client = nodes, client
@@ -86,7 +85,7 @@ class ApiCallers:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, name: str, route: str) -> None:
-        """Calls one route of one node for ever, at its pace, whether or not earlier answers have come."""
+        """Call one route of one node for ever, at its rate, without waiting for earlier answers."""
         method, _, per_second, _ = ROUTES[route]
         while True:
             await asyncio.sleep(random.expovariate(per_second))
@@ -96,7 +95,7 @@ class ApiCallers:
                 task.add_done_callback(self._tasks.discard)
 
     async def read(self, name: str, path: str, body: bytes | None = None) -> Any:
-        """The decoded answer, or None when there is none worth the name."""
+        """Return the decoded answer, or None after an error or without an answer."""
         from tornado.httpclient import HTTPClientError
 
         self._pending[name] += 1
@@ -106,7 +105,7 @@ class ApiCallers:
                 self.nodes[name] + path, method=method, body=body, request_timeout=TIMEOUT_SECONDS, raise_error=False
             )
             return json.loads(answer.body) if answer.code < 300 else None
-        except (HTTPClientError, OSError, ValueError):  # the first is also a timeout
+        except (HTTPClientError, OSError, ValueError):  # HTTPClientError includes timeouts
             return None
         finally:
             self._pending[name] -= 1
@@ -120,21 +119,21 @@ class ApiCallers:
 
 
 def transfer() -> bytes:
-    """The body of a new transaction between two seeded wallets."""
+    """Return the body of a new transaction between two seeded wallets."""
     sender, recipient = random.sample(range(1, WALLETS + 1), 2)
     amount = round(random.expovariate(0.1) + 0.01, 4)
     return json.dumps({"sender": wallet(sender), "recipient": wallet(recipient), "amount": amount}).encode()
 
 
 class Explorer:
-    """The application behind a block explorer: some open sessions that read, and one that writes new blocks."""
+    """The application behind a block explorer: several sessions that read, and one that inserts new blocks."""
 
     def __init__(self, callers: ApiCallers, port: int, database: str, user: str, password_file: Path) -> None:
         self.callers, self.password_file = callers, password_file
         self.address = f"host=127.0.0.1 port={port} dbname={database} user={user} sslmode=disable connect_timeout=3"
 
     async def connect(self, application: str) -> psycopg.AsyncConnection[Any]:
-        """A new session. Raises psycopg.Error or OSError where there is no server, or no password yet."""
+        """Open a session. Raises psycopg.Error or OSError if there is no server or no password yet."""
         import psycopg
 
         password = self.password_file.read_text(encoding="ascii").strip()
@@ -143,7 +142,7 @@ class Explorer:
         )
 
     async def keep_session(self, application: str, use: Any) -> None:
-        """Keeps one session open and in use for ever; ``use`` is given the connection."""
+        """Keep one session open for ever and call ``use`` with the connection."""
         import psycopg
 
         while True:
@@ -153,7 +152,7 @@ class Explorer:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def read(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """One statement after the other, with pauses."""
+        """Run one random statement after the other, with pauses."""
         while True:
             await asyncio.sleep(random.uniform(*STATEMENT_SECONDS))
             parameters = {
@@ -165,7 +164,7 @@ class Explorer:
             await connection.execute(statement.encode(), parameters)
 
     async def index(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Writes each new block of the chain with its transactions, in one transaction a block."""
+        """Insert each new block of the chain with its transactions, one database transaction per block."""
         cursor = await connection.execute("SELECT max(height) FROM blocks")
         row = await cursor.fetchone()
         height = int(row[0]) if row and row[0] is not None else START_HEIGHT
@@ -184,7 +183,7 @@ class Explorer:
 
 
 async def write_block(connection: psycopg.AsyncConnection[Any], block: Mapping[str, Any]) -> None:
-    """Inserts one block as the nodes' API tells it: its row, its coinbase, its transfers and their outputs."""
+    """Insert one block from the nodes' API: its row, its coinbase, its transfers and their outputs."""
     miner = wallet(NODES.index(block["miner"]) + 1 if block["miner"] in NODES else 1)
     parameters = {**block, "wallet": miner, "count": 1 + len(block["transactions"])}
     await connection.execute(INSERT_BLOCK, parameters)
@@ -206,7 +205,7 @@ async def write_block(connection: psycopg.AsyncConnection[Any], block: Mapping[s
 async def run(
     nodes: Mapping[str, str], port: int, database: str, user: str, password_file: Path, sessions: int
 ) -> None:
-    """Keeps all parties going for ever."""
+    """Run all tasks for ever."""
     from tornado.httpclient import AsyncHTTPClient
     from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
@@ -221,7 +220,7 @@ async def run(
 
 
 def parts(layout: Layout) -> list[Part]:
-    """The workload, one small process; it needs no part to be up."""
+    """Return the workload as a part, one small process; it needs no other part to start."""
     app = layout.role("app")
     argv = child.python("xai_runbook.sandbox.components.workload")
     argv += ["--nodes", json.dumps({name: layout.url(name) for name in NODES})]
@@ -237,17 +236,17 @@ def parts(layout: Layout) -> list[Part]:
 
 
 def pool_file(layout: Layout) -> Path:
-    """The explorer's configuration: how many sessions it keeps. It is read when the workload starts."""
+    """Return the explorer's configuration with the size of its pool; it is read when the workload starts."""
     return layout.folder / "workload" / "explorer.toml"
 
 
 def overlay(layout: Layout) -> dict[str, Any]:
-    """What the database's settings say of the explorer's pool."""
+    """Return the database settings that describe the explorer's pool."""
     return {"pool": {"file": str(pool_file(layout)), "processes": 1}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The workload's process: runs until it is killed."""
+    """Run as the workload's process until it is killed."""
     parser = argparse.ArgumentParser(description="Light load on a sandbox's nodes and database.")
     parser.add_argument("--nodes", type=json.loads, required=True, help='{"name": "URL"}')
     parser.add_argument("--database-port", type=int, required=True)

@@ -1,4 +1,4 @@
--- The chain as a relational index beside the nodes: what explorers and wallets ask. Run as the owner.
+-- The chain as a relational index for explorers and wallets. Run as the owner.
 CREATE TABLE wallets (
     address     text PRIMARY KEY CHECK (address ~ '^XAI[0-9a-f]{40}$'),
     created_at  timestamptz NOT NULL,

@@ -1,5 +1,5 @@
--- The last blocks before the nodes' start, more than two hours of them, ending now. Run as the owner.
--- xai.start_height is set by the caller. Everything is derived from the height by hashing: the same rows each time.
+-- More than two hours of blocks before the nodes' start, ending now. Run as the owner.
+-- The caller sets xai.start_height. All values are hashes of the height, so the rows are the same each time.
 INSERT INTO wallets (address, created_at, label)
 SELECT 'XAI' || left(encode(sha256(convert_to('wallet ' || n, 'UTF8')), 'hex'), 40),
        now() - interval '400 days' + n * interval '5 hours',
@@ -29,7 +29,7 @@ SELECT encode(sha256(convert_to('transaction ' || b.height || ' ' || p, 'UTF8'))
        b.mined_at - CASE p WHEN 0 THEN interval '0' ELSE p * interval '190 milliseconds' END
 FROM blocks AS b CROSS JOIN LATERAL generate_series(0, b.transaction_count - 1) AS p;
 
--- One output for each transaction; a later coinbase's block spends the older of them, so that both kinds exist.
+-- One output per transaction; some are spent by a later transaction, so that spent and unspent outputs exist.
 INSERT INTO utxos (transaction_id, output_index, address, amount, spent_by)
 SELECT t.id, 0, t.receiver, t.amount,
        CASE WHEN t.block_height % 5 < 2 THEN later.id END

@@ -1,5 +1,5 @@
--- Statements such as explorers and wallets send, so that pg_stat_statements has a past. Run as the application, many times;
--- one statement a line, %(n)s is the number of the round.
+-- Typical statements of explorers and wallets, to fill pg_stat_statements. Run many times as the application.
+-- One statement per line; %(n)s is the number of the round.
 SELECT height, hash, mined_at, transaction_count FROM blocks ORDER BY height DESC LIMIT 20
 SELECT * FROM blocks WHERE height = %(tip)s - %(n)s
 SELECT id, amount, fee, created_at FROM transactions WHERE block_height = %(tip)s - %(n)s ORDER BY position
