@@ -1,1 +1,1 @@
-"""A simulated XAI node: its chain, its network, its API and its metrics."""
+"""A simulated XAI node: its chain, peer network, HTTP API and metrics."""

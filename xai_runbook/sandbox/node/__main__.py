@@ -1,4 +1,4 @@
-"""A simulated node as a process: ``python -m xai_runbook.sandbox.node --folder FOLDER --name node-1 ...``."""
+"""Process of a simulated node: ``python -m xai_runbook.sandbox.node --folder FOLDER --name node-1 ...``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 async def run(node: SimulatedNode, port: int) -> None:
-    """Serve the API and keep the node going until SIGTERM. Raises OSError when a port is taken."""
+    """Serve the API and run the node's loops until SIGTERM. Raises OSError if a port is taken."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     server = serve(node, port)
@@ -39,7 +39,7 @@ async def run(node: SimulatedNode, port: int) -> None:
     node.log("info", "stopping", height=node.chain.height)
     server.stop()
     for task in done:
-        task.result()  # a loop that failed ends the node with its traceback
+        task.result()  # re-raises the error of a loop that failed
 
 
 if __name__ == "__main__":

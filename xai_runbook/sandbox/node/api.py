@@ -1,4 +1,4 @@
-"""The HTTP API of a simulated node, on tornado: the runbook's two calls, blocks, transactions, metrics and health."""
+"""The HTTP API of a simulated node, on tornado: the runbook's two routes, blocks, transactions, metrics and health."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 NETWORK = "xai-sandbox"
 UNCOUNTED = ("/metrics", "/health")
-"""Asked by machines every second: counted as traffic they would drown it."""
+"""Polled by machines every second; counted, they would outnumber real traffic."""
 
 
 def serve(node: SimulatedNode, port: int, host: str = "127.0.0.1") -> HTTPServer:
-    """The running server. Raises OSError when the port is taken."""
+    """Start the HTTP server and return it. Raises OSError if the port is taken."""
     routes = {
         "/api/v1/blockchain/info": BlockchainInfo,
         "/api/v1/network/info": NetworkInfo,
@@ -43,7 +43,7 @@ def serve(node: SimulatedNode, port: int, host: str = "127.0.0.1") -> HTTPServer
 
 
 def count_request(handler: RequestHandler) -> None:
-    """Counts and logs one answered request; tornado calls it in place of its own access log."""
+    """Count and log one answered request. Tornado calls this instead of its own access log."""
     if not isinstance(handler, NodeRequest) or handler.route in UNCOUNTED:
         return
     request, status, seconds = handler.request, handler.get_status(), handler.request.request_time()
@@ -56,32 +56,32 @@ def count_request(handler: RequestHandler) -> None:
 
 
 def iso_time(seconds: float) -> str:
-    """An instant as ISO 8601 in UTC."""
+    """Return a time as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 class NodeRequest(RequestHandler):
-    """What all requests share: the node, the route's name for the metrics, JSON answers, JSON errors."""
+    """Base of all requests: the node, the route's name for the metrics, JSON answers and JSON errors."""
 
     node: SimulatedNode
     route: str
 
     def initialize(self, node: SimulatedNode, route: str) -> None:
-        """Keeps what the route was registered with."""
+        """Store the arguments that the route was registered with."""
         self.node, self.route = node, route
 
     def respond(self, body: dict[str, Any], status: int = 200) -> None:
-        """Writes the facts as JSON, labelled as simulated."""
+        """Write the body as JSON, labelled as simulated."""
         self.set_status(status)
         self.write({**body, "simulated": True})
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """An error as JSON, with its cause: this is a sandbox."""
+        """Write an error as JSON, with the class of its cause, which a production API would hide."""
         cause = kwargs.get("exc_info", (None, None))[1]
         self.finish({"error": self._reason, "cause": type(cause).__name__ if cause else None, "simulated": True})
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        """Logs the cause in the node's own log; tornado would write a traceback to stderr."""
+        """Write the cause to the node's log instead of a traceback to stderr."""
         self.node.log(
             "error", "request failed", path=self.request.path[:200], reason=f"{type(value).__name__}: {value}"
         )
@@ -91,7 +91,7 @@ class BlockchainInfo(NodeRequest):
     """Sync status and the newest block."""
 
     def get(self) -> None:
-        """Answers out of memory."""
+        """Answer from memory."""
         node, tip = self.node, self.node.chain.tip
         self.respond(
             {
@@ -108,10 +108,10 @@ class BlockchainInfo(NodeRequest):
 
 
 class NetworkInfo(NodeRequest):
-    """The peers."""
+    """The connected peers."""
 
     def get(self) -> None:
-        """Answers out of memory; peers in order of their names."""
+        """Answer from memory, peers sorted by name."""
         peers = sorted(self.node.network.peers.values(), key=lambda peer: peer.name)
         self.respond(
             {
@@ -134,10 +134,10 @@ class NetworkInfo(NodeRequest):
 
 
 class BlockByHeight(NodeRequest):
-    """A block, out of the store."""
+    """One block from the store."""
 
     async def get(self, height: str) -> None:
-        """404 for a height not kept; 500, by the error itself, when the store cannot be read."""
+        """Answer 404 for a height that is not stored, 500 if the store cannot be read."""
         block = await self.node.read_block(int(height))
         if block is None:
             self.respond({"error": "no such block", "height": int(height)}, 404)
@@ -147,10 +147,10 @@ class BlockByHeight(NodeRequest):
 
 
 class Transactions(NodeRequest):
-    """New transactions."""
+    """Submission of transactions."""
 
     def post(self) -> None:
-        """202 with the identifier; 400 for anything that is no transaction."""
+        """Answer 202 with the transaction's identifier, 400 for an invalid transaction."""
         try:
             transaction = json.loads(self.request.body)
             txid = self.node.submit(transaction if isinstance(transaction, dict) else {})
@@ -161,26 +161,26 @@ class Transactions(NodeRequest):
 
 
 class NodeApiMetrics(NodeRequest):
-    """What Prometheus scrapes."""
+    """Metrics for Prometheus."""
 
     def get(self) -> None:
-        """The metrics in Prometheus's text format."""
+        """Answer in Prometheus' text format."""
         self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         self.write(self.node.metrics.text())
 
 
 class Health(NodeRequest):
-    """Whether the process serves."""
+    """Liveness of the process."""
 
     def get(self) -> None:
-        """Always 200: it says nothing of the chain."""
+        """Answer 200, whatever the state of the chain."""
         self.respond({"status": "serving"})
 
 
 class NoSuchRoute(NodeRequest):
-    """Everything else."""
+    """Any other route."""
 
     def prepare(self) -> None:
-        """404 whatever the method."""
+        """Answer 404 to every method."""
         self.set_status(404)
         self.finish({"error": "no such route", "simulated": True})

@@ -1,7 +1,7 @@
-"""The simulated chain: blocks, how one is mined and checked, and the store that a node keeps them in.
+"""The simulated chain: blocks, mining, validation, and the store in which a node keeps them.
 
-The store is a folder of segment files of a hundred blocks, one JSON object a line, opened by path for every read and
-write: when the folder is moved away, reads fail as they would on a lost disk.
+The store is a folder of segment files of a hundred blocks, one JSON object per line. Files are opened by path for every
+read and write, so that reads fail when the folder is moved away, as on a lost disk.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from pathlib import Path
 from xai_runbook.sandbox.supervisor.component import START_HEIGHT, seed_hash
 
 DIFFICULTY = "00"
-"""What a mined block's hash starts with: some 256 tries, so the proof of work is real and costs nothing."""
+"""Prefix of a mined block's hash: about 256 tries, so that the proof of work is real but cheap."""
 
 SEGMENT = 100
+"""Blocks per segment file."""
 BLOCKS_KEPT = 1_500
-"""Blocks a node keeps, on disk and in memory: half an hour of them. Older ones are pruned."""
+"""Blocks that a node keeps, on disk and in memory: about half an hour. Older ones are pruned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block. ``mined_at`` is in seconds since 1970, ``transactions`` are their identifiers."""
+    """One block. ``mined_at`` is in seconds since 1970; ``transactions`` holds identifiers."""
 
     height: int
     hash: str
@@ -36,13 +37,13 @@ class Block:
     size_bytes: int
 
     def line(self) -> str:
-        """The block as one line of JSON, as it is stored."""
+        """Return the block as one line of JSON, as it is stored."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
 def from_dict(fields: dict[str, object]) -> Block:
-    """A block out of decoded JSON. Raises TypeError when fields are missing or unknown."""
-    block = Block(**fields)  # type: ignore[arg-type]  # what arrives is checked by follows()
+    """Return a block from decoded JSON. Raises TypeError for missing or unknown fields."""
+    block = Block(**fields)  # type: ignore[arg-type]  # received blocks are checked by follows()
     return Block(**{**asdict(block), "transactions": tuple(block.transactions)})
 
 
@@ -51,7 +52,7 @@ def _content(height: int, parent_hash: str, mined_at: float, miner: str, transac
 
 
 def mine(parent: Block, miner: str, transactions: Sequence[str], at: float) -> Block:
-    """The block after ``parent``, with the first nonce that meets the difficulty."""
+    """Return the block after ``parent``, with the first nonce that meets the difficulty."""
     mined_at = round(at, 3)
     content = _content(parent.height + 1, parent.hash, mined_at, miner, transactions)
     nonce = 0
@@ -62,9 +63,9 @@ def mine(parent: Block, miner: str, transactions: Sequence[str], at: float) -> B
 
 
 def follows(block: Block, parent: Block) -> bool:
-    """Whether ``block`` is a valid next block of ``parent``: height, parent's hash, its own hash and the work in it.
+    """Return whether ``block`` is a valid successor of ``parent``: height, parent's hash, own hash and proof of work.
 
-    The blocks of the past are known by their hashes alone: they were never mined.
+    Seeded blocks were never mined; only their hash is checked.
     """
     if block.height != parent.height + 1 or block.parent_hash != parent.hash:
         return False
@@ -75,7 +76,7 @@ def follows(block: Block, parent: Block) -> bool:
 
 
 def seeded_blocks(at: float, count: int = 120, seconds_per_block: float = 1.2) -> list[Block]:
-    """The blocks up to START_HEIGHT, the last mined at ``at``: the same on every node, hashes as in the database."""
+    """Return the blocks up to START_HEIGHT, the last mined at ``at``; hashes are the same as in the database."""
     return [
         Block(
             height=height,
@@ -92,10 +93,10 @@ def seeded_blocks(at: float, count: int = 120, seconds_per_block: float = 1.2) -
 
 
 class Chain:
-    """A node's blocks: the newest in memory, all kept ones in the store."""
+    """A node's blocks: recent ones in memory, all that are kept in the store."""
 
     def __init__(self, folder: Path) -> None:
-        """Loads the store. Raises FileNotFoundError where there is no folder or it holds no whole block."""
+        """Load the store. Raises FileNotFoundError if there is no folder or no complete block in it."""
         self.folder = folder
         self._blocks: dict[int, Block] = {}
         self._unwritten: list[Block] = []
@@ -113,7 +114,7 @@ class Chain:
 
     @staticmethod
     def create(folder: Path, blocks: Iterable[Block]) -> None:
-        """Writes a new store. Raises FileExistsError where there is one."""
+        """Write a new store. Raises FileExistsError if there is one."""
         folder.mkdir(mode=0o700, parents=True)
         segments: dict[int, list[str]] = {}
         for block in blocks:
@@ -123,13 +124,13 @@ class Chain:
 
     @property
     def height(self) -> int:
-        """The height of the newest block."""
+        """Height of the newest block."""
         return self.tip.height
 
     def append(self, block: Block) -> None:
-        """Takes the block as the new tip, then stores it.
+        """Make the block the new tip, then store it.
 
-        Raises OSError when the store cannot be written; the block stays in memory and is written with the next one.
+        Raises OSError if the store cannot be written; the block stays in memory and is stored with the next one.
         """
         self._blocks[block.height] = block
         self.tip = block
@@ -144,27 +145,27 @@ class Chain:
             self._unwritten.pop(0)
 
     def clear(self) -> None:
-        """Drops all blocks: for a node whose peers no longer keep its next one. The caller appends a block at once."""
+        """Delete all blocks of a node whose peers no longer keep its next block. The caller must append one at once."""
         self._blocks.clear()
         self._unwritten.clear()
         for segment in self.folder.glob("*.jsonl"):
             segment.unlink()
 
     def recent(self, first: int, count: int) -> list[Block]:
-        """Up to ``count`` blocks from height ``first`` on, out of memory; from the oldest kept one if that is later."""
+        """Return up to ``count`` blocks in memory, from height ``first`` or the oldest one that is kept."""
         first = max(first, min(self._blocks))
         return [self._blocks[height] for height in range(first, first + count) if height in self._blocks]
 
     def read(self, height: int) -> Block | None:
-        """The block of that height, from the store; None where the store has no such block.
+        """Return the block of that height from the store, or None if it has no such block.
 
-        Raises OSError when the store itself cannot be read.
+        Raises OSError if the store itself cannot be read.
         """
         path = self.folder / f"{height // SEGMENT}.jsonl"
         try:
             lines = path.read_text(encoding="ascii").splitlines()
         except FileNotFoundError:
-            self.folder.stat()  # a pruned or future segment is None, a lost store is an error
+            self.folder.stat()  # raises if the store is lost; a pruned or future segment is None
             return None
         for line in reversed(lines):
             if line.startswith(f'{{"height":{height},'):

@@ -1,7 +1,7 @@
-"""What a simulated node counts, under the runbook's metric names.
+"""Metrics of a simulated node, under the runbook's names.
 
-The series are kept and written by prometheus_client, which jupyter-server brings anyway: a label combination appears
-once it has occurred and not before, as in any real exporter, and the ``process_`` metrics are the process's own.
+prometheus_client keeps and writes the series: a label combination appears once it has occurred, as in any real
+exporter, and the ``process_`` metrics are those of the process itself.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from prometheus_client import (
 )
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the latency histogram, in seconds."""
 
 
 class _GarbageCollectionTime:
-    """How long garbage was collected; called amid anything, so it takes no lock that may be held by then."""
+    """Seconds spent in garbage collection. Takes no lock, as it is called at any point of the program."""
 
     def __init__(self) -> None:
         self.seconds = self._begun = 0.0
@@ -47,7 +48,7 @@ class NodeMetrics:
         peers: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
-        """The gauges are read from the node at each scrape, so they cannot lag behind it."""
+        """Register the metrics. The gauges call these functions at each scrape."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -79,10 +80,10 @@ class NodeMetrics:
         )
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Counts one answered request."""
+        """Count one answered request."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """All metrics in Prometheus's text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,7 +1,8 @@
-"""How simulated nodes talk to each other: one TCP connection a pair, JSON lines, blocks asked for by who lacks them.
+"""The peer protocol of simulated nodes: one TCP connection per pair, JSON lines, blocks on request.
 
-A connection counts as a peer once both ends have said hello. Each end says its height with every new block and once a
-second; an end that is silent for SILENCE_SECONDS (stopped, cut off) is dropped, and the dialling end tries again.
+A connection counts as a peer once both ends have sent hello. Each end announces its height with every new block and
+once a second. An end that is silent for SILENCE_SECONDS (stopped, disconnected) is dropped, and the end that dialled
+reconnects.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Log = Callable[..., None]
 
 @dataclass
 class Peer:
-    """A node at the other end of a connection, and what it last said."""
+    """A node at the other end of a connection, and its last announcements."""
 
     name: str
     address: str
@@ -39,16 +40,16 @@ class Peer:
     answer: asyncio.Future[list[Block]] | None = field(default=None, repr=False)
 
     def send(self, **message: Any) -> None:
-        """Queues one message; a peer that does not read is dropped for its silence, not waited for."""
+        """Queue one message. A peer that does not read is dropped for its silence, not waited for."""
         if not self.writer.is_closing():
             self.writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
 
 class Network:
-    """A node's side of the peer network: a listener, the peers it dials, and what they tell."""
+    """A node's side of the peer network: a listener, the peers that it dials, and what they announce."""
 
     def __init__(self, name: str, version: str, chain: Chain, port: int, dial: Mapping[str, int], log: Log) -> None:
-        """Connects to nothing yet. ``dial`` holds the ports of the peers that this side dials."""
+        """Create it without connecting. ``dial`` maps the peers that this node dials to their ports."""
         self.name, self.version, self.chain, self.port, self.dial, self.log = name, version, chain, port, dial, log
         self.peers: dict[str, Peer] = {}
         self.highest_announced = chain.height
@@ -59,18 +60,18 @@ class Network:
 
     @property
     def best_height(self) -> int:
-        """The highest height heard from any peer so far, or held."""
+        """Highest height that this node holds or any peer has announced so far."""
         return max(self.highest_announced, self.chain.height)
 
     async def open(self) -> None:
-        """Listens and starts dialling. Raises OSError when the port is taken."""
+        """Listen and start dialling. Raises OSError if the port is taken."""
         self._server = await asyncio.start_server(self._accept, HOST, self.port, limit=LINE_BYTES)
         for name, port in self.dial.items():
             self._start(self._keep_dialling(name, port))
         self._start(self._heartbeat())
 
     async def close(self) -> None:
-        """Closes the listener and every connection; peers see a closed socket."""
+        """Close the listener and every connection."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -84,17 +85,17 @@ class Network:
         return self._server is not None
 
     def announce_height(self) -> None:
-        """Tells every peer the height of the newest block."""
+        """Send the height of the newest block to every peer."""
         for peer in self.peers.values():
             peer.send(type="height", height=self.chain.height)
 
     def announce_transaction(self, txid: str) -> None:
-        """Tells every peer of a transaction."""
+        """Send a transaction's identifier to every peer."""
         for peer in self.peers.values():
             peer.send(type="transaction", txid=txid)
 
     async def request_blocks(self, count: int) -> list[Block]:
-        """Up to ``count`` next blocks from the peer that holds most; none when no peer is ahead or answers in time."""
+        """Return up to ``count`` next blocks from the highest peer; none if no peer is ahead or it does not answer."""
         peer = max(self.peers.values(), key=lambda peer: peer.height, default=None)
         if peer is None or peer.height <= self.chain.height:
             return []
@@ -123,7 +124,7 @@ class Network:
             try:
                 reader, writer = await asyncio.open_connection(HOST, port, limit=LINE_BYTES)
             except OSError:
-                pass  # not up, or not any more: that is what trying again is for
+                pass  # the peer does not listen now; dial again
             else:
                 await self._talk(reader, writer, "outbound")
             await asyncio.sleep(REDIAL_SECONDS)
@@ -132,7 +133,7 @@ class Network:
         self._start(self._talk(reader, writer, "inbound"))
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: str) -> None:
-        """One connection from hello to its end, whoever ends it."""
+        """Handle one connection from hello to its end."""
         host, port = writer.get_extra_info("peername")[:2]
         peer = Peer("", f"{host}:{port}", direction, "", 0, time.time(), writer)
         try:

@@ -1,7 +1,7 @@
-"""A simulated XAI node: its state and its loops. ``__main__`` runs it, together with the HTTP API in ``api``.
+"""A simulated XAI node: its state and its loops. ``__main__`` runs it together with the HTTP API in ``api``.
 
-Simulated are the chain's content and its rules. The rest is real: a process with its own store, log and metrics, an
-HTTP API, TCP connections to its peers, blocks that it has to fetch. Everything it answers says ``"simulated": true``.
+Only the chain's content and rules are simulated. The rest is real: a process with its own store, log and metrics, an
+HTTP API, and TCP connections to its peers, from which it fetches blocks. Every answer contains ``"simulated": true``.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from xai_runbook.system import child
 
 VERSION = "1.4.2-sim"
 BLOCK_SECONDS = (0.8, 1.6)
-"""The miner waits a time between these two: 1.2 s a block on average."""
+"""The miner waits a random time between these two, 1.2 s on average."""
 
 SYNCED_WITHIN = 10
-"""A node calls itself synced while it is at most so many blocks behind the best height heard, and has a peer."""
+"""A node is synced while it has a peer and is at most this many blocks behind the best height."""
 
 MEMPOOL_SIZE = 5_000
 TRANSACTIONS_PER_BLOCK = 40
 CONTROL_SECONDS = 0.2
+"""How often ``control.json`` is read."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """What the supervisor asks of a running node through ``control.json`` in its folder."""
+    """Faults of a running node, set by the supervisor through ``control.json`` in the node's folder."""
 
     mining: bool = True
     peers: bool = True
@@ -49,7 +50,7 @@ class Control:
 
 
 class SimulatedNode:
-    """One node: its chain, its peers, its waiting transactions, and the loops that keep them going."""
+    """One node: its chain, peers and pending transactions, and the loops that drive them."""
 
     def __init__(self, folder: Path, name: str, peer_port: int, dial: dict[str, int], *, miner: bool) -> None:
         from xai_runbook.sandbox.node.metrics import NodeMetrics
@@ -66,22 +67,22 @@ class SimulatedNode:
         )
 
     def now(self) -> float:
-        """What this node takes the time to be: seconds since 1970, right unless ``clock_ahead_seconds`` says more."""
+        """Return this node's clock in seconds since 1970, which is ``clock_ahead_seconds`` ahead."""
         return time.time() + self.control.clock_ahead_seconds
 
     def log(self, level: str, event: str, **facts: Any) -> None:
-        """Writes one structured line to the node's log."""
+        """Write one structured line to the node's log."""
         at = datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="milliseconds")
         line = {"at": at, "level": level, "node": self.name}
         self._logger.info(json.dumps({**line, "event": event, **facts}))
 
     @property
     def is_synced(self) -> bool:
-        """Whether the node has a peer and is close to the best height it heard of."""
+        """Whether the node has a peer and is close to the best height."""
         return bool(self.network.peers) and self.network.best_height - self.chain.height <= SYNCED_WITHIN
 
     def submit(self, transaction: dict[str, Any]) -> str:
-        """The identifier of a new transaction, which the peers are told of. Raises ValueError for a malformed one."""
+        """Accept a new transaction, announce it to the peers and return its identifier. Errors: ValueError."""
         amount = transaction.get("amount")
         if not all(isinstance(transaction.get(key), str) for key in ("sender", "recipient")):
             raise ValueError("sender and recipient must be addresses")
@@ -93,19 +94,19 @@ class SimulatedNode:
         return txid
 
     def add_transaction(self, txid: str) -> None:
-        """Keeps a transaction until a block holds it; when too many wait, the new one is dropped."""
+        """Keep a transaction until a block contains it; drop it if the mempool is full."""
         if txid not in self.mempool and len(self.mempool) < MEMPOOL_SIZE:
             self.mempool[txid] = None
             self.metrics.transactions.inc()
             self.metrics.mempool.set(len(self.mempool))
 
     async def read_block(self, height: int) -> Block | None:
-        """The block from the store, which takes as long as a disk would, or as ``read_delay_seconds`` asks."""
+        """Return the block from the store, with the latency of a disk plus ``read_delay_seconds``."""
         await asyncio.sleep(random.lognormvariate(-5.1, 0.6) + self.control.read_delay_seconds)  # median 6 ms
         return self.chain.read(height)
 
     def add_block(self, block: Block, origin: str) -> None:
-        """Makes the block the tip, tells the peers, and forgets the transactions in it."""
+        """Append the block, announce the new height, and remove its transactions from the mempool."""
         try:
             self.chain.append(block)
         except OSError as error:
@@ -118,7 +119,7 @@ class SimulatedNode:
         self.log("info", "block", height=block.height, origin=origin, transactions=len(block.transactions))
 
     async def mine(self) -> None:
-        """Mines for ever, while it may and holds the best height heard."""
+        """Mine for ever, while mining is enabled and no peer is ahead."""
         while True:
             await asyncio.sleep(random.uniform(*BLOCK_SECONDS))
             if self.control.mining and self.chain.height >= self.network.best_height:
@@ -126,7 +127,7 @@ class SimulatedNode:
                 self.add_block(mine(self.chain.tip, self.name, chosen, self.now()), "mined")
 
     async def follow(self) -> None:
-        """Fetches blocks that peers have, for ever, as fast as ``intake_blocks_per_second`` allows."""
+        """Fetch blocks from peers for ever, at most ``intake_blocks_per_second``."""
         while True:
             await self.network.behind.wait()
             self.network.behind.clear()
@@ -145,19 +146,19 @@ class SimulatedNode:
                 await self._pause(rate)
             if self.chain.height < self.network.best_height and self.network.peers:
                 self.network.behind.set()
-                await asyncio.sleep(0.02)  # a peer that answers with nothing is not asked in a busy loop
+                await asyncio.sleep(0.02)  # no busy loop if the peer has no block
 
     async def _pause(self, rate: float) -> None:
-        """The time a block takes at that pace; ends at once when another pace is asked for."""
+        """Wait for the time of one block at that rate; return at once when the rate changes."""
         end = time.monotonic() + (1 / rate if rate > 0 else 3600)
         while time.monotonic() < end and self.control.intake_blocks_per_second == rate:
             await asyncio.sleep(CONTROL_SECONDS / 2)
 
     async def watch_control(self) -> None:
-        """Watches ``control.json`` for ever and opens or closes the peer network as it says."""
+        """Apply ``control.json`` for ever: open or close the peer network, change rates and delays."""
         path, read_at = self.folder / "control.json", 0
         while True:
-            with suppress(OSError, ValueError, TypeError):  # none yet, or half written: asked again in a moment
+            with suppress(OSError, ValueError, TypeError):  # missing or half written: read again shortly
                 changed = path.stat().st_mtime_ns
                 if changed != read_at:
                     changes = json.loads(path.read_bytes())
@@ -171,7 +172,7 @@ class SimulatedNode:
 
 
 def json_log(path: Path) -> logging.Logger:
-    """A logger that writes bare lines to the file, which is turned over at 4 MB."""
+    """Return a logger that writes bare lines to the file, which is rotated at 4 MB."""
     logger = logging.getLogger(f"xai-node {path}")
     logger.propagate = False
     logger.setLevel(logging.INFO)
@@ -181,7 +182,7 @@ def json_log(path: Path) -> logging.Logger:
 
 
 def parts(layout: Layout) -> list[Part]:
-    """The network's nodes: three of the runbook's, of which the first mines, and the reference that others run."""
+    """Return the nodes as parts: three of the runbook's, of which the first mines, and the reference node."""
     started = time.time()
     return [_part(layout, name, started) for name in (*NODES, REFERENCE)]
 
@@ -189,10 +190,10 @@ def parts(layout: Layout) -> list[Part]:
 def _part(layout: Layout, name: str, started: float) -> Part:
     folder = layout.part_folder(name)
     order = (REFERENCE, *NODES)
-    dial = {peer: layout.ports[f"{peer}-peer"] for peer in order[order.index(name) + 1 :]}  # one connection a pair
+    dial = {peer: layout.ports[f"{peer}-peer"] for peer in order[order.index(name) + 1 :]}  # one connection per pair
 
     def prepare() -> None:
-        if not list(folder.glob("chain*")):  # also not where a fault has moved the store away
+        if not list(folder.glob("chain*")):  # nor if a fault has moved the store away
             Chain.create(folder / "chain", seeded_blocks(started))
 
     def ready() -> bool:
