@@ -1,4 +1,4 @@
-"""The sandbox as what load is provoked in: its quotas and use, its own processes, and the room on this machine."""
+"""Client of the running sandbox: its quotas and usage, its provoked loads, and what this machine has free."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xai_runbook.settings import models
 
 LOAD = "xai_runbook.sandbox.faults.load"
-"""The module whose processes are provoked load."""
+"""Module whose processes are provoked load."""
 _SAMPLE = re.compile(r"^(sandbox_\w+) ([-+.0-9eE]+)$", flags=re.MULTILINE)
 
 
@@ -29,15 +29,15 @@ class Sandbox:
         self.mark = settings.mark
 
     def identity(self) -> dict[str, str]:
-        """Which sandbox this is: its folder, on which machine."""
+        """Return which sandbox this is: its folder and machine."""
         return {"folder": str(self.folder.resolve()), "machine": machine()}
 
     def quotas(self) -> dict[str, float]:
-        """What it is allowed, in base units: cpu_quota_cores, memory_quota_bytes, disk_quota_bytes."""
+        """Return the quotas in base units: cpu_quota_cores, memory_quota_bytes, disk_quota_bytes."""
         return {key: value for key, value in self.metrics().items() if "_quota_" in key}
 
     def metrics(self) -> dict[str, float]:
-        """Use and quotas as it exports them, without the prefix sandbox_. Errors: those of http.get, BadAnswer."""
+        """Return usage and quotas as exported, without the prefix sandbox_. Errors: those of http.get, BadAnswer."""
         from xai_runbook.settings.models import Access
 
         answer = get(Access(timeout="3s"), self.quota_url, "/metrics")
@@ -50,7 +50,7 @@ class Sandbox:
         return found
 
     def loads(self) -> list[dict[str, str]]:
-        """The provoked loads that run in this sandbox: pid, started (clock ticks since boot), what."""
+        """Return the provoked loads of this sandbox: pid, started (clock ticks since boot), what."""
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -61,13 +61,13 @@ class Sandbox:
                     continue
                 started = (entry / "stat").read_text().rpartition(")")[2].split()[19]
             except (OSError, IndexError):
-                continue  # it ended, or is somebody else's
+                continue  # it has ended, or belongs to another user
             what = argv[argv.index(LOAD.encode()) + 1 :][:1]
             found.append({"pid": entry.name, "started": started, "what": b"".join(what).decode("ascii", "replace")})
         return found
 
     def room(self) -> dict[str, int]:
-        """What this machine has left: memory_available_bytes, disk_available_bytes (where the sandbox's folder is)."""
+        """Return what this machine has free: memory_available_bytes, disk_available_bytes (of the sandbox's folder)."""
         words = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()
         disk = os.statvfs(self.folder)
         return {"memory_available_bytes": int(words[0]) * 1024, "disk_available_bytes": disk.f_bavail * disk.f_frsize}

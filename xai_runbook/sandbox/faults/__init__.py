@@ -1,1 +1,1 @@
-"""What can be broken in the sandbox, and how it is healed."""
+"""Faults that can be broken and healed in the sandbox."""

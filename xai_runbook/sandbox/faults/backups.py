@@ -1,4 +1,4 @@
-"""Faults of the sandbox's backups and its archive of WAL. The rows that name these functions are in `table.FAULTS`."""
+"""Faults of the sandbox's backups and WAL archive. The rows that name these functions are in `table.FAULTS`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STALE_DAYS = 3
 
 
 def truncate_newest(supervisor: Supervisor) -> None:
-    """Cuts the newest backup's dump in half."""
+    """Truncate the newest backup's dump to half its size."""
     newest = _newest(supervisor)
     _save_copy(newest)
     dump = newest / "database.dump"
@@ -29,7 +29,7 @@ def truncate_newest(supervisor: Supervisor) -> None:
 
 
 def backdate(supervisor: Supervisor) -> None:
-    """Makes every backup three days older than it is, as if nightly runs had failed since."""
+    """Date every backup back by three days, as if nightly backups had failed since."""
     for backup in catalog.read(backups.folder(supervisor.layout)):
         _save_copy(backup.path)
         taken = datetime.fromisoformat(backup.manifest["taken_at"]) - timedelta(days=STALE_DAYS)
@@ -40,7 +40,7 @@ def backdate(supervisor: Supervisor) -> None:
 
 
 def restore(supervisor: Supervisor) -> None:
-    """Puts every backup back as it was before it was damaged or aged."""
+    """Restore every backup from the copy that was made before it was changed."""
     for copy in backups.folder(supervisor.layout).glob(".kept-*"):
         folder = copy.with_name(copy.name.removeprefix(".kept-"))
         shutil.rmtree(folder, ignore_errors=True)
@@ -48,14 +48,14 @@ def restore(supervisor: Supervisor) -> None:
 
 
 def fail_archiving(supervisor: Supervisor) -> None:
-    """Moves the archive away, and closes a segment of WAL that then waits for it."""
+    """Move the archive away and complete a WAL segment, which then cannot be archived."""
     folder = backups.archive(supervisor.layout)
     folder.rename(folder.with_name("archive.away"))
     _switch_wal(supervisor)
 
 
 def restore_archiving(supervisor: Supervisor) -> None:
-    """Brings the archive back; a new segment wakes the archiver, which otherwise looks once a minute."""
+    """Move the archive back. Completing a segment wakes the archiver, which otherwise retries once a minute."""
     folder = backups.archive(supervisor.layout)
     away = folder.with_name("archive.away")
     if away.exists():
@@ -69,7 +69,8 @@ def _switch_wal(supervisor: Supervisor) -> None:
     with postgres_template.connect(
         layout.folder / "postgres" / "data", layout.ports["postgres"], layout.database
     ) as session:
-        session.execute("SELECT pg_create_restore_point('xai-runbook sandbox')")  # else there is nothing to close
+        # an empty segment is not switched
+        session.execute("SELECT pg_create_restore_point('xai-runbook sandbox')")
         session.execute("SELECT pg_switch_wal()")
 
 

@@ -1,4 +1,4 @@
-"""Breaks and heals: commands to the running supervisor, so that a part which is started again is its child again."""
+"""Break and heal commands, executed in the supervisor, so that parts that it starts again are its children."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
-    """Breaks one fault, or heals one or all that are broken; the names of those (and of parts started again).
+    """Break a fault, or heal one or all; return the names of the faults changed and the parts started again.
 
-    Raises SandboxError for an unknown name, a fault that is broken already, and a part that another fault holds.
+    Raises SandboxError for an unknown name, a fault that is already broken, and a part that another fault has broken.
     """
     if name is not None and name not in FAULTS:
         raise SandboxError(f"unknown fault {name!r}", hint=f"one of {', '.join(FAULTS)}")
@@ -27,7 +27,7 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
         for fault_name in healed:
             FAULTS[fault_name].undo(supervisor)
             supervisor.active_faults.remove(fault_name)
-        if name is None:  # and whatever ended by itself, or by somebody's hand
+        if name is None:  # start parts that ended by themselves or were killed
             for part in supervisor.ended_parts():
                 supervisor.start_part(part)
                 healed.append(part)

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor.supervisor import Supervisor
 
 CONNECTIONS_LEFT = 6
-"""What `connections-taken` leaves of the slots: the finding must still be able to ask."""
+"""Slots that `connections-taken` leaves free, because the check itself must be able to connect."""
 
 IDLE_TRANSACTIONS = 3
 LEAKED_CONNECTIONS = 15
 
 UNUSED_SLOT = "xai_old_replica"
 SEGMENTS_KEPT = 12
-"""Of 4 MiB each: more than the sandbox's limit of 32 MiB."""
+"""WAL segments of 4 MiB each: more than the sandbox's limit of 32 MiB."""
 
 ROLLBACKS = 400
 COMMITS = 1000
@@ -38,7 +38,7 @@ _sessions: dict[str, list[psycopg.Connection[Any]]] = {}
 
 @contextmanager
 def superuser(supervisor: Supervisor) -> Iterator[psycopg.Connection[Any]]:
-    """A superuser's session in the application's database, autocommit, for as long as the block lasts."""
+    """Open a superuser's session in the application's database, in autocommit mode, for a with block."""
     layout = supervisor.layout
     try:
         with postgres_template.connect(
@@ -52,7 +52,7 @@ def superuser(supervisor: Supervisor) -> Iterator[psycopg.Connection[Any]]:
 def application(
     supervisor: Supervisor, name: str, *, port: int | None = None, autocommit: bool = True
 ) -> psycopg.Connection[Any]:
-    """A session of the application's role under that application name; whoever opens it holds or closes it."""
+    """Return a session of the application's role with that application name; the caller closes or holds it."""
     import psycopg
 
     layout = supervisor.layout
@@ -67,21 +67,21 @@ def application(
         connect_timeout=5,
         application_name=name,
         autocommit=autocommit,
-        prepare_threshold=None,  # through the pooler a prepared statement may meet another session
+        prepare_threshold=None,  # through the pooler, a prepared statement may reach another server session
     )
 
 
 def hold_session(fault: str, session: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-    """The session itself, which stays open until `close_sessions(fault)`."""
+    """Keep the session open until `close_sessions(fault)`; return it."""
     _sessions.setdefault(fault, []).append(session)
     return session
 
 
 def close_sessions(supervisor: Supervisor, fault: str) -> None:
-    """Ends the sessions that a fault holds; a server that has gone in the meantime has ended them already."""
+    """Close the sessions of a fault. Errors are ignored, because a restart of the server closes them too."""
     for session in reversed(_sessions.pop(fault, [])):
         with suppress(Exception):
-            # without being told, a server goes on with a statement whose client has gone
+            # otherwise the server continues a statement whose client has gone
             session.cancel_safe(timeout=5)
         with suppress(Exception):
             session.close()
@@ -89,7 +89,7 @@ def close_sessions(supervisor: Supervisor, fault: str) -> None:
 
 @contextmanager
 def _close_sessions_on_error(supervisor: Supervisor, fault: str) -> Iterator[None]:
-    """Lets go of what was held so far where the block does not come to its end."""
+    """Close the fault's sessions if the block raises."""
     try:
         yield
     except BaseException:
@@ -98,16 +98,16 @@ def _close_sessions_on_error(supervisor: Supervisor, fault: str) -> Iterator[Non
 
 
 def hold_lock(supervisor: Supervisor, fault: str) -> None:
-    """One session changes a row and does not commit; another waits for that row."""
+    """Update a row in one session without committing, and wait for that row in another."""
     statement = b"UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)"
     with _close_sessions_on_error(supervisor, fault):
         hold_session(fault, application(supervisor, "xai-settlement", autocommit=False)).execute(statement)
         waiter = hold_session(fault, application(supervisor, "xai-wallet-api"))
-        waiter.pgconn.send_query(statement)  # its answer is never fetched: nobody has to wait for it here
+        waiter.pgconn.send_query(statement)  # the answer is never fetched, so this thread does not wait for the lock
 
 
 def open_idle_transactions(supervisor: Supervisor, fault: str) -> None:
-    """Sessions that began a transaction, read something, and forgot it."""
+    """Leave sessions idle in a transaction that has read rows."""
     with _close_sessions_on_error(supervisor, fault):
         for number in range(IDLE_TRANSACTIONS):
             session = hold_session(fault, application(supervisor, f"xai-reporting-{number}", autocommit=False))
@@ -115,21 +115,21 @@ def open_idle_transactions(supervisor: Supervisor, fault: str) -> None:
 
 
 def open_long_transaction(supervisor: Supervisor, fault: str) -> None:
-    """One session that reads and reads, in one transaction."""
+    """Run one statement that does not end, in one transaction."""
     with _close_sessions_on_error(supervisor, fault):
         session = hold_session(fault, application(supervisor, "xai-yearly-report"))
         session.pgconn.send_query(b"SELECT pg_sleep(86400)")
 
 
 def leak_connections(supervisor: Supervisor, fault: str) -> None:
-    """Sessions that an application opened, used once, and never gave back."""
+    """Open sessions of one application that are used once and never closed."""
     with _close_sessions_on_error(supervisor, fault):
         for _ in range(LEAKED_CONNECTIONS):
             hold_session(fault, application(supervisor, "xai-webhooks")).execute("SELECT 1")
 
 
 def exhaust_pool(supervisor: Supervisor, fault: str) -> None:
-    """Every server of the application's pool is in somebody's transaction; one more client waits for one."""
+    """Keep every server connection of the application's pool in a transaction; one more client waits."""
     port = supervisor.layout.ports["pooler"]
     if "pooler" not in supervisor.parts:
         raise SandboxError("pooler is not part of this sandbox", hint="apt-get install pgbouncer")
@@ -142,7 +142,7 @@ def exhaust_pool(supervisor: Supervisor, fault: str) -> None:
 
 
 def take_connections(supervisor: Supervisor, fault: str) -> None:
-    """Sessions that are opened and never used, until only CONNECTIONS_LEFT slots are left."""
+    """Open idle sessions until only CONNECTIONS_LEFT slots are free."""
     with superuser(supervisor) as connection:
         row = connection.execute(
             "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
@@ -155,7 +155,7 @@ def take_connections(supervisor: Supervisor, fault: str) -> None:
 
 
 def create_unused_slot(supervisor: Supervisor, fault: str) -> None:
-    """A replication slot that nobody uses any more, and enough written since."""
+    """Create a replication slot that nobody uses, and write more WAL than the limit."""
     with superuser(supervisor) as connection:
         connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [UNUSED_SLOT])
         for _ in range(SEGMENTS_KEPT):
@@ -164,7 +164,7 @@ def create_unused_slot(supervisor: Supervisor, fault: str) -> None:
 
 
 def drop_unused_slot(supervisor: Supervisor, fault: str) -> None:
-    """Drops the slot that `create_unused_slot` made; the next checkpoint frees the WAL."""
+    """Drop the slot that `create_unused_slot` created; the next checkpoint frees the WAL."""
     with superuser(supervisor) as connection:
         connection.execute(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [UNUSED_SLOT]
@@ -173,7 +173,7 @@ def drop_unused_slot(supervisor: Supervisor, fault: str) -> None:
 
 
 def corrupt_page(supervisor: Supervisor, fault: str) -> None:
-    """A database of its own, with one table, of which the disk changes a page; then somebody reads it."""
+    """Overwrite part of a table's page on disk, in a database created for it, and read the table."""
     import psycopg
 
     layout = supervisor.layout
@@ -184,7 +184,7 @@ def corrupt_page(supervisor: Supervisor, fault: str) -> None:
         connection.execute(
             "CREATE TABLE ledger AS SELECT n, repeat('x', 200) AS note FROM generate_series(1, 200) AS n"
         )
-        connection.execute("VACUUM FULL ledger")  # a table written anew is not in the server's memory
+        connection.execute("VACUUM FULL ledger")  # a rewritten table is not in shared buffers
         connection.execute("CHECKPOINT")
         row = connection.execute("SELECT pg_relation_filepath('ledger')").fetchone()
         assert row is not None
@@ -196,13 +196,13 @@ def corrupt_page(supervisor: Supervisor, fault: str) -> None:
 
 
 def drop_corrupted_database(supervisor: Supervisor, fault: str) -> None:
-    """Drops the database that `corrupt_page` made, and with it the count of its damaged pages."""
+    """Drop the database that `corrupt_page` created, and with it its count of checksum failures."""
     with superuser(supervisor) as connection:
         connection.execute("DROP DATABASE IF EXISTS xai_damaged")
 
 
 def roll_back_transactions(supervisor: Supervisor, fault: str) -> None:
-    """An application whose transactions write and then fail."""
+    """Run transactions of the application that write and are rolled back."""
     with application(supervisor, "xai-settlement", autocommit=False) as session:
         for _ in range(ROLLBACKS):
             session.execute("UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)")
@@ -210,7 +210,7 @@ def roll_back_transactions(supervisor: Supervisor, fault: str) -> None:
 
 
 def commit_transactions(supervisor: Supervisor, fault: str) -> None:
-    """So many small transactions that those which were rolled back are not among the newest any more."""
+    """Commit so many small transactions that the newest ones contain no rollback."""
     with superuser(supervisor) as connection:
         connection.execute("SET synchronous_commit = off")
         for _ in range(COMMITS):

@@ -1,7 +1,7 @@
-"""Provoked load, as a program that always ends: `python -m xai_runbook.sandbox.faults.load cpu|memory|disk|end ...`.
+"""Provoked load as a program that always ends: ``python -m xai_runbook.sandbox.faults.load cpu|memory|disk|end ...``.
 
-It dies with whoever started it, ends after --seconds whatever happens, keeps a floor of this machine's own room, and
-holds nothing that the kernel does not take back: memory, and a file without a name.
+It dies with the process that started it, ends after --seconds at the latest, and keeps a minimum of memory and disk
+free on this machine. What it holds (memory, a file without a name) is freed by the kernel when it ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST_SECONDS = 3600
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one load to its end; exit code 1 where a floor or a failure ended it early."""
+    """Run one load to its end; return 1 if too little would stay free or a failure ended it early."""
     parser = argparse.ArgumentParser(prog="python -m xai_runbook.sandbox.faults.load", description=__doc__)
     kinds = parser.add_subparsers(dest="what", required=True)
     for what in ("cpu", "memory", "disk"):
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     die_with_parent()
     os.nice(_NICE)
     stop_at = time.monotonic() + options.seconds
-    # on top of every check below: the kernel ends it
+    # a second limit: the kernel ends the process
     signal.setitimer(signal.ITIMER_REAL, options.seconds + 30)
     if options.what == "cpu":
         return _cpu(options.workers, stop_at)
@@ -77,14 +77,14 @@ def _cpu(workers: int, stop_at: float) -> int:
 
 def _memory(target: int, floor: int, quota_url: str, stop_at: float) -> int:
     held: list[bytearray] = []
-    # its own duration begins when it holds what it should: taking it costs time of its own
+    # the duration starts when the memory is allocated, which takes time
     holds_for = stop_at - time.monotonic()
     while _used(quota_url, "memory_bytes") < target:
         if _available_memory() < floor + 2 * _CHUNK_BYTES:
             print(f"less than {floor} bytes of memory would stay free on this machine", flush=True)
             return 1
         for _ in range(2):
-            held.append(bytearray(b"\x55" * _CHUNK_BYTES))  # touched, so that it is really there
+            held.append(bytearray(b"\x55" * _CHUNK_BYTES))  # written, so that it is resident
         time.sleep(0.02)
     _count_down(time.monotonic() + holds_for, f"{len(held) * _CHUNK_BYTES // 2**20} MiB held")
     return 0
@@ -96,7 +96,7 @@ def _disk(target: int, floor: int, quota_url: str, folder: Path, stop_at: float)
     if disk.f_bavail * disk.f_frsize - wanted < floor:
         print(f"less than {floor} bytes would stay free on this disk", flush=True)
         return 1
-    with tempfile.TemporaryFile(dir=folder) as file:  # O_TMPFILE: it has no name, so nothing can leave it behind
+    with tempfile.TemporaryFile(dir=folder) as file:  # O_TMPFILE: without a name it cannot be left behind
         os.posix_fallocate(file.fileno(), 0, max(1, wanted))
         _count_down(stop_at, f"{wanted // 2**20} MiB allocated")
     return 0
@@ -121,7 +121,7 @@ def _available_memory() -> int:
 
 
 def _end_load(pid: int, started: str) -> int:
-    """Ends that very process, through a descriptor that no later one can take over."""
+    """Terminate the process with this pid and start time, through a pidfd, so that no other process can be hit."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -142,7 +142,7 @@ def _end_load(pid: int, started: str) -> int:
 
 def _exit_on_sigterm(number: int, _: object) -> None:
     os.write(1, b"ended by SIGTERM\n")
-    os._exit(1)  # what it held is the kernel's again: nothing lasts
+    os._exit(1)  # the kernel frees what the process held
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Faults of the sandbox's PostgreSQL that outlive their session: what maintenance is there to mend.
+"""Faults of the sandbox's PostgreSQL that outlive their session and need maintenance.
 
 The rows that name these functions are in `table.FAULTS`.
 """
@@ -26,11 +26,11 @@ LAST_RECEIVED = """
 SELECT address, (SELECT max(created_at) FROM transactions WHERE receiver = address) AS last_received_at
 FROM wallets ORDER BY address LIMIT {}
 """
-"""With the index it reads one entry a wallet, without it the whole table a wallet."""
+"""With the index it reads one entry per wallet, without it the whole table per wallet."""
 
 
 def create_invalid_index(supervisor: Supervisor) -> None:
-    """Begins an index that cannot be finished: built concurrently, it stays behind, invalid."""
+    """Create a unique index concurrently that fails on duplicates and stays behind, invalid."""
     import psycopg
 
     with superuser(supervisor) as connection, suppress(psycopg.errors.UniqueViolation):
@@ -39,16 +39,16 @@ def create_invalid_index(supervisor: Supervisor) -> None:
 
 
 def drop_invalid_index(supervisor: Supervisor) -> None:
-    """Takes the index away, where nobody has done so yet."""
+    """Drop the invalid index, if it exists."""
     with superuser(supervisor) as connection:
         connection.execute("DROP INDEX CONCURRENTLY IF EXISTS transactions_kind")
 
 
 def make_dead_rows(supervisor: Supervisor) -> None:
-    """Writes many wallets and takes them back, with autovacuum told to stay away: most of the table is dead."""
+    """Insert and delete many wallets with autovacuum disabled, so that most rows of the table are dead."""
     with superuser(supervisor) as connection:
         connection.execute("ALTER TABLE wallets SET (autovacuum_enabled = off)")
-        # each wallet taken back would be looked for in tables that have no index for it; none of them was ever seen
+        # skips foreign key checks, which would scan tables without an index for each deleted wallet
         connection.execute("SET session_replication_role = replica")
         with connection.transaction():
             connection.execute(
@@ -62,24 +62,24 @@ def make_dead_rows(supervisor: Supervisor) -> None:
 
 
 def vacuum_dead_rows(supervisor: Supervisor) -> None:
-    """Lets autovacuum in again, and does its work."""
+    """Enable autovacuum again, and vacuum the table."""
     with superuser(supervisor) as connection:
         connection.execute("ALTER TABLE wallets RESET (autovacuum_enabled)")
         connection.execute("VACUUM (ANALYZE) wallets")
 
 
 def run_slow_statement(supervisor: Supervisor) -> None:
-    """One statement of the application that takes its time, run several times at once."""
+    """Run a slow statement of the application several times concurrently."""
     _run_concurrently(supervisor, f"SELECT pg_sleep({SLOW_SECONDS}) AS rich_list")
 
 
 def reset_slow_statement(supervisor: Supervisor) -> None:
-    """Begins the statistics of that statement anew, as one does after having mended it."""
+    """Reset the statistics of that statement, as after a fix."""
     _reset_statistics(supervisor, "rich_list")
 
 
 def drop_index(supervisor: Supervisor) -> None:
-    """Drops an index that the application relies on, and runs a statement of the application that needs it."""
+    """Drop an index that the application relies on, and run a statement that needs it."""
     with superuser(supervisor) as connection:
         connection.execute("DROP INDEX IF EXISTS transactions_receiver")
         started = time.monotonic()
@@ -90,7 +90,7 @@ def drop_index(supervisor: Supervisor) -> None:
 
 
 def recreate_index(supervisor: Supervisor) -> None:
-    """Creates the index again, where there is none of its name, and begins the statistics of that statement anew."""
+    """Create the index again, if it is missing, and reset the statistics of that statement."""
     with superuser(supervisor) as connection:
         connection.execute("SET ROLE xai_owner")
         connection.execute("CREATE INDEX IF NOT EXISTS transactions_receiver ON transactions (receiver, created_at)")

@@ -1,4 +1,4 @@
-"""Faults of Prometheus itself: a configuration that it cannot read, a target that was taken out, a damaged log."""
+"""Faults of Prometheus itself: invalid configuration, removed target, corrupt write-ahead log, few open files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SPARE_FILES = 2
 
 
 def misconfigure(supervisor: Supervisor) -> None:
-    """Gives it a configuration with a key that it does not know: the reload fails, the old one stays in force."""
+    """Give Prometheus a configuration with an unknown key: the reload fails and the old configuration stays active."""
     _configure(supervisor, {"no_such_key": True})
 
 
 def remove_target(supervisor: Supervisor) -> None:
-    """Takes one node out of what it scrapes."""
+    """Remove one node from Prometheus' scrape targets."""
     jobs = _configuration(supervisor)["scrape_configs"]
     for job in jobs:
         kept = [group for group in job["static_configs"] if group["labels"]["instance"] != REMOVED_TARGET]
@@ -34,12 +34,12 @@ def remove_target(supervisor: Supervisor) -> None:
 
 
 def restore_configuration(supervisor: Supervisor) -> None:
-    """Gives it the sandbox's configuration again."""
+    """Give Prometheus the sandbox's configuration again."""
     _configure(supervisor, {})
 
 
 def corrupt_wal(supervisor: Supervisor) -> None:
-    """Ends it, turns bits over in the middle of its log, starts it: it cuts the log there, and counts that."""
+    """Flip bits in the write-ahead log while Prometheus is stopped; at its start it truncates the log."""
     supervisor.stop_part("prometheus")
     segments = sorted((supervisor.layout.part_folder("prometheus") / "data" / "wal").glob("[0-9]*"))
     written = [path for path in segments if path.read_bytes().strip(b"\0")]
@@ -53,19 +53,22 @@ def corrupt_wal(supervisor: Supervisor) -> None:
 
 
 def restart(supervisor: Supervisor) -> None:
-    """A clean start: what it counts begins anew. A reload that puts a target back soon would count hundreds of samples
-    out of order: the end of its series is written when it is being scraped again."""
+    """Restart Prometheus, which resets its counters.
+
+    A reload that adds a target again soon would count hundreds of out-of-order samples: the staleness markers of its
+    old series are written when it is scraped again.
+    """
     supervisor.stop_part("prometheus")
     supervisor.start_part("prometheus")
 
 
 def limit_open_files(supervisor: Supervisor, part: str) -> None:
-    """Lowers how many files the part may have open to hardly more than it has; the hard limit stays."""
+    """Lower the part's soft limit of open files to little more than it uses."""
     _limit_files(supervisor, part, SPARE_FILES)
 
 
 def restore_open_files(supervisor: Supervisor, part: str) -> None:
-    """Lets the part open as many files as its hard limit allows."""
+    """Raise the part's soft limit of open files to its hard limit."""
     _limit_files(supervisor, part, None)
 
 

@@ -1,6 +1,6 @@
-"""The faults that a sandbox can be given: each is made in the real part, and each is named by a finding.
+"""Table of the sandbox's faults. Each is made in a real part and reported by a finding.
 
-To add one: a row in FAULTS. The running supervisor makes and heals them (`commands`).
+To add one, add a row to FAULTS. The running supervisor makes and heals them (`commands`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Act = Callable[["Supervisor"], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: what it does, in which part, which finding names it, and how it is made and healed."""
+    """One fault: description, part, the finding that reports it, and the functions that make and heal it."""
 
     name: str
     part: str
@@ -55,14 +55,14 @@ def _send_signal(supervisor: Supervisor, part: str, sig: signal.Signals) -> None
 
 
 def _control(supervisor: Supervisor, part: str, **changes: bool | float | None) -> None:
-    """Tells a node by its control file, which it watches, what to do differently from now on."""
+    """Change a node's behaviour through its control file, which it watches."""
     path = supervisor.layout.part_folder(part) / "control.json"
     control = json.loads(path.read_bytes()) if path.exists() else {}
     write_whole(path, json.dumps(control | changes).encode())
 
 
 def _rules(supervisor: Supervisor, lag_blocks: float | None) -> None:
-    """Writes Prometheus' rule file anew and has it read."""
+    """Write Prometheus' rule file and reload it."""
     write_whole(prometheus.rule_file(supervisor.layout), prometheus.rules(lag_blocks).encode())
     supervisor.signal_part("prometheus", signal.SIGHUP)
 
@@ -87,7 +87,7 @@ def _move_folder(supervisor: Supervisor, part: str, source: str, target: str) ->
     folder = supervisor.layout.part_folder(part)
     if not (folder / source).exists():
         raise SandboxError(f"{part} has no {source} folder", on=str(folder))
-    if (folder / target).exists():  # what a node began anew in the meantime
+    if (folder / target).exists():  # a new store that the node created meanwhile
         shutil.rmtree(folder / target)
     (folder / source).rename(folder / target)
 
