@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_runbook.clients.http.get import get
 from xai_runbook.errors import BadAnswer
 from xai_runbook.model.parts import machine
+from xai_runbook.system import processes
 
 if TYPE_CHECKING:
     from xai_runbook.settings import models
@@ -50,27 +51,29 @@ class Sandbox:
         return found
 
     def loads(self) -> list[dict[str, str]]:
-        """Return the provoked loads of this sandbox: pid, started (clock ticks since boot), what."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                argv = (entry / "cmdline").read_bytes().split(b"\0")
-                if LOAD.encode() not in argv or not self._ours((entry / "environ").read_bytes()):
-                    continue
-                started = (entry / "stat").read_text().rpartition(")")[2].split()[19]
-            except (OSError, IndexError):
-                continue  # it has ended, or belongs to another user
-            what = argv[argv.index(LOAD.encode()) + 1 :][:1]
-            found.append({"pid": entry.name, "started": started, "what": b"".join(what).decode("ascii", "replace")})
-        return found
+        """Return the provoked loads of this sandbox: pid, started (seconds since boot), what."""
+        import psutil
+
+        rows = []
+        for pid in self._pids():
+            with suppress(psutil.Error, OSError):  # it has ended
+                argv = psutil.Process(pid).cmdline()
+                started = processes.created_at(pid)
+                if LOAD in argv and started is not None:
+                    what = "".join(argv[argv.index(LOAD) + 1 :][:1])
+                    rows.append({"pid": str(pid), "started": f"{started:.2f}", "what": what})
+        return rows
 
     def room(self) -> dict[str, int]:
         """Return what this machine has free: memory_available_bytes, disk_available_bytes (of the sandbox's folder)."""
-        words = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()
-        disk = os.statvfs(self.folder)
-        return {"memory_available_bytes": int(words[0]) * 1024, "disk_available_bytes": disk.f_bavail * disk.f_frsize}
+        import psutil
 
-    def _ours(self, environ: bytes) -> bool:
-        return all(f"{name}={value}".encode() in environ.split(b"\0") for name, value in self.mark.items())
+        return {
+            "memory_available_bytes": psutil.virtual_memory().available,
+            "disk_available_bytes": psutil.disk_usage(str(self.folder)).free,
+        }
+
+    def _pids(self) -> list[int]:
+        """Return the pids of this sandbox's processes."""
+        found = [set(processes.with_variable(name, value)) for name, value in self.mark.items()]
+        return sorted(set.intersection(*found)) if found else []

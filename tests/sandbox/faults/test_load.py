@@ -17,6 +17,7 @@ from xai_runbook.clients.sandbox import Sandbox
 from xai_runbook.environment import Environment
 from xai_runbook.errors import BadAnswer
 from xai_runbook.operations.monitoring import alert_rehearsal
+from xai_runbook.system import processes
 
 LOAD = [sys.executable, "-m", "xai_runbook.sandbox.faults.load"]
 
@@ -32,10 +33,6 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         yield process
         process.kill()
-
-
-def started_at(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def test_it_does_not_start_after_its_parent_has_died(env: Environment) -> None:
@@ -88,7 +85,7 @@ def test_a_sandbox_without_usage_metrics_gets_no_load(env: Environment) -> None:
 def test_end_signals_only_the_process_that_was_started_then(sleeper: subprocess.Popen[bytes]) -> None:
     mismatch = load("end", str(sleeper.pid), "17")
     assert mismatch.returncode == 1 and "now belongs to another process" in mismatch.stdout and sleeper.poll() is None
-    assert load("end", str(sleeper.pid), started_at(sleeper.pid)).returncode == 0
+    assert load("end", str(sleeper.pid), str(processes.created_at(sleeper.pid))).returncode == 0
     assert sleeper.wait(10) == -15
     ended = load("end", str(sleeper.pid), "17")
     assert ended.returncode == 1 and "has already ended" in ended.stdout

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from xai_runbook.sandbox.components.workload import ROUTES
@@ -169,7 +170,8 @@ def sandbox(history: History) -> Iterator[Metric]:
 def host(history: History) -> Iterator[Metric]:
     """Yield the node exporter's metrics; counters end at this machine's live values, or reset there."""
     shares = {"user": 0.09, "system": 0.04, "iowait": 0.01, "softirq": 0.005, "nice": 0.0, "irq": 0.0, "steal": 0.0}
-    for cpu, live in enumerate(cpu_seconds()):
+    for cpu, times in enumerate(psutil.cpu_times(percpu=True)):
+        live = times._asdict()
         used = np.zeros(len(history.times))
         for mode, share in shares.items():
             rate = np.minimum(history.traffic_rate(share), 0.4)
@@ -177,7 +179,7 @@ def host(history: History) -> Iterator[Metric]:
             yield "node_cpu_seconds_total", {"cpu": str(cpu), "mode": mode}, end_at(history.counter(rate), live[mode])
         idle = end_at(history.counter(1 - used), live["idle"])
         yield "node_cpu_seconds_total", {"cpu": str(cpu), "mode": "idle"}, idle
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = psutil.virtual_memory().total
     yield "node_memory_MemTotal_bytes", {}, np.full(len(history.times), total, np.int64)
     for name, share in (("MemAvailable", 0.62), ("MemFree", 0.38), ("Cached", 0.21), ("Buffers", 0.02)):
         yield f"node_memory_{name}_bytes", {}, history.gauge(share * total, -0.1).astype(np.int64)
@@ -223,21 +225,11 @@ def end_at(counter: Floats, live: float) -> Floats:
     return counter + (live - last) if live >= last else counter + live + 1
 
 
-def cpu_seconds() -> list[dict[str, float]]:
-    """Return the seconds that each CPU of this machine has spent in each mode since boot, from /proc/stat."""
-    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-    tick = os.sysconf("SC_CLK_TCK")
-    found = []
-    with open("/proc/stat", encoding="ascii") as file:
-        for line in file:
-            fields = line.split()
-            if fields[0].startswith("cpu") and fields[0] != "cpu":
-                found.append({name: int(field) / tick for name, field in zip(names, fields[1:9], strict=True)})
-    return found
-
-
 def root_device() -> tuple[str, str]:
-    """Return device and type of the root file system, as the node exporter labels them, from /proc/mounts."""
+    """Return device and type of the root file system, as the node exporter labels them, from /proc/mounts.
+
+    Not psutil's `disk_partitions`, which resolves /dev/root and drops the device "none".
+    """
     found = ("unknown", "unknown")
     with open("/proc/mounts", encoding="utf-8", errors="replace") as file:
         for line in file:

@@ -16,7 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 from xai_runbook.sandbox import loopback
+from xai_runbook.system import processes
 from xai_runbook.system.parent_death import die_with_parent
 
 _NICE = 10
@@ -41,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             kind.add_argument("--folder", type=Path, required=True)
     end = kinds.add_parser("end")
     end.add_argument("pid", type=int)
-    end.add_argument("started")
+    end.add_argument("started", type=float, help="when the process was created, in seconds since boot")
     options = parser.parse_args(arguments)
     if options.what == "end":
         return _end_load(options.pid, options.started)
@@ -80,7 +83,7 @@ def _memory(target: int, floor: int, quota_url: str, stop_at: float) -> int:
     # the duration starts when the memory is allocated, which takes time
     holds_for = stop_at - time.monotonic()
     while _used(quota_url, "memory_bytes") < target:
-        if _available_memory() < floor + 2 * _CHUNK_BYTES:
+        if psutil.virtual_memory().available < floor + 2 * _CHUNK_BYTES:
             print(f"less than {floor} bytes of memory would stay free on this machine", flush=True)
             return 1
         for _ in range(2):
@@ -91,9 +94,8 @@ def _memory(target: int, floor: int, quota_url: str, stop_at: float) -> int:
 
 
 def _disk(target: int, floor: int, quota_url: str, folder: Path, stop_at: float) -> int:
-    disk = os.statvfs(folder)
     wanted = max(0, target - int(_used(quota_url, "disk_used_bytes")))
-    if disk.f_bavail * disk.f_frsize - wanted < floor:
+    if psutil.disk_usage(str(folder)).free - wanted < floor:
         print(f"less than {floor} bytes would stay free on this disk", flush=True)
         return 1
     with tempfile.TemporaryFile(dir=folder) as file:  # O_TMPFILE: without a name it cannot be left behind
@@ -116,11 +118,7 @@ def _used(quota_url: str, name: str) -> float:
     return float(match[1])
 
 
-def _available_memory() -> int:
-    return int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024
-
-
-def _end_load(pid: int, started: str) -> int:
+def _end_load(pid: int, started: float) -> int:
     """Terminate the process with this pid and start time, through a pidfd, so that no other process can be hit."""
     try:
         descriptor = os.pidfd_open(pid)
@@ -128,11 +126,11 @@ def _end_load(pid: int, started: str) -> int:
         print(f"process {pid} has already ended")
         return 1
     try:
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] != started:
+        if processes.created_at(pid) is not None and not processes.alive(pid, started):
             print(f"pid {pid} now belongs to another process")
             return 1
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-    except (ProcessLookupError, FileNotFoundError):
+    except ProcessLookupError:
         print(f"process {pid} has already ended")
         return 1
     finally:

@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from xai_runbook.sandbox.supervisor.component import MARK, Layout
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class ResourceUsage:
     def __init__(self, folder: Path, pids: Callable[[], Mapping[str, int]]) -> None:
         self._folder, self._pids = folder, pids
         self._mark = f"{MARK}={folder}".encode()
+        self._processes: dict[int, psutil.Process] = {}
         self._cpu_seconds: dict[int, float] = {}
         self._unmarked: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -54,52 +57,63 @@ class ResourceUsage:
         Private memory is resident less shared memory: PostgreSQL's shared buffers would otherwise count per backend.
         """
         with self._lock:
-            cpu_seconds, memory = 0.0, 0
+            cpu_seconds, memory_bytes = 0.0, 0
             self._find_processes()
-            for pid, before in list(self._cpu_seconds.items()):
+            for pid, process in list(self._processes.items()):
                 try:
-                    cpu = _process_cpu_seconds(pid)
-                    memory += _private_memory_bytes(pid)
-                except (OSError, ValueError):
-                    del self._cpu_seconds[pid]  # it has ended
+                    with process.oneshot():
+                        has_ended = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+                        cpu, memory = process.cpu_times(), process.memory_info()
+                except (psutil.Error, OSError):
+                    has_ended = True
+                if has_ended:
+                    del self._processes[pid], self._cpu_seconds[pid]
                     continue
-                cpu_seconds += max(0.0, cpu - before)
-                self._cpu_seconds[pid] = cpu
+                cpu_seconds += max(0.0, cpu.user + cpu.system - self._cpu_seconds[pid])
+                self._cpu_seconds[pid] = cpu.user + cpu.system
+                memory_bytes += memory.rss - memory.shared
             self._total = 0.0 if self._total is None else self._total + cpu_seconds
-            return self._total, memory
+            return self._total, memory_bytes
 
     def disk(self) -> float:
         """Return the bytes that the run folder and deleted open files use on disk, at most DISK_SCAN_SECONDS old."""
         used, at = self._disk
         if time.monotonic() - at >= DISK_SCAN_SECONDS:
             device = os.stat(self._folder).st_dev
-            used = float(sum(_allocated_bytes(self._folder)) + _deleted_open_bytes(self._cpu_seconds, device))
+            used = float(sum(_allocated_bytes(self._folder)) + _deleted_open_bytes(self.processes(), device))
             self._disk = (used, time.monotonic())
         return used
 
     def processes(self) -> set[int]:
         """Return the pids that the last measurement counted."""
-        return set(self._cpu_seconds)
+        return set(self._processes)
 
     def _find_processes(self) -> None:
         """Add new processes of the sandbox and drop ended ones."""
-        alive = {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
-        self._cpu_seconds = {pid: seconds for pid, seconds in self._cpu_seconds.items() if pid in alive}
+        alive = set(psutil.pids())
+        for pid in self._processes.keys() - alive:
+            del self._processes[pid], self._cpu_seconds[pid]
         self._unmarked = {pid: checks for pid, checks in self._unmarked.items() if pid in alive}
-        for pid in set(self._pids().values()) & alive:
-            self._cpu_seconds.setdefault(pid, 0.0)
-        for pid in sorted(alive - self._cpu_seconds.keys()):
+        for pid in set(self._pids().values()) & alive - self._processes.keys():
+            self._add(pid)
+        for pid in sorted(alive - self._processes.keys()):
             checks = self._unmarked.get(pid, 0)
             if checks < MARK_CHECKS and self._belongs_to_sandbox(pid):
-                self._cpu_seconds[pid] = 0.0
+                self._add(pid)
             elif checks < MARK_CHECKS:
                 self._unmarked[pid] = checks + 1
 
+    def _add(self, pid: int) -> None:
+        with suppress(psutil.Error, OSError):  # it has ended
+            self._processes[pid] = psutil.Process(pid)
+            self._cpu_seconds[pid] = 0.0
+
     def _belongs_to_sandbox(self, pid: int) -> bool:
         # PostgreSQL's backends overwrite their environment with their title, so the parent is checked first.
-        with suppress(OSError, ValueError):
-            if int(_stat(pid)[1]) in self._cpu_seconds:
+        with suppress(psutil.Error, OSError):
+            if psutil.Process(pid).ppid() in self._processes:
                 return True
+            # Not psutil's `environ`, which stops at the first empty entry: a program that sets its title has some.
             return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         return False
 
@@ -132,23 +146,6 @@ def serve(layout: Layout, pids: Callable[[], Mapping[str, int]]) -> None:
     start_http_server(layout.ports["quota"], layout.host, registry)
 
 
-def _stat(pid: int) -> list[bytes]:
-    """Return the fields of /proc/PID/stat after the command's name, which may contain anything."""
-    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-
-
-def _process_cpu_seconds(pid: int) -> float:
-    fields = _stat(pid)
-    if fields[0] in (b"Z", b"X"):
-        raise ProcessLookupError(pid)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _private_memory_bytes(pid: int) -> int:
-    _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_bytes().split()
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
-
-
 def _allocated_bytes(folder: Path) -> Iterator[int]:
     for path, _, files in os.walk(folder):
         for name in files:
@@ -157,7 +154,10 @@ def _allocated_bytes(folder: Path) -> Iterator[int]:
 
 
 def _deleted_open_bytes(pids: Iterable[int], device: int) -> int:
-    """Return the bytes of deleted files on this device that our processes still hold open: they use disk space too."""
+    """Return the bytes of deleted files on this device that our processes still hold open: they use disk space too.
+
+    Not psutil's `open_files`, which omits deleted files.
+    """
     sizes: dict[int, int] = {}
     for pid in pids:
         with suppress(OSError):  # it has ended, or belongs to another user
