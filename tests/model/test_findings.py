@@ -109,12 +109,12 @@ def judged(rows: dict[str, float], errors: list[Any] | None = None, **fields: An
          "1 block behind on a, 3 blocks on b: below 10 blocks (2 of 3)"),
         ("above", {"a": INF}, "alert", ("a",), "infinite blocks behind: above 10 blocks"),
         ("above", {"a": -INF}, "ok", (), "minus infinite blocks behind; alert when above 10 blocks"),
-        ("above", {"a": NAN}, "unknown", ("a",), "unknown, because a could not be judged: it gives no value"),
-        ("above", {"a": 1.0, "b": NAN}, "unknown", ("b",), "unknown, because b could not be judged: it gives no value"),
+        ("above", {"a": NAN}, "unknown", ("a",), "unknown, because a could not be judged: no value"),
+        ("above", {"a": 1.0, "b": NAN}, "unknown", ("b",), "unknown, because b could not be judged: no value"),
         ("above", {"a": 11.0, "b": NAN}, "alert", ("a",),
-         "11 blocks behind on a: above 10 blocks (1 of 2); b could not be judged: it gives no value"),
+         "11 blocks behind on a: above 10 blocks (1 of 2); b could not be judged: no value"),
         ("above", {"a": NAN, "b": NAN}, "unknown", ("a", "b"),
-         "unknown, because none of 2 could be judged: it gives no value"),
+         "unknown, because none of 2 could be judged: no value"),
         ("above", {}, "unknown", (), "unknown, because there is nothing to judge: no blocks behind"),
     ],
 )  # fmt: skip
@@ -143,7 +143,7 @@ def test_errors_of_the_targets() -> None:
     told = judged({"a": NAN, "b": NAN}, ["refused", "hangs"])
     assert told.summary == "unknown, because a could not be judged: refused; b could not be judged: hangs"
     told = judged({"a": NAN}, [None])
-    assert told.summary == "unknown, because a could not be judged: it gives no value"
+    assert told.summary == "unknown, because a could not be judged: no value"
 
 
 def test_many_targets_are_counted_in_words_and_listed_in_full() -> None:

@@ -122,12 +122,12 @@ def _real(step: Step) -> str:
     if step.kind == "edit":
         return inert(f"in {step.path}: {step.key} {step.before} becomes {step.after}", 400)
     if step.kind != "sql":
-        lent = f" (lent {', '.join(step.roles)})" if step.roles else ""
+        lent = f" (with the credentials of {', '.join(step.roles)})" if step.roles else ""
         return inert(" ".join(step.argv), 400) + lent
     text = _statement(step) if step.identifiers or step.names or step.literals else path_of(step.name)
     told = f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}" if step.parameters else ""
     return inert(
-        f"only if {path_of(step.precondition)}{told} says so: {text}" if step.precondition else text + told, 600
+        f"only if {path_of(step.precondition)}{told} returns done: {text}" if step.precondition else text + told, 600
     )
 
 

@@ -77,11 +77,11 @@ class Limit:
         try:
             duration_seconds(self.duration)
         except InputError as error:  # not echoed: settings never are
-            raise ValueError(f"its duration is none; write {error.hint}") from None
+            raise ValueError(f"invalid duration; expected {error.hint}") from None
         if not math.isfinite(self.threshold):
             raise ValueError("a threshold must be a finite number")
         if self.unit == "ratio" and not 0 <= self.threshold <= 1:
-            raise ValueError("a threshold in ratio goes from 0 to 1: 0.8 is 80 %")
+            raise ValueError("a threshold in ratio must be between 0 and 1: 0.8 is 80 %")
 
     @property
     def duration_seconds(self) -> float:
@@ -91,7 +91,7 @@ class Limit:
     def exceeded(self, value: float) -> bool:
         """Whether `value` is on the wrong side now, whatever the duration; NaN is a ValueError."""
         if math.isnan(value):
-            raise ValueError(f"NaN cannot be held against {self.name}")
+            raise ValueError(f"NaN cannot be compared with the limit {self.name}")
         return value > self.threshold if self.direction == "above" else value < self.threshold
 
     def describe(self) -> str:
@@ -218,7 +218,7 @@ def judge(limit: Limit, frame: DataFrame, *, value: str, target: str, noun: str)
     if not rows:
         return Finding.unknown(limit.name, f"there is nothing to judge: no {noun}", limit)
     mute = [
-        (name, error if isinstance(error, str) and error else "it gives no value")
+        (name, error if isinstance(error, str) and error else "no value")
         for name, number, error in rows
         if math.isnan(number)
     ]

@@ -117,7 +117,7 @@ def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env:
     assert len(kept) > 6
     assert not [path for path in kept if password.encode() in path.read_bytes()]
     assert password not in json.dumps(plan.to_json())
-    assert "(lent database.operator, backups.scratch)" in str(plan), "which credentials it uses is told"
+    assert "(with the credentials of database.operator, backups.scratch)" in str(plan)
 
 
 def test_the_directory_format_with_jobs(server: Server, tmp_path: Path) -> None:
