@@ -136,7 +136,7 @@ def test_an_output_folder_that_cannot_be_is_told_before_anything_runs(
     started = time.monotonic()
     assert reported(tmp_path, question("a", 'ok("a")'), more=("--out", str(tmp_path / "file" / "x"))) == 3
     assert time.monotonic() - started < stretched(2)
-    assert "cannot be kept" in capsys.readouterr().err
+    assert "cannot be saved" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it may not")
@@ -257,7 +257,7 @@ def test_the_screen_shrinks_to_the_height_and_keeps_the_worst(settings: Settings
     worse = recorded(settings, *(finding(f"bad_{n}", hint="mend it") for n in range(15)))
     assert len(screen(worse, width=80, height=24).splitlines()) < 24
     worst = screen(recorded(settings, *(finding(f"bad_{n:02}") for n in range(40)), *well), height=24).splitlines()
-    assert len(worst) < 24 and "bad_00" in worst[1] and "lines more" in worst[-1]
+    assert len(worst) < 24 and "bad_00" in worst[1] and "more lines" in worst[-1]
 
 
 def test_untrusted_text_cannot_act_on_the_terminal(settings: Settings) -> None:

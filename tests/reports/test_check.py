@@ -88,11 +88,11 @@ def test_a_part_that_is_not_configured_is_listed_and_alarms_nobody(tmp_path: Pat
         ("raise KeyboardInterrupt\n1", "KeyboardInterrupt"),
         ('raise ExceptionGroup("several", [ValueError("one")])\n1', "ExceptionGroup: several"),
         ("class Sly(Exception):\n    def __str__(self): raise RuntimeError\nraise Sly\n1", "Sly"),
-        ("ok('another')", "NoFinding: the cell came to the finding another"),
-        ("42", "NoFinding: the cell came to a int"),
-        ("found = ok('a')", "NoFinding: the cell does not end in a check"),
-        ("", "NoFinding: the cell does not end in a check"),
-        ("ok('a'", "NoFinding: the cell does not end in a check"),
+        ("ok('another')", "NoFinding: the cell returned the finding another"),
+        ("42", "NoFinding: the cell returned int"),
+        ("found = ok('a')", "NoFinding: the cell does not end with a check"),
+        ("", "NoFinding: the cell does not end with a check"),
+        ("ok('a'", "NoFinding: the cell does not end with a check"),
         ('raise errors.SettingsError("broken")\n1', "SettingsError: broken"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_question_that_never_ends_is_unknown_at_the_deadline(tmp_path: Path) -
     slow, quick = (answer.finding for answer in result.answers)
     assert slow
     assert quick
-    assert slow.summary == "unknown, because there was no answer within 0.5 s"
+    assert slow.summary == "unknown, because no answer within 0.5 s"
     assert quick.status is Status.OK
     assert result.status == "failed"
 

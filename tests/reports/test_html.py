@@ -58,7 +58,7 @@ def test_the_verdict_comes_first_then_the_worst_finding_with_target_and_hint(set
     places = [
         text.index(words)
         for words in (
-            "critical 4 questions: 2 alerts, 1 could not be told, 1 in order.",
+            "critical 4 questions: 2 alerts, 1 unknown, 1 ok.",
             "disk_free is alert",
             "On node-2",
             "Next free some space",
@@ -76,9 +76,9 @@ def test_what_is_not_configured_or_simulated_is_said(tmp_path: Path, settings: S
     more = environment(tmp_path, "lab", simulated='["nodes"]', description='"A lab"')
     made = recorded(more, finding("a", "ok"))
     text = str(Text(page(made, more)))
-    assert "Simulated, not the real thing nodes" in text
+    assert "Simulated nodes" in text
     assert {"prometheus", "nodes", "database", "cache"} <= set(made.not_configured)
-    assert f"Not configured, so not asked {', '.join(made.not_configured)}" in text
+    assert f"Not configured {', '.join(made.not_configured)}" in text
     assert "lab, not production" in text
     assert "A lab" in text
     assert "2026-11-25 00:15:00 UTC" in text
@@ -111,7 +111,7 @@ def test_production_is_said_in_the_title_above_everything_and_in_the_facts(tmp_p
 def test_an_acknowledged_finding_stays_marked_with_until_who_and_why(settings: Settings) -> None:
     marks = {"until": "2026-11-25T04:00:00+00:00", "why": "new disk at four", "by": "ann@ops"}
     text = str(Text(page(recorded(settings, finding("disk_free", acknowledged=marks)), settings)))
-    assert "ok 1 question: 1 acknowledged, 0 in order." in text
+    assert "ok 1 question: 1 acknowledged, 0 ok." in text
     assert "Acknowledged until 2026-11-25 04:00:00 UTC by ann@ops: new disk at four" in text
 
 
@@ -121,7 +121,7 @@ def test_the_limits_are_shown_as_they_are_in_this_environment(tmp_path: Path, se
 
     short = load("short")
     text = str(Text(page(recorded(short, finding("block_growth", "ok")), short)))
-    for limit, now in ((short.limits.monitoring.block_growth, "ok"), (short.limits.monitoring.cpu_used, "not asked")):
+    for limit, now in ((short.limits.monitoring.block_growth, "ok"), (short.limits.monitoring.cpu_used, "not checked")):
         assert f"{limit.title} {limit.describe()} {limit.severity} {now}" in text
     assert "for 15s" in text
 
@@ -129,7 +129,7 @@ def test_the_limits_are_shown_as_they_are_in_this_environment(tmp_path: Path, se
 def test_an_incomplete_report_says_so_and_what_went_wrong(settings: Settings) -> None:
     made = recorded(settings, finding("a", "ok"), status="failed", error="the kernel died in cell pool")
     text = str(Text(page(made, settings)))
-    assert "unknown 1 question: all in order. The report is not complete" in text
+    assert "unknown 1 question: all ok. The report is not complete" in text
     assert text.index("failed health_report: the kernel died in cell pool") < text.index("Environment")
 
 
@@ -236,7 +236,7 @@ def test_in_a_browser_it_fits_a_phone_and_a_wide_screen(
 
 @pytest.mark.parametrize(
     ("notebook", "title"),
-    [("03b_backup_restore", "Backup restore"), ("02_monitoring", "Monitoring"), ("", "Asked"), ("mine", "Mine")],
+    [("03b_backup_restore", "Backup restore"), ("02_monitoring", "Monitoring"), ("", "Other"), ("mine", "Mine")],
 )
 def test_a_section_is_titled_without_its_number(notebook: str, title: str) -> None:
     assert section_title(notebook) == title

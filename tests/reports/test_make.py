@@ -79,7 +79,7 @@ def test_an_environment_may_be_the_path_of_its_file(
         ({"window": "yesterday"}, InputError, "yesterday"),
         ({"parameters": {"window": "yesterday"}}, InputError, "yesterday"),
         ({"parameters": {"no_such": 1}}, InputError, "no notebook declares a parameter 'no_such'"),
-        ({"parameters": {"environment": "other"}}, InputError, "not given as a parameter"),
+        ({"parameters": {"environment": "other"}}, InputError, "cannot be set as a parameter"),
         ({"parameters": {"limit": [1]}}, InputError, "parameter limit cannot be"),
         ({"timeout": "0s"}, InputError, "deadline"),
         ({"cell_timeout": "soon"}, InputError, "soon"),
@@ -182,7 +182,7 @@ def test_a_check_refuses_what_it_cannot_ask(settings: Settings, tmp_path: Path) 
     path = health(tmp_path, 'ok("a")')
     with pytest.raises(SettingsError, match="there is no environment 'nowhere'"):
         check("nowhere", notebook=path)
-    with pytest.raises(InputError, match="no question is called 'block'"):
+    with pytest.raises(InputError, match="there is no question 'block'"):
         check("plain", ["block"], notebook=path)
     with pytest.raises(InputError, match="soon"):
         check("plain", timeout="soon", notebook=path)

@@ -125,7 +125,7 @@ def test_the_folder_is_the_settings_unless_told(settings: Settings, tmp_path: Pa
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReportError, match="cannot be kept"):
+    with pytest.raises(ReportError, match="cannot be saved"):
         open_folder(tmp_path / "file" / "reports", "id")
 
 
@@ -146,7 +146,7 @@ def test_without_room_nothing_is_begun_and_nothing_left(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _TOO_SMALL, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout.startswith("ReportError the report cannot be kept"), done.stderr
+    assert done.stdout.startswith("ReportError the report cannot be saved"), done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,7 +157,7 @@ def test_when_it_cannot_be_written_latest_stays_and_no_record_is_left(settings: 
     keep(first, "page", tmp_path)
     place = open_folder(tmp_path, made.id)
     (place / "report.json").mkdir()  # what is in the way cannot be replaced
-    with pytest.raises(ReportError, match="cannot be kept"):
+    with pytest.raises(ReportError, match="cannot be saved"):
         keep(made, "page", tmp_path)
     assert str((tmp_path / "latest").readlink()) == first.id
     assert not (place / "index.html").exists()

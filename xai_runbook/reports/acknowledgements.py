@@ -110,17 +110,17 @@ def acknowledge(
     settings = load(environment)
     newest = next(kept(folder_of(settings, folder), settings.name), None)
     if newest is None:
-        raise InputError("there is no report to acknowledge from", on=settings.name, hint="xai-runbook report first")
+        raise InputError("there is no report yet", on=settings.name, hint="run xai-runbook report first")
     try:
         findings = {found.name: found for found in map(Finding.from_json, newest["findings"])}
     except (KeyError, TypeError, ValueError):
-        raise InputError("the newest report cannot be read", hint="xai-runbook report makes a new one") from None
+        raise InputError("the newest report cannot be read", hint="run xai-runbook report to make a new one") from None
     if finding not in findings:
         worrying = [name for name, found in findings.items() if found.status is not Status.OK]
         raise InputError(
             f"the newest report has no finding {inert(finding, 100)}",
             on=str(newest.get("id")),
-            hint=f"one of {', '.join(worrying)}" if worrying else "nothing in it needs acknowledging",
+            hint=f"one of {', '.join(worrying)}" if worrying else "all of its findings are ok",
         )
     new = acknowledgement(findings[finding], settings.name, until, why)
     add(place(settings), new)
@@ -135,12 +135,12 @@ def instant(text: str, now: datetime) -> datetime:
         try:
             until = now + timedelta(seconds=duration_seconds(text))
         except (InputError, OverflowError):
-            hint = '"4h", or an instant with its zone: 2026-01-31T10:00:00Z'
-            raise InputError(f"{inert(text, 100)!r} is no time", hint=hint) from None
+            hint = 'expected "4h", or ISO 8601 with a zone: 2026-01-31T10:00:00Z'
+            raise InputError(f"invalid time {inert(text, 100)!r}", hint=hint) from None
     if until.tzinfo is None:
         raise InputError(f"{until} has no time zone", hint="2026-01-31T10:00:00Z")
     if not now < until <= now + _LONGEST:
-        raise InputError(f"{until.isoformat()} is not within the next year", hint='a time to come, such as "4h"')
+        raise InputError(f"{until.isoformat()} is not within the next year", hint='a future time, such as "4h"')
     return until.astimezone(UTC).replace(microsecond=0)
 
 
@@ -159,10 +159,10 @@ def read(path: Path) -> list[Acknowledgement]:
         raise SettingsError(f"the acknowledgements cannot be read: {error.strerror}", on=str(path)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(
-            f"the acknowledgements are not TOML: {inert(str(error), 200)}", on=str(path), hint="mend or remove the file"
+            f"the acknowledgements are not TOML: {inert(str(error), 200)}", on=str(path), hint="fix or remove the file"
         ) from None
     if document.keys() - {"acknowledgement"} or not isinstance(document.get("acknowledgement", []), list):
-        raise SettingsError("only [[acknowledgement]] tables belong here", on=str(path), hint="mend or remove the file")
+        raise SettingsError("only [[acknowledgement]] tables are allowed", on=str(path), hint="fix or remove the file")
     return [_one(row, number, path) for number, row in enumerate(document.get("acknowledgement", []), 1)]
 
 
@@ -188,7 +188,7 @@ def _one(row: Any, number: int, path: Path) -> Acknowledgement:
         raise SettingsError(
             f"acknowledgement {number} cannot be read: {type(error).__name__} {inert(str(error), 100)}",
             on=str(path),
-            hint="mend or remove it; `xai-runbook ack` writes them whole",
+            hint="fix or remove it, or write it anew with xai-runbook ack",
         ) from None
 
 

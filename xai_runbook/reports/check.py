@@ -110,7 +110,7 @@ def _chosen(questions: list[Cell], only: Sequence[str]) -> list[Cell]:
     for name in only:
         if name not in known:
             close = difflib.get_close_matches(name, known, cutoff=0.5) or known
-            raise InputError(f"no question is called {inert(name, 100)!r}", hint=f"one of {', '.join(close)}")
+            raise InputError(f"there is no question {inert(name, 100)!r}", hint=f"one of {', '.join(close)}")
     return [cell for cell in questions if not only or cell.id in only]
 
 
@@ -118,7 +118,7 @@ def _parsed(cell: Cell) -> ast.Module:
     try:
         return ast.parse(cell.source, filename=f"<{cell.id}>")
     except (SyntaxError, ValueError, RecursionError):
-        raise ReportError(f"the set-up cell {cell.id} is not Python", hint="make notebooks") from None
+        raise ReportError(f"the set-up cell {cell.id} is not valid Python", hint="run make notebooks") from None
 
 
 def _names_that_show(setup: Sequence[ast.Module]) -> set[str]:
@@ -173,7 +173,7 @@ def _set_up(
             raise ReportError(
                 f"the set-up cells failed: {type(error).__name__}: {inert(str(error), 300)}",
                 on=f"line {statement.lineno}",
-                hint="xai-runbook ping, then the notebook in JupyterLab",
+                hint="run xai-runbook ping, then open the notebook in JupyterLab",
             ) from None
         if "environment" in bound:
             namespace["environment"] = environment.name if isinstance(environment, Environment) else environment
@@ -198,7 +198,7 @@ def _ask_all(
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    late = f"there was no answer within {seconds:g} s"
+    late = f"no answer within {seconds:g} s"
     return [told.get(question.cell.id) or (_unknown(question, late, namespace), late) for question in questions]
 
 
@@ -219,7 +219,7 @@ def _close(environment: object) -> None:
 def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[CellAnswer, str]:
     cell = question.cell
     if question.answer is None:
-        reason = "NoFinding: the cell does not end in a check"
+        reason = "NoFinding: the cell does not end with a check"
         return _unknown(question, reason, namespace), reason
     try:
         exec(compile(question.before, f"<{cell.id}>", "exec"), namespace)  # noqa: S102 - our own notebook
@@ -232,8 +232,8 @@ def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[CellAnswer, 
         reason = inert(f"{type(error).__name__}: {_words(error)}", 300)
         return _unknown(question, reason, namespace), reason
     if not isinstance(found, Finding) or found.name != cell.id:
-        said = f"the finding {found.name}" if isinstance(found, Finding) else f"a {type(found).__name__}"
-        reason = inert(f"NoFinding: the cell came to {said}", 300)
+        said = f"the finding {found.name}" if isinstance(found, Finding) else type(found).__name__
+        reason = inert(f"NoFinding: the cell returned {said}", 300)
         return _unknown(question, reason, namespace), reason
     return CellAnswer(name=cell.id, section=cell.section, finding=replace(found, section=cell.section)), ""
 
@@ -242,7 +242,7 @@ def _words(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return "(it cannot even be shown)"
+        return "(its message cannot be shown)"
 
 
 def _unknown(question: _Question, reason: XaiRunbookError | str, namespace: Mapping[str, Any]) -> CellAnswer:

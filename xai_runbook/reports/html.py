@@ -76,9 +76,9 @@ def _headline(made: Record) -> str:
     alerts = sum(finding.status is Status.ALERT for finding in counted)
     unknown = sum(finding.status is Status.UNKNOWN for finding in counted)
     parts = [f"{alerts} alert{'s' * (alerts != 1)}"] * bool(alerts)
-    parts += [f"{unknown} could not be told"] * bool(unknown)
+    parts += [f"{unknown} unknown"] * bool(unknown)
     parts += [f"{every - len(counted)} acknowledged"] * (len(counted) < every)
-    well = f"{len(counted) - alerts - unknown} in order" if parts else "all in order"
+    well = f"{len(counted) - alerts - unknown} ok" if parts else "all ok"
     text = (
         f"{every} question{'s' * (every != 1)}: {', '.join([*parts, well])}." if every else "No question was answered."
     )
@@ -107,4 +107,4 @@ def _template() -> Template:
 
 def section_title(notebook: object) -> str:
     """Return the heading of a notebook's questions: "Backup restore" for 03b_backup_restore."""
-    return re.sub(r"^\d+[a-z]?_", "", str(notebook)).replace("_", " ").strip().capitalize() or "Asked"
+    return re.sub(r"^\d+[a-z]?_", "", str(notebook)).replace("_", " ").strip().capitalize() or "Other"

@@ -97,7 +97,7 @@ def make_report(
     values = _parameters(parameters or {}, window, settings, environment)
     cell_seconds, run_seconds = duration_seconds(cell_timeout), duration_seconds(timeout)
     if min(cell_seconds, run_seconds) <= 0:
-        raise InputError("a deadline of no time leaves no time to answer", hint="--cell-timeout 2m --timeout 15m")
+        raise InputError("deadlines must be greater than 0s", hint="--cell-timeout 2m --timeout 15m")
     declared = {path.stem: [cell.id for cell in read(path) if cell.is_question] for path in paths}
     parent, id_ = record.folder_of(settings, folder).absolute(), record.new_id(settings.name, started_at)
     own_folder = record.open_folder(parent, id_)
@@ -142,9 +142,13 @@ def _paths(notebooks: Sequence[str | Path]) -> list[Path]:
     stems = [path.stem for path in paths]
     twice = next((stem for stem in stems if stems.count(stem) > 1), None)
     if twice:
-        raise InputError(f"two notebooks are called {twice}", hint="they would share one executed copy: rename one")
+        raise InputError(
+            f"two notebooks are named {twice}", hint="rename one: their executed copies would have one name"
+        )
     if not paths:
-        raise InputError("there are no notebooks", hint="is the package whole?")
+        raise InputError(
+            "there are no notebooks to run", hint="if the shipped ones are missing, install the package again"
+        )
     return paths
 
 
@@ -154,7 +158,7 @@ def _parameters(
     """Return the parameters of the run, with its environment and window."""
     values: dict[str, object] = {"environment": settings.name} | dict(parameters)
     if values["environment"] != settings.name:
-        raise InputError("the environment is not given as a parameter", hint="--env NAME")
+        raise InputError("the environment cannot be set as a parameter", hint="--env NAME")
     if "/" in (environment or os.environ.get("XAI_RUNBOOK_ENV", "")):
         values["environment"] = settings.source  # the kernels would not find the file by its name alone
     if window:

@@ -212,9 +212,9 @@ def keep(made: Record, page: str, folder: Path) -> Path:
 
 def _not_kept(error: OSError, folder: Path) -> ReportError:
     return ReportError(
-        f"the report cannot be kept: {error.strerror or error}",
+        f"the report cannot be saved: {error.strerror or error}",
         on=str(folder),
-        hint="make room or choose another folder with --out; `xai-runbook check` writes nothing",
+        hint="free disk space or choose another folder with --out; `xai-runbook check` writes nothing",
     )
 
 

@@ -51,7 +51,7 @@ def screen(made: Record, *, width: int = 80, height: int | None = None, colour: 
             in_full, lines = in_full | {one.name}, longer
     if len(lines) > room:
         kept = max(room - 1, 2)
-        lines = [*lines[:kept], _cut(f"{'':9} and {len(lines) - kept} lines more; --json has all of it", width)]
+        lines = [*lines[:kept], _cut(f"{'':9} and {len(lines) - kept} more lines; --json prints everything", width)]
     return "\n".join(_painted(line, colour) for line in lines)
 
 
@@ -91,7 +91,7 @@ def _head(made: Record, width: int) -> Iterator[str]:
     seconds = (made.finished_at - made.started_at).total_seconds()
     name = f"PRODUCTION {made.environment}" if made.production else made.environment
     yield _cut(
-        f"{made.verdict.upper()} · {name} · {made.finished_at:%Y-%m-%d %H:%M:%S} UTC · {len(made.findings)} answers"
+        f"{made.verdict.upper()} · {name} · {made.finished_at:%Y-%m-%d %H:%M:%S} UTC · {len(made.findings)} findings"
         f" in {seconds:.1f} s",
         width,
     )
@@ -131,8 +131,8 @@ def _wrong(finding: Finding, width: int, in_full: bool) -> list[str]:
 def _acknowledged(finding: Finding, width: int) -> list[str]:
     marks = finding.acknowledged or {}
     return _wrapped(
-        "seen",
-        f"{finding.name} ({word(finding)}): {finding.summary}; set aside by {marks.get('by')} until"
+        "acked",
+        f"{finding.name} ({word(finding)}): {finding.summary}; acknowledged by {marks.get('by')} until"
         f" {marks.get('until')}: {marks.get('why')}",
         width,
     )
@@ -160,7 +160,7 @@ def _painted(line: str, colour: bool) -> str:
     first = line.split(" ", 1)[0]
     if not colour:
         return line
-    if first in ("seen", "") or first not in (*_COLOURS, "incomplete", "missing"):
+    if first in ("acked", "") or first not in (*_COLOURS, "incomplete", "missing"):
         verdict = _COLOURS.get(first.lower()) if first.isupper() else None
         return f"\033[{_BOLD};{verdict}m{line}\033[0m" if verdict else f"\033[{_DIM}m{line}\033[0m"
     return f"\033[{_COLOURS.get(first, _PURPLE)}m{first}\033[0m{line[len(first) :]}"

@@ -106,7 +106,7 @@ def test_sections_that_contradict_each_other_are_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"window has two defaults.*02_monitoring and 05_more|05_more"):
         assembled([*paths, tmp_path / "05_more.ipynb"])
     notebook(tmp_path / "05_more.ipynb", question("pool", "env"))
-    with pytest.raises(InputError, match="two sections ask pool"):
+    with pytest.raises(InputError, match="two sections have a question pool"):
         assembled([*paths, tmp_path / "05_more.ipynb"])
     notebook(tmp_path / "05_more.ipynb", cell("other", "env", "health"))
     with pytest.raises(InputError, match="raises-exception"):

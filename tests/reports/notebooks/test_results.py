@@ -115,7 +115,7 @@ def test_a_cell_that_was_not_run_says_so() -> None:
     notebook = {"cells": [question("pool")]}
     [answer] = read(notebook)
     assert answer.finding is not None
-    assert answer.finding.summary == "unknown, because it was not run"
+    assert answer.finding.summary == "unknown, because the cell was not run"
     assert not ran_to_its_end(notebook)
 
 

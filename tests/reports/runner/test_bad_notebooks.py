@@ -35,8 +35,8 @@ CASES = {
     "foreign": (question("foreign", "1 / 0"), "ZeroDivisionError: division by zero", "division by zero"),
     "syntax": (question("syntax", "def ("), "SyntaxError", "SyntaxError"),
     "sys-exit": (question("sys-exit", "import sys; sys.exit(0)"), "SystemExit", "SystemExit"),
-    "exit": (cell("exit", f"{OK.format('exit')}\nexit()", ASKS), "it called exit()", "exit()"),
-    "exit-first": (question("exit-first", "exit()"), "it called exit()", "exit()"),
+    "exit": (cell("exit", f"{OK.format('exit')}\nexit()", ASKS), "the cell called exit()", "exit()"),
+    "exit-first": (question("exit-first", "exit()"), "the cell called exit()", "exit()"),
     "os-exit": (question("os-exit", "import os; os._exit(0)"), "the kernel died (exit code 0)", "kernel died"),
     "killed": (cell("killed", "import os; os.kill(os.getpid(), 9)"), "the kernel died (signal SIGKILL)", None),
     "group": (question("group", "raise ExceptionGroup('two', [ValueError(1), KeyError(2)])"), "ExceptionGroup", "two"),
@@ -156,7 +156,7 @@ def test_cells_that_never_end_are_interrupted_then_their_kernel_is_ended(tmp_pat
     found = {answer.name: answer.finding for answer in result.answers if answer.finding}
     for name in ("loop", "swallow", "deaf"):
         assert found[name].status is Status.UNKNOWN
-        assert f"no end within {seconds} s" in found[name].summary
+        assert f"did not end within {seconds} s" in found[name].summary
     assert "ignored" in found["deaf"].summary
     assert found["between"].status is found["after"].status is Status.OK
     assert result.status == "failed"

@@ -85,7 +85,7 @@ def test_what_cannot_be_used_is_refused_before_anything_runs(tmp_path: Path) -> 
     with pytest.raises(InputError, match="parameter limit cannot be 'much'"):
         execute([path], parameters={"limit": "much"}, out=out, secrets=[])
     for name in ("s3://bucket/a.ipynb", "http://127.0.0.1/a.ipynb", "-", "absent.ipynb", str(tmp_path)):
-        with pytest.raises(InputError, match="no notebook file here"):
+        with pytest.raises(InputError, match="not a notebook file"):
             execute([Path(name)], parameters={}, out=out, secrets=[])
     with pytest.raises(InputError, match="no notebook to run"):
         execute([], parameters={}, out=out, secrets=[])
@@ -122,7 +122,7 @@ def test_a_broken_notebook_fails_alone(tmp_path: Path) -> None:
     results = {r.name: r for r in execute(paths, parameters={}, out=tmp_path / "out", secrets=[])}
     assert {name: results[name].status for name in broken} == dict.fromkeys(broken, "failed")
     assert results["fine"].status == "completed"
-    assert "default that is no literal" in results["computed"].error
+    assert "is not a literal" in results["computed"].error
     [answer] = results["computed"].answers
     assert answer.finding is not None
     assert answer.finding.status is Status.UNKNOWN
@@ -137,7 +137,7 @@ def test_what_an_earlier_run_left_in_a_notebook_is_not_an_answer(tmp_path: Path)
     again.write_text(json.dumps(executed))
     [result] = execute([again], parameters={}, out=tmp_path / "out2", secrets=[])
     assert result.status == "incomplete"
-    assert "its worker died" in result.error
+    assert "the worker process died" in result.error
     assert result.answers[0].finding is not None
     assert result.answers[0].finding.status is Status.UNKNOWN
 
@@ -150,7 +150,7 @@ def test_the_time_for_the_whole_run_ends_it_and_keeps_what_was_run(tmp_path: Pat
     results = execute([slow, never], parameters={}, out=tmp_path / "out", jobs=1, secrets=[], **spans)
     assert time.monotonic() - begun < seconds + stretched(10)
     assert [result.status for result in results] == ["incomplete"] * 2
-    assert "the time for the whole run was up" in results[0].error
+    assert "the deadline of the run has passed" in results[0].error
     statuses = [answer.finding.status for result in results for answer in result.answers if answer.finding]
     assert statuses == [Status.OK, Status.UNKNOWN, Status.UNKNOWN]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["slow.ipynb"]
@@ -165,7 +165,7 @@ def test_a_worker_that_falls_silent_is_ended(tmp_path: Path, monkeypatch: pytest
     [result] = execute([path], parameters={}, out=tmp_path / "out", cell_seconds=cell_seconds, secrets=[])
     assert time.monotonic() - begun < cell_seconds + slack + stretched(15)
     assert result.status == "incomplete"
-    assert result.error == f"nothing was heard of it for {cell_seconds + slack:g} s"
+    assert result.error == f"no message from the worker for {cell_seconds + slack:g} s"
     assert [answer.finding.status for answer in result.answers if answer.finding] == [Status.OK, Status.UNKNOWN]
 
 
@@ -176,7 +176,7 @@ def test_a_kernel_that_does_not_come_up_says_why(tmp_path: Path) -> None:
     broken = {"PYTHONPATH": str(tmp_path / "broken")}
     [result] = execute([path], parameters={}, out=tmp_path / "out", environment=broken, secrets=[])
     assert result.status == "incomplete"
-    assert "the kernel did not come up: exit code 1, RuntimeError: no kernel today" in result.error
+    assert "the kernel did not start: exit code 1, RuntimeError: no kernel today" in result.error
     assert result.answers[0].finding is not None
     assert result.answers[0].finding.status is Status.UNKNOWN
 
@@ -231,7 +231,7 @@ def test_the_secrets_of_the_environment_are_the_known_ones(tmp_path: Path, monke
     [result] = execute([path], parameters={"environment": "there"}, out=tmp_path / "out")
     assert "12345" not in result.path.read_text()
     assert "********" in result.path.read_text()
-    with pytest.raises(InputError, match="parameter window has a secret in it"):
+    with pytest.raises(InputError, match="parameter window contains a secret"):
         execute([path], parameters={"environment": "there", "window": "correct horse"}, out=tmp_path / "out2")
 
 

@@ -46,7 +46,9 @@ def assembled(sections: Sequence[Path]) -> bytes:
             cells.append(_markdown(f"section-{section.replace('_', '-')}", _heading(section, content)))
         for cell, above in questions:
             if cell.id in seen:
-                raise InputError(f"two sections ask {cell.id}", on=f"{seen[cell.id]} and {section}", hint="rename one")
+                raise InputError(
+                    f"two sections have a question {cell.id}", on=f"{seen[cell.id]} and {section}", hint="rename one"
+                )
             seen[cell.id] = section
             if above:
                 cells.append(_markdown(f"about-{cell.id}", _below_section(above.source)))
@@ -81,7 +83,7 @@ def _parameters(every: dict[str, list[Cell]]) -> dict[str, Any]:
                     continue
                 if name in values and values[name][0] != value:
                     other = values[name][1]
-                    raise InputError(f"parameter {name} has two defaults", on=f"{other} and {section}", hint="agree")
+                    raise InputError(f"parameter {name} has two defaults", on=f"{other} and {section}", hint="use one")
                 values.setdefault(name, (value, section))
                 lines.setdefault(name, line)
     return _code("parameters", "\n".join(lines.values()), tags=["parameters"])
@@ -96,7 +98,7 @@ def _assignments(cell: Cell, section: str) -> Iterator[tuple[str, object, str]]:
             value = ast.literal_eval(statement.value)
         except ValueError:
             raise InputError(
-                "a parameters cell holds assignments of literals only", on=f"{section}, {cell.id}"
+                "a parameters cell may contain only assignments of literals", on=f"{section}, {cell.id}"
             ) from None
         yield statement.targets[0].id, value, "\n".join(source[statement.lineno - 1 : statement.end_lineno])
 
@@ -203,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     current = path.is_file() and path.read_bytes() == content
     if options.check:
-        print(f"{path.name} is {'current' if current else 'not current: make notebooks'}", file=sys.stderr)
+        print(f"{path.name} is {'current' if current else 'not current: run make notebooks'}", file=sys.stderr)
         return 0 if current else 1
     if not current:
         write_whole(path, content)

@@ -23,21 +23,23 @@ def load(path: Path) -> dict[str, Any]:
     Errors: InputError where there is no such file here (no address is ever fetched); Malformed where it is no notebook.
     """
     if "://" in str(path) or path.suffix != ".ipynb" or not path.is_file():
-        raise InputError(f"{inert(str(path), 200)!r} is no notebook file here", hint="a path that ends in .ipynb")
+        raise InputError(
+            f"{inert(str(path), 200)!r} is not a notebook file", hint="give the path of a local .ipynb file"
+        )
     if path.stat().st_size > MOST_BYTES:
-        raise Malformed("it is too large to be a notebook")
+        raise Malformed(f"the file is larger than {MOST_BYTES // 10**6} MB")
     try:
         notebook = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise Malformed("it is not JSON") from None
+        raise Malformed("the file is not JSON") from None
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list) or notebook.get("nbformat") != 4 or not all(map(_is_cell, cells)):
-        raise Malformed("it is not a notebook of format 4")
+        raise Malformed("the file is not a notebook of format 4")
     ids = [cell["id"] for cell in cells if "id" in cell]
     if len(set(ids)) < len(ids):
-        raise Malformed("two of its cells have the same id")
+        raise Malformed("two cells have the same id")
     for cell in cells:
         if cell["cell_type"] == "code":
             cell.update(outputs=[], execution_count=None, source=text(cell["source"]))

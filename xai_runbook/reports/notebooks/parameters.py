@@ -35,7 +35,7 @@ def declared(notebook: Mapping[str, Any], name: str) -> dict[str, object]:
         try:
             statements = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError):
-            raise InputError("its parameters cell is not Python", on=name) from None
+            raise InputError("the parameters cell is not valid Python", on=name) from None
         for statement in statements:
             found.update(_assignment(statement, name))
     return found
@@ -51,14 +51,14 @@ def _assignment(statement: ast.stmt, name: str) -> dict[str, object]:
             return {}
         case _:
             raise InputError(
-                f"line {statement.lineno} of its parameters cell is no assignment of a literal",
+                f"line {statement.lineno} of the parameters cell is not an assignment of a literal",
                 on=name,
-                hint='one line each: window = "24h"',
+                hint='one line per parameter: window = "24h"',
             )
     try:
         return {target: ast.literal_eval(value)}
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        raise InputError(f"parameter {target} has a default that is no literal", on=name) from None
+        raise InputError(f"the default of parameter {target} is not a literal", on=name) from None
 
 
 def text(source: object) -> str:
@@ -74,7 +74,7 @@ def given(pairs: Iterable[str]) -> dict[str, object]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
-            raise InputError(f"{inert(pair, 60)!r} names no parameter", hint="-p NAME=VALUE, such as -p window=6h")
+            raise InputError(f"invalid parameter {inert(pair, 60)!r}", hint="-p NAME=VALUE, such as -p window=6h")
         if name in found:
             raise InputError(f"parameter {name} is given twice", hint="give it once")
         found[name] = value
@@ -88,7 +88,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
         if name not in choices:
             close = difflib.get_close_matches(name, choices, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            hint += f"There are: {', '.join(choices)}" if choices else "none is declared by these notebooks"
+            hint += f"Declared: {', '.join(choices)}" if choices else "these notebooks declare none"
             raise InputError(f"no notebook declares a parameter {inert(name, 60)!r}", hint=hint)
 
 

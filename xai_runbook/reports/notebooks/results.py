@@ -90,7 +90,7 @@ def _judge(cell: Mapping[str, Any], name: str, section: str) -> tuple[CellAnswer
         shown = [output for output in seen if MIME_TYPE in _table(output.get("data"))]
         finding, lack = _finding(shown, name)
         if not seen and not fault and cell.get("execution_count") is None:
-            lack = "it was not run"
+            lack = "the cell was not run"
             finding = Finding.unknown(name, lack)
         fault = fault or lack
         if fault and finding.status is not Status.ALERT:
@@ -103,14 +103,14 @@ def _finding(shown: list[Mapping[str, Any]], name: str) -> tuple[Finding, str]:
     """The one finding that a cell may show, as its last expression, and what is wrong with it."""
     lack = ""
     if len(shown) != 1:
-        lack = f"NoFinding: the cell shows {len(shown) or 'no'} findings, and a question has exactly one"
+        lack = f"NoFinding: the cell shows {len(shown) or 'no'} findings; a question must show exactly one"
     elif shown[0].get("output_type") != "execute_result":
         lack = "NoFinding: the finding is shown, but is not the cell's last expression"
     else:
         try:
             finding = Finding.from_json(_table(shown[0].get("data"))[MIME_TYPE])
         except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
-            lack = "NoFinding: what the cell shows as a finding is malformed"
+            lack = "NoFinding: the cell shows a malformed finding"
         else:
             if finding.name == name:
                 # only the acknowledgements' file acknowledges; a cell may not
@@ -145,7 +145,7 @@ def _words(output: Mapping[str, Any]) -> str:
     ours = _ours(output)
     if ours is not None:
         return inert(f"{type(ours).__name__}: {ours}", 500)
-    return inert(f"{output.get('ename') or 'an error'}: {output.get('evalue') or 'without words'}", 500)
+    return inert(f"{output.get('ename') or 'Error'}: {output.get('evalue') or 'no message'}", 500)
 
 
 def _charts(cell: Mapping[str, Any], name: str) -> Iterator[Chart]:

@@ -121,7 +121,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
                 return
             if self.kernel.poll() is not None or monotonic() > deadline:
                 ended = f"no answer in {_START_SECONDS:g} s" if self.kernel.poll() is None else self.kernel.obituary()
-                raise RuntimeError(f"the kernel did not come up: {ended}, {self.kernel.last_words()}")
+                raise RuntimeError(f"the kernel did not start: {ended}, {self.kernel.last_words()}")
 
     async def _answered(self, request: str, seconds: float) -> bool:
         try:
@@ -179,13 +179,13 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         try:
             content = await self._before(reply, self.orders.cell_seconds)
             if content is None and self.kernel.poll() is None:
-                fault = f"no end within {self.orders.cell_seconds:g} s; it was interrupted"
+                fault = f"the cell did not end within {self.orders.cell_seconds:g} s and was interrupted"
                 self.kernel.interrupt()
                 content = await self._before(reply, _GRACE_SECONDS)
             if content is None:
                 lost = True
                 if self.kernel.poll() is None:
-                    fault += ", which it ignored, so its kernel was ended"
+                    fault += "; it ignored the interrupt, so the kernel was killed"
                 else:
                     fault = fault or f"the kernel died ({self.kernel.obituary()})"
                 await asyncio.wait([outputs], timeout=0.2)
@@ -196,7 +196,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
                     self.kept.lost_messages = True
                 lost = any(_table(item).get("source") == "ask_exit" for item in content.get("payload") or [])
                 if lost:
-                    fault = fault or "it called exit()"
+                    fault = fault or "the cell called exit()"
         finally:
             for task in (reply, outputs):
                 task.cancel()
@@ -244,7 +244,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
                 },
             }
             self.kept.error(cell.outputs, message)
-            fault = fault or f"{name}: {value or 'without words'}"
+            fault = fault or f"{name}: {value or 'no message'}"
         return fault
 
     async def _late(self) -> str:

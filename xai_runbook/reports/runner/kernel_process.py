@@ -88,7 +88,7 @@ class KernelProcess:
         """How it ended, in words."""
         code = self.poll()
         if code is None:
-            return "it still runs"
+            return "still running"
         if code >= 0:
             return f"exit code {code}"
         with suppress(ValueError):
@@ -99,5 +99,5 @@ class KernelProcess:
         """The last line that it wrote outside of any cell."""
         with suppress(OSError):
             lines = (self.folder / "kernel.log").read_text(errors="replace")[-5000:].strip().splitlines()
-            return lines[-1] if lines else "without a word"
-        return "without a word"
+            return lines[-1] if lines else "no output"
+        return "no output"

@@ -52,7 +52,7 @@ def execute(
     cannot be written; Interrupted, with what had been run, on Ctrl-C and SIGTERM.
     """
     if jobs < 1 or not cell_seconds > 0 or not run_seconds > 0:
-        raise InputError("jobs and deadlines must be more than nothing", hint="--jobs 2 --cell-timeout 60s")
+        raise InputError("jobs and deadlines must be positive", hint="--jobs 2 --cell-timeout 60s")
     tasks = _tasks(notebooks, out)
     known = {name for task in tasks for name in task.defaults}
     # the environment also reaches a notebook that does not declare it
@@ -63,7 +63,7 @@ def execute(
     masked = list(secrets) if secrets is not None else known_secrets(chosen)
     for name, value in parameters.items():
         if Mask(masked)(str(value)) != str(value):
-            raise InputError(f"parameter {name} has a secret in it", hint="parameters are kept in the executed copy")
+            raise InputError(f"parameter {name} contains a secret", hint="parameters are saved in the executed copy")
     variables = {**child.reading_environment(secret_variables(chosen)), **(environment or {}), MARK: uuid.uuid4().hex}
     if chosen:
         variables["XAI_RUNBOOK_ENV"] = chosen
@@ -156,9 +156,9 @@ class _Run:
                 self._hear(key.data)
             now = monotonic()
             if now >= self.deadline:
-                self.end_all("the time for the whole run was up")
+                self.end_all("the deadline of the run has passed")
             for worker in [worker for worker in self.workers if now >= worker.heard + silence]:
-                self._finish(worker, f"nothing was heard of it for {silence:g} s")
+                self._finish(worker, f"no message from the worker for {silence:g} s")
 
     def _start(self, task: _Task) -> None:
         folder = self.folder / f"n{self.tasks.index(task)}"
@@ -174,7 +174,9 @@ class _Run:
         try:
             worker = Worker(task.target, folder, order, self.variables)
         except OSError as error:
-            task.result = _told(task, task.target, "incomplete", 0.0, f"could not be started: {error.strerror}")
+            task.result = _told(
+                task, task.target, "incomplete", 0.0, f"the worker process could not be started: {error.strerror}"
+            )
             return
         self.workers[worker] = task
         self.selector.register(worker.stdout, selectors.EVENT_READ, worker)
@@ -203,7 +205,7 @@ class _Run:
         try:
             notebook = executed(task.target)
         except (OSError, ValueError, RecursionError):
-            return _told(task, task.target, "incomplete", seconds, error or "its executed copy cannot be read")
+            return _told(task, task.target, "incomplete", seconds, error or "the executed copy cannot be read")
         answers = read(notebook, task.name)
         asked = [answer.name for answer in read(task.notebook, task.name)]
         whole = ran_to_its_end(notebook) and {answer.name for answer in answers} >= set(asked)
@@ -239,7 +241,7 @@ def _make_folder(out: Path) -> None:
         raise ReportError(
             f"the folder for executed notebooks cannot be written: {error.strerror}",
             on=str(out),
-            hint="--out with a folder that can be written and has room",
+            hint="choose a writable folder with free space with --out",
         ) from None
 
 

@@ -68,7 +68,9 @@ class Worker:
         lines: list[str] = []
         with suppress(OSError):
             lines = (self.folder / "worker.log").read_text(errors="replace")[-5000:].strip().splitlines()
-        return inert(f"its worker died (exit code {self.process.poll()}){f': {lines[-1]}' if lines else ''}", 500)
+        return inert(
+            f"the worker process died (exit code {self.process.poll()}){f': {lines[-1]}' if lines else ''}", 500
+        )
 
 
 def end_marked(mark: str) -> None:
