@@ -1,4 +1,4 @@
-"""How a plan shows itself: as text for a terminal, as HTML for a notebook."""
+"""Display of a plan: as text for a terminal, as HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from xai_runbook.model.steps import Call, Condition, Sql, Step
 
 
+_NEWEST = 1000  # a server version above all variants
+
+
 class _Plan(Protocol):
-    """What is shown of a `plans.Plan`, which this module does not import: that one imports this."""
+    """The attributes of `plans.Plan` that are displayed; `plans` imports this module, not the reverse."""
 
     @property
     def verb(self) -> str: ...
@@ -54,7 +57,7 @@ class _Plan(Protocol):
 
 
 def plan_text(plan: _Plan) -> str:
-    """The whole plan, a screen of it; every text of a server made inert."""
+    """Return the plan as text for one screen; control characters in texts of servers are replaced."""
     lines = [f"PLAN {inert(plan.verb)}: {len(plan.targets)} target(s) in {inert(plan.scope)}, risk {plan.risk}"]
     if plan.production:
         lines[0] = f"PRODUCTION {lines[0]}"
@@ -65,7 +68,7 @@ def plan_text(plan: _Plan) -> str:
 
 
 def plan_html(plan: _Plan) -> str:
-    """The same as HTML, all of it escaped."""
+    """Return the plan as HTML, with all texts escaped."""
     colour = {"destructive": "#b3001b", "change": "#9a6700"}.get(plan.risk, "#1a7f37")
     production = '<strong style="color:#b3001b">PRODUCTION</strong> ' if plan.production else ""
     rows = "".join(
@@ -132,11 +135,8 @@ def _real(step: Step) -> str:
 
 
 def _statement(step: Sql) -> str:
-    """What is sent, quoted as it is sent; of a statement with variants, the one for the newest servers."""
+    """Return the statement with its names quoted as they are sent; of several variants, the newest server's."""
     from xai_runbook.model.sql_text import written
 
-    lines = written(step, NEWEST).as_string(None).splitlines()
+    lines = written(step, _NEWEST).as_string(None).splitlines()
     return " ".join(line.strip() for line in lines if not line.startswith("--"))
-
-
-NEWEST = 1000

@@ -1,4 +1,4 @@
-"""What a question came to: Status, Severity, Limit, Finding, and the verdict over many."""
+"""Check results: Limit, Finding, its status and severity, and the verdict over all findings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIME_TYPE = "application/vnd.xai-runbook.finding+json"
 
 
 class Status(StrEnum):
-    """`unknown` is what could not be told; it is never folded into `ok`."""
+    """Status of a finding. `unknown`: the check could not be made; it never counts as `ok`."""
 
     OK = "ok"
     ALERT = "alert"
@@ -29,7 +29,7 @@ class Status(StrEnum):
 
 
 class Severity(StrEnum):
-    """The runbook's own three words, mildest first."""
+    """Severity of an alert in the runbook's terms, mildest first."""
 
     MEDIUM = "medium"
     HIGH = "high"
@@ -37,7 +37,7 @@ class Severity(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a whole report says; `exit_code` is what the command line leaves with."""
+    """Verdict over all findings of a report."""
 
     OK = "ok"
     ALERT = "alert"
@@ -46,37 +46,37 @@ class Verdict(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """0 ok, 1 alert, 2 critical alert, 3 could not tell."""
+        """Return the exit code of the command line: 0 ok, 1 alert, 2 critical alert, 3 unknown."""
         return {"ok": 0, "alert": 1, "critical": 2, "unknown": 3}[self.value]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """One row of the settings' table of limits: the only place where a threshold stands."""
+    """A limit of the settings: the only place where a threshold is defined."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     name: str
     title: str
-    """Words for a person, readable beside ok as beside alert: "CPU used"."""
+    """Display name that suits any status: "CPU used"."""
     threshold: float
     unit: Unit
     direction: Literal["above", "below"]
-    """The side of the threshold that is wrong; the threshold itself is still right."""
+    """Which side of the threshold is an alert; the threshold itself is ok."""
     severity: Severity
     hint: str
     """What to do next, and in which notebook."""
     duration: str = "0s"
-    """How long the wrong side must hold without a break, as a Prometheus duration."""
+    """How long the limit must be exceeded without interruption, as a Prometheus duration."""
     alert: str = ""
-    """The name of its rule in Prometheus; without one its own: "sync_lag" is SyncLag."""
+    """Name of the alerting rule in Prometheus; by default `name` in camel case: "sync_lag" is SyncLag."""
 
     def __post_init__(self) -> None:
         if not self.alert:
             object.__setattr__(self, "alert", "".join(word.capitalize() for word in self.name.split("_")))
         try:
             duration_seconds(self.duration)
-        except InputError as error:  # not echoed: settings never are
+        except InputError as error:  # without the value: errors about settings never show values
             raise ValueError(f"invalid duration; expected {error.hint}") from None
         if not math.isfinite(self.threshold):
             raise ValueError("a threshold must be a finite number")
@@ -85,48 +85,48 @@ class Limit:
 
     @property
     def duration_seconds(self) -> float:
-        """`duration` in seconds."""
+        """Return `duration` in seconds."""
         return duration_seconds(self.duration)
 
     def exceeded(self, value: float) -> bool:
-        """Whether `value` is on the wrong side now, whatever the duration; NaN is a ValueError."""
+        """Return whether `value` is beyond the threshold now, whatever the duration. Errors: ValueError for NaN."""
         if math.isnan(value):
             raise ValueError(f"NaN cannot be compared with the limit {self.name}")
         return value > self.threshold if self.direction == "above" else value < self.threshold
 
     def describe(self) -> str:
-        """The limit in words: "above 80 % for 5m"."""
+        """Return the limit as text: "above 80 % for 5m"."""
         held = f" for {self.duration}" if self.duration_seconds else ""
         return f"{self.direction} {quantity(self.threshold, self.unit)}{held}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The answer to one question. Shows itself as text and HTML; its JSON display is how a report reads it back."""
+    """Result of one check. Displayed as text and HTML, and as JSON, which the report reads back from the notebook."""
 
     name: str
     status: Status
     summary: str
     severity: Severity | None = None
-    """How bad it is, or would be, when the status is `alert`."""
+    """Severity when the status is `alert`, or the severity it would then have."""
     targets: tuple[str, ...] = ()
-    """What is wrong or could not be told: nodes, tables, hosts; none when all is well."""
+    """What the alert or unknown is about: nodes, tables, hosts; empty when the status is `ok`."""
     hint: str = ""
     observed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     section: str = ""
     acknowledged: Mapping[str, str] | None = None
-    """`until`, `why`, `by` of the acknowledgement that keeps it from turning the verdict."""
+    """`until`, `why` and `by` of the acknowledgement, because of which it does not count in the verdict."""
 
     @property
     def rank(self) -> int:
-        """0 is worst: critical, high, medium, unknown, ok."""
+        """Return the position in the order critical, high, medium, unknown, ok; 0 is worst."""
         if self.status is Status.ALERT:
             return {Severity.CRITICAL: 0, Severity.HIGH: 1}.get(self.severity or Severity.MEDIUM, 2)
         return 3 if self.status is Status.UNKNOWN else 4
 
     @classmethod
     def unknown(cls, name: str, reason: XaiRunbookError | str, limit: Limit | None = None) -> Finding:
-        """The finding of a question that could not be asked, with its reason."""
+        """Return the finding of a check that could not be made, with the reason."""
         if isinstance(reason, XaiRunbookError):
             where = f" ({reason.on})" if reason.on else ""
             words, hint = f"{reason.what}{where}", reason.hint
@@ -141,7 +141,7 @@ class Finding:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` gives the same finding back."""
+        """Return plain JSON values; `from_json` returns an equal finding."""
         return {
             **asdict(self),
             "targets": list(self.targets),
@@ -151,7 +151,7 @@ class Finding:
 
     @classmethod
     def from_json(cls, data: object) -> Finding:
-        """The finding in `data`; ValueError where it is not one (an executed notebook is untrusted input)."""
+        """Return the finding that `data` describes. Errors: ValueError, because an executed notebook is untrusted."""
         if not isinstance(data, dict) or not {"name", "status", "summary", "observed_at"} <= data.keys():
             raise ValueError("not a finding")
         texts = {key: data.get(key, "") for key in ("name", "summary", "hint", "section")}
@@ -206,11 +206,11 @@ class Finding:
 
 
 def judge(limit: Limit, frame: DataFrame, *, value: str, target: str, noun: str) -> Finding:
-    """The finding for one value a target, all held against `limit`, whose name it takes.
+    """Return the finding, named as the limit, that compares one value per target with the limit.
 
-    `frame` has a column `target`, a column `value` in the limit's unit, and perhaps `error` (text where that target
-    did not answer). A value that is missing or NaN is unknown; no rows at all is unknown. The summary begins with the
-    worst target; `noun` says what the values are, with or without the unit: "peers connected".
+    `frame` has a column `target`, a column `value` in the limit's unit, and optionally `error`, the message of a
+    target that did not answer. A missing value or NaN is unknown, and so is an empty frame. The summary starts with
+    the worst target; `noun` describes the values, with or without the unit: "peers connected".
     """
     errors = frame["error"] if "error" in frame else [""] * len(frame)
     numbers = frame[value].where(frame[value].notna(), math.nan).astype(float)
@@ -264,7 +264,7 @@ _MOST_NAMED = 3
 
 
 def _not_judged(mute: list[tuple[str, str]], total: int) -> str:
-    """Who could not be judged, and why: "node-2 could not be judged: the connection was refused"."""
+    """Return the targets without a value and the reason: "node-2 could not be judged: the connection was refused"."""
     reasons = {reason for _, reason in mute}
     if len(mute) > 1 and len(reasons) == 1:
         who = f"none of {total}" if len(mute) == total else _listed([name for name, _ in mute[:_MOST_NAMED]], len(mute))
@@ -277,9 +277,9 @@ def _listed(shown: list[str], total: int, between: str = ", ") -> str:
 
 
 def verdict(findings: Iterable[Finding], *, complete: bool) -> Verdict:
-    """What the findings come to. A report that is incomplete or has no findings is never better than `unknown`.
+    """Return the verdict over the findings; without findings or when incomplete, it is `unknown` or `critical`.
 
-    Acknowledged findings do not count; a report in which nothing else was found is still a report.
+    Acknowledged findings do not count, except that a report with only acknowledged findings is not empty.
     """
     every = list(findings)
     counted = [finding for finding in every if not finding.acknowledged]
