@@ -1,1 +1,1 @@
-"""The runbook's own items and errata, and which operation, notebook and test answers each."""
+"""The items and errata of the runbook, and the operation, notebook and tests that cover each item."""

@@ -1,4 +1,4 @@
-"""Which of our functions a module calls, found in its syntax tree: notebooks and tests are asked, not believed."""
+"""Calls of this package's functions in a module's syntax tree."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 
 class FunctionCall(NamedTuple):
-    """One call of a function of ours."""
+    """One call of a function of this package."""
 
     function: str
-    """Its dotted name, with import aliases resolved."""
+    """Dotted name of the called function, with import aliases resolved."""
     words: frozenset[str]
-    """Names, attributes and texts of the function that makes it (its decorators too), or of the statement."""
+    """Names, attributes and string constants in the calling function (with decorators) or top-level statement."""
     place: str
-    """The test function that makes it; empty outside of one."""
+    """The test function that makes the call; empty elsewhere."""
 
 
 def calls(code: str) -> list[FunctionCall]:
-    """Every call of one of ours, wherever it stands in the code."""
+    """Return every call of a function of this package."""
     tree = ast.parse(code)
     names = _names(tree)
     found = []
@@ -35,7 +35,7 @@ def calls(code: str) -> list[FunctionCall]:
 
 
 def _names(tree: ast.Module) -> dict[str, str]:
-    """What each imported name stands for."""
+    """Return the full name of each imported name."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -46,7 +46,7 @@ def _names(tree: ast.Module) -> dict[str, str]:
 
 
 def _parts(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
-    """Each top-level function, or method of a top-level class, that is a test, by name; the rest without one."""
+    """Yield the top-level statements and methods, each with its test's name, or "" if it is not a test."""
     for node in tree.body:
         for part in node.body if isinstance(node, ast.ClassDef) else [node]:
             name = part.name if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) else ""

@@ -1,4 +1,4 @@
-"""`xai-runbook coverage`: which of the runbook's items are answered, and where."""
+"""Coverage of the runbook: the operation, notebook and tests of each item."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """One item of the runbook, and what answers it; `tests` is None where there is no checkout to look in."""
+    """One item of the runbook and what covers it; `tests` is None when there is no checkout with tests."""
 
     item: int
     line: int
@@ -24,13 +24,13 @@ class Row(NamedTuple):
 
     @property
     def answered(self) -> bool:
-        """Whether an operation answers it, a notebook asks it and, as far as can be seen, a test calls it."""
+        """Return whether it has an operation, a notebook that calls it and, if known, a test that calls it."""
         return bool(self.operation and self.notebook and self.tests != [])
 
 
 @cache
 def runbook() -> dict[str, Any]:
-    """runbook.toml: `item`, a list in the runbook's order, and `errata` by id."""
+    """Return runbook.toml: `item`, a list in the runbook's order, and `errata` by id."""
     import tomllib
 
     with open(f"{__file__.removesuffix('coverage.py')}runbook.toml", "rb") as file:
@@ -38,7 +38,7 @@ def runbook() -> dict[str, Any]:
 
 
 def coverage() -> list[Row]:
-    """A Row for each of the runbook's items, in its order."""
+    """Return a Row for each item of the runbook, in its order."""
     from xai_runbook.runbook.call_graph import calls
 
     asked = {path.stem: calls(_code(path)) for path in _notebooks()}
@@ -69,13 +69,13 @@ def _answers(call: FunctionCall, item: dict[str, Any]) -> bool:
 
 
 def _public_name(function: str) -> str:
-    """The name of an operation as `model.steps.operation_name` gives it; empty for any other function."""
+    """Return an operation's name as `model.steps.operation_name` does; empty for other functions."""
     package, _, inside = function.partition(".operations.")
     return f"{inside.partition('.')[0]}.{function.rpartition('.')[2]}" if package == "xai_runbook" else ""
 
 
 def _notebooks() -> list[Path]:
-    """The section notebooks before 00_start_here, which only points to them; the health report is made of them."""
+    """Return the notebooks without the health report; 00_start_here comes last, because it points to the others."""
     from xai_runbook.reports.notebooks import cells
 
     found = [path for path in cells.folder().glob("*.ipynb") if path.stem != cells.HEALTH_REPORT]
@@ -89,7 +89,7 @@ def _code(path: Path) -> str:
 
 
 def _tests() -> dict[str, Path]:
-    """The checkout's test modules by name; none where the package is installed from a wheel."""
+    """Return the checkout's test modules by name; none in an installed package."""
     from pathlib import Path
 
     checkout = Path(__file__).parent.parent.parent
