@@ -1,1 +1,1 @@
-"""Runs notebooks and tells what they found: a page, a record, a terminal screen."""
+"""Health reports: run notebooks, collect their findings, write them as a page, as JSON and for a terminal."""

@@ -1,7 +1,7 @@
-"""Findings that a person has seen and set aside until a time: marked in every report, and not turning its verdict.
+"""Acknowledged findings: marked in every report and not counted in its verdict, until they expire or worsen.
 
-One TOML file, its place a setting (`outputs.acknowledgements`). An acknowledgement covers what was seen and nothing
-worse: another status, a higher severity or a target that was not there then, and the finding counts again.
+They are kept in one TOML file, the setting `outputs.acknowledgements`. A finding counts again when its status has
+changed, its severity is higher, or it names a target that the acknowledgement does not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOCK_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledgement:
-    """One finding of one environment, as it was when it was set aside, by whom, why and until when."""
+    """One finding of one environment as it was when it was acknowledged: by whom, why and until when."""
 
     environment: str
     finding: str
@@ -47,9 +47,9 @@ class Acknowledgement:
     targets: tuple[str, ...]
 
     def covers(self, finding: Finding, now: datetime) -> bool:
-        """Whether it still speaks of `finding` as it is now: not expired, and nothing worse than what was seen.
+        """Return whether it applies to `finding` as it is now: it has not expired and the finding is not worse.
 
-        An alert that can no longer be judged is not what was seen either: `unknown` may hide anything.
+        An alert that has become `unknown` is not covered, because the reason may be worse than the alert.
         """
         then = Finding(name=self.finding, status=self.status, severity=self.severity, summary="")
         return (
@@ -64,7 +64,7 @@ class Acknowledgement:
 def applied(
     findings: Iterable[Finding], known: Sequence[Acknowledgement], environment: str, now: datetime | None = None
 ) -> list[Finding]:
-    """The findings, those that are acknowledged marked with `until`, `why` and `by`."""
+    """Return the findings, with `until`, `why` and `by` in those that are acknowledged."""
     now = now or datetime.now(UTC)
     marked = []
     for finding in findings:
@@ -73,14 +73,14 @@ def applied(
             marks = {"until": one.until.isoformat(), "why": inert(one.why), "by": inert(one.by, 200)}
             finding = replace(finding, acknowledged=marks)
         else:
-            # only this file acknowledges: a notebook's output cannot
+            # a notebook's output cannot acknowledge its own finding
             finding = replace(finding, acknowledged=None)
         marked.append(finding)
     return marked
 
 
 def acknowledgement(finding: Finding, environment: str, until: str, why: str) -> Acknowledgement:
-    """An acknowledgement of `finding` as it is. Errors: InputError for a time, a reason or a finding that cannot be."""
+    """Return an acknowledgement of `finding`. Errors: InputError for an invalid time, no reason or an ok finding."""
     if finding.status is Status.OK:
         raise InputError(f"{finding.name} is ok: there is nothing to acknowledge", on=environment)
     if not why.strip():
@@ -102,10 +102,10 @@ def acknowledgement(finding: Finding, environment: str, until: str, why: str) ->
 def acknowledge(
     environment: str, finding: str, *, until: str, why: str, folder: str | Path | None = None
 ) -> Acknowledgement:
-    """Set a finding of the environment's newest report aside until a time ("4h", or an instant), and keep that.
+    """Acknowledge a finding of the environment's newest report until a time ("4h" or ISO 8601), and save that.
 
-    `folder` is where the reports are, if not where the settings say. Errors: InputError where there is no report, the
-    report has no such finding, or it, the time or the reason cannot be used; SettingsError for the file.
+    `folder` is the folder with the reports; by default that of the settings. Errors: InputError when there is no
+    report or no such finding in it, or for an invalid time, no reason or an ok finding; SettingsError for the file.
     """
     settings = load(environment)
     newest = next(kept(folder_of(settings, folder), settings.name), None)
@@ -128,7 +128,7 @@ def acknowledge(
 
 
 def instant(text: str, now: datetime) -> datetime:
-    """The time that `text` names: an ISO 8601 instant with its zone, or a duration from now such as "4h"."""
+    """Return the time in `text`: ISO 8601 with a zone, or a duration from now such as "4h". Errors: InputError."""
     try:
         until = datetime.fromisoformat(text)
     except ValueError:
@@ -145,12 +145,12 @@ def instant(text: str, now: datetime) -> datetime:
 
 
 def place(settings: Settings) -> Path:
-    """The file of an environment."""
+    """Return the path of the environment's acknowledgements file."""
     return Path(settings.outputs.acknowledgements).expanduser()
 
 
 def read(path: Path) -> list[Acknowledgement]:
-    """What the file holds; nothing where there is none. Errors: SettingsError, never a silent "none"."""
+    """Return the acknowledgements in the file; none if there is no file. Errors: SettingsError for an invalid file."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -193,13 +193,13 @@ def _one(row: Any, number: int, path: Path) -> Acknowledgement:
 
 
 def add(path: Path, new: Acknowledgement) -> None:
-    """Writes `new` in place of an older one of the same finding; expired ones go. Errors: SettingsError."""
+    """Save `new`, replacing an older one of the same finding; expired ones are dropped. Errors: SettingsError."""
     with _changing(path) as rows:
         rows[:] = [row for row in rows if not _same(row, new.environment, new.finding)] + [new]
 
 
 def remove(path: Path, environment: str, finding: str) -> None:
-    """Takes an acknowledgement back. Errors: InputError where there is none, SettingsError for the file."""
+    """Remove an acknowledgement. Errors: InputError when there is none, SettingsError for the file."""
     with _changing(path) as rows:
         if not any(_same(row, environment, finding) for row in rows):
             hint = "xai-runbook ack --list"
@@ -213,7 +213,7 @@ def _same(row: Acknowledgement, environment: str, finding: str) -> bool:
 
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[list[Acknowledgement]]:
-    """The rows of the file, written back when the block ends well; one writer at a time."""
+    """Lock the file, yield its acknowledgements and, if the block raised nothing, write them back."""
     import tomli_w
 
     lock = path.with_name(f".{path.name}.lock")
@@ -238,7 +238,7 @@ def _changing(path: Path) -> Iterator[list[Acknowledgement]]:
 
 
 def _login() -> str:
-    # getpass asks the environment first: sudo's word for who is really there
+    # under sudo, the user who ran it
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (OSError, KeyError):

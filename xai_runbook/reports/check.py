@@ -1,4 +1,4 @@
-"""Asks the health report's questions in this process: no kernel, nothing shown, all at once, in seconds."""
+"""Run the health report's checks in this process: concurrently, without a kernel and without charts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from xai_runbook.system import cell_display
 
 @dataclass(frozen=True)
 class _Question:
-    """A health cell without what it only shows: what is run, and whose value is the finding."""
+    """A health cell without its display calls: the statements to run, and the expression that returns the finding."""
 
     cell: Cell
     before: ast.Module
@@ -43,12 +43,12 @@ def check(
     timeout: str = "30s",
     notebook: Path | None = None,
 ) -> Record:
-    """Ask the health questions (or those named in `only`) and return the record of what they found; write nothing.
+    """Run the health checks (or those named in `only`) and return the record of their findings; write nothing.
 
-    `environment` is a name, the path of a NAME.toml, or an Environment, whose settings are used and whose handles are
-    left alone; without one, `$XAI_RUNBOOK_ENV`, else the sandbox. `timeout` is the deadline of every answer.
+    `environment` is a name, the path of a NAME.toml, or an Environment, of which only the settings are used; by
+    default `$XAI_RUNBOOK_ENV`, else the sandbox. `timeout` is the deadline of each check.
 
-    Errors: as `run_questions`; SandboxError where the sandbox is meant and does not run; SettingsError also for the
+    Errors: as `run_questions`; SandboxError when the sandbox is not running; SettingsError also for an invalid file of
     acknowledgements.
     """
     started_at, seconds = datetime.now(UTC), duration_seconds(timeout)
@@ -74,9 +74,9 @@ def run_questions(
 ) -> NotebookResult:
     """Return the answers of the health cells (or those named in `only`), in their notebook's order.
 
-    All are asked at once, so `seconds` is the deadline of each and of the whole; one without an answer by then is
-    unknown. Errors: InputError for a name that no question has, SettingsError for the environment, ReportError where
-    the set-up cells fail.
+    The cells run concurrently, so `seconds` is the deadline of each and of all; a cell without an answer by then is
+    unknown. Errors: InputError for an unknown name in `only`, SettingsError for the environment, ReportError when a
+    set-up cell fails.
     """
     started = time.monotonic()
     path = notebook or find(HEALTH_REPORT)
@@ -85,7 +85,7 @@ def run_questions(
     setup = [_parsed(cell) for cell in cells if cell.is_setup]
     showing = _names_that_show(setup)
     questions = [_question(cell, showing) for cell in asked]
-    # what a question prints is for its notebook; here it would land in the middle of the screen, or of the JSON
+    # a cell's prints would mix with the command's own output
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere), read_only():
         namespace = _set_up(setup, questions, environment)
         _ask_once(namespace.get("env"))
@@ -122,7 +122,7 @@ def _parsed(cell: Cell) -> ast.Module:
 
 
 def _names_that_show(setup: Sequence[ast.Module]) -> set[str]:
-    """`display`, and the names under which the set-up cells import the charts."""
+    """Return `display` and the names under which the set-up cells import the charts."""
     names = {"display"}
     for node in (statement for module in setup for statement in module.body):
         if isinstance(node, ast.ImportFrom):
@@ -132,7 +132,7 @@ def _names_that_show(setup: Sequence[ast.Module]) -> set[str]:
 
 
 def _question(cell: Cell, showing: set[str]) -> _Question:
-    """The cell less the tables and charts it shows, and less what only they use: that would be asked for nothing."""
+    """Return the cell without the tables and charts it shows, and without the queries that only these use."""
     nothing = ast.Module(body=[], type_ignores=[])
     try:
         body = ast.parse(cell.source, filename=f"<{cell.id}>").body
@@ -148,7 +148,7 @@ def _question(cell: Cell, showing: set[str]) -> _Question:
 def _set_up(
     setup: Sequence[ast.Module], questions: Sequence[_Question], environment: str | Environment
 ) -> dict[str, Any]:
-    """The names that the set-up cells bind; what they import and nothing here uses is not imported."""
+    """Run the set-up cells, without imports that no question uses, and return the names they bind."""
     trees = [*(question.before for question in questions), *(question.answer for question in questions)]
     statements = [statement for module in setup for statement in module.body]
     plain = [statement for statement in statements if not isinstance(statement, ast.Import | ast.ImportFrom)]
@@ -163,10 +163,10 @@ def _set_up(
                 continue
         bound = cell_display.bound(statement)
         if isinstance(environment, Environment) and "env" in bound:
-            namespace["env"] = Environment(environment.settings)  # its handles are closed in the end, the caller's not
+            namespace["env"] = Environment(environment.settings)  # separate handles: these are closed at the end
             continue
         try:
-            exec(compile(ast.Module([statement], []), "<set-up>", "exec"), namespace)  # noqa: S102 - our own notebook
+            exec(compile(ast.Module([statement], []), "<set-up>", "exec"), namespace)  # noqa: S102 - a shipped notebook
         except XaiRunbookError:
             raise
         except Exception as error:
@@ -183,9 +183,9 @@ def _set_up(
 def _ask_all(
     questions: Sequence[_Question], namespace: Mapping[str, Any], seconds: float
 ) -> list[tuple[CellAnswer, str]]:
-    """Each question's answer, and why it is no proper one where it is not; every question in a thread of its own.
+    """Run each question in a thread of its own; return its answer and the fault of its cell ("" if none).
 
-    Daemon threads: one that hangs in a library must not keep the process, and its answer is no longer waited for.
+    Daemon threads, because one that hangs in a library must not keep the process alive.
     """
     end = time.monotonic() + seconds
     told: dict[str, tuple[CellAnswer, str]] = {}
@@ -203,15 +203,15 @@ def _ask_all(
 
 
 def _ask_once(environment: object) -> None:
-    """Several questions want the same of Prometheus; an answer of this run is as new as the run."""
+    """Let the questions of this run share Prometheus' responses."""
     if isinstance(environment, Environment) and not isinstance(environment.prometheus, NotConfiguredHandle):
         environment.prometheus.ask_once()
 
 
 def _close(environment: object) -> None:
-    """Ends the connections that the questions opened; the process may live on."""
+    """Close the connections that the questions opened."""
     for handle in list(getattr(environment, "__dict__", {}).values()):
-        # asked of the class: the handle of a part that is not configured answers to no name at all
+        # look at the class: the handle of a part that is not configured raises for every attribute
         if hasattr(type(handle), "close"):
             handle.close()
 
@@ -222,13 +222,13 @@ def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[CellAnswer, 
         reason = "NoFinding: the cell does not end with a check"
         return _unknown(question, reason, namespace), reason
     try:
-        exec(compile(question.before, f"<{cell.id}>", "exec"), namespace)  # noqa: S102 - our own notebook
+        exec(compile(question.before, f"<{cell.id}>", "exec"), namespace)  # noqa: S102 - a shipped notebook
         found = eval(compile(question.answer, f"<{cell.id}>", "eval"), namespace)  # noqa: S307
     except NotConfigured as error:
         return CellAnswer(name=cell.id, section=cell.section, finding=None, not_configured=error.part), ""
     except CannotAsk as error:
         return _unknown(question, error, namespace), ""
-    except BaseException as error:  # exit() too: whatever ends a question, it has not been answered
+    except BaseException as error:  # also exit() and KeyboardInterrupt: there is no answer
         reason = inert(f"{type(error).__name__}: {_words(error)}", 300)
         return _unknown(question, reason, namespace), reason
     if not isinstance(found, Finding) or found.name != cell.id:

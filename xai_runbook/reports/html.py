@@ -1,4 +1,4 @@
-"""The page of a record: one HTML file with everything in it, in which no text of ours or of others can act."""
+"""The page of a record: one self-contained HTML file without scripts, in which every text is escaped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 @dataclass(frozen=True)
 class _Shown:
-    """A finding with what the page adds to it."""
+    """A finding with its title, limit and charts."""
 
     finding: Finding
     word: str
@@ -36,7 +36,7 @@ class _Shown:
 
 
 def page(made: Record, settings: Settings) -> str:
-    """The whole page as HTML text: verdict, findings worst first, charts, limits, notebooks, contacts."""
+    """Return the page as HTML: verdict, findings worst first, charts, limits, notebooks, contacts."""
     limits = settings.limits.by_name
     shown = [_shown(finding, limits, made) for finding in made.findings]
     apart = {finding.name for finding in made.apart}
@@ -70,7 +70,7 @@ def _shown(finding: Finding, limits: dict[str, Limit], made: Record) -> _Shown:
 
 
 def _headline(made: Record) -> str:
-    """What the verdict rests on, in one sentence."""
+    """Return the counts behind the verdict in one sentence."""
     every = len(made.findings)
     counted = [finding for finding in made.findings if not finding.acknowledged]
     alerts = sum(finding.status is Status.ALERT for finding in counted)
@@ -106,5 +106,5 @@ def _template() -> Template:
 
 
 def section_title(notebook: object) -> str:
-    """Return the heading of a notebook's questions: "Backup restore" for 03b_backup_restore."""
+    """Return the heading for a notebook's findings: "Backup restore" for 03b_backup_restore."""
     return re.sub(r"^\d+[a-z]?_", "", str(notebook)).replace("_", " ").strip().capitalize() or "Other"

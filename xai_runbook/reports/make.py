@@ -1,6 +1,6 @@
-"""Make a report from Python: run notebooks and keep what they found as a page and as data.
+"""Make a report: run notebooks and write their findings as a page and as JSON.
 
-`xai_runbook.reports.check.check` asks the health report's questions in seconds and writes nothing.
+`xai_runbook.reports.check.check` runs only the checks, in seconds, and writes nothing.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from xai_runbook.settings.models import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class ReportResult:
-    """A report that was made and kept."""
+    """A report that was written to disk."""
 
     record: Record
     folder: Path
-    """Its own folder, with the page, report.json and the executed notebooks."""
+    """The folder of this report, with the page, report.json and the executed notebooks."""
     page: Path
 
     @property
@@ -51,7 +51,7 @@ class ReportResult:
 
 
 class ReportInterrupted(KeyboardInterrupt):
-    """A signal ended the run and every process it had started; `report` keeps what had been run until then."""
+    """A signal ended the run and all its processes; `report` has the findings until then."""
 
     def __init__(self, report: ReportResult, exit_code: int) -> None:
         super().__init__(f"interrupted: {report.page}")
@@ -59,7 +59,7 @@ class ReportInterrupted(KeyboardInterrupt):
 
 
 class ReportNotKept(ReportError):
-    """The notebooks were run, but the report cannot be written; `record` holds what they found."""
+    """The notebooks ran, but the report cannot be written; `record` has the findings."""
 
     def __init__(self, what: str, *, on: str = "", hint: str = "", record: Record | None = None) -> None:
         super().__init__(what, on=on, hint=hint)
@@ -78,17 +78,17 @@ def make_report(
     timeout: str = "15m",
     progress: Callable[[Event], None] = lambda event: None,
 ) -> ReportResult:
-    """Run notebooks, keep the report in a new folder under `folder` and point `latest` there.
+    """Run notebooks, write the report to a new folder under `folder` and point the link `latest` to it.
 
-    `environment` is a name or the path of a NAME.toml; without one, `$XAI_RUNBOOK_ENV`, else the sandbox. It is no
-    Environment, because the kernels read the settings themselves. `notebooks` are names or paths. `window` is what
-    charts span ("6h" or START/END). Each of `parameters` goes to the notebooks that declare it. Without `folder`,
-    reports are kept where the settings say. `jobs` notebooks run at a time, by default one for each processor.
-    `timeout` is the deadline of the whole run, `cell_timeout` of one cell. `progress` is called in this thread before
-    each cell and when a notebook has ended.
+    `environment` is a name or the path of a NAME.toml, by default `$XAI_RUNBOOK_ENV`, else the sandbox; not an
+    Environment, because the kernels load the settings themselves. `notebooks` are names or paths. `window` is the time
+    span of the charts ("6h" or START/END). Each of `parameters` goes to the notebooks that declare it. `folder` is by
+    default that of the settings. `jobs` notebooks run at a time, by default one per processor. `timeout` is the
+    deadline of the run, `cell_timeout` of one cell. `progress` is called in this thread before each cell and after
+    each notebook.
 
-    Errors: InputError, SettingsError and SandboxError before anything runs; ReportError where the folder cannot be
-    written; ReportNotKept where that shows only after the run; ReportInterrupted on Ctrl-C and SIGTERM.
+    Errors: InputError, SettingsError and SandboxError before anything runs; ReportError when the folder cannot be
+    written; ReportNotKept when that fails after the run; ReportInterrupted on Ctrl-C and SIGTERM.
     """
     started_at = datetime.now(UTC)
     settings = load(environment, running=True)
@@ -116,7 +116,7 @@ def make_report(
         results, interrupted = error.results, error
     except BaseException:
         with contextlib.suppress(OSError):
-            own_folder.rmdir()  # an empty folder would look like a report; one with executed notebooks is kept
+            own_folder.rmdir()  # removes an empty folder only: executed notebooks stay
         raise
     made = record.record(
         settings,
@@ -155,14 +155,14 @@ def _paths(notebooks: Sequence[str | Path]) -> list[Path]:
 def _parameters(
     parameters: Mapping[str, object], window: str, settings: Settings, environment: str
 ) -> dict[str, object]:
-    """Return the parameters of the run, with its environment and window."""
+    """Return the parameters of the run, including its environment and window."""
     values: dict[str, object] = {"environment": settings.name} | dict(parameters)
     if values["environment"] != settings.name:
         raise InputError("the environment cannot be set as a parameter", hint="--env NAME")
     if "/" in (environment or os.environ.get("XAI_RUNBOOK_ENV", "")):
-        values["environment"] = settings.source  # the kernels would not find the file by its name alone
+        values["environment"] = settings.source  # the kernels cannot find the file by the name alone
     if window:
         values["window"] = window
-    if "window" in values:  # or each chart's cell would fail by it
+    if "window" in values:  # raises here rather than in each cell with a chart
         Window.parse(str(values["window"]))
     return values

@@ -1,4 +1,4 @@
-"""The record of one report: what it found, as data; and the folder that keeps it."""
+"""The record of a report as data, and the folder in which reports are stored."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from xai_runbook.settings.models import Settings
 
 SCHEMA = "xai-runbook/report/1"
-_ROOM_BYTES = 4 * 2**20  # a report with its notebooks and charts; less than that free, and it is not begun
+_ROOM_BYTES = 4 * 2**20  # size of a report with its notebooks and charts; checked before a run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One report. Its JSON is report.json, and what `check --json` prints."""
+    """Findings and circumstances of one report; report.json and `check --json` are its JSON."""
 
     id: str
     environment: str
@@ -36,26 +36,26 @@ class Record:
     started_at: datetime
     finished_at: datetime
     complete: bool
-    """Every notebook ran to its end and every question that was declared has been answered."""
+    """Whether every notebook ran to its end and every declared question has an answer."""
     not_configured: tuple[str, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Parts that the sandbox could not start, with the reason and how to get what is lacking."""
+    """Parts that the sandbox could not start, each with the reason and how to install it."""
     findings: tuple[Finding, ...]
-    """Worst first; one of each name."""
+    """Worst first; names are unique."""
     notebooks: tuple[NotebookResult, ...]
     charts: Mapping[str, tuple[Chart, ...]]
-    """The pictures that belong to a finding, by its name."""
+    """The charts of each finding, by its name."""
 
     @property
     def verdict(self) -> Verdict:
-        """What it comes to."""
+        """Return the verdict over the findings."""
         return verdict(self.findings, complete=self.complete)
 
     @property
     def unasked(self) -> dict[str, list[str]]:
-        """The questions that could not be asked because of each missing part, the part with most of them first.
+        """Return the names of the findings that are unknown because a part is missing, by part, most names first.
 
-        Their findings are unknown for the same reason, which is shown once. None wait for an optional part.
+        They share one reason, which is shown once. A missing optional part has no names.
         """
         found: dict[str, list[str]] = {part: [] for part in self.missing}
         for finding in self.findings:
@@ -66,12 +66,12 @@ class Record:
 
     @property
     def apart(self) -> list[Finding]:
-        """The findings to show one by one: those that no missing part kept from being asked."""
+        """Return the findings that are not unknown because of a missing part: those to show one by one."""
         unasked = {name for names in self.unasked.values() for name in names}
         return [finding for finding in self.findings if finding.name not in unasked]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values in the schema `xai-runbook/report/1`."""
+        """Return plain JSON values in the schema `xai-runbook/report/1`."""
         return {
             "schema": SCHEMA,
             "id": self.id,
@@ -110,10 +110,10 @@ def record(
     judged: Iterable[Finding] | None = None,
     relative_to: Path | None = None,
 ) -> Record:
-    """The Record of what the notebooks came to.
+    """Return the Record of the notebooks' results.
 
-    `declared` names each notebook's questions: one that has no answer makes the report incomplete. `judged` are the
-    findings after acknowledgement, where there is any. Paths are given relative to the folder `relative_to`.
+    `declared` are the questions of each notebook: without an answer to each, the report is incomplete. `judged` are
+    the findings with their acknowledgements, by default those of `results`. Paths are relative to `relative_to`.
     """
     answers = [answer for result in results for answer in result.answers]
     told = {(result.name, answer.name) for result in results for answer in result.answers}
@@ -143,7 +143,7 @@ def record(
 
 
 def findings_of(results: Sequence[NotebookResult]) -> list[Finding]:
-    """The findings of all notebooks, one of each name: where two notebooks ask the same, the worse answer counts."""
+    """Return the findings of all notebooks, of each name the worst."""
     worst: dict[str, Finding] = {}
     for finding in (answer.finding for result in results for answer in result.answers if answer.finding):
         if finding.name not in worst or finding.rank < worst[finding.name].rank:
@@ -158,17 +158,17 @@ def _relative(result: NotebookResult, folder: Path | None) -> NotebookResult:
 
 
 def folder_of(settings: Settings, out: str | Path | None = None) -> Path:
-    """Where an environment's reports are kept, unless `out` says otherwise."""
+    """Return the folder of an environment's reports: `out`, by default that of the settings."""
     return Path(out).expanduser() if out else Path(settings.outputs.folder).expanduser() / "reports"
 
 
 def new_id(environment: str, now: datetime | None = None) -> str:
-    """A report's name, which sorts by time: 20261125T001500Z-sandbox-ab12."""
+    """Return a new report id, sortable by time: 20261125T001500Z-sandbox-ab12."""
     return f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}-{environment}-{secrets.token_hex(2)}"
 
 
 def open_folder(folder: Path, id_: str) -> Path:
-    """A new private folder `folder/id_` with room for a report. Errors: ReportError, and nothing is left behind."""
+    """Create the private folder `folder/id_` and check that a report fits on the disk. Errors: ReportError."""
     place = folder / id_
     try:
         make_private(folder)
@@ -189,9 +189,9 @@ def open_folder(folder: Path, id_: str) -> Path:
 
 
 def keep(made: Record, page: str, folder: Path) -> Path:
-    """Writes index.html, then report.json, into `folder/ID`, then points `folder/latest` there; the page's path.
+    """Write index.html and report.json to `folder/ID`, point `folder/latest` to it and return the page's path.
 
-    Errors: ReportError; then there is no report.json, and `latest` is what it was.
+    Errors: ReportError; then neither file exists and `latest` is unchanged.
     """
     place = folder / made.id
     written: list[Path] = []
@@ -219,7 +219,7 @@ def _not_kept(error: OSError, folder: Path) -> ReportError:
 
 
 def kept(folder: Path, environment: str) -> Iterator[dict[str, Any]]:
-    """The reports of that environment under `folder`, newest first, as they were written; unreadable ones left out."""
+    """Yield the JSON of the environment's reports under `folder`, newest first, without unreadable ones."""
     try:
         places = sorted((path for path in folder.iterdir() if not path.is_symlink()), reverse=True)
     except OSError:
@@ -234,7 +234,7 @@ def kept(folder: Path, environment: str) -> Iterator[dict[str, Any]]:
 
 
 def version() -> str:
-    """The installed version of this package, or "unknown"."""
+    """Return the installed version of this package, or "unknown"."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 

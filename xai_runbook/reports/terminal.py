@@ -1,4 +1,4 @@
-"""A record on a terminal: the verdict, what is wrong and what to do next, worst first, on one screen."""
+"""A record as text for a terminal: the verdict, then findings worst first, each with the next step, on one screen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARGIN = " " * 10
 
 
 def show(made: Record, stream: TextIO) -> str:
-    """The screen as it fits `stream`: its width and height where it is a terminal, colours where they are wanted."""
+    """Return the record as text that fits `stream`; a terminal's size and colours (unless NO_COLOR) are used."""
     if not stream.isatty():
         return screen(made, width=100)
     size = shutil.get_terminal_size()
@@ -29,11 +29,10 @@ def show(made: Record, stream: TextIO) -> str:
 
 
 def screen(made: Record, *, width: int = 80, height: int | None = None, colour: bool = False) -> str:
-    """The screen's text, no line longer than `width`.
+    """Return the record as text with lines of at most `width` characters and, if given, at most `height` lines.
 
-    Where it would not fit `height`, first what is ok shrinks to names, then to a count for each section; then all that
-    is wrong shrinks to a line each, and of those the worst come back in full while there is room; what is still too
-    much goes at the end: the worst must not scroll away.
+    To fit, ok findings are reduced to names, then to counts per section; then alerts are reduced to one line each,
+    except for the worst ones, as many as fit. What is still too long is cut at the end, never the worst at the top.
     """
     width, room = max(width, 30), (height or sys.maxsize) - 1
     wrong = [one for one in made.apart if not one.acknowledged and one.status is not Status.OK]
@@ -83,7 +82,7 @@ def _lines(made: Record, width: int, in_full: set[str], shown: Callable[[list[Fi
 
 
 def word(finding: Finding) -> str:
-    """The one word for how bad it is: critical, high, medium, unknown or ok."""
+    """Return critical, high, medium, unknown or ok."""
     return str(finding.severity or "medium") if finding.status is Status.ALERT else str(finding.status)
 
 
@@ -105,7 +104,7 @@ def _head(made: Record, width: int) -> Iterator[str]:
 
 
 def _missing(made: Record, width: int) -> Iterator[str]:
-    """Each part that the sandbox could not start, with the reason; the questions that wait for it are one line."""
+    """Yield each missing part with the reason, and one line with the findings that depend on it."""
     for part, names in made.unasked.items():
         yield from _wrapped("missing", f"{part} is missing: {made.missing[part]}", width)
         if names:
@@ -113,7 +112,7 @@ def _missing(made: Record, width: int) -> Iterator[str]:
 
 
 def unasked(names: list[str]) -> str:
-    """The line about the questions that could not be asked because a part is missing."""
+    """Return the text about findings that are unknown because a part is missing."""
     return f"{len(names)} question{'s' * (len(names) != 1)} could not be asked because of it: {', '.join(names)}"
 
 

@@ -1,1 +1,1 @@
-"""Notebooks as the report reads them: cells, parameters, results, and the assembled health report."""
+"""Reading notebooks: cells, parameters, results; and assembling the health report."""

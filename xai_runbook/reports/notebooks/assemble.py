@@ -1,7 +1,7 @@
-"""Assembles notebooks/health_report.ipynb from the section notebooks, so that no question is written twice.
+"""Assemble notebooks/health_report.ipynb from the section notebooks, so that no question is written twice.
 
 python -m xai_runbook.reports.notebooks.assemble          writes it
-python -m xai_runbook.reports.notebooks.assemble --check  exits 1 where the committed one is not what would be written
+python -m xai_runbook.reports.notebooks.assemble --check  exits 1 if the committed one is not current
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ not answer. Without charts, in seconds: `xai-runbook check`."""
 
 
 def assembled(sections: Sequence[Path]) -> bytes:
-    """The health report's bytes, the same for the same sections. Errors: InputError where sections contradict."""
+    """Return the health report's bytes, which are reproducible. Errors: InputError when sections contradict."""
     every = {path.stem: read(path) for path in sections}
     cells = [_markdown("title", _TITLE), _parameters(every), *_setup(every)]
     seen: dict[str, str] = {}
@@ -67,12 +67,12 @@ def assembled(sections: Sequence[Path]) -> bytes:
 
 
 def section_paths(folder: Path) -> list[Path]:
-    """The section notebooks in a folder, in the order of their numbers: 03_database, 03b_backup_restore, 04_scaling."""
+    """Return a folder's section notebooks in order: 03_database, 03b_backup_restore, 04_scaling."""
     return sorted(path for path in folder.glob("*.ipynb") if _SECTION.fullmatch(path.stem))
 
 
 def _parameters(every: dict[str, list[Cell]]) -> dict[str, Any]:
-    """One cell with each parameter that the questions and the set-up use, comment and all."""
+    """Return one cell with the parameters that the questions and the set-up use, with their comments."""
     lines: dict[str, str] = {}
     values: dict[str, tuple[object, str]] = {}
     for section, cells in _with_questions(every):
@@ -104,7 +104,7 @@ def _assignments(cell: Cell, section: str) -> Iterator[tuple[str, object, str]]:
 
 
 def _setup(every: dict[str, list[Cell]]) -> list[dict[str, Any]]:
-    """One cell: the imports that the questions use, merged, then each other set-up statement once; what shows, last."""
+    """Return one cell: the imports in use, merged, then each other statement once, expressions last."""
     imports: dict[str, set[str]] = {}
     others: dict[str, bool] = {}
     used = set[str]()
@@ -128,7 +128,7 @@ def _setup(every: dict[str, list[Cell]]) -> list[dict[str, Any]]:
 
 
 def _imported(module: str, names: Sequence[str]) -> str:
-    """The statement as ruff formats it: on one line where it fits."""
+    """Return the import as ruff formats it: on one line if it fits."""
     line = f"from {module} import {', '.join(names)}"
     return (
         line if len(line) <= _LINE else "\n".join([f"from {module} import (", *(f"    {name}," for name in names), ")"])
@@ -157,7 +157,7 @@ def _questions(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell | None]]:
 
 
 def _heading(section: str, cells: Sequence[Cell]) -> str:
-    """The section's own title as a heading, with the way to it."""
+    """Return the section's title as a heading, with the name of its notebook."""
     titles = (
         line[2:]
         for cell in cells
@@ -169,7 +169,7 @@ def _heading(section: str, cells: Sequence[Cell]) -> str:
 
 
 def _below_section(source: str) -> str:
-    """A question's text with its headings one level further down, under the section's own."""
+    """Return a question's text with its headings one level below the section's."""
     return "\n".join(f"#{line}" if line.startswith("## ") else line for line in source.splitlines())
 
 
@@ -192,7 +192,7 @@ def _code(id_: str, source: str, *, tags: list[str], section: str = "") -> dict[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the health report, or with --check says whether it is current."""
+    """Write the health report, or with --check report whether it is current."""
     parser = argparse.ArgumentParser(prog="python -m xai_runbook.reports.notebooks.assemble", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where it is not current")
     parser.add_argument("--folder", type=Path, default=folder(), help="where the notebooks are")

@@ -1,4 +1,4 @@
-"""Where the notebooks are, and what is in them, without nbformat: they are JSON, and this is asked at 3 a.m."""
+"""The shipped notebooks and their cells, read as JSON, because importing nbformat takes long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEALTH_REPORT = "health_report"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell as it was written."""
+    """One cell of a notebook file."""
 
     id: str
     kind: str
@@ -26,34 +26,34 @@ class Cell:
     source: str
     tags: frozenset[str] = frozenset()
     section: str = ""
-    """The section notebook that it comes from; in an assembled notebook another than its own."""
+    """The section notebook that it comes from, also in the assembled health report."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_question(self) -> bool:
-        """Whether it must come to exactly one finding."""
+        """Return whether it is a question, which must return exactly one finding."""
         return self.kind == "code" and "raises-exception" in self.tags
 
     @property
     def is_setup(self) -> bool:
-        """Whether the questions rest on it: the parameters, the imports and the environment."""
+        """Return whether it is a set-up cell: parameters, imports, the environment."""
         return self.kind == "code" and bool(self.tags & {"parameters", "setup"})
 
 
 def folder() -> Path:
-    """The folder with the shipped notebooks: in the installed package, else in the checkout around it."""
+    """Return the folder with the shipped notebooks: in the installed package, else in the checkout."""
     packaged = PACKAGE / "notebooks"
     return packaged if packaged.is_dir() else PACKAGE.parent / "notebooks"
 
 
 def names() -> list[str]:
-    """The shipped notebooks' names, in the order of the sections; the health report, made of them, first."""
+    """Return the names of the shipped notebooks: the health report, then the sections in order."""
     found = sorted(path.stem for path in folder().glob("*.ipynb"))
     return sorted(found, key=lambda name: name != HEALTH_REPORT)
 
 
 def find(name_or_path: str) -> Path:
-    """The notebook of that name or path. Errors: InputError, with the names that come close."""
+    """Return the path of the notebook with that name or path. Errors: InputError, which suggests similar names."""
     if "://" in name_or_path or name_or_path in ("", "-"):
         raise InputError(f"{name_or_path!r} is not a notebook on this machine", hint=f"one of {', '.join(names())}")
     shipped = folder() / f"{name_or_path}.ipynb"
@@ -67,7 +67,7 @@ def find(name_or_path: str) -> Path:
 
 
 def read(path: Path) -> list[Cell]:
-    """The cells of a notebook file. Errors: InputError where it is not one."""
+    """Return the cells of a notebook file. Errors: InputError when it is not a notebook."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

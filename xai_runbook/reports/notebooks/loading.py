@@ -1,4 +1,4 @@
-"""Notebooks as they lie on disk: local files, read with distrust, cleared of what an earlier run left in them."""
+"""Load notebooks from local files: validated, and without the outputs of an earlier run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ MOST_BYTES = 100_000_000
 
 
 class Malformed(Exception):
-    """A file that is there and is no notebook."""
+    """The file exists, but is not a valid notebook."""
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The notebook's JSON, without outputs.
+    """Return the notebook's JSON without outputs.
 
-    Errors: InputError where there is no such file here (no address is ever fetched); Malformed where it is no notebook.
+    Errors: InputError when there is no such local file (URLs are never fetched); Malformed when it is not a notebook.
     """
     if "://" in str(path) or path.suffix != ".ipynb" or not path.is_file():
         raise InputError(
@@ -59,7 +59,7 @@ def _is_cell(cell: object) -> bool:
 
 
 def executed(path: Path) -> dict[str, Any]:
-    """The JSON of an executed copy. Errors: OSError, ValueError, RecursionError."""
+    """Return the JSON of an executed copy. Errors: OSError, ValueError, RecursionError."""
     if path.stat().st_size > MOST_BYTES:
         raise ValueError("too large")
     notebook = json.loads(path.read_bytes())

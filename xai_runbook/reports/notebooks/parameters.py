@@ -1,7 +1,7 @@
-"""A notebook's parameters: what it declares, and whether what it is given fits.
+"""A notebook's parameters: those it declares, and the conversion of given values to their types.
 
-papermill writes the *names* it is given into the notebook as code, and formats paths with the values. So it gets
-nothing but what a notebook declares itself, in the one cell tagged `parameters`, as plain assignments of literals.
+papermill writes the *names* of parameters into the notebook as code, and formats paths with their values. Therefore it
+only gets names that the notebook itself declares, in the cell tagged `parameters`, as assignments of literals.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 from xai_runbook.errors import InputError, inert
 
-_MOST = 10_000  # characters of one value: parameters name things, they carry no data
+_MOST = 10_000  # characters of one value
 
 
 def declared(notebook: Mapping[str, Any], name: str) -> dict[str, object]:
-    """The parameters of a notebook (as its JSON) and their defaults; none where no cell is tagged `parameters`.
+    """Return the parameters that a notebook (as JSON) declares and their defaults; none without a parameters cell.
 
-    The cell is read as a syntax tree, never run. Errors: InputError when there are two such cells, or one holds
-    anything but assignments of literals; it names the notebook `name`.
+    The cell is parsed, never run. Errors: InputError, on `name`, when there are two such cells or one contains
+    anything but assignments of literals.
     """
     sources = [
         text(cell.get("source"))
@@ -62,14 +62,14 @@ def _assignment(statement: ast.stmt, name: str) -> dict[str, object]:
 
 
 def text(source: object) -> str:
-    """A cell's source, which the format keeps as one string or as a list of lines; "" where it is neither."""
+    """Return a cell's source, stored as a string or a list of lines, as a string; "" for anything else."""
     if isinstance(source, list):
         return "".join(line for line in source if isinstance(line, str))
     return source if isinstance(source, str) else ""
 
 
 def given(pairs: Iterable[str]) -> dict[str, object]:
-    """The parameters of command-line texts such as "window=6h". Errors: InputError, also for a name given twice."""
+    """Return the parameters in texts such as "window=6h". Errors: InputError, also for a name given twice."""
     found: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -82,7 +82,7 @@ def given(pairs: Iterable[str]) -> dict[str, object]:
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
-    """Nothing, when each of `names` is one of `known`. Errors: InputError, which lists those that are known."""
+    """Raise InputError, which lists `known`, unless each of `names` is one of them."""
     choices = sorted(set(known))
     for name in names:
         if name not in choices:
@@ -93,12 +93,12 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
 
 
 def fitted(defaults: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
-    """Those of `values` that `defaults` declares, each of its default's type; texts are read as that type.
+    """Return the `values` that `defaults` declares, converted to the type of the default.
 
     >>> fitted({"window": "24h", "limit": 0.5, "deep": False}, {"window": "6h", "limit": "1", "deep": "true", "x": 1})
     {'window': '6h', 'limit': 1.0, 'deep': True}
 
-    Errors: InputError for a value that does not fit.
+    Errors: InputError for a value that cannot be converted.
     """
     return {name: _fit(name, default, values[name]) for name, default in defaults.items() if name in values}
 

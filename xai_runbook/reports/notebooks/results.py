@@ -1,7 +1,7 @@
-"""Reads the answers back out of an executed notebook, ours or one that plain papermill made.
+"""Read the answers from a notebook that this package's engine or plain papermill has executed.
 
-What a notebook holds is untrusted: a cell shows what servers said, and a file may come from anywhere. Nothing here
-turns a gap, a forgery or a half-run cell into `ok`.
+The notebook is untrusted: its outputs contain texts of servers, and the file may come from anywhere. A missing,
+malformed or forged finding and a cell that did not end are never `ok`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xai_runbook.reports.runner.result import CellAnswer, Chart
 QUESTION = "raises-exception"
 SET_UP = frozenset({"parameters", "injected-parameters", "setup"})
 NOTES = "xai_runbook"
-"""The key, in a cell's and in the notebook's metadata, under which our engine writes down what it saw."""
+"""Key in the metadata of cells and notebook under which the engine records faults and the cells it ran."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_CHARTS, _MOST_CHART_BYTES, _MOST_TARGETS = 12, 4_000_000, 1000
@@ -30,12 +30,12 @@ _PART = re.compile(r"\(([A-Za-z][\w.-]{0,60})\)(?:\. Try: |$)")
 
 
 def read(notebook: Mapping[str, Any], section: str = "") -> tuple[CellAnswer, ...]:
-    """The answer to each question of an executed notebook's JSON, in order; `section` is where a cell names none."""
+    """Return the answers of an executed notebook's JSON, in order; `section` is for cells that name none."""
     return tuple(_judge(cell, name, section)[0] for cell, name in _code(notebook) if is_question(cell))
 
 
 def faults(notebook: Mapping[str, Any]) -> list[str]:
-    """What went wrong in the notebook that is no answer, in order, a line each starting with the cell's name."""
+    """Return the faults of the notebook in order, one line each: "CELL: FAULT"."""
     found = []
     for cell, name in _code(notebook):
         fault = _judge(cell, name, "")[1] if is_question(cell) else _failure(cell)
@@ -47,29 +47,29 @@ def faults(notebook: Mapping[str, Any]) -> list[str]:
 
 
 def ran_to_its_end(notebook: Mapping[str, Any]) -> bool:
-    """Whether our engine's last record says that every code cell that the notebook now holds was run."""
+    """Return whether the engine recorded that it ran every code cell of the notebook."""
     return _notes(notebook).get("ran") == [name for _, name in _code(notebook)]
 
 
 def is_question(cell: Mapping[str, Any]) -> bool:
-    """Whether a code cell asks a question: tagged `raises-exception`, and no set-up cell."""
+    """Return whether a code cell is a question: tagged `raises-exception` and not a set-up cell."""
     tags = set(tags_of(cell))
     return QUESTION in tags and not tags & SET_UP
 
 
 def tags_of(cell: Mapping[str, Any]) -> list[str]:
-    """The tags of a cell."""
+    """Return the tags of a cell."""
     return [tag for tag in _list(_table(cell.get("metadata")).get("tags")) if isinstance(tag, str)]
 
 
 def name_of(cell: Mapping[str, Any], index: int) -> str:
-    """A cell's id, else its place."""
+    """Return a cell's id, or "cell-N" if it has none."""
     name = cell.get("id")
     return inert(name, 64) if isinstance(name, str) and name else f"cell-{index + 1}"
 
 
 def _judge(cell: Mapping[str, Any], name: str, section: str) -> tuple[CellAnswer, str]:
-    """The answer of a question's cell, and what is wrong with it ("" where nothing is)."""
+    """Return the answer of a question's cell and its fault ("" if none)."""
     notes = _notes(cell)
     own_section = notes.get("section")
     section = inert(own_section, 100) if isinstance(own_section, str) and own_section else section
@@ -94,13 +94,13 @@ def _judge(cell: Mapping[str, Any], name: str, section: str) -> tuple[CellAnswer
             finding = Finding.unknown(name, lack)
         fault = fault or lack
         if fault and finding.status is not Status.ALERT:
-            # an alert stands, whatever else went wrong; anything milder can no longer be told
+            # an alert remains an alert; any other status is unknown after a fault
             finding = Finding.unknown(name, fault)
     return replace(answer, finding=replace(finding, section=section)), fault
 
 
 def _finding(shown: list[Mapping[str, Any]], name: str) -> tuple[Finding, str]:
-    """The one finding that a cell may show, as its last expression, and what is wrong with it."""
+    """Return the finding that a cell shows and its fault ("" if none)."""
     lack = ""
     if len(shown) != 1:
         lack = f"NoFinding: the cell shows {len(shown) or 'no'} findings; a question must show exactly one"
@@ -113,14 +113,14 @@ def _finding(shown: list[Mapping[str, Any]], name: str) -> tuple[Finding, str]:
             lack = "NoFinding: the cell shows a malformed finding"
         else:
             if finding.name == name:
-                # only the acknowledgements' file acknowledges; a cell may not
+                # a cell cannot acknowledge its own finding
                 return replace(finding, acknowledged=None, targets=finding.targets[:_MOST_TARGETS]), ""
             lack = f"NoFinding: question {name} was answered with finding {inert(finding.name, 64)}"
     return Finding.unknown(name, lack), lack
 
 
 def _failure(cell: Mapping[str, Any]) -> str:
-    """What is wrong with a cell that is no question."""
+    """Return the fault of a cell that is not a question ("" if none)."""
     for output in _outputs(cell):
         if output.get("output_type") == "error" and not isinstance(_ours(output), NotConfigured):
             return _noted(_notes(cell)) or _words(output)
@@ -128,7 +128,7 @@ def _failure(cell: Mapping[str, Any]) -> str:
 
 
 def _ours(output: Mapping[str, Any]) -> XaiRunbookError | None:
-    """The error of ours that an error output tells of; None for anybody else's."""
+    """Return the XaiRunbookError in an error output; None for any other error."""
     lines = [line for line in _list(output.get("traceback")) if isinstance(line, str)]
     match = _OURS.fullmatch(lines[0].strip()) if lines else None
     kind = getattr(errors, match[1], None) if match else None
@@ -166,7 +166,7 @@ def _charts(cell: Mapping[str, Any], name: str) -> Iterator[Chart]:
 
 
 def _code(notebook: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Each code cell that has code, with its name."""
+    """Yield each code cell that is not empty, with its name."""
     for index, cell in enumerate(_list(_table(notebook).get("cells"))):
         if isinstance(cell, Mapping) and cell.get("cell_type") == "code":
             source = cell.get("source")

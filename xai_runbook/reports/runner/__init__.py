@@ -1,1 +1,1 @@
-"""Runs a notebook in a process and a kernel of its own, within time, output and redaction limits."""
+"""Running notebooks: each in its own process and kernel, with deadlines, output limits and redacted secrets."""

@@ -1,8 +1,8 @@
-"""The papermill engine of a report: every cell gets its turn, and nothing that failed passes for success.
+"""The papermill engine of a report: it runs every cell and records every failure.
 
-Plain papermill stops at the first error, waits for ever, takes a kernel's death for completion, and keeps whatever is
-printed. This one gives each cell a deadline, starts a dead kernel again and repeats the set-up cells, keeps the head
-and the tail of long outputs, and writes down in the notebook's own metadata what it saw (`reports.read` reads that).
+Plain papermill stops at the first error, waits without a deadline, treats the death of a kernel as completion, and
+keeps output of any size. This engine gives each cell a deadline, restarts a dead kernel and repeats its set-up cells,
+keeps the head and tail of long outputs, and records failures in the notebook's metadata for `notebooks.results`.
 """
 
 from __future__ import annotations
@@ -24,52 +24,52 @@ from xai_runbook.reports.runner.output_limits import OutputLimiter
 from xai_runbook.reports.runner.redaction import Mask
 
 _START_SECONDS = 60.0
-_GRACE_SECONDS = 3.0  # for a cell to end after it was interrupted
-_QUIET_SECONDS = 2.0  # after a reply, for outputs still on their way
+_GRACE_SECONDS = 3.0  # for a cell to end after an interrupt
+_QUIET_SECONDS = 2.0  # for outputs that arrive after the reply
 
 
 @dataclass
 class RunOptions:
-    """What the engine is told beyond papermill's own arguments."""
+    """Options of the engine beyond papermill's own arguments."""
 
     kernel: KernelProcess
     write: Callable[[Any, bool], None]
-    """Keeps the notebook as it is now; the flag says whether that was the last time."""
+    """Saves the notebook as it is now; the flag is true for the last time."""
     tell: Callable[[str, int, int], None]
-    """Progress: a cell's name, its number, how many there are."""
+    """Reports progress: a cell's name, its index, the number of cells."""
     cell_seconds: float
     source: str = ""
-    """The notebook's file name, for the record."""
+    """The notebook's file name, for its metadata."""
     mask: Mask = field(default_factory=Mask)
 
 
 class ReportEngine(NBClientEngine):  # type: ignore[misc]
-    """Runs a notebook as `orders` say; papermill's other arguments about kernels and time do not apply."""
+    """papermill engine with `RunOptions`; papermill's own arguments about kernels and deadlines are ignored."""
 
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, *, orders: RunOptions, **arguments: Any) -> Any:
-        """The notebook `nb`, run and kept, however far it came."""
-        nb.metadata.papermill["input_path"] = orders.source  # papermill put the whole notebook there
+        """Run the notebook `nb` and return it; it is saved even if the run fails."""
+        nb.metadata.papermill["input_path"] = orders.source  # papermill sets it to the whole notebook
         try:
             return super().execute_notebook(nb, kernel_name, orders=orders, **arguments)
         finally:
-            # before papermill adds cells that say it stopped at the first error: this engine did not
+            # before papermill adds cells that say it stopped at the first error, which is not so here
             orders.write(nb, True)
 
     @classmethod
     def execute_managed_notebook(
         cls, nb_man: NotebookExecutionManager, kernel_name: str, *, orders: RunOptions, **ignored: Any
     ) -> None:
-        """None; the notebook that `nb_man` holds has been run."""
+        """Run the notebook of `nb_man`."""
         client = ReportClient(nb_man, km=orders.kernel, orders=orders)
         client.run()
 
 
 class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Asks one kernel the cells of one notebook, one after another."""
+    """Client that runs the cells of one notebook in one kernel, in order."""
 
     def __init__(self, nb_man: NotebookExecutionManager, km: KernelProcess, orders: RunOptions) -> None:
-        # widgets' state would grow without bound, and nothing can drive them in an executed copy
+        # the state of widgets grows without bound and is of no use in an executed copy
         super().__init__(nb_man, km=km, store_widget_state=False)
         self.kernel, self.orders = km, orders
         self.kept = OutputLimiter()
@@ -77,10 +77,10 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
 
     async def _run(self) -> None:
         self.nb.metadata[NOTES] = {"faults": [], "ran": []}
-        notes = self.nb.metadata[NOTES]  # a copy of what was assigned
+        notes = self.nb.metadata[NOTES]  # nbformat stores a copy
         cells = self.nb.cells
         for cell in cells:
-            _table(cell.metadata.get(NOTES)).pop("fault", None)  # of an earlier run
+            _table(cell.metadata.get(NOTES)).pop("fault", None)  # from an earlier run
         try:
             await self._connect()
             for index, cell in enumerate(cells):
@@ -107,7 +107,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
     run = run_sync(_run)
 
     async def _connect(self) -> None:
-        """A client of the kernel that was started, once that answers. Errors: RuntimeError."""
+        """Connect a client to the started kernel and wait until it answers. Errors: RuntimeError."""
         client = AsyncKernelClient()
         client.load_connection_info(self.kernel.connection)
         client.start_channels(hb=False, stdin=False)
@@ -115,7 +115,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         client.allow_stdin = False
         deadline = monotonic() + _START_SECONDS
         while True:
-            # asked again until its answer comes on both channels: a subscription takes effect a moment after its call
+            # ask until the answer arrives on both channels, because a subscription takes effect with a delay
             request = client.kernel_info()
             if await self._answered(request, 0.5):
                 return
@@ -142,7 +142,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
             self.kc = None  # type: ignore[assignment]
 
     async def _turn(self, cell: Any, index: int) -> str:
-        """What went wrong while a cell ran, "" where nothing did; its errors stand in its outputs."""
+        """Run a cell and return its fault ("" if none); an exception of the cell is in its outputs."""
         fault, lost = await self._ask(cell, index)
         set_up = bool(SET_UP & set(tags_of(cell)))
         if set_up and not lost:
@@ -153,7 +153,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         return fault
 
     async def _again(self) -> str:
-        """A fresh kernel with the set-up cells run that had been; says what went wrong with that."""
+        """Start a new kernel, repeat the set-up cells and return the fault of that ("" if none)."""
         self._disconnect()
         self.kernel.end()
         self.kernel.start()
@@ -168,7 +168,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         return ""
 
     async def _ask(self, cell: Any, index: int) -> tuple[str, bool]:
-        """What went wrong (""), and whether the kernel is lost, when the kernel has been asked to run a cell."""
+        """Execute a cell; return its fault ("" if none) and whether the kernel is lost."""
         cell.outputs, cell.metadata["execution"] = [], {}
         self.clear_before_next_output = False
         self.kept = OutputLimiter()
@@ -205,12 +205,12 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         return fault, lost
 
     async def _before(self, reply: asyncio.Future[dict[str, Any]], seconds: float) -> dict[str, Any] | None:
-        """The reply, if it comes in time and before the kernel dies."""
+        """Return the reply; None if the deadline passes or the kernel dies first."""
         deadline = monotonic() + seconds
         while not reply.done() and monotonic() < deadline:
             dead = self.kernel.poll() is not None
             await asyncio.wait([reply], timeout=max(0.0, min(0.2, deadline - monotonic())))
-            if dead:  # it had another moment for a reply sent before its death
+            if dead:  # a reply sent before its death had 0.2 s to arrive
                 break
         return reply.result() if reply.done() else None
 
@@ -222,7 +222,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
                 return content
 
     async def _drained(self, outputs: asyncio.Future[None]) -> bool:
-        """Whether the outputs came to their end; a kernel that overruns its socket loses even the end's message."""
+        """Wait for the remaining outputs; return False if the final message was lost, as when the socket overflows."""
         seen = -1
         while not outputs.done() and seen != self.kept.messages:
             seen = self.kept.messages
@@ -230,7 +230,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         return outputs.done()
 
     def _from_reply(self, content: dict[str, Any], cell: Any) -> str:
-        """What went wrong by the reply; an error that left no output gets one."""
+        """Return the fault that the reply reports; an error without an output gets one."""
         told = content.get("xai_runbook")
         fault = "; ".join(str(item) for item in told) if isinstance(told, list) else ""
         if content.get("status") != "ok" and not any(output.output_type == "error" for output in cell.outputs):
@@ -248,7 +248,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         return fault
 
     async def _late(self) -> str:
-        """What failed in the background after its own cell had ended."""
+        """Return what failed in the background after the last cell ("" if nothing)."""
         request = self.kc.execute("", silent=True)
         reply = asyncio.ensure_future(self._reply(request))
         content = await self._before(reply, _GRACE_SECONDS)
@@ -258,12 +258,12 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         return "; ".join(str(item) for item in content.get("xai_runbook") or [])
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
-        """nbclient's, counted."""
+        """Count the message and pass it to nbclient."""
         self.kept.messages += 1
         return super().process_message(msg, cell, cell_index)
 
     def output(self, outs: list[Any], msg: dict[str, Any], display_id: str | None, cell_index: int) -> Any:
-        """The output, appended to `outs` where there is room for it; None where it is not kept as such."""
+        """Append the output to `outs` unless the limits are exceeded; return None when it is merged or dropped."""
         if self.clear_before_next_output:
             self.clear_before_next_output = False
             self._cleared(outs, cell_index)
@@ -276,7 +276,7 @@ class ReportClient(PapermillNotebookClient):  # type: ignore[misc]
         return super().output(outs, msg, display_id, cell_index) if self.kept.room(msg["content"]) else None
 
     def clear_output(self, outs: list[Any], msg: dict[str, Any], cell_index: int) -> None:
-        """As nbclient's: now, or before the next output."""
+        """Clear the outputs now, or before the next output if the message says so."""
         if msg["content"].get("wait"):
             self.clear_before_next_output = True
         else:

@@ -1,8 +1,7 @@
-"""The kernel that a report's notebook runs in: IPython's own, which also says what would pass for success.
+"""The kernel of a report's notebook: IPython's, which also reports failures that raise nothing in the cell.
 
-Run as `python -P -m xai_runbook.reports.runner.kernel -f CONNECTION_FILE`. It adds to each execute reply, under
-`xai_runbook`, what happened without an error of the cell: a thread that failed, a shell command that failed. A notebook
-needs none of it: any Jupyter runs it too.
+Run as `python -P -m xai_runbook.reports.runner.kernel -f CONNECTION_FILE`. Each execute reply lists, under
+`xai_runbook`, failed threads and failed shell commands. Notebooks do not depend on it: any Jupyter kernel runs them.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from xai_runbook.system.parent_death import die_with_parent
 
 
 class Shell(ZMQInteractiveShell):
-    """Keeps the exit codes of `!commands`, every one of a cell."""
+    """Interactive shell that collects the non-zero exit codes of `!commands`."""
 
     failed_commands: list[int]
     system_raise_on_error: bool
 
     def system_piped(self, cmd: str) -> None:
-        """None; the exit code is kept where it is not 0."""
+        """Run a command; collect its exit code if it is not 0."""
         super().system_piped(cmd)  # type: ignore[no-untyped-call]
         code = self.user_ns.get("_exit_code", 0)
         if code:
@@ -36,7 +35,7 @@ class Shell(ZMQInteractiveShell):
 
 
 class Kernel(IPythonKernel):
-    """Reports, with each reply, the failures that IPython counts as success."""
+    """IPython kernel whose replies list failed threads and shell commands."""
 
     shell_class = Shell
 
@@ -47,7 +46,7 @@ class Kernel(IPythonKernel):
         self.failed_threads: list[str] = []
         self.failed_commands: list[int] = []
         shell.failed_commands = self.failed_commands
-        # `x = !command` has no other way of telling that it failed; older IPython lacks it
+        # otherwise `x = !command` hides the failure; older IPython ignores the setting
         shell.system_raise_on_error = True
         told = threading.excepthook
 
@@ -60,7 +59,7 @@ class Kernel(IPythonKernel):
         threading.excepthook = note
 
     async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """IPython's reply, with `xai_runbook`: texts of what failed since the last one."""
+        """Return IPython's reply, plus `xai_runbook`: the failures since the last reply, as texts."""
         reply: dict[str, Any] = await super().do_execute(*args, **kwargs)  # type: ignore[no-untyped-call]
         told = [f"a thread failed: {words}" for words in self.failed_threads]
         told += [f"a shell command ended with exit code {code}" for code in self.failed_commands]
@@ -71,7 +70,7 @@ class Kernel(IPythonKernel):
 
 
 def main() -> None:
-    """Runs until it is told to shut down, or its parent dies."""
+    """Run the kernel until it is shut down or its parent dies."""
     die_with_parent()
     with read_only():
         IPKernelApp.launch_instance(kernel_class=Kernel)

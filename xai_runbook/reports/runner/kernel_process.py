@@ -1,4 +1,4 @@
-"""Starting a kernel, and ending it for certain. Imports nothing slow: a kernel starts while papermill is imported."""
+"""The kernel process: start, interrupt, kill. Imports nothing slow, so that a kernel starts before papermill loads."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 MARK = "XAI_RUNBOOK_REPORT_RUN"
-"""The environment variable by which every process of one run is found again, whatever session it moved to."""
+"""Environment variable that identifies every process of one run, also one in another session."""
 
 
 class KernelProcess:
-    """One kernel process at a time: this Python, spoken to over sockets in a folder that only we can enter.
+    """A kernel process of this Python, reached through Unix sockets in a private folder.
 
-    Over TCP any local process could read what a notebook shows without knowing the key.
+    Over TCP, any local process could read the outputs without the key.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class KernelProcess:
         self.process: Popen[bytes] | None = None
 
     def start(self) -> None:
-        """A new process, with a new key and new sockets; it does not answer yet."""
+        """Start a new process with a new key and new sockets; return before it answers."""
         self.starts += 1
         names = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
         self.connection = {
@@ -47,8 +47,8 @@ class KernelProcess:
         file = self.folder / f"k{self.starts}.json"
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             json.dump(self.connection, stream)
-        environment = dict(os.environ)  # the worker's, which `run` has chosen
-        # a person's own settings must not change what a report says
+        environment = dict(os.environ)  # the worker's environment, which `run` has reduced
+        # a user's own IPython settings must not change a report
         environment["IPYTHONDIR"] = str(self.folder / "ipython")
         environment[PARENT] = str(os.getpid())
         environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
@@ -60,7 +60,7 @@ class KernelProcess:
                     str(file),
                     "--HistoryManager.enabled=False",
                     "--IPKernelApp.capture_fd_output=True",
-                    "--IPKernelApp.ignore_cwd=True",  # IPython before 9.7 adds it in spite of -P
+                    "--IPKernelApp.ignore_cwd=True",  # IPython before 9.7 adds the folder despite -P
                 ),
                 env=environment,
                 cwd=None,
@@ -70,22 +70,22 @@ class KernelProcess:
             )
 
     def poll(self) -> int | None:
-        """The exit code, None while it runs."""
+        """Return the exit code; None while it runs."""
         assert self.process is not None
         return self.process.poll()
 
     def interrupt(self) -> None:
-        """As Ctrl-C in a notebook."""
+        """Send SIGINT, as Ctrl-C does."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
 
     def end(self) -> None:
-        """Ends it at once; it has nothing to save."""
+        """Kill the process; it has nothing to save."""
         if self.process is not None:
             processes.kill(self.process)
 
     def obituary(self) -> str:
-        """How it ended, in words."""
+        """Return how it ended: "exit code 1", "signal SIGKILL"."""
         code = self.poll()
         if code is None:
             return "still running"
@@ -96,7 +96,7 @@ class KernelProcess:
         return f"signal {-code}"
 
     def last_words(self) -> str:
-        """The last line that it wrote outside of any cell."""
+        """Return the last line of its log, which holds no output of cells."""
         with suppress(OSError):
             lines = (self.folder / "kernel.log").read_text(errors="replace")[-5000:].strip().splitlines()
             return lines[-1] if lines else "no output"

@@ -1,4 +1,4 @@
-"""How much of what a cell shows is kept, with its losses declared."""
+"""Limits on the size of a cell's outputs; what is dropped is reported in the outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ERROR_LINES, _ERROR_CHARACTERS = 200, 4000
 
 
 class _Stream:
-    """The beginning and the end of one stream."""
+    """Head and tail of one stream."""
 
     def __init__(self) -> None:
         self.head = ""
@@ -41,14 +41,14 @@ class _Stream:
         tail = "".join(self.tail)
         if not self.cut:
             return mask(self.head + tail)
-        # a secret that the cut went through is known by none of its halves: what may be one goes too
+        # a secret that is cut in two would not be masked, so its possible halves are dropped as well
         head, tail = self.head[: len(self.head) - mask.longest], tail[mask.longest :]
         said = f"\n… {self.cut + 2 * mask.longest} characters (about {self.cut_lines} lines) were not kept …\n"
         return mask(head) + said + mask(tail)
 
 
 class OutputLimiter:
-    """One cell's account: its streams merged, its outputs counted."""
+    """Limits of one cell: merges its streams and counts its outputs."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -57,12 +57,12 @@ class OutputLimiter:
         self.cleared()
 
     def cleared(self) -> None:
-        """The cell's outputs were cleared; what was lost remains lost."""
+        """Reset the counts after the cell cleared its outputs."""
         self._streams: dict[str, tuple[_Stream, Any]] = {}
         self._displays = self._characters = self._findings = self._errors = 0
 
     def stream(self, outputs: list[Any], content: dict[str, Any]) -> None:
-        """Adds a piece of stdout or stderr; each has one output, where it first spoke."""
+        """Add a piece of stdout or stderr, each of which has one output, at its first position."""
         name = "stderr" if content.get("name") == "stderr" else "stdout"
         if name not in self._streams:
             self._streams[name] = (_Stream(), _node(output_type="stream", name=name, text=""))
@@ -70,7 +70,7 @@ class OutputLimiter:
         self._streams[name][0].add(str(content.get("text", "")))
 
     def error(self, outputs: list[Any], message: dict[str, Any]) -> None:
-        """Adds an error, its texts cut to a length that a person reads."""
+        """Add an error with shortened texts."""
         self._errors += 1
         if self._errors > _ERRORS:
             self._lost += 1
@@ -89,7 +89,7 @@ class OutputLimiter:
         )
 
     def room(self, content: dict[str, Any]) -> bool:
-        """Whether a display is to be kept; findings have room of their own."""
+        """Count a display and return whether it fits the limits; findings have a limit of their own."""
         data = content.get("data")
         size = sum(len(str(value)) for value in data.values()) if isinstance(data, dict) else 0
         if isinstance(data, dict) and MIME_TYPE in data and size < 1_000_000 and self._findings < _FINDINGS:
@@ -103,7 +103,7 @@ class OutputLimiter:
         return True
 
     def finish(self, outputs: list[Any], mask: Mask) -> None:
-        """The cell has ended: streams get their texts, and a loss is declared."""
+        """Write the texts of the streams and, after a loss, a note about it; the cell has ended."""
         for stream, output in self._streams.values():
             output["text"] = stream.text(mask)
         if self._lost or self.lost_messages:

@@ -1,4 +1,4 @@
-"""Known secret values, and their masking in whatever is kept."""
+"""The values of known secrets, and their masking in outputs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from urllib.parse import quote, quote_plus
 from xai_runbook.errors import SettingsError
 from xai_runbook.model.secret import MASK, Secret
 
-_SHORTEST = 4  # a shorter value would mask half of the language
+_SHORTEST = 4  # shorter values would mask ordinary text
 
 
 class Mask:
-    """Replaces known secret values, and their usual spellings, in texts and in JSON values.
+    """Mask for known secret values, also in their usual encodings, in texts and in JSON values.
 
-    This is the net under the rule that no secret gets that far, not the rule.
+    A second line of defence: no secret should be in these texts in the first place.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -36,12 +36,13 @@ class Mask:
         self.longest = max(map(len, spellings), default=0)
 
     def __call__(self, text: str) -> str:
+        """Return `text` with every secret in it masked."""
         for spelling in self.spellings:
             text = text.replace(spelling, MASK)
         return text
 
     def value(self, value: Any) -> Any:
-        """`value` with every text in it masked; containers are changed in place."""
+        """Return `value` with every text in it masked; lists and dicts are changed in place."""
         if not self.spellings:
             return value
         if isinstance(value, str):
@@ -52,9 +53,9 @@ class Mask:
 
 
 def known_secrets(environment: str = "") -> list[str]:
-    """The values of the secrets that an environment's reading handles use. Write credentials are not resolved.
+    """Return the values of an environment's read-only secrets. Write credentials are not resolved.
 
-    Errors: SettingsError for an environment that cannot be loaded; a secret that is not there is not known.
+    Errors: SettingsError when the environment cannot be loaded; a secret that cannot be resolved is left out.
     """
     values: list[str] = []
     for secret in _secrets_read(environment):
@@ -64,9 +65,9 @@ def known_secrets(environment: str = "") -> list[str]:
 
 
 def secret_variables(environment: str = "") -> tuple[str, ...]:
-    """The environment variables that hold secrets of an environment's reading handles.
+    """Return the names of the environment variables that hold an environment's read-only secrets.
 
-    Errors: SettingsError for an environment that cannot be loaded.
+    Errors: SettingsError when the environment cannot be loaded.
     """
     references = (secret.reference.partition(":") for secret in _secrets_read(environment))
     return tuple(name for kind, _, name in references if kind == "env")

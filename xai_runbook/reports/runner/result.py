@@ -1,4 +1,4 @@
-"""What running a notebook came to: the seam between the half that runs and the half that tells."""
+"""Results of running a notebook: the data that the runner returns and the report reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RunStatus = Literal["completed", "failed", "incomplete"]
 
 @dataclass(frozen=True)
 class Chart:
-    """One picture that a question's cell showed; `png` is its checked bytes."""
+    """One chart of a question's cell; `png` has been checked to be a PNG."""
 
     png: bytes
     alt: str
@@ -21,35 +21,35 @@ class Chart:
 
 @dataclass(frozen=True)
 class CellAnswer:
-    """What one question came to: a finding, or the part that is not configured. There is one for every question."""
+    """The answer of one question: a finding, or the part that is not configured."""
 
     name: str
     """The cell's id, which is the finding's name."""
     section: str
     finding: Finding | None
-    """None only where the part is not configured; what could not be told is a finding of status unknown."""
+    """None only when a part is not configured; a check that could not be made has a finding of status unknown."""
     not_configured: str = ""
     charts: tuple[Chart, ...] = ()
 
 
 @dataclass(frozen=True)
 class NotebookResult:
-    """One notebook's run. Only `completed` may count as an answer to everything it asks."""
+    """Result of running one notebook. Only `completed` means that all its questions were answered."""
 
     name: str
     path: Path
-    """The executed copy; it may be missing where nothing could be written."""
+    """The executed copy; the file is missing if it could not be written."""
     status: RunStatus
-    """`failed`: it ran to its end, and something in it went wrong that is no answer; `incomplete`: it did not."""
+    """`failed`: it ran to its end, but a cell failed; `incomplete`: it did not run to its end."""
     seconds: float
     error: str = ""
-    """One line about the first thing that went wrong."""
+    """The first fault, in one line."""
     answers: tuple[CellAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of one notebook: cell number `done` of `cells` is about to run, or it has ended with `result`."""
+    """Progress of one notebook: `done` of `cells` cells are done and `cell` is next, or it ended with `result`."""
 
     notebook: str
     done: int
@@ -59,7 +59,7 @@ class Event:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was ended by a signal; everything it started has ended too. `results` holds what had been run."""
+    """A signal ended the run and all its processes; `results` has the notebooks' results until then."""
 
     def __init__(self, results: list[NotebookResult], signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}")

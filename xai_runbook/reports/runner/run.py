@@ -1,4 +1,4 @@
-"""Runs notebooks side by side, each in its own worker process, and ends every process it started, whatever happens."""
+"""Run notebooks in parallel, each in its own worker process, and end every process that was started."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from xai_runbook.reports.runner.result import Event, Interrupted, NotebookResult
 from xai_runbook.reports.runner.worker_process import Worker, end_marked
 from xai_runbook.system import child
 
-_SLACK_SECONDS = 90.0  # beyond a cell's own deadline: a kernel that starts again, a slow disk
-_LONGEST_PLACE = 60  # a socket's whole path may have 107 characters
+_SLACK_SECONDS = 90.0  # beyond a cell's deadline: for a restart of its kernel, for a slow disk
+_LONGEST_PLACE = 60  # a socket's path may have 107 characters
 
 
 def execute(
@@ -42,20 +42,19 @@ def execute(
     progress: Callable[[Event], None] = lambda event: None,
     secrets: Sequence[str] | None = None,
 ) -> list[NotebookResult]:
-    """What each notebook came to, in the order given; the executed copies are in the folder `out`.
+    """Run the notebooks and return their results in the same order; executed copies are written to the folder `out`.
 
-    Each parameter goes to the notebooks that declare it. `environment` is added to the variables that workers get
-    (`child.reading_environment`).
-    `secrets` are masked in whatever is kept; without them, those that the environment's settings refer to.
+    Each parameter goes to the notebooks that declare it. `environment` is added to the variables of the workers
+    (`child.reading_environment`). `secrets` are masked in the copies; by default those of the environment's settings.
 
-    Errors: InputError for a path, parameter or value that cannot be used, before anything runs; ReportError when `out`
-    cannot be written; Interrupted, with what had been run, on Ctrl-C and SIGTERM.
+    Errors: InputError for an invalid path, parameter or value, before anything runs; ReportError when `out` cannot be
+    written; Interrupted, with the results until then, on Ctrl-C and SIGTERM.
     """
     if jobs < 1 or not cell_seconds > 0 or not run_seconds > 0:
         raise InputError("jobs and deadlines must be positive", hint="--jobs 2 --cell-timeout 60s")
     tasks = _tasks(notebooks, out)
     known = {name for task in tasks for name in task.defaults}
-    # the environment also reaches a notebook that does not declare it
+    # the environment is also a variable, so a notebook need not declare it
     parameter.refuse_unknown(parameters.keys() - {"environment"}, known)
     for task in tasks:
         task.parameters = parameter.fitted(task.defaults, parameters)
@@ -83,7 +82,7 @@ def execute(
 
 @dataclass
 class _Task:
-    """One notebook, from its file to its result."""
+    """One notebook to run, its parameters and, in the end, its result."""
 
     name: str
     target: Path
@@ -94,7 +93,7 @@ class _Task:
 
 
 def _tasks(notebooks: Sequence[Path], out: Path) -> list[_Task]:
-    """One task a notebook; one that is no notebook has its result already, so that the others still run."""
+    """Return one task per notebook; an invalid notebook has its result already, and the others still run."""
     tasks: list[_Task] = []
     for path in map(Path, notebooks):
         name = path.stem
@@ -117,12 +116,12 @@ def _tasks(notebooks: Sequence[Path], out: Path) -> list[_Task]:
 
 
 def _told(task: _Task, path: Path, status: RunStatus, seconds: float, error: str) -> NotebookResult:
-    """The result of a notebook that was not run: each of its questions is unknown."""
+    """Return the result of a notebook that was not run: each of its questions is unknown."""
     return NotebookResult(task.name, path, status, seconds, error, read(task.notebook, task.name))
 
 
 class _Run:
-    """The tasks, the workers that are at them, and the time there is."""
+    """The tasks of a run, their workers and the deadlines."""
 
     def __init__(
         self,
@@ -142,7 +141,7 @@ class _Run:
         self.selector = selectors.DefaultSelector()
 
     def all(self, jobs: int) -> None:
-        """Returns when every task has its result."""
+        """Run until every task has its result."""
         for task in self.tasks:
             if task.result is not None:
                 self.progress(Event(task.name, 0, 0, result=task.result))
@@ -192,7 +191,7 @@ class _Run:
             self._finish(worker, worker.obituary())
 
     def _finish(self, worker: Worker, error: str) -> None:
-        """The worker is ended, its copy read, its task has a result."""
+        """End the worker, read its executed copy and set the task's result."""
         task = self.workers.pop(worker)
         self.selector.unregister(worker.stdout)
         worker.end()
@@ -218,7 +217,7 @@ class _Run:
         return NotebookResult(task.name, task.target, "failed" if found else "completed", seconds, error, answers)
 
     def end_all(self, why: str) -> None:
-        """Ends whatever still runs; what had not been run is incomplete, and says why."""
+        """End all workers; tasks without a result become incomplete, with the reason."""
         for worker in list(self.workers):
             self._finish(worker, why)
         for task in self.tasks:
@@ -228,7 +227,7 @@ class _Run:
         end_marked(self.variables[MARK])
 
     def results(self) -> list[NotebookResult]:
-        """One for each task."""
+        """Return the results of the tasks that have one."""
         return [task.result for task in self.tasks if task.result is not None]
 
 
@@ -247,7 +246,7 @@ def _make_folder(out: Path) -> None:
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A new folder that only we can enter, with a path short enough for sockets; it is removed in the end."""
+    """Yield a new private folder with a path short enough for sockets; it is removed at the end."""
     place = tempfile.gettempdir()
     place = place if len(place) <= _LONGEST_PLACE else "/tmp"
     _clear_after_the_dead(Path(place))
@@ -259,7 +258,7 @@ def _private_folder() -> Iterator[Path]:
 
 
 def _clear_after_the_dead(place: Path) -> None:
-    """Removes our folders whose run was killed before it could."""
+    """Remove the private folders of runs that were killed."""
     for folder in place.glob("xr-*-*"):
         number = folder.name.split("-")[1]
         if number.isdigit() and not Path("/proc", number).exists() and folder.stat().st_uid == os.getuid():
@@ -274,7 +273,7 @@ class _Stopped(KeyboardInterrupt):
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM stops the run as Ctrl-C does, where this is the thread that hears of it."""
+    """Let SIGTERM stop the run as Ctrl-C does; outside the main thread, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

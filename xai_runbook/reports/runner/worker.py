@@ -1,6 +1,6 @@
-"""One notebook in a process of its own: `python -P -m xai_runbook.reports.runner.worker`, its orders on stdin as JSON.
+"""Worker process that runs one notebook: `python -P -m xai_runbook.reports.runner.worker`, the job as JSON on stdin.
 
-It says on stdout, a JSON line each, which cell it is at, and at last how it went; the executed copy is the result.
+It writes its progress and, at the end, its error to stdout as JSON lines; the executed copy is the result.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from xai_runbook.system.parent_death import die_with_parent
 
 
 def main() -> int:
-    """0 when the notebook was run, whatever it came to; 1 when it could not be."""
+    """Run the notebook on stdin; return 0 if it was run, whatever its cells did, else 1."""
     order = json.loads(sys.stdin.read())
     die_with_parent(order["parent"])
     kernel = KernelProcess(Path(order["folder"]))
-    # first of all, so that it comes up while papermill is imported
+    # first, so that it starts while papermill is imported
     kernel.start()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever else prints must not garble the channel
+    os.dup2(2, 1)  # other prints must not mix with the messages
     error = ""
     try:
         _run(order, kernel, channel)
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
-    # jsonschema builds a grammar with it at import, three seconds for a check of IRIs that no notebook needs
+    # jsonschema would spend three seconds building its grammar, which no notebook needs
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     import nbformat
     from papermill.engines import papermill_engines
@@ -54,7 +54,7 @@ def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
     def write(executed: Any, last: bool) -> None:
         for cell in executed.cells:
             mask.value(cell.get("outputs"))
-        # a copy that cannot be kept in between may yet be kept at the end
+        # only the last copy must be saved
         with nullcontext() if last else suppress(OSError):
             keep(target, json.dumps(executed, ensure_ascii=False, indent=1, sort_keys=True), durable=last)
 
@@ -63,9 +63,9 @@ def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
 
     orders = RunOptions(kernel, write, tell, order["cell_seconds"], target.name, mask)
     papermill_engines.register("xai-runbook", ReportEngine)
-    # an error output makes papermill raise in the end; what it means is for whoever reads the copy to say
+    # papermill raises if an output is an error; errors are read from the executed copy
     with suppress(PapermillExecutionError):
-        # neither input nor output path: papermill would format them with the parameters, and pick handlers by scheme
+        # no paths: papermill would format them with the parameters and choose handlers by their scheme
         execute_notebook(
             notebook,
             None,
@@ -79,7 +79,7 @@ def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
 
 
 def keep(target: Path, text: str, *, durable: bool) -> None:
-    """Writes `text` whole or not at all, readable by us alone. Errors: OSError."""
+    """Write `text` atomically to a file that only this user can read. Errors: OSError."""
     partial = target.with_name(f".{target.name}.part")
     with suppress(FileNotFoundError):
         partial.unlink()

@@ -1,4 +1,4 @@
-"""Worker processes: started with an order, listened to, and ended together with whatever they started."""
+"""Worker processes: start one with a job, read its messages, end it with its own processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Worker:
         folder.mkdir(mode=0o700)
         with suppress(FileNotFoundError):
             target.unlink()
-        # the order has secrets in it: a file without a name, never argv
+        # the job contains secrets, so it is passed in a file without a name, not in argv
         with tempfile.TemporaryFile() as stdin, (folder / "worker.log").open("wb") as log:
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)
@@ -46,7 +46,7 @@ class Worker:
         os.set_blocking(self.stdout.fileno(), False)
 
     def listen(self) -> Iterator[dict[str, Any]]:
-        """What the worker has said since; `silent_for_ever` turns true when it can say no more."""
+        """Yield the messages that have arrived; `silent_for_ever` becomes true when its stdout is closed."""
         self.heard = monotonic()
         piece = self.stdout.read()
         self.silent_for_ever = piece == b""
@@ -56,14 +56,14 @@ class Worker:
                 yield json.loads(line)
 
     def end(self) -> None:
-        """Ends it with its kernel; what left its process group is found by its mark."""
+        """Kill it with its kernel; `end_marked` finds processes that left its group."""
         processes.kill(self.process, group=True)
         self.stdout.close()
         with suppress(FileNotFoundError):
             self.target.with_name(f".{self.target.name}.part").unlink()
 
     def obituary(self) -> str:
-        """How it died, with the last line of what it wrote on stderr."""
+        """Return how it ended, with the last line of its stderr."""
         processes.ended_within(self.process, 2)
         lines: list[str] = []
         with suppress(OSError):
@@ -74,8 +74,8 @@ class Worker:
 
 
 def end_marked(mark: str) -> None:
-    """Ends every process that carries the mark: what a notebook started may have left our process group."""
-    for _ in range(3):  # one that is ended may just have started another
+    """Kill every process with this mark, also those that a notebook moved to another process group."""
+    for _ in range(3):  # one may have started another meanwhile
         found = processes.with_variable(MARK, mark)
         if not found:
             return
