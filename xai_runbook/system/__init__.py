@@ -1,1 +1,1 @@
-"""This machine: processes, files, the clock, the terminal."""
+"""This machine: processes, files, locks, the clock and the terminal."""

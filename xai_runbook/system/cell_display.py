@@ -1,7 +1,7 @@
-"""Statements of a cell that only display something: where they have no data, the cell goes on.
+"""Display-only statements of a notebook cell: a missing answer there does not stop the cell.
 
 A question's cell displays tables and charts and ends in a check. Only what the check needs may decide the verdict, so
-`check` leaves the other statements out, and a notebook shows their error in their place.
+`check` skips the other statements, and a notebook shows their error in place of their output.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ CHARTS = "xai_runbook.charts"
 
 
 def positions(body: Sequence[ast.stmt], displays: Callable[[str], bool]) -> list[int]:
-    """Return the positions of statements that display something, or compute what only those use.
+    """Return the indexes of the statements that only display something, or only compute what is displayed.
 
-    `displays` says whether a name is one that displays, such as `display` or `charts`. Nothing is display-only in a
-    body that does not end in an expression.
+    `displays` says whether a name displays, such as `display` or `charts`. A body that does not end in an expression
+    has no display-only statements.
     """
     if not body or not isinstance(body[-1], ast.Expr):
         return []
-    found, needed, only_shown = [], loaded(body[-1]), set[str]()
+    found, needed, displayed = [], loaded(body[-1]), set[str]()
     for position in reversed(range(len(body) - 1)):
         statement = body[position]
         shows = isinstance(statement, ast.Expr | ast.Assign) and any(map(displays, loaded(statement)))
-        if shows or (bound(statement) and bound(statement) <= only_shown - needed):
-            only_shown |= loaded(statement)
+        if shows or (bound(statement) and bound(statement) <= displayed - needed):
+            displayed |= loaded(statement)
             found.append(position)
         else:
             needed |= loaded(statement)
@@ -50,7 +50,7 @@ def bound(node: ast.AST) -> set[str]:
 
 
 def install() -> None:
-    """Make this kernel go on after display-only statements without data; do nothing outside IPython."""
+    """Make this kernel continue after display-only statements without data. Does nothing outside IPython."""
     if "IPython" not in sys.modules:
         return
     from IPython import get_ipython
@@ -63,7 +63,7 @@ def install() -> None:
 
 
 class _Transformer(ast.NodeTransformer):
-    """Puts each display-only statement of a cell into `with _xai_display_only.errors_in_place(names):`."""
+    """Wraps each display-only statement of a cell in `with _xai_display_only.errors_in_place(names):`."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self._namespace = namespace
@@ -83,20 +83,20 @@ class _Transformer(ast.NodeTransformer):
 
     @contextmanager
     def errors_in_place(self, names: Sequence[str]) -> Iterator[None]:
-        """Display an error of ours in place of the block's result; `names` are then unavailable to later blocks."""
+        """Display CannotAsk and NotConfigured in place of the block's output, and remove the names it assigns."""
         try:
             yield
         except (CannotAsk, NotConfigured) as error:
-            self._without(names)
+            self._remove(names)
             _display_error(error)
         except NameError as error:
             if error.name not in self._unavailable:
                 raise
-            self._without(names)
+            self._remove(names)
 
-    def _without(self, names: Sequence[str]) -> None:
+    def _remove(self, names: Sequence[str]) -> None:
         self._unavailable.update(names)
-        for name in names:  # an earlier run's value must not be shown as this one's
+        for name in names:  # the value of an earlier run of the cell must not be displayed as this run's
             self._namespace.pop(name, None)
 
     def _displays(self, name: str) -> bool:

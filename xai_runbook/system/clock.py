@@ -1,4 +1,4 @@
-"""Whether the wall clock can be believed: it is held against the monotonic one of the same boot."""
+"""Detects a wall clock that was set, by comparing it with the monotonic clock of the same boot."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ MOST_DRIFT_SECONDS = 5.0
 
 
 def boot() -> str:
-    """ "BOOT_ID SECONDS": which boot this is, and the seconds since it, suspended time included."""
+    """Return "BOOT_ID SECONDS": the boot, and the seconds since it (time suspended included)."""
     return f"{_boot_id()} {time.clock_gettime(time.CLOCK_BOOTTIME):.3f}"
 
 
 def moved(created_at: datetime, boot_then: str) -> float:
-    """By how many seconds the wall clock has been set since then; 0 where another boot leaves nothing to compare."""
+    """Return by how many seconds the wall clock was set since `created_at`; 0 after a reboot: nothing to compare.
+
+    `boot_then` is what `boot` returned at that time.
+    """
     boot_id, _, seconds = boot_then.rpartition(" ")
     if boot_id != _boot_id():
         return 0.0

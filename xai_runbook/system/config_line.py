@@ -1,6 +1,6 @@
-"""One whole number in a text of `key = value` lines: found, and replaced, with everything else left as it is.
+"""Find and replace one integer in a file of `key = value` lines, and leave everything else unchanged.
 
-TOML, INI, YAML and shell variables write it alike: `pool_size = 50`, `pool_size: 50`, `POOL_SIZE=50  # as measured`.
+Works for TOML, INI, YAML and shell variables: `pool_size = 50`, `pool_size: 50`, `POOL_SIZE=50  # as measured`.
 
 >>> ConfigLine.find("user = xai\\npool_size = 50  # of each process\\n", "pool_size").value
 '50'
@@ -18,7 +18,7 @@ from xai_runbook.errors import InputError
 
 @dataclass(frozen=True)
 class ConfigLine:
-    """Where the number stands in the text."""
+    """The position of the number in the text."""
 
     text: str
     start: int
@@ -26,23 +26,21 @@ class ConfigLine:
 
     @classmethod
     def find(cls, text: str, key: str) -> ConfigLine:
-        """The only line with that key. Errors: InputError where there is none, several, or no plain number."""
+        """Find the only line with that key. Errors: InputError: no line, several lines, or not a plain number."""
         lines = list(re.finditer(rf"^[ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:](?P<rest>[^\n]*)$", text, re.M))
         if len(lines) != 1:
-            raise InputError(
-                f"the key stands there {len(lines)} times, not once", on=key, hint="edit that file by hand"
-            )
+            raise InputError(f"the key is set {len(lines)} times, expected once", on=key, hint="edit that file by hand")
         number = re.fullmatch(r"[ \t]*[\"']?(?P<number>[0-9]{1,9})[\"']?[ \t]*\r?(?:[#;].*)?", lines[0]["rest"])
-        if number is None:  # not shown: what stands there may be a connection string with its password
-            raise InputError("what stands behind the key is no plain number", on=key, hint="edit that file by hand")
+        if number is None:  # the value is not shown: it may be a connection string with a password
+            raise InputError("the value of the key is not a plain integer", on=key, hint="edit that file by hand")
         before = lines[0].start("rest")
         return cls(text, before + number.start("number"), before + number.end("number"))
 
     @property
     def value(self) -> str:
-        """The number as it is written."""
+        """Return the number as it is written."""
         return self.text[self.start : self.end]
 
     def replaced(self, value: str) -> str:
-        """The text with another number in its place."""
+        """Return the text with the number replaced by `value`."""
         return self.text[: self.start] + value + self.text[self.end :]

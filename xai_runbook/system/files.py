@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and that only their owner can read."""
+"""Write files atomically and readable by their owner only."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 
 def make_private(folder: Path) -> None:
-    """Makes `folder`, and what is missing above it, for its owner alone. Errors: OSError."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    for place in reversed(missing):
-        place.mkdir(mode=0o700, exist_ok=True)
+    """Create `folder` and its missing parents with mode 0700. Errors: OSError."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_whole(path: Path, content: bytes, *, like: os.stat_result | None = None) -> None:
-    """Writes `content` so that a reader sees the old file or the new one, never a part. Errors: OSError.
+    """Replace the file atomically: a reader sees the old content or the new one. Errors: OSError.
 
-    It is its owner's alone, or has the owner and rights of the file that it is `like`.
+    The file gets mode 0600, or the owner and mode of `like`.
     """
-    import tempfile  # costs 10 ms, and those who only read a sandbox's state never need it
+    import tempfile  # takes 10 ms, which a caller that only reads should not pay
 
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 from the first byte on
     try:
@@ -36,22 +36,22 @@ def write_whole(path: Path, content: bytes, *, like: os.stat_result | None = Non
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
-    _keep_names(path.parent)
+    _sync_folder(path.parent)
 
 
 def point(link: Path, target: str) -> None:
-    """Makes `link` a symbolic link to `target`, replacing an older link in one step. Errors: OSError."""
+    """Make `link` a symbolic link to `target`, replacing an older link atomically. Errors: OSError."""
     import tempfile
 
     with tempfile.TemporaryDirectory(dir=link.parent, prefix=f".{link.name}.") as scratch:
-        fresh = Path(scratch) / link.name
-        fresh.symlink_to(target)
-        os.replace(fresh, link)
-    _keep_names(link.parent)
+        new_link = Path(scratch) / link.name
+        new_link.symlink_to(target)
+        os.replace(new_link, link)
+    _sync_folder(link.parent)
 
 
-def _keep_names(folder: Path) -> None:
-    # a rename is only safe from a power cut once the folder itself has been written
+def _sync_folder(folder: Path) -> None:
+    # a rename survives a power failure only once the folder itself is on disk
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

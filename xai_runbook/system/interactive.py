@@ -1,4 +1,4 @@
-"""Whether a person is there: confirmation words count only where somebody could have typed them."""
+"""Tells whether a person can answer: a confirmation counts only where somebody could have typed it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 
 
 def is_there() -> bool:
-    """True at a terminal, and in a notebook whose client can ask its user; papermill and nbclient say that they cannot.
+    """Return True at a terminal, and in a notebook whose client can ask its user (papermill and nbclient cannot).
 
-    There is no switch: tests bring a terminal or such a client.
+    There is no switch to override it: tests use a pseudo-terminal or a client that allows input.
     """
     kernel = notebook()
     if kernel is not None:
-        # what the client said with the very request that runs now
+        # the client sends this flag with the request that is being executed
         return bool(getattr(kernel, "_allow_stdin", False))
     try:
         return sys.stdin is not None and sys.stdin.isatty()
@@ -21,7 +21,7 @@ def is_there() -> bool:
 
 
 def notebook() -> object | None:
-    """The kernel of the notebook that this runs in; None elsewhere."""
+    """Return the kernel of the notebook in which this code runs; None outside a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None)

@@ -1,4 +1,4 @@
-"""File locks. The kernel releases them when their holder ends, however that ends."""
+"""File locks. The kernel releases them when the process that holds them ends, even by SIGKILL."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def take_lock(descriptor: int, *, shared: bool = False, wait_seconds: float | None = 0.0) -> bool:
-    """Lock an open file, until it is closed; return whether that was possible within the time (None: no limit).
+    """Lock an open file until it is closed. Return False if another holder kept it for `wait_seconds` (None: no limit).
 
-    A lock that the open file holds already is exchanged for the new one.
+    A lock that the descriptor already holds is converted.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
@@ -29,9 +29,9 @@ def take_lock(descriptor: int, *, shared: bool = False, wait_seconds: float | No
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False, wait_seconds: float | None = None) -> Iterator[int]:
-    """Hold the lock of a file, made where it is missing, for the time of a with block; yield its descriptor.
+    """Hold the lock of a file during a with block and yield its descriptor. The file is created if it is missing.
 
-    Errors: BlockingIOError where it was not free within the time; other OSErrors where it cannot be opened.
+    Errors: BlockingIOError if the lock was not free within `wait_seconds`; OSError if the file cannot be opened.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

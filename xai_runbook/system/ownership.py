@@ -1,4 +1,4 @@
-"""Whether a file is only ours to write: what we read settings from, or run, must not be somebody else's."""
+"""Checks that only this user and root can write a file: settings and programs of other users are not trusted."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from pathlib import Path
 
 
 def foreign(path: Path) -> str:
-    """Why somebody else could have written `path`; empty where only this user and root can.
+    """Return why another user could have written `path`; "" if only this user and root can.
 
-    Looked at are the file and its folder, as named and where symbolic links lead. Whoever owns the code of this package
-    is trusted too. Errors: OSError where one of them cannot be looked at.
+    Checks the file and its folder, at the given path and where symbolic links lead. The owner of this package's code
+    is trusted too. Errors: OSError if one of them cannot be read.
     """
     real = Path(os.path.realpath(path))
-    named = Path(os.path.abspath(path))
-    for place in dict.fromkeys((named, named.parent, real, real.parent)):
-        if why := _foreign(place):
-            return f"{place} {why}"
+    given = Path(os.path.abspath(path))
+    for each in dict.fromkeys((given, given.parent, real, real.parent)):
+        if reason := _reason(each):
+            return f"{each} {reason}"
     return ""
 
 
-def _foreign(place: Path) -> str:
-    found = place.lstat()
-    if found.st_uid not in (os.geteuid(), 0, os.stat(__file__).st_uid):
-        return f"belongs to {_name(found.st_uid)}"
-    if stat.S_ISLNK(found.st_mode):
-        return ""  # a link's own rights mean nothing; the folder's decide who may replace it
-    if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
-        return ""  # others may add files there, and not replace ours
-    if found.st_mode & stat.S_IWOTH:
+def _reason(path: Path) -> str:
+    status = path.lstat()
+    if status.st_uid not in (os.geteuid(), 0, os.stat(__file__).st_uid):
+        return f"belongs to {_user_name(status.st_uid)}"
+    if stat.S_ISLNK(status.st_mode):
+        return ""  # the mode of a link means nothing; the folder's decides who may replace it
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        return ""  # others may add files to a sticky folder, but not replace ours
+    if status.st_mode & stat.S_IWOTH:
         return "can be written by everybody"
-    if found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid, found.st_uid):
-        return f"can be written by the group {_group(found.st_gid)}"
+    if status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid, status.st_uid):
+        return f"can be written by the group {_group_name(status.st_gid)}"
     return ""
 
 
-def _is_private(group: int, user: int) -> bool:
-    """Whether the group is the user's own, with nobody else in it."""
+def _is_private_group(group: int, user: int) -> bool:
+    """Return whether it is the user's primary group and has no other members."""
     import grp
     import pwd
 
@@ -48,7 +48,7 @@ def _is_private(group: int, user: int) -> bool:
     return owner.pw_gid == group and members.gr_name == owner.pw_name and set(members.gr_mem) <= {owner.pw_name}
 
 
-def _name(user: int) -> str:
+def _user_name(user: int) -> str:
     import pwd
 
     try:
@@ -57,7 +57,7 @@ def _name(user: int) -> str:
         return f"uid {user}"
 
 
-def _group(group: int) -> str:
+def _group_name(group: int) -> str:
     import grp
 
     try:

@@ -1,4 +1,4 @@
-"""Ending with whoever started this process, however that ended."""
+"""Make this process die with its parent (PR_SET_PDEATHSIG)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import signal
 from contextlib import suppress
 
 PARENT = "XAI_RUNBOOK_PARENT"
-"""The environment variable by which a process knows who started it, should that one be gone before it can look."""
+"""Environment variable with the parent's pid: a child that starts late can see that its parent is already gone."""
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Asks Linux to kill this process when the thread that started it ends; ends now if `parent` has gone already.
+    """Have Linux kill this process when the thread that started it ends; exit now if `parent` is already gone.
 
-    Without a parent, the one that $XAI_RUNBOOK_PARENT names. A program that this process becomes inherits the request.
+    `parent` defaults to $XAI_RUNBOOK_PARENT. A program that this process executes inherits the setting.
     """
-    with suppress(OSError, AttributeError):  # not Linux: whoever started us cleans up where it can
+    with suppress(OSError, AttributeError):  # not Linux: the parent ends its children itself where it can
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    known = os.environ.get(PARENT) if parent is None else str(parent)
-    if known is not None and known != str(os.getppid()):
+    expected = os.environ.get(PARENT) if parent is None else str(parent)
+    if expected is not None and expected != str(os.getppid()):
         os._exit(1)

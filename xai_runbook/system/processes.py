@@ -1,7 +1,7 @@
-"""Start, bound, end and read processes.
+"""Start, limit, end and inspect processes.
 
-No other module imports `subprocess`, which is imported here only where a process is started or waited for: those who
-only read /proc do not pay for it.
+This is the only module that imports `subprocess`, and it does so only where a process is started or waited for: a
+caller that only reads /proc does not pay for the import.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 MOST_OUTPUT_BYTES = 16 * 2**20
 KILLED_SECONDS = 30.0
-"""A killed process is gone at once, unless the kernel holds it in a system call or it became another user's."""
+"""Wait this long for a killed process: it ends at once unless it is in an uninterruptible system call."""
 
 Stream = IO[bytes] | Literal["null", "pipe", "inherit"]
 
 
 class Completed(NamedTuple):
-    """Result of a program that ended by itself. A negative return code is the signal that ended it."""
+    """Result of a program. A negative return code is the number of the signal that ended it."""
 
     returncode: int
     stdout: str
@@ -33,7 +33,7 @@ class Completed(NamedTuple):
 
 
 class OutputTooLong(OSError):
-    """A program wrote more than it may, and was ended."""
+    """A program wrote more than its limit and was killed."""
 
 
 def run(
@@ -45,10 +45,10 @@ def run(
     most_output_bytes: int = MOST_OUTPUT_BYTES,
     death_signal: signal.Signals | None = None,
 ) -> Completed:
-    """Run a short program to its end, in a process group that ends with it. Its standard input is empty.
+    """Run a program to its end, with empty standard input, and then kill what is left of its process group.
 
-    See `start` for the arguments. Errors: OSError where it cannot be started; of its subclasses, TimeoutError after
-    the deadline and OutputTooLong. No process of the group is left then, nor after Ctrl-C.
+    See `start` for the arguments. Errors: OSError if it cannot be started, TimeoutError after the deadline,
+    OutputTooLong. The process group is killed in these cases too, and on Ctrl-C.
     """
     end_at = time.monotonic() + deadline_seconds
     process = start(argv, env=env, cwd=cwd, stdout="pipe", stderr="pipe", own_group=True, death_signal=death_signal)
@@ -82,14 +82,14 @@ def start(
 ) -> Popen[bytes]:
     """Start a program without a shell, with exactly these environment variables. Errors: OSError.
 
-    `cwd` None is the caller's. With `own_group` the process leads a session, and so a process group, of its own.
-    `death_signal` is what it gets when the thread that started it ends, for any reason. `before` is called in the
-    child before the program: only for a caller without threads.
+    `cwd` None means the caller's. `own_group` makes the process the leader of a new session and process group.
+    `death_signal` is sent to it when the thread that started it ends, for any reason. `before` is called in the child
+    before the program is executed; only a caller without threads may use it.
     """
     import subprocess
 
-    known = {"null": subprocess.DEVNULL, "pipe": subprocess.PIPE, "inherit": None, "stdout": subprocess.STDOUT}
-    streams = [known[stream] if isinstance(stream, str) else stream for stream in (stdin, stdout, stderr)]
+    named = {"null": subprocess.DEVNULL, "pipe": subprocess.PIPE, "inherit": None, "stdout": subprocess.STDOUT}
+    streams = [named[stream] if isinstance(stream, str) else stream for stream in (stdin, stdout, stderr)]
     if death_signal is not None:
         argv = ["setpriv", "--pdeathsig", death_signal.name.removeprefix("SIG"), "--", *argv]
     return subprocess.Popen(
@@ -105,7 +105,7 @@ def start(
 
 
 def _output(process: Popen[bytes], end_at: float, most_bytes: int) -> tuple[bytes, bytes]:
-    """Both streams until their ends. Errors: TimeoutError, OutputTooLong."""
+    """Read stdout and stderr to their ends. Errors: TimeoutError, OutputTooLong."""
     import selectors
 
     assert process.stdout is not None
@@ -116,10 +116,10 @@ def _output(process: Popen[bytes], end_at: float, most_bytes: int) -> tuple[byte
         for descriptor in pieces:
             selector.register(descriptor, selectors.EVENT_READ)
         while selector.get_map():
-            left = end_at - time.monotonic()
-            if left <= 0:
+            remaining = end_at - time.monotonic()
+            if remaining <= 0:
                 raise TimeoutError
-            for key, _ in selector.select(left):
+            for key, _ in selector.select(remaining):
                 piece = os.read(key.fd, 65536)
                 if not piece:
                     selector.unregister(key.fd)
@@ -135,7 +135,7 @@ def _output(process: Popen[bytes], end_at: float, most_bytes: int) -> tuple[byte
 
 
 def ended_within(process: Popen[bytes], seconds: float) -> bool:
-    """Wait for a child's end for at most so long; return whether it has ended."""
+    """Wait for a child to end, for at most `seconds`; return whether it has ended."""
     from subprocess import TimeoutExpired
 
     with suppress(TimeoutExpired):
@@ -146,15 +146,15 @@ def ended_within(process: Popen[bytes], seconds: float) -> bool:
 def end(
     process: Popen[bytes], how: signal.Signals = signal.SIGTERM, *, grace_seconds: float, group: bool = False
 ) -> None:
-    """Signal a child, let it run if it was stopped, and kill it where it has not ended when the time is up.
+    """Send a child a signal, continue it if it is stopped, and kill it if it has not ended after the grace time.
 
-    With `group` that goes for the process group that it leads, of which none is left once the child has ended.
+    With `group`, do so to its process group, and kill what is left of the group once the child has ended.
     """
     end_all({process: how}, grace_seconds=grace_seconds, group=group)
 
 
 def end_all(processes: Mapping[Popen[bytes], signal.Signals], *, grace_seconds: float, group: bool = False) -> None:
-    """End children as `end` does, all within the same time."""
+    """End several children as `end` does, with one grace time for all of them."""
     for process, how in processes.items():
         for each in (how, signal.SIGCONT):
             if process.poll() is None:
@@ -167,43 +167,43 @@ def end_all(processes: Mapping[Popen[bytes], signal.Signals], *, grace_seconds: 
 
 
 def kill(process: Popen[bytes], *, group: bool = False) -> None:
-    """Kill a child, with `group` its whole process group, and wait for its end (KILLED_SECONDS at most)."""
+    """Kill a child (with `group` its process group) and wait for it to end, for at most KILLED_SECONDS."""
     with suppress(OSError):
         if group:
-            os.killpg(process.pid, signal.SIGKILL)  # its children too, where it ended before them
+            os.killpg(process.pid, signal.SIGKILL)  # its children too, which may outlive it
         else:
             process.kill()
     ended_within(process, KILLED_SECONDS)
 
 
-# -- reading and ending other processes
+# -- inspecting and ending other processes
 
 
 def runs(process: Popen[bytes]) -> bool:
-    """Return whether a child runs, also right after its end.
+    """Return whether a child is running.
 
-    `poll` alone is late where another thread waits for the process: it is None until that one was scheduled.
+    `poll` alone is not enough: while another thread waits for the process, it returns None for an ended one too.
     """
     return process.poll() is None and created_at(process.pid) is not None
 
 
 def created_at(pid: int) -> float | None:
-    """Return when a process was created, in seconds since boot; None if it is gone or a zombie.
+    """Return when a process was created, in seconds since boot; None if it has ended or is a zombie.
 
-    A wall clock that is set does not change it.
+    Not psutil's `create_time`: that is wall clock time and changes when the clock is set.
     """
     fields = _stat(pid)
     return None if not fields or fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def alive(pid: int, created: float) -> bool:
-    """Return whether the process with this pid is the one that was created then (seconds since boot), and no zombie."""
-    found = created_at(pid)
-    return found is not None and abs(found - created) < 0.015
+    """Return whether the process that was created at `created` (seconds since boot) still runs under this pid."""
+    actual = created_at(pid)
+    return actual is not None and abs(actual - created) < 0.015
 
 
 def condition(pid: int, created: float) -> str:
-    """Return whether a recorded process is `running`, `frozen` (stopped by a signal) or `ended`."""
+    """Return the state of a recorded process: `running`, `frozen` (stopped by a signal) or `ended`."""
     if not alive(pid, created):
         return "ended"
     return "frozen" if (_stat(pid) or "?")[0] in "Tt" else "running"
@@ -231,26 +231,26 @@ def working_in(folder: Path) -> list[int]:
 
 
 def end_pids(signals: Mapping[int, signal.Signals], *, grace_seconds: float) -> None:
-    """End processes that need not be children as `end` does; wait so long again for those that had to be killed."""
+    """End processes as `end` does, children or not. Killed processes get the grace time once more to end."""
     created = {pid: at for pid in signals if (at := created_at(pid)) is not None}
     for pid in created:
         _send(pid, signals[pid])
         _send(pid, signal.SIGCONT)
-    for pid in _left(created, grace_seconds):
+    for pid in _wait_for(created, grace_seconds):
         _send(pid, signal.SIGKILL)
-    _left(created, grace_seconds)
+    _wait_for(created, grace_seconds)
 
 
-def _left(created: Mapping[int, float], seconds: float) -> list[int]:
-    """Wait for the end of all; return those that still run when the time is up."""
+def _wait_for(created: Mapping[int, float], seconds: float) -> list[int]:
+    """Wait for all processes to end; return the pids that still run when the time is up."""
     deadline = time.monotonic() + seconds
-    while (left := [pid for pid, at in created.items() if alive(pid, at)]) and time.monotonic() < deadline:
+    while (running := [pid for pid, at in created.items() if alive(pid, at)]) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return left
+    return running
 
 
 def _send(pid: int, how: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # gone; another user's process: the pid was used again
+    with suppress(ProcessLookupError, PermissionError):  # it has ended, and the pid may be another user's by now
         os.kill(pid, how)
 
 
@@ -259,7 +259,7 @@ def _pids() -> Iterator[int]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat after the program's name, which may itself hold spaces and brackets."""
+    """Return the fields of /proc/PID/stat after the program's name, which may contain spaces and parentheses."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() or None
     except OSError:

@@ -1,6 +1,6 @@
-"""Where a sandbox lives and what it wrote down about itself: the run folder and its state file.
+"""The sandbox's run folder and its state file.
 
-Cheap to import: whoever loads the settings of ``--env sandbox`` pays for this module each time.
+Cheap to import, because loading the settings of `--env sandbox` imports this module each time.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ SOCKET_FILE = "control.sock"
 
 
 def run_folder() -> Path:
-    """The folder of this user's sandbox: ``$XAI_RUNBOOK_SANDBOX``, else in the XDG state folder."""
-    told = os.environ.get("XAI_RUNBOOK_SANDBOX")
-    if told:
-        return Path(told).expanduser().resolve()
+    """Return the run folder of this user's sandbox: $XAI_RUNBOOK_SANDBOX, else a folder in the XDG state folder."""
+    folder = os.environ.get("XAI_RUNBOOK_SANDBOX")
+    if folder:
+        return Path(folder).expanduser().resolve()
     return (_xdg("XDG_STATE_HOME", ".local/state") / "xai-runbook" / "sandbox").resolve()
 
 
 def cache_folder() -> Path:
-    """The folder of what is worth keeping between two sandboxes: the template cluster, unpacked programs."""
+    """Return the cache folder, which outlives a sandbox: the template cluster, unpacked programs."""
     return (_xdg("XDG_CACHE_HOME", ".cache") / "xai-runbook").resolve()
 
 
 def read(folder: Path | None = None) -> dict[str, Any] | None:
-    """The state of the sandbox that runs in the folder, or None where none does (its supervisor is gone or starting).
+    """Return the state of the sandbox that runs in the folder; None if none is running or it is still starting.
 
     Keys: schema, pid, create_time, started_at, ready_at (ISO, UTC; None while starting), parts {name: {pid,
-    create_time, port, argv}}, missing {part: why, and how to get it}, faults [name], overlay (what settings.load lays
-    over environments/sandbox.toml).
+    create_time, port, argv}}, missing {part: reason, and how to get it}, faults [name], overlay (settings that replace
+    those of environments/sandbox.toml).
     """
     state = read_any(folder)
     if state is None or state.get("ready_at") is None:
@@ -46,7 +46,7 @@ def read(folder: Path | None = None) -> dict[str, Any] | None:
 
 
 def read_any(folder: Path | None = None) -> dict[str, Any] | None:
-    """What the state file says, whether its supervisor lives or not; None where there is none or it is not ours."""
+    """Return the content of the state file, even if its supervisor has ended; None if it is missing or invalid."""
     path = (folder or run_folder()) / STATE_FILE
     try:
         state = json.loads(path.read_bytes())
@@ -56,10 +56,10 @@ def read_any(folder: Path | None = None) -> dict[str, Any] | None:
 
 
 def write(folder: Path, state: Mapping[str, Any]) -> None:
-    """Replaces the state file as a whole, readable by this user only."""
+    """Replace the state file atomically, readable by this user only."""
     write_whole(folder / STATE_FILE, json.dumps(state, indent=1).encode() + b"\n")
 
 
 def _xdg(variable: str, otherwise: str) -> Path:
-    told = os.environ.get(variable, "")
-    return Path(told) if told.startswith("/") else Path.home() / otherwise  # the XDG rule: relative paths are ignored
+    folder = os.environ.get(variable, "")
+    return Path(folder) if folder.startswith("/") else Path.home() / otherwise  # XDG says: ignore relative paths
