@@ -55,7 +55,7 @@ def complaint(folder: Path, text: str) -> SettingsError:
         (f'[prometheus]\nurl = "http://h?token={SECRET}"', "table [prometheus], key url", "query", "url = "),
         (f'[prometheus]\ntimeout = "{SECRET}"', "table [prometheus], key timeout", "duration", 'timeout = "10s"'),
         ('[prometheus]\ntimeout = "0s"', "table [prometheus], key timeout", "100ms", 'timeout = "10s"'),
-        ('[prometheus]\nstep = "0s"', "table [prometheus], key step", "no time", 'step = "15s"'),
+        ('[prometheus]\nstep = "0s"', "table [prometheus], key step", "greater than 0s", 'step = "15s"'),
         (f'[prometheus]\nauth_value = "{SECRET}"', "table [prometheus], key auth_value", "reference", "env:NAME"),
         (f"[prometheus]\nauth_value = ['{SECRET}']", "table [prometheus], key auth_value", "reference", "env:NAME"),
         (f'[prometheus]\nauth_header = "X {SECRET}"', "table [prometheus], key auth_header", "pattern", "auth_header"),

@@ -47,11 +47,11 @@ def parser(name: str) -> argparse.ArgumentParser:
 def asked_plan(name: str, words: list[str]) -> tuple[Plan, Path | None, bool]:
     """The plan that the command line asks for, the file it is to be written to, and whether as JSON."""
     from xai_runbook.environment import connect
-    from xai_runbook.settings.loading import named
+    from xai_runbook.settings.loading import select_environment
 
     options = parser(name).parse_args(words)
     arguments = {argument: getattr(options, argument) for argument in registry.arguments_of(registry.named(name))}
-    env = connect(named(options.env or ""))
+    env = connect(select_environment(options.env or ""))
     plan = registry.planned(env, name, arguments)
     return planned_to_do(env, plan), options.out, options.json
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if getattr(options, "env", None):
-            options.env = import_module("xai_runbook.settings.loading").named(options.env)
+            options.env = import_module("xai_runbook.settings.loading").select_environment(options.env)
         code = int(options.run(options))
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()

@@ -77,4 +77,4 @@ def _word(blank: str, settings: PromqlSettings, limits: Limits) -> str:
         return settings.promql(name)
     if kind == "limit":
         return limits.by_name[name.removesuffix(".words")].describe()
-    return str(settings.words[blank])
+    return str(settings.template_variables[blank])

@@ -1,1 +1,1 @@
-"""What an environment is: models of its file, the defaults, and how they are loaded."""
+"""Settings of an environment: the models of its file, the defaults, and how both are loaded."""

@@ -1,4 +1,4 @@
-"""What an environment says of its backups: the table [backups]."""
+"""Settings of backups: the table [backups]."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from xai_runbook.settings.types import Duration, Folder, MisplacedKey, Model, Wr
 
 
 class ScratchServer(WriteCredential):
-    """A server of its own on which backups are restored to be verified; never the one that they are of.
+    """A separate server on which backups are restored to verify them; never the server that was backed up.
 
-    A write credential: its role creates databases there and drops them.
+    A write credential, because its role creates and drops databases there.
     """
 
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     user: str
-    """A role that may create databases there; one that is no superuser there cannot restore every extension."""
+    """A role with CREATEDB on that server; without SUPERUSER it cannot restore every extension."""
     password: Secret | None = None
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "verify-full"
     sslrootcert: str | None = None
 
 
 class BackupSettings(Model):
-    """Where backups lie, how they are made, for how long they are kept, and where they are tried."""
+    """Where backups are stored, how they are made, how long they are kept, and where they are verified."""
 
     folder: Folder
     archive: Folder | None = None
-    """The folder that archive_command fills. Without it nobody expects WAL to be archived."""
+    """The folder that archive_command fills. Without it, WAL archiving is not checked."""
     programs: Folder | None = None
-    """The folder of pg_dump and the others, of the server's major version; without it, that version's own or PATH."""
+    """The folder of pg_dump and the like. Default: the folder of the server's major version, else PATH."""
     format: Literal["custom", "directory"] = "custom"
     jobs: Annotated[int, Field(ge=1, le=64)] = 1
-    """Tables at once: for dumps only in the directory format, for restores always."""
+    """Parallel jobs; a dump uses them only in the directory format, a restore always."""
     compress: Annotated[int, Field(ge=0, le=9)] = 6
     keep_count: Annotated[int, Field(ge=1)] = 7
-    """So many of the newest verified backups of each kind are kept, however old."""
+    """This many of the newest verified backups of each kind are kept, whatever their age."""
     keep_age: Duration = "14d"
-    """And whatever is younger than this."""
+    """Backups younger than this are kept too."""
     timeout: Duration = "4h"
-    """For making, verifying or restoring one backup."""
+    """Deadline for making, verifying or restoring one backup."""
     scratch: Literal["local"] | ScratchServer = "local"
-    """"local": a private cluster in the backups' folder for as long as the check lasts."""
+    """"local": a private cluster in the backups' folder, which exists only during the verification."""
 
     @model_validator(mode="after")
-    def _some_time(self) -> BackupSettings:
+    def _timeout_is_positive(self) -> BackupSettings:
         if not duration_seconds(self.timeout):
-            raise MisplacedKey("no backup is made in no time", "timeout")
+            raise MisplacedKey("must be greater than 0s", "timeout")
         return self

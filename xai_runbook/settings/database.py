@@ -1,4 +1,4 @@
-"""What we were told about the database, and about what stands before it: tables of the settings."""
+"""Settings of the database, of its proxy, bastion and pooler."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-
 
 
 class OperatorSettings(WriteCredential):
-    """The role that changes are made with: it may end sessions, and alter what its rights allow."""
+    """The role that applies changes: it may end sessions and alter what its privileges allow."""
 
     user: str
     password: Secret | None = None
 
 
 class Proxy(Model):
-    """A proxy or pooler before the database. Questions may go through it; changes never do."""
+    """A proxy or pooler in front of the database. Queries may go through it; changes never do."""
 
     host: str = "xai-db-proxy.internal"
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
@@ -28,9 +28,9 @@ class Proxy(Model):
 
 
 class Bastion(Model):
-    """The host that the database is reached by, as ssh knows it: `~/.ssh/config` holds, and nobody is asked.
+    """The ssh host through which the database is reached. `~/.ssh/config` applies; ssh never prompts.
 
-    The local end of the way has another port each time: a line of ~/.pgpass for it has * in the port's place.
+    The local port of the tunnel changes each time, so a line of ~/.pgpass for it needs * as the port.
     """
 
     host: str
@@ -43,21 +43,21 @@ class Bastion(Model):
     @classmethod
     def _no_option(cls, value: str | None) -> str | None:
         if value is not None and (not value or value.startswith("-") or not value.isprintable()):
-            raise ValueError("must be a plain name, not an option of ssh")
+            raise ValueError("must be a plain name, not an ssh option")
         return value
 
 
 class Pool(Model):
-    """Where the application's connection pool is configured: one whole number in one file."""
+    """Where the size of the application's connection pool is configured: one integer in one file."""
 
     file: str
     key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] = "pool_size"
     processes: Annotated[int, Field(ge=1, le=100_000)] = 1
-    """How many processes have a pool of that size, over all hosts."""
+    """How many processes have a pool of that size, on all hosts together."""
 
 
 class PoolerSettings(Model):
-    """PgBouncer's console, and a user that may only SHOW (its stats_users)."""
+    """PgBouncer's admin console, and a user of its stats_users, who may only SHOW."""
 
     host: str = "localhost"
     port: Annotated[int, Field(ge=1, le=65535)] = 6432
@@ -70,14 +70,14 @@ class PoolerSettings(Model):
 
 
 class DatabaseSettings(Model):
-    """One PostgreSQL database, and the role that may only read."""
+    """One PostgreSQL database, and its read-only role."""
 
     host: str = "xai-db.internal"
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     dbname: str = "xai_blockchain"
     user: str = "xai_monitor"
     password: Secret | None = None
-    """Without it, libpq's own ~/.pgpass and service file are used."""
+    """Default: libpq's ~/.pgpass and service file."""
     service: str | None = None
     sslmode: SslMode = "verify-full"
     sslrootcert: str | None = None
@@ -86,25 +86,25 @@ class DatabaseSettings(Model):
     bastion: Bastion | None = None
     pool: Pool | None = None
     system_identifier: str | None = None
-    """`SELECT system_identifier FROM pg_control_system()`: another server behind the same name is refused."""
+    """`SELECT system_identifier FROM pg_control_system()`; a server with another identifier is refused."""
     standbys: list[str] = []
     """The application_name of each standby that must be connected to this server."""
     in_recovery: bool = False
-    """True where this server itself is a standby, and is meant to be one."""
+    """True if this server is meant to be a standby."""
     examined_tables: list[str] = []
-    """"schema.table" of the tables whose pages and indexes the health report looks through (amcheck); small ones."""
+    """"schema.table" of the (small) tables whose pages and indexes the health report checks with amcheck."""
     operator: OperatorSettings | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> DatabaseSettings:
+    def _service_without_bastion(self) -> DatabaseSettings:
         if self.service is not None and self.bastion is not None:
-            raise MisplacedKey("a service names its own host, which no bastion leads to; use host and port", "service")
+            raise MisplacedKey("a service cannot be combined with a bastion; use host and port", "service")
         return self
 
     @field_validator("dbname", "user", "host", "service")
     @classmethod
     def _plain(cls, value: str | None) -> str | None:
-        # libpq reads such a database name as a whole connection string and goes to another server
+        # libpq takes a database name with "=" or "://" for a connection string and connects to another server
         if value is not None and (not value or "=" in value or "://" in value or not value.isprintable()):
             raise ValueError("must be a plain name, not a connection string")
         return value

@@ -1,7 +1,7 @@
-"""The tables that limits are judged by: what metrics are called here, the PromQL of each signal, the limits themselves.
+"""Settings of limits: the limits themselves, and the metric names, windows and PromQL signals they are judged by.
 
-To add a limit: a field of its section below, its row in `settings/defaults/SECTION.toml`, a query and a check, a
-question in a notebook. One that Prometheus judges has a signal of the same name too.
+To add a limit: a field in its section below, its table in `settings/defaults/SECTION.toml`, a query and a check, and
+a question in a notebook. A limit that Prometheus evaluates also has a signal of the same name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xai_runbook.settings.types import Duration, HeightIs, MetricName, Model
 
 
 class Windows(Model):
-    """Spans that PromQL looks back over."""
+    """Time windows of PromQL expressions."""
 
     rate: Duration
     requests: Duration
@@ -26,7 +26,7 @@ class Windows(Model):
 
 
 class Metrics(Model):
-    """What each metric is called here."""
+    """The name of each metric in this environment."""
 
     height: MetricName
     height_is: HeightIs
@@ -69,7 +69,7 @@ class Metrics(Model):
 
 
 class Signals(Model):
-    """PromQL of each limit that Prometheus judges, named as the limit."""
+    """PromQL of each limit that Prometheus evaluates, under the limit's name."""
 
     cpu_used: str
     disk_free: str
@@ -87,7 +87,7 @@ class Signals(Model):
 
 
 class Section(Model):
-    """The limits of one section, each named by its key."""
+    """The limits of one section; the key of each is its name."""
 
     @model_validator(mode="before")
     @classmethod
@@ -98,7 +98,7 @@ class Section(Model):
 
 
 class MonitoringLimits(Section):
-    """Limits of the alert table, of scraping, and of Prometheus and Alertmanager; those with a signal become rules."""
+    """Limits of the alert table, of scraping, of Prometheus and Alertmanager; those with a signal become rules."""
 
     cpu_used: Limit
     disk_free: Limit
@@ -173,13 +173,13 @@ class BackupLimits(Section):
 
 
 class ServiceLimits(Section):
-    """Limits of the services beside nodes and database."""
+    """Limits of the services other than nodes and database."""
 
     cache_reachable: Limit
 
 
 class TroubleshootingLimits(Section):
-    """Limits of the nodes as they answer themselves, and of the API's latency."""
+    """Limits of what the nodes' own API reports, and of the API's latency."""
 
     api_latency: Limit
     node_reachable: Limit
@@ -189,7 +189,7 @@ class TroubleshootingLimits(Section):
 
 
 class Limits(Model):
-    """The table of limits, by section. A name is that of one limit in all sections: findings are known by it alone."""
+    """All limits, by section. A name is unique over all sections, because findings are identified by it alone."""
 
     monitoring: MonitoringLimits
     grafana: GrafanaLimits
@@ -200,11 +200,11 @@ class Limits(Model):
 
     @property
     def by_name(self) -> dict[str, Limit]:
-        """Every limit of every section by its name, in the table's order."""
+        """Return every limit of every section by its name, in the order of the table."""
         return {name: limit for _, section in self for name, limit in section}
 
 
 def section_of(name: str) -> str:
-    """Return the section in which the limit of that name stands, or "" where there is no such limit."""
+    """Return the section of the limit of that name; "" if there is no such limit."""
     sections = ((key, field.annotation) for key, field in Limits.model_fields.items())
     return next((key for key, model in sections if name in getattr(model, "model_fields", {})), "")

@@ -1,4 +1,4 @@
-"""Finds an environment's file, and makes Settings of it."""
+"""Find the file of an environment and load Settings from it."""
 
 from __future__ import annotations
 
@@ -30,27 +30,28 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def folders() -> list[Path]:
-    """Where a user's `NAME.toml` is looked for, first come first served; the shipped ones come last.
+    """Return the folders that are searched for `NAME.toml`, in order; the shipped environments come last.
 
-    `$XAI_RUNBOOK_CONFIG` (a folder), the XDG configuration folder. Never the working folder: it may be anybody's.
+    These are `$XAI_RUNBOOK_CONFIG` and the XDG configuration folder. The working folder is never searched, because
+    another user may have written it.
     """
     chosen = os.environ.get("XAI_RUNBOOK_CONFIG")
-    told = os.environ.get("XDG_CONFIG_HOME", "")
-    config = Path(told if os.path.isabs(told) else "~/.config").expanduser()  # XDG: relative paths are ignored
+    xdg = os.environ.get("XDG_CONFIG_HOME", "")
+    config = Path(xdg if os.path.isabs(xdg) else "~/.config").expanduser()  # XDG says: ignore relative paths
     return [*([Path(chosen).expanduser()] if chosen else []), config / "xai-runbook", SHIPPED]
 
 
 def names() -> list[str]:
-    """The environments that can be named, sorted."""
+    """Return the names of the environments, sorted."""
     found = {path.stem for folder in folders() for path in folder.glob("*.toml") if not path.stem.endswith(".example")}
     return sorted(found)
 
 
 def load(name: str = "", *, running: bool = False) -> Settings:
-    """The Settings of an environment: defaults, its file, a running sandbox's ports, then XAI_RUNBOOK_TABLE__KEY.
+    """Load an environment: the defaults, its file, a running sandbox's ports, then variables XAI_RUNBOOK_TABLE__KEY.
 
-    `name` may be the path of a `NAME.toml`. Without one, `$XAI_RUNBOOK_ENV`, else the sandbox. Errors: SettingsError,
-    which names file, table and key; SandboxError where the sandbox must be `running` and is not.
+    `name` may be the path of a `NAME.toml`; it defaults to `$XAI_RUNBOOK_ENV`, else to the sandbox. Errors:
+    SettingsError, which names file, table and key; SandboxError if `running` is set and the sandbox is not running.
     """
     from pydantic import ValidationError
 
@@ -59,16 +60,18 @@ def load(name: str = "", *, running: bool = False) -> Settings:
     name = name or os.environ.get("XAI_RUNBOOK_ENV") or DEFAULT
     path = _find(name)
     name = path.stem
-    tables = _merge(defaults(), _placed(_read(path), path.parent))
+    tables = _merge(defaults(), _with_absolute_paths(_read(path), path.parent))
     if path == SHIPPED / "sandbox.toml":
         overlay = _sandbox_overlay()
         if running and not overlay:
-            raise SandboxError("the sandbox does not run", hint="xai-runbook sandbox up, or --env with another name")
+            raise SandboxError("the sandbox is not running", hint="xai-runbook sandbox up, or --env NAME")
         tables = _merge(tables, overlay)
     overrides = _overrides(os.environ)
     tables = _merge(tables, overrides)
     if tables.get("name", name) != name:
-        raise SettingsError("an environment's name is its file's", on=f"{path}, key name", hint="leave `name` out")
+        raise SettingsError(
+            "the name of an environment is the name of its file", on=f"{path}, key name", hint="remove the key"
+        )
     try:
         return Settings.model_validate({**tables, "name": name, "source": str(path)})
     except ValidationError as error:
@@ -76,28 +79,29 @@ def load(name: str = "", *, running: bool = False) -> Settings:
 
 
 def shipped() -> Settings:
-    """The runbook's own values, without any environment: its limits, its durations, no part."""
+    """Return the runbook's own limits and durations, without any environment and without any part."""
     from xai_runbook.settings.models import Settings
 
     return Settings.model_validate({**defaults(), "name": "the runbook"})
 
 
 def defaults() -> dict[str, Any]:
-    """Return the tables under every environment: of each section its limits, and what PromQL is made of."""
+    """Return the default tables of every environment: the limits of each section, metrics, windows and signals."""
     tables: dict[str, Any] = {}
     for path in sorted(DEFAULTS.glob("*.toml")):
         tables = _merge(tables, _read(path))
     return tables
 
 
-def named(word: str) -> str:
-    """The environment's name that a command line means. A path's folder becomes this process's, and its children's.
+def select_environment(name_or_path: str) -> str:
+    """Return the name of an environment given by name or path.
 
-    Errors: SettingsError where there is no such file.
+    For a path, its folder becomes `$XAI_RUNBOOK_CONFIG` of this process and its children. Errors: SettingsError if
+    the path is not a settings file.
     """
-    if "/" not in word:
-        return word
-    path = _find(word)
+    if "/" not in name_or_path:
+        return name_or_path
+    path = _find(name_or_path)
     os.environ["XAI_RUNBOOK_CONFIG"] = str(path.parent)
     return path.stem
 
@@ -111,23 +115,23 @@ def _find(name: str) -> Path:
                 on=inert(str(path)),
                 hint=f"FOLDER/NAME.toml, or one of {', '.join(names())}",
             )
-        return _ours(path)
+        return _trusted(path)
     if not _NAME.fullmatch(name):
         raise SettingsError(f"{name!r} is not the name of an environment", hint=f"one of {', '.join(names())}")
     for folder in folders():
         path = folder / f"{name}.toml"
-        if os.path.isfile(path):  # False too where a folder may not be read
-            return _ours(path)
-    places = ", ".join(str(folder) for folder in folders()[:-1])
+        if os.path.isfile(path):  # False also for a folder that may not be read
+            return _trusted(path)
+    searched = ", ".join(str(folder) for folder in folders()[:-1])
     raise SettingsError(
         f"there is no environment {name!r}",
-        on=f"looked in {places}",
+        on=f"searched {searched}",
         hint=f"one of {', '.join(names())}, or copy production.example.toml to {folders()[-2]}/{name}.toml",
     )
 
 
-def _ours(path: Path) -> Path:
-    """The same path. Errors: SettingsError where others could have written it, or where it hides a shipped one."""
+def _trusted(path: Path) -> Path:
+    """Return the path. Errors: SettingsError if other users can write it, or if it hides a shipped environment."""
     if os.path.realpath(path.parent) == os.path.realpath(SHIPPED):
         return path
     if (SHIPPED / path.name).exists():
@@ -135,11 +139,11 @@ def _ours(path: Path) -> Path:
             f"the name {path.stem} is the shipped environment's", on=str(path), hint="give the file another name"
         )
     try:
-        why = foreign(path)
+        reason = foreign(path)
     except OSError as error:
         raise SettingsError(f"cannot be read: {error.strerror}", on=str(path)) from None
-    if why:
-        raise SettingsError(f"settings that others can write are not used: {why}", on=str(path), hint=PRIVATE)
+    if reason:
+        raise SettingsError(f"settings that others can write are not used: {reason}", on=str(path), hint=PRIVATE)
     return path
 
 
@@ -154,25 +158,23 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"is not TOML: {error}", on=str(path), hint='key = "value" under a [table]') from None
 
 
-def _placed(value: Any, folder: Path, key: str = "") -> Any:
-    """The same tables, where relative names of files are of `folder`: children have other working folders."""
+def _with_absolute_paths(value: Any, folder: Path, key: str = "") -> Any:
+    """Resolve relative file names against `folder`, because child processes have other working folders."""
     if isinstance(value, dict):
-        return {name: _placed(each, folder, name) for name, each in value.items()}
+        return {name: _with_absolute_paths(each, folder, name) for name, each in value.items()}
     if isinstance(value, list):
-        return [_placed(each, folder, key) for each in value]
+        return [_with_absolute_paths(each, folder, key) for each in value]
     if not isinstance(value, str):
         return value
     prefix = "file:" if value.startswith("file:") else ""
     name = value.removeprefix(prefix)
-    wanted = key in (_SECRETS if prefix else _FILES) and name not in (
-        "",
-        "system",
-    )  # libpq's word for its own authorities
-    return value if not wanted or name.startswith(("/", "~")) else f"{prefix}{folder.absolute() / name}"
+    # "system" is libpq's name for the operating system's certificate authorities
+    is_file = key in (_SECRETS if prefix else _FILES) and name not in ("", "system")
+    return value if not is_file or name.startswith(("/", "~")) else f"{prefix}{folder.absolute() / name}"
 
 
 def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Tables are merged key by key; anything else, lists too, is replaced."""
+    """Merge tables key by key; replace everything else, lists too."""
     merged = dict(under)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -184,15 +186,18 @@ def _sandbox_overlay() -> dict[str, Any]:
     from xai_runbook.system import sandbox_state
 
     file = sandbox_state.run_folder() / sandbox_state.STATE_FILE
-    with suppress(OSError):  # none runs
-        if why := foreign(file):
-            raise SettingsError(f"a sandbox that others can write is not used: {why}", on=str(file), hint=PRIVATE)
+    with suppress(OSError):  # no sandbox is running
+        if reason := foreign(file):
+            raise SettingsError(f"a sandbox that others can write is not used: {reason}", on=str(file), hint=PRIVATE)
     running = sandbox_state.read()
     return dict(running["overlay"]) if running else {}
 
 
 def _overrides(variables: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
-    """`XAI_RUNBOOK_PROMETHEUS__URL=http://...` is `url` of table `prometheus`; values are TOML, else plain text."""
+    """Return the tables that variables set: `XAI_RUNBOOK_PROMETHEUS__URL=...` is `url` of `prometheus`.
+
+    A value is TOML, else plain text.
+    """
     tables: dict[str, Any] = {}
     for variable, text in variables.items():
         keys = variable.removeprefix("XAI_RUNBOOK_").lower().split("__")
@@ -208,23 +213,23 @@ def _overrides(variables: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
 
 
 def _explained(error: ValidationError, path: Path, overrides: dict[str, Any]) -> SettingsError:
-    """The first complaint of pydantic, as file, table and key; values are never echoed: one may be a secret."""
+    """Return pydantic's first error with file, table and key. Values are never repeated: one may be a secret."""
     from xai_runbook.settings.limits import section_of
 
-    complaints = error.errors(include_input=False, include_url=False)
-    first = complaints[0]
+    errors = error.errors(include_input=False, include_url=False)
+    first = errors[0]
     loc = getattr(first.get("ctx", {}).get("error"), "loc", first["loc"])
     *tables, key = [str(part) for part in loc] or [""]
     where = f"table [{'.'.join(tables)}], key {key}" if tables else f"key {key}" if key else "as a whole"
     what = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     source = f"variable {_variable(loc)}" if _holds(overrides, loc) else str(path)
     if first["type"] == "extra_forbidden":
         known = keys_of(tables)
         if tables[:1] == ["limits"] and (section := section_of(key)):
             hint = f"that limit is the table [limits.{section}.{key}]"
         elif near := get_close_matches(key, known, 1):
-            hint = f"mend its spelling to {near[0]}: {_example(tables, near[0])}"
+            hint = f"{near[0]}: {_example(tables, near[0])}"
         else:
             hint = f"remove it; the keys here are {', '.join(known)}"
     else:
@@ -237,7 +242,7 @@ def _variable(loc: Sequence[str | int]) -> str:
 
 
 def _holds(overrides: dict[str, Any], loc: Sequence[str | int]) -> bool:
-    """Whether the key at `loc`, or the value that it is in, came from a variable."""
+    """Return whether a variable set the key at `loc`, or a table or list that contains it."""
     table: Any = overrides
     for part in loc:
         if not isinstance(table, dict):
@@ -249,17 +254,17 @@ def _holds(overrides: dict[str, Any], loc: Sequence[str | int]) -> bool:
 
 
 def keys_of(tables: Sequence[str]) -> list[str]:
-    """The keys that the settings' table of that path may have."""
+    """Return the keys that the settings table at that path may have."""
     return list(_fields(tables))
 
 
 def _fields(tables: Sequence[str]) -> dict[str, Any]:
-    """Annotation and default of each key of a table, found in the models: {key: (annotation, default)}."""
+    """Return annotation and default of each key of a table, from its model: {key: (annotation, default)}."""
     from xai_runbook.settings.models import Settings
 
     model: Any = Settings
     for name in tables:
-        if not name.isdigit():  # a place in a list of tables
+        if not name.isdigit():  # an index in a list of tables
             model = _inner(_declared(model).get(name, (None, None))[0])
     return _declared(model)
 
@@ -273,17 +278,17 @@ def _declared(model: Any) -> dict[str, Any]:
 
 
 def _inner(annotation: Any) -> Any:
-    """The model within `Model | None`, `list[Model]` or `Annotated[...]`."""
+    """Return the model in `Model | None`, `list[Model]` or `Annotated[...]`."""
     parts = [part for part in get_args(annotation) if part is not type(None)]
     return _inner(parts[0]) if parts else annotation
 
 
 def _example(tables: Sequence[str], key: str) -> str:
-    """How the shipped files write that key, else its default, else a line of the same shape."""
+    """Return an example line for the key: from the shipped files, else its default, else a placeholder."""
     shipped: tuple[Any, ...] = (_read(SHIPPED / "production.example.toml"), defaults())
     for table in shipped:
         for name in tables:
-            # another node than the first is written as the first
+            # the example has one node; the other nodes have the same keys
             table = (
                 table[0]
                 if name.isdigit() and isinstance(table, list) and table

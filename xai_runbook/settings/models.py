@@ -1,8 +1,8 @@
 """The models of one environment's settings: `environments/NAME.toml` over `defaults/`.
 
-Every table is a model that refuses unknown keys. A part (prometheus, nodes, database, cache) that has no table is not
-configured. Hosts, names and limits live here; secrets never do, only references to them (`Secret`). A password that
-somebody wrote into the wrong key must not come back in a complaint: no message here repeats a value.
+Every table is a model that refuses unknown keys. A part (prometheus, nodes, database, cache) without a table is not
+configured. Settings never contain secrets, only references to them (`Secret`). No error message repeats a value,
+because a password may have been written into the wrong key.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from xai_runbook.settings.types import (
 
 
 class Access(Model):
-    """How an HTTP part is reached and how we prove who we are."""
+    """How to connect and authenticate to an HTTP server."""
 
     timeout: Timeout = "10s"
-    """For a whole answer, not for a single read."""
+    """Deadline of a whole answer, not of a single read."""
     auth_header: HeaderName = "Authorization"
     auth_value: Secret | None = None
     ca_file: str | None = None
@@ -47,32 +47,32 @@ class PrometheusSettings(Access):
     """One Prometheus server."""
 
     url: Url = "http://localhost:9091"
-    """The runbook's port, which is normally the Pushgateway's: what answers is identified before it is believed."""
+    """The runbook's port, which is normally the Pushgateway's; the client checks that a Prometheus answers."""
     step: Step = "15s"
-    """The evaluation interval of its rules; alerts are judged on the same grid."""
+    """The evaluation interval of its rules; alerts are evaluated at the same instants."""
     lookback: Duration = "5m"
     most_series: Annotated[int, Field(gt=0)] = 5000
 
 
 class AlertmanagerSettings(Access):
-    """The Alertmanager that Prometheus sends its alerts to; only silences and what it was told are read."""
+    """The Alertmanager that Prometheus sends its alerts to; only its alerts and silences are read."""
 
     url: Url = "http://localhost:9093"
 
 
 class Fact(Model):
-    """Where one fact stands in a node's API, and what it counts."""
+    """Where a node's API reports one fact, and what the number counts."""
 
     path: Path
     pointer: Pointer
     """An RFC 6901 JSON pointer into the answer."""
     height_is: HeightIs = "index"
     includes_self: bool = False
-    """Whether the node counts itself among its peers."""
+    """True if the node counts itself as a peer."""
 
 
 class FactsSettings(Model):
-    """The facts that the runbook asks of a node."""
+    """The facts that are read from a node."""
 
     height: Fact = Fact(path="/api/v1/blockchain/info", pointer="/block_height")
     synced: Fact = Fact(path="/api/v1/blockchain/info", pointer="/is_synced")
@@ -87,26 +87,26 @@ class NodeSettings(Access):
     url: Url = "http://localhost:8080"
     timeout: Timeout = "5s"
     facts: FactsSettings | None = None
-    """Only where this node's API differs from the others'."""
+    """Only for a node whose API differs from the others'."""
 
 
 class NodesSettings(Model):
-    """Our nodes, and the reference nodes that tell how far the network is."""
+    """Our nodes, and the reference nodes that report the height of the network."""
 
     node: Annotated[list[NodeSettings], Field(min_length=1)]
     reference: list[NodeSettings] = []
     facts: FactsSettings = FactsSettings()
     informative_statuses: list[Annotated[int, Field(ge=300, le=599)]] = [503]
-    """Non-2xx answers whose bodies still carry facts, such as "503, still syncing"."""
+    """Statuses other than 2xx whose bodies still carry facts, such as 503 of a node that is syncing."""
     requests_per_second: Annotated[float, Field(gt=0)] = 10.0
 
     @model_validator(mode="after")
-    def _distinct(self) -> NodesSettings:
+    def _names_are_unique(self) -> NodesSettings:
         seen: set[str] = set()
         for table, nodes in (("node", self.node), ("reference", self.reference)):
-            for place, node in enumerate(nodes):
+            for index, node in enumerate(nodes):
                 if node.name in seen:
-                    raise MisplacedKey("two nodes share this name", "nodes", table, place, "name")
+                    raise MisplacedKey("two nodes have this name", "nodes", table, index, "name")
                 seen.add(node.name)
         return self
 
@@ -122,23 +122,23 @@ class CacheSettings(Model):
 
 
 class Dashboard(Model):
-    """A dashboard that is to be there: by its title, which is not unique, unless a uid or a folder says which."""
+    """A dashboard that must exist. Titles are not unique in Grafana: a uid or a folder says which one is meant."""
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
     uid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] | None = None
     folder: Annotated[str, Field(min_length=1)] | None = None
-    """The title of the folder it lies in; without one, anywhere, and what we import lies in none."""
+    """The title of its folder. Without one, the dashboard may be in any folder, and is imported into none."""
 
 
 class Requester(WriteCredential):
-    """Who changes are made as where they are HTTP requests."""
+    """The credential of changes that are HTTP requests."""
 
     auth_header: HeaderName = "Authorization"
     auth_value: Secret
 
 
 class GrafanaSettings(Access):
-    """One Grafana, as one who may only view (a service account's token), and the dashboards that are to be there."""
+    """One Grafana, read with a viewer's token, and the dashboards that must exist in it."""
 
     url: Url = "http://localhost:12030"
     """The runbook's port; Grafana's own is 3000."""
@@ -153,44 +153,44 @@ class GrafanaSettings(Access):
 
 
 class Outputs(Model):
-    """Where runs are kept; relative to the folder the command runs in."""
+    """Where runs are stored; relative paths start at the working folder."""
 
     folder: str = "outputs"
     acknowledgements: str = "outputs/acknowledgements.toml"
     journal: str = "journal"
-    """A folder; a relative one lies in this user's state folder. Those who change one environment share an absolute
-    one: "applied before" and "unknown blocks" hold among them."""
+    """A folder; a relative one is in this user's state folder. All who change one environment must share one folder
+    (an absolute path), because the journal is what prevents a plan from being applied twice."""
 
 
 class Changes(Model):
-    """What may change without a person."""
+    """Which changes may be applied without a person."""
 
     headless: list[str] = []
-    """Changes of risk additive that `xai-runbook apply FILE` may carry out unasked, such as "backups.dump"."""
+    """Changes of risk additive that `xai-runbook apply FILE` applies without a confirmation, such as backups.dump."""
 
 
 class SandboxSettings(Model):
-    """The running sandbox; set by itself, never in a file."""
+    """The running sandbox; set by the sandbox, never in a file."""
 
     folder: str
     quota_url: Url
     mark: dict[str, str]
-    """The environment variable by which the sandbox knows processes as its own."""
+    """The environment variable that marks the sandbox's own processes."""
     missing: dict[str, str] = {}
-    """Its parts that could not be started, with the reason and how to get what is lacking."""
+    """Its parts that could not be started, with the reason and how to get the program."""
 
 
 class Settings(PromqlSettings):
-    """One environment, whole."""
+    """All settings of one environment."""
 
     name: str
     source: str = ""
-    """The file that it was read from; set by itself, never in a file."""
+    """The file that it was read from; set by `load`, never in a file."""
     description: str = ""
     production: bool = False
-    """No provoked faults, and every output says so."""
+    """True: faults cannot be provoked, and every output says PRODUCTION."""
     simulated: list[str] = []
-    """Parts that are not the real thing, said in every report."""
+    """Parts that are simulated; every report names them."""
     limits: Limits
     prometheus: PrometheusSettings | None = None
     alertmanager: AlertmanagerSettings | None = None
@@ -207,24 +207,24 @@ class Settings(PromqlSettings):
 
     @property
     def promql_settings(self) -> PromqlSettings:
-        """What handles that write PromQL get of it."""
+        """The part of the settings that handles which write PromQL receive."""
         return PromqlSettings(windows=self.windows, metrics=self.metrics, signals=self.signals, rules=self.rules)
 
     @property
     def rule_step(self) -> str:
-        """How far apart rules are judged."""
+        """The evaluation interval of rules."""
         return self.prometheus.step if self.prometheus else PrometheusSettings().step
 
     @property
     def not_configured(self) -> list[str]:
-        """Parts that this environment does not declare."""
+        """The parts that this environment does not declare."""
         missing = [part for part in PARTS if getattr(self, part) is None]
         if self.nodes is not None and not self.nodes.reference:
             missing.append("nodes.reference")
         return missing
 
     def missing(self, part: str) -> str:
-        """Why the sandbox has no server of that part ("" where it has): "prometheus is missing: ..."."""
+        """Return why the sandbox could not start that part, "prometheus is missing: ..."; "" if it could."""
         own = {"database": "postgres", "backups": "postgres"}.get(part, part)
         reason = self.sandbox.missing.get(own) if self.sandbox else None
         return f"{own} is missing: {reason}" if reason else ""
@@ -235,10 +235,10 @@ PARTS = tuple(
     for name, field in Settings.model_fields.items()
     if type(None) in get_args(field.annotation) and name != "sandbox"
 )
-"""The parts that an environment may have: the tables that may be missing. A file never declares the sandbox."""
+"""The parts that an environment may have: the optional tables. A file never declares the sandbox."""
 
 
 def table(part: str) -> type[Model]:
-    """The model of a part's table."""
+    """Return the model of a part's table."""
     model, _ = get_args(Settings.model_fields[part].annotation)
     return cast("type[Model]", model)

@@ -1,4 +1,4 @@
-"""What PromQL is made of in an environment: names of metrics, windows, signals; and what rules carry beside them."""
+"""Settings that PromQL and alerting rules are built from: metric names, windows, signals and links."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from xai_runbook.settings.limits import Metrics, Signals, Windows
 from xai_runbook.settings.types import MisplacedKey, Model, Url
 
 EXPORTERS = {"node_": "node-exporter", "pg_": "postgres-exporter"}
-"""The sandbox's exporters, by how the names of their metrics begin."""
+"""The sandbox's exporters, by the prefix of their metrics' names."""
 
 
 class Rules(Model):
-    """What alerting rules carry beside the table of limits."""
+    """Settings of alerting rules that are not limits."""
 
     runbook_url: Url = "http://localhost:8888/lab/tree/notebooks"
-    """Where an alert's link leads: the folder in which JupyterLab has the notebooks."""
+    """The link of an alert: JupyterLab's address of the notebooks' folder."""
 
 
 class PromqlSettings(Model):
-    """All that a handle needs to know to write PromQL and rules."""
+    """The settings from which PromQL and rules are written."""
 
     windows: Windows
     metrics: Metrics
@@ -29,23 +29,23 @@ class PromqlSettings(Model):
     rules: Rules = Rules()
 
     @model_validator(mode="after")
-    def _signals_name_what_exists(self) -> PromqlSettings:
+    def _signals_name_known_variables(self) -> PromqlSettings:
         for key in Signals.model_fields:
             self.promql(key)
         return self
 
     @property
-    def words(self) -> dict[str, str]:
-        """What ${...} in PromQL may name: this environment's metrics, and its windows as name_window."""
+    def template_variables(self) -> dict[str, str]:
+        """The values of ${...} in PromQL: the environment's metric names, and its windows as NAME_window."""
         return self.metrics.model_dump() | {f"{key}_window": text for key, text in self.windows.model_dump().items()}
 
     def promql(self, name: str) -> str:
-        """The PromQL of a limit's signal, with this environment's metric names and windows filled in."""
-        words = self.words
+        """Return the PromQL of a limit's signal, with the environment's metric names and windows filled in."""
+        variables = self.template_variables
 
-        def word(match: re.Match[str]) -> str:
-            if match[1] not in words:
-                raise MisplacedKey(f"names ${{{match[1]}}}, which is neither a metric nor a window", "signals", name)
-            return str(words[match[1]])
+        def value(match: re.Match[str]) -> str:
+            if match[1] not in variables:
+                raise MisplacedKey(f"uses ${{{match[1]}}}, which is neither a metric nor a window", "signals", name)
+            return str(variables[match[1]])
 
-        return re.sub(r"\$\{(\w+)\}", word, getattr(self.signals, name)).strip()
+        return re.sub(r"\$\{(\w+)\}", value, getattr(self.signals, name)).strip()

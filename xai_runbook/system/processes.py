@@ -210,7 +210,10 @@ def condition(pid: int, created: float) -> str:
 
 
 def with_variable(name: str, value: str) -> list[int]:
-    """Return the pids of this user's processes that were started with this environment variable."""
+    """Return the pids of this user's processes that were started with this environment variable.
+
+    Not psutil's `environ`: it stops at an empty entry, and a server that sets its title (PostgreSQL, Valkey) has some.
+    """
     wanted = f"{name}={value}".encode()
     found = []
     for pid in _pids():

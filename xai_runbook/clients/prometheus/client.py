@@ -128,7 +128,7 @@ class Prometheus:
 
     def promql(self, template: str, **texts: str) -> str:
         """`template` with ${metric} and ${name_window} from the settings, and each of `texts` as a quoted string."""
-        return Template(template).substitute(self.settings.words, **{key: quoted(text) for key, text in texts.items()})
+        return Template(template).substitute(self.settings.template_variables, **{key: quoted(text) for key, text in texts.items()})
 
     def missing_exporter(self, promql: str) -> str:
         """The exporter that the query's metrics come from, where the sandbox could not start it; else ""."""

@@ -175,7 +175,7 @@ def latency_history(
     """
     if not isinstance(window, Window):
         window = Window.parse(window or prometheus.settings.windows.history)
-    words, parts = widened(prometheus, window).words, []
+    words, parts = widened(prometheus, window).template_variables, []
     for quantile in quantiles:
         if not 0 <= quantile <= 1:
             raise InputError(f"{quantile} is not a quantile", hint="a number from 0 to 1, such as 0.95")
@@ -196,7 +196,7 @@ def traffic_history(prometheus: Prometheus, window: Window | str | None = None) 
     """
     if not isinstance(window, Window):
         window = Window.parse(window or prometheus.settings.windows.history)
-    metrics, words = prometheus.settings.metrics, widened(prometheus, window).words
+    metrics, words = prometheus.settings.metrics, widened(prometheus, window).template_variables
     query = Template("sum by (${status_label}) (rate(${requests}[${requests_window}]))").substitute(words)
     told = existing(prometheus.range(query, window), metrics.requests, prometheus, "metrics.requests")
     frame = columns(told, [metrics.status_label], at="at", value="value")
