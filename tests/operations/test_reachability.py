@@ -178,4 +178,4 @@ def test_nodes_down_and_turned_away(limit: Limit) -> None:
     finding = reachability.check_reachable(told, limit)
     assert finding.targets == ("gone",)
     assert "gone does not answer: the connection was refused" in finding.summary
-    assert "busy cannot be checked: we ask too often (HTTP 429)" in finding.summary
+    assert "busy cannot be checked: too many requests (HTTP 429)" in finding.summary

@@ -1,1 +1,1 @@
-"""Doers: each asks one kind of server, within a deadline, and knows no runbook."""
+"""Clients: each module talks to one kind of server, with a deadline, and knows nothing of the runbook."""

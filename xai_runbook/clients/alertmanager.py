@@ -1,4 +1,4 @@
-"""An Alertmanager, read over its API v2: what it has been told, and what it keeps quiet about."""
+"""Read-only client of Alertmanager's API v2: its alerts and silences."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _ALERTS = ["labels", "state", "silences", "inhibitors", "receivers", "starts_at", "updated_at"]
 _SILENCES = ["silence", "state", "matchers", "by", "why", "starts_at", "ends_at"]
-_HINT = "Alertmanager's own port is 9093; is it of version 0.16 or later?"
+_HINT = "Alertmanager's own port is 9093; the version must be 0.16 or later"
 
 
 class Alertmanager:
-    """One server, which is asked what it is before it is believed; nothing but GET is sent to it."""
+    """One Alertmanager. Only GET is sent, and first its version is read to make sure that it is one."""
 
     def __init__(self, access: Access, *, environment: str = "", production: bool = False) -> None:
         self.environment, self.production = environment, production
@@ -28,33 +28,33 @@ class Alertmanager:
         self._version = ""
 
     def identity(self) -> dict[str, str]:
-        """Where it is."""
+        """Return its URL."""
         return {"url": self.url}
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Its URL."""
         return self.access.url
 
     def status(self) -> dict[str, str]:
-        """`version`, and `cluster`: ready, settling or disabled. Errors: WrongServer where it is no Alertmanager.
+        """Return `version`, and `cluster`: ready, settling or disabled. Errors: WrongServer if it is no Alertmanager.
 
-        Its configuration, which the same answer holds and which may name secrets, is left where it is.
+        The configuration in the same answer is ignored, because it may contain secrets.
         """
         try:
-            told = get(self.access, self.url, "/api/v2/status").json()
-            version, cluster = told["versionInfo"]["version"], told["cluster"]["status"]
+            status = get(self.access, self.url, "/api/v2/status").json()
+            version, cluster = status["versionInfo"]["version"], status["cluster"]["status"]
             if not isinstance(version, str) or not isinstance(cluster, str):
                 raise TypeError
         except (BadAnswer, WrongServer) as error:
             raise WrongServer(f"no Alertmanager answers here: it {error.what}", on=self.url, hint=_HINT) from None
         except (KeyError, TypeError):
-            words = "no Alertmanager answers here: it does not say its version"
-            raise WrongServer(words, on=self.url, hint=_HINT) from None
+            message = "no Alertmanager answers here: the answer has no version"
+            raise WrongServer(message, on=self.url, hint=_HINT) from None
         return {"version": inert(version, 100), "cluster": inert(cluster, 100)}
 
     def alerts(self) -> pd.DataFrame:
-        """Every alert that it holds; none is an empty frame.
+        """Return all its alerts; an empty frame if there are none.
 
         Columns: labels (a dict), state (active; suppressed: silenced or inhibited; unprocessed), silences (their ids),
         inhibitors (fingerprints of the alerts that hide it), receivers (names), starts_at, updated_at (UTC).
@@ -62,7 +62,7 @@ class Alertmanager:
         return self._table("alerts", _alert, _ALERTS)
 
     def silences(self) -> pd.DataFrame:
-        """Every silence, those that are expired too for as long as it keeps them; none is an empty frame.
+        """Return all its silences, expired ones too while it keeps them; an empty frame if there are none.
 
         Columns: silence (its id), state (active, pending, expired), matchers (a list of dicts: name, value, isRegex,
         isEqual), by, why, starts_at, ends_at (UTC).
@@ -72,18 +72,18 @@ class Alertmanager:
     def _table(self, what: str, row: Callable[[Any], dict[str, Any]], columns: list[str]) -> pd.DataFrame:
         import pandas as pd
 
-        if not self._version:  # something else may answer a list to anything
+        if not self._version:  # another server may answer any path with a list
             self._version = self.status()["version"]
-        told = get(self.access, self.url, f"/api/v2/{what}").json()
+        items = get(self.access, self.url, f"/api/v2/{what}").json()
         try:
-            frame = pd.DataFrame([row(item) for item in told], columns=columns)
+            frame = pd.DataFrame([row(item) for item in items], columns=columns)
             for column in columns:
                 if column.endswith("_at"):
                     frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601").astype(
                         "datetime64[ms, UTC]"
                     )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            raise BadAnswer(f"its answer has no {what} that can be read", on=self.url, hint=_HINT) from None
+            raise BadAnswer(f"the {what} in its answer cannot be read", on=self.url, hint=_HINT) from None
         return frame
 
     def __repr__(self) -> str:
@@ -95,9 +95,9 @@ def _alert(item: Any) -> dict[str, Any]:
     return {
         "labels": {str(name): str(text) for name, text in item["labels"].items()},
         "state": str(status["state"]),
-        "silences": [str(one) for one in status["silencedBy"]],
-        "inhibitors": [str(one) for one in status["inhibitedBy"]],
-        "receivers": [inert(str(one["name"]), 100) for one in item["receivers"]],
+        "silences": [str(silence) for silence in status["silencedBy"]],
+        "inhibitors": [str(fingerprint) for fingerprint in status["inhibitedBy"]],
+        "receivers": [inert(str(receiver["name"]), 100) for receiver in item["receivers"]],
         "starts_at": item["startsAt"],
         "updated_at": item["updatedAt"],
     }
@@ -109,12 +109,12 @@ def _silence(item: Any) -> dict[str, Any]:
         "state": str(item["status"]["state"]),
         "matchers": [
             {
-                "name": str(each["name"]),
-                "value": str(each["value"]),
-                "isRegex": bool(each["isRegex"]),
-                "isEqual": bool(each.get("isEqual", True)),  # said from version 0.22 on
+                "name": str(matcher["name"]),
+                "value": str(matcher["value"]),
+                "isRegex": bool(matcher["isRegex"]),
+                "isEqual": bool(matcher.get("isEqual", True)),  # present from version 0.22 on
             }
-            for each in item["matchers"]
+            for matcher in item["matchers"]
         ],
         "by": inert(str(item["createdBy"]), 200),
         "why": inert(str(item["comment"]), 500),

@@ -1,4 +1,4 @@
-"""A Grafana server, read over its HTTP API; nothing but GET is sent to it."""
+"""Read-only client of Grafana's HTTP API; only GET is sent."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_FOUND = 5000
-"""What a search answers at most, whatever is asked for."""
+"""Grafana's limit of hits in one search."""
 _MOST_BYTES = 32 * 2**20
-_NOT_ONE = "is it a Grafana? The runbook has it on 12030; its own port is 3000, and a proxy may add a path"
-_ROLE = "grafana.auth_value: a service account's token, role Viewer; for data sources the right to read them too"
+_CHECK_URL = "check the URL: the runbook's port is 12030, Grafana's own is 3000, and a proxy may add a path"
+_CHECK_ROLE = "grafana.auth_value: the token of a service account with role Viewer that may also read data sources"
 _UNHEALTHY = (400, 404, 500, 501, 503)
 
 
 class Grafana:
-    """One server, as one who may only view."""
+    """One Grafana, read as a viewer."""
 
     def __init__(self, access: Access, settings: PromqlSettings, *, environment: str, production: bool) -> None:
         self.access, self.settings = access, settings
@@ -34,61 +34,63 @@ class Grafana:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Its URL."""
         return self.access.url
 
     def identity(self) -> dict[str, str]:
-        """Where it is, and which of its organizations we are in: each has dashboards of its own."""
-        told = self._ask("/api/org")
-        return {"url": self.url, "organization": self._read(lambda: f"{told['id']:d} {inert(str(told['name']), 60)}")}
+        """Return its URL and the current organization; each organization has its own dashboards."""
+        org = self._ask("/api/org")
+        return {"url": self.url, "organization": self._read(lambda: f"{org['id']:d} {inert(str(org['name']), 60)}")}
 
     def health(self) -> dict[str, str]:
-        """What it says of itself: `database` ("ok" or not), and `version` where it tells.
+        """Return `database` ("ok" or not) and `version` ("" if not reported).
 
-        Errors: WrongServer where it is no Grafana; Unreachable, TimedOut ...
+        Errors: WrongServer if it is no Grafana; Unreachable, TimedOut ...
         """
         try:
             answer = get(self.access, self.url, "/api/health", informative=(503,), most_bytes=_MOST_BYTES)
-            told = answer.json()
-            return {"database": str(told["database"]), "version": str(told.get("version", ""))}
+            health = answer.json()
+            return {"database": str(health["database"]), "version": str(health.get("version", ""))}
         except (WrongServer, BadAnswer) as error:
-            raise WrongServer(f"no Grafana answers here: it {error.what}", on=self.url, hint=_NOT_ONE) from None
+            raise WrongServer(f"no Grafana answers here: it {error.what}", on=self.url, hint=_CHECK_URL) from None
         except (KeyError, TypeError, AttributeError):
-            if answer.status == 503:  # a proxy in front of a Grafana that is not there
-                raise Unreachable("is not ready (HTTP 503)", on=self.url, hint="does it start, or not run?") from None
+            if answer.status == 503:  # from a proxy, while Grafana is down
+                raise Unreachable(
+                    "is not ready (HTTP 503)", on=self.url, hint="check whether it is starting or down"
+                ) from None
             raise WrongServer(
-                "no Grafana answers here: it does not tell its health", on=self.url, hint=_NOT_ONE
+                "no Grafana answers here: the answer has no health", on=self.url, hint=_CHECK_URL
             ) from None
 
     def search(self, kind: str = "dash-db") -> list[dict[str, str]]:
-        """All that we may see: dashboards, or folders by kind "dash-folder".
+        """Return all dashboards that the token may see, or with kind "dash-folder" all folders.
 
         Each has title, uid, folder (the folder's title), url (a path) and folder_uid.
-        Errors: TooMuch where there are more than a search tells.
+        Errors: TooMuch for more than one search returns.
         """
-        found = self._ask("/api/search", type=kind, limit=str(MOST_FOUND))
-        rows = self._read(lambda: [_found(hit) for hit in _list(found)])
+        hits = self._ask("/api/search", type=kind, limit=str(MOST_FOUND))
+        rows = self._read(lambda: [_search_row(hit) for hit in _list(hits)])
         if len(rows) >= MOST_FOUND:
             raise TooMuch(
-                f"finds {MOST_FOUND} hits or more", on=self.url, hint="a Grafana, or an organization, with fewer"
+                f"has {MOST_FOUND} dashboards or more", on=self.url, hint="a token of an organization with fewer"
             )
         return rows
 
     def dashboard(self, uid: str) -> dict[str, Any] | None:
-        """Its JSON and its `meta`; None where there is none of that uid, or none that we may see."""
-        told = self._ask(f"/api/dashboards/uid/{quote(uid, safe='')}", informative=(404,))
-        if isinstance(told, dict) and "dashboard" not in told and "message" in told:
+        """Return `dashboard` (its JSON) and `meta`; None if there is no such dashboard that the token may see."""
+        answer = self._ask(f"/api/dashboards/uid/{quote(uid, safe='')}", informative=(404,))
+        if isinstance(answer, dict) and "dashboard" not in answer and "message" in answer:
             return None
-        return self._read(lambda: {"dashboard": dict(told["dashboard"]), "meta": dict(told["meta"])})
+        return self._read(lambda: {"dashboard": dict(answer["dashboard"]), "meta": dict(answer["meta"])})
 
     def dashboard_version(self, uid: str, version: int) -> dict[str, Any]:
-        """The JSON of an earlier version. Errors: WrongServer where that is not kept."""
-        told = self._ask(f"/api/dashboards/uid/{quote(uid, safe='')}/versions/{version:d}")
-        return self._read(lambda: dict(told["data"]))
+        """Return the JSON of an earlier version. Errors: WrongServer if Grafana no longer has it."""
+        answer = self._ask(f"/api/dashboards/uid/{quote(uid, safe='')}/versions/{version:d}")
+        return self._read(lambda: dict(answer["data"]))
 
     def datasources(self) -> list[dict[str, str]]:
-        """Every data source: name, uid, type, url (as Grafana's machine sees it), is_default ("true" or "false")."""
-        told = self._ask("/api/datasources")
+        """Return all data sources: name, uid, type, url (from Grafana's machine), is_default ("true" or "false")."""
+        sources = self._ask("/api/datasources")
         return self._read(
             lambda: [
                 {
@@ -96,28 +98,28 @@ class Grafana:
                     "url": inert(str(source.get("url", "")), 200),
                     "is_default": str(bool(source.get("isDefault"))).lower(),
                 }
-                for source in _list(told)
+                for source in _list(sources)
             ]
         )
 
     def datasource_health(self, uid: str) -> tuple[str, str]:
-        """What Grafana's own check of a data source says: OK, ERROR, UNKNOWN, or "" where it has no check; and why."""
+        """Run Grafana's check of a data source: OK, ERROR, UNKNOWN, or "" if it has no check; and the message."""
         path = f"/api/datasources/uid/{quote(uid, safe='')}/health"
         answer = get(self.access, self.url, path, informative=_UNHEALTHY, most_bytes=_MOST_BYTES)
-        told = answer.json()
-        words = inert(str(told.get("message", "")), 300) if isinstance(told, dict) else ""
-        if isinstance(told, dict) and told.get("status") in ("OK", "ERROR", "UNKNOWN"):
-            return str(told["status"]), words
-        # its plugin has no check; any other failure leaves open whether it works
-        return ("", words) if answer.status in (404, 501) else ("UNKNOWN", f"HTTP {answer.status} {words}".strip())
+        health = answer.json()
+        message = inert(str(health.get("message", "")), 300) if isinstance(health, dict) else ""
+        if isinstance(health, dict) and health.get("status") in ("OK", "ERROR", "UNKNOWN"):
+            return str(health["status"]), message
+        # 404 and 501: its plugin has no check; after any other failure it is not known whether the data source works
+        return ("", message) if answer.status in (404, 501) else ("UNKNOWN", f"HTTP {answer.status} {message}".strip())
 
     def accepts_login(self, user: str, password: str) -> bool:
-        """Whether that login works: tried once, by HTTP basic authentication. For logins that are no secret alone.
+        """Try a published default login once, by HTTP basic authentication. Never pass a secret.
 
-        False where basic authentication is turned off, too. Errors: AccessDenied where too many were tried.
+        False also if basic authentication is turned off. Errors: AccessDenied after too many attempts.
         """
         access = self.access.model_copy(
-            update={"auth_header": "Authorization", "auth_value": _Published(user, password)}
+            update={"auth_header": "Authorization", "auth_value": _DefaultLogin(user, password)}
         )
         try:
             answer = get(access, self.url, "/api/user", most_bytes=_MOST_BYTES)
@@ -131,21 +133,21 @@ class Grafana:
         try:
             answer = get(self.access, self.url, path, parameters, informative=informative, most_bytes=_MOST_BYTES)
         except AccessDenied as error:
-            raise AccessDenied(error.what, on=error.on, hint=_ROLE) from None
+            raise AccessDenied(error.what, on=error.on, hint=_CHECK_ROLE) from None
         return answer.json()
 
     def _read(self, rows: Callable[[], T]) -> T:
         try:
             return rows()
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise BadAnswer("its answer cannot be read", on=self.url, hint=_NOT_ONE) from None
+            raise BadAnswer("its answer cannot be read", on=self.url, hint=_CHECK_URL) from None
 
     def __repr__(self) -> str:
         return f"Grafana({self.url})"
 
 
-class _Published(Secret):
-    """A login that a manual prints: sent where a secret would be, and none."""
+class _DefaultLogin(Secret):
+    """A login that Grafana's manual prints, in the place of a secret."""
 
     __slots__ = ("_header",)
 
@@ -157,12 +159,12 @@ class _Published(Secret):
         return self._header
 
 
-def _list(told: Any) -> list[Any]:
-    if not isinstance(told, list):  # an empty object would pass for "none"
+def _list(answer: Any) -> list[Any]:
+    if not isinstance(answer, list):  # an empty object would look like an empty list
         raise TypeError
-    return told
+    return answer
 
 
-def _found(hit: Any) -> dict[str, str]:
-    known = {"title": hit["title"], "uid": hit["uid"], "folder": hit.get("folderTitle", ""), "url": hit.get("url", "")}
-    return {key: inert(str(text), 300) for key, text in {**known, "folder_uid": hit.get("folderUid", "")}.items()}
+def _search_row(hit: Any) -> dict[str, str]:
+    row = {"title": hit["title"], "uid": hit["uid"], "folder": hit.get("folderTitle", ""), "url": hit.get("url", "")}
+    return {key: inert(str(text), 300) for key, text in {**row, "folder_uid": hit.get("folderUid", "")}.items()}

@@ -1,4 +1,4 @@
-"""XAI nodes' HTTP API: facts by path and JSON pointer, as the settings say where each stands."""
+"""Read-only client of the XAI nodes' HTTP API: facts, by the paths and JSON pointers in the settings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from xai_runbook.settings import models
 
 _MOST_BYTES = 8 * 2**20
-_MOST = 2**62  # what is more is no height of any chain, and no integer column holds a difference of two
+_MOST = 2**62  # so that the difference of two heights fits into an integer column
 _MISSING = object()
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What one node said, or why it could not be asked (`error`).
+class NodeFacts:
+    """The facts of one node, or the error of the request.
 
-    `values` has the facts asked for; `peers` brings `peers_listed` along: how many they are without the node itself.
+    `values` has the requested facts. With `peers` it also has `peers_listed`: their number without the node itself.
     """
 
     node: str
@@ -38,43 +38,43 @@ class Facts:
 
 
 class Nodes:
-    """A read-only handle on our nodes and the reference nodes. GET only, and no faster than the settings allow."""
+    """Our nodes and the reference nodes. Only GET is sent, at most `requests_per_second` times a second."""
 
     def __init__(self, settings: models.NodesSettings, *, environment: str = "", production: bool = False) -> None:
         self.environment, self.production = environment, production
         self._settings = settings
         self._next_at = 0.0
-        self._turn = threading.Lock()
+        self._rate_lock = threading.Lock()
 
     def identity(self) -> dict[str, str]:
-        """Where each of our nodes is, by its name."""
+        """Return the URL of each of our nodes by its name."""
         return {node.name: node.url for node in self._settings.node}
 
     @property
     def names(self) -> list[str]:
-        """Our nodes' names."""
+        """The names of our nodes."""
         return [node.name for node in self._settings.node]
 
-    def facts(self, *names: str) -> list[Facts]:
-        """Those facts (fields of settings.Facts) of each of our nodes, asked side by side, in the settings' order."""
-        return self._ask(self._settings.node, names)
+    def facts(self, *names: str) -> list[NodeFacts]:
+        """Return these facts (fields of FactsSettings) of each of our nodes, in the order of the settings."""
+        return self._ask_all(self._settings.node, names)
 
-    def reference_facts(self, *names: str) -> list[Facts]:
-        """Those facts of each reference node; an empty list where the settings name none."""
-        return self._ask(self._settings.reference, names)
+    def reference_facts(self, *names: str) -> list[NodeFacts]:
+        """Return these facts of each reference node; an empty list if the settings name none."""
+        return self._ask_all(self._settings.reference, names)
 
-    def _ask(self, nodes: Sequence[models.NodeSettings], names: Sequence[str]) -> list[Facts]:
-        return side_by_side([partial(self._ask_one, node, names) for node in nodes])
+    def _ask_all(self, nodes: Sequence[models.NodeSettings], names: Sequence[str]) -> list[NodeFacts]:
+        return side_by_side([partial(self._ask, node, names) for node in nodes])
 
-    def _ask_one(self, node: models.NodeSettings, names: Sequence[str]) -> Facts:
+    def _ask(self, node: models.NodeSettings, names: Sequence[str]) -> NodeFacts:
         facts, answers, values, seconds = node.facts or self._settings.facts, {}, {}, 0.0
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             for name in names:
                 fact: models.Fact = getattr(facts, name)
                 if fact.path not in answers:
-                    self._wait_for_turn()
-                    began = time.monotonic()
+                    self._limit_rate()
+                    started = time.monotonic()
                     answer = get(
                         node,
                         node.url,
@@ -86,12 +86,15 @@ class Nodes:
                 values[name] = _fact(name, fact, answers[fact.path])
                 if name == "peers":
                     values["peers_listed"] = len(values[name]) - fact.includes_self
-        except (CannotAsk, SettingsError) as error:  # a secret that is missing for one node hides no other
-            return Facts(node.name, seconds=time.monotonic() - began, error=error)
-        return Facts(node.name, values, seconds)
+        except (
+            CannotAsk,
+            SettingsError,
+        ) as error:  # the other nodes' answers count, even if this one's secret is missing
+            return NodeFacts(node.name, seconds=time.monotonic() - started, error=error)
+        return NodeFacts(node.name, values, seconds)
 
-    def _wait_for_turn(self) -> None:
-        with self._turn:
+    def _limit_rate(self) -> None:
+        with self._rate_lock:
             now = time.monotonic()
             at = max(now, self._next_at)
             self._next_at = at + 1 / self._settings.requests_per_second
@@ -99,23 +102,25 @@ class Nodes:
 
 
 def _fact(name: str, fact: models.Fact, answer: HttpAnswer) -> Any:
-    """The fact, of the type that it must have; heights as the index of the newest block."""
+    """Return the fact in its type; a height as the index of the newest block. Errors: BadAnswer."""
     value = resolve_pointer(answer.json(), fact.pointer, _MISSING)
     if value is _MISSING or isinstance(value, EndOfList):  # "-" names the element after a list's last one
         raise BadAnswer(
-            f"its answer has no {fact.pointer}", on=answer.url, hint=f"nodes.facts.{name}.pointer in the settings"
+            f"its answer has no {fact.pointer}",
+            on=answer.url,
+            hint=f"check nodes.facts.{name}.pointer in the settings",
         )
     if name == "synced" and isinstance(value, bool):
         return value
     if name == "peers" and isinstance(value, list) and len(value) >= fact.includes_self:
         return value
     if name in ("height", "peer_count") and isinstance(value, int) and not isinstance(value, bool):
-        # as the index of the newest block, and without the node itself
-        told = value - (fact.height_is == "count" if name == "height" else fact.includes_self)
-        if 0 <= told <= _MOST:
-            return told
+        # a height becomes the index of the newest block, a number of peers excludes the node itself
+        number = value - (fact.height_is == "count" if name == "height" else fact.includes_self)
+        if 0 <= number <= _MOST:
+            return number
     raise BadAnswer(
-        f"{fact.pointer} is {type(value).__name__} {str(value)[:40]!r}, which cannot be its {name}",
+        f"{fact.pointer} is {type(value).__name__} {str(value)[:40]!r}, not a valid {name}",
         on=answer.url,
-        hint=f"nodes.facts.{name} in the settings",
+        hint=f"check nodes.facts.{name} in the settings",
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xai_runbook.clients.alertmanager import Alertmanager
     from xai_runbook.clients.cache import Cache
     from xai_runbook.clients.grafana import Grafana
-    from xai_runbook.clients.nodes import Facts, Nodes
+    from xai_runbook.clients.nodes import NodeFacts, Nodes
     from xai_runbook.clients.postgres.pgbouncer import Pooler
     from xai_runbook.clients.postgres.reader import Database
     from xai_runbook.clients.prometheus.client import Prometheus
@@ -153,7 +153,7 @@ def _asked(target: str, ask: Callable[[], str]) -> DataFrame:
     return _frame([_row(target, detail, time.monotonic() - started, error)])
 
 
-def _told(answers: list[Facts]) -> DataFrame:
+def _told(answers: list[NodeFacts]) -> DataFrame:
     return _frame(
         [
             _row(facts.node, "" if facts.error else f"height {facts.values['height']}", facts.seconds, facts.error)

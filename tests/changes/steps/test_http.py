@@ -163,8 +163,8 @@ def test_no_operator(stub: Stub, journal: Journal, monkeypatch: pytest.MonkeyPat
         ("fails after", "HTTP 502 Bad Gateway", True),
         ("redirects", "it redirects to 'https://login.example.com/' (HTTP 302)", False),
         ("hangs", "no whole answer within 1 s", False),
-        ("is cut off", "it hung up without an answer", False),
-        ("is cut off after", "it hung up without an answer", True),
+        ("is cut off", "it closed the connection without an answer", False),
+        ("is cut off after", "it closed the connection without an answer", True),
     ],
 )
 def test_a_lost_answer_is_unknown_blocks_and_is_never_sent_again(

@@ -140,13 +140,13 @@ def test_what_prometheus_writes_takes_the_fast_way(monkeypatch: pytest.MonkeyPat
     [
         ({"metric": {}, "values": [[1, "2"]], "histograms": [[1, {"count": "1"}]]}, "native histograms"),
         ({"metric": {}, "histograms": [[1, {"count": "1"}]]}, "native histograms"),
-        ({"metric": {}, "values": [[1, 2]]}, "not what Prometheus answers"),
-        ({"metric": {}, "values": [["1", "2"]]}, "not what Prometheus answers"),
-        ({"metric": {}, "values": [[True, "2"]]}, "not what Prometheus answers"),
-        ({"metric": {"a": 1}, "values": [[1, "2"]]}, "not what Prometheus answers"),
-        ({"metric": {}, "values": [[1e300, "2"]]}, "not what Prometheus answers"),
-        ({"values": [[1, "2"]]}, "not what Prometheus answers"),
-        ("text", "not what Prometheus answers"),
+        ({"metric": {}, "values": [[1, 2]]}, "not a valid Prometheus answer"),
+        ({"metric": {}, "values": [["1", "2"]]}, "not a valid Prometheus answer"),
+        ({"metric": {}, "values": [[True, "2"]]}, "not a valid Prometheus answer"),
+        ({"metric": {"a": 1}, "values": [[1, "2"]]}, "not a valid Prometheus answer"),
+        ({"metric": {}, "values": [[1e300, "2"]]}, "not a valid Prometheus answer"),
+        ({"values": [[1, "2"]]}, "not a valid Prometheus answer"),
+        ("text", "not a valid Prometheus answer"),
     ],
 )
 def test_what_is_no_series_is_refused(series: Any, says: str) -> None:

@@ -66,8 +66,8 @@ def test_its_own_database_is_gone(stub: Stub, there: Environment) -> None:
         (says(b"<html>Sign in</html>"), Status.UNKNOWN, "an HTML page"),
         (says(b"", "302 Found", "Location: https://sso.example/"), Status.UNKNOWN, "redirects to"),
         (says(b"x", "404 Not Found"), Status.UNKNOWN, "no Grafana answers here"),
-        (says(b'{"status": "success"}'), Status.UNKNOWN, "does not tell its health"),
-        (says(b"[]"), Status.UNKNOWN, "does not tell its health"),
+        (says(b'{"status": "success"}'), Status.UNKNOWN, "the answer has no health"),
+        (says(b"[]"), Status.UNKNOWN, "the answer has no health"),
         (says(b'{"database": "ok"}', length=400), Status.UNKNOWN, "cut short"),
     ],
 )
@@ -206,7 +206,7 @@ def test_a_query_that_does_not_parse(stub: Stub, shown: Environment) -> None:
     stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "sum("}))
     finding = asked(shown)
     assert finding.status is Status.UNKNOWN and finding.targets == ("One / P / B",)
-    assert "cannot read the query" in finding.summary
+    assert "cannot parse the query" in finding.summary
 
 
 def test_what_is_not_asked(stub: Stub, shown: Environment) -> None:
@@ -291,7 +291,7 @@ def test_data_sources(stub: Stub, there: Environment) -> None:
         ((200, {"message": "", "status": "UNKNOWN"}), Status.UNKNOWN, "no reason given"),
         ((500, {"message": "Plugin health check failed"}), Status.UNKNOWN, "HTTP 500 Plugin health check failed"),
         ((400, {"message": "bad request data"}), Status.UNKNOWN, "HTTP 400 bad request data"),
-        ((403, {"message": "no"}), Status.UNKNOWN, "we may not ask (HTTP 403)"),
+        ((403, {"message": "no"}), Status.UNKNOWN, "access denied (HTTP 403)"),
     ],
 )
 def test_a_data_source_that_fails(stub: Stub, there: Environment, answer: Any, status: Status, words: str) -> None:

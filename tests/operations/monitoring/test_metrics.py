@@ -187,7 +187,7 @@ def test_rates_in_a_chart_look_back_far_enough_for_its_points(url: str) -> None:
 
 def test_the_literal_range_of_the_runbook_lies_before_what_is_kept(prometheus: Prometheus) -> None:
     seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
-    with pytest.raises(NoData, match="before what Prometheus keeps"):
+    with pytest.raises(NoData, match="outside retention"):
         metrics.history(prometheus, "height", seed)
 
 

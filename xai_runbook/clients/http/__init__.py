@@ -1,1 +1,1 @@
-"""GET requests with a deadline and a bounded answer, and the answers shared within one run."""
+"""HTTP GET with a deadline and a size limit, and a request cache for one run."""

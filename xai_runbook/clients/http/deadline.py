@@ -1,4 +1,4 @@
-"""A deadline enforced from outside the call that may hang, and calls made side by side that Ctrl-C ends."""
+"""Calls with a deadline, and parallel calls, both of which Ctrl-C interrupts."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ T = TypeVar("T")
 
 
 GRACE_SECONDS = 0.9
-"""How much longer than the server's own timeout is waited here, so that every answer comes within one second of it."""
+"""The client's deadline is this much longer than the server's timeout, so that the server's own error arrives first."""
 
 
 def within(seconds: float, ask: Callable[[], T], *, on: str, give_up: Callable[[], object] | None = None) -> T:
-    """What `ask()` returns, if it does so within `seconds`; its exceptions pass through.
+    """Return what `ask()` returns within `seconds`; raise its exceptions. Errors: TimedOut.
 
-    A socket's timeout is one read's, and a server's statement_timeout needs a server that runs: neither ends a call to
-    a stopped process or a server that drips. So the call has a thread of its own, and whoever waits does not wait
-    longer. `give_up` should make the call end (shut its socket down); the thread dies with the process otherwise.
-
-    Errors: TimedOut.
+    A socket timeout limits a single read, and a statement_timeout needs a server that is running: neither limits a
+    call to a stopped process or to a server that sends one byte at a time. So the call runs in a thread of its own.
+    `give_up` should make the call end, for example by shutting its socket down; else the thread runs on until the
+    process ends.
     """
     outcome: list[tuple[bool, object]] = []
 
     def run() -> None:
         try:
             outcome.append((True, ask()))
-        except BaseException as error:  # handed to the one who waits, whatever it is
+        except BaseException as error:  # raised again in the calling thread
             outcome.append((False, error))
 
     thread = threading.Thread(target=run, daemon=True, name=f"ask {on}")
@@ -38,14 +37,16 @@ def within(seconds: float, ask: Callable[[], T], *, on: str, give_up: Callable[[
     late = True
     try:
         thread.join(seconds)
-        late = not outcome  # told now: giving up makes the call end, with an error that says nothing
+        late = not outcome  # read before give_up, which makes the call end with a misleading error
     finally:
-        # also when Ctrl-C ends the wait: nothing of ours goes on asking
+        # also when Ctrl-C ends the wait, so that the call does not go on
         if late and give_up is not None:
             with suppress(Exception):
                 give_up()
     if late:
-        raise TimedOut(f"no whole answer within {seconds:g} s", on=on, hint="is it overloaded, stopped or cut off?")
+        raise TimedOut(
+            f"no whole answer within {seconds:g} s", on=on, hint="check whether it is overloaded, stopped or cut off"
+        )
     answered, value = outcome[0]
     if answered:
         return value  # type: ignore[return-value]
@@ -54,28 +55,28 @@ def within(seconds: float, ask: Callable[[], T], *, on: str, give_up: Callable[[
 
 
 def side_by_side(asks: Sequence[Callable[[], T]]) -> list[T]:
-    """What each of `asks` returns, all asked at once, in their order; the first one's exception passes through.
+    """Call all functions in parallel and return their results in order; raise the first exception in that order.
 
-    A thread pool would wait for its threads on Ctrl-C and again at exit; these die with the process.
+    A thread pool would wait for its threads on Ctrl-C and again at exit; daemon threads end with the process.
     """
     outcomes: dict[int, tuple[bool, object]] = {}
 
-    def run(place: int, ask: Callable[[], T]) -> None:
+    def run(index: int, ask: Callable[[], T]) -> None:
         try:
-            outcomes[place] = (True, ask())
-        except BaseException as error:  # handed to the one who waits, whatever it is
-            outcomes[place] = (False, error)
+            outcomes[index] = (True, ask())
+        except BaseException as error:  # raised again in the calling thread
+            outcomes[index] = (False, error)
 
-    threads = [threading.Thread(target=run, args=(place, ask), daemon=True) for place, ask in enumerate(asks)]
+    threads = [threading.Thread(target=run, args=(index, ask), daemon=True) for index, ask in enumerate(asks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    told: list[T] = []
-    for place in range(len(asks)):
-        answered, value = outcomes[place]
+    results: list[T] = []
+    for index in range(len(asks)):
+        answered, value = outcomes[index]
         if not answered:
             assert isinstance(value, BaseException)
             raise value
-        told.append(value)  # type: ignore[arg-type]
-    return told
+        results.append(value)  # type: ignore[arg-type]
+    return results

@@ -1,4 +1,4 @@
-"""HTTP GET, and nothing but GET: no other method can be asked for here."""
+"""HTTP GET requests; this module cannot send any other method."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PIECE = 2**20
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """One whole HTTP answer."""
+    """A complete HTTP response."""
 
     url: str
     status: int
@@ -45,16 +45,16 @@ class HttpAnswer:
     seconds: float
 
     def json(self) -> Any:
-        """The body as JSON. Errors: BadAnswer, which shows the start of what came instead."""
+        """Return the body as JSON. Errors: BadAnswer, which shows the start of the body."""
         import orjson
 
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError:
-            shown = inert(self.body[:80].decode("utf-8", "replace"))
-            kind = "an HTML page" if self.body.lstrip()[:1] == b"<" else "something that is not whole JSON"
+            start = inert(self.body[:80].decode("utf-8", "replace"))
+            kind = "an HTML page" if self.body.lstrip()[:1] == b"<" else "invalid JSON"
             raise BadAnswer(
-                f"answered with {kind}: {shown!r}", on=self.url, hint="is this the right address, or a proxy's page?"
+                f"answered with {kind}: {start!r}", on=self.url, hint="check the URL; it may be the page of a proxy"
             ) from None
 
 
@@ -67,15 +67,15 @@ def get(
     informative: Sequence[int] = (),
     most_bytes: int = MOST_BYTES,
 ) -> HttpAnswer:
-    """The whole answer to one GET, within the access's timeout. Redirects and proxies are not followed.
+    """Send one GET and return the whole answer, within the access's timeout. Redirects and proxies are not followed.
 
-    `informative` are statuses outside 200-299 whose bodies are wanted all the same. Errors: Unreachable, TimedOut,
-    AccessDenied (also 429), WrongServer (certificate, redirect, 404), BadAnswer, TooMuch; SettingsError where a secret
+    `informative` lists statuses other than 2xx whose answers are returned too. Errors: Unreachable, TimedOut,
+    AccessDenied (also 429), WrongServer (certificate, redirect, 404), BadAnswer, TooMuch; SettingsError if a secret
     or a TLS file cannot be used.
     """
     parts = urlsplit(base_url)
     target = f"{parts.path}{path}" + (f"?{urlencode(parameters)}" if parameters else "")
-    url = f"{parts.scheme}://{parts.netloc}{parts.path}{path}"  # without the query: it may be long, and it is logged
+    url = f"{parts.scheme}://{parts.netloc}{parts.path}{path}"  # for messages: without the query, which may be long
     seconds = duration_seconds(access.timeout)
     headers = {"Accept": "application/json", "User-Agent": "xai-runbook"}
     if access.auth_value is not None:
@@ -103,13 +103,13 @@ def get(
 
 
 def sendable(secret: Secret) -> str:
-    """The secret as a header's value. Errors: SettingsError where it cannot be one."""
+    """Return the secret as the value of a header. Errors: SettingsError if it is not printable ASCII."""
     value = secret.reveal()
     if not value.isascii() or not value.isprintable():
         raise SettingsError(
-            "the secret cannot be sent as a header: it has other characters than printable ASCII",
+            "the secret cannot be sent as a header: it has characters other than printable ASCII",
             on=secret.reference,
-            hint="is it the right file, with the value alone on one line?",
+            hint="check that it is the right file, with nothing but the value on one line",
         )
     return value
 
@@ -117,9 +117,9 @@ def sendable(secret: Secret) -> str:
 def connection_to(
     access: Access, scheme: str, host: str, port: int | None, seconds: float
 ) -> http.client.HTTPConnection:
-    """A connection that is not open yet. Errors: SettingsError where a TLS file cannot be used."""
+    """Return a connection that is not open yet. Errors: SettingsError if a TLS file cannot be used."""
     if scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=seconds + 1)  # a net: the deadline is the caller's
+        return http.client.HTTPConnection(host, port, timeout=seconds + 1)  # the caller enforces the deadline
     try:
         context = ssl.create_default_context(cafile=access.ca_file)
         if access.client_certificate:
@@ -128,7 +128,7 @@ def connection_to(
         raise SettingsError(
             f"a TLS file cannot be used: {error.strerror or 'not a certificate or key'}",
             on=f"{scheme}://{host}",
-            hint="ca_file, client_certificate and client_key name PEM files that we may read",
+            hint="ca_file, client_certificate and client_key must be readable PEM files",
         ) from None
     return http.client.HTTPSConnection(host, port, timeout=seconds + 1, context=context)
 
@@ -139,46 +139,44 @@ def _ask(
     connection.request("GET", target, headers=dict(headers))
     with connection.getresponse() as response:
         if response.length is not None and response.length <= most_bytes:
-            body = response.read()  # at once: half the time of pieces for a large answer; raises where it is cut short
+            body = response.read()  # twice as fast as pieces for a large answer; raises if the answer is cut short
         else:
-            body = _in_pieces(response, most_bytes, url)
-        told = response.headers
-        return response.status, told.get("Content-Type", ""), told.get("Location", ""), body
+            body = _read_pieces(response, most_bytes, url)
+        received = response.headers
+        return response.status, received.get("Content-Type", ""), received.get("Location", ""), body
 
 
-def _in_pieces(response: http.client.HTTPResponse, most_bytes: int, url: str) -> bytes:
-    """The body of an answer that is longer than we take, or does not say how long it is."""
+def _read_pieces(response: http.client.HTTPResponse, most_bytes: int, url: str) -> bytes:
+    """Read a body of unknown or too large length. Errors: TooMuch."""
     pieces, size = [], 0
     while piece := response.read(_PIECE):
         pieces.append(piece)
         size += len(piece)
         if size > most_bytes:
-            raise TooMuch(f"the answer is larger than {most_bytes} bytes", on=url, hint="ask for less at a time")
+            raise TooMuch(f"the answer is larger than {most_bytes} bytes", on=url, hint="request less at a time")
     return b"".join(pieces)
 
 
 def translated(error: Exception, url: str) -> CannotAsk:
-    """The error of ours for what a connection raised."""
+    """Return the CannotAsk error for an exception of the connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return WrongServer(
-            f"its certificate is not to be trusted: {inert(error.verify_message)}", on=url, hint="ca_file, or the host"
+            f"its certificate is not trusted: {inert(error.verify_message)}", on=url, hint="check ca_file and the host"
         )
     if isinstance(error, ssl.SSLError):
-        return WrongServer(f"no TLS could be agreed: {error.reason}", on=url, hint="is it http, or another port?")
+        return WrongServer(f"the TLS handshake failed: {error.reason}", on=url, hint="http://, or another port")
     if isinstance(error, socket.gaierror):
-        return Unreachable("no such host", on=url, hint="the name in the settings, and the resolver")
+        return Unreachable("no such host", on=url, hint="check the name in the settings, and DNS")
     if isinstance(error, ConnectionRefusedError):
-        return Unreachable("the connection was refused", on=url, hint="does it run, and on this port?")
+        return Unreachable("the connection was refused", on=url, hint="check that it runs and listens on this port")
     if isinstance(error, TimeoutError):
-        return TimedOut("no answer in time", on=url, hint="is it overloaded, stopped or cut off?")
+        return TimedOut("no answer in time", on=url, hint="check whether it is overloaded, stopped or cut off")
     if isinstance(error, http.client.RemoteDisconnected):
-        return Unreachable("it hung up without an answer", on=url, hint="does it start or stop? Its log knows")
+        return Unreachable("it closed the connection without an answer", on=url, hint="read the server's log")
     if isinstance(error, http.client.IncompleteRead):
-        return BadAnswer("the answer was cut short", on=url, hint="ask again; then read the server's log")
+        return BadAnswer("the answer was cut short", on=url, hint="again; then read the server's log")
     if isinstance(error, (http.client.HTTPException, ValueError)):
-        return BadAnswer(
-            f"what came is not HTTP ({type(error).__name__})", on=url, hint="is the port another server's?"
-        )
+        return BadAnswer(f"the answer is not HTTP ({type(error).__name__})", on=url, hint="check whose port this is")
     reason = error.strerror if isinstance(error, OSError) else None
     return Unreachable(f"the connection failed: {reason or type(error).__name__}", on=url, hint="network and firewall")
 
@@ -186,13 +184,15 @@ def translated(error: Exception, url: str) -> CannotAsk:
 def _refusal(answer: HttpAnswer, location: str) -> CannotAsk:
     status = answer.status
     if status in (401, 403):
-        return AccessDenied(f"we may not ask (HTTP {status})", on=answer.url, hint="auth_header and auth_value")
+        return AccessDenied(f"access denied (HTTP {status})", on=answer.url, hint="check auth_header and auth_value")
     if status == 429:
-        return AccessDenied("we ask too often (HTTP 429)", on=answer.url, hint="lower requests_per_second, or wait")
+        return AccessDenied("too many requests (HTTP 429)", on=answer.url, hint="lower requests_per_second, or wait")
     if 300 <= status < 400:
         return WrongServer(
-            f"redirects to {inert(location, 200)!r} (HTTP {status})", on=answer.url, hint="name the final address"
+            f"redirects to {inert(location, 200)!r} (HTTP {status})",
+            on=answer.url,
+            hint="the final URL in the settings",
         )
     if status == 404:
-        return WrongServer("does not know this path (HTTP 404)", on=answer.url, hint="is it the right server and path?")
+        return WrongServer("does not know this path (HTTP 404)", on=answer.url, hint="check server and path")
     return BadAnswer(f"failed with HTTP {status}", on=answer.url, hint="read that server's log")

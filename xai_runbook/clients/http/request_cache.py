@@ -1,4 +1,4 @@
-"""The same question of a server sent once in a run: who asks it meanwhile, or later in the run, gets that answer."""
+"""Per-run request cache: concurrent and later equal requests share one response."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 class RequestCache:
-    """Answers of one run, by question; a run is over within seconds, and these with it. A refusal is an answer too."""
+    """Answers of one run, by request. A run takes seconds, so nothing expires. Errors are cached too."""
 
     def __init__(self) -> None:
         self._answers: dict[Hashable, Future[HttpAnswer]] = {}
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def get(
-        self, access: Access, url: str, path: str, parameters: Mapping[str, str] = MappingProxyType({}), **how: Any
+        self, access: Access, url: str, path: str, parameters: Mapping[str, str] = MappingProxyType({}), **options: Any
     ) -> HttpAnswer:
-        """As `http.get.get`, sent if nobody has asked this yet. Errors: those that the first who asked had."""
-        if parameters.get("query") == "time()":  # a clock is read anew each time
-            return get(access, url, path, parameters, **how)
-        question = (url, path, tuple(sorted(parameters.items())))
-        with self._turn:
-            first = question not in self._answers
-            answer = self._answers.setdefault(question, Future())
-        if first:
+        """Return `http.get.get` of the first equal request. Errors: those of the first request."""
+        if parameters.get("query") == "time()":  # the server's clock is read each time
+            return get(access, url, path, parameters, **options)
+        request = (url, path, tuple(sorted(parameters.items())))
+        with self._lock:
+            is_first = request not in self._answers
+            answer = self._answers.setdefault(request, Future())
+        if is_first:
             try:
-                answer.set_result(get(access, url, path, parameters, **how))
-            except BaseException as error:  # else the others would wait for ever
+                answer.set_result(get(access, url, path, parameters, **options))
+            except BaseException as error:  # else the other threads would wait for ever
                 answer.set_exception(error)
         return answer.result()

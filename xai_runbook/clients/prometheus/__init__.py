@@ -1,1 +1,1 @@
-"""Prometheus' HTTP API and the text format of exporters."""
+"""Prometheus' HTTP API, and the text format of metrics pages."""

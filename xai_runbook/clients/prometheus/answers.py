@@ -1,6 +1,7 @@
-"""What Prometheus tells beside samples, as rows: alerts, rules, targets, and its own metrics page.
+"""Rows from Prometheus' answers other than samples: alerts, rules, targets, and its own metrics page.
 
-Whoever calls these turns ValueError, TypeError, KeyError, AttributeError and OverflowError into a BadAnswer.
+A malformed answer raises ValueError, TypeError, KeyError, AttributeError or OverflowError, which the caller turns into
+BadAnswer.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 
 def alerts(data: Any) -> list[dict[str, Any]]:
-    """A row for each alert of /api/v1/alerts."""
+    """Return a row for each alert of /api/v1/alerts."""
     rows = []
     for alert in data["alerts"]:
         labels = dict(alert["labels"])
-        if alert["state"] not in ("pending", "firing"):  # a state that nobody judges would be silence
+        if alert["state"] not in ("pending", "firing"):  # an unknown state must not pass for "no alert"
             raise ValueError(alert["state"])
         rows.append(
             {
                 "alert": labels.pop("alertname", ""),
                 "state": alert["state"],
                 "severity": labels.pop("severity", ""),
-                "labels": named(labels),
+                "labels": label_text(labels),
                 "value": float(alert["value"]),
                 "active_at": alert["activeAt"],
                 "summary": inert(alert.get("annotations", {}).get("summary", "")),
@@ -44,7 +45,7 @@ def alerts(data: Any) -> list[dict[str, Any]]:
 
 
 def rules(data: Any) -> list[dict[str, Any]]:
-    """A row for each alerting rule of /api/v1/rules."""
+    """Return a row for each alerting rule of /api/v1/rules."""
     return [
         {
             "alert": rule["name"],
@@ -54,7 +55,7 @@ def rules(data: Any) -> list[dict[str, Any]]:
             "severity": rule.get("labels", {}).get("severity", ""),
             "health": rule["health"],
             "error": inert(rule.get("lastError", "")),
-            "evaluated_at": said(rule["lastEvaluation"]),
+            "evaluated_at": timestamp(rule["lastEvaluation"]),
         }
         for group in data["groups"]
         for rule in group["rules"]
@@ -63,22 +64,22 @@ def rules(data: Any) -> list[dict[str, Any]]:
 
 
 def targets(data: Any) -> list[dict[str, Any]]:
-    """A row for each active target of /api/v1/targets; versions before 2.26 do not say interval and timeout."""
+    """Return a row for each active target of /api/v1/targets. Interval and timeout are NaN before version 2.26."""
     return [
         {
             "job": str(target["labels"].get("job", "")),
             "instance": str(target["labels"].get("instance", "")),
-            "interval_seconds": _span(target.get("scrapeInterval")),
-            "timeout_seconds": _span(target.get("scrapeTimeout")),
+            "interval_seconds": _seconds(target.get("scrapeInterval")),
+            "timeout_seconds": _seconds(target.get("scrapeTimeout")),
             "error": inert(target.get("lastError", ""), 300),
-            "scraped_at": said(target["lastScrape"]),
+            "scraped_at": timestamp(target["lastScrape"]),
         }
         for target in data["activeTargets"]
     ]
 
 
-def page(body: bytes) -> list[dict[str, Any]]:
-    """A row for each sample of a page in Prometheus' text format. ValueError where a line is none."""
+def metrics_page(body: bytes) -> list[dict[str, Any]]:
+    """Return a row for each sample of a page in Prometheus' text format. Errors: ValueError for a malformed line."""
     rows = []
     for line in body.decode().splitlines():
         if not line or line.startswith("#"):
@@ -87,42 +88,42 @@ def page(body: bytes) -> list[dict[str, Any]]:
         if match is None:
             raise ValueError(line[:40])
         name, labels, value = match.groups()
-        rows.append({"name": name, "labels": named(dict(_LABEL.findall(labels or ""))), "value": float(value)})
+        rows.append({"name": name, "labels": label_text(dict(_LABEL.findall(labels or ""))), "value": float(value)})
     return rows
 
 
-def refusal(answer: HttpAnswer, url: str) -> XaiRunbookError:
-    """What to raise for an answer that says why it is none: InputError for PromQL, TooMuch, TimedOut, BadAnswer."""
+def api_error(answer: HttpAnswer, url: str) -> XaiRunbookError:
+    """Return the error for an answer with status "error": InputError (PromQL), TooMuch, TimedOut or BadAnswer."""
     try:
-        told = answer.json()
-        kind, words = str(told["errorType"]), inert(str(told["error"]), 500)
+        content = answer.json()
+        kind, message = str(content["errorType"]), inert(str(content["error"]), 500)
     except (BadAnswer, KeyError, TypeError):
         return BadAnswer(f"failed with HTTP {answer.status}", on=url, hint="read Prometheus' log")
     if kind == "bad_data":
-        words = words.removeprefix('invalid parameter "query": ')
-        return InputError(f"Prometheus cannot read the query: {words}", on=url, hint="mend the PromQL")
-    if "too many samples" in words:
-        return TooMuch(f"too much for Prometheus: {words}", on=url, hint="a shorter window or a longer step")
+        message = message.removeprefix('invalid parameter "query": ')
+        return InputError(f"Prometheus cannot parse the query: {message}", on=url, hint="correct the PromQL")
+    if "too many samples" in message:
+        return TooMuch(f"Prometheus refused the query: {message}", on=url, hint="a shorter window or a longer step")
     if kind in ("timeout", "canceled"):
-        return TimedOut(f"Prometheus gave the query up: {words}", on=url, hint="a shorter window, or a sum")
-    return BadAnswer(f"Prometheus failed ({inert(kind, 40)}): {words}", on=url, hint="read Prometheus' log")
+        return TimedOut(f"Prometheus aborted the query: {message}", on=url, hint="a shorter window, or a sum")
+    return BadAnswer(f"Prometheus failed ({inert(kind, 40)}): {message}", on=url, hint="read Prometheus' log")
 
 
-def named(labels: Mapping[str, str]) -> str:
-    """ "instance=a, job=b"."""
+def label_text(labels: Mapping[str, str]) -> str:
+    """Return the labels as "instance=a, job=b"."""
     return inert(", ".join(f"{name}={text}" for name, text in sorted(labels.items())))
 
 
-def said(stamp: str) -> str | None:
-    """An instant as Prometheus writes it; None for Go's zero, which is "not yet"."""
-    return None if stamp.startswith("0001") else stamp
+def timestamp(text: str) -> str | None:
+    """Return the timestamp as it is; None for Go's zero time, which means "not yet"."""
+    return None if text.startswith("0001") else text
 
 
-def times(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """`frame` with that column as instants in UTC; Go writes nine digits after the second."""
+def with_utc(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the frame with the column's timestamps as UTC instants; Go writes up to nine digits of a second."""
     frame[column] = pd.to_datetime(frame[column], utc=True, format="ISO8601").astype("datetime64[ms, UTC]")
     return frame
 
 
-def _span(text: object) -> float:
+def _seconds(text: object) -> float:
     return duration_seconds(str(text)) if text else float("nan")

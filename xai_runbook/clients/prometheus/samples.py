@@ -1,8 +1,8 @@
-"""The bytes of a Prometheus answer as arrays, without a Python object for each sample.
+"""Decode Prometheus' samples into arrays, without a Python object for each sample.
 
-A range answer of 1,000 series a day long is 48 MB of `[1705334400,"0.84"],` in which only the numbers differ. What
-Prometheus writes is recognised byte by byte and its numbers are read a series at a time; whatever looks otherwise
-(white space, another order of keys, escapes where none are expected) is read the ordinary way, to the same result.
+A range answer of 1,000 series over one day is 48 MB of `[1705334400,"0.84"],` in which only the numbers differ. If the
+bytes have exactly the form that Prometheus writes, the numbers are decoded a whole series at a time. Anything else
+(white space, another order of keys, unexpected escapes) is decoded as ordinary JSON, with the same result.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 _HEAD = b'{"status":"success","data":{"resultType":"matrix","result":['
 _LABELS = b'{"metric":{'
-# Neither can occur inside a string of legal JSON: there a quote has a backslash before it, here it has a comma.
+# Neither can occur inside a JSON string: a quote in a string follows a backslash, this one follows a comma.
 _VALUES = b'},"values":[['
-_SERIES = re.compile(rb'"metric"\s*:\s*\{')  # nor can this; and a label called metric has a text, no object
+_SERIES = re.compile(rb'"metric"\s*:\s*\{')  # a label named metric has a string as its value, not an object
 _NUMERALS = b"0123456789.eE+-Na"
 _PUNCTUATION = b'"[]'
 _SAMPLE = b',""],['
@@ -34,7 +34,7 @@ _SAMPLE = b',""],['
 
 @dataclass(frozen=True)
 class Samples:
-    """Series after series: the labels and length of each, then the times and values of all."""
+    """Samples of several series: labels and number of samples of each, then the times and values of all."""
 
     labels: Sequence[dict[str, str]]
     lengths: NDArray[np.int64]
@@ -45,17 +45,17 @@ class Samples:
 
 
 def decode(body: bytes, *, on: str, most_series: int) -> Samples:
-    """The samples of an instant or range answer. `on` names who answered.
+    """Decode an instant or range answer. `on` is the server's name in errors.
 
-    Errors: TooMuch for more than `most_series` series; BadAnswer for what is no such answer, native histograms too.
+    Errors: TooMuch for more than `most_series` series; BadAnswer for any other answer, and for native histograms.
     """
     samples = _read_fast(body, on, most_series)
     return samples if samples is not None else read_any(body, on=on, most_series=most_series)
 
 
 def read_any(body: bytes, *, on: str, most_series: int) -> Samples:
-    """As `decode`, for any legal JSON, with an object for each sample on the way."""
-    # counted in the text: a million series as objects would fill the memory before they could be refused
+    """Decode as `decode` does, from any valid JSON, with a Python object for each sample."""
+    # counted in the text, because a million series as objects would fill the memory first
     _refuse_more(sum(1 for _ in islice(_SERIES.finditer(body), most_series + 1)), most_series, on)
     try:
         answer = orjson.loads(body)
@@ -65,24 +65,24 @@ def read_any(body: bytes, *, on: str, most_series: int) -> Samples:
         elif kind in ("vector", "matrix") and isinstance(result, list):
             series = result
         else:
-            raise BadAnswer(f"answered with a {str(kind)[:20]!r} where a vector or matrix belongs", on=on)
+            raise BadAnswer(f"answered with {str(kind)[:20]!r}, expected a vector or matrix", on=on)
         _refuse_more(len(series), most_series, on)
-        if any("histogram" in one or "histograms" in one for one in series):
+        if any("histogram" in each or "histograms" in each for each in series):
             raise BadAnswer(
-                "answered with native histograms, which are no numbers",
+                "answered with native histograms instead of numbers",
                 on=on,
-                hint="ask for histogram_quantile(), histogram_count() or histogram_sum() of them",
+                hint="histogram_quantile(), histogram_count() or histogram_sum() of them",
             )
-        labels = _checked([one["metric"] for one in series])
-        samples = [one["values"] if kind == "matrix" else [one["value"]] for one in series]
-        # strings only: a bare number would be a server of another kind, whose NaN we could not see
-        values = [float(_text(value)) for one in samples for _, value in one]
-        seconds = [at for one in samples for at, _ in one]
+        labels = _checked_labels([each["metric"] for each in series])
+        samples = [each["values"] if kind == "matrix" else [each["value"]] for each in series]
+        # strings only: a server that writes bare numbers is not Prometheus, and cannot write NaN
+        values = [float(_text(value)) for each in samples for _, value in each]
+        seconds = [at for each in samples for at, _ in each]
         if not all(type(at) in (int, float) for at in seconds):
             raise TypeError("a time is a number")
         return Samples(
             labels,
-            np.array([len(one) for one in samples], dtype=np.int64),
+            np.array([len(each) for each in samples], dtype=np.int64),
             _milliseconds(np.array(seconds, dtype=np.float64)),
             np.array(values, dtype=np.float64),
             _warnings(answer),
@@ -90,11 +90,13 @@ def read_any(body: bytes, *, on: str, most_series: int) -> Samples:
     except CannotAsk:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        raise BadAnswer("the answer is not what Prometheus answers with", on=on, hint="is it a proxy's page?") from None
+        raise BadAnswer(
+            "not a valid Prometheus answer", on=on, hint="check the URL; it may be the page of a proxy"
+        ) from None
 
 
 def _read_fast(body: bytes, on: str, most_series: int) -> Samples | None:
-    """None where the bytes are not exactly what Prometheus writes; then nothing was concluded."""
+    """Decode bytes of exactly the form that Prometheus writes; return None for any other form. Errors: TooMuch."""
     if not body.startswith(_HEAD):
         return None
     labels: list[bytes] = []
@@ -102,44 +104,44 @@ def _read_fast(body: bytes, on: str, most_series: int) -> Samples | None:
     values: list[NDArray[np.float64]] = []
     times: list[float] = []
     at_ms = np.empty(0, dtype=np.int64)
-    here = len(_HEAD)
+    position = len(_HEAD)
     try:
         while True:
-            first = body.find(_VALUES, here) if body.startswith(_LABELS, here) else -1
+            first = body.find(_VALUES, position) if body.startswith(_LABELS, position) else -1
             last = body.find(b"}", first + len(_VALUES)) - 2
             if first < 0 or last < 0 or not body.startswith(b"]]", last):
                 return None
-            labels.append(body[here + len(_LABELS) - 1 : first + 1])
+            labels.append(body[position + len(_LABELS) - 1 : first + 1])
             _refuse_more(len(labels), most_series, on)
-            own, told = _series(body[first + len(_VALUES) : last])
-            if own != times:  # the series of one answer mostly share their times
-                times, at_ms = own, _milliseconds(np.array(own, dtype=np.float64))
+            series_times, series_values = _series(body[first + len(_VALUES) : last])
+            if series_times != times:  # the series of one answer mostly share their times
+                times, at_ms = series_times, _milliseconds(np.array(series_times, dtype=np.float64))
             instants.append(at_ms)
-            values.append(np.array(told, dtype=np.float64))  # None, for NaN, becomes NaN
-            here = last + 2
-            if body.startswith(b"}]", here):
+            values.append(np.array(series_values, dtype=np.float64))  # None, for NaN, becomes NaN
+            position = last + 2
+            if body.startswith(b"}]", position):
                 break
-            if not body.startswith(b"},", here):
+            if not body.startswith(b"},", position):
                 return None
-            here += 2
-        tail = body[here + 1 :]
-        if b'"data"' in tail or b'"result' in tail:  # a second one would count, and be the only one to count
+            position += 2
+        tail = body[position + 1 :]
+        if b'"data"' in tail or b'"result' in tail:  # of duplicate keys JSON takes the last one
             return None
         answer = orjson.loads(_HEAD + tail)
-        every = _checked(orjson.loads(b"[" + b",".join(labels) + b"]"))
-        if len(every) != len(labels) or answer["data"]["result"] != []:
+        label_sets = _checked_labels(orjson.loads(b"[" + b",".join(labels) + b"]"))
+        if len(label_sets) != len(labels) or answer["data"]["result"] != []:
             return None
         warnings = _warnings(answer)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
-    lengths = np.array([len(one) for one in values], dtype=np.int64)
-    return Samples(every, lengths, np.concatenate(instants), np.concatenate(values), warnings)
+    lengths = np.array([len(each) for each in values], dtype=np.int64)
+    return Samples(label_sets, lengths, np.concatenate(instants), np.concatenate(values), warnings)
 
 
 def _series(text: bytes) -> tuple[list[float], list[float]]:
-    """Times and values of `1705334400,"0.84"],[1705334460,"NaN"`. ValueError, TypeError where it looks otherwise.
+    """Return times and values of `1705334400,"0.84"],[1705334460,"NaN"`. Errors: ValueError, TypeError.
 
-    Looking for one byte is many times faster than for two, so the rare cases are looked for by theirs.
+    Searching for a single byte is many times faster than for two, so rare cases are detected by a single byte first.
     """
     count = text.count(b"[") + 1
     regular = text.translate(None, _NUMERALS) == (_SAMPLE * count)[:-3]
@@ -150,7 +152,7 @@ def _series(text: bytes) -> tuple[list[float], list[float]]:
             numbers = orjson.loads(b"[" + bare + b"]")
             return numbers[0::2], numbers[1::2]
         except orjson.JSONDecodeError:
-            pass  # +Inf, or a numeral that JSON does not know
+            pass  # +Inf, or a number that is not valid JSON
     pairs = orjson.loads(b"[[" + text + b"]]")
     if not all(type(at) in (int, float) for at, _ in pairs):
         raise TypeError("a time is a number")
@@ -170,8 +172,8 @@ def _milliseconds(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
     return milliseconds.astype(np.int64)
 
 
-def _checked(labels: Any) -> list[dict[str, str]]:
-    if not all(isinstance(text, str) for one in labels for text in one.values()):
+def _checked_labels(labels: Any) -> list[dict[str, str]]:
+    if not all(isinstance(text, str) for each in labels for text in each.values()):
         raise TypeError("a label's value is a string")
     return list(labels)
 
@@ -183,21 +185,21 @@ def _warnings(answer: Any) -> tuple[str, ...]:
 def _refuse_more(count: int, most: int, on: str) -> None:
     if count > most:
         raise TooMuch(
-            f"more than {most} series answer",
+            f"the answer has more than {most} series",
             on=on,
             hint="narrow the query (a label, sum by), or raise most_series in [prometheus]",
         )
 
 
 def joined(parts: Sequence[Samples], *, on: str, most_series: int) -> Samples:
-    """Answers over successive windows as one: the samples of each series together, in the order of the parts."""
+    """Join the answers of successive windows: the samples of each series together, in the order of the parts."""
     if len(parts) == 1:
         return parts[0]
     code: dict[frozenset[tuple[str, str]], int] = {}
-    of_series = [[code.setdefault(frozenset(one.items()), len(code)) for one in part.labels] for part in parts]
+    part_codes = [[code.setdefault(frozenset(each.items()), len(code)) for each in part.labels] for part in parts]
     _refuse_more(len(code), most_series, on)
     codes = np.concatenate(
-        [np.repeat(np.array(own, dtype=np.int64), part.lengths) for own, part in zip(of_series, parts, strict=True)]
+        [np.repeat(np.array(each, dtype=np.int64), part.lengths) for each, part in zip(part_codes, parts, strict=True)]
     )
     order = np.argsort(codes, kind="stable")
     return Samples(
@@ -210,37 +212,37 @@ def joined(parts: Sequence[Samples], *, on: str, most_series: int) -> Samples:
 
 
 def frame(samples: Samples) -> pd.DataFrame:
-    """Long: a categorical column for each label (an absent label is "", as in PromQL), `at` (UTC), `value`."""
+    """Return a long frame: a categorical column for each label ("" if missing, as in PromQL), `at` (UTC), `value`."""
     columns: dict[str, Any] = {}
     for name, texts in _columns(samples.labels):
         categories, codes = np.unique(np.array(texts, dtype=object), return_inverse=True)
         small = codes.astype(np.int16 if len(categories) < 2**15 else np.int32)
         columns[name] = pd.Categorical.from_codes(np.repeat(small, samples.lengths), pd.Index(categories, dtype="str"))
-    return _framed(columns, samples)
+    return _with_samples(columns, samples)
 
 
 def text_frame(samples: Samples) -> pd.DataFrame:
-    """As `frame`, with labels as plain strings: for answers of one sample a series."""
-    return _framed(
+    """Return a frame as `frame` does, with labels as plain strings: for answers of one sample per series."""
+    return _with_samples(
         {name: np.repeat(np.array(texts, dtype=object), samples.lengths) for name, texts in _columns(samples.labels)},
         samples,
     )
 
 
-def _framed(columns: dict[str, Any], samples: Samples) -> pd.DataFrame:
+def _with_samples(columns: dict[str, Any], samples: Samples) -> pd.DataFrame:
     columns["at"] = pd.DatetimeIndex(samples.at_ms.view("M8[ms]")).tz_localize("UTC")
     columns["value"] = samples.values
-    made = pd.DataFrame(columns, copy=False)
-    made.attrs["warnings"] = list(samples.warnings)
-    return made
+    result = pd.DataFrame(columns, copy=False)
+    result.attrs["warnings"] = list(samples.warnings)
+    return result
 
 
 def _columns(labels: Sequence[dict[str, str]]) -> Iterable[tuple[str, list[str]]]:
-    names = list(dict.fromkeys(name for one in labels for name in one))
+    names = list(dict.fromkeys(name for each in labels for name in each))
     taken = {*names, "at", "value"}
     for name in names:
         column = name
         while column in ("at", "value") or (column != name and column in taken):
             column = f"label_{column}"
         taken.add(column)
-        yield column, [one.get(name, "") for one in labels]
+        yield column, [each.get(name, "") for each in labels]

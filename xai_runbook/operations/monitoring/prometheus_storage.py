@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from xai_runbook.clients.prometheus.answers import named
+from xai_runbook.clients.prometheus.answers import label_text
 from xai_runbook.clients.prometheus.client import quoted
 from xai_runbook.errors import NoData
 from xai_runbook.model.findings import Finding, Limit, Status, judge
@@ -149,7 +149,7 @@ def _counted(prometheus: Prometheus, pattern: str, unit: str) -> DataFrame:
     told = prometheus.instant(_of_itself(prometheus, "{__name__=~" + quoted(pattern) + "}", "trouble", started))
     own = {name: _names(labels) for name, labels in now.groupby("name")["labels"]}
     before = {
-        (row["__name__"], named({name: row[name] for name in own.get(row["__name__"], ()) if row.get(name)})): row[
+        (row["__name__"], label_text({name: row[name] for name in own.get(row["__name__"], ()) if row.get(name)})): row[
             "value"
         ]
         for row in told.to_dict("records")

@@ -11,7 +11,7 @@ from xai_runbook.model.findings import Finding, Limit, Status, judge
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from xai_runbook.clients.nodes import Facts, Nodes
+    from xai_runbook.clients.nodes import NodeFacts, Nodes
 
 
 def sync_status(nodes: Nodes) -> DataFrame:
@@ -29,7 +29,7 @@ def sync_status(nodes: Nodes) -> DataFrame:
             "no reference node reports its height", on="nodes.reference", hint="are the reference nodes reachable?"
         )
 
-    def row(facts: Facts) -> dict[str, Any]:
+    def row(facts: NodeFacts) -> dict[str, Any]:
         height = facts.values.get("height", math.nan)
         return {
             "synced": facts.values.get("synced"),
@@ -73,7 +73,7 @@ def peer_status(nodes: Nodes) -> DataFrame:
     be told. Source: runbook, Blockchain Sync Issues.
     """
 
-    def row(facts: Facts) -> dict[str, Any]:
+    def row(facts: NodeFacts) -> dict[str, Any]:
         if facts.error:
             return {"peer_count": math.nan, "peers_listed": math.nan, "peers": ""}
         count, listed = facts.values["peer_count"], facts.values["peers_listed"]
@@ -130,7 +130,7 @@ def check_peers(peer_status: DataFrame, limit: Limit) -> Finding:
     return judge(limit, peer_status, value="peer_count", target="node", noun="peers connected")
 
 
-def _frame(answers: list[Facts], row: Any) -> DataFrame:
+def _frame(answers: list[NodeFacts], row: Any) -> DataFrame:
     from pandas import DataFrame
 
     rows = [{"node": facts.node, "error": facts.error.what if facts.error else "", **row(facts)} for facts in answers]
