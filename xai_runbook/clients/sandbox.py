@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 LOAD = "xai_runbook.sandbox.faults.load"
 """Module whose processes are provoked load."""
-_SAMPLE = re.compile(r"^(sandbox_\w+) ([-+.0-9eE]+)$", flags=re.MULTILINE)
 
 
 class Sandbox:
@@ -39,12 +37,18 @@ class Sandbox:
 
     def metrics(self) -> dict[str, float]:
         """Return usage and quotas as exported, without the prefix sandbox_. Errors: those of http.get, BadAnswer."""
+        from xai_runbook.clients.prometheus.answers import metrics_page
         from xai_runbook.settings.models import Access
 
         answer = get(Access(timeout="3s"), self.quota_url, "/metrics")
+        try:
+            samples = metrics_page(answer.body)
+        except ValueError:
+            samples = []
         found = {
-            name.removeprefix("sandbox_"): float(value)
-            for name, value in _SAMPLE.findall(answer.body.decode("utf-8", "replace"))
+            sample["name"].removeprefix("sandbox_"): sample["value"]
+            for sample in samples
+            if sample["name"].startswith("sandbox_") and not sample["labels"]
         }
         if not found:
             raise BadAnswer("the sandbox exports no quotas", on=self.quota_url, hint="xai-runbook sandbox status")

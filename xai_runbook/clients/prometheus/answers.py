@@ -6,7 +6,6 @@ BadAnswer.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,6 @@ from xai_runbook.model.window import duration_seconds
 
 if TYPE_CHECKING:
     from xai_runbook.clients.http.get import HttpAnswer
-
-_LINE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: -?\d+)?")
-_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 
 def alerts(data: Any) -> list[dict[str, Any]]:
@@ -80,16 +76,15 @@ def targets(data: Any) -> list[dict[str, Any]]:
 
 def metrics_page(body: bytes) -> list[dict[str, Any]]:
     """Return a row for each sample of a page in Prometheus' text format. Errors: ValueError for a malformed line."""
-    rows = []
-    for line in body.decode().splitlines():
-        if not line or line.startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise ValueError(line[:40])
-        name, labels, value = match.groups()
-        rows.append({"name": name, "labels": label_text(dict(_LABEL.findall(labels or ""))), "value": float(value)})
-    return rows
+    from prometheus_client.parser import text_string_to_metric_families  # 80 ms, and only this page needs it
+
+    # without "# TYPE" lines, after which the parser would rename counters that do not end in _total
+    text = "\n".join(line for line in body.decode().splitlines() if not line.startswith("#"))
+    return [
+        {"name": sample.name, "labels": label_text(sample.labels), "value": float(sample.value)}
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
 
 
 def api_error(answer: HttpAnswer, url: str) -> XaiRunbookError:
