@@ -75,22 +75,22 @@ def silence(url: str, seconds: float, why: str = "new disk at ten", **matchers: 
         "createdBy": "ops",
         "comment": why,
     }
-    return str(_ask(f"{url}/api/v2/silences", json.dumps(body).encode())["silenceID"])
+    return str(_request(f"{url}/api/v2/silences", json.dumps(body).encode())["silenceID"])
 
 
 def expire(url: str, silence_id: str) -> None:
     """Ends a silence now."""
-    _ask(f"{url}/api/v2/silence/{silence_id}", method="DELETE")
+    _request(f"{url}/api/v2/silence/{silence_id}", method="DELETE")
 
 
-def _ask(url: str, body: bytes | None = None, method: str | None = None) -> Any:
-    asked = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(asked, timeout=5) as answer:
+def _request(url: str, body: bytes | None = None, method: str | None = None) -> Any:
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=5) as answer:
         return json.loads(answer.read() or b"null")
 
 
 def _answers(url: str) -> bool:
     try:
-        return bool(_ask(f"{url}/api/v2/status"))
+        return bool(_request(f"{url}/api/v2/status"))
     except OSError:
         return False

@@ -29,15 +29,15 @@ HEADLESS += ["backups.recover_to"]
 
 def environment(server: Server, journal: Path, *, dbname: str = "", **more: Any) -> Environment:
     """The environment of that server, of another database of it; `more` are keys of its table of backups."""
-    told = loading.load("sandbox").model_dump()
+    settings = loading.load("sandbox").model_dump()
     other = {"dbname": dbname} if dbname else {}
     tables = {
-        "database": told["database"] | postgres.overlay(server.layout) | {"timeout": "20s"} | other,
+        "database": settings["database"] | postgres.overlay(server.layout) | {"timeout": "20s"} | other,
         "backups": backups.overlay(server.layout) | more,
         "changes": {"headless": HEADLESS},
-        "outputs": told["outputs"] | {"journal": str(journal)},
+        "outputs": settings["outputs"] | {"journal": str(journal)},
     }
-    return Environment(type(loading.load("sandbox")).model_validate({**told, **tables}))
+    return Environment(type(loading.load("sandbox")).model_validate({**settings, **tables}))
 
 
 def smaller(server: Server) -> None:
@@ -102,5 +102,5 @@ def doer(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Pope
 
 def said(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
     """How the process ended, and what it said."""
-    told, _ = process.communicate(timeout=seconds)
-    return process.returncode, told
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output

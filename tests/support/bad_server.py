@@ -32,12 +32,12 @@ def serving(
 
     `read` is for requests that are not HTTP's.
     """
-    over = threading.Event()
+    stopped = threading.Event()
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         served = Served(listener.getsockname()[1])
 
-        def one(peer: socket.socket) -> None:
+        def handle(peer: socket.socket) -> None:
             with suppress(OSError):
                 if tls is not None:
                     peer = tls.wrap_socket(peer, server_side=True)
@@ -48,18 +48,18 @@ def serving(
                 peer.close()
 
         def run() -> None:
-            while not over.is_set():
+            while not stopped.is_set():
                 with suppress(OSError):
                     peer, _ = listener.accept()
                     accepted.append(peer)
-                    threading.Thread(target=one, args=(peer,), daemon=True).start()
+                    threading.Thread(target=handle, args=(peer,), daemon=True).start()
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         try:
             yield served
         finally:
-            over.set()
+            stopped.set()
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             for peer in accepted:
@@ -71,13 +71,13 @@ def serving(
 
 def request(peer: socket.socket) -> bytes:
     """The request's bytes up to its empty line."""
-    got = b""
-    while b"\r\n\r\n" not in got:
+    received = b""
+    while b"\r\n\r\n" not in received:
         piece = peer.recv(65536)
         if not piece:
             break
-        got += piece
-    return got
+        received += piece
+    return received
 
 
 def says(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> Behave:

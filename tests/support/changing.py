@@ -43,10 +43,10 @@ def journal(tmp_path: Path) -> Journal:
 
 def with_journal(env: Environment, journal: Journal, **tables: dict[str, Any]) -> Environment:
     """The same environment with that journal, and other keys of its tables."""
-    told = env.settings.model_dump()
-    changed = {table: told[table] | keys for table, keys in tables.items()}
-    outputs = {"outputs": told["outputs"] | {"journal": str(journal.folder)}}
-    return Environment(type(env.settings).model_validate({**told, **changed, **outputs}))
+    settings = env.settings.model_dump()
+    changed = {table: settings[table] | keys for table, keys in tables.items()}
+    outputs = {"outputs": settings["outputs"] | {"journal": str(journal.folder)}}
+    return Environment(type(env.settings).model_validate({**settings, **changed, **outputs}))
 
 
 @pytest.fixture

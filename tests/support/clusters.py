@@ -61,12 +61,12 @@ class Cluster:
 
     @contextmanager
     def handle(self, **more: Any) -> Iterator[Database]:
-        told = self.layout.role("monitor")
-        tables = {
-            "host": "127.0.0.1", "port": self.port, "user": told.name, "password": f"file:{told.password_file}",
+        role = self.layout.role("monitor")
+        settings = {
+            "host": "127.0.0.1", "port": self.port, "user": role.name, "password": f"file:{role.password_file}",
             "sslmode": "disable", "timeout": "10s",
         }  # fmt: skip
-        handle = Database(DatabaseSettings.model_validate(tables | more))
+        handle = Database(DatabaseSettings.model_validate(settings | more))
         try:
             yield handle
         finally:

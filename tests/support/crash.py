@@ -33,7 +33,7 @@ from xai_runbook.model.outcome import Outcome
 from xai_runbook.operations.database import sessions
 from xai_runbook.sandbox.components import postgres_template
 
-FEW = 3
+FEWEST = 3
 """Applies of each kind that there must be, else it is not known what the others prove."""
 MOST = 6
 
@@ -51,9 +51,9 @@ class Tally:
     untouched: int = 0
     """Applies that were killed before their intent."""
 
-    def few(self) -> bool:
+    def lacks_samples(self) -> bool:
         """Whether there are too few of a kind."""
-        return min(self.untouched, self.reconciled, self.ended) < FEW
+        return min(self.untouched, self.reconciled, self.ended) < FEWEST
 
     def __str__(self) -> str:
         return (
@@ -62,30 +62,30 @@ class Tally:
         )
 
 
-def told(pipe: int) -> dict[str, Any] | None:
+def reported(pipe: int) -> dict[str, Any] | None:
     """What the apply said of itself, if it came to that."""
-    with os.fdopen(pipe, "rb") as said:
-        content = said.read()
+    with os.fdopen(pipe, "rb") as report:
+        content = report.read()
     return json.loads(content) if content.endswith(b"\n") else None
 
 
-def applies(env: Environment, pid: int, pipe: int) -> None:
+def apply_once(env: Environment, pid: int, pipe: int) -> None:
     """In the forked process: plans, and applies as a person at a terminal would."""
     sys.stdin = os.fdopen(os.openpty()[1])
     plan = sessions.terminate(env.database, pids=[pid])
-    came = apply(plan, env, confirm=plan.confirmation, reason="crash test", progress=lambda words: None)
-    assert isinstance(came, Outcome)
-    os.write(pipe, json.dumps(came.to_json()).encode() + b"\n")
+    outcome = apply(plan, env, confirm=plan.confirmation, reason="crash test", progress=lambda words: None)
+    assert isinstance(outcome, Outcome)
+    os.write(pipe, json.dumps(outcome.to_json()).encode() + b"\n")
 
 
-def killed(env: Environment, pid: int, after: float) -> tuple[dict[str, Any] | None, float]:
+def apply_and_kill(env: Environment, pid: int, after: float) -> tuple[dict[str, Any] | None, float]:
     """One apply, killed after so many seconds: what it told, and how long it took where it came to its end."""
     read, write = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if not child:
         try:
-            applies(env, pid, write)
+            apply_once(env, pid, write)
         finally:
             os._exit(0)
     os.close(write)
@@ -93,30 +93,30 @@ def killed(env: Environment, pid: int, after: float) -> tuple[dict[str, Any] | N
         os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
     ):
         time.sleep(min(left, 0.002))
-    took = time.monotonic() - started
+    seconds = time.monotonic() - started
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return told(read), took
+    return reported(read), seconds
 
 
-def one(env: Environment, journal: Journal, superuser: Any, after: float, tally: Tally) -> float:
+def trial(env: Environment, journal: Journal, superuser: Any, after: float, tally: Tally) -> float:
     """One apply on a fresh session, and what became of both."""
-    where = env.settings.database
-    assert where is not None
+    database = env.settings.database
+    assert database is not None
     folder = Path(os.environ["XAI_RUNBOOK_SANDBOX"])
     with psycopg.connect(
-        host=where.host, port=where.port, dbname=where.dbname, user="xai_app", application_name="victim",
+        host=database.host, port=database.port, dbname=database.dbname, user="xai_app", application_name="victim",
         password=(folder / "secrets" / "app.password").read_text().strip(), autocommit=True,
     ) as victim:  # fmt: skip
-        return applied_to(victim, env, journal, superuser, after, tally)
+        return trial_on(victim, env, journal, superuser, after, tally)
 
 
-def applied_to(
+def trial_on(
     victim: psycopg.Connection[Any], env: Environment, journal: Journal, superuser: Any, after: float, tally: Tally
 ) -> float:
     """How long it took; the session stays until what became of it has been told: its end is the effect."""
     before = len(journal.entries())
-    said, took = killed(env, victim.info.backend_pid, after)
+    report, seconds = apply_and_kill(env, victim.info.backend_pid, after)
     tally.applies += 1
     # what it had sent off before it died comes about, or its session notices that nobody is there
     end = time.monotonic() + 10
@@ -132,31 +132,31 @@ def applied_to(
     if not entries:
         tally.untouched += 1
         tally.without_intent += dead
-        tally.false += said is not None
-        return took
+        tally.false += report is not None
+        return seconds
     (entry,) = entries
-    right = "done" if dead else "failed"
-    if said is not None:
+    expected = "done" if dead else "failed"
+    if report is not None:
         tally.ended += 1
-        tally.false += said["status"] != entry.status
+        tally.false += report["status"] != entry.status
     if entry.outcome is None:
         tally.reconciled += 1
         end = time.monotonic() + 10
         while True:
             try:
-                looked = reconcile(env, entry.number)
-                if looked.status != right:
+                reconciled_outcome = reconcile(env, entry.number)
+                if reconciled_outcome.status != expected:
                     tally.false += 1
-                    print(f"{looked} of a session that is {'dead' if dead else 'alive'}")
+                    print(f"{reconciled_outcome} of a session that is {'dead' if dead else 'alive'}")
                 break
             except Refused:
                 assert time.monotonic() < end, "the target stays locked"
                 time.sleep(0.01)
     else:
-        tally.false += entry.status != right
+        tally.false += entry.status != expected
     with Lock(journal.folder, entry.intent["plan"]["parts"]):
         pass
-    return took
+    return seconds
 
 
 def locks_left(superuser: Any, journal: Journal) -> int:
@@ -164,7 +164,7 @@ def locks_left(superuser: Any, journal: Journal) -> int:
     count = superuser.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()[0]
     held = {line.split()[5] for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line}
     inodes = {str(path.stat().st_ino) for path in (journal.folder / "locks").iterdir()}
-    return int(count) + len(inodes & {place.rpartition(":")[2] for place in held})
+    return int(count) + len(inodes & {entry.rpartition(":")[2] for entry in held})
 
 
 def main(count: int, folder: Path, seed: int) -> int:
@@ -172,20 +172,20 @@ def main(count: int, folder: Path, seed: int) -> int:
     journal = Journal(folder)
     journal.create()
     env = with_journal(connect("sandbox"), journal)
-    chance, tally = random.Random(seed), Tally()
-    where = env.settings.database
-    assert where is not None
+    rng, tally = random.Random(seed), Tally()
+    database = env.settings.database
+    assert database is not None
     data = Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "postgres" / "data"
-    with postgres_template.connect(data, where.port, where.dbname) as superuser:
-        whole: list[float] = []
-        while tally.applies < count or (tally.few() and tally.applies < MOST * count):
+    with postgres_template.connect(data, database.port, database.dbname) as superuser:
+        durations: list[float] = []
+        while tally.applies < count or (tally.lacks_samples() and tally.applies < MOST * count):
             env.database.close()  # a fork must not inherit a connection
-            alone = len(whole) < 3 or tally.applies % 8 == 7  # nobody kills it
-            after = 30 if alone else chance.triangular(0, 1.2, 0.8) * median(whole[-5:])
+            uninterrupted = len(durations) < 3 or tally.applies % 8 == 7  # nobody kills it
+            after = 30 if uninterrupted else rng.triangular(0, 1.2, 0.8) * median(durations[-5:])
             ended = tally.ended
-            took = one(env, journal, superuser, after, tally)
+            seconds = trial(env, journal, superuser, after, tally)
             if tally.ended > ended:
-                whole.append(took)
+                durations.append(seconds)
             if tally.applies % 100 == 0:
                 print(f"{tally} so far ({tally.ended} came to their end)", flush=True)
         tally.locks = locks_left(superuser, journal)

@@ -33,9 +33,10 @@ def queries() -> list[tuple[str, Callable[..., Any]]]:
             if function.__module__ != loaded.__name__ or name.startswith(("_", "check_")):
                 continue
             parameters = list(inspect.signature(function).parameters.values())
-            told = [p for p in parameters[1:] if p.default is p.empty]
+            required = [p for p in parameters[1:] if p.default is p.empty]
             returns = inspect.signature(function).return_annotation
-            takes = parameters and parameters[0].annotation == "Database" and returns == "DataFrame"
-            if takes and not hasattr(function, "is_change") and {p.name for p in told} <= set(ARGUMENTS.get(name, {})):
+            matches = parameters and parameters[0].annotation == "Database" and returns == "DataFrame"
+            is_answerable = {p.name for p in required} <= set(ARGUMENTS.get(name, {}))
+            if matches and is_answerable and not hasattr(function, "is_change"):
                 found.append((f"{module.name.removeprefix('xai_runbook.operations.')}.{name}", function))
     return found

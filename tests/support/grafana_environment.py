@@ -18,10 +18,10 @@ def environment(
     """`env`, or one with nothing but the defaults, with the stub as its Grafana."""
     monkeypatch.setenv("STUB_VIEWER", VIEWER)
     monkeypatch.setenv("STUB_EDITOR", EDITOR)
-    told = {
+    settings = {
         "url": stub.url, "timeout": "2s", "auth_value": "env:STUB_VIEWER",
         "operator": {"auth_value": "env:STUB_EDITOR"}, **grafana,
     }  # fmt: skip
     if env is not None:
-        return Environment(Settings.model_validate({**env.settings.model_dump(), "grafana": told}))
-    return Environment(Settings.model_validate({**defaults(), "name": "test", "grafana": told}))
+        return Environment(Settings.model_validate({**env.settings.model_dump(), "grafana": settings}))
+    return Environment(Settings.model_validate({**defaults(), "name": "test", "grafana": settings}))

@@ -44,7 +44,7 @@ class Requests(http.server.BaseHTTPRequestHandler):
         return self.server.stub  # type: ignore[no-any-return]
 
     @property
-    def who(self) -> str:
+    def authorization(self) -> str:
         return str(self.headers.get("Authorization", ""))
 
     def do_GET(self) -> None:
@@ -53,7 +53,7 @@ class Requests(http.server.BaseHTTPRequestHandler):
         if path in self.stub.answers:
             self._raw(*self.stub.answers[path])
         else:
-            self._say(*self.stub.read(self.path, self.who))
+            self._respond(*self.stub.read(self.path, self.authorization))
 
     def do_POST(self) -> None:
         self._write(self.rfile.read(int(self.headers["Content-Length"])))
@@ -64,11 +64,11 @@ class Requests(http.server.BaseHTTPRequestHandler):
     def _write(self, body: bytes) -> None:
         self.stub.asked.append((self.command, self.path))
         then, self.stub.then = self.stub.then, ""
-        refused = self.stub.refused(self.who)
-        if refused:
-            self._say(*refused)
+        refusal = self.stub.refusal(self.authorization)
+        if refusal:
+            self._respond(*refusal)
         elif then == "fails before":
-            self._say(500, {"message": "Failed to save dashboard"})
+            self._respond(500, {"message": "Failed to save dashboard"})
         elif then == "redirects":
             self.send_response(302)
             self.send_header("Location", "https://login.example.com/")
@@ -79,20 +79,20 @@ class Requests(http.server.BaseHTTPRequestHandler):
         elif then == "is cut off":
             self.connection.shutdown(socket.SHUT_RDWR)
         elif then == "is too fast":
-            self._say(429, {"message": "Too many requests"})
+            self._respond(429, {"message": "Too many requests"})
         else:
             if body:
                 self.stub.written.append(json.loads(body))
-            status, told = self.stub.write(self.command, self.path, self.who, body)
+            status, body = self.stub.write(self.command, self.path, self.authorization, body)
             if then == "fails after":
-                self._say(502, {"message": "Bad Gateway"})
+                self._respond(502, {"message": "Bad Gateway"})
             elif then == "is cut off after":
                 self.connection.shutdown(socket.SHUT_RDWR)
             else:
-                self._say(status, told)
+                self._respond(status, body)
 
-    def _say(self, status: int, told: Any) -> None:
-        self._raw(status, json.dumps(told).encode())
+    def _respond(self, status: int, body: Any) -> None:
+        self._raw(status, json.dumps(body).encode())
 
     def _raw(self, status: int, body: bytes) -> None:
         self.send_response(status)

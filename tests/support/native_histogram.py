@@ -55,9 +55,9 @@ def histogram(buckets: Mapping[int, int], total: float) -> bytes:
 def family(name: str, series: Mapping[tuple[tuple[str, str], ...], bytes]) -> bytes:
     """A delimited MetricFamily of histograms by their labels."""
     content = _bytes(1, name.encode()) + _bytes(2, b"-") + _number(3, 4)
-    for labels, told in series.items():
+    for labels, encoded in series.items():
         pairs = b"".join(_bytes(1, _bytes(1, label.encode()) + _bytes(2, text.encode())) for label, text in labels)
-        content += _bytes(4, pairs + _bytes(7, told))
+        content += _bytes(4, pairs + _bytes(7, encoded))
     return _varint(len(content)) + content
 
 
@@ -68,9 +68,9 @@ class NativeExporter:
         self.started = time.monotonic()
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
-        each = 1000 + int((time.monotonic() - self.started) * 50)
-        told = {
-            (("route", "/half"),): histogram({-3: each, 1: each}, each * 1.6),
+        count = 1000 + int((time.monotonic() - self.started) * 50)
+        series = {
+            (("route", "/half"),): histogram({-3: count, 1: count}, count * 1.6),
             (("route", "/idle"),): histogram({-3: 5}, 0.5),
         }
-        return 200, PROTOBUF, family("http_request_duration_seconds", told)
+        return 200, PROTOBUF, family("http_request_duration_seconds", series)

@@ -31,8 +31,8 @@ class Server:
 
     def start(self) -> None:
         """Starts it and waits until it takes connections."""
-        given = {name: value for name, value in self.options.items() if value}
-        argv = [*self.part.argv, *(word for name, value in given.items() for word in ("-c", f"{name}={value}"))]
+        options = {name: value for name, value in self.options.items() if value}
+        argv = [*self.part.argv, *(word for name, value in options.items() for word in ("-c", f"{name}={value}"))]
         (self.layout.folder / "tmp").mkdir(exist_ok=True)
         with open(self.layout.log_file("postgres"), "ab") as log:
             self.process = subprocess.Popen(
@@ -72,12 +72,12 @@ class Server:
 
     def settings(self, role: str = "monitor", **more: Any) -> DatabaseSettings:
         """The settings' table that leads to it as that role."""
-        told = self.layout.role(role)
+        account = self.layout.role(role)
         tables = {
             "host": "127.0.0.1",
             "port": self.port,
-            "user": told.name,
-            "password": f"file:{told.password_file}",
+            "user": account.name,
+            "password": f"file:{account.password_file}",
             "sslmode": "disable",
             "timeout": "2s",
         }
@@ -95,9 +95,9 @@ class Server:
     @contextmanager
     def session(self, role: str = "app", name: str = "test") -> Iterator[psycopg.Connection[Any]]:
         """A session of that role, by TCP, autocommit."""
-        told = self.layout.role(role)
+        account = self.layout.role(role)
         with psycopg.connect(
-            host="127.0.0.1", port=self.port, dbname="xai_blockchain", user=told.name, password=told.password(),
+            host="127.0.0.1", port=self.port, dbname="xai_blockchain", user=account.name, password=account.password(),
             autocommit=True, connect_timeout=5, application_name=name,
         ) as connection:  # fmt: skip
             yield connection

@@ -40,19 +40,19 @@ def settings(url: str = "http://127.0.0.1:9", **tables: Any) -> Settings:
 
 def merged(under: dict[str, Any], *over: dict[str, Any]) -> dict[str, Any]:
     """The tables with the keys of each of the others in them."""
-    whole = dict(under)
+    result = dict(under)
     for tables in over:
         for key, value in tables.items():
-            both = isinstance(value, dict) and isinstance(whole.get(key), dict)
-            whole[key] = merged(whole[key], value) if both else value
-    return whole
+            are_tables = isinstance(value, dict) and isinstance(result.get(key), dict)
+            result[key] = merged(result[key], value) if are_tables else value
+    return result
 
 
 def handle(url: str, **tables: Any) -> Prometheus:
     """A handle of the server at `url`."""
-    told = settings(url, **tables)
-    assert told.prometheus is not None
-    return Prometheus(told.prometheus, told.promql_settings)
+    made = settings(url, **tables)
+    assert made.prometheus is not None
+    return Prometheus(made.prometheus, made.promql_settings)
 
 
 def limits() -> Limits:
@@ -167,8 +167,8 @@ def running(
     if alertmanager:
         flags = (*flags, "--rules.alert.resend-delay=1s")
         config["global"]["external_labels"] = {"region": "test"}
-        told = alertmanager.removeprefix("http://")
-        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [told]}]}]}
+        target = alertmanager.removeprefix("http://")
+        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [target]}]}]}
     if rules:
         (folder / "rules.yml").write_text(rules)
         config["rule_files"] = [str(folder / "rules.yml")]
@@ -205,9 +205,9 @@ def _ready(url: str) -> bool:
         return False
 
 
-def until(true: Any, what: str, seconds: float = 20) -> None:
-    """Waits until `true()`; fails with `what` had been waited for."""
+def until(condition: Any, what: str, seconds: float = 20) -> None:
+    """Waits until `condition()`; fails with `what` had been waited for."""
     end = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
         time.sleep(0.05)

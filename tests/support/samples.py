@@ -91,18 +91,18 @@ def picture(width: int = 8, height: int = 4) -> bytes:
 
 def result(*findings: Finding, name: str = "health_report", status: Any = "completed", **more: Any) -> NotebookResult:
     charts = (Chart(png=picture(), alt="a chart"),)
-    answers = [CellAnswer(name=one.name, section=name, finding=one, charts=charts) for one in findings]
+    answers = [CellAnswer(name=finding.name, section=name, finding=finding, charts=charts) for finding in findings]
     path = more.pop("path", Path(f"{name}.ipynb"))
     return NotebookResult(name=name, path=path, status=status, seconds=1.25, answers=tuple(answers), **more)
 
 
 def recorded(settings: Settings, *findings: Finding, **more: Any) -> Record:
-    made = result(*findings, **more)
+    notebook_result = result(*findings, **more)
     return record(
         settings,
-        [made],
+        [notebook_result],
         id_="20261125T001500Z-plain-ab12",
         started_at=AT,
-        declared={made.name: [one.name for one in findings]},
+        declared={notebook_result.name: [finding.name for finding in findings]},
         judged=findings,
     )

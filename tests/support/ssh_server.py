@@ -63,11 +63,11 @@ def bastion(folder: Path) -> Iterator[Bastion]:
             time.sleep(0.05)
         else:
             pytest.skip(f"sshd did not start: {(folder / 'log').read_text()[-300:]}")
-        told = {
+        settings = {
             "host": "127.0.0.1", "port": port, "user": "nobody" if prefix else getpass.getuser(),
             "identity_file": str(folder / "user"), "known_hosts_file": str(folder / "known"),
         }  # fmt: skip
-        yield Bastion(port, folder / "user", told)
+        yield Bastion(port, folder / "user", settings)
     finally:
         process.kill()
         process.wait()
@@ -81,22 +81,22 @@ def _sshd() -> tuple[Path, dict[str, str]]:
     if not tree.is_dir():
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
             pytest.skip("no sshd to be found")
-        making = tree.with_name(f".openssh-server-{os.getpid()}")
-        making.mkdir(parents=True)
+        temporary = tree.with_name(f".openssh-server-{os.getpid()}")
+        temporary.mkdir(parents=True)
         try:
             packages = ["openssh-server", "libwrap0"]
             subprocess.run(
                 ["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", "--", *packages],
-                cwd=making, check=True, capture_output=True, timeout=120,
+                cwd=temporary, check=True, capture_output=True, timeout=120,
             )  # fmt: skip
-            for deb in making.glob("*.deb"):
-                subprocess.run(["dpkg-deb", "-x", deb, making], check=True, capture_output=True, timeout=60)
+            for deb in temporary.glob("*.deb"):
+                subprocess.run(["dpkg-deb", "-x", deb, temporary], check=True, capture_output=True, timeout=60)
                 deb.unlink()
             with suppress(OSError):  # somebody else was faster
-                making.rename(tree)
+                temporary.rename(tree)
         except (subprocess.SubprocessError, OSError) as error:
             pytest.skip(f"no sshd to be found or fetched: {type(error).__name__}")
         finally:
-            shutil.rmtree(making, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     libraries = ":".join(map(str, tree.glob("usr/lib/*-linux-*")))
     return tree / "usr" / "sbin" / "sshd", {"LD_LIBRARY_PATH": libraries}

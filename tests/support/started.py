@@ -15,13 +15,13 @@ from xai_runbook.sandbox.supervisor.component import Layout, Part, environment
 Answer = TypeVar("Answer")
 
 
-def eventually(ask: Callable[[], Answer], seconds: float = 60.0) -> Answer:
+def eventually(condition: Callable[[], Answer], seconds: float = 60.0) -> Answer:
     """The first true answer; fails with the last one, or the last error, when the time is up."""
-    end = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     last: Any = None
-    while time.monotonic() < end:
+    while time.monotonic() < deadline:
         try:
-            answer = ask()
+            answer = condition()
         except (OSError, LookupError) as error:
             last = error
             if isinstance(error, HTTPError):

@@ -16,11 +16,11 @@ COMMAND = [sys.executable, "-m", "xai_runbook.cli.main"]
 class Typed:
     """A running command under a terminal of its own."""
 
-    def __init__(self, *words: str, journal: Path, more: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, journal: Path, more: dict[str, str] | None = None) -> None:
         self._master, slave = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
-            [*COMMAND, *words], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env=os.environ | {"XAI_RUNBOOK_OUTPUTS__JOURNAL": str(journal)} | (more or {}),
         )  # fmt: skip
         os.close(slave)
@@ -43,14 +43,14 @@ class Typed:
         except (BlockingIOError, OSError):  # nothing more now, or it has ended
             pass
 
-    def until(self, words: str, seconds: float = 60.0) -> None:
+    def until(self, text: str, seconds: float = 60.0) -> None:
         """Waits until it shows these words."""
-        end = time.monotonic() + seconds
-        while words not in self.shown:
+        deadline = time.monotonic() + seconds
+        while text not in self.shown:
             ended = self.process.poll() is not None
             self.read()
-            assert words in self.shown or not ended, f"it ended: {self.shown}"
-            assert time.monotonic() < end, self.shown
+            assert text in self.shown or not ended, f"it ended: {self.shown}"
+            assert time.monotonic() < deadline, self.shown
             time.sleep(0.02)
 
     def type(self, line: str) -> None:
@@ -63,19 +63,19 @@ class Typed:
 
     def ended(self, seconds: float = 60.0) -> int:
         """Its exit code."""
-        end = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while self.process.poll() is None:
             self.read()  # a full terminal would stop it
-            assert time.monotonic() < end, self.shown
+            assert time.monotonic() < deadline, self.shown
             time.sleep(0.02)
         self.read()
         os.close(self._master)
         return self.process.returncode
 
 
-def run(*words: str, journal: Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, journal: Path, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """The same without a person."""
     return subprocess.run(
-        [*COMMAND, *words], input=stdin, capture_output=True, text=True, timeout=120, check=False,
-        env=os.environ | {"XAI_RUNBOOK_OUTPUTS__JOURNAL": str(journal)} | more,
+        [*COMMAND, *arguments], input=stdin, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"XAI_RUNBOOK_OUTPUTS__JOURNAL": str(journal)} | variables,
     )  # fmt: skip
