@@ -1,4 +1,4 @@
-"""Requests to the sandbox's own servers never go to a proxy that the environment names."""
+"""Requests to the sandbox's own servers never use a proxy from the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Alertmanager for a test, and silences made in it as a person would."""
+"""A real Alertmanager for a test, and silences as a user would create them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from xai_runbook.system import processes
 
 
 def handle(url: str, timeout: str = "5s") -> Alertmanager:
-    """A handle of the server at `url`."""
+    """Return a handle of the server at `url`."""
     return Alertmanager(Access(url=url, timeout=timeout))
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """An Alertmanager that tells nobody; its address. The test is skipped where none can be had."""
+    """Yield the address of an Alertmanager that notifies nobody. Skips the test if none can be fetched."""
     missing = programs.fetch(["alertmanager"])
     if missing:
         pytest.skip(missing["alertmanager"])
@@ -63,7 +63,7 @@ def running(folder: Path) -> Iterator[str]:
 
 
 def silence(url: str, seconds: float, why: str = "new disk at ten", **matchers: str) -> str:
-    """Silences alerts by `name="value"`, or by a regular expression where the value begins with ~; the silence's id."""
+    """Silence alerts by `name="value"` matchers, regular expressions if they begin with ~; return the id."""
     now = datetime.now(UTC)
     body = {
         "matchers": [
@@ -79,7 +79,7 @@ def silence(url: str, seconds: float, why: str = "new disk at ten", **matchers: 
 
 
 def expire(url: str, silence_id: str) -> None:
-    """Ends a silence now."""
+    """Expire a silence now."""
     _request(f"{url}/api/v2/silence/{silence_id}", method="DELETE")
 
 

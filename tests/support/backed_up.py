@@ -1,4 +1,4 @@
-"""A server of a test's own with its folder of backups, and plans carried out through the door as a person would."""
+"""A server of a test's own with its backup folder, and functions that apply plans as a user would."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADLESS += ["backups.recover_to"]
 
 
 def environment(server: Server, journal: Path, *, dbname: str = "", **more: Any) -> Environment:
-    """The environment of that server, of another database of it; `more` are keys of its table of backups."""
+    """Return the environment of that server, or of another of its databases; `more` are keys of the `backups` table."""
     settings = loading.load("sandbox").model_dump()
     other = {"dbname": dbname} if dbname else {}
     tables = {
@@ -41,7 +41,7 @@ def environment(server: Server, journal: Path, *, dbname: str = "", **more: Any)
 
 
 def smaller(server: Server) -> None:
-    """Leaves a few rows of everything: what is tested here does not get truer with more."""
+    """Leave only a few rows in every table, which makes backups fast."""
     with server.superuser() as session:
         session.execute("CREATE TABLE kept AS SELECT * FROM wallets ORDER BY address LIMIT 200")
         session.execute("TRUNCATE wallets CASCADE")
@@ -50,7 +50,7 @@ def smaller(server: Server) -> None:
 
 
 def done(env: Environment, plan: Plan) -> Outcome:
-    """The outcome of a plan that needs no person."""
+    """Apply a plan headless and return its outcome."""
     outcome = apply_headless(plan, env, digest=plan.digest)
     assert isinstance(outcome, Outcome), outcome
     return outcome
@@ -58,7 +58,7 @@ def done(env: Environment, plan: Plan) -> Outcome:
 
 @contextmanager
 def a_person(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A terminal on standard input, as where somebody types."""
+    """Make standard input a terminal, as if somebody could type."""
     typing, slave = os.openpty()
     with os.fdopen(slave) as stdin, monkeypatch.context() as patch:
         patch.setattr(sys, "stdin", stdin)
@@ -69,7 +69,7 @@ def a_person(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def typed(
     env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch, progress: Callable[[str], None] | None = None
 ) -> Outcome:
-    """The outcome of a plan whose words a person typed."""
+    """Apply a plan that somebody confirms by typing, and return its outcome."""
     with a_person(monkeypatch):
         outcome = apply(plan, env, confirm=plan.confirmation, progress=progress)
     assert isinstance(outcome, Outcome), outcome
@@ -78,10 +78,10 @@ def typed(
 
 @contextmanager
 def doer(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Popen[str]]:
-    """The plan's first step as a process of its own, behind the words of `before`; ended afterwards."""
+    """Run the plan's first step as a process of its own, prefixed by the command `before`; kill it afterwards."""
     (step, *_) = plan.steps
     assert step.kind == "command"
-    # where a guard's test is run apart, the step runs the copy without the guard too
+    # when a guard's test runs separately, the step must also run the copy without the guard
     copy = {name: os.environ[name] for name in ("PYTHONPATH", "PYTHONSAFEPATH") if name in os.environ}
     with write_access(), lent(step.roles, env.settings) as variables:
         process = subprocess.Popen(
@@ -101,6 +101,6 @@ def doer(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Pope
 
 
 def said(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
-    """How the process ended, and what it said."""
+    """Wait for the process to end; return its exit code and output."""
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output

@@ -1,4 +1,4 @@
-"""Servers that behave badly, on loopback: what they do wrong is the input of the tests that use them."""
+"""Servers on loopback that misbehave in a way that a test chooses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Behave = Callable[[socket.socket], None]
 
 @dataclass
 class Served:
-    """A running bad server: where it is, and the first bytes of every request that it got."""
+    """A running bad server: its port, and the first bytes of every request that it received."""
 
     port: int
     requests: list[bytes] = field(default_factory=list)
@@ -28,9 +28,9 @@ class Served:
 def serving(
     behave: Behave, tls: ssl.SSLContext | None = None, read: Callable[[socket.socket], bytes] | None = None
 ) -> Iterator[Served]:
-    """Serves `behave`, which gets each accepted socket after its request has been read; ended afterwards.
+    """Serve `behave`, which gets each accepted socket after its request has been read.
 
-    `read` is for requests that are not HTTP's.
+    `read` replaces the function that reads a request, for protocols other than HTTP.
     """
     stopped = threading.Event()
     accepted: list[socket.socket] = []
@@ -70,7 +70,7 @@ def serving(
 
 
 def request(peer: socket.socket) -> bytes:
-    """The request's bytes up to its empty line."""
+    """Return the request's bytes up to its empty line."""
     received = b""
     while b"\r\n\r\n" not in received:
         piece = peer.recv(65536)
@@ -81,24 +81,24 @@ def request(peer: socket.socket) -> bytes:
 
 
 def says(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> Behave:
-    """Answers with that status and body; `length` is a Content-Length that lies."""
+    """Answer with that status and body; `length` overrides the Content-Length."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", "Connection: close"]
     return raw("\r\n".join([*head, *headers]).encode() + b"\r\n\r\n" + body)
 
 
 def raw(content: bytes) -> Behave:
-    """Sends these bytes, whatever they are."""
+    """Send exactly these bytes."""
     return lambda peer: peer.sendall(content)
 
 
 def hangs(peer: socket.socket) -> None:
-    """Never answers; ends when the other side does."""
+    """Never answer; end when the client does."""
     while peer.recv(65536):
         pass
 
 
 def drips(first: bytes, piece: bytes = b"x", seconds: float = 0.02) -> Behave:
-    """Sends `first`, then a piece at a time for ever: no single read times out."""
+    """Send `first`, then one piece at a time forever, so that no single read times out."""
 
     def behave(peer: socket.socket) -> None:
         peer.sendall(first)
@@ -110,5 +110,5 @@ def drips(first: bytes, piece: bytes = b"x", seconds: float = 0.02) -> Behave:
 
 
 def pours(first: bytes, piece: bytes = b"x" * 65536) -> Behave:
-    """Sends `first`, then as much as the other side takes."""
+    """Send `first`, then as much as the client reads."""
     return drips(first, piece, 0.0)

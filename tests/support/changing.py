@@ -1,4 +1,4 @@
-"""What tests of the changing side stand on: a terminal, sessions to end, and a journal of their own."""
+"""Fixtures for tests of changes: a terminal, sessions to terminate, and a journal of the test's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TORTURED = pytest.StashKey[str]()
 
 @pytest.fixture(scope="session")
 def sandbox(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    """The shared sandbox; the one that runs already where a guard's test is run apart (test_guards)."""
+    """Return the shared sandbox, or the running one if a guard's test runs separately (test_guards)."""
     running = os.environ.get("GUARDS_SANDBOX")
     if running is None:
         yield request.getfixturevalue("sandbox")
@@ -35,14 +35,14 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """A journal of the test's own, empty."""
+    """Return an empty journal of the test's own."""
     found = Journal(tmp_path / "journal")
     found.create()
     return found
 
 
 def with_journal(env: Environment, journal: Journal, **tables: dict[str, Any]) -> Environment:
-    """The same environment with that journal, and other keys of its tables."""
+    """Return the same environment with that journal and other keys of its tables."""
     settings = env.settings.model_dump()
     changed = {table: settings[table] | keys for table, keys in tables.items()}
     outputs = {"outputs": settings["outputs"] | {"journal": str(journal.folder)}}
@@ -51,7 +51,7 @@ def with_journal(env: Environment, journal: Journal, **tables: dict[str, Any]) -
 
 @pytest.fixture
 def here(env: Environment, journal: Journal) -> Iterator[Environment]:
-    """The shared sandbox with a journal of the test's own."""
+    """Yield the shared sandbox with a journal of the test's own."""
     found = with_journal(env, journal)
     yield found
     found.database.close()
@@ -59,14 +59,14 @@ def here(env: Environment, journal: Journal) -> Iterator[Environment]:
 
 @pytest.fixture
 def nowhere(journal: Journal) -> Environment:
-    """An environment whose servers are not there: what is refused before anybody asks them needs none."""
+    """Return an environment without servers, for refusals that need none."""
     operator = {"user": "xai_operator", "password": None}
     return with_journal(Environment(loading.load("sandbox")), journal, database={"operator": operator})
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Brings a terminal: standard input is one until the test ends. The other side of it, to type on."""
+    """Make standard input a terminal until the test ends; yield its other end, to type on."""
     typing, slave = os.openpty()
     with os.fdopen(slave) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
@@ -76,7 +76,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 @pytest.fixture
 def session(sandbox: dict[str, Any]) -> Iterator[Callable[..., Session]]:
-    """Opens sessions of the application to be ended."""
+    """Yield a function that opens sessions of the application."""
     database, opened = sandbox["overlay"]["database"], []
     password = (Path(os.environ["XAI_RUNBOOK_SANDBOX"]) / "secrets" / "app.password").read_text().strip()
 
@@ -95,7 +95,7 @@ def session(sandbox: dict[str, Any]) -> Iterator[Callable[..., Session]]:
 
 
 def lives(session: Session) -> bool:
-    """Whether the server still serves it."""
+    """Return whether the server still serves the session."""
     try:
         session.execute("SELECT 1")
     except psycopg.OperationalError:

@@ -1,4 +1,4 @@
-"""PostgreSQL servers of a test's own, each on a copy of the sandbox's template: to stop, to damage, to fill."""
+"""PostgreSQL servers of a test's own, on copies of the sandbox's template: to stop, damage or fill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 
 class Cluster:
-    """One server: the primary, or the standby that follows it."""
+    """One server: the primary, or the standby that streams from it."""
 
     def __init__(self, layout: Layout, part: Part) -> None:
         self.layout, self.part = layout, part
@@ -75,7 +75,7 @@ class Cluster:
 
 @contextmanager
 def primary(folder: Path, server: Path | None = None) -> Iterator[Cluster]:
-    """A running primary; of that server program, else of the one that the sandbox would use."""
+    """Yield a running primary of that server program, by default the sandbox's."""
     layout = Layout(folder, sandbox_state.cache_folder(), free_ports(["postgres", "standby"]))
     (part,) = postgres.parts(layout, server)
     with _running(Cluster(layout, part)) as cluster:
@@ -84,7 +84,7 @@ def primary(folder: Path, server: Path | None = None) -> Iterator[Cluster]:
 
 @contextmanager
 def pair(folder: Path, server: Path | None = None) -> Iterator[tuple[Cluster, Cluster]]:
-    """A running primary, and a standby that streams from it."""
+    """Yield a running primary, and a standby that streams from it."""
     with primary(folder, server) as first:
         (part,) = standby.parts(first.layout, server)
         with _running(Cluster(first.layout, part)) as second:
@@ -101,7 +101,7 @@ def _running(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def eventually(ask: Callable[[], Answer], seconds: float = 30.0) -> Answer:
-    """The first true answer."""
+    """Return the first true answer; fail if there is none in time."""
     end = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < end:

@@ -1,10 +1,11 @@
-"""Applies a change again and again, and kills it at random moments: `python -m tests.support.crash N FOLDER SEED`.
+"""Apply a change again and again and kill it at random moments: `python -m tests.support.crash N FOLDER SEED`.
 
-The sandbox runs. Each apply is a process of its own, forked from this one, which has everything imported and no
-connection of its own to inherit. After each the journal is proved and held against what has really happened.
-The moments lie between the fork and somewhat more than an apply takes, most of them where it acts. How long that is
-changes with what else the machine does: each apply that came to its end tells it anew, and where moments of one kind
-have not come about after N applies, more follow, at most MOST times as many.
+Needs a running sandbox. Each apply is a process of its own, forked from this one, which has imported everything and has
+no connection to inherit. After each, the journal is verified and compared with what really happened.
+
+Moments lie between the fork and somewhat more than the duration of an apply, most of them while it acts. The duration
+is measured again by each apply that completes. If moments of one kind are missing after N applies, more follow, up to
+MOST times as many.
 """
 
 from __future__ import annotations
@@ -34,25 +35,28 @@ from xai_runbook.operations.database import sessions
 from xai_runbook.sandbox.components import postgres_template
 
 FEWEST = 3
-"""Applies of each kind that there must be, else it is not known what the others prove."""
+"""Applies of each kind that a run must have: fewer prove nothing."""
 MOST = 6
+"""Factor of N up to which more applies are made."""
 
 
 @dataclass
 class Tally:
+    """Counts of applies, by what they left."""
+
     applies: int = 0
     without_intent: int = 0
     false: int = 0
     locks: int = 0
     ended: int = 0
-    """Applies that were through before they were killed."""
+    """Applies that completed before they were killed."""
     reconciled: int = 0
-    """Applies that left an intent alone."""
+    """Applies that left only an intent."""
     untouched: int = 0
     """Applies that were killed before their intent."""
 
     def lacks_samples(self) -> bool:
-        """Whether there are too few of a kind."""
+        """Return whether there are too few applies of a kind."""
         return min(self.untouched, self.reconciled, self.ended) < FEWEST
 
     def __str__(self) -> str:
@@ -63,14 +67,14 @@ class Tally:
 
 
 def reported(pipe: int) -> dict[str, Any] | None:
-    """What the apply said of itself, if it came to that."""
+    """Return the outcome that the apply wrote to the pipe, or None if it was killed before."""
     with os.fdopen(pipe, "rb") as report:
         content = report.read()
     return json.loads(content) if content.endswith(b"\n") else None
 
 
 def apply_once(env: Environment, pid: int, pipe: int) -> None:
-    """In the forked process: plans, and applies as a person at a terminal would."""
+    """Plan and apply, in the forked process, as a user at a terminal would."""
     sys.stdin = os.fdopen(os.openpty()[1])
     plan = sessions.terminate(env.database, pids=[pid])
     outcome = apply(plan, env, confirm=plan.confirmation, reason="crash test", progress=lambda words: None)
@@ -79,7 +83,7 @@ def apply_once(env: Environment, pid: int, pipe: int) -> None:
 
 
 def apply_and_kill(env: Environment, pid: int, after: float) -> tuple[dict[str, Any] | None, float]:
-    """One apply, killed after so many seconds: what it told, and how long it took where it came to its end."""
+    """Run one apply and kill it after `after` seconds; return its outcome, if any, and how long it ran."""
     read, write = os.pipe()
     started = time.monotonic()
     child = os.fork()
@@ -100,7 +104,7 @@ def apply_and_kill(env: Environment, pid: int, after: float) -> tuple[dict[str, 
 
 
 def trial(env: Environment, journal: Journal, superuser: Any, after: float, tally: Tally) -> float:
-    """One apply on a fresh session, and what became of both."""
+    """Apply the change to a fresh session, kill it, and compare journal and effect."""
     database = env.settings.database
     assert database is not None
     folder = Path(os.environ["XAI_RUNBOOK_SANDBOX"])
@@ -114,11 +118,11 @@ def trial(env: Environment, journal: Journal, superuser: Any, after: float, tall
 def trial_on(
     victim: psycopg.Connection[Any], env: Environment, journal: Journal, superuser: Any, after: float, tally: Tally
 ) -> float:
-    """How long it took; the session stays until what became of it has been told: its end is the effect."""
+    """Return how long the apply ran. The session stays open until it was checked, because its end is the effect."""
     before = len(journal.entries())
     report, seconds = apply_and_kill(env, victim.info.backend_pid, after)
     tally.applies += 1
-    # what it had sent off before it died comes about, or its session notices that nobody is there
+    # a statement that was sent before the kill takes effect, or the server notices the lost client
     end = time.monotonic() + 10
     while superuser.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
@@ -160,7 +164,7 @@ def trial_on(
 
 
 def locks_left(superuser: Any, journal: Journal) -> int:
-    """Advisory locks in the server, and lock files that somebody holds."""
+    """Return the number of advisory locks in the server and of locked lock files."""
     count = superuser.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()[0]
     held = {line.split()[5] for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line}
     inodes = {str(path.stat().st_ino) for path in (journal.folder / "locks").iterdir()}
@@ -168,7 +172,7 @@ def locks_left(superuser: Any, journal: Journal) -> int:
 
 
 def main(count: int, folder: Path, seed: int) -> int:
-    """The tally in the last line; 1 where it is not all as it should be."""
+    """Run the trials and print the tally in the last line; return 1 if it is wrong."""
     journal = Journal(folder)
     journal.create()
     env = with_journal(connect("sandbox"), journal)
@@ -179,19 +183,19 @@ def main(count: int, folder: Path, seed: int) -> int:
     with postgres_template.connect(data, database.port, database.dbname) as superuser:
         durations: list[float] = []
         while tally.applies < count or (tally.lacks_samples() and tally.applies < MOST * count):
-            env.database.close()  # a fork must not inherit a connection
-            uninterrupted = len(durations) < 3 or tally.applies % 8 == 7  # nobody kills it
+            env.database.close()  # a forked process must not inherit a connection
+            uninterrupted = len(durations) < 3 or tally.applies % 8 == 7  # runs to its end
             after = 30 if uninterrupted else rng.triangular(0, 1.2, 0.8) * median(durations[-5:])
             ended = tally.ended
             seconds = trial(env, journal, superuser, after, tally)
             if tally.ended > ended:
                 durations.append(seconds)
             if tally.applies % 100 == 0:
-                print(f"{tally} so far ({tally.ended} came to their end)", flush=True)
+                print(f"{tally} so far ({tally.ended} completed)", flush=True)
         tally.locks = locks_left(superuser, journal)
     print(
         f"seed {seed}: {tally.untouched} killed before their intent, {tally.reconciled} between intent and outcome, "
-        f"{tally.ended} came to their end; {journal.verify()} records"
+        f"{tally.ended} completed; {journal.verify()} records"
     )
     print(tally)
     return int(bool(tally.without_intent + tally.false + tally.locks))

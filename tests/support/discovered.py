@@ -1,4 +1,4 @@
-"""The operations that ask a database, found by their signatures: nothing has to be listed here."""
+"""The operations that query a database, found by their signatures, so that no list has to be kept."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "watch_lag": {"every": "1s", "lasting": "1s"},
     "watch_connections": {"every": "1s", "lasting": "1s"},
 }
-"""What operations are asked with that need to be told something."""
+"""Arguments of operations that have required parameters."""
 
 
 def arguments(name: str) -> dict[str, Any]:
-    """What `module.function` is told."""
+    """Return the arguments of `module.function`."""
     return ARGUMENTS.get(name.rpartition(".")[2], {})
 
 
 def queries() -> list[tuple[str, Callable[..., Any]]]:
-    """The operations of the package that take one Database and can be asked without being told more."""
+    """Return the operations that take one Database and need no arguments but those of ARGUMENTS."""
     found = []
     for module in pkgutil.walk_packages(operations.__path__, f"{operations.__name__}."):
         loaded = importlib.import_module(module.name)

@@ -1,4 +1,4 @@
-"""What a fresh Python imports."""
+"""Modules that a new Python process imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEAVY = ("pandas", "numpy", "pydantic", "matplotlib", "boto3", "psycopg", "torna
 
 
 def imported(code: str) -> set[str]:
-    """The top-level modules that a fresh Python has after running `code`."""
+    """Return the top-level modules that a new Python process has imported after `code`."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules, file=sys.stderr)"],
         capture_output=True, text=True, timeout=60, check=True,

@@ -1,4 +1,4 @@
-"""An environment whose Grafana is the stub (recorded shapes), with whatever else the test has."""
+"""An environment whose Grafana is the stub (recorded shapes)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xai_runbook.settings.models import Settings
 def environment(
     stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment | None = None, **grafana: Any
 ) -> Environment:
-    """`env`, or one with nothing but the defaults, with the stub as its Grafana."""
+    """Return `env`, or an environment of defaults, with the stub as its Grafana."""
     monkeypatch.setenv("STUB_VIEWER", VIEWER)
     monkeypatch.setenv("STUB_EDITOR", EDITOR)
     settings = {

@@ -17,7 +17,7 @@ VIEWER, EDITOR = "Bearer glsa_viewer", "Bearer glsa_editor"
 
 
 class Stub(RecordedGrafana):
-    """What the stub holds. `then` is what the next writing request meets, once: see `Requests._write`."""
+    """State of the stub. `then` is what the next write request meets, once: see `Requests._write`."""
 
     def __init__(self) -> None:
         super().__init__(VIEWER, EDITOR)
@@ -30,12 +30,12 @@ class Stub(RecordedGrafana):
         self.written: list[dict[str, Any]] = []
 
     def datasource_health(self, uid: str) -> tuple[int, dict[str, Any]]:
-        """As `health` says."""
+        """Return what `health` holds for the data source."""
         return self.health.get(uid) or super().datasource_health("unknown")
 
 
 class Requests(http.server.BaseHTTPRequestHandler):
-    """Answers as the documents say, and worse."""
+    """Answers as the documentation says, or misbehaves."""
 
     server: Any
 
@@ -106,7 +106,7 @@ class Requests(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Ends its requests with itself; a client that hung up is no news."""
+    """A server that ends its requests when it ends, and ignores clients that hang up."""
 
     daemon_threads = True
 
@@ -116,7 +116,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 @contextmanager
 def serving() -> Iterator[Stub]:
-    """A stub on loopback."""
+    """Yield a stub on loopback."""
     server = Server(("127.0.0.1", 0), Requests)
     server.stub, server.over = Stub(), threading.Event()  # type: ignore[attr-defined]
     server.stub.url = f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]

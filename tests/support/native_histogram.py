@@ -1,5 +1,6 @@
-"""An exporter of a native histogram, in the one format that carries them: delimited protobuf, written by hand here, as
-prometheus_client does not export them. Source: io/prometheus/client/metrics.proto.
+"""An exporter of a native histogram, encoded by hand as delimited protobuf, the only format that carries one.
+
+prometheus_client does not export native histograms. Source: io/prometheus/client/metrics.proto.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _bytes(field: int, content: bytes) -> bytes:
 
 
 def histogram(buckets: Mapping[int, int], total: float) -> bytes:
-    """A Histogram of schema 0: bucket `i` counts what lies in (2**(i-1), 2**i]."""
+    """Return a Histogram of schema 0: bucket `i` counts values in (2**(i-1), 2**i]."""
     first, last = min(buckets), max(buckets)
     counts = [buckets.get(index, 0) for index in range(first, last + 1)]
     deltas = [count - before for before, count in zip([0, *counts], counts, strict=False)]
@@ -53,7 +54,7 @@ def histogram(buckets: Mapping[int, int], total: float) -> bytes:
 
 
 def family(name: str, series: Mapping[tuple[tuple[str, str], ...], bytes]) -> bytes:
-    """A delimited MetricFamily of histograms by their labels."""
+    """Return a delimited MetricFamily of histograms by their labels."""
     content = _bytes(1, name.encode()) + _bytes(2, b"-") + _number(3, 4)
     for labels, encoded in series.items():
         pairs = b"".join(_bytes(1, _bytes(1, label.encode()) + _bytes(2, text.encode())) for label, text in labels)
@@ -62,7 +63,7 @@ def family(name: str, series: Mapping[tuple[tuple[str, str], ...], bytes]) -> by
 
 
 class NativeExporter:
-    """A hundred requests a second on the route /half, half of 0.1 s and half of 1.5 s; none on /idle."""
+    """Exports a hundred requests per second on the route /half, half of 0.1 s and half of 1.5 s, and none on /idle."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()

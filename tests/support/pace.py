@@ -1,4 +1,4 @@
-"""How long something may take on this machine, which others may keep busy; and waiting for what comes about in time."""
+"""Time limits that allow for a busy machine."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def stretched(seconds: float) -> float:
-    """So many seconds where a processor is free; as many times that as processes want each one here, up to six."""
+    """Return `seconds` multiplied by the load per CPU, at least by 1 and at most by 6."""
     return seconds * min(max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))), 6.0)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test module's own: to stop, restart, fill up, and give other settings than the sandbox's."""
+"""A PostgreSQL server of a test module's own: to stop, restart, fill, or run with other settings than the sandbox's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOTS = 12
 
 
 class Server:
-    """One server on a copy of the sandbox's cluster; `options` go onto its command line, empty ones do not."""
+    """One server on a copy of the sandbox's cluster. `options` are set on its command line; empty ones are not."""
 
     def __init__(self, layout: Layout, part: Part, **options: str) -> None:
         self.layout, self.part = layout, part
@@ -30,7 +30,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it and waits until it takes connections."""
+        """Start it and wait until it accepts connections."""
         options = {name: value for name, value in self.options.items() if value}
         argv = [*self.part.argv, *(word for name, value in options.items() for word in ("-c", f"{name}={value}"))]
         (self.layout.folder / "tmp").mkdir(exist_ok=True)
@@ -49,14 +49,14 @@ class Server:
         raise AssertionError(self.layout.log_file("postgres").read_text()[-600:])
 
     def stop(self) -> None:
-        """Ends it, its sessions too."""
+        """Stop it and end its sessions."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
 
     @contextmanager
     def superuser(self) -> Iterator[psycopg.Connection[Any]]:
-        """A superuser's session, by the socket."""
+        """Open a superuser's session through the socket."""
         with postgres_template.connect(self.data, self.port, "xai_blockchain") as connection:
             yield connection
 
@@ -67,11 +67,11 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The server's port."""
         return self.layout.ports["postgres"]
 
     def settings(self, role: str = "monitor", **more: Any) -> DatabaseSettings:
-        """The settings' table that leads to it as that role."""
+        """Return the `database` settings for that role."""
         account = self.layout.role(role)
         tables = {
             "host": "127.0.0.1",
@@ -85,7 +85,7 @@ class Server:
 
     @contextmanager
     def handle(self, role: str = "monitor", **more: Any) -> Iterator[Database]:
-        """A handle that asks it, closed in the end."""
+        """Yield a handle of the server."""
         handle = Database(self.settings(role, **more))
         try:
             yield handle
@@ -94,7 +94,7 @@ class Server:
 
     @contextmanager
     def session(self, role: str = "app", name: str = "test") -> Iterator[psycopg.Connection[Any]]:
-        """A session of that role, by TCP, autocommit."""
+        """Open a session of that role by TCP, in autocommit mode."""
         account = self.layout.role(role)
         with psycopg.connect(
             host="127.0.0.1", port=self.port, dbname="xai_blockchain", user=account.name, password=account.password(),
@@ -103,14 +103,14 @@ class Server:
             yield connection
 
     def nobody_asks(self, pid: int | None = None) -> None:
-        """Passes once that backend, or every one of a handle, has ended, which happens soon after its client left."""
+        """Wait until that backend, or every backend of a handle, has ended."""
         end = time.monotonic() + 10
         while pid in self.backends() if pid else self.backends():
             assert time.monotonic() < end
             time.sleep(0.05)
 
     def backends(self) -> list[int]:
-        """The backends of our handles."""
+        """Return the pids of our handles' backends."""
         with self.superuser() as connection:
             rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook'")
             return [row[0] for row in rows]
@@ -118,7 +118,7 @@ class Server:
 
 @contextmanager
 def running(folder: Path, **options: str) -> Iterator[Server]:
-    """A server in that folder, until the block ends."""
+    """Yield a running server in that folder."""
     layout = Layout(folder, sandbox_state.cache_folder(), free_ports(["postgres"]))
     (part,) = postgres.parts(layout)
     assert part.prepare is not None

@@ -1,4 +1,4 @@
-"""An interpreter that finds modules where a test says; unlike with PYTHONPATH, so do its children's children."""
+"""An interpreter that imports modules from given folders. Unlike with PYTHONPATH, its children's children do too."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def private_python(folder: Path, modules: Sequence[Path], base: str = "") -> str:
-    """Make a virtual environment in `folder` that imports from `modules` first; its interpreter.
+    """Create a virtual environment in `folder` that imports from `modules` first; return its interpreter.
 
-    After them come this interpreter's own packages. `base` is the interpreter that it runs; without it, ours.
+    This interpreter's own packages follow. `base` is the interpreter to run, by default this one.
     """
     real = Path(base or getattr(sys, "_base_executable", sys.executable))
     packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"

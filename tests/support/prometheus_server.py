@@ -1,4 +1,4 @@
-"""A real Prometheus for a test, with history that promtool wrote and an exporter whose text the test sets."""
+"""A real Prometheus for a test, with history written by promtool and an exporter whose text the test sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from xai_runbook.settings.models import Settings
 
 
 def program(name: str) -> str:
-    """Where the program is; the test is skipped where it can be neither found nor fetched."""
+    """Return the program's path; skip the test if it is neither found nor fetched."""
     missing = programs.fetch([name])
     if missing:
         pytest.skip(missing[name])
@@ -34,12 +34,12 @@ def program(name: str) -> str:
 
 
 def settings(url: str = "http://127.0.0.1:9", **tables: Any) -> Settings:
-    """The shipped defaults, durations and all, for a Prometheus at `url`; `tables` are merged key by key."""
+    """Return the shipped defaults for a Prometheus at `url`; `tables` are merged key by key."""
     return Settings.model_validate(merged(defaults(), {"prometheus": {"url": url}}, tables, {"name": "test"}))
 
 
 def merged(under: dict[str, Any], *over: dict[str, Any]) -> dict[str, Any]:
-    """The tables with the keys of each of the others in them."""
+    """Return the tables merged key by key; later ones win."""
     result = dict(under)
     for tables in over:
         for key, value in tables.items():
@@ -49,19 +49,19 @@ def merged(under: dict[str, Any], *over: dict[str, Any]) -> dict[str, Any]:
 
 
 def handle(url: str, **tables: Any) -> Prometheus:
-    """A handle of the server at `url`."""
+    """Return a handle of the server at `url`."""
     made = settings(url, **tables)
     assert made.prometheus is not None
     return Prometheus(made.prometheus, made.promql_settings)
 
 
 def limits() -> Limits:
-    """The shipped limits."""
+    """Return the shipped limits."""
     return settings().limits
 
 
 def rules(settings: Settings) -> str:
-    """The rule file of these settings."""
+    """Return the rule file of these settings."""
     return alert_rules(settings, settings.limits, name=settings.name, step=settings.rule_step)
 
 
@@ -82,7 +82,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(answer: Any) -> Iterator[str]:
-    """A server on loopback that answers as `answer` says; its address."""
+    """Serve `answer` on loopback; yield the address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.daemon_threads = True
     server.answer = answer  # type: ignore[attr-defined]
@@ -97,7 +97,7 @@ def serving(answer: Any) -> Iterator[str]:
 
 
 class Exporter:
-    """A target for Prometheus: `text` is what the next scrape gets, None is a target that fails."""
+    """A scrape target: `text` is the next scrape's content; None makes the scrape fail."""
 
     def __init__(self) -> None:
         self.text: str | None = ""
@@ -109,7 +109,7 @@ class Exporter:
 
 
 def history(series: Mapping[str, Mapping[int, float | str]]) -> str:
-    """OpenMetrics text: each series' (name and labels) values by Unix time."""
+    """Return OpenMetrics text of each series' (name and labels) values by Unix time."""
     lines: list[str] = []
     by_name: dict[str, list[str]] = {}
     for name in series:
@@ -130,9 +130,9 @@ def running(
     flags: tuple[str, ...] = (),
     alertmanager: str = "",
 ) -> Iterator[str]:
-    """A Prometheus that scrapes `exporters` (instance: address) every 200 ms; its address.
+    """Yield the address of a Prometheus that scrapes `exporters` (instance: address) every 200 ms.
 
-    What it tells an `alertmanager`, each second again, carries the external label region="test".
+    Alerts sent to an `alertmanager`, again every second, carry the external label region="test".
     """
     prometheus = program("prometheus")
     data = folder / "data"
@@ -206,8 +206,8 @@ def _ready(url: str) -> bool:
 
 
 def until(condition: Any, what: str, seconds: float = 20) -> None:
-    """Waits until `condition()`; fails with `what` had been waited for."""
+    """Wait until `condition()` is true; fail with `what` was awaited."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Notebooks, environments and records that these tests write."""
+"""Notebooks, environments and records for tests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def notebook(
 
 
 def environment(folder: Path, name: str = "plain", **lines: str) -> Settings:
-    """An environment of no parts, in a folder that XAI_RUNBOOK_CONFIG names; outputs go under the same folder."""
+    """Return an environment without parts, in a folder that XAI_RUNBOOK_CONFIG names; outputs go to the same folder."""
     text = "".join(f"{key} = {value}\n" for key, value in lines.items())
     text += f'[outputs]\nfolder = "{folder}/outputs"\nacknowledgements = "{folder}/acknowledgements.toml"\n'
     (folder / f"{name}.toml").write_text(text, encoding="utf-8")
@@ -77,7 +77,7 @@ def finding(name: str, status: str = "alert", severity: str | None = "high", **m
 
 
 def picture(width: int = 8, height: int = 4) -> bytes:
-    """A PNG of one colour."""
+    """Return a PNG of one colour."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

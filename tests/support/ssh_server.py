@@ -1,4 +1,4 @@
-"""A real sshd on loopback, as an ordinary user; unpacked from its Debian packages where the system has none."""
+"""A real sshd on loopback, run as an ordinary user, from its Debian package if the system has none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xai_runbook.system import sandbox_state
 
 @dataclass(frozen=True)
 class Bastion:
-    """Where it listens, and what the settings say to come in."""
+    """Port and key of the bastion, and the settings to connect through it."""
 
     port: int
     key: Path
@@ -32,16 +32,16 @@ class Bastion:
 
 @contextmanager
 def bastion(folder: Path) -> Iterator[Bastion]:
-    """A bastion in that folder, until the block ends. Skips the test where there is no sshd to be had."""
+    """Yield a bastion in that folder. Skips the test if there is no sshd."""
     if not shutil.which("ssh") or not shutil.which("ssh-keygen"):
-        pytest.skip("no ssh to be found")
+        pytest.skip("ssh not found")
     program, libraries = _sshd()
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True, timeout=30)
     port = free_ports(["ssh"])["ssh"]
-    prefix = unprivileged() if os.geteuid() == 0 else []  # as root it wants a user and a folder of its own
+    prefix = unprivileged() if os.geteuid() == 0 else []  # run as root, sshd needs a user and a folder of its own
     if prefix and prefix[0] != "unshare":
-        pytest.skip("no user namespaces, and sshd wants more of root than we give")
+        pytest.skip("sshd as root needs user namespaces")
     options = {
         "Port": port, "ListenAddress": "127.0.0.1", "HostKey": folder / "host", "PidFile": "none", "UsePAM": "no",
         "AuthorizedKeysFile": folder / "user.pub", "StrictModes": "no", "PasswordAuthentication": "no",
@@ -80,7 +80,7 @@ def _sshd() -> tuple[Path, dict[str, str]]:
     tree = sandbox_state.cache_folder() / "programs" / "openssh-server"
     if not tree.is_dir():
         if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-            pytest.skip("no sshd to be found")
+            pytest.skip("sshd not found")
         temporary = tree.with_name(f".openssh-server-{os.getpid()}")
         temporary.mkdir(parents=True)
         try:
@@ -92,10 +92,10 @@ def _sshd() -> tuple[Path, dict[str, str]]:
             for deb in temporary.glob("*.deb"):
                 subprocess.run(["dpkg-deb", "-x", deb, temporary], check=True, capture_output=True, timeout=60)
                 deb.unlink()
-            with suppress(OSError):  # somebody else was faster
+            with suppress(OSError):  # another process was faster
                 temporary.rename(tree)
         except (subprocess.SubprocessError, OSError) as error:
-            pytest.skip(f"no sshd to be found or fetched: {type(error).__name__}")
+            pytest.skip(f"sshd neither found nor downloaded: {type(error).__name__}")
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     libraries = ":".join(map(str, tree.glob("usr/lib/*-linux-*")))

@@ -1,4 +1,4 @@
-"""Starts parts of the sandbox without its supervisor, for the tests of single parts."""
+"""Start parts of the sandbox without its supervisor, for tests of single parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Answer = TypeVar("Answer")
 
 
 def eventually(condition: Callable[[], Answer], seconds: float = 60.0) -> Answer:
-    """The first true answer; fails with the last one, or the last error, when the time is up."""
+    """Return the first true answer; fail with the last answer or error if there is none in time."""
     deadline = time.monotonic() + seconds
     last: Any = None
     while time.monotonic() < deadline:
@@ -36,7 +36,7 @@ def eventually(condition: Callable[[], Answer], seconds: float = 60.0) -> Answer
 
 @contextmanager
 def started(layout: Layout, parts: Sequence[Part]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """The running processes by part name; all ended afterwards."""
+    """Yield the running processes by part name; kill them afterwards."""
     running: dict[str, subprocess.Popen[bytes]] = {}
     (layout.folder / "tmp").mkdir(exist_ok=True)
     try:
@@ -58,7 +58,7 @@ def started(layout: Layout, parts: Sequence[Part]) -> Iterator[dict[str, subproc
 
 
 def start(layout: Layout, part: Part, running: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Starts one part's process, its output into its log file."""
+    """Start one part's process, its output in its log file."""
     with open(layout.log_file(part.name), "ab") as log:
         running[part.name] = subprocess.Popen(
             part.argv, env=environment(layout.folder) | dict(part.env), stdout=log, stderr=log, stdin=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""Two hours in which each row of the alert table is passed by somebody, just not passed by somebody else."""
+"""Two hours of series in which each row of the alert table is exceeded by one instance and just not by another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 STEP, END = 15, 7200
 MINUTE = 60
 GONE = range(100 * MINUTE, 115 * MINUTE)
-"""When no height is exported by anybody."""
+"""The time in which no instance exports its height."""
 
 Story = Callable[[int], float | None]
 
@@ -17,7 +17,7 @@ def between(first: int, last: int, inside: float, outside: float) -> Story:
 
 
 def counter(rate: Story) -> Story:
-    """A counter that grows by `rate` a second."""
+    """Return a counter that grows by `rate` per second."""
 
     def total(t: int) -> float:
         return sum((rate(at) or 0.0) * STEP for at in range(0, t, STEP))
@@ -30,7 +30,7 @@ def height(story: Story) -> Story:
 
 
 def stories(start: int = 0) -> dict[str, Story]:
-    """What happens to each series, by its name and labels; `start` is what the clocks show when it begins."""
+    """Return each series' values over time, by name and labels; `start` is the time at which the clocks begin."""
     series: dict[str, Story] = {}
     for instance, busy in {
         "busy": between(20, 40, 0.95, 0.3),

@@ -1,4 +1,4 @@
-"""A command with a person in front of it: its standard input, output and error are a real terminal."""
+"""A command at a terminal: its standard input, output and error are a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMAND = [sys.executable, "-m", "xai_runbook.cli.main"]
 
 
 class Typed:
-    """A running command under a terminal of its own."""
+    """A running command on a terminal of its own."""
 
     def __init__(self, *arguments: str, journal: Path, more: dict[str, str] | None = None) -> None:
         self._master, slave = pty.openpty()
@@ -30,21 +30,21 @@ class Typed:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing of it stays, however the test ended."""
+        """Kill the process, however the test ended."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(10)
 
     def read(self) -> None:
-        """Takes what it has shown since."""
+        """Read what the command has written since."""
         try:
             while piece := os.read(self._master, 65536):
                 self.shown += piece.decode(errors="replace")
-        except (BlockingIOError, OSError):  # nothing more now, or it has ended
+        except (BlockingIOError, OSError):  # nothing to read now, or it has ended
             pass
 
     def until(self, text: str, seconds: float = 60.0) -> None:
-        """Waits until it shows these words."""
+        """Wait until the command shows this text."""
         deadline = time.monotonic() + seconds
         while text not in self.shown:
             ended = self.process.poll() is not None
@@ -54,18 +54,18 @@ class Typed:
             time.sleep(0.02)
 
     def type(self, line: str) -> None:
-        """Types a line and Enter."""
+        """Type a line and press Enter."""
         os.write(self._master, line.encode() + b"\r")
 
     def ctrl_c(self) -> None:
-        """What Ctrl-C does in a terminal: the command is told, and whoever it started in its group."""
+        """Send SIGINT to the command's process group, as Ctrl-C in a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def ended(self, seconds: float = 60.0) -> int:
-        """Its exit code."""
+        """Wait for the command to end; return its exit code."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
-            self.read()  # a full terminal would stop it
+            self.read()  # a full terminal would block the command
             assert time.monotonic() < deadline, self.shown
             time.sleep(0.02)
         self.read()
@@ -74,7 +74,7 @@ class Typed:
 
 
 def run(*arguments: str, journal: Path, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """The same without a person."""
+    """Run the command without a terminal."""
     return subprocess.run(
         [*COMMAND, *arguments], input=stdin, capture_output=True, text=True, timeout=120, check=False,
         env=os.environ | {"XAI_RUNBOOK_OUTPUTS__JOURNAL": str(journal)} | variables,

@@ -1,4 +1,4 @@
-"""Notebooks written for the tests: cells with made-up questions, as JSON files."""
+"""Notebooks for tests, written as JSON files from cells with made-up questions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SET_UP = cell(
 
 
 def question(name: str, before: str = "") -> Cell:
-    """A question that is answered `ok`, after `before` has run in its cell."""
+    """Return a question that is answered `ok`, after `before` has run in its cell."""
     return cell(name, f"{before}\n{OK.format(name)}".strip(), "raises-exception")
 
 

@@ -1,4 +1,4 @@
-"""Plans written by hand, for what needs no server."""
+"""Plans written by hand, for tests that need no server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIELDS: dict[str, Any] = {
 
 
 def written(**fields: Any) -> Plan:
-    """A plan made just now, with these fields; where and when it was made is right unless told."""
+    """Return a plan created just now, with these fields and otherwise valid values."""
     now = datetime.now(UTC)
     made = {
         "created_at": now.isoformat(timespec="microseconds"),
@@ -43,7 +43,7 @@ def written(**fields: Any) -> Plan:
 
 
 def made(ago: float = 0.0, *, monotonic_ago: float | None = None) -> dict[str, str]:
-    """When a plan was made: so many seconds ago by the wall clock, and by the monotonic one."""
+    """Return the creation times of a plan made so many seconds ago by the wall clock and by the monotonic clock."""
     created = datetime.now(UTC) - timedelta(seconds=ago)
     boot_id = clock.boot().split()[0]
     seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - (ago if monotonic_ago is None else monotonic_ago)
@@ -55,5 +55,5 @@ def made(ago: float = 0.0, *, monotonic_ago: float | None = None) -> dict[str, s
 
 
 def is_root() -> bool:
-    """Whether tests run as root."""
+    """Return whether the tests run as root."""
     return os.geteuid() == 0

@@ -1,4 +1,4 @@
-"""The backfilled day: what is in it, and that a real Prometheus reads it and finds nothing wrong with it."""
+"""The backfilled history: its content, and that a real Prometheus reads it and no alert condition holds in it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def history() -> tuple[int, list[Series]]:
 
 @pytest.fixture(scope="module")
 def query(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Query]:
-    """Instant queries to a Prometheus that holds the history and scrapes nothing."""
+    """Yield a function for instant queries to a Prometheus that holds the history and scrapes nothing."""
     needed = ("prometheus", "promtool")
     if missing := programs.fetch(needed):
         pytest.skip("; ".join(missing.values()))
@@ -47,7 +47,7 @@ def query(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Query]:
     now = time.time()
     started = time.monotonic()
     backfill.finish(backfill.start(layout, promtool, data, now), data)
-    assert time.monotonic() - started < stretched(10), "some 1.5 s on a free core"
+    assert time.monotonic() - started < stretched(10), "about 1.5 s on an idle core"
     config = layout.folder / "prometheus.yml"
     config.write_text("scrape_configs: []\n")
     argv = [prometheus, f"--config.file={config}", f"--storage.tsdb.path={data}", "--log.level=error"]
@@ -155,7 +155,7 @@ def test_prometheus_holds_every_series(query: Query, history: tuple[int, list[Se
 def test_no_alert_condition_holds_during_the_history(query: Query, condition: str, duration: str) -> None:
     expression = condition.rpartition(" ")[0].rpartition(" ")[0]
     counts = query(f"count_over_time(({expression})[23h:1m])")
-    assert counts, "there is something to judge"
+    assert counts, "the expression has values"
     assert all(float(each["value"][1]) > 1300 for each in counts)
     assert not periods_beyond(query, condition, duration)
 
@@ -166,7 +166,7 @@ def test_conditions_that_hold_are_found(query: Query) -> None:
 
 
 def periods_beyond(query: Query, condition: str, duration: str) -> list[dict[str, Any]]:
-    """The series for which the condition held that long within the last 23 hours."""
+    """Return the series for which the condition held for the duration within the last 23 hours."""
     minutes = int(duration.removesuffix("m"))
     return query(f"max_over_time(count_over_time(({condition})[{minutes}m:1m])[23h:1m]) >= {minutes}")
 

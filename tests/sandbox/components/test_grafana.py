@@ -1,4 +1,4 @@
-"""The sandbox's recorded Grafana as a process: what it holds at first, who may save, what its data source says."""
+"""The sandbox's simulated Grafana as a process: its initial dashboards, who may save, its data source's health."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xai_runbook.sandbox.supervisor.component import Layout, environment, free_p
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    """It runs; there is no Prometheus behind it unless a test starts one."""
+    """Yield the layout of a running Grafana. There is no Prometheus behind it unless a test starts one."""
     folder = tmp_path_factory.mktemp("recorded")
     layout = Layout(folder, folder, free_ports(["grafana", "prometheus"]))
     (part,) = grafana.parts(layout)
@@ -48,7 +48,7 @@ def is_ready(part: Any) -> bool:
 
 
 def request(layout: Layout, path: str, account: str = "viewer", body: Any = None) -> tuple[int, Any]:
-    """Status and body of the answer to that service account."""
+    """Return status and body of the response to that service account."""
     token = (layout.folder / "secrets" / f"grafana-{account}.token").read_text().strip()
     data = None if body is None else json.dumps(body).encode()
     try:
@@ -97,7 +97,7 @@ def test_removing_and_restoring_a_dashboard_is_idempotent(layout: Layout) -> Non
     def titles() -> list[str]:
         return [hit["title"] for hit in request(layout, "/api/search?type=dash-db")[1]]
 
-    for _ in range(2):  # what somebody has done already is no error
+    for _ in range(2):  # repeating it is no error
         grafana.remove_dashboard(layout)
         assert grafana.REMOVABLE_DASHBOARD not in titles() and len(titles()) == len(FILES) - 1
     for _ in range(2):

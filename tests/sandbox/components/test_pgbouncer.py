@@ -1,4 +1,4 @@
-"""The sandbox's PgBouncer: what it is told, who may look, and that it comes back."""
+"""The sandbox's PgBouncer: its configuration, its passwords, and the rights of the monitor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xai_runbook.sandbox.supervisor.component import Layout
 @pytest.fixture
 def folder(sandbox: dict[str, Any]) -> Path:
     if "pooler" not in sandbox["parts"]:
-        pytest.skip("no PgBouncer to be found")
+        pytest.skip("PgBouncer not found")
     return Path(sandbox["overlay"]["sandbox"]["folder"])
 
 
@@ -27,7 +27,7 @@ def test_passwords_are_in_a_private_file_only(folder: Path) -> None:
     password = (folder / "secrets" / "app.password").read_text().strip()
     assert password in users.read_text()
     assert password not in (folder / "pooler" / "pgbouncer.ini").read_text()
-    assert "operator" not in users.read_text(), "nobody changes anything by way of it"
+    assert "operator" not in users.read_text(), "no changes go through the pooler"
 
 
 def test_the_monitor_reads_the_console_and_changes_nothing(folder: Path, env: Environment) -> None:
@@ -48,7 +48,7 @@ def test_the_database_settings_name_it_as_proxy(folder: Path, env: Environment) 
     assert env.settings.database is not None and env.settings.pooler is not None
     assert env.settings.database.proxy is not None
     assert env.settings.database.proxy.port == env.settings.pooler.port
-    assert "pooler" not in env.settings.simulated, "it is the real thing"
+    assert "pooler" not in env.settings.simulated, "the pooler is a real PgBouncer"
 
 
 def test_without_pgbouncer_there_is_no_pooler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

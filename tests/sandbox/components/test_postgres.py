@@ -1,4 +1,4 @@
-"""The sandbox's database: its roles can do what they are for and nothing else, and its rows belong together."""
+"""The sandbox's database: its roles have exactly the rights they need, and its rows are consistent."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from xai_runbook.sandbox.supervisor.component import (
 )
 from xai_runbook.system import sandbox_state
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="PostgreSQL not found")
 
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
-    """A running database of its own, without the rest of a sandbox."""
+    """Yield the layout of a running database without the rest of a sandbox."""
     layout = Layout(tmp_path_factory.mktemp("run"), sandbox_state.cache_folder(), free_ports(["postgres"]))
     (part,) = postgres.parts(layout)
     with started(layout, [part]):
@@ -128,9 +128,9 @@ def test_the_monitor_cannot_vacuum_or_terminate(layout: Layout) -> None:
         monitor.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             monitor.execute("SELECT pg_terminate_backend(%s)", [victim.info.backend_pid])
-        monitor.execute("VACUUM blocks")  # a warning, and no effect
+        monitor.execute("VACUUM blocks")  # a warning without effect
         assert victim.execute("SELECT 1").fetchone() == (1,)
-    time.sleep(1.2)  # a session tells its counters at its end, or a second later
+    time.sleep(1.2)  # a session reports its counters when it ends, or a second later
     assert scalar(layout, "app", vacuums) == before
 
 
@@ -236,7 +236,7 @@ def test_concurrent_copies_share_one_template(tmp_path: Path) -> None:
     aged = tmp_path / "clusters" / f"{kept[0].partition('-')[0]}-{1_000_000_000}"
     (tmp_path / "clusters" / kept[0]).rename(aged)
     postgres_template.copy_template(server, tmp_path / "three", tmp_path)
-    assert not aged.exists(), "too old: made anew"
+    assert not aged.exists(), "an old template is replaced"
     assert (tmp_path / "three" / "PG_VERSION").exists()
 
 

@@ -1,4 +1,4 @@
-"""Programs are found where they are, and what is missing says how to get it."""
+"""The server programs: where they are found, and what is reported about missing ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xai_runbook.sandbox.components import programs
 
 @pytest.fixture(autouse=True)
 def _nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty cache folder, nothing of the system, no downloads: each test allows what it is about."""
+    """Use an empty cache folder, no system programs and no downloads, unless a test enables them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XAI_RUNBOOK_SYSTEM_PROGRAMS", "no")
     monkeypatch.setenv("XAI_RUNBOOK_FETCH", "no")
@@ -56,7 +56,7 @@ def test_fetch_downloads_nothing_when_disabled(tmp_path: Path) -> None:
 def test_path_is_searched_first_under_every_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     expected = program(tmp_path / "bin", "node_exporter")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert programs.find("prometheus-node-exporter") is None, "system programs are switched off"
+    assert programs.find("prometheus-node-exporter") is None, "system programs are disabled"
     monkeypatch.setenv("XAI_RUNBOOK_SYSTEM_PROGRAMS", "yes")
     assert programs.find("prometheus-node-exporter") == expected
 
@@ -92,12 +92,12 @@ def test_a_failed_download_is_reported_and_not_retried_at_once(monkeypatch: pyte
 
 @pytest.fixture
 def debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder of packages, `NAME_VERSION_all.deb`, and an apt-get on PATH that gives what is in it and nothing else.
+    """Yield a folder of packages, `NAME_VERSION_all.deb`, and put an apt-get on PATH that offers exactly these.
 
-    What it plans to install is in the folder's file `plan`; what it was asked is in `calls`.
+    It plans to install what the folder's file `plan` says, and writes its arguments to `calls`.
     """
     if not shutil.which("dpkg-deb"):
-        pytest.skip("no dpkg-deb here")
+        pytest.skip("dpkg-deb not found")
     folder = tmp_path / "debian"
     folder.mkdir()
     program(
@@ -120,7 +120,7 @@ def debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def package(debian: Path, name: str, files: dict[str, str], depends: str = "") -> None:
-    """Makes a package of these files, each a program that does what is said."""
+    """Create a package of these files, each a shell script with the given body."""
     tree = debian / name
     for path, script in files.items():
         program((tree / path).parent, Path(path).name, script)
@@ -162,7 +162,7 @@ def test_one_unavailable_package_does_not_block_the_others(debian: Path, tmp_pat
         assert reason.endswith("put prometheus and promtool on PATH")
     kept = {path.name for path in (programs.folder()).iterdir()}
     assert kept == {"prometheus.failed", "prometheus-node-exporter", "pgbouncer"}
-    # ten minutes later it is tried again
+    # after ten minutes it is tried again
     package(debian, "prometheus", {"usr/bin/prometheus": "exit 0", "usr/bin/promtool": "exit 0"})
     assert set(programs.fetch(["prometheus"])) == {"prometheus"}
     note = programs.folder() / "prometheus.failed"
@@ -185,7 +185,7 @@ def test_a_failure_dated_in_the_future_is_retried(debian: Path) -> None:
 def test_libraries_are_the_dependencies_that_apt_names(
     debian: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A library of another name (libevent-2.1-7t64), one that needs another; no account, init script or upgrade."""
+    """Covers a renamed library (libevent-2.1-7t64) and a nested one; other dependencies are ignored."""
     check = '[ -e "${LD_LIBRARY_PATH:-/none}/libevent.so.7" ] && [ -e "$LD_LIBRARY_PATH/libdeep.so.1" ]'
     package(
         debian, "pgbouncer", {"usr/sbin/pgbouncer": f"{check} || {{ echo 'no libevent' >&2; exit 127; }}"},

@@ -1,4 +1,4 @@
-"""The sandbox's Prometheus, its exporters and its workload, in the sandbox that the tests share."""
+"""Prometheus, its exporters and the workload, in the sandbox that the tests share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def address(sandbox: State) -> str:
 
 @pytest.fixture(scope="module")
 def query_api(address: str) -> Query:
-    """Prometheus's API; the answer's data."""
+    """Return a function that queries Prometheus' API and returns the answer's data."""
 
     def request(path: str, **parameters: str) -> Any:
         with urlopen(f"{address}/api/v1/{path}?{urlencode(parameters)}", timeout=30) as answer:
@@ -52,7 +52,7 @@ def series(query_api: Query, match: str, start: float, end: float) -> set[tuple[
 @pytest.mark.parametrize("job", ["xai-node", "sandbox", "node", "postgres"])
 def test_live_series_continue_the_history(query_api: Query, job: str, sandbox: State) -> None:
     if {"node": "node-exporter", "postgres": "postgres-exporter"}.get(job, "prometheus") not in sandbox["parts"]:
-        pytest.skip(f"no {job} exporter here")
+        pytest.skip(f"no {job} exporter in this sandbox")
     now = time.time()
     match = f'{{job="{job}"}}'
     before = series(query_api, match, now - 7200, now - 3600)
@@ -63,7 +63,7 @@ def test_live_series_continue_the_history(query_api: Query, job: str, sandbox: S
 
 
 def test_the_height_rises_from_the_history_into_live_data(query_api: Query, sandbox: State) -> None:
-    # the other tests may have used this sandbox for many minutes
+    # the sandbox may have run for many minutes already
     evaluated_at = min(time.time(), datetime.fromisoformat(sandbox["ready_at"]).timestamp() + 90)
     (result,) = query_api("query", query='blockchain_height{instance="node-1"}[3m]', time=evaluated_at)["result"]
     samples = [(float(at), int(value)) for at, value in result["values"]]

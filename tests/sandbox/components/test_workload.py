@@ -1,4 +1,4 @@
-"""The workload: it uses what is there, and goes on when a part goes and comes back."""
+"""The workload: it uses every part, and continues after an outage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = dict[str, Any]
 
 
 def newest_block(folder: Path, state: State) -> int:
-    """The newest height in the database; every block there names the one before it."""
+    """Return the newest height in the database, whose blocks must each name their predecessor."""
     database = state["overlay"]["database"]
     with psycopg.connect(
         host=database["host"],
@@ -38,7 +38,7 @@ def newest_block(folder: Path, state: State) -> int:
 
 
 def sessions(folder: Path, state: State) -> set[str]:
-    """The application names of the client sessions in the database, as the monitor sees them."""
+    """Return the application names of the client sessions in the database, as the monitor sees them."""
     database = state["overlay"]["database"]
     with psycopg.connect(
         host=database["host"],
@@ -58,7 +58,7 @@ def height(state: State, node: int) -> int:
 
 
 def indexed(folder: Path, state: State) -> bool:
-    """Whether the database has nearly all of the chain."""
+    """Return whether the database has nearly all of the chain."""
     try:
         return START_HEIGHT < height(state, 2) - 8 <= newest_block(folder, state)
     except psycopg.OperationalError:
@@ -75,14 +75,14 @@ def test_it_survives_outages_of_the_database_and_of_a_node(tmp_path: Path) -> No
         sandboxes.break_("database-down", folder)
         sandboxes.break_("node-hung", folder)
         before = height(state, 0)
-        eventually(lambda: height(state, 0) > before + 8)  # some ten seconds: requests to the hung node time out
+        eventually(lambda: height(state, 0) > before + 8)  # about ten seconds: requests to the hung node time out
         assert workload.is_running()
         sandboxes.heal(None, folder)
         eventually(lambda: indexed(folder, state) and newest_block(folder, state) > before + 3)
         eventually(lambda: sessions(folder, state) == {"xai-explorer", "xai-indexer"})
         cpu_seconds = sum(workload.cpu_times()[:2])
         age = height(state, 0) - START_HEIGHT
-        assert cpu_seconds < 3 + age * 1.2 * 0.15, "some 5 % of a core"
+        assert cpu_seconds < 3 + age * 1.2 * 0.15, "about 5 % of a core"
         assert not (folder / "logs" / "workload.log").read_bytes()
     finally:
         sandboxes.down(folder)

@@ -1,4 +1,4 @@
-"""Each fault shows in the real part, and is gone after it was healed. What findings say is tested elsewhere."""
+"""Each fault has its effect in the real part, and none after it was healed. Findings are tested elsewhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def folder(running: Path) -> Iterator[Path]:
-    """The run folder of a sandbox without a fault, before and after."""
+    """Yield the run folder of a sandbox without active faults, and heal it afterwards."""
     yield running
     sandbox.heal(folder=running)
 
@@ -67,7 +67,7 @@ def wait_until(seconds: float, condition: Callable[[], object]) -> None:
         except OSError as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
-        assert time.monotonic() < end, f"not within {seconds} s"
+        assert time.monotonic() < end, f"condition not met within {seconds} s"
         time.sleep(0.2)
 
 
@@ -102,7 +102,7 @@ def test_height_frozen(folder: Path) -> None:
     sandbox.break_("height-frozen", folder)
 
     def is_frozen() -> bool:
-        """All alike, and for a few blocks' time; a block may still be on its way before."""
+        """Return whether all heights are equal and stay so for a few blocks' time."""
         before = height(folder, "node-1")
         time.sleep(3)
         return {height(folder, node) for node in ("node-1", "node-2", "node-3", "mainnet")} == {before}
@@ -126,7 +126,7 @@ def test_sync_lag(folder: Path) -> None:
     sandbox.break_("sync-lag", folder)
     started = height(folder, "node-3")
     wait_until(40, lambda: height(folder, "node-1") - height(folder, "node-3") > 10)
-    wait_until(10, lambda: get(folder, "node-3", NETWORK)["peer_count"] == 3)  # it lags, connected
+    wait_until(10, lambda: get(folder, "node-3", NETWORK)["peer_count"] == 3)  # it lags although it is connected
     wait_until(15, lambda: height(folder, "node-3") > started)
     sandbox.heal("sync-lag", folder)
     wait_until(20, lambda: abs(height(folder, "node-1") - height(folder, "node-3")) <= 2)

@@ -1,4 +1,4 @@
-"""Provoked load as a program: it keeps its floors, it ends, and it ends nobody but itself."""
+"""Provoked load as a program: it leaves enough free, it ends, and `end` hits no other process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_it_does_not_start_after_its_parent_has_died(env: Environment) -> None:
-    """Between its start and its looking who that was."""
+    """The parent may die between the fork and the check of its pid."""
     completed = load("cpu", "--seconds", "30", XAI_RUNBOOK_PARENT="1")
     assert completed.returncode == 1 and not completed.stdout
 
@@ -92,7 +92,7 @@ def test_end_signals_only_the_process_that_was_started_then(sleeper: subprocess.
 
 
 def test_only_loads_of_this_sandbox_are_listed(env: Environment) -> None:
-    """Those of another sandbox, or of nobody, are not ours to end."""
+    """Loads of another sandbox, or outside of one, must not be ended."""
     with (
         subprocess.Popen([*LOAD, "cpu", "--seconds", "30"], stdout=subprocess.DEVNULL) as other,
         subprocess.Popen(

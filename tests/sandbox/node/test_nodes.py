@@ -1,4 +1,4 @@
-"""The simulated nodes: a real network of four processes, and each way in which they can be hurt."""
+"""The simulated nodes: a real network of four processes, and each of its faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALL = (*NODES, REFERENCE)
 
 
 class Net:
-    """A running network and how to ask it."""
+    """A running network and requests to its nodes."""
 
     def __init__(self, layout: Layout, running: dict[str, subprocess.Popen[bytes]]) -> None:
         self.layout, self.running = layout, running
@@ -55,7 +55,7 @@ class Net:
         (self.layout.part_folder(name) / "control.json").write_text(json.dumps(changes))
 
     def in_sync(self) -> bool:
-        """All synced, all connected to all."""
+        """Return whether all nodes are synced and connected to each other."""
         heights = [self.height(name) for name in ALL]
         return max(heights) - min(heights) <= 2 and all(self.peers(name) == 3 for name in ALL)
 
@@ -141,7 +141,7 @@ def test_height_frozen(net: Net) -> None:
     eventually(lambda: (net.layout.part_folder("node-1") / "node.log").read_text().count('"control"'))
 
     def frozen_height() -> int:
-        """The height that all had a few blocks' time long; a block may still be on its way before."""
+        """Return the height that all nodes kept for a few blocks' time, or 0."""
         before = net.height("node-1")
         time.sleep(3)
         return before if {net.height(name) for name in ALL} == {before} else 0
@@ -295,7 +295,7 @@ def test_invalid_blocks_are_refused() -> None:
 
 
 def test_the_network_closes_while_a_message_arrives(tmp_path: Path) -> None:
-    """A cancellation that is lost leaves a connection, and the node then obeys no fault any more."""
+    """A lost cancellation would leave a connection open, and the node would ignore further faults."""
     Chain.create(tmp_path / "chain", seeded_blocks(1_800_000_000.0))
 
     async def closes() -> None:
@@ -306,7 +306,7 @@ def test_the_network_closes_while_a_message_arrives(tmp_path: Path) -> None:
         while reader._waiter is None:  # type: ignore[attr-defined]
             await asyncio.sleep(0)
         reader.feed_data(b'{"type": "height", "height": 1}\n')
-        await asyncio.sleep(0)  # the line is read, its reader not awake yet
+        await asyncio.sleep(0)  # the line is read, but its reader was not scheduled yet
         async with asyncio.timeout(2):
             await network.close()
 

@@ -1,4 +1,4 @@
-"""A part that the sandbox could not start is named first, with its reason; its questions are one line, or neutral."""
+"""A part that the sandbox could not start is named first, with the reason; its questions take one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONAL = {"pooler", "alertmanager", "node-exporter", "postgres-exporter"}
 
 
 def running_sandbox(folder: Path) -> Iterator[dict[str, str]]:
-    """The variables of a sandbox in the folder, which has no program but those in the folder's cache."""
+    """Yield the environment variables of a running sandbox that finds no programs but those in the folder's cache."""
     variables = {
         "XAI_RUNBOOK_SANDBOX": str(folder / "run"),
         "XAI_RUNBOOK_ENV": "sandbox",
@@ -40,7 +40,7 @@ def running_sandbox(folder: Path) -> Iterator[dict[str, str]]:
         code, out = run_command(variables, "sandbox", "up")
         assert code == 0, out
         yield variables
-    finally:  # a failed test leaves no sandbox
+    finally:  # also after a failed test
         sandbox.down(folder / "run")
     assert reaper.sandbox_pids(folder / "run") == []
 
@@ -55,13 +55,13 @@ def run_command(variables: dict[str, str], *arguments: str) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A sandbox with PostgreSQL, Valkey and the nodes alone."""
+    """Yield a sandbox with PostgreSQL, Valkey and the nodes only."""
     yield from running_sandbox(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture(scope="module")
 def without_exporters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A sandbox with Prometheus and none of the optional parts."""
+    """Yield a sandbox with Prometheus and without the optional parts."""
     if missing := programs.fetch(["prometheus", "promtool"]):
         pytest.skip("; ".join(missing.values()))
     folder = tmp_path_factory.mktemp("optional")
@@ -84,7 +84,7 @@ def test_check_names_missing_prometheus_first_and_once(bare: dict[str, str]) -> 
     assert "To get it: apt-get install prometheus," in text
     (line,) = [line for line in rest if "could not be asked" in line]
     assert line.startswith("unknown   2") and "questions could not be asked because of it: prometheus_reachable" in line
-    assert [line for line in rest if line.startswith("unknown")] == [line], "one line"
+    assert [line for line in rest if line.startswith("unknown")] == [line], "exactly one line"
     assert "refused" not in out and "systemctl" not in out
     for part in OPTIONAL:
         assert f"missing   {part} is missing: " in out
@@ -157,14 +157,14 @@ def test_an_exporter_that_does_not_start_is_not_scraped(tmp_path: Path) -> None:
     broken.chmod(0o755)
     began = time.monotonic()
     for variables in running_sandbox(tmp_path):
-        assert time.monotonic() - began < readiness.WAIT_SECONDS, "nobody waits for its scrapes"
+        assert time.monotonic() - began < readiness.WAIT_SECONDS, "its scrapes are not awaited"
         _, out = run_command(variables, "check", "--json")
         report = json.loads(out)
         assert "bad collector" in report["missing"]["node-exporter"]
         _, status = run_command(variables, "sandbox", "status")
         assert [line.split()[1] for line in status.splitlines() if "node-exporter" in line] == ["missing:"]
         statuses = {finding["name"]: finding["status"] for finding in report["findings"]}
-        assert statuses["targets_up"] != "alert", out  # unknown while what the history says of it is still looked at
+        assert statuses["targets_up"] != "alert", out  # unknown while the judged window still contains its history
         state = sandbox.status(Path(variables["XAI_RUNBOOK_SANDBOX"]))
         assert state is not None
         url = f"http://127.0.0.1:{state['parts']['prometheus']['port']}"

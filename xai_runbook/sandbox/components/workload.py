@@ -85,7 +85,7 @@ class ApiCallers:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, name: str, route: str) -> None:
-        """Call one route of one node for ever, at its rate, without waiting for earlier answers."""
+        """Call one route of one node forever, at its rate, without waiting for earlier answers."""
         method, _, per_second, _ = ROUTES[route]
         while True:
             await asyncio.sleep(random.expovariate(per_second))
@@ -142,7 +142,7 @@ class Explorer:
         )
 
     async def keep_session(self, application: str, use: Any) -> None:
-        """Keep one session open for ever and call ``use`` with the connection."""
+        """Keep one session open forever and call ``use`` with the connection."""
         import psycopg
 
         while True:
@@ -205,7 +205,7 @@ async def write_block(connection: psycopg.AsyncConnection[Any], block: Mapping[s
 async def run(
     nodes: Mapping[str, str], port: int, database: str, user: str, password_file: Path, sessions: int
 ) -> None:
-    """Run all tasks for ever."""
+    """Run all tasks forever."""
     from tornado.httpclient import AsyncHTTPClient
     from tornado.simple_httpclient import SimpleAsyncHTTPClient
 

@@ -119,7 +119,7 @@ class SimulatedNode:
         self.log("info", "block", height=block.height, origin=origin, transactions=len(block.transactions))
 
     async def mine(self) -> None:
-        """Mine for ever, while mining is enabled and no peer is ahead."""
+        """Mine forever, while mining is enabled and no peer is ahead."""
         while True:
             await asyncio.sleep(random.uniform(*BLOCK_SECONDS))
             if self.control.mining and self.chain.height >= self.network.best_height:
@@ -127,7 +127,7 @@ class SimulatedNode:
                 self.add_block(mine(self.chain.tip, self.name, chosen, self.now()), "mined")
 
     async def follow(self) -> None:
-        """Fetch blocks from peers for ever, at most ``intake_blocks_per_second``."""
+        """Fetch blocks from peers forever, at most ``intake_blocks_per_second``."""
         while True:
             await self.network.behind.wait()
             self.network.behind.clear()
@@ -155,7 +155,7 @@ class SimulatedNode:
             await asyncio.sleep(CONTROL_SECONDS / 2)
 
     async def watch_control(self) -> None:
-        """Apply ``control.json`` for ever: open or close the peer network, change rates and delays."""
+        """Apply ``control.json`` forever: open or close the peer network, change rates and delays."""
         path, read_at = self.folder / "control.json", 0
         while True:
             with suppress(OSError, ValueError, TypeError):  # missing or half written: read again shortly
