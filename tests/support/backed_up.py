@@ -100,7 +100,7 @@ def doer(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Pope
             process.stdout.close()
 
 
-def said(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
+def result_of(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
     """Wait for the process to end; return its exit code and output."""
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output

@@ -102,7 +102,7 @@ class Server:
         ) as connection:  # fmt: skip
             yield connection
 
-    def nobody_asks(self, pid: int | None = None) -> None:
+    def wait_until_idle(self, pid: int | None = None) -> None:
         """Wait until that backend, or every backend of a handle, has ended."""
         end = time.monotonic() + 10
         while pid in self.backends() if pid else self.backends():

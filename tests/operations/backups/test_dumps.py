@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, said, typed
+from tests.support.backed_up import doer, done, result_of, typed
 from tests.support.postgres_server import Server, running
 from tests.support.postgres_tools import replaced_tools
 from xai_runbook import charts
@@ -179,7 +179,7 @@ def test_a_killed_pg_dump_leaves_nothing(server: Server, env: Environment) -> No
         with doer(env, plan) as process:
             os.kill(child(process.pid, "pg_dump"), signal.SIGKILL)
             # the counting waits for the same lock, and notices afterwards
-            code, told = said(process)
+            code, told = result_of(process)
     assert code == 1 and ("pg_dump was ended by signal 9" in told or "lock timeout" in told)
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
 
@@ -210,7 +210,7 @@ def test_asked_to_end_it_cleans_up(server: Server, env: Environment) -> None:
         with doer(env, dumps.dump(env.database, env.backups)) as process:
             other = child(process.pid, "pg_dump")
             os.killpg(process.pid, signal.SIGTERM)
-            code, _ = said(process)
+            code, _ = result_of(process)
             assert code == 1
             gone(other)
         nobody_counts_for_nobody(session)
@@ -219,7 +219,7 @@ def test_asked_to_end_it_cleans_up(server: Server, env: Environment) -> None:
 
 def test_a_full_disk(env: Environment) -> None:
     with doer(env, dumps.dump(env.database, env.backups), "prlimit", "--fsize=8000") as process:
-        code, told = said(process)
+        code, told = result_of(process)
     assert code == 1 and "pg_dump" in told
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.operations.backups.test_restore_into import BACKUP, LIVE, oids, put
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, said, typed
+from tests.support.backed_up import doer, done, result_of, typed
 from tests.support.postgres_server import Server, running
 from xai_runbook.changes.journals import journal_of
 from xai_runbook.changes.reconcile import reconcile
@@ -110,10 +110,10 @@ def test_s8_what_is_being_filled_stays(server: Server, backed: Environment) -> N
         told = leftovers.remove_leftovers(backed.database, backed.backups)
         assert not told.steps and told.note == "xai_restoring_it stays: it is being filled right now"
         with doer(backed, plan) as process:
-            code, words = said(process)
+            code, words = result_of(process)
         assert code == 1 and "is being filled right now" in words
     with doer(backed, restores.restore(backed.database, backed.backups, into="free")) as process:
-        assert said(process)[0] == 0
+        assert result_of(process)[0] == 0
     assert "xai_restoring_it" in oids(server)
 
 
@@ -137,7 +137,7 @@ def test_s8_only_that_very_database_is_removed(server: Server, backed: Environme
         inside.__enter__()
     before = oids(server)
     with doer(backed, plan) as process:
-        code, words = said(process)
+        code, words = result_of(process)
     assert code == 1 and "xai_restoring_it" in words, words
     assert oids(server) == before
     if inside is not None:
@@ -165,7 +165,7 @@ def test_s8_a_removal_that_stops_in_the_middle_names_what_is_gone(server: Server
     (backed.backups.folder / "xai_blockchain-000098.part").mkdir(parents=True)
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
     with doer(backed, plan) as process:
-        code, words = said(process)
+        code, words = result_of(process)
     try:
         assert code == 3 and "must be owner of subscription s_of_b" in words and "somebody" not in words, words
         assert "removed: xai_restoring_a" in words and "removed: xai_blockchain-000098.part" in words
@@ -182,7 +182,7 @@ def test_s8_files_that_are_gone_are_named_where_a_database_stays(server: Server,
     (backed.backups.folder / ".restore.log").touch()
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
     with postgres_template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
-        code, words = said(process)
+        code, words = result_of(process)
     assert code == 3 and "There is 1 other session using the database" in words, words
     assert "removed: .restore.log, xai_blockchain-000097.part" in words
 
@@ -195,7 +195,7 @@ def test_s8_a_leftover_with_a_subscription_is_removed(server: Server, backed: En
     put(server, "ALTER ROLE xai_operator SUPERUSER")
     try:
         with doer(backed, plan) as process:
-            code, words = said(process)
+            code, words = result_of(process)
     finally:
         put(server, "ALTER ROLE xai_operator NOSUPERUSER")
     assert code == 0, words
@@ -210,7 +210,7 @@ def test_s8_a_subscription_that_is_gone_is_named_where_the_database_stays(server
     put(server, "ALTER ROLE xai_operator SUPERUSER")
     try:
         with postgres_template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
-            code, words = said(process)
+            code, words = result_of(process)
     finally:
         put(server, "ALTER ROLE xai_operator NOSUPERUSER")
     assert code == 3 and 'its subscription "s_of_it" is dropped' in words, words
@@ -230,7 +230,7 @@ def test_s8_a_restore_drops_no_namesake(server: Server, backed: Environment) -> 
     plan = restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")
     put(server, "CREATE DATABASE xai_restoring_proof OWNER xai_owner")
     with doer(backed, plan) as process:
-        code, words = said(process)
+        code, words = result_of(process)
     assert code == 1 and "does not bear our mark" in words
     assert {"proof", "xai_restoring_proof"} & set(oids(server)) == {"xai_restoring_proof"}
 

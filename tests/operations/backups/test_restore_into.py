@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, said, typed
+from tests.support.backed_up import doer, done, result_of, typed
 from tests.support.postgres_server import Server, running
 from xai_runbook import apply
 from xai_runbook.changes.credentials import lent
@@ -94,7 +94,7 @@ def test_s4_a_swap_of_another_database_under_the_name(server: Server, backed: En
     another(server, renamed)
     before = oids(server)
     with doer(backed, plan) as process:
-        code, told = said(process)
+        code, told = result_of(process)
     assert code == 1 and "as planned" in told, told
     assert oids(server) == before
 
@@ -183,7 +183,7 @@ def test_p16_a_restore_that_cannot_be_noted_leaves_nothing(server: Server, backe
     noted.mkdir()
     try:
         with doer(backed, restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")) as process:
-            code, told = said(process)
+            code, told = result_of(process)
     finally:
         noted.rmdir()
     assert code == 1 and "Is a directory" in told, told
@@ -283,7 +283,7 @@ def test_s7_a_swap_that_came_about_is_seen_by_reconcile(server: Server, backed: 
                                        plan=plan.to_json())  # fmt: skip
     backed.database.close()
     with doer(backed, plan) as process:
-        code, told = said(process)
+        code, told = result_of(process)
     assert code == 0, told
     assert reconcile(backed, number).summary == "what was expected is so now"
 

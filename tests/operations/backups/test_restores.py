@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, said, typed
+from tests.support.backed_up import doer, done, result_of, typed
 from tests.support.postgres_server import Server, running
 from xai_runbook import apply
 from xai_runbook.changes.reconcile import reconcile, undo
@@ -117,7 +117,7 @@ def test_a_restore_that_is_killed_has_no_database_of_that_name(server: Server, e
         process.wait()
     assert "proof" not in databases(server)
     with doer(env, plan) as process:  # the next one takes up where nothing is
-        code, told = said(process)
+        code, told = result_of(process)
     assert code == 0, told
     assert {"proof"} == databases(server) - {"postgres", LIVE}
     drop(server, "proof")
@@ -130,7 +130,7 @@ def test_asked_to_end_it_drops_what_it_began(server: Server, env: Environment) -
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        code, told = said(process)
+        code, told = result_of(process)
     assert code == 1, told
     assert databases(server) == {"postgres", LIVE}
 
@@ -167,7 +167,7 @@ def test_a_restore_whose_session_was_lost_says_what_may_be_left(
         session.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'xai-runbook backup'"
         )
-        code, told = said(process)
+        code, told = result_of(process)
     assert code == 1 and "xai_restoring_proof" not in databases(server), f"dropped by another session: {told}"
 
 
@@ -282,7 +282,7 @@ def test_a_swap_with_somebody_in_it_does_neither(server: Server, env: Environmen
     before = databases(server)
     with server.session():
         with doer(env, plan) as process:
-            code, told = said(process)
+            code, told = result_of(process)
         assert code == 1 and "others are in it" in told
     assert databases(server) == before
     drop(server, "proof")
@@ -443,7 +443,7 @@ def test_what_a_damaged_backup_would_bring_is_not_begun(server: Server, env: Env
     turn_a_bit(archive, 2000)
     try:
         with doer(env, plan) as process:
-            code, told = said(process)
+            code, told = result_of(process)
         assert code == 1 and "SHA-256 differs" in told
         assert databases(server) == {"postgres", LIVE}
     finally:

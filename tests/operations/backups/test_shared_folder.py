@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, said, typed
+from tests.support.backed_up import doer, done, result_of, typed
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NoData
 from xai_runbook.model.findings import Status
@@ -177,7 +177,7 @@ def test_f18_the_program_compares_the_servers_itself(
     dumped(b)
     plan = restores.restore(b.database, b.backups, into="seen")
     with doer(a, plan) as process:
-        code, words = said(process)
+        code, words = result_of(process)
     assert code == 1 and "the backup is of server" in words
     with superuser(ports["a"]) as session:
         assert session.execute("SELECT count(*) FROM pg_database WHERE datname ~ 'seen'").fetchone() == (0,)

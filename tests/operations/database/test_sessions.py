@@ -213,7 +213,7 @@ def test_a_role_with_powers_is_refused(server: Server, role: str, power: str) ->
         told = refusal(handle)
         assert type(told) is AccessDenied
         assert power in told.what
-    server.nobody_asks()
+    server.wait_until_idle()
 
 
 def test_a_superuser_is_refused(server: Server) -> None:
@@ -309,7 +309,7 @@ def test_all_slots_taken(server: Server) -> None:
 
 def test_a_stopped_backend_is_not_waited_for(server: Server) -> None:
     """P18: no server timeout and no keepalive ends this; the next question has a new connection."""
-    server.nobody_asks()
+    server.wait_until_idle()
     with server.handle(timeout="500ms") as handle:
         handle.frame("identity")
         (pid,) = server.backends()
@@ -323,7 +323,7 @@ def test_a_stopped_backend_is_not_waited_for(server: Server) -> None:
         finally:
             os.kill(pid, signal.SIGCONT)
         assert len(handle.frame("connections")) == 1
-        server.nobody_asks(pid)  # the one that was given up ends as soon as it can
+        server.wait_until_idle(pid)  # the one that was given up ends as soon as it can
 
 
 def test_a_stopped_server_is_not_waited_for(server: Server) -> None:
@@ -341,7 +341,7 @@ def test_a_stopped_server_is_not_waited_for(server: Server) -> None:
 
 
 def test_a_connection_that_was_lost_is_opened_anew(server: Server) -> None:
-    server.nobody_asks()
+    server.wait_until_idle()
     with server.handle() as handle:
         handle.frame("identity")
         with server.superuser() as superuser:
@@ -362,7 +362,7 @@ def test_a_server_that_restarts_between_two_questions(server: Server) -> None:
 
 def test_two_threads_ask_at_once(server: Server) -> None:
     told: list[int] = []
-    server.nobody_asks()
+    server.wait_until_idle()
     with server.handle() as handle:
 
         def ask(name: str) -> None:
