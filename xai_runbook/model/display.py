@@ -76,9 +76,9 @@ def plan_html(plan: _Plan) -> str:
         f'<td style="text-align:left"><code style="white-space:pre-wrap">{html.escape(text)}</code></td></tr>'
         for name, text in _parts(plan)
     )
-    words = html.escape(inert(plan.confirmation))
-    confirm = (
-        f'<div>To apply it, type: <code style="user-select:all"><strong>{words}</strong></code></div>'
+    confirmation = html.escape(inert(plan.confirmation))
+    prompt = (
+        f'<div>To apply it, type: <code style="user-select:all"><strong>{confirmation}</strong></code></div>'
         if plan.steps
         else ""
     )
@@ -86,7 +86,7 @@ def plan_html(plan: _Plan) -> str:
         f'<div style="border:2px solid {colour};padding:.4em .8em">{production}'
         f'<strong style="color:{colour}">PLAN {html.escape(inert(plan.verb))}</strong> '
         f"{len(plan.targets)} target(s) in {html.escape(inert(plan.scope))}, risk {html.escape(plan.risk)}"
-        f"<table>{rows}</table>{confirm}</div>"
+        f"<table>{rows}</table>{prompt}</div>"
     )
 
 
@@ -101,7 +101,7 @@ def _parts(plan: _Plan) -> Iterable[tuple[str, str]]:
     elif not plan.steps:
         yield "steps", "none: there is nothing to do"
     for number, step in enumerate(plan.steps, 1):
-        yield f"step {number}", _real(step)
+        yield f"step {number}", _action(step)
         yield "  in a shell", inert(step.equivalent, 400)
     for guard in plan.guards:
         yield "only while", inert(str(guard))
@@ -115,7 +115,8 @@ def _parts(plan: _Plan) -> Iterable[tuple[str, str]]:
     yield "digest", plan.digest
 
 
-def _real(step: Step) -> str:
+def _action(step: Step) -> str:
+    """Return what the step does: the statement, the command line, the request or the edit."""
     from xai_runbook.sql import path_of
 
     if step.kind == "http":
@@ -125,13 +126,14 @@ def _real(step: Step) -> str:
     if step.kind == "edit":
         return inert(f"in {step.path}: {step.key} {step.before} becomes {step.after}", 400)
     if step.kind != "sql":
-        lent = f" (with the credentials of {', '.join(step.roles)})" if step.roles else ""
-        return inert(" ".join(step.argv), 400) + lent
+        roles = f" (with the credentials of {', '.join(step.roles)})" if step.roles else ""
+        return inert(" ".join(step.argv), 400) + roles
     text = _statement(step) if step.identifiers or step.names or step.literals else path_of(step.name)
-    told = f" with {', '.join(f'{key}={value}' for key, value in step.parameters.items())}" if step.parameters else ""
-    return inert(
-        f"only if {path_of(step.precondition)}{told} returns done: {text}" if step.precondition else text + told, 600
-    )
+    given = ", ".join(f"{key}={value}" for key, value in step.parameters.items())
+    parameters = f" with {given}" if given else ""
+    if step.precondition:
+        return inert(f"only if {path_of(step.precondition)}{parameters} returns done: {text}", 600)
+    return inert(text + parameters, 600)
 
 
 def _statement(step: Sql) -> str:

@@ -96,8 +96,8 @@ class Limit:
 
     def describe(self) -> str:
         """Return the limit as text: "above 80 % for 5m"."""
-        held = f" for {self.duration}" if self.duration_seconds else ""
-        return f"{self.direction} {quantity(self.threshold, self.unit)}{held}"
+        duration = f" for {self.duration}" if self.duration_seconds else ""
+        return f"{self.direction} {quantity(self.threshold, self.unit)}{duration}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +128,15 @@ class Finding:
     def unknown(cls, name: str, reason: XaiRunbookError | str, limit: Limit | None = None) -> Finding:
         """Return the finding of a check that could not be made, with the reason."""
         if isinstance(reason, XaiRunbookError):
-            where = f" ({reason.on})" if reason.on else ""
-            words, hint = f"{reason.what}{where}", reason.hint
+            target = f" ({reason.on})" if reason.on else ""
+            message, hint = f"{reason.what}{target}", reason.hint
         else:
-            words, hint = reason, ""
+            message, hint = reason, ""
         return cls(
             name=name,
             status=Status.UNKNOWN,
             severity=limit.severity if limit else None,
-            summary=inert(f"unknown, because {words}"),
+            summary=inert(f"unknown, because {message}"),
             hint=inert(hint) or (limit.hint if limit else ""),
         )
 
@@ -217,63 +217,65 @@ def judge(limit: Limit, frame: DataFrame, *, value: str, target: str, noun: str)
     rows = list(zip(frame[target].astype(str), numbers, errors, strict=True))
     if not rows:
         return Finding.unknown(limit.name, f"there is nothing to judge: no {noun}", limit)
-    mute = [
+    missing = [
         (name, error if isinstance(error, str) and error else "no value")
         for name, number, error in rows
         if math.isnan(number)
     ]
-    told = sorted(
+    measured = sorted(
         ((name, number) for name, number, _ in rows if not math.isnan(number)),
         key=lambda row: row[1],
         reverse=limit.direction == "above",
     )  # worst first
-    wrong = [(name, number) for name, number in told if limit.exceeded(number)]
-    words = noun.removeprefix(limit.unit).strip()  # "3 peers connected", not "3 peers peers connected"
-    if wrong:
-        status, named = Status.ALERT, [name for name, _ in wrong]
-        each = [
-            f"{quantity(number, limit.unit)}{f' {words}' if place == 0 else ''}{f' on {name}' if len(rows) > 1 else ''}"
-            for place, (name, number) in enumerate(wrong[:_MOST_NAMED])
+    exceeding = [(name, number) for name, number in measured if limit.exceeded(number)]
+    what = noun.removeprefix(limit.unit).strip()  # "3 peers connected", not "3 peers peers connected"
+    if exceeding:
+        status, targets = Status.ALERT, [name for name, _ in exceeding]
+        values = [
+            f"{quantity(number, limit.unit)}{f' {what}' if index == 0 else ''}{f' on {name}' if len(rows) > 1 else ''}"
+            for index, (name, number) in enumerate(exceeding[:_MOST_NAMED])
         ]
-        summary = f"{_listed(each, len(wrong))}: {limit.describe()}"
-        summary += f" ({len(wrong)} of {len(rows)})" if len(rows) > 1 else ""
-        summary += f"; {_not_judged(mute, len(rows))}" if mute else ""
-    elif mute:
-        status, named = Status.UNKNOWN, [name for name, _ in mute]
-        summary = f"unknown, because {_not_judged(mute, len(rows))}"
+        summary = f"{_enumerated(values, len(exceeding))}: {limit.describe()}"
+        summary += f" ({len(exceeding)} of {len(rows)})" if len(rows) > 1 else ""
+        summary += f"; {_missing_text(missing, len(rows))}" if missing else ""
+    elif missing:
+        status, targets = Status.UNKNOWN, [name for name, _ in missing]
+        summary = f"unknown, because {_missing_text(missing, len(rows))}"
     else:
-        status, named = Status.OK, []
-        name, number = told[0]
-        nearest = f"{quantity(number, limit.unit)} {words}"
-        if len(told) > 1 and number == told[-1][1]:
-            nearest += f" on each of {len(told)}"
-        elif len(told) > 1:
-            nearest = f"at {'most' if limit.direction == 'above' else 'least'} {nearest} ({name})"
-        summary = f"{nearest}; alert when {limit.describe()}"
+        status, targets = Status.OK, []
+        name, number = measured[0]
+        worst = f"{quantity(number, limit.unit)} {what}"
+        if len(measured) > 1 and number == measured[-1][1]:
+            worst += f" on each of {len(measured)}"
+        elif len(measured) > 1:
+            worst = f"at {'most' if limit.direction == 'above' else 'least'} {worst} ({name})"
+        summary = f"{worst}; alert when {limit.describe()}"
     return Finding(
         name=limit.name,
         status=status,
         severity=limit.severity,
         summary=inert(summary),
         hint=limit.hint,
-        targets=tuple(inert(name, 200) for name in named),
+        targets=tuple(inert(name, 200) for name in targets),
     )
 
 
 _MOST_NAMED = 3
 
 
-def _not_judged(mute: list[tuple[str, str]], total: int) -> str:
+def _missing_text(missing: list[tuple[str, str]], total: int) -> str:
     """Return the targets without a value and the reason: "node-2 could not be judged: the connection was refused"."""
-    reasons = {reason for _, reason in mute}
-    if len(mute) > 1 and len(reasons) == 1:
-        who = f"none of {total}" if len(mute) == total else _listed([name for name, _ in mute[:_MOST_NAMED]], len(mute))
-        return f"{who} could be judged: {mute[0][1]}" if len(mute) == total else f"not judged: {who}: {mute[0][1]}"
-    return _listed([f"{name} could not be judged: {reason}" for name, reason in mute[:_MOST_NAMED]], len(mute), "; ")
+    reasons = {reason for _, reason in missing}
+    if len(missing) > 1 and len(reasons) == 1:
+        if len(missing) == total:
+            return f"none of {total} could be judged: {missing[0][1]}"
+        return f"not judged: {_enumerated([name for name, _ in missing[:_MOST_NAMED]], len(missing))}: {missing[0][1]}"
+    texts = [f"{name} could not be judged: {reason}" for name, reason in missing[:_MOST_NAMED]]
+    return _enumerated(texts, len(missing), "; ")
 
 
-def _listed(shown: list[str], total: int, between: str = ", ") -> str:
-    return between.join(shown) + (f" and {total - len(shown)} more" if total > len(shown) else "")
+def _enumerated(shown: list[str], total: int, separator: str = ", ") -> str:
+    return separator.join(shown) + (f" and {total - len(shown)} more" if total > len(shown) else "")
 
 
 def verdict(findings: Iterable[Finding], *, complete: bool) -> Verdict:
@@ -281,12 +283,12 @@ def verdict(findings: Iterable[Finding], *, complete: bool) -> Verdict:
 
     Acknowledged findings do not count, except that a report with only acknowledged findings is not empty.
     """
-    every = list(findings)
-    counted = [finding for finding in every if not finding.acknowledged]
+    all_findings = list(findings)
+    counted = [finding for finding in all_findings if not finding.acknowledged]
     alerts = [finding for finding in counted if finding.status is Status.ALERT]
     if any(finding.severity is Severity.CRITICAL for finding in alerts):
         return Verdict.CRITICAL
-    if not complete or not every:
+    if not complete or not all_findings:
         return Verdict.UNKNOWN
     if alerts:
         return Verdict.ALERT
