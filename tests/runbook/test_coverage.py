@@ -103,7 +103,7 @@ def test_a_mention_is_no_call(code: str) -> None:
     assert calls(code) == []
 
 
-def test_a_call_tells_its_test_and_the_words_around_it() -> None:
+def test_a_call_has_its_test_and_the_names_in_it() -> None:
     code = """
 from pytest import mark
 from xai_runbook.operations import alerts
@@ -119,8 +119,8 @@ class TestMore:
     def test_two(self, limits):
         alerts.check_alert([], limits.monitoring.sync_lag)
 """
-    found = {call.place: call.words for call in calls(code)}
-    assert set(found) == {"", "test_one", "TestMore::test_two"}
-    assert {"cpu_used", "disk_free"} <= found["test_one"]
-    assert "sync_lag" in found["TestMore::test_two"]
-    assert "sync_lag" not in found["test_one"]
+    names = {call.test: call.names for call in calls(code)}
+    assert set(names) == {"", "test_one", "TestMore::test_two"}
+    assert {"cpu_used", "disk_free"} <= names["test_one"]
+    assert "sync_lag" in names["TestMore::test_two"]
+    assert "sync_lag" not in names["test_one"]

@@ -12,29 +12,29 @@ class FunctionCall(NamedTuple):
 
     function: str
     """Dotted name of the called function, with import aliases resolved."""
-    words: frozenset[str]
+    names: frozenset[str]
     """Names, attributes and string constants in the calling function (with decorators) or top-level statement."""
-    place: str
+    test: str
     """The test function that makes the call; empty elsewhere."""
 
 
 def calls(code: str) -> list[FunctionCall]:
     """Return every call of a function of this package."""
     tree = ast.parse(code)
-    names = _names(tree)
+    imported = _imported_names(tree)
     found = []
-    for place, part in _parts(tree):
-        words = _words(part)
+    for test, part in _parts(tree):
+        names = _names_in(part)
         for node in ast.walk(part):
             if isinstance(node, ast.Call) and (dotted := _dotted(node.func)):
                 first, dot, rest = dotted.partition(".")
-                function = f"{names.get(first, first)}{dot}{rest}"
+                function = f"{imported.get(first, first)}{dot}{rest}"
                 if function.startswith("xai_runbook."):
-                    found.append(FunctionCall(function, words, place))
+                    found.append(FunctionCall(function, names, test))
     return found
 
 
-def _names(tree: ast.Module) -> dict[str, str]:
+def _imported_names(tree: ast.Module) -> dict[str, str]:
     """Return the full name of each imported name."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
@@ -56,15 +56,15 @@ def _parts(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
 
 def _dotted(node: ast.expr) -> str:
     if isinstance(node, ast.Attribute):
-        before = _dotted(node.value)
-        return f"{before}.{node.attr}" if before else ""
+        prefix = _dotted(node.value)
+        return f"{prefix}.{node.attr}" if prefix else ""
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _words(part: ast.AST) -> frozenset[str]:
-    words: set[str] = set()
+def _names_in(part: ast.AST) -> frozenset[str]:
+    names: set[str] = set()
     for node in ast.walk(part):
         match node:
-            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.Constant(value=str(word)):
-                words.add(word)
-    return frozenset(words)
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.Constant(value=str(name)):
+                names.add(name)
+    return frozenset(names)

@@ -41,31 +41,31 @@ def coverage() -> list[Row]:
     """Return a Row for each item of the runbook, in its order."""
     from xai_runbook.runbook.call_graph import calls
 
-    asked = {path.stem: calls(_code(path)) for path in _notebooks()}
-    tested = {where: calls(path.read_text(encoding="utf-8")) for where, path in _tests().items()}
+    notebook_calls = {path.stem: calls(_code(path)) for path in _notebooks()}
+    test_calls = {module: calls(path.read_text(encoding="utf-8")) for module, path in _test_modules().items()}
     return [
         Row(
             item["item"], item["line"], item["literal"], item.get("operation"),
-            _notebook(item, asked), _tested(item, tested) if tested else None, item.get("errata", []),
+            _notebook(item, notebook_calls), _tests(item, test_calls) if test_calls else None, item.get("errata", []),
         )
         for item in runbook()["item"]
     ]  # fmt: skip
 
 
-def _notebook(item: dict[str, Any], asked: dict[str, list[FunctionCall]]) -> str | None:
-    return next((name for name, calls in asked.items() if any(_answers(call, item) for call in calls)), None)
+def _notebook(item: dict[str, Any], notebook_calls: dict[str, list[FunctionCall]]) -> str | None:
+    return next((name for name, calls in notebook_calls.items() if any(_covers(call, item) for call in calls)), None)
 
 
-def _tested(item: dict[str, Any], tested: dict[str, list[FunctionCall]]) -> list[str]:
-    places = {
-        f"{where}::{call.place}" if call.place else where
-        for where, calls in tested.items() for call in calls if _answers(call, item)
+def _tests(item: dict[str, Any], test_calls: dict[str, list[FunctionCall]]) -> list[str]:
+    tests = {
+        f"{module}::{call.test}" if call.test else module
+        for module, calls in test_calls.items() for call in calls if _covers(call, item)
     }  # fmt: skip
-    return sorted(places)
+    return sorted(tests)
 
 
-def _answers(call: FunctionCall, item: dict[str, Any]) -> bool:
-    return _public_name(call.function) == item.get("operation") and item.get("given", "") in {"", *call.words}
+def _covers(call: FunctionCall, item: dict[str, Any]) -> bool:
+    return _public_name(call.function) == item.get("operation") and item.get("context", "") in {"", *call.names}
 
 
 def _public_name(function: str) -> str:
@@ -78,8 +78,8 @@ def _notebooks() -> list[Path]:
     """Return the notebooks without the health report; 00_start_here comes last, because it points to the others."""
     from xai_runbook.reports.notebooks import cells
 
-    found = [path for path in cells.folder().glob("*.ipynb") if path.stem != cells.HEALTH_REPORT]
-    return sorted(found, key=lambda path: (path.stem.startswith("00"), path.stem))
+    notebooks = [path for path in cells.folder().glob("*.ipynb") if path.stem != cells.HEALTH_REPORT]
+    return sorted(notebooks, key=lambda path: (path.stem.startswith("00"), path.stem))
 
 
 def _code(path: Path) -> str:
@@ -88,7 +88,7 @@ def _code(path: Path) -> str:
     return "\n".join(cell.source for cell in cells.read(path) if cell.kind == "code")
 
 
-def _tests() -> dict[str, Path]:
+def _test_modules() -> dict[str, Path]:
     """Return the checkout's test modules by name; none in an installed package."""
     from pathlib import Path
 
