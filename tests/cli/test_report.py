@@ -16,7 +16,7 @@ import pytest
 from tests.support.pace import stretched
 from tests.support.samples import environment, finding, notebook, question, recorded
 from xai_runbook.cli.main import main
-from xai_runbook.reports.terminal import screen
+from xai_runbook.reports.terminal import render
 from xai_runbook.settings.models import Settings
 
 ALERT = 'Finding(name="{0}", status=Status.ALERT, severity=Severity.{1}, summary="bad", targets=("n-1",), hint="mend")'
@@ -235,7 +235,7 @@ def test_the_screen_is_worst_first_and_fits_its_width(settings: Settings) -> Non
         finding("c", severity="critical", targets=("n-1", "n-2"), hint="do " * 60),
     )
     for width in (30, 60, 120):
-        lines = screen(made, width=width).splitlines()
+        lines = render(made, width=width).splitlines()
         assert max(map(len, lines)) <= width
         text = "\n".join(lines)
         places = [text.index(words) for words in ("CRITICAL", "critical  c", "unknown   b", "ok        a")]
@@ -245,31 +245,31 @@ def test_the_screen_is_worst_first_and_fits_its_width(settings: Settings) -> Non
 def test_the_screen_shrinks_to_the_height_and_keeps_the_worst(settings: Settings) -> None:
     many = [finding(f"well_{n}", "ok") for n in range(20)]
     made = recorded(settings, finding("bad", hint="mend it"), *many)
-    assert len(screen(made, width=80).splitlines()) > 20
-    short = screen(made, width=80, height=12).splitlines()
+    assert len(render(made, width=80).splitlines()) > 20
+    short = render(made, width=80, height=12).splitlines()
     assert len(short) < 12
     assert any("mend it" in line for line in short)
     assert any("well_19" in line for line in short), "shrunk, not hidden"
     well = [finding(f"quite_a_long_name_{n}", "ok", section="03_database") for n in range(60)]
-    counted = screen(recorded(settings, *(finding(f"bad_{n}", hint="mend it") for n in range(7)), *well), height=24)
+    counted = render(recorded(settings, *(finding(f"bad_{n}", hint="mend it") for n in range(7)), *well), height=24)
     assert len(counted.splitlines()) < 24
     assert counted.count("mend it") == 7 and "ok        60 in 03_database" in counted
     worse = recorded(settings, *(finding(f"bad_{n}", hint="mend it") for n in range(15)))
-    assert len(screen(worse, width=80, height=24).splitlines()) < 24
-    worst = screen(recorded(settings, *(finding(f"bad_{n:02}") for n in range(40)), *well), height=24).splitlines()
+    assert len(render(worse, width=80, height=24).splitlines()) < 24
+    worst = render(recorded(settings, *(finding(f"bad_{n:02}") for n in range(40)), *well), height=24).splitlines()
     assert len(worst) < 24 and "bad_00" in worst[1] and "more lines" in worst[-1]
 
 
 def test_untrusted_text_cannot_act_on_the_terminal(settings: Settings) -> None:
     bad = "\x1b[2J\x1b]0;owned\x07\r\n\u202e"
     made = recorded(settings, finding("a", summary=bad, targets=(bad,), hint=bad), error=bad, status="failed")
-    assert not any(ord(character) < 32 and character != "\n" for character in screen(made))
-    assert "\u202e" not in screen(made)
+    assert not any(ord(character) < 32 and character != "\n" for character in render(made))
+    assert "\u202e" not in render(made)
 
 
 def test_production_and_incompleteness_are_said_on_the_screen(tmp_path: Path, settings: Settings) -> None:
     live = environment(tmp_path, "live", production="true")
-    text = screen(recorded(live, finding("a", "ok"), status="failed", error="the kernel died"))
+    text = render(recorded(live, finding("a", "ok"), status="failed", error="the kernel died"))
     assert "UNKNOWN · PRODUCTION live" in text
     assert "incomplete health_report: the kernel died" in text
 

@@ -13,18 +13,18 @@ from tests.support.samples import finding
 from xai_runbook.errors import InputError, SettingsError
 from xai_runbook.model.findings import Verdict, verdict
 from xai_runbook.reports import acknowledgements
-from xai_runbook.reports.acknowledgements import Acknowledgement, acknowledgement, applied
+from xai_runbook.reports.acknowledgements import Acknowledgement, mark_acknowledged, new_acknowledgement
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 def seen(name: str = "disk_free", status: str = "alert", severity: str | None = "high", **more: Any) -> Acknowledgement:
     until = more.pop("until", "4h")
-    return acknowledgement(finding(name, status, severity, **more), "plain", until, "a new disk is coming")
+    return new_acknowledgement(finding(name, status, severity, **more), "plain", until, "a new disk is coming")
 
 
 def test_an_acknowledged_finding_is_marked_and_does_not_turn_the_verdict() -> None:
-    (marked,) = applied([finding("disk_free")], [seen()], "plain")
+    (marked,) = mark_acknowledged([finding("disk_free")], [seen()], "plain")
     assert marked.acknowledged
     assert marked.acknowledged["why"] == "a new disk is coming"
     assert "@" in marked.acknowledged["by"]
@@ -34,7 +34,7 @@ def test_an_acknowledged_finding_is_marked_and_does_not_turn_the_verdict() -> No
 
 def test_nothing_worse_than_what_was_seen_is_covered() -> None:
     def covered(then: Acknowledgement, **now: Any) -> bool:
-        return bool(applied([finding("disk_free", **now)], [then], "plain")[0].acknowledged)
+        return bool(mark_acknowledged([finding("disk_free", **now)], [then], "plain")[0].acknowledged)
 
     high = seen(targets=("node-1", "node-2"))
     assert covered(high, targets=("node-1", "node-2"))
@@ -49,40 +49,40 @@ def test_nothing_worse_than_what_was_seen_is_covered() -> None:
 
 
 def test_another_environment_or_finding_is_not_covered() -> None:
-    assert not applied([finding("disk_free")], [seen()], "other")[0].acknowledged
-    assert not applied([finding("cpu_used")], [seen()], "plain")[0].acknowledged
+    assert not mark_acknowledged([finding("disk_free")], [seen()], "other")[0].acknowledged
+    assert not mark_acknowledged([finding("cpu_used")], [seen()], "plain")[0].acknowledged
 
 
 def test_an_expired_one_does_not_count() -> None:
     one = seen(until="1h")
     before, after = one.until - timedelta(seconds=1), one.until
-    assert applied([finding("disk_free")], [one], "plain", now=before)[0].acknowledged
-    assert not applied([finding("disk_free")], [one], "plain", now=after)[0].acknowledged
+    assert mark_acknowledged([finding("disk_free")], [one], "plain", now=before)[0].acknowledged
+    assert not mark_acknowledged([finding("disk_free")], [one], "plain", now=after)[0].acknowledged
 
 
 def test_a_finding_that_says_of_itself_that_it_is_acknowledged_is_not() -> None:
     forged = finding("disk_free", acknowledged={"until": "2099-01-01T00:00:00+00:00", "why": "me", "by": "me"})
-    assert applied([forged], [], "plain")[0].acknowledged is None
+    assert mark_acknowledged([forged], [], "plain")[0].acknowledged is None
 
 
 def test_an_ok_finding_is_neither_acknowledged_nor_marked() -> None:
     with pytest.raises(InputError, match="nothing to acknowledge"):
         seen(status="ok")
-    assert applied([finding("disk_free", "ok")], [seen()], "plain")[0].acknowledged is None
+    assert mark_acknowledged([finding("disk_free", "ok")], [seen()], "plain")[0].acknowledged is None
 
 
 @pytest.mark.parametrize("why", ["", "  \n"])
 def test_a_reason_is_needed(why: str) -> None:
     with pytest.raises(InputError, match="reason"):
-        acknowledgement(finding("a"), "plain", "4h", why)
+        new_acknowledgement(finding("a"), "plain", "4h", why)
 
 
 def test_times() -> None:
-    assert acknowledgements.instant("4h", NOW) == NOW + timedelta(hours=4)
-    assert acknowledgements.instant("2026-11-26T01:00:00+01:00", NOW) == NOW + timedelta(days=1)
+    assert acknowledgements.parse_until("4h", NOW) == NOW + timedelta(hours=4)
+    assert acknowledgements.parse_until("2026-11-26T01:00:00+01:00", NOW) == NOW + timedelta(days=1)
     for text in ("soon", "", "0s", "-4h", "2026-11-26T00:00:00", "2020-01-01T00:00:00Z", "10y", "99999999y"):
         with pytest.raises(InputError):
-            acknowledgements.instant(text, NOW)
+            acknowledgements.parse_until(text, NOW)
 
 
 def test_what_is_written_is_read_back_private_and_whole(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, ReportError, SettingsError
 from xai_runbook.model.findings import Status, Verdict
 from xai_runbook.reports.acknowledgements import acknowledge
-from xai_runbook.reports.make import ReportInterrupted, ReportNotKept
+from xai_runbook.reports.make import ReportInterrupted, ReportNotSaved
 from xai_runbook.reports.notebooks.cells import names
 from xai_runbook.reports.runner.result import Event
 from xai_runbook.settings.models import Settings
@@ -84,7 +84,7 @@ def test_an_environment_may_be_the_path_of_its_file(
         ({"timeout": "0s"}, InputError, "deadline"),
         ({"cell_timeout": "soon"}, InputError, "soon"),
         ({"jobs": 0}, InputError, "jobs"),
-        ({"folder": "file/x"}, ReportError, "cannot be kept"),
+        ({"folder": "file/x"}, ReportError, "cannot be saved"),
     ],
 )
 def test_what_cannot_be_run_raises_one_of_our_errors_and_leaves_no_report(
@@ -140,7 +140,7 @@ def test_a_report_that_cannot_be_written_does_not_hide_what_was_found(settings: 
         if event.result:
             (next(tmp_path.glob("outputs/reports/*")) / "index.html").mkdir()
 
-    with pytest.raises(ReportNotKept, match="cannot be kept") as failed:
+    with pytest.raises(ReportNotSaved, match="cannot be saved") as failed:
         make_report("plain", [path], progress=obstruct)
     assert failed.value.record
     assert failed.value.record.verdict is Verdict.ALERT

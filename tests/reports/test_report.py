@@ -14,7 +14,7 @@ import pytest
 from tests.support.samples import AT, environment, finding, recorded, result
 from xai_runbook.errors import ReportError
 from xai_runbook.model.findings import Verdict
-from xai_runbook.reports.report import folder_of, keep, kept, new_id, open_folder, record
+from xai_runbook.reports.report import folder_of, new_id, open_folder, record, save, saved_reports
 from xai_runbook.reports.runner.result import CellAnswer
 from xai_runbook.settings.models import PARTS, Settings
 
@@ -103,7 +103,7 @@ def test_it_is_kept_private_and_latest_points_at_the_newest(settings: Settings, 
     folder = tmp_path / "a" / "reports"
     for id_ in ("20261125T001500Z-plain-ab12", "20261125T002000Z-plain-cd34"):
         open_folder(folder, id_)
-        page = keep(replace(recorded(settings, finding("a")), id=id_), "<p>page</p>", folder)
+        page = save(replace(recorded(settings, finding("a")), id=id_), "<p>page</p>", folder)
         assert page == folder / id_ / "index.html"
     latest = folder / "latest"
     assert latest.is_symlink()
@@ -114,8 +114,8 @@ def test_it_is_kept_private_and_latest_points_at_the_newest(settings: Settings, 
     for name in ("index.html", "report.json"):
         assert stat.S_IMODE((latest / name).stat().st_mode) == 0o600
     assert sorted(path.name for path in latest.iterdir()) == ["index.html", "report.json"], "nothing half done"
-    assert [told["id"][-4:] for told in kept(folder, "plain")] == ["cd34", "ab12"]
-    assert list(kept(folder, "other")) == []
+    assert [told["id"][-4:] for told in saved_reports(folder, "plain")] == ["cd34", "ab12"]
+    assert list(saved_reports(folder, "other")) == []
 
 
 def test_the_folder_is_the_settings_unless_told(settings: Settings, tmp_path: Path) -> None:
@@ -154,11 +154,11 @@ def test_when_it_cannot_be_written_latest_stays_and_no_record_is_left(settings: 
     made = recorded(settings, finding("a"))
     first = replace(made, id="20261125T001400Z-plain-0001")
     open_folder(tmp_path, first.id)
-    keep(first, "page", tmp_path)
+    save(first, "page", tmp_path)
     place = open_folder(tmp_path, made.id)
     (place / "report.json").mkdir()  # what is in the way cannot be replaced
     with pytest.raises(ReportError, match="cannot be saved"):
-        keep(made, "page", tmp_path)
+        save(made, "page", tmp_path)
     assert str((tmp_path / "latest").readlink()) == first.id
     assert not (place / "index.html").exists()
 
@@ -168,5 +168,5 @@ def test_reports_that_cannot_be_read_are_passed_over(settings: Settings, tmp_pat
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     (tmp_path / "5").write_text("a file")
-    assert list(kept(tmp_path, "plain")) == []
-    assert list(kept(tmp_path / "none", "plain")) == []
+    assert list(saved_reports(tmp_path, "plain")) == []
+    assert list(saved_reports(tmp_path / "none", "plain")) == []

@@ -39,7 +39,7 @@ def _ack(arguments: argparse.Namespace) -> int:
     from xai_runbook.settings.loading import load
 
     settings = load(arguments.env or "")
-    path = acknowledgements.place(settings)
+    path = acknowledgements.path_of(settings)
     if arguments.list:
         for row in acknowledgements.read(path):
             where = f"{row.environment} {row.finding}: {row.status} until {row.until.isoformat()}, {row.by}: {row.why}"

@@ -104,22 +104,22 @@ def _tell(made: Record, *, as_json: bool) -> None:
 
         _say(json.dumps(made.to_json(), indent=1))
     else:
-        from xai_runbook.reports.terminal import show
+        from xai_runbook.reports.terminal import render_for
 
-        _say(show(made, sys.stdout))
+        _say(render_for(made, sys.stdout))
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from xai_runbook.reports.make import ReportInterrupted, ReportNotKept, make_report
+    from xai_runbook.reports.make import ReportInterrupted, ReportNotSaved, make_report
     from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, names
-    from xai_runbook.reports.notebooks.parameters import given
+    from xai_runbook.reports.notebooks.parameters import parse_pairs
 
     try:
         report = make_report(
             arguments.env or "",
             names() if arguments.all else arguments.notebook or [HEALTH_REPORT],
             window=arguments.window or "",
-            parameters=given(arguments.parameter),
+            parameters=parse_pairs(arguments.parameter),
             folder=arguments.out,
             jobs=arguments.jobs,
             cell_timeout=arguments.cell_timeout,
@@ -129,7 +129,7 @@ def _report(arguments: argparse.Namespace) -> int:
         code = report.exit_code
     except ReportInterrupted as interrupted:
         report, code = interrupted.report, interrupted.exit_code
-    except ReportNotKept as error:
+    except ReportNotSaved as error:
         if error.record:
             _tell(error.record, as_json=arguments.json)  # a full disk must not hide what was found
         raise

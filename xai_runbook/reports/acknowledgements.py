@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.errors import InputError, SettingsError, inert
 from xai_runbook.model.findings import Finding, Severity, Status
 from xai_runbook.model.window import duration_seconds
-from xai_runbook.reports.report import folder_of, kept
+from xai_runbook.reports.report import folder_of, saved_reports
 from xai_runbook.settings.loading import load
 from xai_runbook.system.files import make_private, write_whole
 from xai_runbook.system.locks import locked
@@ -28,7 +28,7 @@ from xai_runbook.system.locks import locked
 if TYPE_CHECKING:
     from xai_runbook.settings.models import Settings
 
-_LONGEST = timedelta(days=366)
+_MAXIMUM = timedelta(days=366)
 _LOCK_SECONDS = 5.0
 
 
@@ -61,25 +61,28 @@ class Acknowledgement:
         )
 
 
-def applied(
-    findings: Iterable[Finding], known: Sequence[Acknowledgement], environment: str, now: datetime | None = None
+def mark_acknowledged(
+    findings: Iterable[Finding],
+    acknowledgements: Sequence[Acknowledgement],
+    environment: str,
+    now: datetime | None = None,
 ) -> list[Finding]:
     """Return the findings, with `until`, `why` and `by` in those that are acknowledged."""
     now = now or datetime.now(UTC)
+    own = [row for row in acknowledgements if row.environment == environment]
     marked = []
     for finding in findings:
-        one = next((one for one in known if one.environment == environment and one.covers(finding, now)), None)
-        if one and finding.status is not Status.OK:
-            marks = {"until": one.until.isoformat(), "why": inert(one.why), "by": inert(one.by, 200)}
-            finding = replace(finding, acknowledged=marks)
+        row = next((row for row in own if row.covers(finding, now)), None)
+        if row and finding.status is not Status.OK:
+            marks = {"until": row.until.isoformat(), "why": inert(row.why), "by": inert(row.by, 200)}
+            marked.append(replace(finding, acknowledged=marks))
         else:
             # a notebook's output cannot acknowledge its own finding
-            finding = replace(finding, acknowledged=None)
-        marked.append(finding)
+            marked.append(replace(finding, acknowledged=None))
     return marked
 
 
-def acknowledgement(finding: Finding, environment: str, until: str, why: str) -> Acknowledgement:
+def new_acknowledgement(finding: Finding, environment: str, until: str, why: str) -> Acknowledgement:
     """Return an acknowledgement of `finding`. Errors: InputError for an invalid time, no reason or an ok finding."""
     if finding.status is Status.OK:
         raise InputError(f"{finding.name} is ok: there is nothing to acknowledge", on=environment)
@@ -89,7 +92,7 @@ def acknowledgement(finding: Finding, environment: str, until: str, why: str) ->
     return Acknowledgement(
         environment=environment,
         finding=finding.name,
-        until=instant(until, now),
+        until=parse_until(until, now),
         why=inert(why.strip(), 500),
         by=f"{_login()}@{socket.gethostname()}",
         at=now,
@@ -108,26 +111,26 @@ def acknowledge(
     report or no such finding in it, or for an invalid time, no reason or an ok finding; SettingsError for the file.
     """
     settings = load(environment)
-    newest = next(kept(folder_of(settings, folder), settings.name), None)
+    newest = next(saved_reports(folder_of(settings, folder), settings.name), None)
     if newest is None:
         raise InputError("there is no report yet", on=settings.name, hint="run xai-runbook report first")
     try:
-        findings = {found.name: found for found in map(Finding.from_json, newest["findings"])}
+        findings = {each.name: each for each in map(Finding.from_json, newest["findings"])}
     except (KeyError, TypeError, ValueError):
         raise InputError("the newest report cannot be read", hint="run xai-runbook report to make a new one") from None
     if finding not in findings:
-        worrying = [name for name, found in findings.items() if found.status is not Status.OK]
+        not_ok = [name for name, each in findings.items() if each.status is not Status.OK]
         raise InputError(
             f"the newest report has no finding {inert(finding, 100)}",
             on=str(newest.get("id")),
-            hint=f"one of {', '.join(worrying)}" if worrying else "all of its findings are ok",
+            hint=f"one of {', '.join(not_ok)}" if not_ok else "all of its findings are ok",
         )
-    new = acknowledgement(findings[finding], settings.name, until, why)
-    add(place(settings), new)
-    return new
+    acknowledgement = new_acknowledgement(findings[finding], settings.name, until, why)
+    add(path_of(settings), acknowledgement)
+    return acknowledgement
 
 
-def instant(text: str, now: datetime) -> datetime:
+def parse_until(text: str, now: datetime) -> datetime:
     """Return the time in `text`: ISO 8601 with a zone, or a duration from now such as "4h". Errors: InputError."""
     try:
         until = datetime.fromisoformat(text)
@@ -139,12 +142,12 @@ def instant(text: str, now: datetime) -> datetime:
             raise InputError(f"invalid time {inert(text, 100)!r}", hint=hint) from None
     if until.tzinfo is None:
         raise InputError(f"{until} has no time zone", hint="2026-01-31T10:00:00Z")
-    if not now < until <= now + _LONGEST:
+    if not now < until <= now + _MAXIMUM:
         raise InputError(f"{until.isoformat()} is not within the next year", hint='a future time, such as "4h"')
     return until.astimezone(UTC).replace(microsecond=0)
 
 
-def place(settings: Settings) -> Path:
+def path_of(settings: Settings) -> Path:
     """Return the path of the environment's acknowledgements file."""
     return Path(settings.outputs.acknowledgements).expanduser()
 
@@ -163,10 +166,10 @@ def read(path: Path) -> list[Acknowledgement]:
         ) from None
     if document.keys() - {"acknowledgement"} or not isinstance(document.get("acknowledgement", []), list):
         raise SettingsError("only [[acknowledgement]] tables are allowed", on=str(path), hint="fix or remove the file")
-    return [_one(row, number, path) for number, row in enumerate(document.get("acknowledgement", []), 1)]
+    return [_parsed(row, number, path) for number, row in enumerate(document.get("acknowledgement", []), 1)]
 
 
-def _one(row: Any, number: int, path: Path) -> Acknowledgement:
+def _parsed(row: Any, number: int, path: Path) -> Acknowledgement:
     try:
         targets = row["targets"]
         texts = {key: row[key] for key in ("environment", "finding", "why", "by")}
@@ -194,25 +197,25 @@ def _one(row: Any, number: int, path: Path) -> Acknowledgement:
 
 def add(path: Path, new: Acknowledgement) -> None:
     """Save `new`, replacing an older one of the same finding; expired ones are dropped. Errors: SettingsError."""
-    with _changing(path) as rows:
-        rows[:] = [row for row in rows if not _same(row, new.environment, new.finding)] + [new]
+    with _locked_rows(path) as rows:
+        rows[:] = [row for row in rows if not _is_about(row, new.environment, new.finding)] + [new]
 
 
 def remove(path: Path, environment: str, finding: str) -> None:
     """Remove an acknowledgement. Errors: InputError when there is none, SettingsError for the file."""
-    with _changing(path) as rows:
-        if not any(_same(row, environment, finding) for row in rows):
+    with _locked_rows(path) as rows:
+        if not any(_is_about(row, environment, finding) for row in rows):
             hint = "xai-runbook ack --list"
             raise InputError(f"{inert(finding, 100)} is not acknowledged in {environment}", on=str(path), hint=hint)
-        rows[:] = [row for row in rows if not _same(row, environment, finding)]
+        rows[:] = [row for row in rows if not _is_about(row, environment, finding)]
 
 
-def _same(row: Acknowledgement, environment: str, finding: str) -> bool:
+def _is_about(row: Acknowledgement, environment: str, finding: str) -> bool:
     return (row.environment, row.finding) == (environment, finding)
 
 
 @contextlib.contextmanager
-def _changing(path: Path) -> Iterator[list[Acknowledgement]]:
+def _locked_rows(path: Path) -> Iterator[list[Acknowledgement]]:
     """Lock the file, yield its acknowledgements and, if the block raised nothing, write them back."""
     import tomli_w
 

@@ -32,8 +32,8 @@ class _Question:
     """A health cell without its display calls: the statements to run, and the expression that returns the finding."""
 
     cell: Cell
-    before: ast.Module
-    answer: ast.Expression | None
+    statements: ast.Module
+    check: ast.Expression | None
 
 
 def check(
@@ -53,7 +53,7 @@ def check(
     """
     started_at, seconds = datetime.now(UTC), duration_seconds(timeout)
     settings = environment.settings if isinstance(environment, Environment) else load(environment, running=True)
-    known = acknowledgements.read(acknowledgements.place(settings))
+    acknowledged = acknowledgements.read(acknowledgements.path_of(settings))
     result = run_questions(environment, only, seconds=seconds, notebook=notebook)
     return record(
         settings,
@@ -61,7 +61,7 @@ def check(
         id_=new_id(settings.name, started_at),
         started_at=started_at,
         declared={result.name: [answer.name for answer in result.answers]},
-        judged=acknowledgements.applied(findings_of([result]), known, settings.name),
+        judged=acknowledgements.mark_acknowledged(findings_of([result]), acknowledged, settings.name),
     )
 
 
@@ -81,35 +81,35 @@ def run_questions(
     started = time.monotonic()
     path = notebook or find(HEALTH_REPORT)
     cells = read(path)
-    asked = _chosen([cell for cell in cells if cell.is_question and "health" in cell.tags], only)
+    chosen = _select([cell for cell in cells if cell.is_question and "health" in cell.tags], only)
     setup = [_parsed(cell) for cell in cells if cell.is_setup]
-    showing = _names_that_show(setup)
-    questions = [_question(cell, showing) for cell in asked]
+    display_names = _display_names(setup)
+    questions = [_without_display(cell, display_names) for cell in chosen]
     # a cell's prints would mix with the command's own output
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere), read_only():
-        namespace = _set_up(setup, questions, environment)
-        _ask_once(namespace.get("env"))
+    with open(os.devnull, "w", encoding="utf-8") as devnull, contextlib.redirect_stdout(devnull), read_only():
+        namespace = _run_setup(setup, questions, environment)
+        _share_responses(namespace.get("env"))
         try:
-            results = _ask_all(questions, namespace, seconds)
+            results = _run_all(questions, namespace, seconds)
         finally:
             _close(namespace.get("env"))
-    wrong = [f"{answer.name}: {reason}" for answer, reason in results if reason]
-    status: RunStatus = "failed" if wrong else "completed"
+    faults = [f"{answer.name}: {reason}" for answer, reason in results if reason]
+    status: RunStatus = "failed" if faults else "completed"
     return NotebookResult(
         name=path.stem,
         path=path,
         status=status,
         seconds=time.monotonic() - started,
-        error=wrong[0] if wrong else "",
+        error=faults[0] if faults else "",
         answers=tuple(answer for answer, _ in results),
     )
 
 
-def _chosen(questions: list[Cell], only: Sequence[str]) -> list[Cell]:
-    known = [cell.id for cell in questions]
+def _select(questions: list[Cell], only: Sequence[str]) -> list[Cell]:
+    names = [cell.id for cell in questions]
     for name in only:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, cutoff=0.5) or known
+        if name not in names:
+            close = difflib.get_close_matches(name, names, cutoff=0.5) or names
             raise InputError(f"there is no question {inert(name, 100)!r}", hint=f"one of {', '.join(close)}")
     return [cell for cell in questions if not only or cell.id in only]
 
@@ -121,7 +121,7 @@ def _parsed(cell: Cell) -> ast.Module:
         raise ReportError(f"the set-up cell {cell.id} is not valid Python", hint="run make notebooks") from None
 
 
-def _names_that_show(setup: Sequence[ast.Module]) -> set[str]:
+def _display_names(setup: Sequence[ast.Module]) -> set[str]:
     """Return `display` and the names under which the set-up cells import the charts."""
     names = {"display"}
     for node in (statement for module in setup for statement in module.body):
@@ -131,25 +131,25 @@ def _names_that_show(setup: Sequence[ast.Module]) -> set[str]:
     return names
 
 
-def _question(cell: Cell, showing: set[str]) -> _Question:
+def _without_display(cell: Cell, display_names: set[str]) -> _Question:
     """Return the cell without the tables and charts it shows, and without the queries that only these use."""
-    nothing = ast.Module(body=[], type_ignores=[])
+    empty = ast.Module(body=[], type_ignores=[])
     try:
         body = ast.parse(cell.source, filename=f"<{cell.id}>").body
     except (SyntaxError, ValueError, RecursionError):
-        return _Question(cell, nothing, None)
+        return _Question(cell, empty, None)
     if not body or not isinstance(body[-1], ast.Expr):
-        return _Question(cell, nothing, None)
-    shown = set(cell_display.positions(body, showing.__contains__))
-    kept = [statement for position, statement in enumerate(body[:-1]) if position not in shown]
-    return _Question(cell, ast.Module(body=kept, type_ignores=[]), ast.Expression(body[-1].value))
+        return _Question(cell, empty, None)
+    displays = set(cell_display.positions(body, display_names.__contains__))
+    statements = [statement for position, statement in enumerate(body[:-1]) if position not in displays]
+    return _Question(cell, ast.Module(body=statements, type_ignores=[]), ast.Expression(body[-1].value))
 
 
-def _set_up(
+def _run_setup(
     setup: Sequence[ast.Module], questions: Sequence[_Question], environment: str | Environment
 ) -> dict[str, Any]:
     """Run the set-up cells, without imports that no question uses, and return the names they bind."""
-    trees = [*(question.before for question in questions), *(question.answer for question in questions)]
+    trees = [*(question.statements for question in questions), *(question.check for question in questions)]
     statements = [statement for module in setup for statement in module.body]
     plain = [statement for statement in statements if not isinstance(statement, ast.Import | ast.ImportFrom)]
     used = set[str]().union(*(cell_display.loaded(tree) for tree in (*trees, *plain) if tree))
@@ -180,7 +180,7 @@ def _set_up(
     return namespace
 
 
-def _ask_all(
+def _run_all(
     questions: Sequence[_Question], namespace: Mapping[str, Any], seconds: float
 ) -> list[tuple[CellAnswer, str]]:
     """Run each question in a thread of its own; return its answer and the fault of its cell ("" if none).
@@ -188,21 +188,23 @@ def _ask_all(
     Daemon threads, because one that hangs in a library must not keep the process alive.
     """
     end = time.monotonic() + seconds
-    told: dict[str, tuple[CellAnswer, str]] = {}
+    answers: dict[str, tuple[CellAnswer, str]] = {}
 
-    def ask(question: _Question) -> None:
-        told[question.cell.id] = _asked(question, dict(namespace))
+    def run(question: _Question) -> None:
+        answers[question.cell.id] = _run(question, dict(namespace))
 
-    threads = [threading.Thread(target=ask, args=(question,), daemon=True) for question in questions]
+    threads = [threading.Thread(target=run, args=(question,), daemon=True) for question in questions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    late = f"no answer within {seconds:g} s"
-    return [told.get(question.cell.id) or (_unknown(question, late, namespace), late) for question in questions]
+    timeout = f"no answer within {seconds:g} s"
+    return [
+        answers.get(question.cell.id) or (_unknown(question, timeout, namespace), timeout) for question in questions
+    ]
 
 
-def _ask_once(environment: object) -> None:
+def _share_responses(environment: object) -> None:
     """Let the questions of this run share Prometheus' responses."""
     if isinstance(environment, Environment) and not isinstance(environment.prometheus, NotConfiguredHandle):
         environment.prometheus.ask_once()
@@ -216,29 +218,29 @@ def _close(environment: object) -> None:
             handle.close()
 
 
-def _asked(question: _Question, namespace: dict[str, Any]) -> tuple[CellAnswer, str]:
+def _run(question: _Question, namespace: dict[str, Any]) -> tuple[CellAnswer, str]:
     cell = question.cell
-    if question.answer is None:
+    if question.check is None:
         reason = "NoFinding: the cell does not end with a check"
         return _unknown(question, reason, namespace), reason
     try:
-        exec(compile(question.before, f"<{cell.id}>", "exec"), namespace)  # noqa: S102 - a shipped notebook
-        found = eval(compile(question.answer, f"<{cell.id}>", "eval"), namespace)  # noqa: S307
+        exec(compile(question.statements, f"<{cell.id}>", "exec"), namespace)  # noqa: S102 - a shipped notebook
+        value = eval(compile(question.check, f"<{cell.id}>", "eval"), namespace)  # noqa: S307
     except NotConfigured as error:
         return CellAnswer(name=cell.id, section=cell.section, finding=None, not_configured=error.part), ""
     except CannotAsk as error:
         return _unknown(question, error, namespace), ""
     except BaseException as error:  # also exit() and KeyboardInterrupt: there is no answer
-        reason = inert(f"{type(error).__name__}: {_words(error)}", 300)
+        reason = inert(f"{type(error).__name__}: {_message(error)}", 300)
         return _unknown(question, reason, namespace), reason
-    if not isinstance(found, Finding) or found.name != cell.id:
-        said = f"the finding {found.name}" if isinstance(found, Finding) else type(found).__name__
-        reason = inert(f"NoFinding: the cell returned {said}", 300)
+    if not isinstance(value, Finding) or value.name != cell.id:
+        result = f"the finding {value.name}" if isinstance(value, Finding) else type(value).__name__
+        reason = inert(f"NoFinding: the cell returned {result}", 300)
         return _unknown(question, reason, namespace), reason
-    return CellAnswer(name=cell.id, section=cell.section, finding=replace(found, section=cell.section)), ""
+    return CellAnswer(name=cell.id, section=cell.section, finding=replace(value, section=cell.section)), ""
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:

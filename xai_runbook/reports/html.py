@@ -14,7 +14,7 @@ from xai_runbook.errors import inert
 from xai_runbook.model.findings import Finding, Limit, Status
 from xai_runbook.reports.report import Record, version
 from xai_runbook.reports.runner.result import Chart
-from xai_runbook.reports.terminal import unasked, word
+from xai_runbook.reports.terminal import blocked_text, level
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -25,64 +25,65 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _FindingView:
     """A finding with its title, limit and charts."""
 
     finding: Finding
-    word: str
+    level: str
     title: str
     limit: Limit | None
     charts: tuple[Chart, ...]
 
 
-def page(made: Record, settings: Settings) -> str:
+def page(record: Record, settings: Settings) -> str:
     """Return the page as HTML: verdict, findings worst first, charts, limits, notebooks, contacts."""
     limits = settings.limits.by_name
-    shown = [_shown(finding, limits, made) for finding in made.findings]
-    apart = {finding.name for finding in made.apart}
-    pending = [
-        one
-        for one in shown
-        if not one.finding.acknowledged and one.finding.status is not Status.OK and one.finding.name in apart
+    views = [_view(finding, limits, record) for finding in record.findings]
+    unblocked = {finding.name for finding in record.unblocked}
+    problems = [
+        view
+        for view in views
+        if not view.finding.acknowledged and view.finding.status is not Status.OK and view.finding.name in unblocked
     ]
-    told = {finding.name for finding in made.findings}
-    stray = [(name, chart) for name, charts in made.charts.items() if name not in told for chart in charts]
+    known = {finding.name for finding in record.findings}
+    other_charts = [(name, chart) for name, charts in record.charts.items() if name not in known for chart in charts]
     return _template().render(
         policy=POLICY,
-        record=made,
+        record=record,
         tool=version(),
-        headline=_headline(made),
-        pending=pending,
-        missing=[(part, made.missing[part], unasked(names) if names else "") for part, names in made.unasked.items()],
-        acknowledged=[one for one in shown if one.finding.acknowledged],
-        well=[one for one in shown if not one.finding.acknowledged and one.finding.status is Status.OK],
-        stray=stray,
+        headline=_headline(record),
+        problems=problems,
+        missing=[
+            (part, record.missing[part], blocked_text(names) if names else "")
+            for part, names in record.blocked_by_part.items()
+        ],
+        acknowledged=[view for view in views if view.finding.acknowledged],
+        ok=[view for view in views if not view.finding.acknowledged and view.finding.status is Status.OK],
+        other_charts=other_charts,
         limits=list(limits.values()),
-        words={one.finding.name: one.word for one in shown},
+        levels={view.finding.name: view.level for view in views},
         contacts=settings.contacts,
     )
 
 
-def _shown(finding: Finding, limits: dict[str, Limit], made: Record) -> _Shown:
+def _view(finding: Finding, limits: dict[str, Limit], record: Record) -> _FindingView:
     limit = limits.get(finding.name)
     title = limit.title if limit else finding.name.replace("_", " ").capitalize()
-    return _Shown(finding, word(finding), title, limit, made.charts.get(finding.name, ()))
+    return _FindingView(finding, level(finding), title, limit, record.charts.get(finding.name, ()))
 
 
-def _headline(made: Record) -> str:
+def _headline(record: Record) -> str:
     """Return the counts behind the verdict in one sentence."""
-    every = len(made.findings)
-    counted = [finding for finding in made.findings if not finding.acknowledged]
+    total = len(record.findings)
+    counted = [finding for finding in record.findings if not finding.acknowledged]
     alerts = sum(finding.status is Status.ALERT for finding in counted)
     unknown = sum(finding.status is Status.UNKNOWN for finding in counted)
     parts = [f"{alerts} alert{'s' * (alerts != 1)}"] * bool(alerts)
     parts += [f"{unknown} unknown"] * bool(unknown)
-    parts += [f"{every - len(counted)} acknowledged"] * (len(counted) < every)
-    well = f"{len(counted) - alerts - unknown} ok" if parts else "all ok"
-    text = (
-        f"{every} question{'s' * (every != 1)}: {', '.join([*parts, well])}." if every else "No question was answered."
-    )
-    return text if made.complete else f"{text} The report is not complete."
+    parts += [f"{total - len(counted)} acknowledged"] * (len(counted) < total)
+    ok = f"{len(counted) - alerts - unknown} ok" if parts else "all ok"
+    text = f"{total} question{'s' * (total != 1)}: {', '.join([*parts, ok])}." if total else "No question was answered."
+    return text if record.complete else f"{text} The report is not complete."
 
 
 @cache

@@ -16,9 +16,8 @@ from xai_runbook.errors import InputError, ReportError
 from xai_runbook.model.findings import Finding, Verdict
 from xai_runbook.model.window import Window, duration_seconds
 from xai_runbook.reports import acknowledgements, html
-from xai_runbook.reports import report as record
 from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, find, read
-from xai_runbook.reports.report import Record
+from xai_runbook.reports.report import Record, findings_of, folder_of, new_id, open_folder, record, save
 from xai_runbook.reports.runner.result import Event, Interrupted
 from xai_runbook.reports.runner.run import execute
 from xai_runbook.settings.loading import load
@@ -58,7 +57,7 @@ class ReportInterrupted(KeyboardInterrupt):
         self.report, self.exit_code = report, exit_code
 
 
-class ReportNotKept(ReportError):
+class ReportNotSaved(ReportError):
     """The notebooks ran, but the report cannot be written; `record` has the findings."""
 
     def __init__(self, what: str, *, on: str = "", hint: str = "", record: Record | None = None) -> None:
@@ -88,19 +87,19 @@ def make_report(
     each notebook.
 
     Errors: InputError, SettingsError and SandboxError before anything runs; ReportError when the folder cannot be
-    written; ReportNotKept when that fails after the run; ReportInterrupted on Ctrl-C and SIGTERM.
+    written; ReportNotSaved when that fails after the run; ReportInterrupted on Ctrl-C and SIGTERM.
     """
     started_at = datetime.now(UTC)
     settings = load(environment, running=True)
-    known = acknowledgements.read(acknowledgements.place(settings))
+    acknowledged = acknowledgements.read(acknowledgements.path_of(settings))
     paths = _paths(notebooks)
     values = _parameters(parameters or {}, window, settings, environment)
     cell_seconds, run_seconds = duration_seconds(cell_timeout), duration_seconds(timeout)
     if min(cell_seconds, run_seconds) <= 0:
         raise InputError("deadlines must be greater than 0s", hint="--cell-timeout 2m --timeout 15m")
     declared = {path.stem: [cell.id for cell in read(path) if cell.is_question] for path in paths}
-    parent, id_ = record.folder_of(settings, folder).absolute(), record.new_id(settings.name, started_at)
-    own_folder = record.open_folder(parent, id_)
+    parent, id_ = folder_of(settings, folder).absolute(), new_id(settings.name, started_at)
+    own_folder = open_folder(parent, id_)
     interrupted = None
     try:
         results = execute(
@@ -118,19 +117,19 @@ def make_report(
         with contextlib.suppress(OSError):
             own_folder.rmdir()  # removes an empty folder only: executed notebooks stay
         raise
-    made = record.record(
+    made = record(
         settings,
         results,
         id_=id_,
         started_at=started_at,
         declared=declared,
-        judged=acknowledgements.applied(record.findings_of(results), known, settings.name),
+        judged=acknowledgements.mark_acknowledged(findings_of(results), acknowledged, settings.name),
         relative_to=own_folder,
     )
     try:
-        page = record.keep(made, html.page(made, settings), parent)
+        page = save(made, html.page(made, settings), parent)
     except ReportError as error:
-        raise ReportNotKept(error.what, on=error.on, hint=error.hint, record=made) from None
+        raise ReportNotSaved(error.what, on=error.on, hint=error.hint, record=made) from None
     report = ReportResult(record=made, folder=own_folder, page=page)
     if interrupted:
         raise ReportInterrupted(report, interrupted.exit_code) from None
@@ -140,10 +139,10 @@ def make_report(
 def _paths(notebooks: Sequence[str | Path]) -> list[Path]:
     paths = list(dict.fromkeys(find(str(notebook)).resolve() for notebook in notebooks))
     stems = [path.stem for path in paths]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice:
+    duplicate = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if duplicate:
         raise InputError(
-            f"two notebooks are named {twice}", hint="rename one: their executed copies would have one name"
+            f"two notebooks are named {duplicate}", hint="rename one: their executed copies would have one name"
         )
     if not paths:
         raise InputError(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xai_runbook.settings.models import Settings
 
 SCHEMA = "xai-runbook/report/1"
-_ROOM_BYTES = 4 * 2**20  # size of a report with its notebooks and charts; checked before a run
+_REPORT_BYTES = 4 * 2**20  # size of a report with its notebooks and charts; checked before a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,23 +52,23 @@ class Record:
         return verdict(self.findings, complete=self.complete)
 
     @property
-    def unasked(self) -> dict[str, list[str]]:
+    def blocked_by_part(self) -> dict[str, list[str]]:
         """Return the names of the findings that are unknown because a part is missing, by part, most names first.
 
         They share one reason, which is shown once. A missing optional part has no names.
         """
-        found: dict[str, list[str]] = {part: [] for part in self.missing}
+        names: dict[str, list[str]] = {part: [] for part in self.missing}
         for finding in self.findings:
             for part in self.missing:
                 if finding.summary.startswith(f"unknown, because {part} is missing:") and not finding.acknowledged:
-                    found[part].append(finding.name)
-        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+                    names[part].append(finding.name)
+        return dict(sorted(names.items(), key=lambda item: -len(item[1])))
 
     @property
-    def apart(self) -> list[Finding]:
+    def unblocked(self) -> list[Finding]:
         """Return the findings that are not unknown because of a missing part: those to show one by one."""
-        unasked = {name for names in self.unasked.values() for name in names}
-        return [finding for finding in self.findings if finding.name not in unasked]
+        blocked = {name for names in self.blocked_by_part.values() for name in names}
+        return [finding for finding in self.findings if finding.name not in blocked]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values in the schema `xai-runbook/report/1`."""
@@ -116,9 +116,9 @@ def record(
     the findings with their acknowledgements, by default those of `results`. Paths are relative to `relative_to`.
     """
     answers = [answer for result in results for answer in result.answers]
-    told = {(result.name, answer.name) for result in results for answer in result.answers}
-    asked = {(notebook, name) for notebook, names in declared.items() for name in names}
-    ran = {result.name for result in results if result.status == "completed"}
+    answered = {(result.name, answer.name) for result in results for answer in result.answers}
+    expected = {(notebook, name) for notebook, names in declared.items() for name in names}
+    completed = {result.name for result in results if result.status == "completed"}
     parts = [*settings.not_configured, *(answer.not_configured for answer in answers)]
     findings = list(judged) if judged is not None else findings_of(results)
     charts: dict[str, tuple[Chart, ...]] = {}
@@ -133,7 +133,10 @@ def record(
         simulated=tuple(settings.simulated),
         started_at=started_at,
         finished_at=datetime.now(UTC),
-        complete=bool(results) and set(declared) == ran and len(ran) == len(results) and asked <= told,
+        complete=bool(results)
+        and set(declared) == completed
+        and len(completed) == len(results)
+        and expected <= answered,
         not_configured=tuple(dict.fromkeys(part for part in parts if part)),
         missing=settings.sandbox.missing if settings.sandbox else {},
         findings=tuple(sorted(findings, key=lambda finding: (finding.rank, bool(finding.acknowledged)))),
@@ -169,48 +172,48 @@ def new_id(environment: str, now: datetime | None = None) -> str:
 
 def open_folder(folder: Path, id_: str) -> Path:
     """Create the private folder `folder/id_` and check that a report fits on the disk. Errors: ReportError."""
-    place = folder / id_
+    own_folder = folder / id_
     try:
         make_private(folder)
-        place.mkdir(mode=0o700)
+        own_folder.mkdir(mode=0o700)
     except OSError as error:
-        raise _not_kept(error, folder) from None
+        raise _write_error(error, folder) from None
     try:
-        descriptor = os.open(place / ".room", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(own_folder / ".room", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, _ROOM_BYTES)
+            os.posix_fallocate(descriptor, 0, _REPORT_BYTES)
         finally:
             os.close(descriptor)
-        (place / ".room").unlink()
+        (own_folder / ".room").unlink()
     except OSError as error:
-        shutil.rmtree(place, ignore_errors=True)
-        raise _not_kept(error, folder) from None
-    return place
+        shutil.rmtree(own_folder, ignore_errors=True)
+        raise _write_error(error, folder) from None
+    return own_folder
 
 
-def keep(made: Record, page: str, folder: Path) -> Path:
+def save(report: Record, page: str, folder: Path) -> Path:
     """Write index.html and report.json to `folder/ID`, point `folder/latest` to it and return the page's path.
 
     Errors: ReportError; then neither file exists and `latest` is unchanged.
     """
-    place = folder / made.id
+    own_folder = folder / report.id
     written: list[Path] = []
     try:
         for name, content in (
             ("index.html", page.encode("utf-8", "replace")),
-            ("report.json", json.dumps(made.to_json(), indent=1, ensure_ascii=False).encode("utf-8", "replace")),
+            ("report.json", json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode("utf-8", "replace")),
         ):
-            write_whole(place / name, content)
-            written.append(place / name)
-        point(folder / "latest", made.id)
+            write_whole(own_folder / name, content)
+            written.append(own_folder / name)
+        point(folder / "latest", report.id)
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
-        raise _not_kept(error, folder) from None
-    return place / "index.html"
+        raise _write_error(error, folder) from None
+    return own_folder / "index.html"
 
 
-def _not_kept(error: OSError, folder: Path) -> ReportError:
+def _write_error(error: OSError, folder: Path) -> ReportError:
     return ReportError(
         f"the report cannot be saved: {error.strerror or error}",
         on=str(folder),
@@ -218,19 +221,19 @@ def _not_kept(error: OSError, folder: Path) -> ReportError:
     )
 
 
-def kept(folder: Path, environment: str) -> Iterator[dict[str, Any]]:
+def saved_reports(folder: Path, environment: str) -> Iterator[dict[str, Any]]:
     """Yield the JSON of the environment's reports under `folder`, newest first, without unreadable ones."""
     try:
-        places = sorted((path for path in folder.iterdir() if not path.is_symlink()), reverse=True)
+        folders = sorted((path for path in folder.iterdir() if not path.is_symlink()), reverse=True)
     except OSError:
         return
-    for place in places:
+    for own_folder in folders:
         try:
-            told = json.loads((place / "report.json").read_text(encoding="utf-8"))
+            report = json.loads((own_folder / "report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
-        if isinstance(told, dict) and told.get("schema") == SCHEMA and told.get("environment") == environment:
-            yield told
+        if isinstance(report, dict) and report.get("schema") == SCHEMA and report.get("environment") == environment:
+            yield report
 
 
 def version() -> str:

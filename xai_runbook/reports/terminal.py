@@ -19,107 +19,108 @@ _COLOURS = {"critical": _RED, "high": _ORANGE, "medium": _YELLOW, "unknown": _PU
 _MARGIN = " " * 10
 
 
-def show(made: Record, stream: TextIO) -> str:
+def render_for(record: Record, stream: TextIO) -> str:
     """Return the record as text that fits `stream`; a terminal's size and colours (unless NO_COLOR) are used."""
     if not stream.isatty():
-        return screen(made, width=100)
+        return render(record, width=100)
     size = shutil.get_terminal_size()
     colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return screen(made, width=size.columns, height=size.lines, colour=colour)
+    return render(record, width=size.columns, height=size.lines, colour=colour)
 
 
-def screen(made: Record, *, width: int = 80, height: int | None = None, colour: bool = False) -> str:
+def render(record: Record, *, width: int = 80, height: int | None = None, colour: bool = False) -> str:
     """Return the record as text with lines of at most `width` characters and, if given, at most `height` lines.
 
     To fit, ok findings are reduced to names, then to counts per section; then alerts are reduced to one line each,
     except for the worst ones, as many as fit. What is still too long is cut at the end, never the worst at the top.
     """
-    width, room = max(width, 30), (height or sys.maxsize) - 1
-    wrong = [one for one in made.apart if not one.acknowledged and one.status is not Status.OK]
-    in_full = {one.name for one in wrong}
-    for well in (_in_full, _by_name, _counted):
-        lines = _lines(made, width, in_full, well)
-        if len(lines) <= room:
+    width, most_lines = max(width, 30), (height or sys.maxsize) - 1
+    problems = [finding for finding in record.unblocked if not finding.acknowledged and finding.status is not Status.OK]
+    in_full = {finding.name for finding in problems}
+    for ok_lines in (_ok_in_full, _ok_by_name, _ok_by_section):
+        lines = _lines(record, width, in_full, ok_lines)
+        if len(lines) <= most_lines:
             break
     else:
-        in_full, lines = set(), _lines(made, width, set(), _counted)
-        for one in wrong:
-            longer = _lines(made, width, in_full | {one.name}, _counted)
-            if len(longer) > room:
+        in_full, lines = set(), _lines(record, width, set(), _ok_by_section)
+        for finding in problems:
+            longer = _lines(record, width, in_full | {finding.name}, _ok_by_section)
+            if len(longer) > most_lines:
                 break
-            in_full, lines = in_full | {one.name}, longer
-    if len(lines) > room:
-        kept = max(room - 1, 2)
-        lines = [*lines[:kept], _cut(f"{'':9} and {len(lines) - kept} more lines; --json prints everything", width)]
-    return "\n".join(_painted(line, colour) for line in lines)
+            in_full, lines = in_full | {finding.name}, longer
+    if len(lines) > most_lines:
+        shown = max(most_lines - 1, 2)
+        lines = [*lines[:shown], _cut(f"{'':9} and {len(lines) - shown} more lines; --json prints everything", width)]
+    return "\n".join(_coloured(line) for line in lines) if colour else "\n".join(lines)
 
 
-def _in_full(well: list[Finding], width: int) -> list[str]:
-    return [_cut(f"{'ok':9} {finding.name:22} {finding.summary}", width) for finding in well]
+def _ok_in_full(findings: list[Finding], width: int) -> list[str]:
+    return [_cut(f"{'ok':9} {finding.name:22} {finding.summary}", width) for finding in findings]
 
 
-def _by_name(well: list[Finding], width: int) -> list[str]:
-    return _wrapped("ok", ", ".join(finding.name for finding in well), width)
+def _ok_by_name(findings: list[Finding], width: int) -> list[str]:
+    return _wrapped("ok", ", ".join(finding.name for finding in findings), width)
 
 
-def _counted(well: list[Finding], width: int) -> list[str]:
-    sections = Counter(finding.section for finding in well)
+def _ok_by_section(findings: list[Finding], width: int) -> list[str]:
+    sections = Counter(finding.section for finding in findings)
     return _wrapped("ok", ", ".join(f"{count} in {section or 'all'}" for section, count in sections.items()), width)
 
 
-def _lines(made: Record, width: int, in_full: set[str], shown: Callable[[list[Finding], int], list[str]]) -> list[str]:
-    counted = [finding for finding in made.apart if not finding.acknowledged]
-    well = [finding for finding in counted if finding.status is Status.OK]
-    lines = [*_head(made, width), *_missing(made, width)]
+def _lines(
+    record: Record, width: int, in_full: set[str], ok_lines: Callable[[list[Finding], int], list[str]]
+) -> list[str]:
+    counted = [finding for finding in record.unblocked if not finding.acknowledged]
+    lines = [*_head(record, width), *_missing(record, width)]
     for finding in counted:
         if finding.status is not Status.OK:
-            lines += _wrong(finding, width, finding.name in in_full)
-    for finding in made.findings:
+            lines += _problem(finding, width, finding.name in in_full)
+    for finding in record.findings:
         if finding.acknowledged:
             lines += _acknowledged(finding, width)[: None if in_full else 1]
-    lines += shown(well, width)
-    return [*lines, *_foot(made, width)]
+    lines += ok_lines([finding for finding in counted if finding.status is Status.OK], width)
+    return [*lines, *_foot(record, width)]
 
 
-def word(finding: Finding) -> str:
+def level(finding: Finding) -> str:
     """Return critical, high, medium, unknown or ok."""
     return str(finding.severity or "medium") if finding.status is Status.ALERT else str(finding.status)
 
 
-def _head(made: Record, width: int) -> Iterator[str]:
-    seconds = (made.finished_at - made.started_at).total_seconds()
-    name = f"PRODUCTION {made.environment}" if made.production else made.environment
+def _head(record: Record, width: int) -> Iterator[str]:
+    seconds = (record.finished_at - record.started_at).total_seconds()
+    name = f"PRODUCTION {record.environment}" if record.production else record.environment
     yield _cut(
-        f"{made.verdict.upper()} · {name} · {made.finished_at:%Y-%m-%d %H:%M:%S} UTC · {len(made.findings)} findings"
-        f" in {seconds:.1f} s",
+        f"{record.verdict.upper()} · {name} · {record.finished_at:%Y-%m-%d %H:%M:%S} UTC"
+        f" · {len(record.findings)} findings in {seconds:.1f} s",
         width,
     )
-    if not made.complete:
+    if not record.complete:
         errors = [
             f"{result.name}: {result.error or result.status}"
-            for result in made.notebooks
+            for result in record.notebooks
             if result.status != "completed"
         ]
         yield from _wrapped("incomplete", "; ".join(errors) or "not every question was answered", width)
 
 
-def _missing(made: Record, width: int) -> Iterator[str]:
+def _missing(record: Record, width: int) -> Iterator[str]:
     """Yield each missing part with the reason, and one line with the findings that depend on it."""
-    for part, names in made.unasked.items():
-        yield from _wrapped("missing", f"{part} is missing: {made.missing[part]}", width)
+    for part, names in record.blocked_by_part.items():
+        yield from _wrapped("missing", f"{part} is missing: {record.missing[part]}", width)
         if names:
-            yield _cut(f"{'unknown':9} {unasked(names)}", width)
+            yield _cut(f"{'unknown':9} {blocked_text(names)}", width)
 
 
-def unasked(names: list[str]) -> str:
+def blocked_text(names: list[str]) -> str:
     """Return the text about findings that are unknown because a part is missing."""
     return f"{len(names)} question{'s' * (len(names) != 1)} could not be asked because of it: {', '.join(names)}"
 
 
-def _wrong(finding: Finding, width: int, in_full: bool) -> list[str]:
+def _problem(finding: Finding, width: int, in_full: bool) -> list[str]:
     if not in_full:
-        return [_cut(f"{word(finding):9} {finding.name}: {finding.summary}", width)]
-    lines = _wrapped(word(finding), f"{finding.name}: {finding.summary}", width)
+        return [_cut(f"{level(finding):9} {finding.name}: {finding.summary}", width)]
+    lines = _wrapped(level(finding), f"{finding.name}: {finding.summary}", width)
     if finding.targets:
         lines += _wrapped("", f"on: {', '.join(finding.targets)}", width)
     if finding.hint:
@@ -131,17 +132,17 @@ def _acknowledged(finding: Finding, width: int) -> list[str]:
     marks = finding.acknowledged or {}
     return _wrapped(
         "acked",
-        f"{finding.name} ({word(finding)}): {finding.summary}; acknowledged by {marks.get('by')} until"
-        f" {marks.get('until')}: {marks.get('why')}",
+        f"{finding.name} ({level(finding)}): {finding.summary}; acknowledged until {marks.get('until')}"
+        f" by {marks.get('by')}: {marks.get('why')}",
         width,
     )
 
 
-def _foot(made: Record, width: int) -> Iterator[str]:
-    if made.not_configured:
-        yield from _wrapped("", f"not configured: {', '.join(made.not_configured)}", width)
-    if made.simulated:
-        yield from _wrapped("", f"simulated: {', '.join(made.simulated)}", width)
+def _foot(record: Record, width: int) -> Iterator[str]:
+    if record.not_configured:
+        yield from _wrapped("", f"not configured: {', '.join(record.not_configured)}", width)
+    if record.simulated:
+        yield from _wrapped("", f"simulated: {', '.join(record.simulated)}", width)
 
 
 def _wrapped(first: str, text: str, width: int) -> list[str]:
@@ -155,10 +156,8 @@ def _cut(line: str, width: int) -> str:
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
-def _painted(line: str, colour: bool) -> str:
+def _coloured(line: str) -> str:
     first = line.split(" ", 1)[0]
-    if not colour:
-        return line
     if first in ("acked", "") or first not in (*_COLOURS, "incomplete", "missing"):
         verdict = _COLOURS.get(first.lower()) if first.isupper() else None
         return f"\033[{_BOLD};{verdict}m{line}\033[0m" if verdict else f"\033[{_DIM}m{line}\033[0m"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.written import cell
 from xai_runbook.errors import InputError
-from xai_runbook.reports.notebooks.parameters import declared, fitted, given, refuse_unknown
+from xai_runbook.reports.notebooks.parameters import convert, declared, parse_pairs, refuse_unknown
 
 
 def _notebook(*sources: str) -> dict[str, Any]:
@@ -56,12 +56,12 @@ def test_two_parameter_cells_are_refused() -> None:
 
 
 def test_command_line_texts_name_their_parameter() -> None:
-    assert given(["window=6h", "query=a=b", "empty="]) == {"window": "6h", "query": "a=b", "empty": ""}
+    assert parse_pairs(["window=6h", "query=a=b", "empty="]) == {"window": "6h", "query": "a=b", "empty": ""}
     for wrong in ("window", "=6h", "a b=1", "import os; x=1", "x.y=1", "x[0]=1"):
         with pytest.raises(InputError, match="invalid parameter"):
-            given([wrong])
+            parse_pairs([wrong])
     with pytest.raises(InputError, match="given twice"):
-        given(["a=1", "a=2"])
+        parse_pairs(["a=1", "a=2"])
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
@@ -90,7 +90,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
     ],
 )
 def test_a_value_takes_its_defaults_type(default: object, value: object, expected: object) -> None:
-    [(name, fit)] = fitted({"p": default}, {"p": value, "other": 1}).items()
+    [(name, fit)] = convert({"p": default}, {"p": value, "other": 1}).items()
     assert (name, fit, type(fit)) == ("p", expected, type(expected))
 
 
@@ -117,7 +117,7 @@ def test_a_value_takes_its_defaults_type(default: object, value: object, expecte
 )
 def test_a_value_that_does_not_fit_is_refused(default: object, value: object) -> None:
     with pytest.raises(InputError, match="parameter p cannot be"):
-        fitted({"p": default}, {"p": value})
+        convert({"p": default}, {"p": value})
 
 
 @settings(max_examples=300, deadline=None)
@@ -131,7 +131,7 @@ def test_what_papermill_writes_for_a_value_reads_as_that_value(values: dict[str,
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from papermill.translators import translate_parameters
 
-    fits = fitted(values, values)
+    fits = convert(values, values)
     tree = ast.parse(translate_parameters("python3", "python", fits, "Parameters"))
     told = {}
     for statement in tree.body:

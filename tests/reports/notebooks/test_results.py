@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.written import cell, question
 from xai_runbook.model.findings import MIME_TYPE, Finding, Status
-from xai_runbook.reports.notebooks.results import NOTES, faults, ran_to_its_end, read
+from xai_runbook.reports.notebooks.results import METADATA_KEY, faults, ran_to_end, read
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"0" * 20).decode()
 
@@ -116,15 +116,15 @@ def test_a_cell_that_was_not_run_says_so() -> None:
     [answer] = read(notebook)
     assert answer.finding is not None
     assert answer.finding.summary == "unknown, because the cell was not run"
-    assert not ran_to_its_end(notebook)
+    assert not ran_to_end(notebook)
 
 
 def test_only_the_engines_last_record_says_that_all_was_run() -> None:
-    notebook = {**_asked(_result(_ok())), "metadata": {NOTES: {"ran": ["pool"], "faults": []}}}
-    assert ran_to_its_end(notebook)
+    notebook = {**_asked(_result(_ok())), "metadata": {METADATA_KEY: {"ran": ["pool"], "faults": []}}}
+    assert ran_to_end(notebook)
     notebook["cells"].append(question("later"))
-    assert not ran_to_its_end(notebook)
-    assert not ran_to_its_end({**notebook, "metadata": {NOTES: {"ran": True}}})
+    assert not ran_to_end(notebook)
+    assert not ran_to_end({**notebook, "metadata": {METADATA_KEY: {"ran": True}}})
 
 
 def test_a_set_up_cell_is_no_question_whatever_its_tags() -> None:
@@ -144,7 +144,7 @@ JSON = st.recursive(
     | st.dictionaries(
         st.sampled_from(
             ["cells", "cell_type", "metadata", "tags", "outputs", "output_type", "data", "source", "id", MIME_TYPE,
-             NOTES, "fault", "section", "traceback", "image/png", "execution_count", "ran"]
+             METADATA_KEY, "fault", "section", "traceback", "image/png", "execution_count", "ran"]
         ) | st.text(max_size=4),
         inner, max_size=6,
     ),
@@ -165,4 +165,4 @@ def test_no_json_breaks_the_reader_or_is_ok_without_a_finding(
             assert answer.finding is None or answer.finding.status is not Status.OK
             json.dumps(answer.finding.to_json() if answer.finding else answer.not_configured, default=str)
         assert all(isinstance(line, str) for line in faults(notebook))
-        ran_to_its_end(notebook)
+        ran_to_end(notebook)

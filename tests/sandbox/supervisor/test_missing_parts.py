@@ -17,7 +17,7 @@ from xai_runbook import sandbox
 from xai_runbook.environment import NotConfiguredHandle, connect
 from xai_runbook.errors import PartMissing
 from xai_runbook.reports.report import record
-from xai_runbook.reports.terminal import screen
+from xai_runbook.reports.terminal import render
 from xai_runbook.sandbox import loopback
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.supervisor import readiness, reaper
@@ -219,7 +219,7 @@ def test_a_narrow_screen_keeps_the_reason(bare: dict[str, str], monkeypatch: pyt
     made = record(
         settings, [result], id_="x", started_at=datetime.now(UTC), declared={result.name: answers}
     )  # fmt: skip
-    assert made.unasked["prometheus"] == ["sync_lag", "peer_count"]
-    lines = screen(made, width=60, height=20).splitlines()
+    assert made.blocked_by_part["prometheus"] == ["sync_lag", "peer_count"]
+    lines = render(made, width=60, height=20).splitlines()
     assert max(map(len, lines)) <= 60
     assert lines[1].startswith("missing   prometheus is missing:")

@@ -19,7 +19,7 @@ from xai_runbook.errors import InputError, XaiRunbookError
 from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell, folder, read
 from xai_runbook.system.files import write_whole
 
-_LINE = 120
+_LINE_LENGTH = 120
 _SECTION = re.compile(r"\d\d[a-z]?_\w+")
 _TITLE = """# Health report
 
@@ -37,13 +37,13 @@ not answer. Without charts, in seconds: `xai-runbook check`."""
 
 def assembled(sections: Sequence[Path]) -> bytes:
     """Return the health report's bytes, which are reproducible. Errors: InputError when sections contradict."""
-    every = {path.stem: read(path) for path in sections}
-    cells = [_markdown("title", _TITLE), _parameters(every), *_setup(every)]
+    cells_by_section = {path.stem: read(path) for path in sections}
+    cells = [_markdown("title", _TITLE), _parameters(cells_by_section), *_setup(cells_by_section)]
     seen: dict[str, str] = {}
-    for section, content in every.items():
-        questions = list(_questions(content))
+    for section, cells_of_section in cells_by_section.items():
+        questions = list(_questions(cells_of_section))
         if questions:
-            cells.append(_markdown(f"section-{section.replace('_', '-')}", _heading(section, content)))
+            cells.append(_markdown(f"section-{section.replace('_', '-')}", _heading(section, cells_of_section)))
         for cell, above in questions:
             if cell.id in seen:
                 raise InputError(
@@ -71,12 +71,12 @@ def section_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.ipynb") if _SECTION.fullmatch(path.stem))
 
 
-def _parameters(every: dict[str, list[Cell]]) -> dict[str, Any]:
+def _parameters(cells_by_section: dict[str, list[Cell]]) -> dict[str, Any]:
     """Return one cell with the parameters that the questions and the set-up use, with their comments."""
     lines: dict[str, str] = {}
     values: dict[str, tuple[object, str]] = {}
-    for section, cells in _with_questions(every):
-        used = set[str]().union(*(_loaded(cell) for cell in cells if {"health", "setup"} & set(cell.tags)))
+    for section, cells in _with_questions(cells_by_section):
+        used = set[str]().union(*(_used_names(cell) for cell in cells if {"health", "setup"} & set(cell.tags)))
         for cell in (cell for cell in cells if "parameters" in cell.tags):
             for name, value, line in _assignments(cell, section):
                 if name not in used:
@@ -103,15 +103,15 @@ def _assignments(cell: Cell, section: str) -> Iterator[tuple[str, object, str]]:
         yield statement.targets[0].id, value, "\n".join(source[statement.lineno - 1 : statement.end_lineno])
 
 
-def _setup(every: dict[str, list[Cell]]) -> list[dict[str, Any]]:
+def _setup(cells_by_section: dict[str, list[Cell]]) -> list[dict[str, Any]]:
     """Return one cell: the imports in use, merged, then each other statement once, expressions last."""
     imports: dict[str, set[str]] = {}
-    others: dict[str, bool] = {}
+    other_statements: dict[str, bool] = {}
     used = set[str]()
-    for _, cells in _with_questions(every):
-        used |= {name for cell in cells if "health" in cell.tags for name in _loaded(cell)}
+    for _, cells in _with_questions(cells_by_section):
+        used |= {name for cell in cells if "health" in cell.tags for name in _used_names(cell)}
         for cell in (cell for cell in cells if "setup" in cell.tags):
-            used |= _loaded(cell)
+            used |= _used_names(cell)
             for statement in ast.parse(cell.source).body:
                 if isinstance(statement, ast.ImportFrom) and not statement.level:
                     imports.setdefault(statement.module or "", set()).update(map(ast.unparse, statement.names))
@@ -119,32 +119,40 @@ def _setup(every: dict[str, list[Cell]]) -> list[dict[str, Any]]:
                     imports.setdefault("", set()).update(map(ast.unparse, statement.names))
                 else:
                     text = ast.get_source_segment(cell.source, statement) or ast.unparse(statement)
-                    others.setdefault(text, isinstance(statement, ast.Expr))
-    lines = [f"import {name}" for name in _kept(imports.pop("", ()), used)]
+                    other_statements.setdefault(text, isinstance(statement, ast.Expr))
+    lines = [f"import {name}" for name in _names_in_use(imports.pop("", ()), used)]
     for module, names in sorted(imports.items()):
-        if kept := _kept(names, used):
-            lines.append(_imported(module, kept))
-    return [_code("setup", "\n".join([*lines, "", *sorted(others, key=others.__getitem__)]), tags=["setup"])]
+        if in_use := _names_in_use(names, used):
+            lines.append(_import_statement(module, in_use))
+    return [
+        _code(
+            "setup",
+            "\n".join([*lines, "", *sorted(other_statements, key=other_statements.__getitem__)]),
+            tags=["setup"],
+        )
+    ]
 
 
-def _imported(module: str, names: Sequence[str]) -> str:
+def _import_statement(module: str, names: Sequence[str]) -> str:
     """Return the import as ruff formats it: on one line if it fits."""
     line = f"from {module} import {', '.join(names)}"
-    return (
-        line if len(line) <= _LINE else "\n".join([f"from {module} import (", *(f"    {name}," for name in names), ")"])
-    )
+    if len(line) <= _LINE_LENGTH:
+        return line
+    return "\n".join([f"from {module} import (", *(f"    {name}," for name in names), ")"])
 
 
-def _kept(imported: Iterable[str], used: set[str]) -> list[str]:
+def _names_in_use(imported: Iterable[str], used: set[str]) -> list[str]:
     return [name for name in sorted(imported) if name.rpartition(" as ")[2].partition(".")[0] in used]
 
 
-def _loaded(cell: Cell) -> set[str]:
+def _used_names(cell: Cell) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
 
 
-def _with_questions(every: dict[str, list[Cell]]) -> Iterable[tuple[str, list[Cell]]]:
-    return [(section, cells) for section, cells in every.items() if any("health" in cell.tags for cell in cells)]
+def _with_questions(cells_by_section: dict[str, list[Cell]]) -> Iterable[tuple[str, list[Cell]]]:
+    return [
+        (section, cells) for section, cells in cells_by_section.items() if any("health" in cell.tags for cell in cells)
+    ]
 
 
 def _questions(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Cell | None]]:

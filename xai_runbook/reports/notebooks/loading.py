@@ -8,9 +8,9 @@ from typing import Any
 
 from xai_runbook.errors import InputError, inert
 from xai_runbook.reports.notebooks.parameters import text
-from xai_runbook.reports.notebooks.results import NOTES
+from xai_runbook.reports.notebooks.results import METADATA_KEY
 
-MOST_BYTES = 100_000_000
+MAX_BYTES = 100_000_000
 
 
 class Malformed(Exception):
@@ -26,8 +26,8 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{inert(str(path), 200)!r} is not a notebook file", hint="give the path of a local .ipynb file"
         )
-    if path.stat().st_size > MOST_BYTES:
-        raise Malformed(f"the file is larger than {MOST_BYTES // 10**6} MB")
+    if path.stat().st_size > MAX_BYTES:
+        raise Malformed(f"the file is larger than {MAX_BYTES // 10**6} MB")
     try:
         notebook = json.loads(path.read_bytes())
     except OSError as error:
@@ -53,14 +53,14 @@ def _is_cell(cell: object) -> bool:
         and isinstance(cell.get("source"), str | list)
         and isinstance(cell.get("metadata"), dict)
         and isinstance(cell["metadata"].get("tags", []), list)
-        and isinstance(cell["metadata"].get(NOTES, {}), dict)
+        and isinstance(cell["metadata"].get(METADATA_KEY, {}), dict)
         and isinstance(cell.get("id", ""), str)
     )
 
 
-def executed(path: Path) -> dict[str, Any]:
+def load_executed(path: Path) -> dict[str, Any]:
     """Return the JSON of an executed copy. Errors: OSError, ValueError, RecursionError."""
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > MAX_BYTES:
         raise ValueError("too large")
     notebook = json.loads(path.read_bytes())
     if not isinstance(notebook, dict):

@@ -14,7 +14,7 @@ from typing import Any
 
 from xai_runbook.errors import InputError, inert
 
-_MOST = 10_000  # characters of one value
+_MAX_CHARACTERS = 10_000  # characters of one value
 
 
 def declared(notebook: Mapping[str, Any], name: str) -> dict[str, object]:
@@ -30,15 +30,15 @@ def declared(notebook: Mapping[str, Any], name: str) -> dict[str, object]:
     ]
     if len(sources) > 1:
         raise InputError(f"{len(sources)} cells are tagged `parameters`", on=name, hint="keep one")
-    found: dict[str, object] = {}
+    parameters: dict[str, object] = {}
     for source in sources:
         try:
             statements = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError):
             raise InputError("the parameters cell is not valid Python", on=name) from None
         for statement in statements:
-            found.update(_assignment(statement, name))
-    return found
+            parameters.update(_assignment(statement, name))
+    return parameters
 
 
 def _assignment(statement: ast.stmt, name: str) -> dict[str, object]:
@@ -68,17 +68,17 @@ def text(source: object) -> str:
     return source if isinstance(source, str) else ""
 
 
-def given(pairs: Iterable[str]) -> dict[str, object]:
+def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
     """Return the parameters in texts such as "window=6h". Errors: InputError, also for a name given twice."""
-    found: dict[str, object] = {}
+    parameters: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise InputError(f"invalid parameter {inert(pair, 60)!r}", hint="-p NAME=VALUE, such as -p window=6h")
-        if name in found:
+        if name in parameters:
             raise InputError(f"parameter {name} is given twice", hint="give it once")
-        found[name] = value
-    return found
+        parameters[name] = value
+    return parameters
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
@@ -92,34 +92,36 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
             raise InputError(f"no notebook declares a parameter {inert(name, 60)!r}", hint=hint)
 
 
-def fitted(defaults: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
+def convert(defaults: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
     """Return the `values` that `defaults` declares, converted to the type of the default.
 
-    >>> fitted({"window": "24h", "limit": 0.5, "deep": False}, {"window": "6h", "limit": "1", "deep": "true", "x": 1})
+    >>> convert({"window": "24h", "limit": 0.5, "deep": False}, {"window": "6h", "limit": "1", "deep": "true", "x": 1})
     {'window': '6h', 'limit': 1.0, 'deep': True}
 
     Errors: InputError for a value that cannot be converted.
     """
-    return {name: _fit(name, default, values[name]) for name, default in defaults.items() if name in values}
+    return {name: _convert(name, default, values[name]) for name, default in defaults.items() if name in values}
 
 
-def _fit(name: str, default: object, value: object) -> object:
-    kind = type(default)
-    fit = value
-    if isinstance(value, str) and kind is not str and default is not None:
-        fit = _parsed(kind, value.strip())
-    if kind is float and type(fit) is int:
-        fit = float(fit)
-    fits = type(fit) is kind if default is not None else isinstance(fit, str | int | float | bool)
-    if not fits or (isinstance(fit, float) and not math.isfinite(fit)) or len(str(fit)) > _MOST:
+def _convert(name: str, default: object, value: object) -> object:
+    target_type = type(default)
+    converted = value
+    if isinstance(value, str) and target_type is not str and default is not None:
+        converted = _parsed(target_type, value.strip())
+    if target_type is float and type(converted) is int:
+        converted = float(converted)
+    is_scalar = isinstance(converted, str | int | float | bool)
+    valid = is_scalar if default is None else type(converted) is target_type
+    is_finite = not isinstance(converted, float) or math.isfinite(converted)
+    if not valid or not is_finite or len(str(converted)) > _MAX_CHARACTERS:
         raise InputError(
             f"parameter {name} cannot be {inert(repr(value), 60)}", hint=f"its default is {inert(repr(default), 60)}"
         )
-    return fit
+    return converted
 
 
-def _parsed(kind: type, value: str) -> object:
-    if kind is bool:
+def _parsed(target_type: type, value: str) -> object:
+    if target_type is bool:
         return {"true": True, "false": False}.get(value.lower())
     try:
         return ast.literal_eval(value)

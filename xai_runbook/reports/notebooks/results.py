@@ -18,48 +18,48 @@ from xai_runbook.errors import MARKER, CannotAsk, NotConfigured, XaiRunbookError
 from xai_runbook.model.findings import MIME_TYPE, Finding, Status
 from xai_runbook.reports.runner.result import CellAnswer, Chart
 
-QUESTION = "raises-exception"
-SET_UP = frozenset({"parameters", "injected-parameters", "setup"})
-NOTES = "xai_runbook"
+QUESTION_TAG = "raises-exception"
+SETUP_TAGS = frozenset({"parameters", "injected-parameters", "setup"})
+METADATA_KEY = "xai_runbook"
 """Key in the metadata of cells and notebook under which the engine records faults and the cells it ran."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_MOST_CHARTS, _MOST_CHART_BYTES, _MOST_TARGETS = 12, 4_000_000, 1000
-_OURS = re.compile(rf"{re.escape(MARKER)}(\w+): (.*)", flags=re.DOTALL)
+_MAX_CHARTS, _MAX_CHART_BYTES, _MAX_TARGETS = 12, 4_000_000, 1000
+_ERROR_LINE = re.compile(rf"{re.escape(MARKER)}(\w+): (.*)", flags=re.DOTALL)
 _PART = re.compile(r"\(([A-Za-z][\w.-]{0,60})\)(?:\. Try: |$)")
 
 
 def read(notebook: Mapping[str, Any], section: str = "") -> tuple[CellAnswer, ...]:
     """Return the answers of an executed notebook's JSON, in order; `section` is for cells that name none."""
-    return tuple(_judge(cell, name, section)[0] for cell, name in _code(notebook) if is_question(cell))
+    return tuple(_answer(cell, name, section)[0] for cell, name in _code_cells(notebook) if is_question(cell))
 
 
 def faults(notebook: Mapping[str, Any]) -> list[str]:
     """Return the faults of the notebook in order, one line each: "CELL: FAULT"."""
-    found = []
-    for cell, name in _code(notebook):
-        fault = _judge(cell, name, "")[1] if is_question(cell) else _failure(cell)
+    lines = []
+    for cell, name in _code_cells(notebook):
+        fault = _answer(cell, name, "")[1] if is_question(cell) else _cell_fault(cell)
         if fault:
-            found.append(f"{name}: {fault}")
-    notes = _notes(notebook)
-    found.extend(inert(fault) for fault in _list(notes.get("faults")) if isinstance(fault, str))
-    return found
+            lines.append(f"{name}: {fault}")
+    metadata = _metadata(notebook)
+    lines.extend(inert(fault) for fault in _list(metadata.get("faults")) if isinstance(fault, str))
+    return lines
 
 
-def ran_to_its_end(notebook: Mapping[str, Any]) -> bool:
+def ran_to_end(notebook: Mapping[str, Any]) -> bool:
     """Return whether the engine recorded that it ran every code cell of the notebook."""
-    return _notes(notebook).get("ran") == [name for _, name in _code(notebook)]
+    return _metadata(notebook).get("ran") == [name for _, name in _code_cells(notebook)]
 
 
 def is_question(cell: Mapping[str, Any]) -> bool:
     """Return whether a code cell is a question: tagged `raises-exception` and not a set-up cell."""
     tags = set(tags_of(cell))
-    return QUESTION in tags and not tags & SET_UP
+    return QUESTION_TAG in tags and not tags & SETUP_TAGS
 
 
 def tags_of(cell: Mapping[str, Any]) -> list[str]:
     """Return the tags of a cell."""
-    return [tag for tag in _list(_table(cell.get("metadata")).get("tags")) if isinstance(tag, str)]
+    return [tag for tag in _list(_dict(cell.get("metadata")).get("tags")) if isinstance(tag, str)]
 
 
 def name_of(cell: Mapping[str, Any], index: int) -> str:
@@ -68,31 +68,31 @@ def name_of(cell: Mapping[str, Any], index: int) -> str:
     return inert(name, 64) if isinstance(name, str) and name else f"cell-{index + 1}"
 
 
-def _judge(cell: Mapping[str, Any], name: str, section: str) -> tuple[CellAnswer, str]:
+def _answer(cell: Mapping[str, Any], name: str, section: str) -> tuple[CellAnswer, str]:
     """Return the answer of a question's cell and its fault ("" if none)."""
-    notes = _notes(cell)
-    own_section = notes.get("section")
+    metadata = _metadata(cell)
+    own_section = metadata.get("section")
     section = inert(own_section, 100) if isinstance(own_section, str) and own_section else section
     answer = CellAnswer(name=name, section=section, finding=None, charts=tuple(_charts(cell, name)))
-    seen = _outputs(cell)
-    failure = next((output for output in seen if output.get("output_type") == "error"), None)
-    fault = _noted(notes)
-    if failure is not None:
-        error = _ours(failure)
+    outputs = _outputs(cell)
+    error_output = next((output for output in outputs if output.get("output_type") == "error"), None)
+    fault = _recorded_fault(metadata)
+    if error_output is not None:
+        error = _package_error(error_output)
         if isinstance(error, NotConfigured) and not fault:
             return replace(answer, not_configured=error.part), ""
         if isinstance(error, CannotAsk):
             finding = Finding.unknown(name, error)
         else:
-            fault = fault or _words(failure)
+            fault = fault or _message(error_output)
             finding = Finding.unknown(name, fault)
     else:
-        shown = [output for output in seen if MIME_TYPE in _table(output.get("data"))]
-        finding, lack = _finding(shown, name)
-        if not seen and not fault and cell.get("execution_count") is None:
-            lack = "the cell was not run"
-            finding = Finding.unknown(name, lack)
-        fault = fault or lack
+        shown = [output for output in outputs if MIME_TYPE in _dict(output.get("data"))]
+        finding, finding_fault = _finding(shown, name)
+        if not outputs and not fault and cell.get("execution_count") is None:
+            finding_fault = "the cell was not run"
+            finding = Finding.unknown(name, finding_fault)
+        fault = fault or finding_fault
         if fault and finding.status is not Status.ALERT:
             # an alert remains an alert; any other status is unknown after a fault
             finding = Finding.unknown(name, fault)
@@ -101,36 +101,35 @@ def _judge(cell: Mapping[str, Any], name: str, section: str) -> tuple[CellAnswer
 
 def _finding(shown: list[Mapping[str, Any]], name: str) -> tuple[Finding, str]:
     """Return the finding that a cell shows and its fault ("" if none)."""
-    lack = ""
     if len(shown) != 1:
-        lack = f"NoFinding: the cell shows {len(shown) or 'no'} findings; a question must show exactly one"
+        fault = f"NoFinding: the cell shows {len(shown) or 'no'} findings; a question must show exactly one"
     elif shown[0].get("output_type") != "execute_result":
-        lack = "NoFinding: the finding is shown, but is not the cell's last expression"
+        fault = "NoFinding: the finding is shown, but is not the cell's last expression"
     else:
         try:
-            finding = Finding.from_json(_table(shown[0].get("data"))[MIME_TYPE])
+            finding = Finding.from_json(_dict(shown[0].get("data"))[MIME_TYPE])
         except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
-            lack = "NoFinding: the cell shows a malformed finding"
+            fault = "NoFinding: the cell shows a malformed finding"
         else:
             if finding.name == name:
                 # a cell cannot acknowledge its own finding
-                return replace(finding, acknowledged=None, targets=finding.targets[:_MOST_TARGETS]), ""
-            lack = f"NoFinding: question {name} was answered with finding {inert(finding.name, 64)}"
-    return Finding.unknown(name, lack), lack
+                return replace(finding, acknowledged=None, targets=finding.targets[:_MAX_TARGETS]), ""
+            fault = f"NoFinding: question {name} was answered with finding {inert(finding.name, 64)}"
+    return Finding.unknown(name, fault), fault
 
 
-def _failure(cell: Mapping[str, Any]) -> str:
+def _cell_fault(cell: Mapping[str, Any]) -> str:
     """Return the fault of a cell that is not a question ("" if none)."""
     for output in _outputs(cell):
-        if output.get("output_type") == "error" and not isinstance(_ours(output), NotConfigured):
-            return _noted(_notes(cell)) or _words(output)
-    return _noted(_notes(cell))
+        if output.get("output_type") == "error" and not isinstance(_package_error(output), NotConfigured):
+            return _recorded_fault(_metadata(cell)) or _message(output)
+    return _recorded_fault(_metadata(cell))
 
 
-def _ours(output: Mapping[str, Any]) -> XaiRunbookError | None:
+def _package_error(output: Mapping[str, Any]) -> XaiRunbookError | None:
     """Return the XaiRunbookError in an error output; None for any other error."""
     lines = [line for line in _list(output.get("traceback")) if isinstance(line, str)]
-    match = _OURS.fullmatch(lines[0].strip()) if lines else None
+    match = _ERROR_LINE.fullmatch(lines[0].strip()) if lines else None
     kind = getattr(errors, match[1], None) if match else None
     if match is None or not isinstance(kind, type) or not issubclass(kind, XaiRunbookError):
         return None
@@ -141,53 +140,53 @@ def _ours(output: Mapping[str, Any]) -> XaiRunbookError | None:
     return kind(what, hint=hint)
 
 
-def _words(output: Mapping[str, Any]) -> str:
-    ours = _ours(output)
-    if ours is not None:
-        return inert(f"{type(ours).__name__}: {ours}", 500)
+def _message(output: Mapping[str, Any]) -> str:
+    error = _package_error(output)
+    if error is not None:
+        return inert(f"{type(error).__name__}: {error}", 500)
     return inert(f"{output.get('ename') or 'Error'}: {output.get('evalue') or 'no message'}", 500)
 
 
 def _charts(cell: Mapping[str, Any], name: str) -> Iterator[Chart]:
-    found = 0
+    count = 0
     for output in _outputs(cell):
-        image = _table(output.get("data")).get("image/png")
+        image = _dict(output.get("data")).get("image/png")
         image = "".join(part for part in image if isinstance(part, str)) if isinstance(image, list) else image
-        if not isinstance(image, str) or len(image) > _MOST_CHART_BYTES * 3 // 2 or found >= _MOST_CHARTS:
+        if not isinstance(image, str) or len(image) > _MAX_CHART_BYTES * 3 // 2 or count >= _MAX_CHARTS:
             continue
         try:
             png = base64.b64decode(re.sub(r"\s+", "", image), validate=True)
         except (binascii.Error, ValueError):
             continue
-        if png.startswith(_PNG) and len(png) <= _MOST_CHART_BYTES:
-            found += 1
-            alt = _table(_table(output.get("metadata")).get("image/png")).get("alt")
+        if png.startswith(_PNG) and len(png) <= _MAX_CHART_BYTES:
+            count += 1
+            alt = _dict(_dict(output.get("metadata")).get("image/png")).get("alt")
             yield Chart(png, inert(alt, 300) if isinstance(alt, str) and alt else f"Chart of {name}")
 
 
-def _code(notebook: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _code_cells(notebook: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield each code cell that is not empty, with its name."""
-    for index, cell in enumerate(_list(_table(notebook).get("cells"))):
+    for index, cell in enumerate(_list(_dict(notebook).get("cells"))):
         if isinstance(cell, Mapping) and cell.get("cell_type") == "code":
             source = cell.get("source")
             if "".join(str(line) for line in source).strip() if isinstance(source, list) else str(source or "").strip():
                 yield cell, name_of(cell, index)
 
 
-def _noted(notes: Mapping[str, Any]) -> str:
-    fault = notes.get("fault")
+def _recorded_fault(metadata: Mapping[str, Any]) -> str:
+    fault = metadata.get("fault")
     return inert(fault, 500) if isinstance(fault, str) else ""
 
 
-def _notes(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _table(_table(_table(holder).get("metadata")).get(NOTES))
+def _metadata(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _dict(_dict(_dict(holder).get("metadata")).get(METADATA_KEY))
 
 
 def _outputs(cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [output for output in _list(cell.get("outputs")) if isinstance(output, Mapping)]
 
 
-def _table(value: object) -> Mapping[str, Any]:
+def _dict(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 

@@ -18,7 +18,7 @@ from xai_runbook.model.secret import read_only
 from xai_runbook.system.parent_death import die_with_parent
 
 
-class Shell(ZMQInteractiveShell):
+class ReportShell(ZMQInteractiveShell):
     """Interactive shell that collects the non-zero exit codes of `!commands`."""
 
     failed_commands: list[int]
@@ -34,38 +34,38 @@ class Shell(ZMQInteractiveShell):
     system = system_piped
 
 
-class Kernel(IPythonKernel):
+class ReportKernel(IPythonKernel):
     """IPython kernel whose replies list failed threads and shell commands."""
 
-    shell_class = Shell
+    shell_class = ReportShell
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         shell = self.shell
-        assert isinstance(shell, Shell)
+        assert isinstance(shell, ReportShell)
         self.failed_threads: list[str] = []
         self.failed_commands: list[int] = []
         shell.failed_commands = self.failed_commands
         # otherwise `x = !command` hides the failure; older IPython ignores the setting
         shell.system_raise_on_error = True
-        told = threading.excepthook
+        default_hook = threading.excepthook
 
-        def note(failure: threading.ExceptHookArgs) -> None:
-            words = inert(f"{failure.exc_type.__name__}: {failure.exc_value}", 300)
+        def record_failure(failure: threading.ExceptHookArgs) -> None:
+            message = inert(f"{failure.exc_type.__name__}: {failure.exc_value}", 300)
             if failure.exc_type is not SystemExit and len(self.failed_threads) < 20:
-                self.failed_threads.append(words)
-            told(failure)
+                self.failed_threads.append(message)
+            default_hook(failure)
 
-        threading.excepthook = note
+        threading.excepthook = record_failure
 
     async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return IPython's reply, plus `xai_runbook`: the failures since the last reply, as texts."""
         reply: dict[str, Any] = await super().do_execute(*args, **kwargs)  # type: ignore[no-untyped-call]
-        told = [f"a thread failed: {words}" for words in self.failed_threads]
-        told += [f"a shell command ended with exit code {code}" for code in self.failed_commands]
+        failures = [f"a thread failed: {message}" for message in self.failed_threads]
+        failures += [f"a shell command ended with exit code {code}" for code in self.failed_commands]
         self.failed_threads.clear()
         self.failed_commands.clear()
-        reply["xai_runbook"] = told
+        reply["xai_runbook"] = failures
         return reply
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     """Run the kernel until it is shut down or its parent dies."""
     die_with_parent()
     with read_only():
-        IPKernelApp.launch_instance(kernel_class=Kernel)
+        IPKernelApp.launch_instance(kernel_class=ReportKernel)
 
 
 if __name__ == "__main__":

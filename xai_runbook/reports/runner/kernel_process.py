@@ -16,7 +16,7 @@ from xai_runbook.system.parent_death import PARENT
 if TYPE_CHECKING:
     from subprocess import Popen
 
-MARK = "XAI_RUNBOOK_REPORT_RUN"
+RUN_MARK = "XAI_RUNBOOK_REPORT_RUN"
 """Environment variable that identifies every process of one run, also one in another session."""
 
 
@@ -84,7 +84,7 @@ class KernelProcess:
         if self.process is not None:
             processes.kill(self.process)
 
-    def obituary(self) -> str:
+    def exit_description(self) -> str:
         """Return how it ended: "exit code 1", "signal SIGKILL"."""
         code = self.poll()
         if code is None:
@@ -95,7 +95,7 @@ class KernelProcess:
             return f"signal {signal.Signals(-code).name}"
         return f"signal {-code}"
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """Return the last line of its log, which holds no output of cells."""
         with suppress(OSError):
             lines = (self.folder / "kernel.log").read_text(errors="replace")[-5000:].strip().splitlines()

@@ -22,9 +22,9 @@ class _Stream:
         self.tail_characters = self.cut = self.cut_lines = 0
 
     def add(self, text: str) -> None:
-        room = _HEAD - len(self.head)
-        if room > 0:
-            self.head, text = self.head + text[:room], text[room:]
+        remaining = _HEAD - len(self.head)
+        if remaining > 0:
+            self.head, text = self.head + text[:remaining], text[remaining:]
         if text:
             self.tail.append(text)
             self.tail_characters += len(text)
@@ -43,8 +43,8 @@ class _Stream:
             return mask(self.head + tail)
         # a secret that is cut in two would not be masked, so its possible halves are dropped as well
         head, tail = self.head[: len(self.head) - mask.longest], tail[mask.longest :]
-        said = f"\n… {self.cut + 2 * mask.longest} characters (about {self.cut_lines} lines) were not kept …\n"
-        return mask(head) + said + mask(tail)
+        note = f"\n… {self.cut + 2 * mask.longest} characters (about {self.cut_lines} lines) were not kept …\n"
+        return mask(head) + note + mask(tail)
 
 
 class OutputLimiter:
@@ -54,9 +54,9 @@ class OutputLimiter:
         self.messages = 0
         self.lost_messages = False
         self._lost = 0
-        self.cleared()
+        self.clear()
 
-    def cleared(self) -> None:
+    def clear(self) -> None:
         """Reset the counts after the cell cleared its outputs."""
         self._streams: dict[str, tuple[_Stream, Any]] = {}
         self._displays = self._characters = self._findings = self._errors = 0
@@ -88,7 +88,7 @@ class OutputLimiter:
             )
         )
 
-    def room(self, content: dict[str, Any]) -> bool:
+    def fits(self, content: dict[str, Any]) -> bool:
         """Count a display and return whether it fits the limits; findings have a limit of their own."""
         data = content.get("data")
         size = sum(len(str(value)) for value in data.values()) if isinstance(data, dict) else 0
@@ -107,9 +107,9 @@ class OutputLimiter:
         for stream, output in self._streams.values():
             output["text"] = stream.text(mask)
         if self._lost or self.lost_messages:
-            said = f"{self._lost} outputs were not kept. " if self._lost else ""
-            said += "The kernel showed more than could be received; some of it was lost. " if self.lost_messages else ""
-            outputs.append(_node(output_type="stream", name="stderr", text=f"xai-runbook: {said.strip()}\n"))
+            note = f"{self._lost} outputs were not kept. " if self._lost else ""
+            note += "The kernel showed more than could be received; some of it was lost. " if self.lost_messages else ""
+            outputs.append(_node(output_type="stream", name="stderr", text=f"xai-runbook: {note.strip()}\n"))
 
 
 def _node(**fields: Any) -> Any:

@@ -18,16 +18,16 @@ from typing import Any
 
 from xai_runbook.errors import InputError, ReportError, inert
 from xai_runbook.reports.notebooks import parameters as parameter
-from xai_runbook.reports.notebooks.loading import Malformed, executed, load
-from xai_runbook.reports.notebooks.results import faults, ran_to_its_end, read
-from xai_runbook.reports.runner.kernel_process import MARK
+from xai_runbook.reports.notebooks.loading import Malformed, load, load_executed
+from xai_runbook.reports.notebooks.results import faults, ran_to_end, read
+from xai_runbook.reports.runner.kernel_process import RUN_MARK
 from xai_runbook.reports.runner.redaction import Mask, known_secrets, secret_variables
 from xai_runbook.reports.runner.result import Event, Interrupted, NotebookResult, RunStatus
-from xai_runbook.reports.runner.worker_process import Worker, end_marked
+from xai_runbook.reports.runner.worker_process import Worker, kill_marked
 from xai_runbook.system import child
 
 _SLACK_SECONDS = 90.0  # beyond a cell's deadline: for a restart of its kernel, for a slow disk
-_LONGEST_PLACE = 60  # a socket's path may have 107 characters
+_MAXIMUM_PATH = 60  # a socket's path may have 107 characters
 
 
 def execute(
@@ -53,26 +53,30 @@ def execute(
     if jobs < 1 or not cell_seconds > 0 or not run_seconds > 0:
         raise InputError("jobs and deadlines must be positive", hint="--jobs 2 --cell-timeout 60s")
     tasks = _tasks(notebooks, out)
-    known = {name for task in tasks for name in task.defaults}
+    declared = {name for task in tasks for name in task.defaults}
     # the environment is also a variable, so a notebook need not declare it
-    parameter.refuse_unknown(parameters.keys() - {"environment"}, known)
+    parameter.refuse_unknown(parameters.keys() - {"environment"}, declared)
     for task in tasks:
-        task.parameters = parameter.fitted(task.defaults, parameters)
-    chosen = str(parameters.get("environment") or "")
-    masked = list(secrets) if secrets is not None else known_secrets(chosen)
+        task.parameters = parameter.convert(task.defaults, parameters)
+    environment_name = str(parameters.get("environment") or "")
+    secret_values = list(secrets) if secrets is not None else known_secrets(environment_name)
     for name, value in parameters.items():
-        if Mask(masked)(str(value)) != str(value):
+        if Mask(secret_values)(str(value)) != str(value):
             raise InputError(f"parameter {name} contains a secret", hint="parameters are saved in the executed copy")
-    variables = {**child.reading_environment(secret_variables(chosen)), **(environment or {}), MARK: uuid.uuid4().hex}
-    if chosen:
-        variables["XAI_RUNBOOK_ENV"] = chosen
+    variables = {
+        **child.reading_environment(secret_variables(environment_name)),
+        **(environment or {}),
+        RUN_MARK: uuid.uuid4().hex,
+    }
+    if environment_name:
+        variables["XAI_RUNBOOK_ENV"] = environment_name
     _make_folder(out)
     with _private_folder() as folder, _interruptible():
-        run = _Run(tasks, folder, variables, masked, cell_seconds, monotonic() + run_seconds, progress)
+        run = _Run(tasks, folder, variables, secret_values, cell_seconds, monotonic() + run_seconds, progress)
         try:
-            run.all(jobs)
+            run.run_tasks(jobs)
         except KeyboardInterrupt as stop:
-            number = stop.number if isinstance(stop, _Stopped) else signal.SIGINT
+            number = stop.number if isinstance(stop, _Signal) else signal.SIGINT
             run.end_all(f"interrupted by {signal.Signals(number).name}")
             raise Interrupted(run.results(), number) from None
         finally:
@@ -108,14 +112,14 @@ def _tasks(notebooks: Sequence[Path], out: Path) -> list[_Task]:
         except InputError as error:
             if not task.notebook:
                 raise
-            task.result = _told(task, path, "failed", 0.0, inert(str(error)))
+            task.result = _unrun_result(task, path, "failed", 0.0, inert(str(error)))
         tasks.append(task)
     if not tasks:
         raise InputError("there is no notebook to run", hint="--notebook NAME, or --all")
     return tasks
 
 
-def _told(task: _Task, path: Path, status: RunStatus, seconds: float, error: str) -> NotebookResult:
+def _unrun_result(task: _Task, path: Path, status: RunStatus, seconds: float, error: str) -> NotebookResult:
     """Return the result of a notebook that was not run: each of its questions is unknown."""
     return NotebookResult(task.name, path, status, seconds, error, read(task.notebook, task.name))
 
@@ -140,7 +144,7 @@ class _Run:
         self.workers: dict[Worker, _Task] = {}
         self.selector = selectors.DefaultSelector()
 
-    def all(self, jobs: int) -> None:
+    def run_tasks(self, jobs: int) -> None:
         """Run until every task has its result."""
         for task in self.tasks:
             if task.result is not None:
@@ -150,18 +154,18 @@ class _Run:
                 self._start(self.waiting.pop(0))
             now = monotonic()
             silence = self.cell_seconds + _SLACK_SECONDS
-            soonest = min([self.deadline, *(worker.heard + silence for worker in self.workers)])
-            for key, _ in self.selector.select(max(0.0, soonest - now)):
-                self._hear(key.data)
+            next_deadline = min([self.deadline, *(worker.last_message_at + silence for worker in self.workers)])
+            for key, _ in self.selector.select(max(0.0, next_deadline - now)):
+                self._receive(key.data)
             now = monotonic()
             if now >= self.deadline:
                 self.end_all("the deadline of the run has passed")
-            for worker in [worker for worker in self.workers if now >= worker.heard + silence]:
+            for worker in [worker for worker in self.workers if now >= worker.last_message_at + silence]:
                 self._finish(worker, f"no message from the worker for {silence:g} s")
 
     def _start(self, task: _Task) -> None:
         folder = self.folder / f"n{self.tasks.index(task)}"
-        order = {
+        job = {
             "parent": os.getpid(),
             "folder": str(folder),
             "target": str(task.target.resolve()),
@@ -171,24 +175,24 @@ class _Run:
             "secrets": self.secrets,
         }
         try:
-            worker = Worker(task.target, folder, order, self.variables)
+            worker = Worker(task.target, folder, job, self.variables)
         except OSError as error:
-            task.result = _told(
+            task.result = _unrun_result(
                 task, task.target, "incomplete", 0.0, f"the worker process could not be started: {error.strerror}"
             )
             return
         self.workers[worker] = task
         self.selector.register(worker.stdout, selectors.EVENT_READ, worker)
 
-    def _hear(self, worker: Worker) -> None:
+    def _receive(self, worker: Worker) -> None:
         name = self.workers[worker].name
-        for message in worker.listen():
+        for message in worker.messages():
             if message.get("end"):
                 self._finish(worker, str(message.get("error", "")))
                 return
             self.progress(Event(name, message["done"], message["cells"], message["cell"]))
-        if worker.silent_for_ever:
-            self._finish(worker, worker.obituary())
+        if worker.closed:
+            self._finish(worker, worker.exit_description())
 
     def _finish(self, worker: Worker, error: str) -> None:
         """End the worker, read its executed copy and set the task's result."""
@@ -202,29 +206,31 @@ class _Run:
 
     def _result(self, task: _Task, seconds: float, error: str) -> NotebookResult:
         try:
-            notebook = executed(task.target)
+            notebook = load_executed(task.target)
         except (OSError, ValueError, RecursionError):
-            return _told(task, task.target, "incomplete", seconds, error or "the executed copy cannot be read")
+            return _unrun_result(task, task.target, "incomplete", seconds, error or "the executed copy cannot be read")
         answers = read(notebook, task.name)
-        asked = [answer.name for answer in read(task.notebook, task.name)]
-        whole = ran_to_its_end(notebook) and {answer.name for answer in answers} >= set(asked)
-        if error or not whole:
+        questions = [answer.name for answer in read(task.notebook, task.name)]
+        complete = ran_to_end(notebook) and {answer.name for answer in answers} >= set(questions)
+        if error or not complete:
             error = error or "not every cell was run"
             return NotebookResult(task.name, task.target, "incomplete", seconds, error, answers)
-        found = faults(notebook)
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        error = found[0] + more if found else ""
-        return NotebookResult(task.name, task.target, "failed" if found else "completed", seconds, error, answers)
+        found_faults = faults(notebook)
+        more = f" (and {len(found_faults) - 1} more)" if len(found_faults) > 1 else ""
+        error = found_faults[0] + more if found_faults else ""
+        return NotebookResult(
+            task.name, task.target, "failed" if found_faults else "completed", seconds, error, answers
+        )
 
-    def end_all(self, why: str) -> None:
+    def end_all(self, reason: str) -> None:
         """End all workers; tasks without a result become incomplete, with the reason."""
         for worker in list(self.workers):
-            self._finish(worker, why)
+            self._finish(worker, reason)
         for task in self.tasks:
             if task.result is None:
-                task.result = _told(task, task.target, "incomplete", 0.0, why)
+                task.result = _unrun_result(task, task.target, "incomplete", 0.0, reason)
         self.waiting.clear()
-        end_marked(self.variables[MARK])
+        kill_marked(self.variables[RUN_MARK])
 
     def results(self) -> list[NotebookResult]:
         """Return the results of the tasks that have one."""
@@ -247,25 +253,25 @@ def _make_folder(out: Path) -> None:
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """Yield a new private folder with a path short enough for sockets; it is removed at the end."""
-    place = tempfile.gettempdir()
-    place = place if len(place) <= _LONGEST_PLACE else "/tmp"
-    _clear_after_the_dead(Path(place))
-    folder = Path(tempfile.mkdtemp(prefix=f"xr-{os.getpid()}-", dir=place))
+    parent = tempfile.gettempdir()
+    parent = parent if len(parent) <= _MAXIMUM_PATH else "/tmp"
+    _remove_stale_folders(Path(parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"xr-{os.getpid()}-", dir=parent))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _clear_after_the_dead(place: Path) -> None:
+def _remove_stale_folders(parent: Path) -> None:
     """Remove the private folders of runs that were killed."""
-    for folder in place.glob("xr-*-*"):
+    for folder in parent.glob("xr-*-*"):
         number = folder.name.split("-")[1]
         if number.isdigit() and not Path("/proc", number).exists() and folder.stat().st_uid == os.getuid():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Stopped(KeyboardInterrupt):
+class _Signal(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
@@ -279,7 +285,7 @@ def _interruptible() -> Iterator[None]:
         return
 
     def stop(number: int, frame: object) -> None:
-        raise _Stopped(number)
+        raise _Signal(number)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

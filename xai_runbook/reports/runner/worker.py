@@ -18,25 +18,25 @@ from xai_runbook.system.parent_death import die_with_parent
 
 def main() -> int:
     """Run the notebook on stdin; return 0 if it was run, whatever its cells did, else 1."""
-    order = json.loads(sys.stdin.read())
-    die_with_parent(order["parent"])
-    kernel = KernelProcess(Path(order["folder"]))
+    job = json.loads(sys.stdin.read())
+    die_with_parent(job["parent"])
+    kernel = KernelProcess(Path(job["folder"]))
     # first, so that it starts while papermill is imported
     kernel.start()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # other prints must not mix with the messages
     error = ""
     try:
-        _run(order, kernel, channel)
-    except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
+        _run(job, kernel, channel)
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"
     finally:
         kernel.end()
-    _say(channel, {"end": True, "error": error})
+    _send(channel, {"end": True, "error": error})
     return 1 if error else 0
 
 
-def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
+def _run(job: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
     # jsonschema would spend three seconds building its grammar, which no notebook needs
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     import nbformat
@@ -47,21 +47,21 @@ def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
     from xai_runbook.reports.runner.engine import ReportEngine, RunOptions
     from xai_runbook.reports.runner.redaction import Mask
 
-    mask = Mask(order["secrets"])
-    target = Path(order["target"])
-    notebook = nbformat.from_dict(order["notebook"])
+    mask = Mask(job["secrets"])
+    target = Path(job["target"])
+    notebook = nbformat.from_dict(job["notebook"])
 
-    def write(executed: Any, last: bool) -> None:
+    def save_copy(executed: Any, last: bool) -> None:
         for cell in executed.cells:
             mask.value(cell.get("outputs"))
         # only the last copy must be saved
         with nullcontext() if last else suppress(OSError):
-            keep(target, json.dumps(executed, ensure_ascii=False, indent=1, sort_keys=True), durable=last)
+            save(target, json.dumps(executed, ensure_ascii=False, indent=1, sort_keys=True), durable=last)
 
-    def tell(name: str, number: int, of: int) -> None:
-        _say(channel, {"cell": name, "done": number, "cells": of})
+    def report_progress(name: str, number: int, of: int) -> None:
+        _send(channel, {"cell": name, "done": number, "cells": of})
 
-    orders = RunOptions(kernel, write, tell, order["cell_seconds"], target.name, mask)
+    options = RunOptions(kernel, save_copy, report_progress, job["cell_seconds"], target.name, mask)
     papermill_engines.register("xai-runbook", ReportEngine)
     # papermill raises if an output is an error; errors are read from the executed copy
     with suppress(PapermillExecutionError):
@@ -69,16 +69,16 @@ def _run(order: dict[str, Any], kernel: KernelProcess, channel: TextIO) -> None:
         execute_notebook(
             notebook,
             None,
-            order["parameters"],
+            job["parameters"],
             engine_name="xai-runbook",
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            orders=orders,
+            options=options,
         )
 
 
-def keep(target: Path, text: str, *, durable: bool) -> None:
+def save(target: Path, text: str, *, durable: bool) -> None:
     """Write `text` atomically to a file that only this user can read. Errors: OSError."""
     partial = target.with_name(f".{target.name}.part")
     with suppress(FileNotFoundError):
@@ -91,7 +91,7 @@ def keep(target: Path, text: str, *, durable: bool) -> None:
     partial.replace(target)
 
 
-def _say(channel: TextIO, message: dict[str, Any]) -> None:
+def _send(channel: TextIO, message: dict[str, Any]) -> None:
     channel.write(json.dumps(message) + "\n")
     channel.flush()
 

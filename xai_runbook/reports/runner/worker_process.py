@@ -13,24 +13,24 @@ from time import monotonic
 from typing import IO, Any
 
 from xai_runbook.errors import inert
-from xai_runbook.reports.runner.kernel_process import MARK
+from xai_runbook.reports.runner.kernel_process import RUN_MARK
 from xai_runbook.system import child, processes
 
 
 class Worker:
     """One running worker process."""
 
-    def __init__(self, target: Path, folder: Path, order: dict[str, Any], variables: Mapping[str, str]) -> None:
+    def __init__(self, target: Path, folder: Path, job: dict[str, Any], variables: Mapping[str, str]) -> None:
         self.target, self.folder = target, folder
-        self.started = self.heard = monotonic()
+        self.started = self.last_message_at = monotonic()
         self.pending = b""
-        self.silent_for_ever = False
+        self.closed = False
         folder.mkdir(mode=0o700)
         with suppress(FileNotFoundError):
             target.unlink()
         # the job contains secrets, so it is passed in a file without a name, not in argv
         with tempfile.TemporaryFile() as stdin, (folder / "worker.log").open("wb") as log:
-            stdin.write(json.dumps(order).encode())
+            stdin.write(json.dumps(job).encode())
             stdin.seek(0)
             self.process = processes.start(
                 child.python("xai_runbook.reports.runner.worker"),
@@ -45,24 +45,24 @@ class Worker:
         self.stdout: IO[bytes] = self.process.stdout
         os.set_blocking(self.stdout.fileno(), False)
 
-    def listen(self) -> Iterator[dict[str, Any]]:
-        """Yield the messages that have arrived; `silent_for_ever` becomes true when its stdout is closed."""
-        self.heard = monotonic()
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yield the messages that have arrived; `closed` becomes true when its stdout is closed."""
+        self.last_message_at = monotonic()
         piece = self.stdout.read()
-        self.silent_for_ever = piece == b""
+        self.closed = piece == b""
         *lines, self.pending = (self.pending + (piece or b"")).split(b"\n")
         for line in lines:
             with suppress(ValueError):
                 yield json.loads(line)
 
     def end(self) -> None:
-        """Kill it with its kernel; `end_marked` finds processes that left its group."""
+        """Kill it with its kernel; `kill_marked` finds processes that left its group."""
         processes.kill(self.process, group=True)
         self.stdout.close()
         with suppress(FileNotFoundError):
             self.target.with_name(f".{self.target.name}.part").unlink()
 
-    def obituary(self) -> str:
+    def exit_description(self) -> str:
         """Return how it ended, with the last line of its stderr."""
         processes.ended_within(self.process, 2)
         lines: list[str] = []
@@ -73,10 +73,10 @@ class Worker:
         )
 
 
-def end_marked(mark: str) -> None:
+def kill_marked(mark: str) -> None:
     """Kill every process with this mark, also those that a notebook moved to another process group."""
     for _ in range(3):  # one may have started another meanwhile
-        found = processes.with_variable(MARK, mark)
-        if not found:
+        pids = processes.with_variable(RUN_MARK, mark)
+        if not pids:
             return
-        processes.end_pids(dict.fromkeys(found, signal.SIGKILL), grace_seconds=1)
+        processes.end_pids(dict.fromkeys(pids, signal.SIGKILL), grace_seconds=1)
