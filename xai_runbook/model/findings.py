@@ -5,19 +5,21 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from xai_runbook.errors import InputError, XaiRunbookError, inert
 from xai_runbook.model.units import Unit, quantity
+from xai_runbook.model.validation import validated
 from xai_runbook.model.window import duration_seconds
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 MIME_TYPE = "application/vnd.xai-runbook.finding+json"
+_MAX_NAMED = 3  # targets in a summary
 
 
 class Status(StrEnum):
@@ -152,29 +154,25 @@ class Finding:
     @classmethod
     def from_json(cls, data: object) -> Finding:
         """Return the finding that `data` describes. Errors: ValueError, because an executed notebook is untrusted."""
-        if not isinstance(data, dict) or not {"name", "status", "summary", "observed_at"} <= data.keys():
-            raise ValueError("not a finding")
-        texts = {key: data.get(key, "") for key in ("name", "summary", "hint", "section")}
-        targets, acknowledged = data.get("targets", []), data.get("acknowledged")
-        if not isinstance(targets, list) or not isinstance(acknowledged, dict | None):
-            raise ValueError("a finding's targets are a list, its acknowledgement a table")
-        words = [*texts.values(), *targets, *(acknowledged or {}), *(acknowledged or {}).values(), data["observed_at"]]
-        if not all(isinstance(word, str) for word in words):
-            raise ValueError("a finding's texts must be strings")
-        observed_at = datetime.fromisoformat(data["observed_at"])
-        if observed_at.tzinfo is None:
-            raise ValueError("a finding's time must have a zone")
+        finding = validated(cls, data)
+        if not isinstance(data, dict) or "observed_at" not in data:
+            raise ValueError("observed_at: Field required")  # only a new finding is observed now
+        if finding.observed_at.tzinfo is None:
+            raise ValueError("observed_at: the time has no zone")
         try:
-            observed_at = observed_at.astimezone(UTC)
+            observed_at = finding.observed_at.astimezone(UTC)
         except OverflowError:
-            raise ValueError("a finding's time must be one of the calendar") from None
-        return cls(
-            **{key: inert(text) for key, text in texts.items()},
-            status=Status(data["status"]),
-            severity=Severity(data["severity"]) if data.get("severity") is not None else None,
-            targets=tuple(inert(target, 200) for target in targets),
+            raise ValueError("observed_at: in UTC, the time is outside the calendar") from None
+        acknowledged = finding.acknowledged or {}
+        return replace(
+            finding,
+            name=inert(finding.name),
+            summary=inert(finding.summary),
+            hint=inert(finding.hint),
+            section=inert(finding.section),
+            targets=tuple(inert(target, 200) for target in finding.targets),
             observed_at=observed_at,
-            acknowledged={inert(key): inert(text) for key, text in acknowledged.items()} if acknowledged else None,
+            acknowledged={inert(key): inert(text) for key, text in acknowledged.items()} or None,
         )
 
     def __str__(self) -> str:
@@ -233,7 +231,7 @@ def judge(limit: Limit, frame: DataFrame, *, value: str, target: str, noun: str)
         status, targets = Status.ALERT, [name for name, _ in exceeding]
         values = [
             f"{quantity(number, limit.unit)}{f' {what}' if index == 0 else ''}{f' on {name}' if len(rows) > 1 else ''}"
-            for index, (name, number) in enumerate(exceeding[:_MOST_NAMED])
+            for index, (name, number) in enumerate(exceeding[:_MAX_NAMED])
         ]
         summary = f"{_enumerated(values, len(exceeding))}: {limit.describe()}"
         summary += f" ({len(exceeding)} of {len(rows)})" if len(rows) > 1 else ""
@@ -260,17 +258,14 @@ def judge(limit: Limit, frame: DataFrame, *, value: str, target: str, noun: str)
     )
 
 
-_MOST_NAMED = 3
-
-
 def _missing_text(missing: list[tuple[str, str]], total: int) -> str:
     """Return the targets without a value and the reason: "node-2 could not be judged: the connection was refused"."""
     reasons = {reason for _, reason in missing}
     if len(missing) > 1 and len(reasons) == 1:
         if len(missing) == total:
             return f"none of {total} could be judged: {missing[0][1]}"
-        return f"not judged: {_enumerated([name for name, _ in missing[:_MOST_NAMED]], len(missing))}: {missing[0][1]}"
-    texts = [f"{name} could not be judged: {reason}" for name, reason in missing[:_MOST_NAMED]]
+        return f"not judged: {_enumerated([name for name, _ in missing[:_MAX_NAMED]], len(missing))}: {missing[0][1]}"
+    texts = [f"{name} could not be judged: {reason}" for name, reason in missing[:_MAX_NAMED]]
     return _enumerated(texts, len(missing), "; ")
 
 

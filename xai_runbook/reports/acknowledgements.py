@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from xai_runbook.errors import InputError, SettingsError, inert
 from xai_runbook.model.findings import Finding, Severity, Status
+from xai_runbook.model.validation import validated
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.reports.report import folder_of, saved_reports
 from xai_runbook.settings.loading import load
@@ -36,6 +37,8 @@ _LOCK_SECONDS = 5.0
 class Acknowledgement:
     """One finding of one environment as it was when it was acknowledged: by whom, why and until when."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
     environment: str
     finding: str
     until: datetime
@@ -43,7 +46,7 @@ class Acknowledgement:
     by: str
     at: datetime
     status: Status
-    severity: Severity | None
+    severity: Severity | None = None
     targets: tuple[str, ...]
 
     def covers(self, finding: Finding, now: datetime) -> bool:
@@ -171,25 +174,14 @@ def read(path: Path) -> list[Acknowledgement]:
 
 def _parsed(row: Any, number: int, path: Path) -> Acknowledgement:
     try:
-        targets = row["targets"]
-        texts = {key: row[key] for key in ("environment", "finding", "why", "by")}
-        if row.keys() - Acknowledgement.__dataclass_fields__.keys():
-            raise ValueError("unknown key")
-        if not all(isinstance(text, str) for text in (*texts.values(), *targets)) or not isinstance(targets, list):
-            raise ValueError("not text")
-        if row["until"].tzinfo is None or row["at"].tzinfo is None:
-            raise ValueError("no time zone")
-        return Acknowledgement(
-            **texts,
-            until=row["until"],
-            at=row["at"],
-            status=Status(row["status"]),
-            severity=Severity(row["severity"]) if row.get("severity") else None,
-            targets=tuple(targets),
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        acknowledgement = validated(Acknowledgement, row)
+        for key in ("until", "at"):
+            if not isinstance(row[key], datetime) or row[key].tzinfo is None:
+                raise ValueError(f"{key}: expected a TOML time with a zone, such as 2026-01-31T10:00:00Z")
+        return replace(acknowledgement, until=row["until"], at=row["at"])
+    except ValueError as error:
         raise SettingsError(
-            f"acknowledgement {number} cannot be read: {type(error).__name__} {inert(str(error), 100)}",
+            f"acknowledgement {number} is invalid: {inert(str(error), 200)}",
             on=str(path),
             hint="fix or remove it, or write it anew with xai-runbook ack",
         ) from None
