@@ -119,7 +119,7 @@ def test_cpu_is_cores_and_memory_is_what_the_runbook_called_cpu(prometheus: Prom
 
 def test_open_files_against_what_each_process_may_open(prometheus: Prometheus) -> None:
     files = metrics.process_files(prometheus).set_index("instance")
-    assert files.loc["node-1", ["open_files", "most_files", "used_ratio"]].tolist() == [900, 1000, 0.9]
+    assert files.loc["node-1", ["open_files", "max_open_files", "used_ratio"]].tolist() == [900, 1000, 0.9]
     assert math.isnan(files.loc["node-2", "used_ratio"])  # it does not tell its maximum: not 0
     limit = server.limits().monitoring.open_files
     finding = alert_evaluation.check_alert(metrics.signal(prometheus, limit), limit)

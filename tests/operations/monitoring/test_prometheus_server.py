@@ -327,7 +327,7 @@ def test_a_damaged_log_is_an_alert_until_the_next_clean_start(tmp_path: Path) ->
         faults = prometheus_storage.storage_faults(prometheus)
         finding = prometheus_storage.check_storage(faults, limit)
         assert finding.status is Status.ALERT and finding.targets == ("tsdb_wal_corruptions",)
-        assert faults["in_all"].sum() == 1
+        assert faults["total"].sum() == 1
     with server.running(tmp_path) as address:
         faults = prometheus_storage.storage_faults(handle(address))
         assert prometheus_storage.check_storage(faults, limit).status is Status.OK

@@ -79,13 +79,13 @@ def by_route(frame: Any, instance: str = "node-1") -> Any:
 def test_contentment_is_the_share_within_the_limit_and_apdex(prometheus: Prometheus) -> None:
     limit = server.limits().troubleshooting.api_latency
     told = by_route(requests.apdex(prometheus, limit))
-    assert told.loc["/fast", ["within_ratio", "apdex"]].tolist() == pytest.approx([1, 1])
+    assert told.loc["/fast", ["satisfied_ratio", "apdex"]].tolist() == pytest.approx([1, 1])
     slow = told.loc["/slow"]
-    assert slow["within_ratio"] == pytest.approx(0.5, rel=1e-6)
+    assert slow["satisfied_ratio"] == pytest.approx(0.5, rel=1e-6)
     assert slow["tolerated_ratio"] == pytest.approx(0.75, rel=1e-6)
     assert slow["apdex"] == pytest.approx(0.625, rel=1e-6) and slow["exact"]
     idle = by_route(requests.apdex(prometheus, limit), "node-2").loc["/fast"]
-    assert math.isnan(idle["within_ratio"]) and idle["requests_per_second"] == 0
+    assert math.isnan(idle["satisfied_ratio"]) and idle["requests_per_second"] == 0
 
 
 def test_contentment_between_two_bounds_is_interpolated_and_says_so_and_beyond_the_last_unknown(
@@ -93,9 +93,9 @@ def test_contentment_between_two_bounds_is_interpolated_and_says_so_and_beyond_t
 ) -> None:
     limit = server.limits().troubleshooting.api_latency
     half = by_route(requests.apdex(prometheus, replace(limit, threshold=0.55))).loc["/slow"]
-    assert half["within_ratio"] == pytest.approx(0.25, rel=1e-6) and not half["exact"]
+    assert half["satisfied_ratio"] == pytest.approx(0.25, rel=1e-6) and not half["exact"]
     beyond = by_route(requests.apdex(prometheus, replace(limit, threshold=2.0))).loc["/slow"]
-    assert beyond["within_ratio"] == pytest.approx(0.5 + 0.25 / 3, rel=1e-6)
+    assert beyond["satisfied_ratio"] == pytest.approx(0.5 + 0.25 / 3, rel=1e-6)
     assert math.isnan(beyond["tolerated_ratio"]) and math.isnan(beyond["apdex"])
     for wrong in (replace(limit, threshold=0.0), server.limits().monitoring.peer_count):
         with pytest.raises(InputError, match="is not a limit in seconds"):
@@ -167,9 +167,9 @@ def test_quantiles_of_a_native_histogram(native: Prometheus) -> None:
 
 def test_contentment_and_time_of_a_native_histogram(native: Prometheus) -> None:
     told = by_route(requests.apdex(native, server.limits().troubleshooting.api_latency))
-    assert told.loc["/half", "within_ratio"] == pytest.approx(0.5, abs=0.05)
+    assert told.loc["/half", "satisfied_ratio"] == pytest.approx(0.5, abs=0.05)
     assert told.loc["/half", "tolerated_ratio"] == pytest.approx(1, abs=0.01)
-    assert math.isnan(told.loc["/idle", "within_ratio"])
+    assert math.isnan(told.loc["/idle", "satisfied_ratio"])
     spent = requests.time_spent(native).set_index("route")
     assert spent.loc["/half", "mean_seconds"] == pytest.approx(0.8, rel=0.01)
     assert spent.loc["/half", "share_ratio"] == pytest.approx(1)

@@ -118,7 +118,7 @@ def test_a_rule_that_somebody_edited_is_named_with_what_is_loaded_instead(
 
 def test_a_rule_of_ours_that_the_table_makes_no_more_is_left_over(live: Live) -> None:
     live.load(RULES.replace("alert: SyncLag", "alert: Lag"))
-    assert live.drift().loc["Lag", "state"] == "left over"
+    assert live.drift().loc["Lag", "state"] == "obsolete"
     assert set(live.rules_current().targets) == {"SyncLag", "Lag"}
 
 

@@ -1,8 +1,15 @@
 """Section 2 of the runbook, Prometheus and its alerts.
 
-metrics          what Prometheus knows of nodes, hosts and the API; requests: its answers by route
-prometheus_server, prometheus_storage, scrapes: whether it is to be believed
-alert_rules      the alert table as rules; alert_evaluation: judged now; alert_history: over a window
-active_alerts    what fires; silences; rule_drift: what is loaded elsewhere
-alert_rehearsal  an alert provoked in the sandbox
+metrics             metrics of nodes, processes and hosts
+requests            latency, errors and traffic of the nodes' API
+prometheus_server   Prometheus itself: its configuration, clock and retention
+prometheus_storage  its storage: failures, rejected samples, series growth, remote write
+scrapes             its targets: vanished ones, slow scrapes
+alert_rules         the limits as alerting rules
+alert_evaluation    the limits evaluated now, as Prometheus would
+alert_history       the limits evaluated over a past window
+active_alerts       the alerts that Prometheus holds now
+silences            Alertmanager's silences
+rule_drift          the rules loaded in Prometheus against the limits
+alert_rehearsal     load in the sandbox that makes an alert fire
 """

@@ -1,4 +1,4 @@
-"""What Prometheus answered, as the rows that questions are made of; nothing at all is an error and not a 0."""
+"""Helpers for Prometheus query results. An empty result is an error, not a 0."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 def metric(prometheus: Prometheus, template: str, name: str) -> DataFrame:
-    """What the PromQL template is now, which asks for the metric `name`. Errors: NoData where it has no series."""
+    """Return the result of a PromQL template that selects the metric `name`. Errors: NoData if it is empty."""
     return some(prometheus, prometheus.promql(template), name, "its name in [metrics] of the settings")
 
 
 def some(prometheus: Prometheus, query: str, name: str, setting: str, at: datetime | None = None) -> DataFrame:
-    """What `query` is at an instant, by default now. Errors: NoData that names the setting where it has no series."""
+    """Return the result of `query` at an instant, by default now. Errors: NoData, with `setting` in its hint."""
     return existing(prometheus.instant(query, at), name, prometheus, setting)
 
 
 def existing(frame: DataFrame, name: str, prometheus: Prometheus, setting: str) -> DataFrame:
-    """`frame`. Errors: NoData where it is empty: Prometheus answers "success" with nothing for what does not exist.
+    """Return `frame`. Errors: NoData if it is empty, as Prometheus answers "success" for a metric that does not exist.
 
-    NotConfigured where the exporter of that metric or signal is one that the sandbox could not start.
+    NotConfigured if the metric or signal comes from an exporter that the sandbox could not start.
     """
     if frame.empty:
         settings = prometheus.settings
-        asked = settings.promql(name) if name in Signals.model_fields else str(getattr(settings.metrics, name, name))
-        if exporter := prometheus.missing_exporter(asked):
+        query = settings.promql(name) if name in Signals.model_fields else str(getattr(settings.metrics, name, name))
+        if exporter := prometheus.missing_exporter(query):
             raise NotConfigured(f"{name} is exported by {exporter}, which could not be started", on=exporter)
         raise NoData(
             f"no series of {name} in Prometheus (not the same as 0)",
@@ -49,20 +49,20 @@ def existing(frame: DataFrame, name: str, prometheus: Prometheus, setting: str) 
 
 
 def plain(frame: DataFrame) -> DataFrame:
-    """`frame` without the metric's name, which is the same in every row."""
+    """Return `frame` without the metric's name, which is the same in every row."""
     return frame.drop(columns="__name__", errors="ignore")
 
 
-def columns(frame: DataFrame, labels: Sequence[str], **named: str) -> DataFrame:
-    """The labels as text ("" where there is no such label), and columns under their names here."""
-    made = {label: frame[label].astype("str") if label in frame else "" for label in labels}
-    return pd.DataFrame({**made, **{new: frame[old] for new, old in named.items()}}, index=frame.index)
+def columns(frame: DataFrame, labels: Sequence[str], **renamed: str) -> DataFrame:
+    """Return the labels as text ("" where a label is missing) and other columns under new names (new="old")."""
+    texts = {label: frame[label].astype("str") if label in frame else "" for label in labels}
+    return pd.DataFrame({**texts, **{new: frame[old] for new, old in renamed.items()}}, index=frame.index)
 
 
 def widened(prometheus: Prometheus, window: Window) -> PromqlSettings:
-    """The settings with rates that look back as far as a chart's points lie apart: none falls between two points.
+    """Return the settings with rate windows that are at least two chart steps wide, so that no sample is skipped.
 
-    Over hours at least far enough for two scrapes a minute apart, as older history may be coarse.
+    Over an hour, at least 150 s: two scrapes a minute apart, as older history may be coarse.
     """
     least = max(2 * prometheus.chart_step_seconds(window), 150.0 if window.seconds > 3600 else 0.0)
     windows = prometheus.settings.windows

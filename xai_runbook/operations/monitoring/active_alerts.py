@@ -1,4 +1,4 @@
-"""What is alerted on now: Prometheus' active alerts, which of them are ours, and which somebody has silenced."""
+"""Alerts that are active in Prometheus now, which of our limits raised them, and whether they are silenced."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _RANKS = {"critical": 0, "high": 1, "medium": 2}
 
 
 def active_alerts(prometheus: Prometheus, alertmanager: Alertmanager, limits: Limits) -> DataFrame:
-    """Alerts that Prometheus' own rules hold now, worst first; an empty frame is none.
+    """Return the active alerts of all rules that Prometheus has loaded, worst first.
 
-    Columns: alert, state (pending, firing), severity, limit (which of our limits raised it; "" for somebody else's),
-    labels, value, active_at (UTC), silenced_until (UTC; NaT where no silence hides it), silenced_by, silenced_why,
-    summary. `attrs["failing"]` names the rules that Prometheus cannot evaluate, which are never active;
-    `attrs["silences"]` says why it cannot be told what is silenced, "" where it can.
-    Errors: NoData where no alerting rule is loaded, as nothing could be active.
+    Columns: alert, state (pending, firing), severity, limit (the limit that its rule was made from; "" for rules of
+    others), labels, value, active_at (UTC), silenced_until (UTC; NaT if not silenced), silenced_by, silenced_why,
+    summary. `attrs["failing"]`: names of rules that Prometheus cannot evaluate, whose alerts are never active;
+    `attrs["silences"]`: why the silences are unknown, else "".
+    Errors: NoData if no alerting rule is loaded.
     Source: runbook, Manual Alert Testing; Alertmanager docs, Silences; errata E12, E23.
     """
     frame, rules = prometheus.alerts(), prometheus.alerting_rules()
@@ -41,9 +41,9 @@ def active_alerts(prometheus: Prometheus, alertmanager: Alertmanager, limits: Li
             on=prometheus.url,
             hint="load the output of xai-runbook rules",
         )
-    hidden, doubt = _hidden(alertmanager)
+    silenced, doubt = _silenced_alerts(alertmanager)
     rows = [
-        {**row, "limit": _limit(row["label_set"], limits), **_silence(row["label_set"], hidden)}
+        {**row, "limit": _limit(row["label_set"], limits), **_silence(row["label_set"], silenced)}
         for row in frame.to_dict("records")
     ]
     columns = [
@@ -59,21 +59,20 @@ def active_alerts(prometheus: Prometheus, alertmanager: Alertmanager, limits: Li
 
 
 def check_active(active: DataFrame) -> Finding:
-    """The finding over the table of `active_alerts`: `alert` where one fires, as severe as the severest.
+    """Return an alert if a rule of others fires, with the highest severity among those that fire.
 
-    Alerts of our own rules are named and do not count: each has a finding of its own. Silenced ones are named, with
-    who silenced them until when, and do not count until the silence ends: as with an acknowledged finding, a person
-    has seen them. A severity that is not one of the runbook's three words counts as medium; "none" and "info" (a
-    watchdog that always fires) turn nothing. Pending alerts are `ok`, and said. Nothing that fires is `unknown` where
-    Prometheus cannot evaluate some of its rules. Source: runbook, Manual Alert Testing; erratum E23.
+    Listed in the summary but not counted: alerts of our own rules, as each has its own finding; silenced alerts, as a
+    person has seen them, until the silence ends; pending alerts. Severities "none" and "info" (such as a watchdog that
+    always fires) are ignored; any other word than the runbook's three counts as medium. If nothing fires but Prometheus
+    cannot evaluate some of its rules, the finding is unknown. Source: runbook, Manual Alert Testing; erratum E23.
     """
-    ours, silenced = active["limit"] != "", active["silenced_until"].notna()
-    counted = active[~ours & ~silenced & ~active["severity"].isin(["none", "info"])]
+    from_limits, silenced = active["limit"] != "", active["silenced_until"].notna()
+    counted = active[~from_limits & ~silenced & ~active["severity"].isin(["none", "info"])]
     firing = counted[counted["state"] == FIRING]
     notes = [
         _named("pending", counted[counted["state"] == PENDING]),
-        _named("of the runbook, judged separately", active[ours & (active["state"] == FIRING)]),
-        _silenced(active[silenced]),
+        _named("of the runbook, judged separately", active[from_limits & (active["state"] == FIRING)]),
+        _listed_silences(active[silenced]),
     ]
     failing, doubt = active.attrs.get("failing", []), active.attrs.get("silences", "")
     cannot_evaluate = f"Prometheus cannot evaluate {', '.join(failing)}" if failing else ""
@@ -85,21 +84,21 @@ def check_active(active: DataFrame) -> Finding:
         quiet = f"no {'other ' if notes[1] or notes[2] else ''}alert fires"
         quiet += f" ({len(active)} active)" if len(active) else ""
         return Finding(name="active_alerts", status=Status.OK, summary=_joined([quiet, *notes]))
-    words = {severity.value: severity for severity in Severity}
-    severities = [words.get(text, Severity.MEDIUM) for text in firing["severity"]]
-    rows = [f"{alert} {labels}".strip() for alert, labels in zip(firing["alert"], firing["labels"], strict=True)]
+    by_name = {severity.value: severity for severity in Severity}
+    severities = [by_name.get(text, Severity.MEDIUM) for text in firing["severity"]]
+    targets = [f"{alert} {labels}".strip() for alert, labels in zip(firing["alert"], firing["labels"], strict=True)]
     return Finding(
         name="active_alerts",
         status=Status.ALERT,
         severity=max(severities, key=list(Severity).index),
         summary=_joined([_named(f"{len(firing)} firing", firing), *notes, cannot_evaluate]),
-        targets=tuple(inert(row, 200) for row in rows),
+        targets=tuple(inert(target, 200) for target in targets),
         hint="read each alert's annotations; Alertmanager holds the silences and routes",
     )
 
 
-def _hidden(alertmanager: Alertmanager) -> tuple[list[tuple[dict[str, str], DataFrame]], str]:
-    """The labels of each alert that a silence hides, with those silences; or why that cannot be told."""
+def _silenced_alerts(alertmanager: Alertmanager) -> tuple[list[tuple[dict[str, str], DataFrame]], str]:
+    """Return the labels and silences of each silenced alert, and the error if Alertmanager cannot be asked."""
     try:
         alerts, silences = alertmanager.alerts(), alertmanager.silences().set_index("silence")
     except NotConfigured:
@@ -107,15 +106,15 @@ def _hidden(alertmanager: Alertmanager) -> tuple[list[tuple[dict[str, str], Data
     except CannotAsk as error:
         return [], f"asking Alertmanager failed: {error.what}"
     return [
-        (row["labels"], silences.loc[[one for one in row["silences"] if one in silences.index]])
+        (row["labels"], silences.loc[[identifier for identifier in row["silences"] if identifier in silences.index]])
         for row in alerts.to_dict("records")
         if row["silences"]
     ], ""
 
 
-def _silence(labels: Mapping[str, str], hidden: list[tuple[dict[str, str], DataFrame]]) -> dict[str, object]:
-    """The silence that hides an alert with these labels the longest. Prometheus adds labels of its own on the way."""
-    found = [silences for told, silences in hidden if labels.items() <= told.items() and len(silences)]
+def _silence(labels: Mapping[str, str], silenced: list[tuple[dict[str, str], DataFrame]]) -> dict[str, object]:
+    """Return the silence of an alert that ends last. Alertmanager's labels include Prometheus' external labels."""
+    found = [silences for full_labels, silences in silenced if labels.items() <= full_labels.items() and len(silences)]
     if not found:
         return {"silenced_until": None, "silenced_by": "", "silenced_why": ""}
     longest = pd.concat(found).sort_values("ends_at").iloc[-1]
@@ -127,30 +126,30 @@ def _silence(labels: Mapping[str, str], hidden: list[tuple[dict[str, str], DataF
 
 
 def _limit(labels: Mapping[str, str], limits: Limits) -> str:
-    """The limit whose rule raised it: somebody else's rule may carry a label `limit` too."""
+    """Return the limit whose rule raised the alert. Checks the name too: other rules may have a label `limit`."""
     name = labels.get("limit", "")
     if name not in Signals.model_fields:
         return ""
     return name if limits.by_name[name].alert == labels.get("alertname") else ""
 
 
-def _named(what: str, alerts: DataFrame) -> str:
-    """ "pending: Disk, Peers"; nothing where there are none."""
-    return f"{what}: {', '.join(sorted(set(alerts['alert'])))}" if len(alerts) else ""
+def _named(heading: str, alerts: DataFrame) -> str:
+    """Return "pending: Disk, Peers", or "" if there are no alerts."""
+    return f"{heading}: {', '.join(sorted(set(alerts['alert'])))}" if len(alerts) else ""
 
 
-def _silenced(alerts: DataFrame) -> str:
-    """ "silenced: Disk until 2026-01-31 10:00 UTC by ops (new disk at ten)"."""
-    told = {
+def _listed_silences(alerts: DataFrame) -> str:
+    """Return "silenced: Disk until 2026-01-31 10:00 UTC by ops (new disk at ten)"."""
+    texts = {
         f"{row['alert']} until {_clock(row['silenced_until'])} by {row['silenced_by']} ({row['silenced_why']})"
         for row in alerts.to_dict("records")
     }
-    return f"silenced: {', '.join(sorted(told))}" if told else ""
+    return f"silenced: {', '.join(sorted(texts))}" if texts else ""
 
 
 def _clock(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def _joined(told: list[str]) -> str:
-    return inert("; ".join(text for text in told if text))
+def _joined(parts: list[str]) -> str:
+    return inert("; ".join(part for part in parts if part))

@@ -1,6 +1,6 @@
-"""Judges a limit over time as Prometheus' alerting rules do, and says also what they keep silent about.
+"""Evaluate a limit over time as Prometheus evaluates its alerting rules, with one difference.
 
-Prometheus drops an alert whose value has gone, so a dead exporter looks like health. Here a target without a value,
+Prometheus drops an alert when its series disappears, so a dead exporter looks healthy. Here a target without a value,
 or with NaN, is `unknown`.
 """
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 INACTIVE, PENDING, FIRING, UNKNOWN = STATES = ("inactive", "pending", "firing", "unknown")
-_OURS = ("at", "value", "idle")
+_NOT_LABELS = ("at", "value", "idle")
 _MOST_NAMED = 8
 MOST_AGE_SECONDS = 300.0
-"""Prometheus' own lookback: what was last heard longer ago says nothing of now."""
+"""Prometheus' own lookback: older data does not describe the present."""
 
 
 def evaluate(
@@ -39,57 +39,57 @@ def evaluate(
     lookback_seconds: float = 0.0,
     left_open: bool = False,
 ) -> DataFrame:
-    """The state of `limit` for each target at each instant of the rules' grid, up to `at` (else the newest value).
+    """Return the state of `limit` for each target at each evaluation, up to `at` (default: the newest sample).
 
-    `frame` has columns at, value, perhaps idle (bool: nothing happened that could be measured), and labels, which
-    together name a target. The grid is the multiples of `step_seconds` in Unix time. The value at an instant is the
-    newest one not older than `lookback_seconds`: 0 for the answer of a range query, to which Prometheus has applied its
-    own; 300 for raw samples, of which one that is exactly as old counts, unless `left_open`: before Prometheus 3 it
-    does, from then on not (`clients.prometheus_rules.left_open`). A range query's answer must have been asked on the
-    same grid; there Prometheus has seen its stale markers too, which end a value at once, and raw samples lack.
+    `frame` has the columns at, value, optionally idle (bool: NaN because there was nothing to measure), and labels that
+    together identify a target. Evaluations are at multiples of `step_seconds` in Unix time. The value at an evaluation
+    is the newest sample that is not older than `lookback_seconds`. Pass 0 for the result of a range query with the same
+    step, where Prometheus has applied its own lookback and stale markers; 300 for raw samples. `left_open` excludes a
+    sample that is exactly as old as the lookback: Prometheus does so from version 3 on.
 
-    Columns: the labels, at (UTC), value (NaN where there is none), state, active_since (UTC; NaT unless pending or
-    firing). Pending from the first instant on the wrong side, firing once that has held for the limit's duration; one
-    instant on the right side, or without a value, starts it anew. `unknown` is Prometheus' inactive, without a value.
-    Source: Prometheus docs, Alerting rules; promtool's test rules agree (tests).
+    Columns: the labels, at (UTC), value (NaN if there is none), state (inactive, pending, firing, unknown),
+    active_since (UTC; NaT unless pending or firing). A target is pending from the first evaluation beyond the limit and
+    firing once that has lasted for the limit's duration; one evaluation within the limit, or without a value, resets
+    it. Where Prometheus would be inactive because there is no value, the state is unknown.
+    Errors: InputError if the step is not positive. Source: Prometheus docs, Alerting rules.
     """
     if step_seconds <= 0:
         raise InputError("step must be greater than 0s", hint="use the rules' evaluation interval")
-    labels = [column for column in frame.columns if column not in _OURS]
+    labels = [column for column in frame.columns if column not in _NOT_LABELS]
     if frame.empty:
         return pd.DataFrame(columns=[*labels, "at", "value", "state", "active_since"])
     step, lookback = round(step_seconds * 1000), round(lookback_seconds * 1000)
     if left_open and lookback:
         lookback -= 1  # Prometheus' times are whole milliseconds
-    held = math.ceil(limit.duration_seconds * 1000)
-    seen_ms = frame["at"].astype("datetime64[ms, UTC]").astype("int64").to_numpy()
-    last = math.floor(at.timestamp() * 1000) if at is not None else int(seen_ms.max())
-    grid = np.arange(-(-int(seen_ms.min()) // step) * step, last // step * step + 1, step, dtype=np.int64)
+    duration_ms = math.ceil(limit.duration_seconds * 1000)
+    sample_ms = frame["at"].astype("datetime64[ms, UTC]").astype("int64").to_numpy()
+    last = math.floor(at.timestamp() * 1000) if at is not None else int(sample_ms.max())
+    grid = np.arange(-(-int(sample_ms.min()) // step) * step, last // step * step + 1, step, dtype=np.int64)
     values = frame["value"].to_numpy(dtype=np.float64)
     idles = frame["idle"].to_numpy(dtype=bool) if "idle" in frame else np.zeros(len(frame), dtype=bool)
     targets = _targets(frame, labels)
     parts = []
     for rows in targets:
-        order = rows[np.argsort(seen_ms[rows], kind="stable")]
-        found = np.searchsorted(seen_ms[order], grid, side="right") - 1
+        order = rows[np.argsort(sample_ms[rows], kind="stable")]
+        found = np.searchsorted(sample_ms[order], grid, side="right") - 1
         newest = order[np.maximum(found, 0)]
-        fresh = (found >= 0) & (grid - seen_ms[newest] <= lookback)
+        fresh = (found >= 0) & (grid - sample_ms[newest] <= lookback)
         value = np.where(fresh, values[newest], np.nan)
-        state, since = _states(grid, value, fresh & idles[newest], limit, held)
+        state, since = _states(grid, value, fresh & idles[newest], limit, duration_ms)
         parts.append((value, state, since))
     value, state, since = (np.concatenate(each) for each in zip(*parts, strict=True))
     firsts = frame.iloc[[int(rows[0]) for rows in targets]]
-    told = {label: pd.Series(np.repeat(firsts[label].to_numpy(), len(grid)), dtype="str") for label in labels}
+    label_columns = {label: pd.Series(np.repeat(firsts[label].to_numpy(), len(grid)), dtype="str") for label in labels}
     at_ms = pd.DatetimeIndex(np.tile(grid, len(targets)).view("M8[ms]")).tz_localize("UTC")
     active = pd.DatetimeIndex(since.view("M8[ms]")).tz_localize("UTC")
-    return pd.DataFrame({**told, "at": at_ms, "value": value, "state": state, "active_since": active})
+    return pd.DataFrame({**label_columns, "at": at_ms, "value": value, "state": state, "active_since": active})
 
 
 def _targets(frame: DataFrame, labels: list[str]) -> list[NDArray[np.intp]]:
-    """The rows of each target, in the order of their labels."""
+    """Return the row numbers of each target, in the order of their labels."""
     if not labels:
         return [np.arange(len(frame))]
-    # a range's labels are categories, sorted: their codes are compared, and not a text for each sample
+    # the labels of a range query are sorted categories, which compare much faster than texts
     texts = {
         name: frame[name] if isinstance(frame[name].dtype, pd.CategoricalDtype) else frame[name].astype("str")
         for name in labels
@@ -99,28 +99,27 @@ def _targets(frame: DataFrame, labels: list[str]) -> list[NDArray[np.intp]]:
 
 
 def _states(
-    grid: NDArray[np.int64], value: NDArray[np.float64], idle: NDArray[np.bool_], limit: Limit, held: int
+    grid: NDArray[np.int64], value: NDArray[np.float64], idle: NDArray[np.bool_], limit: Limit, duration_ms: int
 ) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
-    """The states along one target's grid, and since when (NaT: the least integer)."""
+    """Return one target's state at each evaluation, and since when in ms (NaT is the smallest integer)."""
     wrong = value > limit.threshold if limit.direction == "above" else value < limit.threshold  # NaN is neither
     starts = np.where(wrong & ~np.concatenate(([False], wrong[:-1])), grid, np.iinfo(np.int64).min)
     since = np.where(wrong, np.maximum.accumulate(starts), np.iinfo(np.int64).min)
-    firing = wrong & (grid - np.where(wrong, since, grid) >= held)
+    firing = wrong & (grid - np.where(wrong, since, grid) >= duration_ms)
     state = np.full(len(grid), INACTIVE, dtype=object)
-    state[(np.isnan(value) | (np.isinf(value) & ~wrong)) & ~idle] = UNKNOWN  # infinitely well is a division by 0
+    state[(np.isnan(value) | (np.isinf(value) & ~wrong)) & ~idle] = (
+        UNKNOWN  # infinity within the limit comes from a division by 0
+    )
     state[wrong] = PENDING
     state[firing] = FIRING
     return state, since
 
 
 def target_names(judged: DataFrame) -> list[str]:
-    """What to call the target of each row of `evaluate`: its instance and what else tells it from the others.
-
-    Labels that all share are left out.
-    """
-    labels = [column for column in judged.columns if column not in (*_OURS, "state", "active_since")]
-    telling = [label for label in labels if label == "instance" or judged[label].nunique() > 1] or labels[:1]
-    ordered = sorted(telling, key=lambda label: label != "instance")
+    """Return a target name for each row of `evaluate`: its instance, then the labels that differ between targets."""
+    labels = [column for column in judged.columns if column not in (*_NOT_LABELS, "state", "active_since")]
+    distinct = [label for label in labels if label == "instance" or judged[label].nunique() > 1] or labels[:1]
+    ordered = sorted(distinct, key=lambda label: label != "instance")
     return (
         [
             inert(" ".join(text for text in row if text), 200) or "all"
@@ -132,11 +131,11 @@ def target_names(judged: DataFrame) -> list[str]:
 
 
 def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -> Finding:
-    """The finding of `limit` now, or `at` another instant, from the frame of `monitoring.signal`.
+    """Return the finding of `limit` now, or at another instant, from the frame of `metrics.signal`.
 
-    `alert` names each target for which the limit has been exceeded for its duration; `unknown` names those that have
-    no value at the newest instant, or whose newest data is older than five minutes; pending is `ok`, and said. What
-    looks well in an answer that Prometheus calls partial is `unknown`.
+    An alert lists each target that has exceeded the limit for its duration. Unknown lists the targets without a value
+    at the newest evaluation. Data older than five minutes is unknown, and so is a healthy result that Prometheus marked
+    as partial. Pending targets are ok and listed in the summary.
     Source: runbook, Alert Thresholds; errata E19.
     """
     end = at or frame.attrs.get("end")
@@ -146,8 +145,8 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
     newest = end or frame["at"].max().to_pydatetime()
     age = (now - newest).total_seconds()
     if age > MOST_AGE_SECONDS:
-        words = f"the newest data is {duration_text(round(age))} old, from {newest:%Y-%m-%d %H:%M:%S} UTC"
-        return Finding.unknown(limit.name, words, limit)
+        reason = f"the newest data is {duration_text(round(age))} old, from {newest:%Y-%m-%d %H:%M:%S} UTC"
+        return Finding.unknown(limit.name, reason, limit)
     judged = evaluate(frame, limit, step_seconds=_step_seconds(frame), at=end)
     if judged.empty:
         return Finding.unknown(limit.name, f"no value before {newest:%Y-%m-%d %H:%M:%S} UTC", limit)
@@ -161,7 +160,7 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
 
 
 def _step_seconds(frame: DataFrame) -> float:
-    """The grid that the frame was asked on; the least distance of its instants where it does not say so itself."""
+    """Return the step of the frame's range query, else the smallest distance between its samples."""
     if "step_seconds" in frame.attrs:
         return float(frame.attrs["step_seconds"])
     gaps = np.diff(np.unique(frame["at"].astype("datetime64[ms, UTC]").astype("int64").to_numpy()))
@@ -169,7 +168,7 @@ def _step_seconds(frame: DataFrame) -> float:
 
 
 def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:
-    """The finding over the states of all targets at one instant."""
+    """Return the finding for the states of all targets at one evaluation."""
     rows: dict[str, list[dict[str, Any]]] = {
         state: [
             {str(key): cell for key, cell in row.items()} for row in last[last["state"] == state].to_dict("records")
@@ -182,32 +181,32 @@ def _finding(last: DataFrame, limit: Limit, at: datetime) -> Finding:
     silent = rows[UNKNOWN]
     without_value = f"no value for {_few([row['target'] for row in silent])}" if silent else ""
     if rows[FIRING]:
-        words = f"{limit.title}: {_worst(rows[FIRING], limit)} ({len(rows[FIRING])} of {len(last)} {limit.describe()})"
+        worst = f"{limit.title}: {_worst(rows[FIRING], limit)} ({len(rows[FIRING])} of {len(last)} {limit.describe()})"
         since = min(row["active_since"] for row in rows[FIRING])
-        told = [
-            f"{words} since {since:%Y-%m-%d %H:%M:%S} UTC at the latest",
+        parts = [
+            f"{worst} since {since:%Y-%m-%d %H:%M:%S} UTC at the latest",
             _pending(rows[PENDING], limit, at),
             without_value,
         ]
         return replace(
-            finding, status=Status.ALERT, summary=_joined(told), targets=tuple(row["target"] for row in rows[FIRING])
+            finding, status=Status.ALERT, summary=_joined(parts), targets=tuple(row["target"] for row in rows[FIRING])
         )
     if silent:
-        told = [
+        parts = [
             f"unknown, because {len(silent)} of {len(last)} have {without_value}",
             _pending(rows[PENDING], limit, at),
         ]
         return replace(
-            finding, status=Status.UNKNOWN, summary=_joined(told), targets=tuple(row["target"] for row in silent)
+            finding, status=Status.UNKNOWN, summary=_joined(parts), targets=tuple(row["target"] for row in silent)
         )
     values = [row for row in rows[INACTIVE] + rows[PENDING] if not math.isnan(row["value"])]
     idle = len(last) - len(values)
-    told = [
+    parts = [
         f"{_worst(values, limit)}, alert when {limit.describe()}" if values else "no requests to judge",
         _pending(rows[PENDING], limit, at),
         f"no requests on {idle} of {len(last)}" if idle and values else "",
     ]
-    return replace(finding, summary=_joined(told))
+    return replace(finding, summary=_joined(parts))
 
 
 def _worst(rows: list[dict[str, Any]], limit: Limit) -> str:
@@ -218,7 +217,7 @@ def _worst(rows: list[dict[str, Any]], limit: Limit) -> str:
 
 
 def _pending(rows: list[dict[str, Any]], limit: Limit, at: datetime) -> str:
-    """ "node-3 above 10 blocks for 12s of 5m": what will be an alert if it stays so."""
+    """Return "node-3 above 10 blocks for 12s of 5m" for each pending target, the oldest first."""
     oldest = sorted(rows, key=lambda row: row["active_since"])
     return _few(
         [
@@ -229,11 +228,11 @@ def _pending(rows: list[dict[str, Any]], limit: Limit, at: datetime) -> str:
     )
 
 
-def _few(told: list[str]) -> str:
-    """The first of them and how many more: the finding's targets, or the table, name all."""
-    more = f" and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
-    return ", ".join(told[:_MOST_NAMED]) + more
+def _few(texts: list[str]) -> str:
+    """Join the first few and count the rest, which the finding's targets or the table list."""
+    more = f" and {len(texts) - _MOST_NAMED} more" if len(texts) > _MOST_NAMED else ""
+    return ", ".join(texts[:_MOST_NAMED]) + more
 
 
-def _joined(told: list[str]) -> str:
-    return inert("; ".join(text for text in told if text))
+def _joined(parts: list[str]) -> str:
+    return inert("; ".join(part for part in parts if part))

@@ -1,6 +1,6 @@
-"""Which alerts a window in the past held, judged by the table of limits as Prometheus would have judged them.
+"""Alerts within a past window: the limits evaluated as Prometheus would have evaluated them.
 
-Prometheus forgets its alerts' states with its ALERTS series, and never had those of rules that were not loaded.
+Works where Prometheus' own ALERTS series does not: after it has expired, and for rules that were not loaded then.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from xai_runbook.settings.limits import Limits
 
 MOST_POINTS = 6000
-"""A day of evaluations every fifteen seconds; a longer window is judged on a coarser grid, which is said."""
+"""Evaluations per target: a day at 15 s. A longer window is evaluated less often, which the finding reports."""
 _MOST_NAMED = 5
 
 
 def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -> DataFrame:
-    """The state of every limit that Prometheus judges, for each target at each evaluation of the window.
+    """Return the state of every limit that has a Prometheus rule, for each target at each evaluation in the window.
 
     Columns: limit, alert, severity, target, at (UTC), value (in the limit's unit), state (inactive, pending, firing,
-    unknown), active_since (UTC). `attrs`: start, end, step_seconds (of the grid: the rules', or coarser over a long
-    window) and silent, the limits of which there is no data at all.
-    Errors: NoData where there is none of any. Source: runbook, Alert Thresholds; erratum E19.
+    unknown), active_since (UTC). `attrs`: start, end, step_seconds (between evaluations), silent (the limits without
+    any data).
+    Errors: NoData if no limit has data. Source: runbook, Alert Thresholds; erratum E19.
     """
     window = Window.parse(window) if isinstance(window, str) else window
     least = duration_seconds(prometheus.access.step)
@@ -44,10 +44,10 @@ def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -
     parts, silent, reason = [], [], ""
     for name in Signals.model_fields:
         limit = limits.by_name[name]
-        before = timedelta(seconds=limit.duration_seconds + step)  # what holds at the start began earlier
-        asked = Window(window.start - before, window.end)
+        before = timedelta(seconds=limit.duration_seconds + step)  # an alert active at the start began earlier
+        extended = Window(window.start - before, window.end)
         try:
-            frame = signal(prometheus, limit, asked, duration_text(step))
+            frame = signal(prometheus, limit, extended, duration_text(step))
         except NoData as error:
             silent.append(name)
             reason = error.what
@@ -74,46 +74,46 @@ def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -
 
 
 def alert_periods(states: DataFrame) -> DataFrame:
-    """When each alert was pending and firing, the newest first; an empty frame where none was.
+    """Return when each alert was pending and firing, the newest first.
 
-    Columns: alert, limit, severity, target, pending_at, fired_at (UTC; NaT where it never fired), ended_at (UTC; NaT
-    where it still holds at the end of the window), last_value (in the limit's unit).
+    Columns: alert, limit, severity, target, pending_at, fired_at (UTC; NaT if it never fired), ended_at (UTC; NaT if it
+    was still active at the end of the window), last_value (in the limit's unit).
     """
-    on = states["state"].isin([PENDING, FIRING]).to_numpy()
+    active = states["state"].isin([PENDING, FIRING]).to_numpy()
     key = states["limit"].astype(str) + "\0" + states["target"].astype(str)
-    begins = on & ~(np.concatenate(([False], on[:-1])) & (key == key.shift()).to_numpy())
-    held = states.assign(period=np.cumsum(begins))[on]
+    begins = active & ~(np.concatenate(([False], active[:-1])) & (key == key.shift()).to_numpy())
+    numbered = states.assign(period=np.cumsum(begins))[active]
     rows = []
-    for _, period in held.groupby("period", sort=False):
+    for _, period in numbered.groupby("period", sort=False):
         first, last = period.iloc[0], period.iloc[-1]
         firing = period[period["state"] == FIRING]
         after = int(period.index[-1]) + 1
-        goes_on = after >= len(states) or key[after] != key[period.index[-1]]
+        continues = after >= len(states) or key[after] != key[period.index[-1]]
         rows.append(
             {
                 **{column: first[column] for column in ("alert", "limit", "severity", "target")},
                 "pending_at": first["active_since"],
                 "fired_at": firing["at"].iloc[0] if len(firing) else pd.NaT,
-                "ended_at": pd.NaT if goes_on else states["at"][after],
+                "ended_at": pd.NaT if continues else states["at"][after],
                 "last_value": last["value"],
             }
         )
     columns = ["alert", "limit", "severity", "target", "pending_at", "fired_at", "ended_at", "last_value"]
-    made = pd.DataFrame(rows, columns=columns)
+    periods = pd.DataFrame(rows, columns=columns)
     for column in ("pending_at", "fired_at", "ended_at"):
-        made[column] = pd.to_datetime(made[column], utc=True).astype("datetime64[ms, UTC]")
-    return made.sort_values("pending_at", ascending=False, ignore_index=True)
+        periods[column] = pd.to_datetime(periods[column], utc=True).astype("datetime64[ms, UTC]")
+    return periods.sort_values("pending_at", ascending=False, ignore_index=True)
 
 
 def check_alert_history(states: DataFrame) -> Finding:
-    """The finding as of the window's end: `alert` where an alert of ours fires then, as severe as the severest.
+    """Return an alert if a limit's alert fires at the end of the window, with the highest severity.
 
-    What fired and ended within the window is `ok`, and said, with its times. A limit without any value at the end is
-    `unknown`.
+    Alerts that fired and ended within the window are ok and listed with their times. A limit without a value at the end
+    is unknown.
     """
     last = states[states["at"] == states.groupby("limit")["at"].transform("max")]
-    late = [name for name, each in last.groupby("limit") if (each["state"] == UNKNOWN).all()]
-    silent = sorted({*states.attrs.get("silent", []), *late})
+    ended = [name for name, each in last.groupby("limit") if (each["state"] == UNKNOWN).all()]
+    silent = sorted({*states.attrs.get("silent", []), *ended})
     periods = alert_periods(states)
     fired = periods[periods["fired_at"].notna()]
     now, over = fired[fired["ended_at"].isna()], fired[fired["ended_at"].notna()]
@@ -138,22 +138,22 @@ def check_alert_history(states: DataFrame) -> Finding:
         return Finding.unknown(
             "alert_history", _joined([no_value, f"no other alert fires at {end:%H:%M:%S} UTC", *notes])
         )
-    words = f"no alert fires at {end:%Y-%m-%d %H:%M:%S} UTC"
+    quiet = f"no alert fires at {end:%Y-%m-%d %H:%M:%S} UTC"
     return Finding(
-        name="alert_history", status=Status.OK, summary=_joined([words, *notes]), observed_at=end.to_pydatetime()
+        name="alert_history", status=Status.OK, summary=_joined([quiet, *notes]), observed_at=end.to_pydatetime()
     )
 
 
 def _listed(periods: DataFrame) -> str:
-    """ "SyncLag on node-3 10:03:15 to 10:20:00", the newest first."""
-    told = [
+    """Return "SyncLag on node-3 10:03:15 to 10:20:00" for each period, the newest first."""
+    texts = [
         f"{row['alert']} on {row['target']} {row['fired_at']:%m-%d %H:%M:%S}"
         + (f" to {row['ended_at']:%H:%M:%S}" if row["ended_at"] is not pd.NaT else "")
         for row in periods.head(_MOST_NAMED).to_dict("records")
     ]
     more = f" and {len(periods) - _MOST_NAMED} more" if len(periods) > _MOST_NAMED else ""
-    return ", ".join(told) + more
+    return ", ".join(texts) + more
 
 
-def _joined(told: list[str]) -> str:
-    return inert("; ".join(text for text in told if text))
+def _joined(parts: list[str]) -> str:
+    return inert("; ".join(part for part in parts if part))

@@ -1,8 +1,8 @@
-"""Provokes an alert to see that it comes: runbook, Manual Alert Testing. Only in the sandbox, never in production.
+"""Make an alert fire, to test it: runbook, Manual Alert Testing. Only in the sandbox, never in production.
 
-The runbook's lines do not do what they are for: 300 s of load never fire an alert that needs 5 minutes of a 2-minute
-rate, the memory line ends after a second and a half, and the disk line leaves 10 GB behind. Here how long and how much
-are computed from the rule that is to fire, a floor of this machine's own room is kept, and nothing stays behind.
+The runbook's commands do not work: 300 s of load never fire an alert that needs 5 minutes of a 2-minute rate, the
+memory command ends after 1.5 s, and the disk command leaves 10 GB behind. Here the duration and the amount of load are
+computed from the rule that should fire, this machine keeps a minimum of free memory and disk, and nothing is left over.
 """
 
 from __future__ import annotations
@@ -25,41 +25,42 @@ if TYPE_CHECKING:
 
 MEMORY_FLOOR_BYTES = 512 * 2**20
 DISK_FLOOR_BYTES = 2 * 2**30
-_SEEN_SECONDS = 10.0
-_SIGHT_SECONDS = 6.0
-"""The sandbox looks at its folder's size this seldom."""
+_VISIBLE_SECONDS = 10.0
+"""How long the alert stays visible once it fires."""
+_DISK_POLL_SECONDS = 6.0
+"""The sandbox measures its folder this often."""
 
 
 @change
 def provoke_cpu(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Plan:
-    """A Plan that keeps the cores that the sandbox may use busy, for long enough to fire High CPU, nice to others.
+    """Plan to keep all cores of the sandbox's quota busy, at low priority, until the alert High CPU fires.
 
-    A rate over a window w shows a full load only after 0.8 w and forgets it 0.2 w after its end, so the condition holds
-    for the load's length less 0.6 w; the rule wants it for its `for`. Item 46; erratum E20.
+    A rate over a window w exceeds the limit 0.8 w after the load starts and drops 0.2 w after it ends, so the condition
+    holds for the load's duration minus 0.6 w. That must cover the rule's `for`. Source: item 46; erratum E20.
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
     limit = limits.monitoring.cpu_used
     window = duration_seconds(prometheus.settings.windows.rate)
-    # one more than it may use: nice as they are, they must get their share of a busy machine too
+    # one more than the quota: at low priority they would get less than that on a busy machine
     cores = math.ceil(sandbox.quotas()["cpu_quota_cores"]) + 1
     seconds = _rule_seconds(prometheus, limit) + 0.8 * window
-    words = ["--workers", str(cores)]
-    return _provoked(sandbox, prometheus, limit, "cpu", seconds, words, f"stress --cpu {cores}", guards=())
+    options = ["--workers", str(cores)]
+    return _load_plan(sandbox, prometheus, limit, "cpu", seconds, options, f"stress --cpu {cores}", guards=())
 
 
 @change
 def provoke_memory(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Plan:
-    """A Plan that takes memory half way from the limit to the sandbox's quota, and holds it until High Memory fires.
+    """Plan to allocate memory, half way between the limit and the sandbox's quota, until the alert High Memory fires.
 
-    Item 47; erratum E21.
+    Source: item 47; erratum E21.
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
     limit = limits.monitoring.memory_used
     quota = sandbox.quotas()["memory_quota_bytes"]
     target = int(quota * (1 + limit.threshold) / 2)
-    return _provoked(
+    return _load_plan(
         sandbox,
         prometheus,
         limit,
@@ -73,21 +74,22 @@ def provoke_memory(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> 
 
 @change
 def provoke_disk(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Plan:
-    """A Plan that allocates a nameless file in the sandbox's folder, half of what the limit leaves free, and holds it.
+    """Plan to allocate an unlinked file in the sandbox's folder, until the alert Low Disk fires.
 
-    The file has no name, so the kernel frees it when the load ends, however that ends. Item 48; erratum E22.
+    It leaves half of the limit's free space. Unlinked, it is freed by the kernel however the load process ends.
+    Source: item 48; erratum E22.
     """
     if refused := _refusal(sandbox, "provoke"):
         return refused
     limit = limits.monitoring.disk_free
     quota = sandbox.quotas()["disk_quota_bytes"]
     target = int(quota * (1 - limit.threshold / 2))
-    return _provoked(
+    return _load_plan(
         sandbox,
         prometheus,
         limit,
         "disk",
-        _rule_seconds(prometheus, limit) + 2 * _SIGHT_SECONDS,
+        _rule_seconds(prometheus, limit) + 2 * _DISK_POLL_SECONDS,
         [
             "--until",
             str(target),
@@ -105,7 +107,7 @@ def provoke_disk(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Pl
 
 @change
 def end_load(sandbox: Sandbox) -> Plan:
-    """A Plan that ends the provoked loads that run now: their way back, for those who do not want to wait."""
+    """Plan to end the provoked loads before their time: the undo of the other plans."""
     if refused := _refusal(sandbox, "end"):
         return refused
     rows = [facts(row) for row in sandbox.loads()]
@@ -124,41 +126,41 @@ def end_load(sandbox: Sandbox) -> Plan:
             )
             for row in rows
         ),
-        expected=_none_runs("10s") if rows else None,
+        expected=_no_load("10s") if rows else None,
         undo="provoke it again",
         risk=Risk.CHANGE,
-        parts={"sandbox": "read"},  # it goes beside the change whose load it ends
+        parts={"sandbox": "read"},  # read only, so that it can run while the change that it ends holds the target lock
         note="" if pids else "no provoked load is running",
     )
 
 
 def loads(sandbox: Sandbox) -> DataFrame:
-    """One row: running, how many processes of provoked load there are in this sandbox."""
+    """Return one row: running (number of load processes in this sandbox)."""
     from pandas import DataFrame
 
     return DataFrame([{"running": len(sandbox.loads())}])
 
 
 def room(sandbox: Sandbox) -> DataFrame:
-    """One row of what this machine has left: memory_available_bytes, disk_available_bytes."""
+    """Return one row with this machine's memory_available_bytes and disk_available_bytes."""
     from pandas import DataFrame
 
     return DataFrame([sandbox.room()])
 
 
 def firing(prometheus: Prometheus, *, alert: str) -> DataFrame:
-    """One row: firing, how many alerts of that name Prometheus holds now."""
+    """Return one row: firing (number of alerts of that name that fire in Prometheus)."""
     from pandas import DataFrame
 
-    held = prometheus.alerts()
-    return DataFrame([{"firing": int(((held["alert"] == alert) & (held["state"] == "firing")).sum())}])
+    active = prometheus.alerts()
+    return DataFrame([{"firing": int(((active["alert"] == alert) & (active["state"] == "firing")).sum())}])
 
 
 def provoked(sandbox: Sandbox, prometheus: Prometheus, *, alert: str, after: str = "") -> DataFrame:
-    """Say whether a provoked alert has come and gone, in one row.
+    """Return one row that shows whether a provoked alert has fired and its load has ended.
 
-    Columns: fired_at (Unix time at which Prometheus saw that alert fire last, within a day; "" where it did not),
-    running (loads still there), settled (1 if it fired later than `after` and no load runs any more).
+    Columns: fired_at (Unix time at which the alert last fired, within a day; "" if it did not), running (number of load
+    processes), settled (1 if it fired later than `after` and no load is running).
     """
     from pandas import DataFrame
 
@@ -170,23 +172,23 @@ def provoked(sandbox: Sandbox, prometheus: Prometheus, *, alert: str, after: str
     return DataFrame([{"fired_at": fired_at, "running": running, "settled": settled}])
 
 
-def _provoked(
+def _load_plan(
     sandbox: Sandbox,
     prometheus: Prometheus,
     limit: Limit,
-    what: str,
+    resource: str,
     seconds: float,
-    words: list[str],
-    shell: str,
+    options: list[str],
+    equivalent: str,
     *,
     guards: tuple[Condition, ...],
 ) -> Plan:
-    lasts = duration_text(math.ceil(seconds))
+    duration = duration_text(math.ceil(seconds))
     before = provoked(sandbox, prometheus, alert=limit.alert)
     return Plan(
         verb="provoke",
         scope="sandbox",
-        targets=(f"{limit.alert} by {what} load for {lasts}",),
+        targets=(f"{limit.alert} by {resource} load for {duration}",),
         observed=tuple([facts({"alert": limit.alert, "limit": limit.describe(), **sandbox.quotas()})]),
         steps=(
             Command(
@@ -194,14 +196,14 @@ def _provoked(
                     "python",
                     "-m",
                     "xai_runbook.sandbox.faults.load",
-                    what,
+                    resource,
                     "--seconds",
                     str(math.ceil(seconds)),
-                    *words,
+                    *options,
                 ),
                 environment=sandbox.mark,
                 seconds=duration_text(math.ceil(seconds) + 60),
-                equivalent=f"timeout {math.ceil(seconds)} {shell}",
+                equivalent=f"timeout {math.ceil(seconds)} {equivalent}",
             ),
         ),
         expected=Condition.of(
@@ -218,7 +220,7 @@ def _provoked(
         risk=Risk.CHANGE,
         note="the alert should fire while this runs and clear by itself afterwards",
         guards=(
-            _none_runs("0s"),
+            _no_load("0s"),
             Condition.of(
                 firing,
                 alert=limit.alert,
@@ -233,22 +235,21 @@ def _provoked(
 
 
 def _refusal(sandbox: Sandbox, verb: str) -> Plan | None:
-    """The refused plan of a production; None elsewhere, where the handle itself says whether there is a sandbox."""
+    """Return the refused plan for a production environment, else None."""
     if not sandbox.production:
         return None
     return refused_plan(verb, "the settings say production, and load is provoked only in the sandbox (--env sandbox)")
 
 
 def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
-    """How long the condition must hold for the rule that Prometheus really runs: its `for`, four of its steps, and
-    long enough after that for somebody to see it."""
+    """Return how long the condition must hold: the loaded rule's `for`, four evaluations, and time to see the alert."""
     rules = prometheus.alerting_rules()
-    mine = rules[rules["alert"] == limit.alert]
-    if mine.empty:
+    loaded = rules[rules["alert"] == limit.alert]
+    if loaded.empty:
         raise NoData(
             f"Prometheus has no rule {limit.alert}", on=prometheus.url, hint="load the output of xai-runbook rules"
         )
-    return float(mine["duration_seconds"].max()) + 4 * duration_seconds(prometheus.access.step) + _SEEN_SECONDS
+    return float(loaded["duration_seconds"].max()) + 4 * duration_seconds(prometheus.access.step) + _VISIBLE_SECONDS
 
 
 def _room(column: str, value: int) -> Condition:
@@ -261,7 +262,7 @@ def _room(column: str, value: int) -> Condition:
     )
 
 
-def _none_runs(within: str) -> Condition:
+def _no_load(within: str) -> Condition:
     return Condition.of(
         loads,
         column="running",

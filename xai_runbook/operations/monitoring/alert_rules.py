@@ -1,4 +1,4 @@
-"""The table of limits as Prometheus alerting rules: as data, as the file that Prometheus loads, as a table to read."""
+"""The limits as Prometheus alerting rules: as data, as a rule file, and as a Markdown table."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 GROUP = "xai-runbook"
 _NOTEBOOK = "02_monitoring"
-"""Its cells, each named as a limit, answer what the rules ask (a test holds it true)."""
-_ELSEWHERE = {"api_latency": "06_troubleshooting"}
+"""The notebook that an alert links to: its cells have the names of the limits."""
+_OTHER_NOTEBOOKS = {"api_latency": "06_troubleshooting"}
 
-# how an alert's value reads in Prometheus' templates; any other unit is a number and its name
+# the Prometheus template of a value in each unit; any other unit is a number and its name
 _VALUES = {
     "ratio": "{{ $value | humanizePercentage }}",
     "seconds": "{{ $value | humanizeDuration }}",
@@ -32,7 +32,7 @@ _WHERE = "{{ with $labels.instance }} on {{ . }}{{ end }}"
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One alerting rule, as Prometheus reads it."""
+    """One Prometheus alerting rule."""
 
     alert: str
     expr: str
@@ -42,7 +42,7 @@ class Rule:
 
 
 def rule_table(settings: PromqlSettings, limits: Limits) -> list[Rule]:
-    """The rule of each limit that has a signal, in the table's order.
+    """Return the rule of each limit that has a signal, in the order of the settings.
 
     Source: runbook, Alert Thresholds; Prometheus docs, Alerting rules; errata E19.
     """
@@ -50,9 +50,9 @@ def rule_table(settings: PromqlSettings, limits: Limits) -> list[Rule]:
 
 
 def alert_rules(settings: PromqlSettings, limits: Limits, *, name: str, step: str) -> str:
-    """A rules file for Prometheus (YAML) with `rule_table`'s rules of the environment `name`, judged each `step`.
+    """Return a Prometheus rule file (YAML) for the environment `name`, evaluated every `step`.
 
-    Load it with `rule_files`; `alerts.check_alert` judges the same limits the same way.
+    Load it with `rule_files` in prometheus.yml. `alert_evaluation.check_alert` evaluates the same limits.
     """
     from xai_runbook.operations.monitoring._rule_file import PromQL, dump
 
@@ -71,7 +71,7 @@ def alert_rules(settings: PromqlSettings, limits: Limits, *, name: str, step: st
 
 
 def alert_table(settings: PromqlSettings, limits: Limits) -> str:
-    """The alert table in Markdown: what fires, when, how severe it is, which cell of which notebook answers."""
+    """Return the alert table in Markdown: each alert, when it fires, its severity, its notebook and cell."""
     rows = ["| Alert | What | Fires | Severity | Answered by |", "|---|---|---|---|---|"]
     for rule, name in zip(rule_table(settings, limits), Signals.model_fields, strict=True):
         limit = limits.by_name[name]
@@ -88,11 +88,11 @@ def rule_labels(limit: Limit) -> dict[str, str]:
 def _rule(limit: Limit, settings: PromqlSettings) -> Rule:
     signal = settings.promql(limit.name)
     comparison = ">" if limit.direction == "above" else "<"
-    ends = ")" if re.fullmatch(r"[^\n#]*", signal) else "\n)"  # a signal may end in a comment
+    closing = ")" if re.fullmatch(r"[^\n#]*", signal) else "\n)"  # a signal may end in a comment
     value = _VALUES.get(limit.unit, "{{ $value | humanize }} " + limit.unit)
     return Rule(
         alert=limit.alert,
-        expr=" ".join(["(" + signal + ends, comparison, repr(limit.threshold).removesuffix(".0")]),
+        expr=" ".join(["(" + signal + closing, comparison, repr(limit.threshold).removesuffix(".0")]),
         duration=limit.duration,
         labels=rule_labels(limit),
         annotations={
@@ -104,9 +104,9 @@ def _rule(limit: Limit, settings: PromqlSettings) -> Rule:
 
 
 def _notebook(limit: str) -> str:
-    return _ELSEWHERE.get(limit, _NOTEBOOK)
+    return _OTHER_NOTEBOOKS.get(limit, _NOTEBOOK)
 
 
 def _literal(text: str) -> str:
-    """`text` as it is, also where it holds what Prometheus' templates would run."""
+    """Return `text` with template braces escaped, so that Prometheus prints them."""
     return inert(text).replace("{{", '{{ "{{" }}')

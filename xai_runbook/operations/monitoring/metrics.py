@@ -1,4 +1,4 @@
-"""Monitoring: what Prometheus says of nodes, processes and hosts. Runbook, Monitoring and Alerting."""
+"""Metrics of nodes, processes and hosts, from Prometheus. Source: runbook, Monitoring and Alerting."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from xai_runbook.model.findings import Limit
 
 SLACK_SECONDS = 60.0
+"""How much longer than twice a limit's duration its signal reaches back."""
 _NO_METRICS = {"height_is", "route_label", "status_label"}
 
-# Where a signal is NaN because nothing happened: a quantile of no requests. Other NaNs stay unexplained.
+# queries that find the targets whose signal is NaN because nothing happened, such as a quantile of no requests
 _IDLE = {
     "api_latency": (
         "sum by (instance) (rate(${request_seconds}_count[${requests_window}])) == 0",
@@ -30,34 +31,34 @@ _IDLE = {
 
 
 def targets(prometheus: Prometheus) -> DataFrame:
-    """What Prometheus scrapes, and whether it could the last time.
+    """Return the targets that Prometheus scrapes, and whether the last scrape succeeded.
 
-    Columns: job, instance, up (1 or 0), at (UTC). Errors: NoData where nothing is scraped at all.
+    Columns: job, instance, up (1 or 0), at (UTC). Errors: NoData if nothing is scraped.
     """
     frame = some(prometheus, "up", "any target", "scrape_configs in prometheus.yml")
     return columns(frame, ["job", "instance"], up="value", at="at")
 
 
 def blockchain_height(prometheus: Prometheus) -> DataFrame:
-    """Each node's height as Prometheus last heard it.
+    """Return each node's block height at its last scrape.
 
-    Columns: node (the label instance), height (index: the genesis block is 0), age_seconds (since it was scraped).
-    Errors: NoData where no node exports the metric. Source: runbook, Prometheus Queries; errata E12, E15.
+    Columns: node (the label instance), height (index: the genesis block is 0), age_seconds (since the scrape).
+    Errors: NoData if no node exports the metric. Source: runbook, Prometheus Queries; errata E12, E15.
     """
     name = prometheus.settings.metrics.height
     heights = metric(prometheus, "${height}", name)
-    stamps = prometheus.instant(prometheus.promql("time() - timestamp(${height})"), heights["at"].iloc[0])
+    ages = prometheus.instant(prometheus.promql("time() - timestamp(${height})"), heights["at"].iloc[0])
     first = 1 if prometheus.settings.metrics.height_is == "count" else 0
-    labels = [column for column in stamps.columns if column not in ("at", "value")]
-    merged = heights.merge(stamps[[*labels, "value"]], how="left", on=labels, suffixes=("", "_age"))
+    labels = [column for column in ages.columns if column not in ("at", "value")]
+    merged = heights.merge(ages[[*labels, "value"]], how="left", on=labels, suffixes=("", "_age"))
     merged["value"] = merged["value"] - first
     return columns(merged, ["instance"], height="value", age_seconds="value_age").rename(columns={"instance": "node"})
 
 
 def network_peers(prometheus: Prometheus) -> DataFrame:
-    """How many peers each node has.
+    """Return how many peers each node has.
 
-    Columns: node (the label instance), peers (count). Errors: NoData where no node exports the metric.
+    Columns: node (the label instance), peers (count). Errors: NoData if no node exports the metric.
     Source: runbook, Prometheus Queries; errata E12, E15.
     """
     frame = metric(prometheus, "${peers}", prometheus.settings.metrics.peers)
@@ -65,10 +66,10 @@ def network_peers(prometheus: Prometheus) -> DataFrame:
 
 
 def process_cpu(prometheus: Prometheus) -> DataFrame:
-    """How much CPU each process uses, over the window that the settings call rate.
+    """Return each process's CPU use over the settings' window `rate`.
 
-    Columns: job, instance, cores_used (1.0 is one whole core). Errors: NoData where no process exports it, or for
-    less than two scrapes. Source: runbook, Prometheus Queries, whose "CPU usage" asks for memory (errata E13).
+    Columns: job, instance, cores_used (1.0 is one core). Errors: NoData if no process exports the metric, or has fewer
+    than two scrapes. Source: runbook, Prometheus Queries, whose "CPU usage" queries memory (errata E13).
     """
     name = prometheus.settings.metrics.process_cpu_seconds
     frame = metric(prometheus, "rate(${process_cpu_seconds}[${rate_window}])", name)
@@ -76,44 +77,44 @@ def process_cpu(prometheus: Prometheus) -> DataFrame:
 
 
 def process_memory(prometheus: Prometheus) -> DataFrame:
-    """How much memory each process holds: the runbook's literal "CPU usage" query under its true name.
+    """Return each process's resident memory, which the runbook's "CPU usage" query returns.
 
-    Columns: job, instance, resident_bytes. Errors: NoData where no process exports it. Source: errata E13.
+    Columns: job, instance, resident_bytes. Errors: NoData if no process exports the metric. Source: errata E13.
     """
     frame = metric(prometheus, "${process_memory_bytes}", prometheus.settings.metrics.process_memory_bytes)
     return columns(frame, ["job", "instance"], resident_bytes="value")
 
 
 def process_files(prometheus: Prometheus) -> DataFrame:
-    """How many files and connections each process holds open, and how many it may.
+    """Return each process's open file descriptors, connections included, and its limit.
 
-    Columns: job, instance, open_files (count), most_files (count: its soft limit), used_ratio (0 to 1).
-    Errors: NoData where no process exports it. Source: Prometheus docs, client libraries' process metrics.
+    Columns: job, instance, open_files (count), max_open_files (count: the soft limit), used_ratio (0 to 1).
+    Errors: NoData if no process exports the metric. Source: Prometheus docs, client libraries' process metrics.
     """
     name = prometheus.settings.metrics.process_open_files
     frame = metric(prometheus, "${process_open_files}", name)
-    most = prometheus.instant(prometheus.promql("${process_most_files}"), frame["at"].iloc[0])
+    maximum = prometheus.instant(prometheus.promql("${process_most_files}"), frame["at"].iloc[0])
     by = ["job", "instance"]
-    limits = columns(most, by, most_files="value").drop_duplicates(by)
-    made = columns(frame, by, open_files="value").merge(limits, how="left", on=by)
-    return made.assign(used_ratio=made["open_files"] / made["most_files"].where(made["most_files"] > 0))
+    limits = columns(maximum, by, max_open_files="value").drop_duplicates(by)
+    files = columns(frame, by, open_files="value").merge(limits, how="left", on=by)
+    return files.assign(used_ratio=files["open_files"] / files["max_open_files"].where(files["max_open_files"] > 0))
 
 
 def process_gc(prometheus: Prometheus) -> DataFrame:
-    """How much of its time each process spends collecting garbage, over the window that the settings call rate.
+    """Return the share of time that each process spends in garbage collection, over the settings' window `rate`.
 
-    Columns: job, instance, gc_ratio (0 to 1: seconds a second). Errors: NoData where no process exports it.
+    Columns: job, instance, gc_ratio (0 to 1). Errors: NoData if no process exports the metric.
     """
     frame = metric(prometheus, "rate(${gc_seconds}[${rate_window}])", prometheus.settings.metrics.gc_seconds)
     return columns(frame, ["job", "instance"], gc_ratio="value")
 
 
 def hosts(prometheus: Prometheus) -> DataFrame:
-    """How busy each machine is, as its node exporter tells.
+    """Return the CPU, memory and disk use of each host, from its node exporter.
 
-    Columns: instance, cpu_ratio (busy; over the window that the settings call rate), memory_ratio (used), mountpoint
-    and disk_ratio (used, of its fullest file system; NaN where it tells none).
-    Errors: NoData where no machine exports it. Source: runbook, Alert Thresholds, whose rows are about hosts.
+    Columns: instance, cpu_ratio (busy, over the settings' window `rate`), memory_ratio (used), mountpoint and
+    disk_ratio (used, of the fullest file system; NaN if it exports none).
+    Errors: NoData if no host exports its CPU time. Source: runbook, Alert Thresholds.
     """
     name = prometheus.settings.metrics.host_cpu_seconds
     cpu = metric(prometheus, '1 - avg by (instance) (rate(${host_cpu_seconds}{mode="idle"}[${rate_window}]))', name)
@@ -133,11 +134,11 @@ def hosts(prometheus: Prometheus) -> DataFrame:
 
 
 def history(prometheus: Prometheus, name: str, window: Window | str | None = None) -> DataFrame:
-    """A signal or metric over a window, for a chart: about 500 points a series.
+    """Return a signal or metric over a window, for a chart: about 500 points per series.
 
-    `name` is a limit's ("sync_lag") or a metric's of the settings ("height"); `window` is a Window or text such as
-    "6h", by default the settings' history. Rates look back over two points at least. Columns: the labels
-    (categorical), at (UTC), value; gaps are absent rows.
+    `name` is a limit ("sync_lag") or a metric of the settings ("height"). `window` is a Window or text such as "6h", by
+    default the settings' window `history`. Rates look back over at least two points. Columns: the labels (categorical),
+    at (UTC), value; a gap has no rows.
     Errors: NoData, InputError. Source: runbook, Prometheus Queries (the range query); errata E14.
     """
     if not isinstance(window, Window):
@@ -149,15 +150,15 @@ def history(prometheus: Prometheus, name: str, window: Window | str | None = Non
     else:
         known = sorted({*Signals.model_fields, *Metrics.model_fields} - _NO_METRICS)
         raise InputError(f"{name!r} is not a signal or metric", hint=f"one of {', '.join(known)}")
-    return plain(existing(prometheus.range(query, window), name, prometheus, _called(name)))
+    return plain(existing(prometheus.range(query, window), name, prometheus, _setting(name)))
 
 
 def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None, step: str | None = None) -> DataFrame:
-    """What `alerts.check_alert` judges `limit` by: its signal at each instant at which rules are judged (or a `step`).
+    """Return the signal of `limit` at each rule evaluation (or `step`), for `alert_evaluation.check_alert`.
 
-    By default over twice the limit's duration and a minute, until now. Columns: the labels (categorical), at (UTC),
-    value (in the limit's unit), idle (nothing happened that could be measured: NaN is no gap in knowledge).
-    Errors: NoData where no series has the signal, which is not a value of 0; InputError.
+    By default over twice the limit's duration plus a minute, until now. Columns: the labels (categorical), at (UTC),
+    value (in the limit's unit), idle (bool: the value is NaN because there was nothing to measure).
+    Errors: NoData if no series has the signal; InputError if the limit has no Prometheus rule.
     """
     if limit.name not in Signals.model_fields:
         raise InputError(f"no Prometheus rule judges {limit.name}", hint=f"one of {', '.join(Signals.model_fields)}")
@@ -165,7 +166,7 @@ def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None, s
     seconds = 2 * limit.duration_seconds + SLACK_SECONDS + 2 * duration_seconds(step)
     window = window or Window.parse(duration_text(seconds))
     query = prometheus.settings.promql(limit.name)
-    frame = plain(existing(prometheus.range(query, window, step), limit.name, prometheus, _called(limit.name)))
+    frame = plain(existing(prometheus.range(query, window, step), limit.name, prometheus, _setting(limit.name)))
     frame["idle"] = False
     if limit.name in _IDLE and frame["value"].isna().any():
         classic, native = (prometheus.promql(template) for template in _IDLE[limit.name])
@@ -178,5 +179,5 @@ def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None, s
     return frame
 
 
-def _called(name: str) -> str:
+def _setting(name: str) -> str:
     return f"signals.{name}" if name in Signals.model_fields else f"metrics.{name}"

@@ -1,6 +1,6 @@
-"""Whether Prometheus itself is to be believed: its configuration, its clock, how far back it remembers.
+"""Prometheus itself: its configuration, its clock and its retention.
 
-The runbook has none of it: an old configuration, a clock that is off or an empty answer look like a healthy network.
+Not in the runbook. Without these checks an old configuration, a wrong clock or an empty result look like health.
 Source: Prometheus docs, HTTP API, Runtime Information; errata E14, E15.
 """
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 _CLOCK_TRIES = 3
 _FIRST_SAMPLE = timedelta(minutes=10)
-"""The longest between a server's start and its first sample: later than that, older samples were dropped."""
+"""The longest time from a server's start to its first sample. A longer gap means that samples were dropped."""
 
 
 def server(prometheus: Prometheus) -> DataFrame:
-    """What the server says of itself, one row.
+    """Return one row about the server.
 
-    Columns: target (its address), version, started_at (UTC), failed_reloads (1 where it could not take in the newest
-    configuration and runs on with an older one), configured_at (UTC: since when it runs this one), retention.
-    Errors: BadAnswer; those of every question to Prometheus.
+    Columns: target (its URL), version, started_at (UTC), failed_reloads (1 if the last configuration reload failed,
+    else 0), configured_at (UTC: when the running configuration was loaded), retention.
+    Errors: BadAnswer.
     """
-    told = prometheus.runtime()
+    runtime = prometheus.runtime()
     try:
         row = {
             "target": prometheus.url,
             "version": prometheus.version,
-            "started_at": _instant(told["startTime"]),
-            "failed_reloads": float(not _truth(told["reloadConfigSuccess"])),
-            "configured_at": _instant(told["lastConfigTime"]),
-            "retention": str(told.get("storageRetention", "")),
+            "started_at": _instant(runtime["startTime"]),
+            "failed_reloads": float(not _boolean(runtime["reloadConfigSuccess"])),
+            "configured_at": _instant(runtime["lastConfigTime"]),
+            "retention": str(runtime.get("storageRetention", "")),
         }
     except (KeyError, ValueError, TypeError):
         raise BadAnswer(
@@ -53,7 +53,7 @@ def server(prometheus: Prometheus) -> DataFrame:
 
 
 def check_config(server: DataFrame, limit: Limit) -> Finding:
-    """`alert` where the last reload of the configuration failed: what was meant since then is not in force."""
+    """Return an alert if the last configuration reload failed, so that later changes are not active."""
     finding = judge(limit, server, value="failed_reloads", target="target", noun="failed reloads")
     since = f"{server['configured_at'].iloc[0]:%Y-%m-%d %H:%M:%S} UTC"
     if finding.status is Status.OK:
@@ -70,26 +70,25 @@ def age_seconds(prometheus: Prometheus) -> float:
 
 
 def clock(prometheus: Prometheus) -> DataFrame:
-    """How far the server's clock is from this machine's, one row: the quickest of three answers.
+    """Return one row with the skew of the server's clock against this machine's, from the fastest of three tries.
 
-    Columns: target, skew_seconds (above 0: the server is ahead), accuracy_seconds (half the answer's time),
-    off_seconds (what of the skew is beyond the accuracy). A window "until now" that the server does not have yet, or
-    has no longer, is an empty answer.
+    Columns: target, skew_seconds (positive: the server is ahead), accuracy_seconds (half the response time),
+    off_seconds (the part of the skew that exceeds the accuracy). With a wrong clock, queries "until now" are empty.
     """
-    _ = prometheus.version  # so that nothing else is asked on the way
+    _ = prometheus.version  # cached now, so that its request is not part of the measured time
     tries = []
     for _ in range(_CLOCK_TRIES):
         before, started = time.time(), time.monotonic()
-        told = float(prometheus.instant("time()")["value"].iloc[0])
+        server_time = float(prometheus.instant("time()")["value"].iloc[0])
         half = (time.monotonic() - started) / 2
-        tries.append((half, told - before - half))
+        tries.append((half, server_time - before - half))
     accuracy, skew = min(tries)
     row = {"target": prometheus.url, "skew_seconds": skew, "accuracy_seconds": accuracy}
     return pd.DataFrame([{**row, "off_seconds": max(0.0, abs(skew) - accuracy)}])
 
 
 def check_clock(clock: DataFrame, limit: Limit) -> Finding:
-    """`alert` where the two clocks differ by more than the limit; `unknown` where the answers took longer than that."""
+    """Return an alert if the clocks differ by more than the limit; unknown if the responses took longer than that."""
     row = clock.iloc[0]
     if row["accuracy_seconds"] > limit.threshold and not limit.exceeded(row["off_seconds"]):
         slow = quantity(2 * row["accuracy_seconds"], "seconds")
@@ -98,15 +97,16 @@ def check_clock(clock: DataFrame, limit: Limit) -> Finding:
     if finding.status is Status.OK:
         return finding
     side = "ahead of" if row["skew_seconds"] > 0 else "behind"
-    apart = duration_text(round(abs(row["skew_seconds"]), 3 if abs(row["skew_seconds"]) < 10 else 0))
-    return replace(finding, summary=f"its clock is {apart} {side} this machine's: {limit.describe()}")
+    difference = duration_text(round(abs(row["skew_seconds"]), 3 if abs(row["skew_seconds"]) < 10 else 0))
+    return replace(finding, summary=f"its clock is {difference} {side} this machine's: {limit.describe()}")
 
 
 def kept(prometheus: Prometheus, window: Window | str | None = None) -> DataFrame:
-    """How much of a window the server still has, one row. `window` is by default the settings' history.
+    """Return one row that shows how much of a window (default: the settings' window `history`) the server still has.
 
-    Columns: target, asked_from, asked_until, kept_from (UTC: its oldest sample; NaT where it has none), retention,
-    started_at (UTC), covered_ratio (0 to 1). Errors: NoData where it does not say; InputError. Source: errata E14.
+    Columns: target, window_start, window_end (UTC), oldest_at (UTC: its oldest sample; NaT if it has none), retention
+    (as configured), started_at (UTC), covered_ratio (0 to 1).
+    Errors: NoData if its metrics page does not show the oldest sample; InputError. Source: errata E14.
     """
     if not isinstance(window, Window):
         window = Window.parse(window or prometheus.settings.windows.history)
@@ -114,15 +114,15 @@ def kept(prometheus: Prometheus, window: Window | str | None = None) -> DataFram
     if "prometheus_tsdb_lowest_timestamp_seconds" not in page:
         raise NoData("its metrics do not name its oldest sample", on=prometheus.url, hint="is it an agent, or a proxy?")
     oldest, now = float(page["prometheus_tsdb_lowest_timestamp_seconds"]), time.time()
-    known = 0 < oldest <= now + 86_400  # an empty storage says a time beyond all calendars
+    known = 0 < oldest <= now + 86_400  # an empty storage exports a time far in the future
     first, last = max(window.start.timestamp(), oldest), min(window.end.timestamp(), max(now, oldest))
     covered = max(0.0, last - first) / (min(window.end.timestamp(), now) - window.start.timestamp()) if known else 0.0
     own = server(prometheus)
     row = {
         "target": str(window),
-        "asked_from": window.start,
-        "asked_until": window.end,
-        "kept_from": datetime.fromtimestamp(oldest, UTC) if known else pd.NaT,
+        "window_start": window.start,
+        "window_end": window.end,
+        "oldest_at": datetime.fromtimestamp(oldest, UTC) if known else pd.NaT,
         "retention": own.loc[0, "retention"],
         "started_at": own.loc[0, "started_at"],
         "covered_ratio": min(1.0, covered),
@@ -131,23 +131,20 @@ def kept(prometheus: Prometheus, window: Window | str | None = None) -> DataFram
 
 
 def check_history(kept: DataFrame, limit: Limit) -> Finding:
-    """`alert` where less of the window is kept than the limit asks for: a chart of the rest would be empty, not 0.
+    """Return an alert if the server has less of the window than the limit requires.
 
-    `unknown` where the server has nothing from before its own start, which lies within the window: it is new, or lost
-    its data.
+    Unknown if the server started within the window and has no older data: it is new, or has lost its data.
     """
-    row, finding = (
-        kept.iloc[0],
-        judge(limit, kept, value="covered_ratio", target="target", noun="of the window is retained"),
-    )
+    row = kept.iloc[0]
+    finding = judge(limit, kept, value="covered_ratio", target="target", noun="of the window is retained")
     if finding.status is Status.OK:
         return finding
     started = row["started_at"]
-    oldest = row["kept_from"] if row["kept_from"] is not pd.NaT else row["asked_until"]
-    if row["asked_from"] < started < row["asked_until"] and abs(oldest - started) < _FIRST_SAMPLE:
-        ago = duration_text(round((row["asked_until"] - started).total_seconds()))
+    oldest = row["oldest_at"] if row["oldest_at"] is not pd.NaT else row["window_end"]
+    if row["window_start"] < started < row["window_end"] and abs(oldest - started) < _FIRST_SAMPLE:
+        ago = duration_text(round((row["window_end"] - started).total_seconds()))
         return Finding.unknown(limit.name, f"it started {ago} ago and has no older data", limit)
-    first = f"oldest sample {row['kept_from']:%Y-%m-%d %H:%M} UTC" if row["kept_from"] is not pd.NaT else "no samples"
+    first = f"oldest sample {row['oldest_at']:%Y-%m-%d %H:%M} UTC" if row["oldest_at"] is not pd.NaT else "no samples"
     outside = "outside retention" if row["covered_ratio"] == 0 else "partly outside retention"
     share = quantity(row["covered_ratio"], "ratio")
     retention = row["retention"] or "of unknown length"
@@ -161,7 +158,7 @@ def _instant(text: Any) -> datetime:
     return at.tz_convert("UTC").floor("ms").to_pydatetime()
 
 
-def _truth(told: Any) -> bool:
-    if not isinstance(told, bool):
-        raise TypeError("true or false")
-    return told
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("expected true or false")
+    return value

@@ -1,4 +1,4 @@
-"""Who has silenced what until when: what an Alertmanager keeps quiet about, and which of our rules that hides."""
+"""Alertmanager's silences: who silenced which alerts of our rules, until when and why."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ _COLUMNS = ["silence", "state", "hides", "matchers", "by", "why", "starts_at", "
 
 
 def silences(alertmanager: Alertmanager, limits: Limits, at: datetime | None = None) -> DataFrame:
-    """The silences that hold now (`at`) or will, the longest first; expired ones are gone, none is an empty frame.
+    """Return the silences that are active or pending now (or at `at`), the longest first.
 
-    Columns: silence (its id), state (active, pending), hides (the alerts of our rules that it can hide; all their
+    Columns: silence (its id), state (active, pending), hides (list: the alerts of our rules that it can hide, for all
     targets or some), matchers, by, why, starts_at, ends_at (UTC), left_seconds (until it ends).
     Source: Alertmanager docs, Silences; erratum E23.
     """
     now = at or datetime.now(UTC)
     frame = alertmanager.silences()
     frame = frame[(frame["state"] != "expired") & (frame["ends_at"] > now)].sort_values("ends_at", ascending=False)
-    made = frame.assign(
+    with_texts = frame.assign(
         hides=_hides(frame, limits),
-        matchers=[inert(", ".join(_matcher(one) for one in each)) for each in frame["matchers"]],
+        matchers=[inert(", ".join(map(_matcher_text, matchers))) for matchers in frame["matchers"]],
         left_seconds=(frame["ends_at"] - pd.Timestamp(now)).dt.total_seconds(),
     )
-    return made[_COLUMNS].reset_index(drop=True)
+    return with_texts[_COLUMNS].reset_index(drop=True)
 
 
 def silenced(alertmanager: Alertmanager, limits: Limits, window: Window | str) -> DataFrame:
-    """The silences that held within a window, those that have ended since too, for the chart of its alerts.
+    """Return the silences that were active within a window, including ended ones, for a chart of its alerts.
 
-    Columns: silence, hides (the alerts of our rules that it could hide, all their targets or some), by, why, starts_at,
-    ends_at (UTC). An empty frame where no Alertmanager is configured: then nothing could be silenced.
+    Columns: silence, hides (list: the alerts of our rules that it could hide, for all targets or some), by, why,
+    starts_at, ends_at (UTC). Empty if no Alertmanager is configured, as nothing could be silenced.
     Source: Alertmanager docs, Silences, which are kept for five days after their end.
     """
     window = Window.parse(window) if isinstance(window, str) else window
@@ -62,38 +62,37 @@ def silenced(alertmanager: Alertmanager, limits: Limits, window: Window | str) -
 
 
 def check_silences(silences: DataFrame, limit: Limit) -> Finding:
-    """`alert` where a silence that can hide an alert of ours lasts longer than the limit: who made it, and why.
+    """Return an alert if a silence that can hide alerts of our rules lasts longer than the limit.
 
-    A silence is as an acknowledgement: it should end before it is forgotten. Those of other people's alerts are shown
-    and do not count.
+    Like an acknowledgement, a silence should end before it is forgotten. Silences of other alerts do not count.
     """
-    ours = silences[silences["hides"].map(len) > 0]
-    if ours.empty:
+    relevant = silences[silences["hides"].map(len) > 0]
+    if relevant.empty:
         others = f" ({len(silences)} hide other alerts)" if len(silences) else ""
-        words = f"no silence hides an alert of the runbook{others}"
-        return Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary=words, hint=limit.hint)
-    named = ours.assign(target=[f"{row['matchers']}" for row in ours.to_dict("records")])
-    finding = judge(limit, named, value="left_seconds", target="target", noun="left of a silence")
-    return replace(finding, summary=inert(f"{finding.summary}; {'; '.join(map(_told, ours.to_dict('records')))}"))
+        summary = f"no silence hides an alert of the runbook{others}"
+        return Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary=summary, hint=limit.hint)
+    finding = judge(limit, relevant, value="left_seconds", target="matchers", noun="left of a silence")
+    texts = "; ".join(map(_description, relevant.to_dict("records")))
+    return replace(finding, summary=inert(f"{finding.summary}; {texts}"))
 
 
 def _hides(frame: DataFrame, limits: Limits) -> Series[Any]:
-    """The alerts of our rules that each silence can hide."""
-    ours = [limits.by_name[name] for name in Signals.model_fields]
-    rules = [{"alertname": limit.alert, **rule_labels(limit)} for limit in ours]
-    hidden = [[rule["alertname"] for rule in rules if _may_hide(each, rule)] for each in frame["matchers"]]
+    """Return the alerts of our rules that each silence can hide."""
+    limits_with_rules = [limits.by_name[name] for name in Signals.model_fields]
+    rules = [{"alertname": limit.alert, **rule_labels(limit)} for limit in limits_with_rules]
+    hidden = [[rule["alertname"] for rule in rules if _may_hide(matchers, rule)] for matchers in frame["matchers"]]
     return pd.Series(hidden, index=frame.index, dtype=object)
 
 
-def _told(row: Mapping[Any, Any]) -> str:
-    every = len(row["hides"]) == len(Signals.model_fields)
-    hidden = "every alert" if every else ", ".join(row["hides"])
+def _description(row: Mapping[Any, Any]) -> str:
+    all_alerts = len(row["hides"]) == len(Signals.model_fields)
+    hidden = "every alert" if all_alerts else ", ".join(row["hides"])
     return f"{hidden} until {row['ends_at']:%Y-%m-%d %H:%M} UTC by {row['by']} ({row['why']})"
 
 
 def _may_hide(matchers: Sequence[Mapping[str, Any]], rule: Mapping[str, str]) -> bool:
-    """Whether a silence can hide alerts of a rule with these labels: whatever it asks of other labels may be so."""
-    return all(_matches(one, rule[one["name"]]) for one in matchers if one["name"] in rule)
+    """Return whether a silence can hide an alert of a rule with these labels; other labels may have any value."""
+    return all(_matches(matcher, rule[matcher["name"]]) for matcher in matchers if matcher["name"] in rule)
 
 
 def _matches(matcher: Mapping[str, Any], text: str) -> bool:
@@ -101,10 +100,10 @@ def _matches(matcher: Mapping[str, Any], text: str) -> bool:
         return bool((matcher["value"] == text) is matcher["isEqual"])
     try:
         return (re.fullmatch(matcher["value"], text) is not None) is matcher["isEqual"]
-    except (re.error, RecursionError):  # Go's syntax has words of its own; what we cannot read may hide anything
+    except (re.error, RecursionError):  # valid in Go but not in Python: assume that it matches
         return True
 
 
-def _matcher(one: Mapping[str, Any]) -> str:
-    sign = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, False): "!~"}
-    return f"{one['name']}{sign[one['isRegex'], one['isEqual']]}{one['value']}"
+def _matcher_text(matcher: Mapping[str, Any]) -> str:
+    operator = {(False, True): "=", (False, False): "!=", (True, True): "=~", (True, False): "!~"}
+    return f"{matcher['name']}{operator[matcher['isRegex'], matcher['isEqual']]}{matcher['value']}"
