@@ -1,4 +1,4 @@
-"""Queries, checks and changes, a folder per section of the runbook; each folder's docstring says what stands where.
+"""Queries, checks and changes, one folder per section of the runbook. Each folder's docstring lists its modules.
 
-`reachability` asks whether each part answers, in every section.
+`reachability` is shared by all sections: does each part answer.
 """

@@ -1,10 +1,10 @@
 """Whether each part answers: the first question of every section, and what `xai-runbook ping` shows.
 
-Down is known: a part that refuses or does not answer in time is a row with `answers` 0. Where it answers but we are
-not let in, or something else answers, whether the part is well cannot be told: `answers` is missing, and `error` says
-why. Every frame here has one row a target and the columns
+A part that refuses the connection or does not answer in time is down: `answers` is 0. If it rejects our login, or
+something else answers at its address, its state is unknown: `answers` is NaN and `error` says why. Every query here
+returns one row per target with the columns
 
-    target, answers (1, 0 or missing), detail (version, as whom we ask), seconds (until the whole answer), error, mend
+    target, answers (1, 0 or NaN), detail (version, the role we use), seconds (duration of the request), error, mend
 """
 
 from __future__ import annotations
@@ -32,106 +32,103 @@ _COLUMNS = ("target", "answers", "detail", "seconds", "error", "mend")
 
 
 def of_prometheus(prometheus: Prometheus) -> DataFrame:
-    """One row: whether Prometheus answers, and as which version. Columns as the module says.
+    """Return whether Prometheus answers, with its version.
 
     Source: Prometheus docs, HTTP API, Build Information; the runbook's 9091 is normally the Pushgateway's port.
     """
-    return _asked(prometheus.url, lambda: f"Prometheus {prometheus.buildinfo()['version']}")
+    return _request(prometheus.url, lambda: f"Prometheus {prometheus.buildinfo()['version']}")
 
 
 def of_alertmanager(alertmanager: Alertmanager) -> DataFrame:
-    """One row: whether the Alertmanager answers, and as which version. Columns as the module says.
+    """Return whether Alertmanager answers, with its version and cluster status.
 
-    Without it an alert reaches nobody, and nobody is told so. Source: erratum E23.
+    Without Alertmanager no alert reaches anybody. Source: erratum E23.
     """
 
     def ask() -> str:
-        told = alertmanager.status()
-        return f"Alertmanager {told['version']}, cluster {told['cluster']}"
+        status = alertmanager.status()
+        return f"Alertmanager {status['version']}, cluster {status['cluster']}"
 
-    return _asked(alertmanager.url, ask)
+    return _request(alertmanager.url, ask)
 
 
 def of_database(database: Database) -> DataFrame:
-    """One row: whether the database lets us in and answers a query, and as whom. Columns as the module says.
+    """Return whether the database accepts our login and answers a query, with its version and our role.
 
-    Deeper than the runbook's pg_isready, which says yes to unknown users, unknown databases and a full server.
+    Checks more than the runbook's pg_isready, which succeeds for unknown users, unknown databases and a full server.
     Source: runbook, Database Connection Errors.
     """
 
     def ask() -> str:
-        who = database.frame("identity").iloc[0]
-        standby = ", a standby" if who["in_recovery"] else ""
-        return f"PostgreSQL {who['version']} as {who['role']}, system_identifier {who['system_identifier']}{standby}"
+        row = database.frame("identity").iloc[0]
+        standby = ", a standby" if row["in_recovery"] else ""
+        return f"PostgreSQL {row['version']} as {row['role']}, system_identifier {row['system_identifier']}{standby}"
 
-    return _asked(database.address, ask)
+    return _request(database.address, ask)
 
 
 def of_pooler(pooler: Pooler) -> DataFrame:
-    """One row: whether PgBouncer's console lets us in, and as which version. Columns as the module says."""
-    return _asked(pooler.address, lambda: str(pooler.show("version").iloc[0, 0]))
+    """Return whether PgBouncer's console accepts our login, with its version."""
+    return _request(pooler.address, lambda: str(pooler.show("version").iloc[0, 0]))
 
 
 def of_cache(cache: Cache) -> DataFrame:
-    """One row: whether the cache answers INFO, and as which version. Columns as the module says."""
+    """Return whether the cache answers INFO, with its version."""
 
     def ask() -> str:
         info = cache.info()
         kind = "valkey" if "valkey_version" in info else "redis"
         return f"{kind.capitalize()} {info.get(f'{kind}_version', '?')}"
 
-    return _asked(cache.address, ask)
+    return _request(cache.address, ask)
 
 
 def of_grafana(grafana: Grafana) -> DataFrame:
-    """One row: whether Grafana answers and reaches its own database, and as which version. Columns as the module says.
+    """Return whether Grafana answers and reaches its own database, with its version.
 
     Source: runbook, item 31; Grafana docs, HTTP API, Health; errata E16.
     """
 
     def ask() -> str:
-        told = grafana.health()
-        if told["database"] != "ok":  # it answers, and shows nobody anything
-            message = f"its own database is not ok: {inert(told['database'], 80)}"
+        health = grafana.health()
+        if health["database"] != "ok":  # without its database Grafana shows nothing
+            message = f"its own database is not ok: {inert(health['database'], 80)}"
             raise Unreachable(message, on=grafana.url, hint="read Grafana's log and check the disk of its database")
-        return f"Grafana {told['version'] or '(version hidden)'}"
+        return f"Grafana {health['version'] or '(version hidden)'}"
 
-    return _asked(grafana.url, ask)
+    return _request(grafana.url, ask)
 
 
 def of_nodes(nodes: Nodes) -> DataFrame:
-    """One row a node of ours: whether it answers with its height. Columns as the module says.
-
-    Source: runbook, Blockchain Sync Issues.
-    """
-    return _told(nodes.facts("height"))
+    """Return whether each of our nodes answers, with its height. Source: runbook, Blockchain Sync Issues."""
+    return _height_replies(nodes.facts("height"))
 
 
 def of_references(nodes: Nodes) -> DataFrame:
-    """One row a reference node: whether it answers with its height. Columns as the module says."""
-    return _told(nodes.reference_facts("height"))
+    """Return whether each reference node answers, with its height."""
+    return _height_replies(nodes.reference_facts("height"))
 
 
 def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists the targets that do not answer and why; `unknown` where that could not be told."""
+    """Return an alert that lists the targets that do not answer, with the error; unknown if one cannot be checked."""
     rows = [
         (inert(str(row["target"]), 200), float(row["answers"]), f"{row['error'] or 'no reason given'}", row["mend"])
         for row in reachability.to_dict("records")
     ]
     if not rows:
         return Finding.unknown(limit.name, "there is no target", limit)
-    untold = [row for row in rows if math.isnan(row[1])]
+    unchecked = [row for row in rows if math.isnan(row[1])]
     down = [row for row in rows if not math.isnan(row[1]) and limit.exceeded(row[1])]
-    doubts = "; ".join(f"{target} cannot be checked: {error}" for target, _, error, _ in untold)
+    doubts = "; ".join(f"{target} cannot be checked: {error}" for target, _, error, _ in unchecked)
     if down:
-        who = f"{len(down)} of {len(rows)}: " if len(rows) > 1 else ""
-        words = "; ".join(f"{target} does not answer: {error}" for target, _, error, _ in down)
-        status, summary, wrong = Status.ALERT, f"{who}{words}{'; ' if doubts else ''}{doubts}", down
-    elif untold:
-        status, summary, wrong = Status.UNKNOWN, f"unknown, because {doubts}", untold
+        count = f"{len(down)} of {len(rows)}: " if len(rows) > 1 else ""
+        failures = "; ".join(f"{target} does not answer: {error}" for target, _, error, _ in down)
+        status, summary, wrong = Status.ALERT, f"{count}{failures}{'; ' if doubts else ''}{doubts}", down
+    elif unchecked:
+        status, summary, wrong = Status.UNKNOWN, f"unknown, because {doubts}", unchecked
     else:
         status, summary, wrong = Status.OK, f"all {len(rows)} answer" if len(rows) > 1 else f"{rows[0][0]} answers", []
-    # where it answers but is not what it should be, what to mend is known better than the limit's general hint
+    # for an unexpected answer, the error's own hint is more specific than the limit's
     hint = next((mend for *_, mend in wrong if mend), limit.hint) if status is Status.UNKNOWN else limit.hint
     return Finding(
         name=limit.name,
@@ -143,7 +140,8 @@ def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
     )
 
 
-def _asked(target: str, ask: Callable[[], str]) -> DataFrame:
+def _request(target: str, ask: Callable[[], str]) -> DataFrame:
+    """Return the one row of a target; `ask` sends the request and returns the detail."""
     started = time.monotonic()
     error: XaiRunbookError | None
     try:
@@ -153,7 +151,7 @@ def _asked(target: str, ask: Callable[[], str]) -> DataFrame:
     return _frame([_row(target, detail, time.monotonic() - started, error)])
 
 
-def _told(answers: list[NodeFacts]) -> DataFrame:
+def _height_replies(answers: list[NodeFacts]) -> DataFrame:
     return _frame(
         [
             _row(facts.node, "" if facts.error else f"height {facts.values['height']}", facts.seconds, facts.error)

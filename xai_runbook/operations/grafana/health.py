@@ -1,4 +1,4 @@
-"""Grafana: does it answer, are the dashboards there, do they show anything. Runbook, Grafana Dashboards."""
+"""Grafana's health: do the dashboards exist, do they show data. Source: runbook, Grafana Dashboards."""
 
 from __future__ import annotations
 
@@ -23,170 +23,174 @@ if TYPE_CHECKING:
     from xai_runbook.model.findings import Limit
 
 Answers: TypeAlias = dict[str, tuple[float, str]]
-"""How many series each query has, and why it could not be answered."""
+"""By query: how many series it has, and the error if it could not be evaluated."""
 
 _FIRST_SCRAPES = 4
+"""A rate has a value only after a few scrapes."""
 AT_ONCE = 4
-"""Queries that Prometheus is asked side by side: other people's dashboards wait meanwhile."""
+"""Concurrent queries to Prometheus. Few, because other people's dashboards compete with them."""
 DEFAULT_LOGIN = ("admin", "admin")
-"""What the runbook writes down, and what a Grafana is born with (errata E17)."""
+"""The login in the runbook, which is also the default of a new Grafana (errata E17)."""
 
 
 def dashboards(grafana: Grafana) -> DataFrame:
-    """The dashboards that the settings name, as Grafana finds them: one row each, and one more for each double.
+    """Return the dashboards that the settings name, as found in Grafana: one row each, duplicates included.
 
-    Columns: title, uid, folder (its title, "" for none), url (to open it), found (how many there are: 1 is right, 0
-    missing). A title counts whole, and with the uid and the folder where the settings say them.
-    Errors: those of the client; a dashboard that we may not see is missing. Source: runbook, items 33 to 37; Grafana
-    docs, HTTP API, Search; errata E18.
+    Columns: title, uid, folder (its title, "" for none), url (to open it), found (number of matches: 1 is right, 0 is
+    missing). A match has exactly this title, and the uid and folder if the settings give them. A dashboard that our
+    account may not see counts as missing.
+    Source: runbook, items 33 to 37; Grafana docs, HTTP API, Search; errata E18.
     """
     from pandas import DataFrame
 
-    rows, every = [], grafana.search()
+    rows, existing = [], grafana.search()
     for wanted in grafana.access.dashboard:
         hits = [
             hit
-            for hit in every
+            for hit in existing
             if hit["title"] == wanted.title
             and wanted.uid in (None, hit["uid"])
             and wanted.folder in (None, hit["folder"])
         ]
-        # what it says itself of where it is may be another host, as its own root_url has it
+        # Grafana's own links use its root_url, which may name another host
         found = [{**hit, "url": f"{grafana.url}/d/{hit['uid']}"} for hit in hits]
-        nothing = {"title": wanted.title, "uid": wanted.uid or "", "folder": wanted.folder or "", "url": ""}
-        rows += [{**hit, "found": len(hits)} for hit in found or [nothing]]
+        missing = {"title": wanted.title, "uid": wanted.uid or "", "folder": wanted.folder or "", "url": ""}
+        rows += [{**hit, "found": len(hits)} for hit in found or [missing]]
     return DataFrame(rows, columns=["title", "uid", "folder", "url", "found"])
 
 
 def check_dashboards(dashboards: DataFrame, limit: Limit) -> Finding:
-    """`alert` where a dashboard is missing, or there is more than one of its title; `unknown` where none is named."""
+    """Return an alert if a dashboard is missing or exists more than once; unknown if the settings name none."""
     if dashboards.empty:
         return Finding.unknown(limit.name, "the settings name no dashboards", limit)
     by_title = {str(title): rows for title, rows in dashboards.groupby("title", sort=False)}
     missing = [title for title, rows in by_title.items() if limit.exceeded(float(rows["found"].iloc[0]))]
-    doubled = {title: rows for title, rows in by_title.items() if len(rows) > 1}
-    words = [f"missing, or not visible to our account: {', '.join(missing)}"] if missing else []
-    for title, rows in doubled.items():
-        places = [f"{uid} in {folder or 'no folder'}" for uid, folder in zip(rows["uid"], rows["folder"], strict=True)]
-        words.append(f"{title}: found {len(rows)} times ({', '.join(places)})")
+    duplicates = {title: rows for title, rows in by_title.items() if len(rows) > 1}
+    problems = [f"missing, or not visible to our account: {', '.join(missing)}"] if missing else []
+    for title, rows in duplicates.items():
+        copies = [f"{uid} in {folder or 'no folder'}" for uid, folder in zip(rows["uid"], rows["folder"], strict=True)]
+        problems.append(f"{title}: found {len(rows)} times ({', '.join(copies)})")
     return Finding(
         name=limit.name,
-        status=Status.ALERT if words else Status.OK,
+        status=Status.ALERT if problems else Status.OK,
         severity=limit.severity,
-        summary=inert("; ".join(words) or f"all {len(by_title)} dashboards exist, each exactly once"),
+        summary=inert("; ".join(problems) or f"all {len(by_title)} dashboards exist, each exactly once"),
         hint=limit.hint,
-        targets=tuple(inert(title, 200) for title in [*missing, *doubled]),
+        targets=tuple(inert(title, 200) for title in [*missing, *duplicates]),
     )
 
 
 def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
-    """Every PromQL query of the dashboards that the settings name, asked of our Prometheus for this moment.
+    """Evaluate every PromQL query of the configured dashboards in our Prometheus, now.
 
-    Variables have the values that the dashboard was saved with, all where it has none. Hidden queries, and those of
-    other kinds of data source, are not asked; those whose exporter the sandbox could not start are left out.
-    Columns: panel ("dashboard / panel / query"), query, series (how many answer; missing where it could not be asked,
-    or where Prometheus is younger than the time that it asks for), error.
-    Errors: NoData where no dashboard is found or none has a query; those of the clients.
+    Variables have the values that the dashboard was saved with, or match everything. Hidden queries and queries of
+    other data source types are skipped, and so are empty ones whose exporter the sandbox could not start.
+    Columns: panel ("dashboard / panel / query"), query, series (count; NaN if the query failed, or if it is empty and
+    looks back further than Prometheus' start), error.
+    Errors: NoData if no dashboard is found or none has a query.
     """
     from pandas import DataFrame
 
-    named = [row for row in dashboards(grafana).to_dict("records") if row["uid"] and row["found"]]
-    asks: list[tuple[str, str, str]] = []
+    existing = [row for row in dashboards(grafana).to_dict("records") if row["uid"] and row["found"]]
+    panel_queries: list[tuple[str, str, str]] = []
     rate = prometheus.settings.windows.rate
-    for row in named:
-        whole = grafana.dashboard(str(row["uid"]))
-        found = [] if whole is None else queries.of(whole["dashboard"], rate=rate, step=prometheus.access.step)
-        asks += [
+    for row in existing:
+        live = grafana.dashboard(str(row["uid"]))
+        found = [] if live is None else queries.of(live["dashboard"], rate=rate, step=prometheus.access.step)
+        panel_queries += [
             (inert(f"{row['title']} / {query.panel} / {query.name}", 200), query.promql, query.error) for query in found
         ]
-    if not asks:
+    if not panel_queries:
         raise NoData("there is no panel with a query", on=grafana.url, hint="see `dashboards` first: do they exist")
-    answers = series(prometheus, [promql for _, promql, error in asks if not error])
-    silent = {promql for promql, (found, _) in answers.items() if found == 0}
-    asks = [ask for ask in asks if ask[1] not in silent or not prometheus.missing_exporter(ask[1])]
-    if silent:
-        answers = _unknown_while_young(answers, prometheus)
-    columns = ["panel", "query", "series", "error"]
+    answers = series(prometheus, [promql for _, promql, error in panel_queries if not error])
+    empty = {promql for promql, (count, _) in answers.items() if count == 0}
+    panel_queries = [
+        query for query in panel_queries if query[1] not in empty or not prometheus.missing_exporter(query[1])
+    ]
+    if empty:
+        answers = _without_young(answers, prometheus)
     return DataFrame(
-        [(panel, promql, *answers.get(promql, (math.nan, error))) for panel, promql, error in asks], columns=columns
+        [(panel, promql, *answers.get(promql, (math.nan, error))) for panel, promql, error in panel_queries],
+        columns=["panel", "query", "series", "error"],
     )
 
 
-def _unknown_while_young(answers: Answers, prometheus: Prometheus) -> Answers:
-    """`answers`, with the empty ones unknown that look back past Prometheus' start."""
+def _without_young(answers: Answers, prometheus: Prometheus) -> Answers:
+    """Replace a count of 0 by NaN where the query looks back further than Prometheus' start."""
     age = prometheus_server.age_seconds(prometheus)
     scrapes = _FIRST_SCRAPES * duration_seconds(prometheus.access.step)
     reason = f"Prometheus started {duration_text(round(age))} ago"
     return {
-        promql: (math.nan, reason) if found == 0 and age < queries.reach_seconds(promql) + scrapes else (found, error)
-        for promql, (found, error) in answers.items()
+        promql: (math.nan, reason) if count == 0 and age < queries.reach_seconds(promql) + scrapes else (count, error)
+        for promql, (count, error) in answers.items()
     }
 
 
 def series(prometheus: Prometheus, promql: Sequence[str]) -> Answers:
-    """How many series each query has now, and why it could not be asked ("" where it could); each is asked once."""
+    """Count the series that each query has now; each different query is evaluated once."""
     from xai_runbook.clients.http.deadline import side_by_side
 
-    def one(query: str) -> tuple[float, str]:
+    def count(query: str) -> tuple[float, str]:
         try:
             return float(len(prometheus.instant(query))), ""
         except InputError as error:
             return math.nan, error.what
 
     different = list(dict.fromkeys(promql))
-    told: list[tuple[float, str]] = []
+    counts: list[tuple[float, str]] = []
     for first in range(0, len(different), AT_ONCE):
-        told += side_by_side([partial(one, query) for query in different[first : first + AT_ONCE]])
-    return dict(zip(different, told, strict=True))
+        counts += side_by_side([partial(count, query) for query in different[first : first + AT_ONCE]])
+    return dict(zip(different, counts, strict=True))
 
 
 def check_panels(panels: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists the panels whose query has no series; `unknown` where one cannot be asked."""
+    """Return an alert that lists the panels whose query has no series; unknown if a query cannot be evaluated."""
     return judge(limit, panels, value="series", target="panel", noun="series in a panel's query")
 
 
 def datasources(grafana: Grafana) -> DataFrame:
-    """Grafana's own check of each of its data sources. For `check_datasources`.
+    """Run Grafana's own health check of each of its data sources.
 
-    Columns: target (its name), uid, type, url (as seen from Grafana's machine), is_default, has_check (false where its
-    kind has none), answers (1, 0 or missing), error, mend. Errors: NoData where there is none; AccessDenied: the right
-    to read data sources is more than the role Viewer has. Source: Grafana docs, HTTP API, Data source.
+    Columns: target (its name), uid, type, url (as seen from Grafana's host), is_default, has_check (False if its type
+    has no health check), answers (1, 0 or NaN), error, mend.
+    Errors: NoData if there is no data source; AccessDenied, as the role Viewer may not read data sources.
+    Source: Grafana docs, HTTP API, Data source.
     """
     from pandas import DataFrame
 
-    found = grafana.datasources()
-    if not found:
+    sources = grafana.datasources()
+    if not sources:
         raise NoData(
             "Grafana has no data source, so no dashboard can show data", on=grafana.url, hint="add Prometheus to it"
         )
-    return DataFrame([_checked(grafana, source) for source in found])
+    return DataFrame([_datasource_row(grafana, source) for source in sources])
 
 
-def _checked(grafana: Grafana, source: dict[str, str]) -> dict[str, Any]:
+def _datasource_row(grafana: Grafana, source: dict[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {"target": source.pop("name"), **source, "has_check": True, "error": "", "mend": ""}
     try:
-        status, words = grafana.datasource_health(source["uid"])
+        status, message = grafana.datasource_health(source["uid"])
     except CannotAsk as error:
         return row | {"answers": math.nan, "error": inert(error.what), "mend": error.hint}
     answers = {"OK": 1.0, "ERROR": 0.0}.get(status, math.nan)
     return row | {
         "has_check": bool(status),
         "answers": answers,
-        "error": "" if answers == 1 else words or "no reason given",
+        "error": "" if answers == 1 else message or "no reason given",
     }
 
 
 def check_datasources(datasources: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists those that Grafana cannot reach; those of a kind without a check are left out."""
+    """Return an alert that lists the data sources that Grafana cannot reach; types without a check are ignored."""
     return reachability.check_reachable(datasources[datasources["has_check"]], limit)
 
 
 def default_login(grafana: Grafana, *, probe: bool = False) -> DataFrame:
-    """One row: works (whether the login that the runbook writes down lets one in), tried once, and by a person only.
+    """Try the default login once and return one row with target, user, works (bool).
 
-    Each try counts as a failed login, and a few of them lock the account: so no schedule tries it, and no report.
-    Errors: NotConfigured without `probe`, which alarms nobody; Refused where nobody is there.
-    Source: runbook, item 32; errata E17.
+    A rejected try counts as a failed login, and a few of them lock the account. Therefore only a person may run it,
+    never a schedule or a report.
+    Errors: NotConfigured without `probe`; Refused if no person is present. Source: runbook, item 32; errata E17.
     """
     from pandas import DataFrame
 
@@ -209,18 +213,18 @@ def default_login(grafana: Grafana, *, probe: bool = False) -> DataFrame:
 
 
 def check_default_login(default_login: DataFrame) -> Finding:
-    """`alert`, critical, where the login that the runbook writes down lets anybody in as administrator."""
+    """Return a critical alert if the default login works, because it is an administrator's."""
     works = bool(default_login["works"].any())
-    user, where = default_login["user"].iloc[0], default_login["target"].iloc[0]
+    user, url = default_login["user"].iloc[0], default_login["target"].iloc[0]
     return Finding(
         name="default_login",
         status=Status.ALERT if works else Status.OK,
         severity=Severity.CRITICAL,
         summary=inert(
-            f"{where} accepts {user} with the default password"
+            f"{url} accepts {user} with the default password"
             if works
-            else f"{where} rejects {user} with the default password (basic authentication may be disabled)"
+            else f"{url} rejects {user} with the default password (basic authentication may be disabled)"
         ),
         hint="change that password now (grafana cli admin reset-admin-password), then check who has logged in",
-        targets=(str(where),) if works else (),
+        targets=(str(url),) if works else (),
     )

@@ -1,4 +1,4 @@
-"""Brings the runbook's five dashboards into Grafana, and takes them back. Runbook, Grafana Dashboards."""
+"""Import the runbook's five dashboards into Grafana, and undo that. Source: runbook, Grafana Dashboards."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @change
 def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) -> Plan:
-    """A Plan that makes Grafana's dashboards of these titles what `xai-runbook dashboards export` writes.
+    """Plan to save the shipped dashboards with these titles to Grafana, as `xai-runbook dashboards export` writes them.
 
-    Each is found by its uid, the settings' or the shipped one; one that already shows the same is left alone. Grafana
-    refuses to save over a version that is not the one that was seen (HTTP 412). Refused where another dashboard has
-    the title, where a file on Grafana's disk provides it, and where the folder is not there. Errors: InputError.
-    Source: runbook, items 33 to 37; Grafana docs, HTTP API, Dashboard; errata E18.
+    A dashboard is found by its uid (from the settings, else the shipped one) and skipped if it is up to date. Grafana
+    rejects the save (HTTP 412) if the dashboard's version has changed since the plan was made. Refused if another
+    dashboard has the title, if the dashboard is provisioned from a file, or if its folder does not exist.
+    Errors: InputError. Source: runbook, items 33 to 37; Grafana docs, HTTP API, Dashboard; errata E18.
     """
-    wanted = [_named(grafana, title) for title in dict.fromkeys(titles)]
-    every, folders = grafana.search(), grafana.search("dash-folder")
+    wanted = [_settings_of(grafana, title) for title in dict.fromkeys(titles)]
+    existing, folders = grafana.search(), grafana.search("dash-folder")
     rows, steps = [], []
     for each in wanted:
-        made = _made(grafana, limits, each)
-        row = _seen(grafana, made["uid"]) | {"title": each.title, "current": "false"}
-        live = grafana.dashboard(made["uid"])
-        others = [hit["uid"] for hit in every if hit["title"] == each.title and hit["uid"] != made["uid"]]
+        shipped = _shipped(grafana, limits, each)
+        row = _observed(grafana, shipped["uid"]) | {"title": each.title, "current": "false"}
+        live = grafana.dashboard(shipped["uid"])
+        others = [hit["uid"] for hit in existing if hit["title"] == each.title and hit["uid"] != shipped["uid"]]
         if others and live is None:
             return _refused(
                 f"another dashboard has the title {each.title!r} (uid {', '.join(others)});"
@@ -47,15 +47,15 @@ def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) ->
                 f"{each.title!r} is provisioned from a file on Grafana's host, which would overwrite the import;"
                 " change that file instead"
             )
-        places = [hit["uid"] for hit in folders if each.folder and hit["title"] == each.folder]
-        if each.folder and len(places) != 1:
-            return _refused(f"found {len(places)} folders titled {each.folder!r} for {each.title!r}, need exactly one")
-        folder = places[0] if places else str(live["meta"].get("folderUid") or "") if live else ""
+        matches = [hit["uid"] for hit in folders if each.folder and hit["title"] == each.folder]
+        if each.folder and len(matches) != 1:
+            return _refused(f"found {len(matches)} folders titled {each.folder!r} for {each.title!r}, need exactly one")
+        folder = matches[0] if matches else str(live["meta"].get("folderUid") or "") if live else ""
         row["folder_uid"] = folder
-        if live is not None and contents(live["dashboard"]) == contents(made):
+        if live is not None and contents(live["dashboard"]) == contents(shipped):
             row["current"] = "true"
         else:
-            steps.append(_save(grafana, made, _version(live), folder))
+            steps.append(_save(grafana, shipped, _version(live), folder))
         rows.append(row)
     stale = [row for row in rows if row["current"] == "false"]
     return Plan(
@@ -64,7 +64,9 @@ def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) ->
         targets=tuple(inert(f"{row['title']} (uid {row['uid']})", 200) for row in stale),
         observed=tuple(rows),
         steps=tuple(steps),
-        expected=_true(imported, "the dashboards show what was imported", titles=[str(row["title"]) for row in stale])
+        expected=_all_current(
+            imported, "the dashboards show what was imported", titles=[str(row["title"]) for row in stale]
+        )
         if steps
         else None,
         undo=_undo_call(stale) if steps else "nothing to undo",
@@ -75,11 +77,10 @@ def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) ->
 
 @change
 def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]) -> Plan:
-    """A Plan that saves an earlier version of each dashboard over the present one; version 0 removes it.
+    """Plan to restore each dashboard to an earlier version; version 0 deletes it.
 
-    The way back from `import_dashboards`, whose plan knows the versions. Only what is tagged as ours is ever removed.
-    Errors: InputError where there is not one version for each uid.
-    Source: Grafana docs, HTTP API, Dashboard versions.
+    This undoes `import_dashboards`, whose plan records the versions. Only dashboards with our tag are ever deleted.
+    Errors: InputError unless there is one version for each uid. Source: Grafana docs, HTTP API, Dashboard versions.
     """
     if len(uids) != len(versions) or len(set(uids)) != len(uids):
         raise InputError(
@@ -88,7 +89,7 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
     rows, steps, removed = [], [], []
     for uid, version in zip(uids, versions, strict=True):
         live = grafana.dashboard(uid)
-        row = _seen(grafana, uid) | {"to_version": fact(version)}
+        row = _observed(grafana, uid) | {"to_version": fact(version)}
         if live is None and version:
             return _refused(f"no dashboard has uid {uid!r}, so its version {version} cannot be restored", "restore")
         if live is not None and not version:
@@ -99,11 +100,11 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
             steps.append(_remove(grafana, uid))
             removed.append(uid)
         elif live is not None and version != _version(live):
-            former = grafana.dashboard_version(uid, version)
+            earlier = grafana.dashboard_version(uid, version)
             folder = str(live["meta"].get("folderUid") or "")
-            steps.append(_save(grafana, {**former, "uid": uid}, _version(live), folder))
+            steps.append(_save(grafana, {**earlier, "uid": uid}, _version(live), folder))
         rows.append(row)
-    back = [row for row in rows if row["uid"] not in removed]
+    remaining = [row for row in rows if row["uid"] not in removed]
     return Plan(
         verb="restore",
         scope="grafana",
@@ -112,30 +113,30 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
         else (),
         observed=tuple(rows),
         steps=tuple(steps),
-        expected=_true(restored, "the dashboards are at these versions", uids=uids, versions=versions)
+        expected=_all_current(restored, "the dashboards are at these versions", uids=uids, versions=versions)
         if steps
         else None,
-        undo="plan grafana.import_dashboards again" if removed or not steps else _undo_call(back),
+        undo="plan grafana.import_dashboards again" if removed or not steps else _undo_call(remaining),
         risk=Risk.DESTRUCTIVE if removed else Risk.CHANGE,
         note="" if steps else "the dashboards are at these versions already",
     )
 
 
 def imported(grafana: Grafana, limits: Limits, *, titles: list[str]) -> DataFrame:
-    """One row a title: uid, version (0 where it is not there), current ("true" where it shows what we ship)."""
+    """Return one row per title: uid, version (0 if it does not exist), current ("true" if it shows what we ship)."""
     from pandas import DataFrame
 
     rows = []
     for title in titles:
-        made = _made(grafana, limits, _named(grafana, title))
-        live = grafana.dashboard(made["uid"])
-        same = live is not None and contents(live["dashboard"]) == contents(made)
-        rows.append({"title": title, "uid": made["uid"], "version": _version(live), "current": str(same).lower()})
+        shipped = _shipped(grafana, limits, _settings_of(grafana, title))
+        live = grafana.dashboard(shipped["uid"])
+        same = live is not None and contents(live["dashboard"]) == contents(shipped)
+        rows.append({"title": title, "uid": shipped["uid"], "version": _version(live), "current": str(same).lower()})
     return DataFrame(rows)
 
 
 def restored(grafana: Grafana, *, uids: list[str], versions: list[int]) -> DataFrame:
-    """One row a uid: version now, current ("true" where it shows what that version did, or is gone for version 0)."""
+    """Return one row per uid: version, current ("true" if it shows that version's contents; for 0, if it is gone)."""
     from pandas import DataFrame
 
     rows = []
@@ -149,24 +150,24 @@ def restored(grafana: Grafana, *, uids: list[str], versions: list[int]) -> DataF
     return DataFrame(rows)
 
 
-def _named(grafana: Grafana, title: str) -> Dashboard:
-    """What the settings say of that title."""
+def _settings_of(grafana: Grafana, title: str) -> Dashboard:
+    """Return the one [[grafana.dashboard]] of the settings with this title."""
     if title not in FILES:
         raise InputError(f"{title!r:.80} is not a shipped dashboard", hint=f"one of {', '.join(FILES)}")
-    named = [each for each in grafana.access.dashboard if each.title == title]
-    if len(named) != 1:
+    matches = [each for each in grafana.access.dashboard if each.title == title]
+    if len(matches) != 1:
         raise InputError(
-            f"the settings name {len(named)} dashboards {title!r}", hint="one [[grafana.dashboard]] for it"
+            f"the settings name {len(matches)} dashboards {title!r}", hint="one [[grafana.dashboard]] for it"
         )
-    return named[0]
+    return matches[0]
 
 
-def _made(grafana: Grafana, limits: Limits, named: Dashboard) -> dict[str, Any]:
-    shipped = dashboard(named.title, grafana.settings, limits)
-    return {**shipped, "uid": named.uid or shipped["uid"]}
+def _shipped(grafana: Grafana, limits: Limits, wanted: Dashboard) -> dict[str, Any]:
+    shipped = dashboard(wanted.title, grafana.settings, limits)
+    return {**shipped, "uid": wanted.uid or shipped["uid"]}
 
 
-def _seen(grafana: Grafana, uid: str) -> dict[str, str | None]:
+def _observed(grafana: Grafana, uid: str) -> dict[str, str | None]:
     live = grafana.dashboard(uid)
     title = inert(str(live["dashboard"].get("title", "")), 200) if live else ""
     return {"title": title, "uid": uid, "version": fact(_version(live))}
@@ -176,10 +177,10 @@ def _version(live: Mapping[str, Any] | None) -> int:
     return int(live["dashboard"]["version"]) if live else 0
 
 
-def _save(grafana: Grafana, made: Mapping[str, Any], version: int, folder_uid: str) -> HttpCall:
-    """Compare-and-set: `overwrite` false, and the version that was seen; 0 where nothing may be there yet."""
+def _save(grafana: Grafana, saved: Mapping[str, Any], version: int, folder_uid: str) -> HttpCall:
+    """Save only if the dashboard still has `version`; 0 means that it must not exist yet."""
     body = {
-        "dashboard": {**{key: value for key, value in made.items() if key != "id"}, "id": None, "version": version},
+        "dashboard": {**{key: value for key, value in saved.items() if key != "id"}, "id": None, "version": version},
         "folderUid": folder_uid,
         "message": "xai-runbook",
         "overwrite": False,
@@ -189,7 +190,7 @@ def _save(grafana: Grafana, made: Mapping[str, Any], version: int, folder_uid: s
         method="POST",
         path="/api/dashboards/db",
         body=json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
-        equivalent=f"curl -f -H @authorization --json @{made['uid']}.json {grafana.url}/api/dashboards/db",
+        equivalent=f"curl -f -H @authorization --json @{saved['uid']}.json {grafana.url}/api/dashboards/db",
     )
 
 
@@ -204,7 +205,7 @@ def _undo_call(rows: list[dict[str, str | None]]) -> Call:
     return Call.of(restore_dashboards, uids=uids, versions=versions)
 
 
-def _true(query: Callable[..., DataFrame], description: str, **arguments: list[str] | list[int]) -> Condition:
+def _all_current(query: Callable[..., DataFrame], description: str, **arguments: list[str] | list[int]) -> Condition:
     return Condition.of(
         query, column="current", comparison="==", value="true", within="10s", description=description, **arguments
     )

@@ -1,1 +1,4 @@
-"""Section 6 of the runbook: nodes (what their own API says)."""
+"""Section 6 of the runbook, troubleshooting.
+
+nodes  sync state, height and peers, from the nodes' own API
+"""

@@ -1,4 +1,4 @@
-"""Section 6 of the runbook: troubleshooting. So far its blockchain sync questions, asked of the nodes' own API."""
+"""Blockchain sync of the nodes, from their own HTTP API. Source: runbook, Blockchain Sync Issues."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from xai_runbook.errors import NoData, NotConfigured, inert
 from xai_runbook.model.findings import Finding, Limit, Status, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pandas import DataFrame
 
     from xai_runbook.clients.nodes import NodeFacts, Nodes
 
 
 def sync_status(nodes: Nodes) -> DataFrame:
-    """One row a node: how far it is, what it says of itself, and how far the network is.
+    """Return each node's height and how far it is behind the network.
 
-    Columns: node, synced (bool, as the node says), height (index of its newest block), network_height (of the highest
-    reference), lag_blocks (network_height less height; below 0 it is ahead), error.
-    Source: runbook, Blockchain Sync Issues, whose `curl -s | jq` prints null and exits 0 where there is no answer.
-    Errors: NotConfigured where the settings name no reference node; NoData where none answers.
+    Columns: node, synced (bool, reported by the node), height (index of its newest block), network_height (of the
+    highest reference node), lag_blocks (network_height - height; negative if the node is ahead), error.
+    The runbook's `curl -s | jq` prints null and exits 0 if there is no answer.
+    Errors: NotConfigured if the settings name no reference node; NoData if none answers.
     """
-    # the reference first: a block that arrives between the two questions must not look like a lag
+    # the reference nodes first: a block that arrives between the two requests must not look like a lag
     network = network_height(nodes)["height"].max()
     if math.isnan(network):
         raise NoData(
@@ -42,18 +44,18 @@ def sync_status(nodes: Nodes) -> DataFrame:
 
 
 def sync_claim(nodes: Nodes) -> DataFrame:
-    """One row a node: whether it says of itself that it is synced; no reference is needed for that.
+    """Return whether each node reports that it is synced. Needs no reference node.
 
-    Columns: node, synced (1, 0, or missing), error. Source: runbook, Blockchain Sync Issues.
+    Columns: node, synced (1, 0 or NaN), error.
     """
     return _frame(nodes.facts("synced"), lambda facts: {"synced": float(facts.values.get("synced", math.nan))})
 
 
 def network_height(nodes: Nodes) -> DataFrame:
-    """One row a reference node: the height of the network as it tells it.
+    """Return the height that each reference node reports.
 
-    Columns: node, height (index of the newest block), seconds, error. Errors: NotConfigured where the settings name
-    no reference: the runbook's own is a reserved example domain. Source: runbook, Blockchain Sync Issues; RFC 2606.
+    Columns: node, height (index of the newest block), seconds (duration of the request), error.
+    Errors: NotConfigured if the settings name no reference node: the runbook's is a reserved example domain (RFC 2606).
     """
     answers = nodes.reference_facts("height")
     if not answers:
@@ -66,29 +68,28 @@ def network_height(nodes: Nodes) -> DataFrame:
 
 
 def peer_status(nodes: Nodes) -> DataFrame:
-    """One row a node: the peers that it counts and lists, itself left out.
+    """Return the peers that each node counts and lists, itself excluded.
 
-    Columns: node, peer_count (as it counts), peers_listed (as it lists), peers (their addresses, comma-separated),
-    error; a node whose two numbers differ says so in error, and its peer_count is missing: which one is right cannot
-    be told. Source: runbook, Blockchain Sync Issues.
+    Columns: node, peer_count (as the node counts them), peers_listed (length of its list), peers (addresses, separated
+    by commas), error. If the two numbers differ, peer_count is NaN and error says so: nothing shows which one is right.
     """
 
     def row(facts: NodeFacts) -> dict[str, Any]:
         if facts.error:
             return {"peer_count": math.nan, "peers_listed": math.nan, "peers": ""}
         count, listed = facts.values["peer_count"], facts.values["peers_listed"]
-        told = {"peer_count": count, "peers_listed": listed, "peers": ", ".join(map(_peer, facts.values["peers"]))}
+        cells = {"peer_count": count, "peers_listed": listed, "peers": ", ".join(map(_peer, facts.values["peers"]))}
         if count != listed:
-            told |= {"peer_count": math.nan, "error": f"it counts {count} peers and lists {listed}"}
-        return told
+            cells |= {"peer_count": math.nan, "error": f"it counts {count} peers and lists {listed}"}
+        return cells
 
     return _frame(nodes.facts("peer_count", "peers"), row)
 
 
 def check_network_lag(sync_status: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists the nodes that are further behind the network than the limit allows.
+    """Return an alert that lists the nodes that are further behind the network than the limit allows.
 
-    `unknown` for one that is as far ahead: a reference that stands still would make every lag a 0.
+    A node that is as far ahead is unknown, because a reference node that is stuck would hide every lag.
     """
     lag = sync_status["lag_blocks"]
     ahead = lag < -limit.threshold
@@ -100,19 +101,19 @@ def check_network_lag(sync_status: DataFrame, limit: Limit) -> Finding:
 
 
 def check_synced(sync_claim: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists the nodes that say themselves that they are not synced; `unknown` where one does not say."""
+    """Return an alert that lists the nodes that report that they are not synced; unknown if a node does not report."""
     rows = sync_claim.to_dict("records")
     if not rows:
         return Finding.unknown(limit.name, "there is no node to check", limit)
-    behind = [row for row in rows if row["synced"] == row["synced"] and limit.exceeded(row["synced"])]
-    mute = [row for row in rows if row["synced"] != row["synced"]]
-    doubts = "; ".join(f"{row['node']} did not report it: {row['error']}" for row in mute)
+    behind = [row for row in rows if not math.isnan(row["synced"]) and limit.exceeded(row["synced"])]
+    silent = [row for row in rows if math.isnan(row["synced"])]
+    doubts = "; ".join(f"{row['node']} did not report it: {row['error']}" for row in silent)
     if behind:
         names = ", ".join(str(row["node"]) for row in behind)
-        words = f"{len(behind)} of {len(rows)} report that they are not synced: {names}"
-        status, wrong, summary = Status.ALERT, behind, f"{words}; {doubts}" if doubts else words
-    elif mute:
-        status, wrong, summary = Status.UNKNOWN, mute, f"unknown, because {doubts}"
+        not_synced = f"{len(behind)} of {len(rows)} report that they are not synced: {names}"
+        status, wrong, summary = Status.ALERT, behind, f"{not_synced}; {doubts}" if doubts else not_synced
+    elif silent:
+        status, wrong, summary = Status.UNKNOWN, silent, f"unknown, because {doubts}"
     else:
         status, wrong, summary = Status.OK, [], f"all {len(rows)} report that they are synced"
     return Finding(
@@ -126,16 +127,16 @@ def check_synced(sync_claim: DataFrame, limit: Limit) -> Finding:
 
 
 def check_peers(peer_status: DataFrame, limit: Limit) -> Finding:
-    """`alert` that lists the nodes with fewer peers than the limit asks for."""
+    """Return an alert that lists the nodes with fewer peers than the limit requires."""
     return judge(limit, peer_status, value="peer_count", target="node", noun="peers connected")
 
 
-def _frame(answers: list[NodeFacts], row: Any) -> DataFrame:
+def _frame(answers: list[NodeFacts], row: Callable[[NodeFacts], dict[str, Any]]) -> DataFrame:
     from pandas import DataFrame
 
     rows = [{"node": facts.node, "error": facts.error.what if facts.error else "", **row(facts)} for facts in answers]
     frame = DataFrame(rows)
-    frame["error"] = frame.pop("error")  # last, where the eye looks for it
+    frame["error"] = frame.pop("error")  # move it to the end
     return frame
 
 
