@@ -21,7 +21,7 @@ from psycopg.sql import SQL, Identifier
 
 from benchmarks.private_server import backed_up, running, superuser
 from xai_runbook.changes.apply import apply_headless
-from xai_runbook.changes.credentials import lent
+from xai_runbook.changes.credentials import role_environment
 from xai_runbook.environment import Environment
 from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.secret import write_access
@@ -75,7 +75,7 @@ def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
     belt = "".join(f"SET {name} = '{value}';\n" for name, value in FORMATS.items())
     counts, scratch = ";\n".join(sums) + ";\n", folder / "cluster"
     dumped, roles, log = folder / "database.dump", folder / "roles.sql", folder / "log"
-    with write_access(), lent(step.roles, env.settings) as variables, log.open("wb") as said:
+    with write_access(), role_environment(step.roles, env.settings) as variables, log.open("wb") as said:
         there = {"PATH": os.environ["PATH"], **variables}
 
         def run(*words: str | Path, env: dict[str, str] = there, stdin: str = "") -> None:

@@ -24,14 +24,14 @@ from tests.support.started import eventually, start, started
 from tests.support.written_plans import written
 from xai_runbook import apply
 from xai_runbook.changes import registry
-from xai_runbook.changes.apply import shown
-from xai_runbook.changes.interrupts import Interrupts
+from xai_runbook.changes.apply import progress_display
+from xai_runbook.changes.interrupts import DeferredInterrupt
 from xai_runbook.changes.journal import Journal
-from xai_runbook.changes.journals import journal_of, place_of
+from xai_runbook.changes.journals import journal_of, unchecked_journal
 from xai_runbook.changes.preflight import target
 from xai_runbook.changes.reconcile import reconcile, undo
 from xai_runbook.changes.steps import execute
-from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.execute import StepRunner
 from xai_runbook.changes.steps.result import OutcomeUnknown
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, JournalError, NotConfigured, Refused, SettingsError, Unreachable
@@ -178,19 +178,19 @@ def test_a_later_session_with_the_same_number_is_another(here: Environment, sess
     pid = victim.info.backend_pid
     plan = eventually(lambda: database.cancel(here.database, pids=[pid]))
     right = {key: plan.observed[0][key] for key in ("pid", "backend_start", "query_start")}
-    actor = Actor(here)
-    actor.open(plan.identity, plan.parts)
+    runner = StepRunner(here)
+    runner.open(plan.identity, plan.parts)
     try:
         for key in ("backend_start",) if name == "terminate_session" else ("backend_start", "query_start"):
             wrong = Sql(name=name, parameters=right | {key: "2026-01-01T00:00:00.000001+00:00"}, equivalent="")
-            done = actor.act(wrong, print, Interrupts())
+            done = runner.run(wrong, print, DeferredInterrupt())
             assert not done.had_effect and "did nothing" in done.summary
         other = Sql(name=name, parameters=right | {"pid": str(os.getpid())}, equivalent="")
-        assert not actor.act(other, print, Interrupts()).had_effect
+        assert not runner.run(other, print, DeferredInterrupt()).had_effect
         assert here.database.rows("statements_by_pid", {"pids": [pid]}), "it still runs"
-        assert actor.act(Sql(name=name, parameters=right, equivalent=""), print, Interrupts()).had_effect
+        assert runner.run(Sql(name=name, parameters=right, equivalent=""), print, DeferredInterrupt()).had_effect
     finally:
-        actor.close()
+        runner.close()
 
 
 @pytest.mark.usefixtures("terminal")
@@ -361,8 +361,8 @@ def test_what_still_acts_is_waited_for(here: Environment, session: Opens, journa
     victim = session()
     plan = terminate(here, victim)
     journal.append("intent", plan=plan.to_json(), target=target(plan), digest=plan.digest)
-    acts = Actor(here)
-    acts.open(plan.identity, plan.parts)
+    killed = StepRunner(here)
+    killed.open(plan.identity, plan.parts)
     try:
         with pytest.raises(Refused, match="locked by another apply, seen in the database itself"):
             reconcile(here, 1)
@@ -371,7 +371,7 @@ def test_what_still_acts_is_waited_for(here: Environment, session: Opens, journa
             apply(plan, elsewhere, confirm=plan.confirmation)
         elsewhere.database.close()
     finally:
-        acts.close()
+        killed.close()
     eventually(lambda: reconcile(here, 1).status == "failed")
 
 
@@ -379,20 +379,20 @@ def test_what_still_acts_is_waited_for(here: Environment, session: Opens, journa
 def test_the_operator_must_reach_the_same_server(here: Environment) -> None:
     identity = {f"database.{key}": value for key, value in here.database.identity().items()}
     for key in identity:
-        actor = Actor(here)
+        runner = StepRunner(here)
         try:
             with pytest.raises(Refused, match="the operator reaches another server or database"):
-                actor.open(identity | {key: "7"}, {})
+                runner.open(identity | {key: "7"}, {})
         finally:
-            actor.close()
+            runner.close()
 
 
 def test_an_actor_without_a_database_sends_nothing(here: Environment) -> None:
-    actor = Actor(here)
-    actor.open({"prometheus.url": "x"}, {})
-    done = actor.act(Sql(name="terminate_session", parameters={}, equivalent=""), print, Interrupts())
+    runner = StepRunner(here)
+    runner.open({"prometheus.url": "x"}, {})
+    done = runner.run(Sql(name="terminate_session", parameters={}, equivalent=""), print, DeferredInterrupt())
     assert not done.had_effect and done.summary == "the plan names no database"
-    actor.close()
+    runner.close()
 
 
 @pytest.mark.usefixtures("terminal")
@@ -479,9 +479,9 @@ def program(*argv: str, seconds: str = "20s") -> Command:
     return Command(argv=("python", "-c", *argv), environment={"GIVEN": "yes"}, seconds=seconds, equivalent="")
 
 
-def ran(step: Command, ctrl_c: Interrupts | None = None) -> tuple[execute.StepResult, list[str]]:
+def ran(step: Command, interrupt: DeferredInterrupt | None = None) -> tuple[execute.StepResult, list[str]]:
     said: list[str] = []
-    return execute._program(step, {}, said.append, ctrl_c or Interrupts()), said
+    return execute._run_program(step, {}, said.append, interrupt or DeferredInterrupt()), said
 
 
 def test_a_program_that_ends_well_had_its_effect() -> None:
@@ -494,7 +494,7 @@ def test_a_program_that_fails_had_none() -> None:
     done, _ = ran(program("import sys; print('no room'); sys.exit(5)"))
     assert not done.had_effect and not done.leftover and done.summary == "it ended with exit code 5: no room"
     with pytest.raises(OutcomeUnknown, match="no room"):  # what ours says when it cannot tell
-        ran(program(f"import sys; print('no room'); sys.exit({execute.NOT_KNOWN})"))
+        ran(program(f"import sys; print('no room'); sys.exit({execute.EXIT_UNKNOWN})"))
     done, _ = ran(replace(program(), argv=("/no/such/program",)))
     assert not done.had_effect and "/no/such/program could not be started: No such file" in done.summary
 
@@ -515,14 +515,14 @@ def test_a_program_ends_with_ctrl_c_and_its_children_with_it() -> None:
         "print(child.pid, flush=True); time.sleep(600)"
     )
     said: list[str] = []
-    with Interrupts() as ctrl_c:
+    with DeferredInterrupt() as interrupt:
 
         def heard(words: str) -> None:
             said.append(words)
             signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(OutcomeUnknown, match="interrupted by Ctrl-C, and ended"):
-            execute._program(program(stubborn), {}, heard, ctrl_c)
+            execute._run_program(program(stubborn), {}, heard, interrupt)
     eventually(lambda: not alive(int(said[0])))
 
 
@@ -564,14 +564,14 @@ def test_a_program_sees_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_a_module_imported_is_not_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alert_rehearsal, "terminate", database.terminate, raising=False)
     with pytest.raises(Refused, match="not one of our changes"):
-        registry.named("monitoring.terminate")
+        registry.find_change("monitoring.terminate")
 
 
 def test_names_outside_are_not_even_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "xai_runbook.sandbox.faults.load", raising=False)
     for name in ("xai_runbook.sandbox.faults.load.main", "sandbox.main", "load.main"):
         with pytest.raises(Refused, match="not one of our changes"):
-            registry.named(name)
+            registry.find_change(name)
     assert "xai_runbook.sandbox.faults.load" not in sys.modules
 
 
@@ -642,12 +642,12 @@ def test_an_outcome_shows_itself(status: Any) -> None:
 
 @pytest.mark.usefixtures("acting")
 def test_a_lost_answer_is_ambiguous(here: Environment, superuser: Any) -> None:
-    actor = Actor(here)
-    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
+    runner = StepRunner(here)
+    runner.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     cut_off(here, superuser)
     with pytest.raises(OutcomeUnknown, match="the connection was lost while it acted"):
-        actor.act(NOBODY, print, Interrupts())
-    actor.close()
+        runner.run(NOBODY, print, DeferredInterrupt())
+    runner.close()
 
 
 @pytest.mark.usefixtures("acting")
@@ -656,8 +656,8 @@ def test_a_server_that_does_not_answer_is_waited_for_no_longer(
 ) -> None:
     """Its backend is stopped: neither its statement_timeout nor a cancel request would end the wait."""
     hasty = with_journal(here, journal, database={"timeout": "500ms"})
-    actor = Actor(hasty)
-    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
+    runner = StepRunner(hasty)
+    runner.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     (pid,) = superuser.execute(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
     ).fetchone()
@@ -665,10 +665,10 @@ def test_a_server_that_does_not_answer_is_waited_for_no_longer(
     began = time.monotonic()
     try:
         with pytest.raises(OutcomeUnknown, match="no whole answer within"):
-            actor.act(NOBODY, print, Interrupts())
+            runner.run(NOBODY, print, DeferredInterrupt())
     finally:
         os.kill(pid, signal.SIGCONT)
-        actor.close()
+        runner.close()
     assert time.monotonic() - began < stretched(5)
 
 
@@ -686,12 +686,12 @@ def test_progress_is_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch)
     master, slave = os.openpty()
     with os.fdopen(slave, "w") as screen, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", screen)
-        shown()("step 1 of 2")
+        progress_display()("step 1 of 2")
     assert os.read(master, 100) == b"\r\x1b[Kstep 1 of 2"
     os.close(master)
-    shown()("nobody looks")
+    progress_display()("nobody looks")
     monkeypatch.setattr(sys, "stderr", None)
-    shown()("nobody can look")
+    progress_display()("nobody can look")
 
 
 def test_no_operator_no_session(nowhere: Environment, journal: Journal) -> None:
@@ -739,8 +739,8 @@ def test_relative_journals_are_one_place_for_a_user(nowhere: Environment, monkey
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/somebody")
     told = with_journal(nowhere, Journal(Path("journal")))
-    assert place_of(told).folder == Path("/home/somebody/.local/state/xai-runbook/journal")
+    assert unchecked_journal(told).folder == Path("/home/somebody/.local/state/xai-runbook/journal")
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert place_of(told).folder == Path("/state/xai-runbook/journal")
-    assert place_of(with_journal(nowhere, Journal(Path("~/j")))).folder == Path("/home/somebody/j")
-    assert place_of(with_journal(nowhere, Journal(Path("/shared/j")))).folder == Path("/shared/j")
+    assert unchecked_journal(told).folder == Path("/state/xai-runbook/journal")
+    assert unchecked_journal(with_journal(nowhere, Journal(Path("~/j")))).folder == Path("/home/somebody/j")
+    assert unchecked_journal(with_journal(nowhere, Journal(Path("/shared/j")))).folder == Path("/shared/j")

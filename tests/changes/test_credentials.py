@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.changing import with_journal
 from xai_runbook import apply
-from xai_runbook.changes.credentials import lent
+from xai_runbook.changes.credentials import role_environment
 from xai_runbook.changes.journal import Journal
-from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.execute import StepRunner
 from xai_runbook.changes.steps.result import OutcomeUnknown
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NotConfigured
@@ -37,9 +37,9 @@ def lending(nowhere: Environment, password: Path, text: str, **database: Any) ->
 @pytest.mark.usefixtures("acting")
 def test_a_password_is_lent_in_memory_alone(nowhere: Environment, tmp_path: Path) -> None:
     settings = lending(nowhere, tmp_path / "password", "a:b\\c", sslmode="verify-full", sslrootcert="/etc/ca.crt")
-    with lent((), settings) as variables:
+    with role_environment((), settings) as variables:
         assert variables == {}
-    with lent(("database.operator", "backups.scratch"), settings) as variables:
+    with role_environment(("database.operator", "backups.scratch"), settings) as variables:
         assert not any("a:b" in text for text in variables.values())
         assert variables["PGSSLMODE"] == "verify-full" and variables["PGSSLROOTCERT"] == "/etc/ca.crt"
         path = Path(variables["PGPASSFILE"])
@@ -59,19 +59,19 @@ def test_two_roles_share_a_file_and_keep_a_persons_own(
     settings = lending(nowhere, tmp_path / "password", "one")
     scratch = {"host": "scratch", "user": "tester", "password": f"file:{tmp_path / 'password'}"}
     told = settings.model_dump() | {"backups": {"folder": str(tmp_path), "scratch": scratch}}
-    with lent(("database.operator", "backups.scratch"), type(settings).model_validate(told)) as variables:
+    with role_environment(("database.operator", "backups.scratch"), type(settings).model_validate(told)) as variables:
         assert Path(variables["PGPASSFILE"]).read_text().splitlines() == [
             "localhost:5433:*:xai\\:operator:one", "scratch:5432:*:tester:one", "elsewhere:1:*:me:mine",
         ]  # fmt: skip
         assert variables["SCRATCH_PGHOST"] == "scratch" and variables["PGHOST"] == "localhost"
-    with lent(("backups.scratch",), settings) as variables:
+    with role_environment(("backups.scratch",), settings) as variables:
         assert variables == {"PGPASSFILE": str(own)}, "libpq's own file, where nothing is lent"
 
 
 @pytest.mark.usefixtures("acting")
 def test_a_service_is_left_to_libpq(nowhere: Environment, tmp_path: Path) -> None:
     settings = lending(nowhere, tmp_path / "password", "one", service="production")
-    with lent(("database.operator",), settings) as variables:
+    with role_environment(("database.operator",), settings) as variables:
         assert variables["PGSERVICE"] == "production" and "PGHOST" not in variables
         assert Path(variables["PGPASSFILE"]).read_text().startswith("*:*:*:xai\\:operator:one\n")
 
@@ -79,24 +79,24 @@ def test_a_service_is_left_to_libpq(nowhere: Environment, tmp_path: Path) -> Non
 @pytest.mark.usefixtures("acting")
 def test_what_cannot_be_lent(nowhere: Environment, tmp_path: Path) -> None:
     settings = lending(nowhere, tmp_path / "password", "two\nlines")
-    with pytest.raises(InputError, match="no line break"), lent(("database.operator",), settings):
+    with pytest.raises(InputError, match="no line break"), role_environment(("database.operator",), settings):
         pass
     nobody = settings.model_copy(update={"database": None})
-    with pytest.raises(NotConfigured), lent(("database.operator",), nobody):
+    with pytest.raises(NotConfigured), role_environment(("database.operator",), nobody):
         pass
 
 
-class Unpressed:
+class NoInterrupt:
     """Nobody presses Ctrl-C."""
 
-    pressed = False
+    received = False
 
 
 def test_a_program_that_cannot_tell_what_it_did(nowhere: Environment) -> None:
     def act(code: str, **more: Any) -> Any:
         argv = ("python", "-c", code)
         step = Command(argv=argv, environment={}, seconds="20s", equivalent="", **more)
-        return Actor(nowhere).act(step, lambda _: None, Unpressed())  # type: ignore[arg-type]
+        return StepRunner(nowhere).run(step, lambda _: None, NoInterrupt())  # type: ignore[arg-type]
 
     with pytest.raises(OutcomeUnknown, match="who knows"):
         act("print('who knows'); raise SystemExit(3)")

@@ -193,7 +193,7 @@ def test_s9_a_record_that_a_full_disk_took_back_is_not_missed(
 
     writer = Journal(journal.folder)
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "_tell_head", disk_full)
+        patch.setattr(Journal, "_write_head", disk_full)
         with pytest.raises(JournalError, match="No space left"):
             writer.append("note")
     assert seen == [3] and journal_of(used).verify() == 2, "it was read, and taken back"

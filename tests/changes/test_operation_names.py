@@ -21,8 +21,8 @@ from xai_runbook.model.steps import operation_name
 from xai_runbook.operations.backups import dumps, restores
 from xai_runbook.operations.database import sessions
 
-EVERY = registry.every()
-CHANGES = registry.names()
+EVERY = registry.all_operations()
+CHANGES = registry.change_names()
 
 
 def test_names_are_unique_in_their_section() -> None:
@@ -32,14 +32,14 @@ def test_names_are_unique_in_their_section() -> None:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_found_by_its_name(name: str) -> None:
-    assert registry.named(name) is dict(EVERY)[name]
-    assert operation_name(registry.named(name)) == name
+    assert registry.find_change(name) is dict(EVERY)[name]
+    assert operation_name(registry.find_change(name)) == name
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_takes_handles_by_place_and_its_arguments_by_name(name: str) -> None:
     """So a Call can tell them apart without an Environment."""
-    for parameter in inspect.signature(registry.named(name)).parameters.values():
+    for parameter in inspect.signature(registry.find_change(name)).parameters.values():
         assert (parameter.kind is parameter.KEYWORD_ONLY) is (parameter.name not in given()), parameter.name
 
 

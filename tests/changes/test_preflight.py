@@ -141,9 +141,9 @@ def test_an_unknown_outcome_elsewhere_blocks_nobody(nowhere: Environment, journa
 def test_a_target_that_another_apply_has_locked(nowhere: Environment, journal: Journal) -> None:
     plan = written()
     with Lock(journal.folder, plan.parts) as lock:
-        lock.say("step 3 of 5")
+        lock.report("step 3 of 5")
         told = refused(plan, nowhere)
-        user, host = lock._said["user"], lock._said["host"]
+        user, host = lock._holder["user"], lock._holder["host"]
         assert f"locked by {user}@{host} pid {os.getpid()} since 2" in told and "step 3 of 5" in told
         for path in (journal.folder / "locks").iterdir():
             path.write_bytes(b"rubbish")
@@ -222,8 +222,8 @@ def test_a_server_that_is_down_by_now(nowhere: Environment, journal: Journal) ->
 )  # fmt: skip
 def test_a_condition_compares_numbers_as_numbers(comparison: Any, value: str, holds: bool) -> None:
     condition = replace(FIELDS["expected"], comparison=comparison, value=value)
-    assert preflight._compared("10", condition) is holds
-    assert not preflight._compared(None, condition)
+    assert preflight._compare("10", condition) is holds
+    assert not preflight._compare(None, condition)
 
 
 # without a person
@@ -450,10 +450,10 @@ def test_a_query_is_no_change_and_a_change_no_query(nowhere: Environment) -> Non
     from xai_runbook.changes import registry
 
     with pytest.raises(Refused, match="not one of our queries"):
-        registry.asked(nowhere, FIELDS["change"], {"pids": [1]})
+        registry.run_query(nowhere, FIELDS["change"], {"pids": [1]})
     with pytest.raises(Refused, match="not one of our queries"):
-        registry.asked(nowhere, "os.listdir", {})
+        registry.run_query(nowhere, "os.listdir", {})
     with pytest.raises(Refused, match="not one of our queries"):
-        registry.asked(nowhere, "database._sessions", {})
-    assert "database.terminate" in registry.names()
-    assert json.loads(json.dumps(registry.names())) == sorted(registry.names())
+        registry.run_query(nowhere, "database._sessions", {})
+    assert "database.terminate" in registry.change_names()
+    assert json.loads(json.dumps(registry.change_names())) == sorted(registry.change_names())

@@ -21,9 +21,9 @@ from tests.support.written_plans import written
 from xai_runbook import apply
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.journals import journal_of
-from xai_runbook.changes.preflight import Case, unknown_before
+from xai_runbook.changes.preflight import Case, refuse_unknown_outcome
 from xai_runbook.changes.reconcile import reconcile
-from xai_runbook.changes.registry import planned
+from xai_runbook.changes.registry import make_plan
 from xai_runbook.changes.target_lock import Lock, lock_in_server
 from xai_runbook.environment import Environment
 from xai_runbook.errors import JournalError, Refused
@@ -110,7 +110,7 @@ def test_s3_files_and_the_server_lock_what_overlaps(
             pass
 
     with Lock(journal.folder, first) as lock:
-        lock.say("step 1 of 1")
+        lock.report("step 1 of 1")
         assert tried(files) is free
         if not free:
             with pytest.raises(Refused, match=r"is locked by .* step 1 of 1.*database 7:5432/16384"):
@@ -198,7 +198,7 @@ def test_s3_an_unknown_restore_blocks_a_vacuum_by_another_address(
     for other in ADDRESSES:
         vacuum = touched(DATABASE | {"database.server_address": other}, {})
         with pytest.raises(Refused, match="not known"):
-            unknown_before(Case(written(parts=vacuum), "", "", nowhere, journal, ""))
+            refuse_unknown_outcome(Case(written(parts=vacuum), "", "", nowhere, journal, ""))
         with Lock(journal.folder, restore), pytest.raises(Refused, match="is locked by"), Lock(journal.folder, vacuum):
             raise AssertionError
 
@@ -235,7 +235,7 @@ class Applying:
         if not self.pid:
             try:
                 sys.stdin = os.fdopen(os.openpty()[1])
-                plan = planned(env, change, arguments)
+                plan = make_plan(env, change, arguments)
                 came = apply(plan, env, confirm=plan.confirmation, progress=lambda words: print_to(write, words))
                 print_to(write, str(came))
             finally:
@@ -352,4 +352,4 @@ def test_s3_an_unknown_outcome_of_an_older_version_blocks_all(
     plan = earlier(parts)
     journal.append("intent", digest="another", target="database.database=x", plan=plan)
     with pytest.raises(Refused, match="not known"):
-        unknown_before(Case(written(), "", "", nowhere, journal, ""))
+        refuse_unknown_outcome(Case(written(), "", "", nowhere, journal, ""))

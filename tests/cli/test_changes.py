@@ -61,13 +61,13 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"xai-runbook {command}" in capsys.readouterr().out.partition("xample")[2]
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.change_names())
 def test_every_change_has_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["plan", name, "--help"])
     assert left.value.code == 0
     shown = capsys.readouterr().out
-    assert (registry.named(name).__doc__ or "").strip().splitlines()[0] in shown
+    assert (registry.find_change(name).__doc__ or "").strip().splitlines()[0] in shown
     assert "--env" in shown and "--out" in shown and f"xai-runbook plan {name}" in shown
 
 
@@ -97,7 +97,7 @@ def sample(database: Any, *, a: int, b: float = 0.5, c: str | None = None, d: li
 
 def test_arguments_come_from_the_signature(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Kinds that no change of today takes, and those of tomorrow will."""
-    monkeypatch.setattr(registry, "named", lambda name: sample)
+    monkeypatch.setattr(registry, "find_change", lambda name: sample)
     options = change_arguments.parser("x.sample").parse_args(["--a", "7", "--d", "x", "y", "--e"])
     assert (options.a, options.b, options.c, options.d, options.e) == (7, 0.5, None, ["x", "y"], True)
     with pytest.raises(SystemExit):
@@ -360,7 +360,7 @@ def test_x9_what_is_refused_anyway_asks_for_no_words(
     refused(f"what an earlier change did is not known (journal entry {entry}, ended before it could say)")
     Journal(folder).append("reconciled", entry=entry, status="failed")
     with Lock(folder, plan.parts) as lock:
-        lock.say("step 1 of 2")
+        lock.report("step 1 of 2")
         refused("step 1 of 2")
     told = here.settings.model_dump_json(
         include={"database": {"host", "port", "dbname", "user", "password", "sslmode"}}
@@ -413,7 +413,7 @@ def test_x9_what_has_changed_since_the_plan_is_told_before_anybody_types(
     else:
         so = {"expected": expecting(plan, ">=")} if case == "so already" else {"guards": (expecting(plan, "=="),)}
         plan = replace(plan, **so)  # type: ignore[arg-type]
-        monkeypatch.setattr(registry, "planned", lambda *_: plan)
+        monkeypatch.setattr(registry, "make_plan", lambda *_: plan)
     os.write(terminal, b"\n")  # should it ask all the same
     assert main(["apply", str(plan_file(tmp_path, plan))]) == 3
     told = capsys.readouterr()

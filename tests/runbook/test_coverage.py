@@ -26,7 +26,7 @@ def test_there_are_144_items_in_their_order() -> None:
 @pytest.mark.parametrize("row", ANSWERED, ids=lambda row: f"item-{row.item}")
 def test_an_answered_item_has_an_operation_a_notebook_and_a_test(row: coverage.Row, checkout: Path) -> None:
     assert row.operation
-    assert row.operation in dict(registry.every())
+    assert row.operation in dict(registry.all_operations())
     assert row.notebook, "no notebook asks it"
     assert (checkout / "notebooks" / f"{row.notebook}.ipynb").is_file()
     assert row.tests, "no test calls it"

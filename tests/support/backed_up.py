@@ -15,7 +15,7 @@ import pytest
 from tests.support.postgres_server import Server
 from xai_runbook import apply
 from xai_runbook.changes.apply import apply_headless
-from xai_runbook.changes.credentials import lent
+from xai_runbook.changes.credentials import role_environment
 from xai_runbook.environment import Environment
 from xai_runbook.model.outcome import Outcome
 from xai_runbook.model.plans import Plan
@@ -83,7 +83,7 @@ def doer(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Pope
     assert step.kind == "command"
     # when a guard's test runs separately, the step must also run the copy without the guard
     copy = {name: os.environ[name] for name in ("PYTHONPATH", "PYTHONSAFEPATH") if name in os.environ}
-    with write_access(), lent(step.roles, env.settings) as variables:
+    with write_access(), role_environment(step.roles, env.settings) as variables:
         process = subprocess.Popen(
             [*before, sys.executable, *step.argv[1:]],
             env={"PATH": os.environ["PATH"], **copy, **variables, **step.environment},

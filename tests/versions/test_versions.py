@@ -24,7 +24,7 @@ from tests.support import clusters, servers
 from tests.support.discovered import arguments, queries
 from tests.versions.conftest import TABLE, WHY
 from xai_runbook import apply, connect
-from xai_runbook.changes.journals import place_of
+from xai_runbook.changes.journals import unchecked_journal
 from xai_runbook.environment import Environment
 from xai_runbook.errors import AccessDenied, NoData, NotConfigured, XaiRunbookError
 from xai_runbook.model.outcome import Outcome
@@ -103,8 +103,8 @@ def told(server: Server) -> dict[str, Any]:
 @pytest.fixture
 def env(server: Server) -> Iterator[Environment]:
     made = connect(server.environment)
-    if not place_of(made).identity:
-        place_of(made).create()
+    if not unchecked_journal(made).identity:
+        unchecked_journal(made).create()
     yield made
     made.database.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from xai_runbook.changes.interrupts import Interrupts
+from xai_runbook.changes.interrupts import DeferredInterrupt
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.journals import journal_of
 from xai_runbook.changes.preflight import (
@@ -19,12 +19,12 @@ from xai_runbook.changes.preflight import (
     Case,
     holds,
     leftovers,
-    stopped,
+    refuse_stopped,
+    refuse_wrong_confirmation,
     target,
     unchanged,
-    wrong_words,
 )
-from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.execute import StepRunner
 from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.changes.target_lock import Lock
 from xai_runbook.errors import InputError, JournalError, Refused, XaiRunbookError, inert
@@ -71,7 +71,7 @@ def apply(
             on="a scheduled run, papermill or a pipe",
             hint="type it in a terminal or in JupyterLab; nothing headless changes anything",
         )
-    return _through_the_door(plan, env, confirm, reason, digest or plan.digest, progress or shown())
+    return _carry_out(plan, env, confirm, reason, digest or plan.digest, progress or progress_display())
 
 
 def apply_headless(
@@ -90,7 +90,7 @@ def apply_headless(
             on=plan.change,
             hint="changes.headless in the settings lists those that may",
         )
-    return _through_the_door(plan, env, plan.confirmation, reason, digest, progress or (lambda _: None))
+    return _carry_out(plan, env, plan.confirmation, reason, digest, progress or (lambda _: None))
 
 
 def preflight(plan: Plan, env: Environment, *, digest: str) -> None:
@@ -102,7 +102,7 @@ def preflight(plan: Plan, env: Environment, *, digest: str) -> None:
     case = _before_the_lock(plan, env, digest)
     with Lock(case.journal.folder, plan.parts):
         for refused in UNDER_THE_LOCK:
-            if refused is not wrong_words:
+            if refused is not refuse_wrong_confirmation:
                 refused(case)
 
 
@@ -111,13 +111,11 @@ def _before_the_lock(plan: Plan, env: Environment, digest: str, confirm: str = "
     case = Case(plan, digest, plan.digest, env, journal_of(env), confirm)
     for refused in BEFORE_THE_LOCK:
         refused(case)
-    _writable(case.journal)
+    _require_room(case.journal)
     return case
 
 
-def _through_the_door(
-    plan: Plan, env: Environment, confirm: str, reason: str, digest: str, progress: Progress
-) -> Outcome:
+def _carry_out(plan: Plan, env: Environment, confirm: str, reason: str, digest: str, progress: Progress) -> Outcome:
     if not isinstance(reason, str) or len(reason) > 2000:
         raise InputError("a reason is text of at most 2000 characters", hint="an incident number, or a sentence")
     case = _before_the_lock(plan, env, digest, confirm)
@@ -125,40 +123,40 @@ def _through_the_door(
     with Lock(journal.folder, plan.parts) as lock:
         for refused in UNDER_THE_LOCK:
             refused(case)
-        with write_access(), closing(Actor(env)) as actor:
-            actor.open(plan.identity, plan.parts)
+        with write_access(), closing(StepRunner(env)) as runner:
+            runner.open(plan.identity, plan.parts)
 
             def say(words: str) -> None:
-                lock.say(words)
+                lock.report(words)
                 with suppress(Exception):  # a terminal that was hung up must not end a change half way
                     progress(words)
 
-            with Interrupts() as ctrl_c:
+            with DeferredInterrupt() as interrupt:
                 entry = journal.append(
                     "intent",
-                    digest=case.own,
+                    digest=case.plan_digest,
                     target=target(plan),
                     reason=inert(reason),
                     environment=env.name,
                     plan=plan.to_json(),
                 )
-                return _carried_out(case, actor, entry, say, ctrl_c)
+                return _run_steps(case, runner, entry, say, interrupt)
 
 
-def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: Interrupts) -> Outcome:
+def _run_steps(case: Case, runner: StepRunner, entry: int, say: Progress, interrupt: DeferredInterrupt) -> Outcome:
     """Acts, looks, and records; whatever ends it before that leaves an intent alone, which counts as unknown."""
     plan, effects, words, ambiguous, left = case.plan, 0, "", False, False
     step: Step | None = None
     notices: list[str] = []
     try:
         for number, step in enumerate(plan.steps, 1):
-            stopped(case)
+            refuse_stopped(case)
             here = f"step {number} of {len(plan.steps)}"
-            if ctrl_c.pressed:
+            if interrupt.received:
                 words = f"interrupted by Ctrl-C before {here}"
                 break
             say(here)
-            done: StepResult = actor.act(step, lambda told, here=here: say(f"{here}: {told}"), ctrl_c)  # type: ignore[misc]
+            done: StepResult = runner.run(step, lambda told, here=here: say(f"{here}: {told}"), interrupt)  # type: ignore[misc]
             effects += done.had_effect
             notices += done.notices
             if not done.had_effect:
@@ -173,11 +171,11 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
     if effects or ambiguous or left:
         say("looking whether it came about")
         # where something went wrong, one look tells what is so now
-        came_about, observed = _observed(case, 0.0 if words else _patience(plan), ctrl_c)
+        came_about, observed = _observe(case, 0.0 if words else _settling_seconds(plan), interrupt)
     seen = leftovers(observed)
-    if ambiguous and not (effects or came_about or seen) and _ended_with_us(step) and unchanged(case.env, plan):
+    if ambiguous and not (effects or came_about or seen) and _ends_with_its_process(step) and unchanged(case.env, plan):
         ambiguous = False
-    status, summary = _judged(plan, effects, words, ambiguous, came_about)
+    status, summary = _judge(plan, effects, words, ambiguous, came_about)
     if left and status == "failed":
         summary = words
     if seen and status != "done":
@@ -188,7 +186,7 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
         summary=inert(summary, 600),
         observed=tuple(observed),
         notices=tuple(notices),
-        interrupted=ctrl_c.pressed and status != "done",
+        interrupted=interrupt.received and status != "done",
         undo_hint=inert(plan.undo) if isinstance(plan.undo, str) else f"xai-runbook undo {entry}",
     )
     try:
@@ -202,12 +200,12 @@ def _carried_out(case: Case, actor: Actor, entry: int, say: Progress, ctrl_c: In
     return outcome
 
 
-def _ended_with_us(step: Step | None) -> bool:
+def _ends_with_its_process(step: Step | None) -> bool:
     """Whether nothing of the step goes on anywhere once it has ended here."""
     return isinstance(step, Command) and not step.lasts
 
 
-def _judged(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: bool) -> tuple[Status, str]:
+def _judge(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: bool) -> tuple[Status, str]:
     if came_about and effects == len(plan.steps):
         return "done", f"{plan.verb} {', '.join(plan.targets)}"
     if not effects and not ambiguous:
@@ -215,16 +213,16 @@ def _judged(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: b
     if came_about and ambiguous and effects == len(plan.steps) - 1:
         # the answer was lost, and what it was to bring about is seen: but seen is not caused
         return "unknown", f"{words}; what was expected is so now"
-    told = words or f"what was expected did not come about within {_patience(plan):g} s"
+    told = words or f"what was expected did not come about within {_settling_seconds(plan):g} s"
     known = "are known to have taken effect" if ambiguous else "took effect"
     return "unknown", f"{effects} of {len(plan.steps)} steps {known}: {told}"
 
 
-def _patience(plan: Plan) -> float:
+def _settling_seconds(plan: Plan) -> float:
     return duration_seconds(plan.expected.within) if plan.expected else 0.0
 
 
-def _observed(case: Case, seconds: float, ctrl_c: Interrupts) -> tuple[bool, list[Mapping[str, str | None]]]:
+def _observe(case: Case, seconds: float, interrupt: DeferredInterrupt) -> tuple[bool, list[Mapping[str, str | None]]]:
     """Whether the expected condition came true in that time, and the rows last seen."""
     assert case.plan.expected is not None  # a plan with steps has one
     end = time.monotonic() + seconds
@@ -234,12 +232,12 @@ def _observed(case: Case, seconds: float, ctrl_c: Interrupts) -> tuple[bool, lis
             told, rows = holds(case.env, case.plan.expected)
             if told:
                 return True, rows
-        if ctrl_c.pressed or time.monotonic() >= end:
+        if interrupt.received or time.monotonic() >= end:
             return False, rows
         time.sleep(POLL_SECONDS)
 
 
-def _writable(journal: Journal) -> None:
+def _require_room(journal: Journal) -> None:
     """P15: where intent and outcome would not find room, nothing is begun, not even a lock."""
     try:
         with tempfile.TemporaryFile(dir=journal.folder) as room:
@@ -252,7 +250,7 @@ def _writable(journal: Journal) -> None:
         ) from None
 
 
-def shown() -> Progress:
+def progress_display() -> Progress:
     """Progress for where this runs: one line that is rewritten, in a notebook or a terminal; none elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

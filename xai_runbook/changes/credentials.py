@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def lent(roles: Sequence[Role], settings: Settings) -> Iterator[dict[str, str]]:
+def role_environment(roles: Sequence[Role], settings: Settings) -> Iterator[dict[str, str]]:
     """libpq's variables of these roles: where, as whom, and in which file the passwords are.
 
     The file is memory that has no name, mode 0600, and the kernel takes it back when we end, however that is: no disk
@@ -33,10 +33,13 @@ def lent(roles: Sequence[Role], settings: Settings) -> Iterator[dict[str, str]]:
     require_write_access(", ".join(roles))
     variables: dict[str, str] = {}
     lines: list[str] = []
-    with ExitStack() as ways:
+    with ExitStack() as tunnels:
         for role in roles:
-            where, line = _operator(settings, ways) if role == "database.operator" else _scratch(settings)
-            variables |= where
+            if role == "database.operator":
+                address, line = _operator_environment(settings, tunnels)
+            else:
+                address, line = _scratch_environment(settings)
+            variables |= address
             lines += line
         with _password_file(lines) as path:
             yield variables | path
@@ -61,7 +64,7 @@ def _password_file(lines: list[str]) -> Iterator[dict[str, str]]:
         os.close(descriptor)
 
 
-def _operator(settings: Settings, ways: ExitStack) -> tuple[dict[str, str], list[str]]:
+def _operator_environment(settings: Settings, tunnels: ExitStack) -> tuple[dict[str, str], list[str]]:
     where = settings.database
     if where is None or where.operator is None:
         raise NotConfigured(
@@ -75,7 +78,7 @@ def _operator(settings: Settings, ways: ExitStack) -> tuple[dict[str, str], list
         told["PGSERVICE"] = where.service
         told |= {name: os.environ[name] for name in ("PGSERVICEFILE", "PGSYSCONFDIR") if name in os.environ}
     elif (tunnel := tunnel_of(where)) is not None:
-        ways.callback(tunnel.close)
+        tunnels.callback(tunnel.close)
         port = str(tunnel.port())  # the host's name stays: its certificate must be that host's
         told |= {"PGHOST": where.host, "PGHOSTADDR": "127.0.0.1", "PGPORT": port}
     else:
@@ -83,21 +86,21 @@ def _operator(settings: Settings, ways: ExitStack) -> tuple[dict[str, str], list
     if where.sslrootcert:
         told["PGSSLROOTCERT"] = where.sslrootcert
     host, port = ("*", "*") if where.service else (where.host, port)
-    return told, _line(host, port, where.operator.user, where.operator.password)
+    return told, _password_line(host, port, where.operator.user, where.operator.password)
 
 
-def _scratch(settings: Settings) -> tuple[dict[str, str], list[str]]:
+def _scratch_environment(settings: Settings) -> tuple[dict[str, str], list[str]]:
     where = settings.backups.scratch if settings.backups else "local"
     if isinstance(where, str):
         return {}, []  # a private cluster asks for no password
     told = {"PGHOST": where.host, "PGPORT": str(where.port), "PGUSER": where.user, "PGSSLMODE": where.sslmode}
     if where.sslrootcert:
         told["PGSSLROOTCERT"] = where.sslrootcert
-    lines = _line(where.host, str(where.port), where.user, where.password)
+    lines = _password_line(where.host, str(where.port), where.user, where.password)
     return {f"SCRATCH_{name}": text for name, text in told.items()}, lines
 
 
-def _line(host: str, port: str, user: str, password: Secret | None) -> list[str]:
+def _password_line(host: str, port: str, user: str, password: Secret | None) -> list[str]:
     """A line of a password file for every database of that server, or none where libpq's own files are used."""
     if password is None:
         return []

@@ -7,29 +7,29 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Interrupts:
-    """For the time of a with block Ctrl-C only sets `pressed`; an exception in the middle of a write, or between an
+class DeferredInterrupt:
+    """For the time of a with block Ctrl-C only sets `received`; an exception in the middle of a write, or between an
     act and its record, would lose what is known. Everything in the block has a deadline, so it is heard soon.
 
     In another thread than the main one Ctrl-C does not arrive anyway.
     """
 
     def __init__(self) -> None:
-        self.pressed = False
-        self._before: Any = None
+        self.received = False
+        self._previous: Any = None
 
-    def __enter__(self) -> Interrupts:
+    def __enter__(self) -> DeferredInterrupt:
         try:
-            self._before = signal.signal(signal.SIGINT, self._note)
+            self._previous = signal.signal(signal.SIGINT, self._record)
         except ValueError:
-            self._before = None  # not the main thread
+            self._previous = None  # not the main thread
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.pressed = True
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self.received = True

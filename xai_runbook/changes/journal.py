@@ -75,11 +75,11 @@ class Journal:
         """Make the journal in its folder, unless there is one; records that are there stay. Errors: JournalError."""
         try:
             make_private(self.folder)
-            with self._alone():
+            with self._writing():
                 if not self.identity:
                     write_whole(self._identity, f"{uuid.uuid4()}\n".encode())
         except OSError as error:
-            raise self._unwritten(error) from None
+            raise self._write_error(error) from None
 
     def append(self, kind: str, **payload: Any) -> int:
         """The record's number; it is on disk when this returns. Errors: JournalError, and nothing is half written."""
@@ -87,16 +87,16 @@ class Journal:
             identity = self.identity
             if not identity:  # its share was unmounted, say: what is written here now would be lost, or forgotten
                 raise JournalError("there is no journal", on=str(self.folder), hint="xai-runbook journal init")
-            with self._alone():
-                count, last = self._recovered()
+            with self._writing():
+                count, last = self._recover()
                 number, last = self._write(count, last, kind, payload)
         except OSError as error:
-            raise self._unwritten(error) from None
+            raise self._write_error(error) from None
         with suppress(OSError):  # it is written; the next look at the journal remembers it
-            journal_memory.remember(self.folder, journal_memory.Known(identity, number, last))
+            journal_memory.remember(self.folder, journal_memory.LastSeen(identity, number, last))
         return number
 
-    def _unwritten(self, error: OSError) -> JournalError:
+    def _write_error(self, error: OSError) -> JournalError:
         hint = "room on the disk, and our rights to it"
         return JournalError(f"cannot be written: {error.strerror}", on=str(self.folder), hint=hint)
 
@@ -110,12 +110,12 @@ class Journal:
 
     def entries(self) -> list[Entry]:
         """Every intent with its outcome, the oldest first; read again only where the file is another than before."""
-        now = self._seen()
+        now = self._file_state()
         if now is None or now != self._entries_of:
             self._entries, self._entries_of = self._read_entries(), now
         return self._entries
 
-    def _seen(self) -> tuple[int, ...] | None:
+    def _file_state(self) -> tuple[int, ...] | None:
         try:
             found = self.path.stat()
         except OSError:
@@ -198,7 +198,7 @@ class Journal:
         except (OSError, ValueError, KeyError, TypeError):
             raise JournalError("its head cannot be read", on=str(self._head), hint="a copy from elsewhere") from None
 
-    def _recovered(self) -> tuple[int, str]:
+    def _recover(self) -> tuple[int, str]:
         """How many whole records there are and the last one's hash, from the head and what came after it."""
         head = self.head()
         size = self.path.stat().st_size if self.path.exists() else 0
@@ -211,12 +211,12 @@ class Journal:
         whole, _, torn = content.rpartition(b"\n")
         last = hashlib.sha256(whole.rpartition(b"\n")[2]).hexdigest() if count else START
         if count != head["count"]:
-            self._tell_head(count, last)  # a crash came between the two; a second one must not leave it two behind
+            self._write_head(count, last)  # a crash came between the two; a second one must not leave it two behind
         if torn:
             write_whole(self.folder / f"torn-after-{count}", torn)
             os.truncate(self.path, len(content) - len(torn))
             self._write(count, last, "recovered", {"torn_bytes": len(torn)})
-            return self._recovered()
+            return self._recover()
         return count, last
 
     def _tail(self, size: int) -> tuple[int, str] | None:
@@ -258,7 +258,7 @@ class Journal:
             try:
                 _write_all(descriptor, line + b"\n")
                 os.fsync(descriptor)
-                self._tell_head(count + 1, own)
+                self._write_head(count + 1, own)
             except BaseException:
                 # a full disk: what fitted must not stay, nor a record that nobody was told was written
                 if self.head()["count"] == count:
@@ -268,11 +268,11 @@ class Journal:
             os.close(descriptor)
         return count + 1, own
 
-    def _tell_head(self, count: int, last: str) -> None:
+    def _write_head(self, count: int, last: str) -> None:
         write_whole(self._head, json.dumps({"count": count, "hash": last}).encode())
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         with locked(self.folder / "writing"):
             yield
 

@@ -13,7 +13,7 @@ from xai_runbook.system.files import make_private, write_whole
 
 
 @dataclass(frozen=True)
-class Known:
+class LastSeen:
     """A journal as it was last seen: its identity, the number of its records, the hash of the last one."""
 
     identity: str
@@ -29,7 +29,7 @@ def state_folder() -> Path:
     ).expanduser()  # XDG: as for settings
 
 
-def recall(folder: Path) -> Known | None:
+def recall(folder: Path) -> LastSeen | None:
     """What was last seen of the journal that the settings name as `folder`; None if it never was. Errors: JournalError.
 
     The folder is taken as named: what a symbolic link leads to may change, and the identity decides.
@@ -37,7 +37,7 @@ def recall(folder: Path) -> Known | None:
     path = path_of(folder)
     try:
         content = json.loads(path.read_bytes())
-        return Known(str(content["identity"]), int(content["count"]), str(content["hash"]))
+        return LastSeen(str(content["identity"]), int(content["count"]), str(content["hash"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -48,7 +48,7 @@ def recall(folder: Path) -> Known | None:
         ) from None
 
 
-def remember(folder: Path, known: Known) -> None:
+def remember(folder: Path, known: LastSeen) -> None:
     """Record what was seen of the journal in `folder`. Errors: OSError."""
     path = path_of(folder)
     make_private(path.parent)

@@ -28,14 +28,14 @@ def journal_of(env: Environment) -> Journal:
 
     The sandbox's is made here when it is first wanted.
     """
-    journal = place_of(env)
+    journal = unchecked_journal(env)
     if env.name == DEFAULT and not journal.identity and journal_memory.recall(journal.folder) is None:
         journal.create()
     require(journal, env.name)
     return journal
 
 
-def place_of(env: Environment) -> Journal:
+def unchecked_journal(env: Environment) -> Journal:
     """Where the environment's journal is to be, whatever is there. A relative path is one place for this user,
     whichever folder a command or a notebook runs in: a stop, or an outcome that nobody knows, must be seen from all of
     them."""
@@ -66,7 +66,7 @@ def require(journal: Journal, name: str) -> None:
         )
     if known is not None and known.count and hashes[known.count - 1] != known.hash:
         raise JournalError(f"record {known.count} is not the one that was here before", on=on, hint=replace)
-    now = journal_memory.Known(identity, covered, hashes[covered - 1] if covered else "")
+    now = journal_memory.LastSeen(identity, covered, hashes[covered - 1] if covered else "")
     if now != known:
         try:
             journal_memory.remember(journal.folder, now)

@@ -32,33 +32,33 @@ class Case:
     """What a refusal looks at."""
 
     plan: Plan
-    digest: str
+    file_digest: str
     """What the plan file said, or the plan's own where it never was a file."""
-    own: str
+    plan_digest: str
     """The plan's own digest, computed once."""
     env: Environment
     journal: Journal
     confirm: str
 
 
-def edited(case: Case) -> None:
+def refuse_edited(case: Case) -> None:
     """P5: the digest covers every field, creation and expiry too."""
-    if case.digest != case.own:
+    if case.file_digest != case.plan_digest:
         raise Refused("the plan was edited after it was made", on=case.plan.verb, hint="make the plan anew")
 
 
-def not_ours(case: Case) -> None:
+def refuse_unknown_change(case: Case) -> None:
     """Only functions of xai_runbook.operations that are marked as changes are ever called."""
-    registry.named(case.plan.change)
+    registry.find_change(case.plan.change)
 
 
-def expired(case: Case) -> None:
+def refuse_expired(case: Case) -> None:
     """P5: a plan is about a world of minutes ago at most."""
     if datetime.now(UTC) >= datetime.fromisoformat(case.plan.expires_at):
         raise Refused(f"the plan expired at {case.plan.expires_at[:19]} UTC", on=case.plan.verb, hint="make it anew")
 
 
-def clock_moved(case: Case) -> None:
+def refuse_clock_change(case: Case) -> None:
     """An expiry means nothing where the clock cannot be believed."""
     created = datetime.fromisoformat(case.plan.created_at)
     ahead = (created - datetime.now(UTC)).total_seconds()
@@ -75,7 +75,7 @@ def clock_moved(case: Case) -> None:
         )
 
 
-def another_environment(case: Case) -> None:
+def refuse_other_environment(case: Case) -> None:
     """P3: by name first."""
     if case.plan.environment != case.env.name:
         raise Refused(
@@ -85,7 +85,7 @@ def another_environment(case: Case) -> None:
         )
 
 
-def another_server(case: Case) -> None:
+def refuse_other_server(case: Case) -> None:
     """P3: and then as measured: a name can lead to another server, and a restored snapshot keeps its identifier."""
     for handle in sorted({key.partition(".")[0] for key in case.plan.identity}):
         if handle not in handles():
@@ -102,10 +102,10 @@ def another_server(case: Case) -> None:
                 )
 
 
-def used_before(case: Case) -> None:
+def refuse_used(case: Case) -> None:
     """P8: a plan is applied once."""
     for entry in case.journal.entries():
-        if entry.intent.get("digest") == case.own:
+        if entry.intent.get("digest") == case.plan_digest:
             raise Refused(
                 f"this plan was applied before, at {str(entry.intent['at'])[:19]} UTC by {entry.intent['user']}",
                 on=f"journal entry {entry.number}",
@@ -113,7 +113,7 @@ def used_before(case: Case) -> None:
             )
 
 
-def stopped(case: Case) -> None:
+def refuse_stopped(case: Case) -> None:
     """P20: a stop file is looked at first, and before each step."""
     if case.journal.stop_file.exists():
         try:
@@ -123,7 +123,7 @@ def stopped(case: Case) -> None:
         raise Refused(f"changes are stopped: {why}", on=str(case.journal.stop_file), hint="xai-runbook resume")
 
 
-def unknown_before(case: Case) -> None:
+def refuse_unknown_outcome(case: Case) -> None:
     """P16: an outcome that nobody knows blocks whatever overlaps with its plan, until somebody has looked."""
     for entry in case.journal.entries():
         if entry.status != "unknown":
@@ -135,15 +135,16 @@ def unknown_before(case: Case) -> None:
         common = overlap(case.plan.parts, parts) if complete else list(case.plan.parts)
         if common:
             raise Refused(
-                f"what an earlier change did is not known (journal entry {entry.number}, {_told(entry)})",
+                f"what an earlier change did is not known (journal entry {entry.number}, {_last_summary(entry)})",
                 on=", ".join(common),
                 hint=f"xai-runbook journal reconcile {entry.number}",
             )
 
 
-def without_operator(case: Case) -> None:
+def refuse_without_operator(case: Case) -> None:
     """Each part that the plan acts on needs its operator's role in the settings; its password is looked up later."""
-    parts = {step.part if isinstance(step, HttpCall) else "database" for step in case.plan.steps if _acts_as(step)}
+    acting = [step for step in case.plan.steps if _uses_operator(step)]
+    parts = {step.part if isinstance(step, HttpCall) else "database" for step in acting}
     parts |= {"database"} if any(key.startswith("database.") for key in case.plan.identity) else set()
     for part in sorted(parts):
         if getattr(getattr(case.env.settings, part), "operator", None) is None:
@@ -154,7 +155,7 @@ def without_operator(case: Case) -> None:
             )
 
 
-def _acts_as(step: Step) -> bool:
+def _uses_operator(step: Step) -> bool:
     """Whether the step uses an operator's role."""
     return isinstance(step, Sql | HttpCall) or (isinstance(step, Command) and "database.operator" in step.roles)
 
@@ -162,10 +163,10 @@ def _acts_as(step: Step) -> bool:
 # after the target's lock is held
 
 
-def world_moved(case: Case) -> None:
+def refuse_outdated(case: Case) -> None:
     """P6: the same change is planned again, and must come to the same."""
     try:
-        again = registry.planned(case.env, case.plan.change, case.plan.arguments)
+        again = registry.make_plan(case.env, case.plan.change, case.plan.arguments)
     except InputError as error:
         raise Refused(
             f"the world has moved since the plan was made, and it cannot be made any more: {error.what}",
@@ -182,7 +183,7 @@ def world_moved(case: Case) -> None:
         )
 
 
-def wrong_words(case: Case) -> None:
+def refuse_wrong_confirmation(case: Case) -> None:
     """P8: typed, and bound to the digest."""
     if case.confirm.split() != case.plan.confirmation.split():
         # what was typed is not shown: it may be a password that went astray
@@ -191,9 +192,9 @@ def wrong_words(case: Case) -> None:
         )
 
 
-def so_already(case: Case) -> None:
+def refuse_fulfilled(case: Case) -> None:
     """P12: what is expected must come from acting: where it is so before, seeing it afterwards would prove nothing."""
-    if _so_already(case.env, case.plan):
+    if _is_fulfilled(case.env, case.plan):
         raise Refused(
             f"there is nothing to do, since this holds already: {case.plan.expected}",
             on=target(case.plan),
@@ -201,7 +202,7 @@ def so_already(case: Case) -> None:
         )
 
 
-def guard_failed(case: Case) -> None:
+def refuse_failed_guard(case: Case) -> None:
     """P11: what must hold before acting, of quantities that always move."""
     for guard in case.plan.guards:
         told, rows = holds(case.env, guard)
@@ -210,32 +211,45 @@ def guard_failed(case: Case) -> None:
 
 
 BEFORE_THE_LOCK: tuple[Callable[[Case], None], ...] = (
-    edited, not_ours, expired, clock_moved, another_environment, another_server, used_before, stopped,
-    without_operator,
-)  # fmt: skip
+    refuse_edited,
+    refuse_unknown_change,
+    refuse_expired,
+    refuse_clock_change,
+    refuse_other_environment,
+    refuse_other_server,
+    refuse_used,
+    refuse_stopped,
+    refuse_without_operator,
+)
 UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
-    used_before, stopped, unknown_before, world_moved, wrong_words, so_already, guard_failed,
-)  # fmt: skip
+    refuse_used,
+    refuse_stopped,
+    refuse_unknown_outcome,
+    refuse_outdated,
+    refuse_wrong_confirmation,
+    refuse_fulfilled,
+    refuse_failed_guard,
+)
 """The first two again: what was looked up before the lock may have been written by the one who held it. What still acts
 has no outcome either: it is told as locked, so an unknown outcome is looked for under the lock alone."""
 
 
-ALWAYS_SO = (operation_name(left_open),)
+UNCHANGING_QUERIES = (operation_name(left_open),)
 """Queries of plans that leave nothing behind: what they look at must be so before and afterwards."""
 
 
-def planned_to_do(env: Environment, plan: Plan) -> Plan:
+def skip_if_fulfilled(env: Environment, plan: Plan) -> Plan:
     """The plan, or one without steps where what is expected of it holds already, as far as that can be told."""
     with suppress(XaiRunbookError):
-        if _so_already(env, plan):
+        if _is_fulfilled(env, plan):
             note = f"there is nothing to do, since this holds already: {plan.expected}"
             return replace(plan, steps=(), expected=None, note=note)
     return plan
 
 
-def _so_already(env: Environment, plan: Plan) -> bool:
+def _is_fulfilled(env: Environment, plan: Plan) -> bool:
     expected = plan.expected
-    return expected is not None and expected.query not in ALWAYS_SO and holds(env, expected)[0]
+    return expected is not None and expected.query not in UNCHANGING_QUERIES and holds(env, expected)[0]
 
 
 def target(plan: Plan) -> str:
@@ -245,18 +259,18 @@ def target(plan: Plan) -> str:
 
 def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:
     """Whether the condition holds now, and the rows that say so. Errors: those of its query."""
-    frame = registry.asked(env, condition.query, condition.arguments)
+    frame = registry.run_query(env, condition.query, condition.arguments)
     frame = frame.astype(object).where(frame.notna(), None)  # a missing value is none, whatever pandas marks it with
     rows = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
     seen: list[Mapping[str, str | None]] = [facts(row) for row in rows]
-    told = bool(seen) and all(_compared(row[condition.column], condition) for row in seen)
+    told = bool(seen) and all(_compare(row[condition.column], condition) for row in seen)
     return told, seen
 
 
 def unchanged(env: Environment, plan: Plan) -> bool:
     """Whether the same change, planned again now, comes to the same plan."""
     try:
-        again = registry.planned(env, plan.change, plan.arguments)
+        again = registry.make_plan(env, plan.change, plan.arguments)
     except XaiRunbookError:
         return False
     return not again.refused and again.comparable == plan.comparable
@@ -267,7 +281,7 @@ def leftovers(rows: Sequence[Mapping[str, str | None]]) -> str:
     return "; ".join(row["description"] for row in rows if row.get("description"))  # type: ignore[misc]
 
 
-def _compared(value: str | None, condition: Condition) -> bool:
+def _compare(value: str | None, condition: Condition) -> bool:
     if condition.comparison == "==":
         return value == condition.value
     if value is None:
@@ -281,19 +295,20 @@ def difference(then: Plan, now: Plan) -> str:
     """What differs between two plans, in words: rows that have gone, come or changed; then other fields."""
     gone = [row for row in then.observed if row not in now.observed]
     come = [row for row in now.observed if row not in then.observed]
-    told = [f"{_row(row)} has gone or changed" for row in gone] + [f"{_row(row)} is new or changed" for row in come]
-    if not told:
-        told = [
+    changes = [f"{_row_text(row)} has gone or changed" for row in gone]
+    changes += [f"{_row_text(row)} is new or changed" for row in come]
+    if not changes:
+        changes = [
             f"{field.name}: {getattr(then, field.name)!r:.100} is now {getattr(now, field.name)!r:.100}"
             for field in fields(Plan)
             if getattr(then, field.name) != getattr(now, field.name)
         ]
-    return "; ".join(told[:6]) + (f"; and {len(told) - 6} more" if len(told) > 6 else "")
+    return "; ".join(changes[:6]) + (f"; and {len(changes) - 6} more" if len(changes) > 6 else "")
 
 
-def _row(row: Mapping[str, str | None]) -> str:
+def _row_text(row: Mapping[str, str | None]) -> str:
     return "(" + ", ".join(f"{key} {value}" for key, value in row.items()) + ")"
 
 
-def _told(entry: Entry) -> str:
+def _last_summary(entry: Entry) -> str:
     return "ended before it could say" if entry.outcome is None else str(entry.outcome.get("summary", ""))[:120]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from xai_runbook.changes import registry
 from xai_runbook.changes.journal import Entry, Journal
 from xai_runbook.changes.journals import journal_of
-from xai_runbook.changes.preflight import holds, leftovers, planned_to_do
-from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.preflight import holds, leftovers, skip_if_fulfilled
+from xai_runbook.changes.steps.execute import StepRunner
 from xai_runbook.changes.target_lock import Lock
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, Refused, XaiRunbookError, inert
 from xai_runbook.model.outcome import Outcome
@@ -58,57 +58,57 @@ def reconcile(env: Environment, number: int, *, status: Literal["done", "failed"
         raise Refused(f"entry {number} is of environment {plan.environment!r}", on=env.name, hint="--env")
     # its target must not be worked on while we look, and whoever acted there must have ended
     with Lock(journal.folder, plan.parts) as lock:
-        lock.say(f"reconciling entry {number}")
-        found, summary, rows = (status, f"according to a person: {why}", ()) if status else _looked(env, plan)
+        lock.report(f"reconciling entry {number}")
+        found, summary, rows = (status, f"according to a person: {why}", ()) if status else _inspect(env, plan)
         outcome = Outcome(status=found or "unknown", entry=number, summary=inert(summary, 600), observed=tuple(rows))
         if found:
             journal.append("reconciled", **outcome.to_json())
     return outcome
 
 
-def _looked(
+def _inspect(
     env: Environment, plan: Plan
 ) -> tuple[Literal["done", "failed", ""], str, Sequence[Mapping[str, str | None]]]:
     assert plan.expected is not None  # a plan with steps has one
     try:
-        with write_access(), closing(Actor(env)) as actor:
+        with write_access(), closing(StepRunner(env)) as runner:
             # the server's own lock: as long as the session that acted holds it, what that one sent may still come about
-            actor.open(_lasting(plan), plan.parts)
+            runner.open(_stable_identity(plan), plan.parts)
             came_about, rows = holds(env, plan.expected)
     except (CannotAsk, NotConfigured) as error:
         return "", f"what is so now cannot be told: {error}", ()
     try:
-        again = registry.planned(env, plan.change, plan.arguments)
+        again = registry.make_plan(env, plan.change, plan.arguments)
         why = f"planning it again says: {again.refused}" if again.refused else "the world is not as it was either"
         unchanged = again.comparable == plan.comparable
     except XaiRunbookError as error:
         unchanged, why = False, f"planning it again says: {error}"
     if unchanged:  # first: what was expected may have been so before; and what programs do ends with them
-        told = _left_behind(env, plan) or ", or nothing lasting"
+        told = _leftover_note(env, plan) or ", or nothing lasting"
         return "failed", f"the same plan could be made again: nothing of it has happened{told}", rows
     if came_about:
         return "done", "what was expected is so now", rows
-    seen, left = leftovers(rows), _left_behind(env, plan)
+    seen, left = leftovers(rows), _leftover_note(env, plan)
     if seen and all(isinstance(step, Command) and not step.lasts for step in plan.steps):
         return "failed", f"what was expected is not so; {seen}{left}", rows
     return "", f"what was expected is not so, and {why}{left}", rows
 
 
-def _left_behind(env: Environment, plan: Plan) -> str:
+def _leftover_note(env: Environment, plan: Plan) -> str:
     """What interrupted steps like these leave behind, with sizes and the plan that removes it; empty for nothing."""
     told = []
-    for part, steps, query, remedy in _LEAVING:
+    for part, steps, query, remedy in _LEFTOVER_QUERIES:
         if any(key.startswith(f"{part}.") for key in plan.identity) and any(
             (step.name if step.kind == "sql" else step.kind) in steps for step in plan.steps
         ):
             with suppress(XaiRunbookError):
-                rows = registry.asked(env, operation_name(query), {})
+                rows = registry.run_query(env, operation_name(query), {})
                 each = [f"{row['name']} ({quantity(float(row['size_bytes']), 'bytes')})" for _, row in rows.iterrows()]
                 told += [f"{', '.join(each[:5])}: xai-runbook plan {operation_name(remedy)}"] if each else []
     return f"; left behind are {'; '.join(told)}" if told else ""
 
 
-_LEAVING = (
+_LEFTOVER_QUERIES = (
     ("database", ("command",), leftover_databases, remove_leftovers),
     ("backups", ("command",), leftover_files, remove_leftovers),
     ("database", ("create_index", "reindex_index"), invalid_indexes, drop_invalid_indexes),
@@ -116,7 +116,7 @@ _LEAVING = (
 """Of which part, after which steps (kinds, or statements), the query that finds it, and the change that removes it."""
 
 
-def _lasting(plan: Plan) -> dict[str, str]:
+def _stable_identity(plan: Plan) -> dict[str, str]:
     """What of the plan's identity it leaves as it is: one that replaces its database gives the name to another."""
     replaces = plan.parts.get(own_database(plan.identity)) == "exclusive"
     return {key: value for key, value in plan.identity.items() if not (replaces and key == "database.database_oid")}
@@ -128,4 +128,4 @@ def undo(env: Environment, number: int) -> Plan:
     plan = Plan.from_json(entry.intent["plan"])
     if not isinstance(plan.undo, Call):
         raise Refused(f"there is no plan that undoes it: {plan.undo}", on=f"journal entry {number}")
-    return planned_to_do(env, registry.planned(env, plan.undo.change, plan.undo.arguments))
+    return skip_if_fulfilled(env, registry.make_plan(env, plan.undo.change, plan.undo.arguments))

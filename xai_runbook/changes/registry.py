@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from xai_runbook.environment import Environment
 
 
-def named(name: str) -> Callable[..., Plan]:
+def find_change(name: str) -> Callable[..., Plan]:
     """Return the change of that public name, such as `database.terminate`.
 
     Only functions of xai_runbook.operations that are marked as changes are ever found. Errors: Refused.
     """
     found = _function(name)
     if found is None or not getattr(found, "is_change", False):
-        raise Refused(f"{name!r:.100} is not one of our changes", hint=f"one of {', '.join(names())}")
+        raise Refused(f"{name!r:.100} is not one of our changes", hint=f"one of {', '.join(change_names())}")
     return cast("Callable[..., Plan]", found)
 
 
-def names() -> list[str]:
+def change_names() -> list[str]:
     """Return the public name of every change, sorted."""
-    return sorted(name for name, found in every() if getattr(found, "is_change", False))
+    return sorted(name for name, found in all_operations() if getattr(found, "is_change", False))
 
 
-def every() -> list[tuple[str, Callable[..., Any]]]:
+def all_operations() -> list[tuple[str, Callable[..., Any]]]:
     """Return every public function of the operations with its public name; this imports them all."""
     modules = [module for section in _sections().values() for module in section]
     return [
@@ -49,17 +49,17 @@ def every() -> list[tuple[str, Callable[..., Any]]]:
     ]
 
 
-def planned(env: Environment, name: str, arguments: Mapping[str, Argument]) -> Plan:
+def make_plan(env: Environment, name: str, arguments: Mapping[str, Argument]) -> Plan:
     """Return the plan of that change, from the world as it is now. Errors: Refused, InputError."""
-    return cast("Plan", _answered(env, named(name), arguments))
+    return cast("Plan", _call(env, find_change(name), arguments))
 
 
-def asked(env: Environment, name: str, arguments: Mapping[str, Argument]) -> DataFrame:
+def run_query(env: Environment, name: str, arguments: Mapping[str, Argument]) -> DataFrame:
     """Return the frame of that query. Errors: Refused for a name that is no query of the operations."""
     function = _function(name)
     if function is None or getattr(function, "is_change", False):
         raise Refused(f"{name!r:.100} is not one of our queries", hint="make the plan anew")
-    return cast("DataFrame", _answered(env, function, arguments))
+    return cast("DataFrame", _call(env, function, arguments))
 
 
 def arguments_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -68,9 +68,9 @@ def arguments_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {name: parameter for name, parameter in parameters.items() if name not in given()}
 
 
-def _answered(env: Environment, function: Callable[..., Any], arguments: Mapping[str, Argument]) -> Any:
-    taken = {name: getattr(env, name) for name in inspect.signature(function).parameters if name in given()}
-    return function(**taken, **checked_arguments(function, arguments, arguments_of(function)))
+def _call(env: Environment, function: Callable[..., Any], arguments: Mapping[str, Argument]) -> Any:
+    handles = {name: getattr(env, name) for name in inspect.signature(function).parameters if name in given()}
+    return function(**handles, **checked_arguments(function, arguments, arguments_of(function)))
 
 
 def _function(name: str) -> Callable[..., Any] | None:

@@ -41,7 +41,7 @@ class Lock:
         self._folder = folder / "locks"
         self._parts = parts
         self._descriptors: list[int] = []
-        self._said = {
+        self._holder = {
             "user": user(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -54,19 +54,19 @@ class Lock:
             for part, name, shared in _locks(self._parts):
                 self._take(part, name, shared)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
-        self.say("looking")
+        self.report("looking")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
+        self._release()
 
-    def say(self, progress: str) -> None:
+    def report(self, progress: str) -> None:
         """Tells those who wait how far this is: "step 3 of 5"."""
-        content = json.dumps(self._said | {"progress": progress}).encode()
+        content = json.dumps(self._holder | {"progress": progress}).encode()
         for descriptor in self._descriptors:
             with suppress(OSError):  # a full disk in the middle of a change must not end it
                 # truncated last, so that a reader finds whole JSON and perhaps a rest after it, never nothing
@@ -86,9 +86,9 @@ class Lock:
         if not take_lock(descriptor, shared=shared):
             self._descriptors.remove(descriptor)
             os.close(descriptor)
-            raise Refused(f"the target is locked by {_holder(path)}", on=part, hint="wait until it is through")
+            raise Refused(f"the target is locked by {_holder_text(path)}", on=part, hint="wait until it is through")
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         while self._descriptors:
             descriptor = self._descriptors.pop()
             with suppress(OSError):
@@ -117,7 +117,7 @@ def lock_in_server(operator: Operator, parts: Parts, server: str) -> None:
             )
 
 
-def _holder(path: Path) -> str:
+def _holder_text(path: Path) -> str:
     try:
         told, _ = json.JSONDecoder().raw_decode(path.read_text(encoding="utf-8"))
         return f"{told['user']}@{told['host']} pid {told['pid']} since {told['since']}, {told['progress']}"

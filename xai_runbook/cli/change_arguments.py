@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from xai_runbook.changes import registry
-from xai_runbook.changes.preflight import planned_to_do
+from xai_runbook.changes.preflight import skip_if_fulfilled
 from xai_runbook.model.plans import Plan
 
 
 def listed() -> list[tuple[str, str]]:
     """Each change's name, and the first line of its docstring."""
-    return [(name, (registry.named(name).__doc__ or "").strip().splitlines()[0]) for name in registry.names()]
+    changes = {name: registry.find_change(name) for name in registry.change_names()}
+    return [(name, (change.__doc__ or "").strip().splitlines()[0]) for name, change in changes.items()]
 
 
 def parser(name: str) -> argparse.ArgumentParser:
     """The parser of one change's own arguments. Errors: Refused where it is none of ours."""
     from xai_runbook.cli.parser import Parser
 
-    function = registry.named(name)
+    function = registry.find_change(name)
     found = Parser(
         prog=f"xai-runbook plan {name}",
         description=inspect.cleandoc(function.__doc__ or ""),
@@ -50,10 +51,10 @@ def asked_plan(name: str, words: list[str]) -> tuple[Plan, Path | None, bool]:
     from xai_runbook.settings.loading import select_environment
 
     options = parser(name).parse_args(words)
-    arguments = {argument: getattr(options, argument) for argument in registry.arguments_of(registry.named(name))}
+    arguments = {argument: getattr(options, argument) for argument in registry.arguments_of(registry.find_change(name))}
     env = connect(select_environment(options.env or ""))
-    plan = registry.planned(env, name, arguments)
-    return planned_to_do(env, plan), options.out, options.json
+    plan = registry.make_plan(env, name, arguments)
+    return skip_if_fulfilled(env, plan), options.out, options.json
 
 
 def _type(function: Any, name: str) -> dict[str, Any]:

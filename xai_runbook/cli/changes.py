@@ -154,11 +154,11 @@ def run_apply(options: argparse.Namespace) -> int:
 def run_journal(options: argparse.Namespace) -> int:
     """Shows or proves the journal, or reconciles one entry."""
     from xai_runbook.changes import reconcile
-    from xai_runbook.changes.journals import init, journal_of, place_of
+    from xai_runbook.changes.journals import init, journal_of, unchecked_journal
 
     env = _environment(options)
     if options.verb == "init":
-        print(init(place_of(env), env.name, replace=options.replace, why=options.why))
+        print(init(unchecked_journal(env), env.name, replace=options.replace, why=options.why))
         return 0
     journal = journal_of(env)
     if options.verb in ("show", "reconcile") and options.entry is None:

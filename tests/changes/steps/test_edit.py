@@ -13,7 +13,7 @@ import pytest
 from tests.support.changing import with_journal
 from xai_runbook import apply
 from xai_runbook.changes.journal import Journal
-from xai_runbook.changes.steps.edit import edited
+from xai_runbook.changes.steps.edit import run_edit
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, Refused
 from xai_runbook.model.outcome import Outcome
@@ -77,7 +77,7 @@ def test_a_file_that_changes_right_before_the_act(file: Path) -> None:
     """The gap after the last look: what is not byte for byte what was seen is left alone."""
     edit = step(file)
     file.write_text(TEXT + "more = 1\n")
-    told = edited(edit)
+    told = run_edit(edit)
     assert not told.had_effect and "has changed" in told.summary
     assert file.read_text() == TEXT + "more = 1\n"
 
@@ -85,19 +85,19 @@ def test_a_file_that_changes_right_before_the_act(file: Path) -> None:
 def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.toml"
     link.symlink_to(file)
-    assert edited(step(link)).had_effect
+    assert run_edit(step(link)).had_effect
     assert link.is_symlink() and "pool_size = 8" in file.read_text()
 
 
 def test_what_cannot_be_written_is_known_to_have_had_no_effect(file: Path, tmp_path: Path) -> None:
     edit = step(file)
-    assert "cannot be read" in edited(step(file, path=str(tmp_path / "none"))).summary
-    assert "not what was seen" in edited(step(file, before="7")).summary
+    assert "cannot be read" in run_edit(step(file, path=str(tmp_path / "none"))).summary
+    assert "not what was seen" in run_edit(step(file, before="7")).summary
     if os.geteuid() == 0:
         return  # root writes everywhere
     tmp_path.chmod(0o500)
     try:
-        told = edited(edit)
+        told = run_edit(edit)
     finally:
         tmp_path.chmod(0o700)
     assert not told.had_effect and "could not be written" in told.summary

@@ -90,13 +90,13 @@ def test_a_version_that_was_not_seen_is_not_saved_over(
     stub.put({"uid": UID, "title": "Network Status", "panels": []})
     plan = planned(there)
     theirs = {"uid": UID, "title": "Network Status", "panels": [], "description": "saved meanwhile"}
-    send = http.Requests.send
+    send = http.RequestSender.send
 
-    def late(self: http.Requests, step: HttpCall) -> Any:
+    def late(self: http.RequestSender, step: HttpCall) -> Any:
         stub.put(theirs)  # after the last look, right before the act
         return send(self, step)
 
-    monkeypatch.setattr(http.Requests, "send", late)
+    monkeypatch.setattr(http.RequestSender, "send", late)
     told = applied(plan, there)
     assert told.status == "failed" and "HTTP 412" in told.summary and "changed by someone else" in told.summary
     assert stub.live(UID)["description"] == "saved meanwhile"
@@ -106,13 +106,13 @@ def test_one_that_came_into_being_meanwhile_is_not_saved_over(
     stub: Stub, there: Environment, terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(there)
-    send = http.Requests.send
+    send = http.RequestSender.send
 
-    def late(self: http.Requests, step: HttpCall) -> Any:
+    def late(self: http.RequestSender, step: HttpCall) -> Any:
         stub.put({"uid": UID, "title": "Theirs", "panels": []})
         return send(self, step)
 
-    monkeypatch.setattr(http.Requests, "send", late)
+    monkeypatch.setattr(http.RequestSender, "send", late)
     assert applied(plan, there).status == "failed"
     assert stub.live(UID)["title"] == "Theirs"
 
@@ -202,10 +202,10 @@ def test_the_first_refusal_ends_it(stub: Stub, there: Environment, terminal: int
     assert told.status == "failed" and len(writes(stub)) == 1
 
 
-def sender(url: str, **access: Any) -> http.Requests:
+def sender(url: str, **access: Any) -> http.RequestSender:
     """Requests with a credential for `url`, as if it had been proved."""
-    found = http.Requests(None)  # type: ignore[arg-type]
-    found._as_operator["grafana"] = GrafanaSettings(url=url, **access)
+    found = http.RequestSender(None)  # type: ignore[arg-type]
+    found._access["grafana"] = GrafanaSettings(url=url, **access)
     return found
 
 
@@ -244,7 +244,7 @@ def test_nothing_is_sent_once_nobody_waits(stub: Stub, monkeypatch: pytest.Monke
 
 
 def test_a_plan_without_grafana_sends_nothing(stub: Stub, there: Environment) -> None:
-    assert http.Requests(there).send(CALL) == http.StepResult(False, "the plan names no grafana")
+    assert http.RequestSender(there).send(CALL) == http.StepResult(False, "the plan names no grafana")
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ import pytest
 from tests.changes.test_apply import at, carried_out
 from tests.support.changing import Session
 from tests.support.pace import stretched
-from xai_runbook.changes.interrupts import Interrupts
+from xai_runbook.changes.interrupts import DeferredInterrupt
 from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.reconcile import reconcile, undo
-from xai_runbook.changes.steps.execute import Actor
+from xai_runbook.changes.steps.execute import StepRunner
 from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, Refused
@@ -59,11 +59,11 @@ def table(superuser: Any) -> Iterator[str]:
     superuser.execute(f'DROP TABLE IF EXISTS "{name}"')
 
 
-def acted(env: Environment, step: Sql, ctrl_c: Interrupts | None = None) -> tuple[StepResult, list[str]]:
+def acted(env: Environment, step: Sql, interrupt: DeferredInterrupt | None = None) -> tuple[StepResult, list[str]]:
     told: list[str] = []
-    with write_access(), closing(Actor(env)) as actor:
-        actor.open({f"database.{key}": value for key, value in env.database.identity().items()}, {})
-        return actor.act(step, told.append, ctrl_c or Interrupts()), told
+    with write_access(), closing(StepRunner(env)) as runner:
+        runner.open({f"database.{key}": value for key, value in env.database.identity().items()}, {})
+        return runner.run(step, told.append, interrupt or DeferredInterrupt()), told
 
 
 def rebuilding(env: Environment, table: str, **more: Any) -> Sql:
@@ -367,8 +367,8 @@ def test_a_statement_has_its_own_deadline(here: Environment, session: Opens, tab
 def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens, superuser: Any, table: str) -> None:
     """The deadline is kept from outside as well."""
     holder = held(session, table)
-    actor = Actor(here)
-    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
+    runner = StepRunner(here)
+    runner.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     (pid,) = superuser.execute(
         "SELECT pid FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
         " ORDER BY backend_start DESC LIMIT 1"  # those of tests before may still be ending
@@ -379,13 +379,13 @@ def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens
     began = time.monotonic()
     try:
         with pytest.raises(OutcomeUnknown, match="no whole answer within 5 s"):
-            actor.act(rebuilding(here, table, seconds="5s", lock_timeout="60s"), lambda _: None, Interrupts())
+            runner.run(rebuilding(here, table, seconds="5s", lock_timeout="60s"), lambda _: None, DeferredInterrupt())
         assert time.monotonic() - began < 13, "six seconds, and what a busy machine takes"
     finally:
         stopping.join()
         os.kill(pid, signal.SIGCONT)
         holder.execute("ROLLBACK")
-        actor.close()
+        runner.close()
 
 
 @pytest.mark.usefixtures("acting")
@@ -399,13 +399,13 @@ def test_a_session_that_is_ended_leaves_it_open_what_it_did(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
         )
 
-    actor = Actor(here)
-    actor.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
+    runner = StepRunner(here)
+    runner.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     try:
         with pytest.raises(OutcomeUnknown, match="the connection was lost while it acted"):
-            actor.act(rebuilding(here, table), end, Interrupts())
+            runner.run(rebuilding(here, table), end, DeferredInterrupt())
     finally:
-        actor.close()
+        runner.close()
         holder.execute("ROLLBACK")
 
 

@@ -24,7 +24,7 @@ from tests.support import backed_up
 from tests.support.pace import stretched
 from tests.support.postgres_server import SLOTS, Server, running
 from tests.support.ssh_server import Bastion, bastion
-from xai_runbook.changes.credentials import lent
+from xai_runbook.changes.credentials import role_environment
 from xai_runbook.clients.postgres.operator import Operator
 from xai_runbook.clients.postgres.reader import Database
 from xai_runbook.environment import Environment
@@ -367,7 +367,10 @@ def test_backup_programs_use_the_bastion_too(server: Server, through: Bastion, t
     env = backed_up.environment(server, tmp_path / "journal")
     settings = env.settings.model_dump()
     settings["database"] |= {"bastion": through.settings, "timeout": "10s"}
-    with write_access(), lent(("database.operator",), type(env.settings).model_validate(settings)) as variables:
+    with (
+        write_access(),
+        role_environment(("database.operator",), type(env.settings).model_validate(settings)) as variables,
+    ):
         assert variables["PGHOSTADDR"] == "127.0.0.1" and variables["PGPORT"] != str(server.port)
         dumped = subprocess.run(
             [env.backups.programs(1) / "pg_dump", "--schema-only", "--no-password", "--table", "wallets"],

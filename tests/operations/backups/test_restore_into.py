@@ -13,9 +13,9 @@ from tests.support import backed_up
 from tests.support.backed_up import doer, done, result_of, typed
 from tests.support.postgres_server import Server, running
 from xai_runbook import apply
-from xai_runbook.changes.credentials import lent
+from xai_runbook.changes.credentials import role_environment
 from xai_runbook.changes.journals import journal_of
-from xai_runbook.changes.preflight import holds, planned_to_do
+from xai_runbook.changes.preflight import holds, skip_if_fulfilled
 from xai_runbook.changes.reconcile import reconcile, undo
 from xai_runbook.environment import Environment
 from xai_runbook.errors import Refused
@@ -231,7 +231,7 @@ def in_process(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) ->
     """The exit code of the plan's first step, run here, where it can be interrupted at one place."""
     (step, *_) = plan.steps
     assert step.kind == "command"
-    with write_access(), lent(step.roles, env.settings) as variables, monkeypatch.context() as patch:
+    with write_access(), role_environment(step.roles, env.settings) as variables, monkeypatch.context() as patch:
         for name, value in {**variables, **step.environment}.items():
             patch.setenv(name, value)
         return program.main(list(step.argv[3:]))
@@ -298,9 +298,9 @@ def test_s7_nothing_is_expected_that_is_so_already(backed: Environment, monkeypa
 
     so = replace(plan, expected=dumps.dump(backed.database, backed.backups).expected, steps=plan.steps)
     so = replace(so, expected=replace(so.expected, arguments={"name": BACKUP}))  # type: ignore[type-var]
-    told = planned_to_do(backed, so)
+    told = skip_if_fulfilled(backed, so)
     assert not told.steps and told.note.startswith("there is nothing to do, since this holds already")
-    monkeypatch.setattr("xai_runbook.changes.registry.planned", lambda *_: so)
+    monkeypatch.setattr("xai_runbook.changes.registry.make_plan", lambda *_: so)
     with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="there is nothing to do"):
         apply(so, backed, confirm=so.confirmation)
 

@@ -12,7 +12,7 @@ from tests.support.changing import with_journal
 from tests.support.postgres_server import Server, running
 from xai_runbook import apply
 from xai_runbook.changes.journal import Journal
-from xai_runbook.changes.registry import planned
+from xai_runbook.changes.registry import make_plan
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError
 from xai_runbook.model.outcome import Outcome
@@ -73,7 +73,7 @@ def test_the_way_back_before_the_restart(there: Environment, terminal: int) -> N
     plan = configuration.set_max_connections(there.database, value=now + 5)
     assert done(plan, there).status == "done"
     assert isinstance(plan.undo, Call)
-    back = planned(there, plan.undo.change, plan.undo.arguments)
+    back = make_plan(there, plan.undo.change, plan.undo.arguments)
     assert back.expected is not None and back.expected.value == "false"
     assert done(back, there).status == "done"
     assert setting(there, "max_connections") == {

@@ -13,7 +13,7 @@ from xai_runbook.system.config_line import ConfigLine
 from xai_runbook.system.files import write_whole
 
 
-def edited(step: Edit) -> StepResult:
+def run_edit(step: Edit) -> StepResult:
     """What the edit came to. Errors: OutcomeUnknown."""
     path = Path(os.path.realpath(step.path))  # a link stays one
     try:

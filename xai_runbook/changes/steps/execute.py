@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING
 
-from xai_runbook.changes.credentials import lent
-from xai_runbook.changes.interrupts import Interrupts
-from xai_runbook.changes.steps.edit import edited
-from xai_runbook.changes.steps.http import Requests
+from xai_runbook.changes.credentials import role_environment
+from xai_runbook.changes.interrupts import DeferredInterrupt
+from xai_runbook.changes.steps.edit import run_edit
+from xai_runbook.changes.steps.http import RequestSender
 from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
-from xai_runbook.changes.steps.sql import carried_out
+from xai_runbook.changes.steps.sql import run_statement
 from xai_runbook.changes.target_lock import lock_in_server
 from xai_runbook.errors import Refused, inert
 from xai_runbook.model.parts import Parts, server_of
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from xai_runbook.environment import Environment
 
 
-NOT_KNOWN = 3
+EXIT_UNKNOWN = 3
 """The exit code by which a program says that it cannot tell what it did."""
 
-LEFT = 4
+EXIT_LEFTOVER = 4
 """The exit code by which a program says that it failed, and that something of it stays."""
 
 
-class Actor:
+class StepRunner:
     """Holds the write credentials for the time of one apply, from after the last refusal on."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._database: Operator | None = None
-        self._requests = Requests(env)
+        self._requests = RequestSender(env)
 
     def open(self, plan_identity: Mapping[str, str], parts: Parts) -> None:
         """Connects where the steps need it, and takes the server's own locks of these parts.
@@ -65,22 +65,22 @@ class Actor:
         if self._database is not None:
             self._database.close()
 
-    def act(self, step: Step, said: Callable[[str], None], ctrl_c: Interrupts) -> StepResult:
+    def run(self, step: Step, progress: Callable[[str], None], interrupt: DeferredInterrupt) -> StepResult:
         """Does one step; Ctrl-C ends a program and cancels a statement. Errors: OutcomeUnknown."""
         if isinstance(step, HttpCall):
             return self._requests.send(step)
         if isinstance(step, Edit):
-            return edited(step)
+            return run_edit(step)
         if not isinstance(step, Sql):
-            with lent(step.roles, self._env.settings) as variables:
-                return _program(step, variables, said, ctrl_c)
+            with role_environment(step.roles, self._env.settings) as variables:
+                return _run_program(step, variables, progress, interrupt)
         if self._database is None:
             return StepResult(False, "the plan names no database")
-        return carried_out(step, self._database, self._env.database, said, ctrl_c)
+        return run_statement(step, self._database, self._env.database, progress, interrupt)
 
 
-def _program(
-    step: Command, variables: Mapping[str, str], said: Callable[[str], None], ctrl_c: Interrupts
+def _run_program(
+    step: Command, variables: Mapping[str, str], progress: Callable[[str], None], interrupt: DeferredInterrupt
 ) -> StepResult:
     """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death.
 
@@ -107,15 +107,15 @@ def _program(
         while process.poll() is None and not why:
             if time.monotonic() > limit:
                 why = f"it did not end within {step.seconds} and was ended"
-            elif ctrl_c.pressed:
+            elif interrupt.received:
                 why = "interrupted by Ctrl-C, and ended"
             else:
-                last = _heard(process.stdout, said) or last
+                last = _read_output(process.stdout, progress) or last
                 time.sleep(0.1)
     finally:
         processes.end(process, grace_seconds=5, group=True)
         with process.stdout:  # what it says while it ends counts most
-            last = _heard(process.stdout, said) or last
+            last = _read_output(process.stdout, progress) or last
     if process.returncode == 0:  # also where it was through just before it was to be ended
         return StepResult(True, last or "done")
     words = "; ".join(part for part in (why, last) if part)
@@ -123,14 +123,14 @@ def _program(
         raise OutcomeUnknown(f"{words}; it could not be killed")
     if process.returncode < 0:
         raise OutcomeUnknown(words if why else f"it was ended by signal {-process.returncode}; {last}".rstrip("; "))
-    if process.returncode == NOT_KNOWN:
+    if process.returncode == EXIT_UNKNOWN:
         raise OutcomeUnknown(words or "it cannot tell what it did")
-    if process.returncode == LEFT:
+    if process.returncode == EXIT_LEFTOVER:
         return StepResult(False, words, leftover=True)
     return StepResult(False, words if why else f"it ended with exit code {process.returncode}: {last}")
 
 
-def _heard(output: IO[bytes], said: Callable[[str], None]) -> str:
+def _read_output(output: IO[bytes], progress: Callable[[str], None]) -> str:
     """The last whole line that it has written since, told on; empty where there is none."""
     try:
         lines = os.read(output.fileno(), 2**20).decode(errors="replace").splitlines()
@@ -139,5 +139,5 @@ def _heard(output: IO[bytes], said: Callable[[str], None]) -> str:
     if not lines:
         return ""
     last = inert(lines[-1], 200)
-    said(last)
+    progress(last)
     return last

@@ -32,50 +32,50 @@ _MOST_BYTES = 2**20
 _TIMED_OUT_WAITING = 408  # a proxy's word for a request that it may have passed on
 
 
-class Requests:
+class RequestSender:
     """Holds the operators' credentials of the parts that a plan names."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._as_operator: dict[str, models.Access] = {}
+        self._access: dict[str, models.Access] = {}
 
     def open(self, plan_identity: Mapping[str, str]) -> None:
         """Asks each part, as its operator, who it is. Errors: Refused, CannotAsk, NotConfigured."""
         for part in PARTS:
             then = {key.partition(".")[2]: told for key, told in plan_identity.items() if key.startswith(f"{part}.")}
             if then:
-                self._as_operator[part] = self._proved(part, then)
+                self._access[part] = self._operator_access(part, then)
 
     def send(self, step: HttpCall) -> StepResult:
         """Sends it, once. Errors: OutcomeUnknown, where it was sent and what it did cannot be told (P17)."""
-        access = self._as_operator.get(step.part)
+        access = self._access.get(step.part)
         if access is None:
             return StepResult(False, f"the plan names no {step.part}")
         try:
-            sending = _Sending(access, step)
+            request = _Request(access, step)
         except SettingsError as error:
             return StepResult(False, f"it was not sent: {error}")
         try:
             status, location, body = within(
-                duration_seconds(access.timeout), sending.ask, on=sending.url, give_up=sending.give_up
+                duration_seconds(access.timeout), request.ask, on=request.url, give_up=request.give_up
             )
         except (CannotAsk, OSError, http.client.HTTPException, ValueError) as error:
-            why = error if isinstance(error, CannotAsk) else translated(error, sending.url)
-            if sending.begun:
-                raise OutcomeUnknown(f"it was sent, and no answer came: {why.what}", on=sending.url) from None
+            why = error if isinstance(error, CannotAsk) else translated(error, request.url)
+            if request.begun:
+                raise OutcomeUnknown(f"it was sent, and no answer came: {why.what}", on=request.url) from None
             return StepResult(False, f"it was not sent: {why.what}")
         finally:
-            sending.connection.close()
-        words = f"HTTP {status} {_said(body)}".strip()
+            request.connection.close()
+        words = f"HTTP {status} {_server_message(body)}".strip()
         if 200 <= status < 300:
             return StepResult(True, words)
         if 400 <= status < 500 and status != _TIMED_OUT_WAITING:
             return StepResult(False, f"{step.part} refused it: {words}")
         if 300 <= status < 400:  # not followed: it would take the credential elsewhere
             words = f"it redirects to {inert(location, 200)!r} (HTTP {status})"
-        raise OutcomeUnknown(f"what it did cannot be told: {words}", on=sending.url)
+        raise OutcomeUnknown(f"what it did cannot be told: {words}", on=request.url)
 
-    def _proved(self, part: str, then: Mapping[str, str]) -> models.Access:
+    def _operator_access(self, part: str, then: Mapping[str, str]) -> models.Access:
         """The access with the operator's credential, where it reaches what the plan was made for (P3)."""
         read_only = getattr(self._env.settings, part)
         if read_only is None or read_only.operator is None:
@@ -98,15 +98,15 @@ class Requests:
         return access
 
 
-class _Sending:
+class _Request:
     """One request on its way, and whether any of it may have left."""
 
     def __init__(self, access: Any, step: HttpCall) -> None:
         parts = urlsplit(access.url)
         self.url = f"{access.url}{step.path}"
         self.begun = False
-        self._over = False
-        self._turn = threading.Lock()
+        self._given_up = False
+        self._lock = threading.Lock()
         self._method, self._target, self._body = step.method, f"{parts.path}{step.path}", step.body.encode()
         self._headers = {
             "Accept": "application/json",
@@ -120,8 +120,8 @@ class _Sending:
     def ask(self) -> tuple[int, str, bytes]:
         """Status, where it redirects to, and the start of the body."""
         self.connection.connect()
-        with self._turn:
-            if self._over:  # nobody waits any more: nothing may be sent that late
+        with self._lock:
+            if self._given_up:  # nobody waits any more: nothing may be sent that late
                 self.connection.close()
                 raise TimeoutError
             self.begun = True
@@ -131,13 +131,13 @@ class _Sending:
 
     def give_up(self) -> None:
         """Ends the wait; what has not been sent yet never is."""
-        with self._turn:
-            self._over = True
+        with self._lock:
+            self._given_up = True
         if self.connection.sock is not None:
             self.connection.sock.shutdown(socket.SHUT_RDWR)
 
 
-def _said(body: bytes) -> str:
+def _server_message(body: bytes) -> str:
     """What the server said of it, where it says so in JSON."""
     import json
 

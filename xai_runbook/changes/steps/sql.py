@@ -1,4 +1,4 @@
-"""How a statement acts: how far it is told meanwhile, Ctrl-C cancels it, and what the server said is what is known."""
+"""How an SQL statement acts: progress is reported meanwhile, Ctrl-C cancels it, the server's answer decides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from xai_runbook.changes.interrupts import Interrupts
+from xai_runbook.changes.interrupts import DeferredInterrupt
 from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.errors import CannotAsk, XaiRunbookError, inert
 from xai_runbook.model.steps import Sql
@@ -16,24 +16,26 @@ if TYPE_CHECKING:
     from xai_runbook.clients.postgres.operator import Operator
     from xai_runbook.clients.postgres.reader import Database
 
-BEFORE_IT_BEGAN = ("0A", "25", "3D", "3F", "42")
+REJECTED_CLASSES = ("0A", "25", "3D", "3F", "42")
 """Classes of SQLSTATE that come of reading the statement and of asking who may: not supported, in such a transaction,
 no such database or schema, syntax and access rules. By then nothing has been done."""
 PROGRESS_SECONDS = 1.0
 MOST_NOTICES = 60
 
 
-def carried_out(
-    step: Sql, operator: Operator, database: Database, said: Callable[[str], None], ctrl_c: Interrupts
+def run_statement(
+    step: Sql, operator: Operator, database: Database, progress: Callable[[str], None], interrupt: DeferredInterrupt
 ) -> StepResult:
     """What the statement came to. Errors: OutcomeUnknown."""
     over = threading.Event()
     if step.progress:
-        arguments = (step.progress, operator.pid, database, said, over)
-        threading.Thread(target=_tell_progress, args=arguments, daemon=True).start()
+        arguments = (step.progress, operator.pid, database, progress, over)
+        threading.Thread(target=_report_progress, args=arguments, daemon=True).start()
     try:
         # a short one's answer is waited for: cancelling it would only leave open what it did
-        answer = operator.execute(step, on_notice=said, keep_running=lambda: not (step.seconds and ctrl_c.pressed))
+        answer = operator.execute(
+            step, on_notice=progress, keep_running=lambda: not (step.seconds and interrupt.received)
+        )
     except CannotAsk as error:
         raise OutcomeUnknown(f"the connection was lost while it acted: {error.what}", on=error.on) from None
     finally:
@@ -42,8 +44,8 @@ def carried_out(
     if len(answer.notices) > MOST_NOTICES:
         notices += (f"and {len(answer.notices) - MOST_NOTICES} more",)
     if answer.error is not None:
-        words = f"interrupted by Ctrl-C: {answer.error}" if ctrl_c.pressed else str(answer.error)
-        if step.atomic or not answer.sent or answer.sqlstate[:2] in BEFORE_IT_BEGAN:
+        words = f"interrupted by Ctrl-C: {answer.error}" if interrupt.received else str(answer.error)
+        if step.atomic or not answer.sent or answer.sqlstate[:2] in REJECTED_CLASSES:
             return StepResult(False, words, notices)
         raise OutcomeUnknown(f"it ended on the way, and how far it got is not known: {words}", on=operator.address)
     if answer.rows is not None and (len(answer.rows) != 1 or answer.rows[0].get("done") is not True):
@@ -53,12 +55,12 @@ def carried_out(
     return StepResult(True, "done", notices)
 
 
-def _tell_progress(
-    query: str, pid: int, database: Database, said: Callable[[str], None], over: threading.Event
+def _report_progress(
+    query: str, pid: int, database: Database, progress: Callable[[str], None], over: threading.Event
 ) -> None:
     """Until it is over; that it cannot be told how far it is, is no reason to end it."""
     while not over.wait(PROGRESS_SECONDS):
         with suppress(XaiRunbookError):
             for row in database.rows(query, {"pid": pid}):
                 if not over.is_set():
-                    said(inert(str(row["description"]), 200))
+                    progress(inert(str(row["description"]), 200))
