@@ -37,7 +37,7 @@ __all__ = [
     "make_report",
 ]
 
-_HOMES = {
+_MODULES = {
     "Environment": "environment",
     "Finding": "model.findings",
     "Limit": "model.findings",
@@ -57,11 +57,11 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     # lazily: `xai-runbook --help` and the report's worker must not pay for what they do not use
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -86,7 +86,7 @@ class Environment:
         missing = self.settings.sandbox.missing if self.settings.sandbox else ()
         return self._handle(
             "prometheus",
-            lambda part: Prometheus(part, self.settings.promql_settings, **self._named, missing_exporters=missing),
+            lambda part: Prometheus(part, self.settings.promql_settings, **self._labels, missing_exporters=missing),
         )
 
     @cached_property
@@ -94,42 +94,42 @@ class Environment:
         """The Alertmanager that Prometheus sends to."""
         from xai_runbook.clients.alertmanager import Alertmanager
 
-        return self._handle("alertmanager", lambda part: Alertmanager(part, **self._named))
+        return self._handle("alertmanager", lambda part: Alertmanager(part, **self._labels))
 
     @cached_property
     def nodes(self) -> Nodes:
         """Our nodes' API, and the reference nodes'."""
         from xai_runbook.clients.nodes import Nodes
 
-        return self._handle("nodes", lambda part: Nodes(part, **self._named))
+        return self._handle("nodes", lambda part: Nodes(part, **self._labels))
 
     @cached_property
     def database(self) -> Database:
         """The PostgreSQL database, as the role that may only read."""
         from xai_runbook.clients.postgres.reader import Database
 
-        return self._handle("database", lambda part: Database(part, **self._named))
+        return self._handle("database", lambda part: Database(part, **self._labels))
 
     @cached_property
     def pooler(self) -> Pooler:
         """PgBouncer's console."""
         from xai_runbook.clients.postgres.pgbouncer import Pooler
 
-        return self._handle("pooler", lambda part: Pooler(part, **self._named))
+        return self._handle("pooler", lambda part: Pooler(part, **self._labels))
 
     @cached_property
     def cache(self) -> Cache:
         """The Redis or Valkey server."""
         from xai_runbook.clients.cache import Cache
 
-        return self._handle("cache", lambda part: Cache(part, **self._named))
+        return self._handle("cache", lambda part: Cache(part, **self._labels))
 
     @cached_property
     def grafana(self) -> Grafana:
         """The Grafana server, as one who may only view."""
         from xai_runbook.clients.grafana import Grafana
 
-        return self._handle("grafana", lambda part: Grafana(part, self.settings.promql_settings, **self._named))
+        return self._handle("grafana", lambda part: Grafana(part, self.settings.promql_settings, **self._labels))
 
     @cached_property
     def backups(self) -> Backups:
@@ -142,14 +142,14 @@ class Environment:
         if where is not None:
             address = named_address(where.service, where.host, where.port, tunnelled=where.bastion is not None)
             source = Source(where.dbname, where.system_identifier, address, lambda: self.database.identity())
-        return self._handle("backups", lambda part: Backups(part, source, **self._named))
+        return self._handle("backups", lambda part: Backups(part, source, **self._labels))
 
     @cached_property
     def sandbox(self) -> Sandbox:
         """The sandbox itself, as what load is provoked in."""
         from xai_runbook.clients.sandbox import Sandbox
 
-        return self._handle("sandbox", lambda part: Sandbox(part, **self._named))
+        return self._handle("sandbox", lambda part: Sandbox(part, **self._labels))
 
     def operator(self) -> Operator:
         """A new session as the role that changes are made with. Errors: Refused unless a plan is being applied."""
@@ -158,15 +158,15 @@ class Environment:
         return self._handle("database", Operator)
 
     @property
-    def _named(self) -> dict[str, Any]:
+    def _labels(self) -> dict[str, Any]:
         return {"environment": self.name, "production": self.settings.production}
 
     def _handle(self, part: str, make: Callable[[Any], T]) -> T:
         settings = getattr(self.settings, part)
         if settings is None:
-            return cast("T", NotConfiguredHandle(part, **self._named))
+            return cast("T", NotConfiguredHandle(part, **self._labels))
         if reason := self.settings.missing(part):
-            return cast("T", MissingHandle(part, **self._named, reason=reason))
+            return cast("T", MissingHandle(part, **self._labels, reason=reason))
         return make(settings)
 
     def __repr__(self) -> str:
@@ -192,7 +192,7 @@ def handles() -> frozenset[str]:
     return frozenset(name for name, value in vars(Environment).items() if isinstance(value, cached_property))
 
 
-def given() -> frozenset[str]:
+def environment_parameters() -> frozenset[str]:
     """Return the names of an operation's parameters that an environment gives: its handles and its limits."""
     return handles() | {"limits"}
 

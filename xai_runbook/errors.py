@@ -37,7 +37,7 @@ class XaiRunbookError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # keyword-only arguments: the default would hand them back by position
-        return (_again, (type(self), self.what, self.on, self.hint))
+        return (_rebuild, (type(self), self.what, self.on, self.hint))
 
     def __str__(self) -> str:
         where = f" ({self.on})" if self.on else ""
@@ -49,7 +49,7 @@ class XaiRunbookError(Exception):
         return [f"{MARKER}{type(self).__name__}: {inert(str(self))}"]
 
 
-def _again(kind: type[XaiRunbookError], what: str, on: str, hint: str) -> XaiRunbookError:
+def _rebuild(kind: type[XaiRunbookError], what: str, on: str, hint: str) -> XaiRunbookError:
     return kind(what, on=on, hint=hint)
 
 

@@ -100,12 +100,12 @@ def test_a_program_that_cannot_tell_what_it_did(nowhere: Environment) -> None:
 
     with pytest.raises(OutcomeUnknown, match="who knows"):
         act("print('who knows'); raise SystemExit(3)")
-    assert not act("raise SystemExit(1)", lasts=True).had_effect
+    assert not act("raise SystemExit(1)", effects_survive_kill=True).had_effect
     assert act("print('half of it'); raise SystemExit(4)").leftover
-    for lasts in (False, True):
+    for survive in (False, True):
         for number in (9, 15):
             with pytest.raises(OutcomeUnknown, match=f"it was ended by signal {number}"):
-                act(f"import os; os.kill(os.getpid(), {number})", lasts=lasts)
+                act(f"import os; os.kill(os.getpid(), {number})", effects_survive_kill=survive)
 
 
 def test_only_what_was_verified_is_restored(env: Environment, journal: Journal, tmp_path: Path) -> None:

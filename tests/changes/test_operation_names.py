@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from xai_runbook.changes import registry
-from xai_runbook.environment import given
+from xai_runbook.environment import environment_parameters
 from xai_runbook.errors import InputError
 from xai_runbook.model.plans import Call, Condition
 from xai_runbook.model.steps import operation_name
@@ -40,7 +40,8 @@ def test_a_change_is_found_by_its_name(name: str) -> None:
 def test_a_change_takes_handles_by_place_and_its_arguments_by_name(name: str) -> None:
     """So a Call can tell them apart without an Environment."""
     for parameter in inspect.signature(registry.find_change(name)).parameters.values():
-        assert (parameter.kind is parameter.KEYWORD_ONLY) is (parameter.name not in given()), parameter.name
+        is_argument = parameter.name not in environment_parameters()
+        assert (parameter.kind is parameter.KEYWORD_ONLY) is is_argument, parameter.name
 
 
 def nested() -> Callable[..., object]:

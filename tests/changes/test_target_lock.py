@@ -27,7 +27,7 @@ from xai_runbook.changes.registry import make_plan
 from xai_runbook.changes.target_lock import Lock, lock_in_server
 from xai_runbook.environment import Environment
 from xai_runbook.errors import JournalError, Refused
-from xai_runbook.model.parts import UNKNOWN_IDENTIFIER, Mode, overlap, server_of, touched
+from xai_runbook.model.parts import UNKNOWN_IDENTIFIER, Mode, overlap, server_name, touched_parts
 from xai_runbook.operations.backups import base_backups, dumps, restores
 from xai_runbook.operations.database import configuration, maintenance, statements
 from xai_runbook.pgbackup.fingerprint import fetch_rows
@@ -59,17 +59,17 @@ def backed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_s3_what_overlaps_and_what_does_not() -> None:
-    vacuum = touched(DATABASE, {})
-    restore = touched(IDENTITY, {"database": "exclusive"})
-    dump = touched(IDENTITY, {"database": "read"})
-    slots = touched(IDENTITY, {"server": "exclusive", "database": "read"})
-    elsewhere = touched(
+    vacuum = touched_parts(DATABASE, {})
+    restore = touched_parts(IDENTITY, {"database": "exclusive"})
+    dump = touched_parts(IDENTITY, {"database": "read"})
+    slots = touched_parts(IDENTITY, {"server": "exclusive", "database": "read"})
+    elsewhere = touched_parts(
         IDENTITY | {"database.database": "other", "database.database_oid": "99", "backups.folder": "/c"},
         {"database": "exclusive"},
     )
-    another = touched(IDENTITY | {"database.system_identifier": "8"}, {"backups": "read"})
-    beside = touched(IDENTITY | {"database.server_port": "5433"}, {"backups": "read"})
-    swap = touched(IDENTITY, {"database": "exclusive", "database 99": "exclusive"})
+    another = touched_parts(IDENTITY | {"database.system_identifier": "8"}, {"backups": "read"})
+    beside = touched_parts(IDENTITY | {"database.server_port": "5433"}, {"backups": "read"})
+    swap = touched_parts(IDENTITY, {"database": "exclusive", "database 99": "exclusive"})
     assert vacuum == {"database 7:5432/16384": "change", "database 7:5432/name live": "change", "server 7:5432": "read"}
     for one, other in (
         (vacuum, vacuum), (vacuum, restore), (restore, restore), (restore, dump), (dump, dump), (slots, vacuum),
@@ -81,9 +81,10 @@ def test_s3_what_overlaps_and_what_does_not() -> None:
         (beside, vacuum), (beside, slots),
     ):  # fmt: skip
         assert not overlap(one, other) and not overlap(other, one)
-    assert touched({"prometheus.url": "http://LOCALHOST:80/"}, {}) == touched({"prometheus.url": "http://[::1]"}, {})
-    file = touched({}, {f"file {__file__}": "change"})
-    assert file == touched({}, {f"file {os.path.relpath(__file__)}": "change"})
+    by_name, by_address = {"prometheus.url": "http://LOCALHOST:80/"}, {"prometheus.url": "http://[::1]"}
+    assert touched_parts(by_name, {}) == touched_parts(by_address, {})
+    file = touched_parts({}, {f"file {__file__}": "change"})
+    assert file == touched_parts({}, {f"file {os.path.relpath(__file__)}": "change"})
 
 
 MODES: tuple[Mode, ...] = ("read", "change", "exclusive")
@@ -95,7 +96,8 @@ def test_s3_files_and_the_server_lock_what_overlaps(
     one: Mode, other: Mode, env: Environment, journal: Journal, server: Server
 ) -> None:
     """In each pair of ways, by files and, from two databases of one server, by its own locks."""
-    first, second = touched(IDENTITY, {"database": one}), touched(IDENTITY, {"database": other, "backups": "read"})
+    first = touched_parts(IDENTITY, {"database": one})
+    second = touched_parts(IDENTITY, {"database": other, "backups": "read"})
     first = {name: mode for name, mode in first.items() if "backups" not in name}
     free = not overlap(first, second)
 
@@ -122,8 +124,8 @@ def test_s3_files_and_the_server_lock_what_overlaps(
             postgres_template.connect(server.data, server.port, "xai_blockchain") as holder,
             postgres_template.connect(server.data, server.port, database) as comer,
         ):
-            lock_in_server(Asking(holder), first, server_of(IDENTITY))  # type: ignore[arg-type]
-            taken = tried(lambda c=comer: lock_in_server(Asking(c), second, server_of(IDENTITY)))  # type: ignore[misc, arg-type]
+            lock_in_server(Asking(holder), first, server_name(IDENTITY))  # type: ignore[arg-type]
+            taken = tried(lambda c=comer: lock_in_server(Asking(c), second, server_name(IDENTITY)))  # type: ignore[misc, arg-type]
             assert taken is free
 
 
@@ -159,7 +161,7 @@ def test_s3_one_database_has_one_name_whatever_the_address(backed: Environment, 
             handle = type(backed.database)(where, environment="sandbox")
             identity = handle.identity()
             handle.close()
-        names.add(tuple(touched({f"database.{key}": value for key, value in identity.items()}, {})))
+        names.add(tuple(touched_parts({f"database.{key}": value for key, value in identity.items()}, {})))
     assert len(names) == 1, names
 
 
@@ -192,11 +194,11 @@ def test_s3_an_unknown_restore_blocks_a_vacuum_by_another_address(
 ) -> None:
     """From another machine, too: neither an identifier of the machine nor the address is in the names."""
     monkeypatch.setattr("xai_runbook.model.parts.machine", lambda: "a laptop")
-    restore = touched(IDENTITY | {"database.server_address": address}, {"database": "exclusive"})
+    restore = touched_parts(IDENTITY | {"database.server_address": address}, {"database": "exclusive"})
     journal.append("intent", digest="another", target="", plan=written(parts=restore).to_json())
     monkeypatch.setattr("xai_runbook.model.parts.machine", lambda: "another laptop")
     for other in ADDRESSES:
-        vacuum = touched(DATABASE | {"database.server_address": other}, {})
+        vacuum = touched_parts(DATABASE | {"database.server_address": other}, {})
         with pytest.raises(Refused, match="not known"):
             refuse_unknown_outcome(Case(written(parts=vacuum), "", "", nowhere, journal, ""))
         with Lock(journal.folder, restore), pytest.raises(Refused, match="is locked by"), Lock(journal.folder, vacuum):
@@ -206,22 +208,22 @@ def test_s3_an_unknown_restore_blocks_a_vacuum_by_another_address(
 def test_s3_a_server_that_does_not_show_its_identifier_is_named_by_its_address() -> None:
     """All loopback addresses are one, since nothing tells servers behind them apart."""
     unknown = DATABASE | {"database.system_identifier": UNKNOWN_IDENTIFIER}
-    names = [tuple(touched(unknown | {"database.server_address": address}, {})) for address in ADDRESSES]
+    names = [tuple(touched_parts(unknown | {"database.server_address": address}, {})) for address in ADDRESSES]
     assert len(set(names[:3])) == 3 and len(set(names[3:])) == 1 and names[3] not in names[:3]
 
 
 def test_s3_two_databases_that_had_one_name_overlap() -> None:
     """After a swap the name leads to another oid, which no part of the earlier plan names."""
     before, after = (
-        touched(DATABASE, {"database": "exclusive"}),
-        touched(DATABASE | {"database.database_oid": "99"}, {}),
+        touched_parts(DATABASE, {"database": "exclusive"}),
+        touched_parts(DATABASE | {"database.database_oid": "99"}, {}),
     )
     assert overlap(before, after) == overlap(after, before) == ["database 7:5432/name live"]
-    renamed = touched(DATABASE | {"database.database": "live_before_1"}, {})
+    renamed = touched_parts(DATABASE | {"database.database": "live_before_1"}, {})
     assert overlap(before, renamed) == ["database 7:5432/16384"]
-    another = touched(DATABASE | {"database.database": "16384", "database.database_oid": "99"}, {})
+    another = touched_parts(DATABASE | {"database.database": "16384", "database.database_oid": "99"}, {})
     assert not overlap(before, another), "a name is not taken for an oid"
-    dump = touched(DATABASE | {"database.database_oid": "99"}, {"database": "read"})
+    dump = touched_parts(DATABASE | {"database.database_oid": "99"}, {"database": "read"})
     assert overlap(before, dump) and not overlap(after, dump)
 
 

@@ -202,7 +202,7 @@ def _run_steps(case: Case, runner: StepRunner, entry: int, say: Progress, interr
 
 def _ends_with_its_process(step: Step | None) -> bool:
     """Whether nothing of the step goes on anywhere once it has ended here."""
-    return isinstance(step, Command) and not step.lasts
+    return isinstance(step, Command) and not step.effects_survive_kill
 
 
 def _judge(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: bool) -> tuple[Status, str]:

@@ -16,7 +16,7 @@ from xai_runbook.changes import registry
 from xai_runbook.changes.journal import Entry, Journal
 from xai_runbook.environment import handles
 from xai_runbook.errors import InputError, NotConfigured, Refused, XaiRunbookError
-from xai_runbook.model.parts import overlap, touched
+from xai_runbook.model.parts import overlap, touched_parts
 from xai_runbook.model.plans import Command, Condition, HttpCall, Plan, Sql, Step
 from xai_runbook.model.scalars import facts
 from xai_runbook.model.steps import operation_name
@@ -130,8 +130,8 @@ def refuse_unknown_outcome(case: Case) -> None:
             continue
         plan = entry.intent.get("plan", {})
         parts = plan.get("parts", {})
-        # without the parts that its identity has now, it is of an earlier version: what it touched may be anything
-        complete = "parts" in plan and touched(plan.get("identity", {}), {}).keys() <= parts.keys()
+        # a plan of an earlier version may lack parts that its identity has now: it may have touched anything
+        complete = "parts" in plan and touched_parts(plan.get("identity", {}), {}).keys() <= parts.keys()
         common = overlap(case.plan.parts, parts) if complete else list(case.plan.parts)
         if common:
             raise Refused(

@@ -14,7 +14,7 @@ from xai_runbook.changes.steps.execute import StepRunner
 from xai_runbook.changes.target_lock import Lock
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured, Refused, XaiRunbookError, inert
 from xai_runbook.model.outcome import Outcome
-from xai_runbook.model.parts import own_database
+from xai_runbook.model.parts import database_part
 from xai_runbook.model.plans import Call, Command, Plan
 from xai_runbook.model.secret import write_access
 from xai_runbook.model.steps import operation_name
@@ -89,7 +89,7 @@ def _inspect(
     if came_about:
         return "done", "what was expected is so now", rows
     seen, left = leftovers(rows), _leftover_note(env, plan)
-    if seen and all(isinstance(step, Command) and not step.lasts for step in plan.steps):
+    if seen and all(isinstance(step, Command) and not step.effects_survive_kill for step in plan.steps):
         return "failed", f"what was expected is not so; {seen}{left}", rows
     return "", f"what was expected is not so, and {why}{left}", rows
 
@@ -118,7 +118,7 @@ _LEFTOVER_QUERIES = (
 
 def _stable_identity(plan: Plan) -> dict[str, str]:
     """What of the plan's identity it leaves as it is: one that replaces its database gives the name to another."""
-    replaces = plan.parts.get(own_database(plan.identity)) == "exclusive"
+    replaces = plan.parts.get(database_part(plan.identity)) == "exclusive"
     return {key: value for key, value in plan.identity.items() if not (replaces and key == "database.database_oid")}
 
 

@@ -11,10 +11,10 @@ from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Any, cast
 
 from xai_runbook import operations
-from xai_runbook.environment import given
+from xai_runbook.environment import environment_parameters
 from xai_runbook.errors import Refused
 from xai_runbook.model.plans import Argument, Plan
-from xai_runbook.model.steps import checked_arguments, operation_name
+from xai_runbook.model.steps import check_arguments, operation_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,12 +65,13 @@ def run_query(env: Environment, name: str, arguments: Mapping[str, Argument]) ->
 def arguments_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the function's parameters that the environment does not give."""
     parameters = inspect.signature(function).parameters
-    return {name: parameter for name, parameter in parameters.items() if name not in given()}
+    return {name: parameter for name, parameter in parameters.items() if name not in environment_parameters()}
 
 
 def _call(env: Environment, function: Callable[..., Any], arguments: Mapping[str, Argument]) -> Any:
-    handles = {name: getattr(env, name) for name in inspect.signature(function).parameters if name in given()}
-    return function(**handles, **checked_arguments(function, arguments, arguments_of(function)))
+    provided = environment_parameters() & inspect.signature(function).parameters.keys()
+    handles = {name: getattr(env, name) for name in provided}
+    return function(**handles, **check_arguments(function, arguments, arguments_of(function)))
 
 
 def _function(name: str) -> Callable[..., Any] | None:

@@ -138,7 +138,7 @@ def _action(step: Step) -> str:
 
 def _statement(step: Sql) -> str:
     """Return the statement with its names quoted as they are sent; of several variants, the newest server's."""
-    from xai_runbook.model.sql_text import written
+    from xai_runbook.model.sql_text import compose
 
-    lines = written(step, _NEWEST).as_string(None).splitlines()
+    lines = compose(step, _NEWEST).as_string(None).splitlines()
     return " ".join(line.strip() for line in lines if not line.startswith("--"))

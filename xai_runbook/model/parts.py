@@ -30,7 +30,7 @@ UNKNOWN_IDENTIFIER = "not readable"
 _TOGETHER = (("read", "read"), ("read", "change"), ("change", "read"))
 
 
-def touched(identity: Mapping[str, str], declared: Parts) -> dict[str, Mode]:
+def touched_parts(identity: Mapping[str, str], declared: Parts) -> dict[str, Mode]:
     """The parts of a plan that was made with handles of this identity, by their names.
 
     `declared` is what the change says beyond its handles, each of which it changes: "database", "server" and "backups"
@@ -51,7 +51,7 @@ def overlap(one: Parts, other: Parts) -> list[str]:
     return [name for name, mode in one.items() if name in other and (mode, other[name]) not in _TOGETHER]
 
 
-def server_of(identity: Mapping[str, str]) -> str:
+def server_name(identity: Mapping[str, str]) -> str:
     """Name the server by its system identifier, which copies of it share, and the port it listens on.
 
     The address is left out: behind a bastion it is 127.0.0.1 of another machine, and a server has many. It is used only
@@ -65,7 +65,7 @@ def server_of(identity: Mapping[str, str]) -> str:
     return f"{identifier}:{identity.get('database.server_port')}"
 
 
-def own_database(identity: Mapping[str, str]) -> str:
+def database_part(identity: Mapping[str, str]) -> str:
     """The part that names the identity's database by its oid."""
     return _name("database", identity)
 
@@ -80,9 +80,9 @@ def machine() -> str:
 def _name(part: str, identity: Mapping[str, str]) -> str:
     kind, _, rest = part.partition(" ")
     if kind == "server":
-        return f"server {server_of(identity)}"
+        return f"server {server_name(identity)}"
     if kind == "database":
-        return f"database {server_of(identity)}/{rest or identity.get('database.database_oid')}"
+        return f"database {server_name(identity)}/{rest or identity.get('database.database_oid')}"
     if kind == "file":
         return f"file {machine()} {os.path.realpath(rest)}"
     told = {key: value for key, value in identity.items() if key.startswith(f"{kind}.")}

@@ -23,7 +23,7 @@ from functools import cache, wraps
 from typing import Any, ParamSpec, Protocol, cast, runtime_checkable
 
 from xai_runbook.errors import CannotAsk, InputError, NotConfigured
-from xai_runbook.model.parts import Parts, touched
+from xai_runbook.model.parts import Parts, touched_parts
 from xai_runbook.model.scalars import Argument, argument, fact
 from xai_runbook.model.steps import Call, Command, Condition, Edit, HttpCall, Sql, Step, operation_name
 
@@ -143,7 +143,7 @@ class Plan:
         try:
             return _plan(data)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InputError(f"this is not a plan: {_complaint(error)}", hint="make it anew") from None
+            raise InputError(f"this is not a plan: {_first_error(error)}", hint="make it anew") from None
 
     def __str__(self) -> str:
         from xai_runbook.model.display import plan_text
@@ -160,7 +160,7 @@ def _plan(data: Any) -> Plan:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
     fields = {key: value for key, value in data.items() if key != "schema"}
-    plan = cast("Plan", _checker().validate_json(json.dumps(fields), strict=True))
+    plan = cast("Plan", _adapter().validate_json(json.dumps(fields), strict=True))
     # nothing was left out, filled in or taken for something else on the way
     if plan.canonical() != _canonical(data):
         raise ValueError("it holds what no plan holds")
@@ -171,7 +171,7 @@ def _plan(data: Any) -> Plan:
 
 
 @cache
-def _checker() -> Any:
+def _adapter() -> Any:
     from pydantic import TypeAdapter  # only those who read plan files pay for it
 
     return TypeAdapter(Plan)
@@ -181,7 +181,7 @@ def _canonical(data: object) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _complaint(error: Exception) -> str:
+def _first_error(error: Exception) -> str:
     if not hasattr(error, "errors"):
         return str(error)
     first = error.errors(include_url=False, include_input=False)[0]  # pydantic's own text is many lines
@@ -222,7 +222,7 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
             environment=environments.pop(),
             production=any(handle.production for handle in handles.values()),
             identity=identity,
-            parts=touched(identity, plan.parts),
+            parts=touched_parts(identity, plan.parts),
             created_at=cast("str", fact(now)),
             expires_at=cast("str", fact(now + EXPIRES_AFTER)),
             boot=clock.boot(),

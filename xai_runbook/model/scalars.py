@@ -20,7 +20,7 @@ def fact(value: object) -> str | None:
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
     if isinstance(value, str):
-        return plain(value)
+        return require_utf8(value)
     if value is None:
         return None
     if isinstance(value, bool):
@@ -34,7 +34,7 @@ def fact(value: object) -> str | None:
     raise InputError(f"a plan cannot hold {type(value).__name__} {value!r:.80}", hint="a scalar: text, number, time")
 
 
-def plain(value: str) -> str:
+def require_utf8(value: str) -> str:
     """The text itself. Errors: InputError where it is none that could be written down."""
     try:
         value.encode()
@@ -46,12 +46,12 @@ def plain(value: str) -> str:
 def argument(name: str, value: object) -> Argument:
     """Return the value as a plan holds it: a tuple becomes a list. Errors: InputError where no plan can hold it."""
     if isinstance(value, str):
-        return plain(value)
+        return require_utf8(value)
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, list | tuple):
         if all(isinstance(item, str) for item in value):
-            return [plain(item) for item in value]
+            return [require_utf8(item) for item in value]
         if all(type(item) is int for item in value):
             return list(value)
     raise InputError(f"{name} cannot be {type(value).__name__}", hint="text, a number, or a list of either")

@@ -8,7 +8,7 @@ from xai_runbook.model.steps import Sql
 from xai_runbook.sql import statement
 
 
-def written(step: Sql, server_version: int) -> Composed:
+def compose(step: Sql, server_version: int) -> Composed:
     """The step's statement with its names and texts quoted into it; %(name)s stay for the server."""
     # once parameters are bound, psycopg reads every % as the start of one
     double = "%%" if step.parameters else "%"

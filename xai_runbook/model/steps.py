@@ -83,7 +83,7 @@ class Command:
     roles: tuple[Role, ...] = ()
     """The roles of the settings that it is lent: their address comes in libpq's variables, their passwords in a file
     that only it and its like can read, for as long as it runs. Neither stands here."""
-    lasts: bool = False
+    effects_survive_kill: bool = False
     """Whether what it began may go on elsewhere, or stay unseen, where it is ended by force: that the plan can be made
     again does not tell then that nothing happened."""
     kind: Literal["command"] = "command"
@@ -166,7 +166,7 @@ class Condition:
         A query with an argument called as one of ours is given as a `functools.partial`.
         Errors: InputError where it is no operation, or does not take these arguments.
         """
-        name, known = _called(query, arguments)
+        name, known = _name_and_arguments(query, arguments)
         return cls(
             query=name,
             arguments=known,
@@ -194,7 +194,7 @@ class Call:
     @classmethod
     def of(cls, change: Callable[..., object], /, **arguments: Argument) -> Call:
         """Return the Call of this change with these arguments. Errors: as `Condition.of`."""
-        name, known = _called(change, arguments)
+        name, known = _name_and_arguments(change, arguments)
         return cls(change=name, arguments=known)
 
 
@@ -210,7 +210,7 @@ def operation_name(function: Callable[..., Any]) -> str:
     return f"{inside.partition('.')[0]}.{name}"
 
 
-def checked_arguments(
+def check_arguments(
     function: Callable[..., Any], arguments: Mapping[str, Argument], known: Iterable[str]
 ) -> dict[str, Argument]:
     """Return the arguments where the function can be called with them; of its parameters, `known` are no handles.
@@ -229,7 +229,9 @@ def checked_arguments(
     return dict(arguments)
 
 
-def _called(called: Callable[..., Any], arguments: Mapping[str, Argument]) -> tuple[str, dict[str, Argument]]:
+def _name_and_arguments(
+    called: Callable[..., Any], arguments: Mapping[str, Argument]
+) -> tuple[str, dict[str, Argument]]:
     """The function's public name, and these arguments as a plan holds them; what is not keyword-only is a handle."""
     function, given = called, dict(arguments)
     if isinstance(called, partial):
@@ -239,4 +241,4 @@ def _called(called: Callable[..., Any], arguments: Mapping[str, Argument]) -> tu
     name = operation_name(function)
     parameters = inspect.signature(function).parameters.values()
     known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    return name, {key: argument(key, value) for key, value in checked_arguments(function, given, known).items()}
+    return name, {key: argument(key, value) for key, value in check_arguments(function, given, known).items()}

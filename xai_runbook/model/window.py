@@ -81,7 +81,7 @@ class Window:
         """
         if "/" in text:
             first, _, last = text.partition("/")
-            return cls(_instant(first), _instant(last))
+            return cls(_parse_instant(first), _parse_instant(last))
         seconds = duration_seconds(text)
         if not 0 < seconds <= 10 * _UNIT_SECONDS["y"]:
             raise InputError(f"a window of {text!r} holds nothing we could ask for", hint='"6h", at most "10y"')
@@ -92,7 +92,7 @@ class Window:
         return f"{self.start:%Y-%m-%d %H:%M:%S} to {self.end:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _instant(text: str) -> datetime:
+def _parse_instant(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError:

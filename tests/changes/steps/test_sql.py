@@ -29,7 +29,7 @@ from xai_runbook.errors import InputError, Refused
 from xai_runbook.model.findings import Status
 from xai_runbook.model.plans import Plan, Sql
 from xai_runbook.model.secret import write_access
-from xai_runbook.model.sql_text import written
+from xai_runbook.model.sql_text import compose
 from xai_runbook.operations.database import indexes, maintenance, statements
 
 Opens = Callable[..., Session]
@@ -133,7 +133,7 @@ def test_hostile_names_stay_names(superuser: Any, number: int) -> None:
 
 
 def drop(name: str) -> Any:
-    return written(Sql(name="drop_index", parameters={}, equivalent="", identifiers={"index": ("public", name)}), 15)
+    return compose(Sql(name="drop_index", parameters={}, equivalent="", identifiers={"index": ("public", name)}), 15)
 
 
 def test_hostile_texts_stay_texts(superuser: Any) -> None:

@@ -15,7 +15,7 @@ from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.changes.steps.sql import run_statement
 from xai_runbook.changes.target_lock import lock_in_server
 from xai_runbook.errors import Refused, inert
-from xai_runbook.model.parts import Parts, server_of
+from xai_runbook.model.parts import Parts, server_name
 from xai_runbook.model.plans import Command, Edit, HttpCall, Sql, Step
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.system import child, processes
@@ -58,7 +58,7 @@ class StepRunner:
                 on=self._database.address,
                 hint="database.operator in the settings",
             )
-        lock_in_server(self._database, parts, server_of(plan_identity))
+        lock_in_server(self._database, parts, server_name(plan_identity))
 
     def close(self) -> None:
         """Lets go of everything."""

@@ -20,7 +20,7 @@ from xai_runbook.clients.postgres.reader import connection_parameters, server_id
 from xai_runbook.clients.postgres.tunnel import tunnel_of
 from xai_runbook.errors import AccessDenied, NotConfigured, TimedOut, Unreachable, XaiRunbookError, inert
 from xai_runbook.model.secret import require_write_access
-from xai_runbook.model.sql_text import written
+from xai_runbook.model.sql_text import compose
 from xai_runbook.model.steps import Sql
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.sql import statement
@@ -186,7 +186,7 @@ class Operator:
                 if self._abandoned:
                     raise psycopg.OperationalError("the caller has given up")
                 sent.set()
-                cursor.execute(written(step, version), step.parameters or None)
+                cursor.execute(compose(step, version), step.parameters or None)
                 return StatementAnswer(rows=None if cursor.description is None else _rows(cursor))
         finally:
             connection.remove_notice_handler(enqueue)

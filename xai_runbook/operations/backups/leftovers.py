@@ -85,7 +85,7 @@ def remove_leftovers(database: Database, backups: Backups) -> Plan:
         environment={},
         seconds="10m",
         roles=("database.operator",),
-        lasts=True,
+        effects_survive_kill=True,
         equivalent="; ".join(
             [f"dropdb {name}" for name in databases["name"]] + [f"rm -r {backups.folder / name}" for name in names]
         ),

@@ -253,7 +253,7 @@ def _restore_command(backups: Backups, name: str, into: str, *options: str) -> C
         environment=backups.step_environment,
         seconds=backups.settings.timeout,
         roles=("database.operator",),
-        lasts=True,  # ended by force, it leaves what it had filled by then
+        effects_survive_kill=True,  # ended by force, it leaves what it had filled by then
         equivalent=f"createdb {into} && pg_restore --exit-on-error --dbname={into} {name}/database.dump",
     )  # fmt: skip
 
@@ -272,7 +272,7 @@ def _swap_command(database: Database, oid: str, restored: str, previous: str, *o
         environment={},
         seconds="1m",
         roles=("database.operator",),
-        lasts=True,
+        effects_survive_kill=True,
         equivalent=f'psql postgres -c "BEGIN; ALTER DATABASE {live} RENAME TO {previous}; '
         f'ALTER DATABASE {restored} RENAME TO {live}; COMMIT"',
     )  # fmt: skip

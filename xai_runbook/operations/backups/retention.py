@@ -93,7 +93,7 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
         environment={},
         seconds="10m",
         equivalent=f"rm -r -- {' '.join(chosen)}",
-        lasts=True,
+        effects_survive_kill=True,
     )  # fmt: skip
     gone = Condition.of(
         remaining_backups, names=chosen, column="left_count",
