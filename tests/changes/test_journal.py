@@ -125,8 +125,8 @@ def test_a_crash_between_a_record_and_its_head_is_no_damage(filled: Journal) -> 
     # a writer tells the head of the record that it found before it writes its own
     second_crash = (
         "import sys, os; from pathlib import Path; from xai_runbook.changes import journal\n"
-        "told = journal.Journal._write_head\n"
-        "def dies(self, count, last): told(self, count, last) if count < int(sys.argv[2]) else os._exit(0)\n"
+        "write = journal.Journal._write_head\n"
+        "def dies(self, head): write(self, head) if head.count < int(sys.argv[2]) else os._exit(0)\n"
         "journal.Journal._write_head = dies\n"
         "journal.Journal(Path(sys.argv[1])).append('note')"
     )

@@ -14,7 +14,7 @@ import pytest
 from tests.support.typed import Typed, run
 from tests.support.written_plans import written
 from xai_runbook import apply
-from xai_runbook.changes.journal import Journal
+from xai_runbook.changes.journal import Head, Journal
 from xai_runbook.changes.journals import init, journal_of
 from xai_runbook.cli.main import main
 from xai_runbook.environment import Environment
@@ -187,7 +187,7 @@ def test_s9_a_record_that_a_full_disk_took_back_is_not_missed(
     """Somebody reads between the record and its head, which then finds no room."""
     seen = []
 
-    def disk_full(self: Journal, count: int, last: str) -> None:
+    def disk_full(self: Journal, head: Head) -> None:
         seen.append(len(journal_of(used).hashes()))
         raise OSError(errno.ENOSPC, "No space left on device")
 

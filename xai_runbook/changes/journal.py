@@ -20,12 +20,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from xai_runbook.changes import journal_memory
 from xai_runbook.errors import JournalError
 from xai_runbook.system.files import make_private, write_whole
 from xai_runbook.system.locks import locked
 
 START = "0" * 64
+
+
+class Head(BaseModel):
+    """How many records are certain to stay, and the hash of the last one."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    count: int
+    hash: str
 
 
 @dataclass(frozen=True)
@@ -88,13 +99,14 @@ class Journal:
             if not identity:  # its share was unmounted, say: what is written here now would be lost, or forgotten
                 raise JournalError("there is no journal", on=str(self.folder), hint="xai-runbook journal init")
             with self._writing():
-                count, last = self._recover()
-                number, last = self._write(count, last, kind, payload)
+                head = self._write(self._recover(), kind, payload)
         except OSError as error:
             raise self._write_error(error) from None
         with suppress(OSError):  # it is written; the next look at the journal remembers it
-            journal_memory.remember(self.folder, journal_memory.LastSeen(identity, number, last))
-        return number
+            journal_memory.remember(
+                self.folder, journal_memory.LastSeen(identity=identity, count=head.count, hash=head.hash)
+            )
+        return head.count
 
     def _write_error(self, error: OSError) -> JournalError:
         hint = "room on the disk, and our rights to it"
@@ -139,20 +151,20 @@ class Journal:
         head = self.head()
         count, at_head = 0, START
         for count, (_, last) in enumerate(self._lines(), 1):
-            if count == head["count"]:
+            if count == head.count:
                 at_head = last
-        if head["count"] > count:
+        if head.count > count:
             raise JournalError(
-                f"{head['count'] - count} records were cut off its end (it had {head['count']})",
+                f"{head.count - count} records were cut off its end (it had {head.count})",
                 on=str(self.path),
                 hint="a copy of it from elsewhere",
             )
         # a crash between a record and its head leaves one record that the head does not know yet, never two
-        if at_head != head["hash"] or count - head["count"] > 1:
+        if at_head != head.hash or count - head.count > 1:
             if self.head() != head:  # others have written in the meantime
                 return self.verify()
             raise JournalError(
-                f"what stands after record {head['count']} is not what was written",
+                f"what stands after record {head.count} is not what was written",
                 on=str(self.path),
                 hint="a copy of it from elsewhere",
             )
@@ -185,44 +197,41 @@ class Journal:
             last = hashlib.sha256(line).hexdigest()
             yield record, last
 
-    def head(self) -> dict[str, Any]:
+    def head(self) -> Head:
         """How many records (`count`) are certain to stay, and the hash of the last one. Errors: JournalError."""
         try:
-            head = json.loads(self._head.read_bytes())
-            return {"count": int(head["count"]), "hash": str(head["hash"])}
+            return Head.model_validate_json(self._head.read_bytes())
         except FileNotFoundError:
             # a crash before the very first head leaves one record at most
             if self.path.exists() and self.path.read_bytes().count(b"\n") > 1:
                 raise JournalError("its head is missing", on=str(self._head), hint="a copy from elsewhere") from None
-            return {"count": 0, "hash": START}
-        except (OSError, ValueError, KeyError, TypeError):
+            return Head(count=0, hash=START)
+        except (OSError, ValidationError):
             raise JournalError("its head cannot be read", on=str(self._head), hint="a copy from elsewhere") from None
 
-    def _recover(self) -> tuple[int, str]:
-        """How many whole records there are and the last one's hash, from the head and what came after it."""
+    def _recover(self) -> Head:
+        """The head of the whole records, after whatever a crash left has been set aside."""
         head = self.head()
         size = self.path.stat().st_size if self.path.exists() else 0
-        tail = self._tail(size)
-        if tail is not None and tail[0] == head["count"] and tail[1] == head["hash"]:
-            return tail[0], tail[1]
+        if self._tail(size) == head:
+            return head
         # not the plain case: prove all of it, then set a torn end aside
         count = self.verify()
         content = self.path.read_bytes() if size else b""
         whole, _, torn = content.rpartition(b"\n")
-        last = hashlib.sha256(whole.rpartition(b"\n")[2]).hexdigest() if count else START
-        if count != head["count"]:
-            self._write_head(count, last)  # a crash came between the two; a second one must not leave it two behind
+        found = Head(count=count, hash=hashlib.sha256(whole.rpartition(b"\n")[2]).hexdigest() if count else START)
+        if found != head:
+            self._write_head(found)  # a crash came between the two; a second one must not leave it two behind
         if torn:
             write_whole(self.folder / f"torn-after-{count}", torn)
             os.truncate(self.path, len(content) - len(torn))
-            self._write(count, last, "recovered", {"torn_bytes": len(torn)})
-            return self._recover()
-        return count, last
+            return self._write(found, "recovered", {"torn_bytes": len(torn)})
+        return found
 
-    def _tail(self, size: int) -> tuple[int, str] | None:
+    def _tail(self, size: int) -> Head | None:
         """Number and hash of the last line, without reading the rest; None where it is torn."""
         if not size:
-            return 0, START
+            return Head(count=0, hash=START)
         with self.path.open("rb") as file:
             reach = 65536
             while True:
@@ -235,14 +244,15 @@ class Journal:
                     break
                 reach *= 8
         try:
-            return int(json.loads(line)["number"]), hashlib.sha256(line).hexdigest()
+            return Head(count=json.loads(line)["number"], hash=hashlib.sha256(line).hexdigest())
         except (ValueError, KeyError, TypeError):
             return None
 
-    def _write(self, count: int, last: str, kind: str, payload: Mapping[str, Any]) -> tuple[int, str]:
+    def _write(self, head: Head, kind: str, payload: Mapping[str, Any]) -> Head:
+        """Append a record after `head`, and return the new head."""
         record = {
-            "number": count + 1,
-            "previous": last,
+            "number": head.count + 1,
+            "previous": head.hash,
             "kind": kind,
             "at": datetime.now(UTC).isoformat(),
             "user": user(),
@@ -251,25 +261,25 @@ class Journal:
             **payload,
         }
         line = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-        own = hashlib.sha256(line).hexdigest()
+        new = Head(count=head.count + 1, hash=hashlib.sha256(line).hexdigest())
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             before = os.fstat(descriptor).st_size
             try:
                 _write_all(descriptor, line + b"\n")
                 os.fsync(descriptor)
-                self._write_head(count + 1, own)
+                self._write_head(new)
             except BaseException:
                 # a full disk: what fitted must not stay, nor a record that nobody was told was written
-                if self.head()["count"] == count:
+                if self.head() == head:
                     os.ftruncate(descriptor, before)
                 raise
         finally:
             os.close(descriptor)
-        return count + 1, own
+        return new
 
-    def _write_head(self, count: int, last: str) -> None:
-        write_whole(self._head, json.dumps({"count": count, "hash": last}).encode())
+    def _write_head(self, head: Head) -> None:
+        write_whole(self._head, head.model_dump_json().encode())
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

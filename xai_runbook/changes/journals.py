@@ -7,7 +7,6 @@ sandbox makes its own), has an identity, and each user's state folder remembers 
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +56,7 @@ def require(journal: Journal, name: str) -> None:
     if known is not None and identity != known.identity:
         raise JournalError(f"another journal is here than the known one of {known.count} records", on=on, hint=replace)
     # only what the head covers is remembered: a record after it is taken back where its writer finds the disk full
-    covered = journal.head()["count"]
+    covered = journal.head().count
     journal.verify()
     hashes = journal.hashes()
     if known is not None and len(hashes) < known.count:
@@ -66,7 +65,7 @@ def require(journal: Journal, name: str) -> None:
         )
     if known is not None and known.count and hashes[known.count - 1] != known.hash:
         raise JournalError(f"record {known.count} is not the one that was here before", on=on, hint=replace)
-    now = journal_memory.LastSeen(identity, covered, hashes[covered - 1] if covered else "")
+    now = journal_memory.LastSeen(identity=identity, count=covered, hash=hashes[covered - 1] if covered else "")
     if now != known:
         try:
             journal_memory.remember(journal.folder, now)
@@ -92,7 +91,7 @@ def init(journal: Journal, name: str, *, replace: bool = False, why: str = "") -
             raise Refused("replacing a journal needs a person", on="a script or a pipe", hint="type it in a terminal")
         journal.verify()
         journal.create()
-        before = asdict(known) if known is not None else {}
+        before = known.model_dump() if known is not None else {}
         number = journal.append("replaced", why=inert(why), known=before)
         return f"{journal.folder} is the journal from now on; record {number} says why"
     if journal.identity:

@@ -159,8 +159,7 @@ class Plan:
 def _plan(data: Any) -> Plan:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
-    fields = {key: value for key, value in data.items() if key != "schema"}
-    plan = cast("Plan", _adapter().validate_json(json.dumps(fields), strict=True))
+    plan = cast("Plan", _adapter().validate_json(json.dumps(data), strict=True))
     # nothing was left out, filled in or taken for something else on the way
     if plan.canonical() != _canonical(data):
         raise ValueError("it holds what no plan holds")
