@@ -54,7 +54,7 @@ def other_sessions(database: Database, *, names: list[str]) -> DataFrame:
     Those of the reading role do not count: a swap ends them, and they come back."""
     from pandas import DataFrame
 
-    rows = database.rows("sessions_in", {"names": names})
+    rows = database.rows("other_sessions", {"names": names})
     count, who = sum(row["sessions_count"] for row in rows), ", ".join(row["who"] for row in rows)
     return DataFrame([{"sessions_count": count, "who": who}])
 

@@ -1,4 +1,4 @@
--- WAL archiving: what was done, what failed last, and how long the oldest finished segment has been waiting.
+-- State of WAL archiving: the last success, the last failure, and how long the oldest finished segment has waited.
 WITH waiting AS (
     SELECT count(*) AS waiting_count, extract(epoch FROM now() - min(modification))::float8 AS waiting_seconds
     FROM pg_ls_archive_statusdir() WHERE name ~ '^[0-9A-F]{24}[.]ready$'

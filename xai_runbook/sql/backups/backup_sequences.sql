@@ -1,4 +1,4 @@
--- Every sequence whose value a dump carries. Unlogged ones (since 15) cannot be read during recovery.
+-- Every sequence whose value a dump contains. Unlogged ones (since 15) cannot be read during recovery.
 SELECT n.nspname::text AS schema, c.relname::text AS sequence
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'S' AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND NOT pg_is_in_recovery())

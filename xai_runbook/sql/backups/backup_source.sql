@@ -1,4 +1,4 @@
--- What a manifest says of where a backup came from.
+-- Facts about the source of a backup, for its manifest.
 SELECT current_database()::text AS database,
        d.oid::text AS database_oid,
        current_setting('server_version') AS server_version,

@@ -1,2 +1,2 @@
--- Begins a low-level backup that lasts as long as this session; exclusive ones, which outlived it, went with 15.
+-- Start a non-exclusive low-level backup: it ends with this session. Returns where its WAL begins.
 SELECT pg_start_backup(%(label)s, true, false)::text AS lsn

@@ -1,2 +1,2 @@
--- Begins a low-level backup that lasts as long as this session.
+-- Start a low-level backup: it ends with this session. Returns where its WAL begins.
 SELECT pg_backup_start(%(label)s, true)::text AS lsn

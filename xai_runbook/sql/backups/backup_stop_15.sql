@@ -1,2 +1,2 @@
--- Ends it; the two files are to be written into the copy as they are.
+-- End the low-level backup of this session. Both files must be written into the copy unchanged.
 SELECT lsn::text AS lsn, labelfile, spcmapfile FROM pg_backup_stop(false)

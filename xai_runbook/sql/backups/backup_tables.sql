@@ -1,4 +1,4 @@
--- Every table whose rows a dump carries: no extension's own, no partitioned parent (its rows are its partitions').
+-- Every table whose rows a dump contains: none of extensions, no partitioned tables (their rows are in partitions).
 SELECT n.nspname::text AS schema, c.relname::text AS table
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't'

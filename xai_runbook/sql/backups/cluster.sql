@@ -1,4 +1,4 @@
--- What a plan of a base backup depends on.
+-- Facts that the plan of a base backup depends on.
 SELECT current_setting('server_version') AS server_version,
        current_setting('data_directory') AS data_directory,
        current_setting('wal_level') AS wal_level,

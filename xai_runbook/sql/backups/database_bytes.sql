@@ -1,2 +1,2 @@
--- How large this database is on disk.
+-- Size of this database on disk.
 SELECT pg_database_size(current_database()) AS database_bytes

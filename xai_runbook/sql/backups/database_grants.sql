@@ -1,7 +1,7 @@
--- Rights on that database, its owner's too; NULL is PUBLIC.
+-- Privileges on that database, including those of its owner; NULL is PUBLIC.
 SELECT CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee)::text END AS grantee,
        a.privilege_type AS privilege,
-       a.is_grantable AND a.grantee <> d.datdba AS grantable  -- an owner may always grant
-FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) WITH ORDINALITY a(grantor, grantee, privilege_type, is_grantable, place)
+       a.is_grantable AND a.grantee <> d.datdba AS grantable  -- an owner can always grant
+FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) WITH ORDINALITY a(grantor, grantee, privilege_type, is_grantable, position)
 WHERE d.datname = %(name)s
-ORDER BY a.place
+ORDER BY a.position

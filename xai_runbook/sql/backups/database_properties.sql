@@ -1,4 +1,4 @@
--- What a database has that its dump has not. properties: every column of pg_database, as this version of the server has it.
+-- Properties of a database that its dump does not contain. properties: every column of pg_database in this version.
 SELECT pg_get_userbyid(d.datdba)::text AS owner,
        t.spcname::text AS tablespace,
        pg_encoding_to_char(d.encoding)::text AS encoding,

@@ -1,4 +1,4 @@
--- Ends the sessions of the reading role, and our own, in these databases: they come back by themselves. Nobody else's.
+-- End the sessions of the reader role and of xai-runbook apply in these databases, which reconnect by themselves.
 SELECT pid, pg_terminate_backend(pid) AS ended
 FROM pg_stat_activity
 WHERE datname = ANY (%(names)s) AND pid <> pg_backend_pid()

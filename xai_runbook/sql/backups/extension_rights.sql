@@ -1,5 +1,5 @@
--- Rights that were granted on what extensions brought, as the beginning of their entries in an archive: where the
--- extension cannot be created, they cannot be granted either.
+-- Privileges granted on objects of extensions, as the beginning of their entries in an archive: where the extension
+-- cannot be created, they cannot be granted either.
 SELECT e.extname::text AS extension,
        'ACL ' || n.nspname || CASE p.prokind WHEN 'p' THEN ' PROCEDURE ' WHEN 'a' THEN ' AGGREGATE ' ELSE ' FUNCTION ' END
            || p.proname || '(' AS entry

@@ -1,4 +1,4 @@
--- Extensions that this role may not create here: not trusted, and it is no superuser.
+-- Extensions that this role may not create here: they are not trusted, and the role is not a superuser.
 SELECT name::text AS name
 FROM pg_available_extension_versions
 WHERE NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)

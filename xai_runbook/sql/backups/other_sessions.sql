@@ -1,4 +1,4 @@
--- Sessions of others in these databases: renaming one needs it empty. Those of the reading role are ended by the swap.
+-- Sessions of other roles in these databases, which prevent a rename. The swap ends those of the reader role itself.
 SELECT datname::text AS database, count(*) AS sessions_count,
        coalesce(string_agg(DISTINCT usename || ' (' || application_name || ')', ', '), '') AS who
 FROM pg_stat_activity
