@@ -1,1 +1,1 @@
-"""Making, verifying, restoring and removing backups: the programs that steps run, and what they leave in a folder."""
+"""The programs that make, verify, restore and remove backups as steps of plans, and the files that they write."""

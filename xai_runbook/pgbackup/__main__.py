@@ -1,7 +1,7 @@
-"""`python -m xai_runbook.pgbackup VERB ...`: what the steps of backups' plans run, and a person could by hand.
+"""`python -m xai_runbook.pgbackup VERB ...`: the program that steps of backup plans run; it can be run by hand too.
 
-How to reach the database comes in libpq's environment variables, never on the command line. Exit codes: 0 done; 1 not
-done, and nothing of it is left; 3 what it did is not known; 4 not done, and what the last line names stays.
+The connection to the database is taken from libpq's environment variables, never from the command line. Exit codes:
+0 done; 1 failed, and nothing was changed; 3 the effect is not known; 4 failed, and the last line names what was left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xai_runbook.system.parent_death import die_with_parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Does one verb; the last line it prints says what came of it."""
+    """Run one verb and return the exit code; the last line that it prints is the result."""
     options = _parser().parse_args(arguments)
     try:
         if options.verb == "swap":
@@ -37,13 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _work_in_folder(options: argparse.Namespace) -> int:
-    """The exit code of a verb that works in the folder; where it fails, by what is in there then, and what is gone.
+    """Run a verb that uses the folder of backups and return the exit code.
 
-    What killed runs had left is removed first: that alone is no effect but of the verb that is to remove it.
+    If it fails, the code depends on what was added to the folder or removed from it. Leftovers of killed runs are
+    removed first, which counts as an effect only for the verb `remove`.
     """
     present = before = catalog.inventory(options.folder)
     if options.verb == "remove":
-        present = present | catalog.leftovers(options.folder)  # logs too
+        present = present | catalog.leftovers(options.folder)  # includes logs
     try:
         try:
             catalog.remove_leftovers(options.folder, _say)
@@ -138,7 +139,7 @@ def _swap(options: argparse.Namespace) -> str:
 
 
 def _verify_new(folder: Path, options: argparse.Namespace, *, just_read: bool = False) -> str:
-    """Tries what was just made: it is kept also where it does not stand the test, and does not count then."""
+    """Verify the new backup. It is kept if that fails, and is not usable then."""
     from xai_runbook.pgbackup.verify import verify
 
     try:
@@ -187,22 +188,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()  # programs run in folders of their own
+    return Path(text).expanduser().absolute()  # child programs have another working directory
 
 
 def _say_result(line: str) -> None:
-    """Says what was done: that it is ended now changes nothing of it."""
+    """Print the result. A signal at this moment is ignored: the work is done."""
     with suppress(Terminated):
         _say(line)
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # nobody listens any more
+    with suppress(OSError):  # the reader has closed the pipe
         print(inert(line), flush=True)
 
 
 if __name__ == "__main__":
-    os.umask(0o077)  # what is in a database is nobody else's
+    os.umask(0o077)  # backups contain data: only their owner may read them
     end_on_signals()
     die_with_parent()
     sys.exit(main())

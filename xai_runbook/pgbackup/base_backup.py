@@ -1,4 +1,4 @@
-"""Copies a whole cluster while it runs: by pg_basebackup, or step by step in one session that stays open."""
+"""Base backups of a running cluster: by pg_basebackup, or by the low-level API in one session."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ LABEL = "xai-runbook"
 _NOT_COPIED = {
     "pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans", "pg_wal",
 }  # fmt: skip
-"""Folders whose content means nothing in a copy. PostgreSQL docs, Making a Base Backup Using the Low Level API."""
+"""Folders that are left empty. Source: PostgreSQL docs, Making a Base Backup Using the Low Level API."""
 _LEFT_OUT = re.compile(
     r"postmaster\.(pid|opts)|pgsql_tmp.*|pg_internal\.init.*|backup_label|tablespace_map|\.s\.PGSQL.*"
 )
 
 
 def base_backup(folder: Path, name: str, *, programs: str | None, say: Say) -> None:
-    """Makes the base backup `name` with pg_basebackup, which asks for a checkpoint now instead of waiting for one.
+    """Make the base backup `name` with pg_basebackup, which requests an immediate checkpoint.
 
-    Errors: BadAnswer (what pg_basebackup said), Refused, Unreachable, TimedOut, OSError.
+    Errors: BadAnswer (with the messages of pg_basebackup), Refused, Unreachable, TimedOut, OSError.
     """
     from xai_runbook.pgbackup import records
 
@@ -58,9 +58,9 @@ def base_backup(folder: Path, name: str, *, programs: str | None, say: Say) -> N
 
 
 def low_level_backup(folder: Path, name: str, *, programs: str | None, archive: Path | None, say: Say) -> None:
-    """Makes the base backup `name` step by step: start, copy, stop, all in one session, and the label into the copy.
+    """Make the base backup `name` with the low-level API: start, copy, stop in one session, then add the label file.
 
-    Errors: AccessDenied where the data folder cannot be read from here, NoData where a segment of WAL has gone.
+    Errors: AccessDenied if the data directory cannot be read from here, NoData if a WAL segment was recycled.
     """
     if (folder / name).exists():
         raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
@@ -87,7 +87,7 @@ def low_level_backup(folder: Path, name: str, *, programs: str | None, archive: 
 
 
 def copy_tree(source: Path, target: Path, progress: Callable[[], object]) -> None:
-    """Copies a running cluster's folder: what vanishes on the way is put right by recovery, links are refused."""
+    """Copy the data directory of a running cluster. Recovery repairs files that vanish meanwhile; links are refused."""
     target.mkdir(mode=0o700)
     for path, folders, names in os.walk(source):
         relative = Path(path).relative_to(source)
@@ -122,7 +122,7 @@ def _wal_facts(tools: Path, part: Path, timeline: int, start: str, stop: str) ->
     control = private_cluster.control_data(tools, part / DATA, part / ".log")
     return {
         "kind": "cluster",
-        "taken_at": datetime.now(UTC).isoformat(timespec="microseconds"),  # it is whole from its end on
+        "taken_at": datetime.now(UTC).isoformat(timespec="microseconds"),  # the backup is consistent from its end on
         "timeline": timeline,
         "start_lsn": start,
         "stop_lsn": stop,

@@ -1,7 +1,7 @@
-"""What a folder of backups holds: one folder a backup, with a manifest and, once it was tried, its verification.
+"""The content of a folder of backups: one folder per backup, with a manifest and, after a test, its verification.
 
-A backup is made in `NAME.part` and gets its name when it is whole, so a name without a manifest is not one of ours.
-Reading costs a few small files each: sizes and times of the data files are looked at, their content is not.
+A backup is made in `NAME.part` and renamed when it is complete; a folder without a manifest is not a backup.
+Listing is cheap: sizes and times of the data files are compared with the manifest, their content is not read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xai_runbook.system.locks import locked
 
 MANIFEST, VERIFICATION, RECOVERY = "manifest.json", "verification.json", "recovery.json"
 PART = ".part"
-"""The ending of what is still being made."""
+"""Suffix of unfinished backups."""
 SCRATCH = ".scratch-"
 PRUNED = ".pruned-"
 RESTORE_LOG = ".restore.log"
@@ -32,28 +32,28 @@ _NUMBERED = re.compile(r"(.+)-(\d{6,})")
 
 @dataclass(frozen=True)
 class Backup:
-    """One backup as its folder tells it."""
+    """One backup, as read from its folder."""
 
     path: Path
     manifest: dict[str, Any]
     verification: dict[str, Any]
     state: State
     why: str
-    """Why it is not verified; empty where it is."""
+    """Why the state is not `verified`; empty if it is."""
 
     @property
     def name(self) -> str:
-        """Its folder's name."""
+        """Return the name of its folder."""
         return self.path.name
 
 
 def slug(database: str) -> str:
-    """The beginning of a backup's name: the database's, with nothing in it that a path or a shell could mind."""
+    """Return the first part of a backup's name: the database's name, safe for paths and shells."""
     return re.sub(r"[^A-Za-z0-9_]", "_", database)[:48] or "_"
 
 
 def next_name(folder: Path, beginning: str) -> str:
-    """The name that the next backup gets: numbers only go up, so the same folder always gives the same name."""
+    """Return the name of the next backup: the same for an unchanged folder, because numbers are not reused."""
     numbers = [
         int(match[2])
         for entry in _entries(folder)
@@ -63,7 +63,7 @@ def next_name(folder: Path, beginning: str) -> str:
 
 
 def read(folder: Path) -> list[Backup]:
-    """Every backup in the folder, oldest first. Errors: OSError where the folder cannot be read."""
+    """Return every backup in the folder, oldest first. Errors: OSError if the folder cannot be read."""
     found = [
         read_one(entry)
         for entry in _entries(folder)
@@ -74,7 +74,7 @@ def read(folder: Path) -> list[Backup]:
 
 
 def read_one(path: Path) -> Backup:
-    """The backup in that folder; `damaged` where its manifest cannot be read or its files are not what it says."""
+    """Return the backup in that folder; `damaged` if its manifest is not valid or a file differs from it in size."""
     from xai_runbook.pgbackup import records
 
     try:
@@ -90,7 +90,7 @@ def read_one(path: Path) -> Backup:
 
 
 def named(folder: Path, name: str) -> Backup:
-    """The backup of that name. Errors: BadAnswer where there is none, or its manifest cannot be read."""
+    """Return the backup of that name. Errors: BadAnswer if there is none, or its manifest is not valid."""
     if "/" in name or name.startswith(".") or name.endswith(PART) or not (folder / name / MANIFEST).is_file():
         raise BadAnswer(f"there is no backup {inert(name, 80)}", on=str(folder), hint="backups.stored lists them")
     found = read_one(folder / name)
@@ -100,7 +100,7 @@ def named(folder: Path, name: str) -> Backup:
 
 
 def recoveries(folder: Path) -> list[tuple[str, dict[str, Any], bool]]:
-    """Each rehearsed recovery in the folder, oldest first: its name, its record, whether its cluster was kept."""
+    """Return each rehearsed recovery, oldest first: name, record, whether its cluster was kept. Errors: BadAnswer."""
     from xai_runbook.pgbackup import records
 
     found = []
@@ -112,7 +112,7 @@ def recoveries(folder: Path) -> list[tuple[str, dict[str, Any], bool]]:
 
 
 def leftovers(folder: Path) -> dict[str, int]:
-    """What killed runs left in the folder, each with its bytes, sorted: no backups; the next run removes them."""
+    """Return name and size in bytes of what killed runs left in the folder; the next run removes it."""
     return {
         entry.name: sum(file.lstat().st_size for file in (entry, *entry.rglob("*")) if file.is_file())
         for entry in _entries(folder)
@@ -121,7 +121,7 @@ def leftovers(folder: Path) -> dict[str, int]:
 
 
 def remove_leftovers(folder: Path, say: Callable[[str], None]) -> None:
-    """Removes what killed runs left. Only for who holds the folder."""
+    """Remove what killed runs left. The caller must hold the lock of the folder."""
     for name in leftovers(folder):
         say(f"removing {name}, which a run that was ended had left")
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -130,7 +130,7 @@ def remove_leftovers(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def inventory(folder: Path) -> dict[str, int]:
-    """What is in the folder, without logs and locks: each entry with the time of its verification, 0 for none."""
+    """Return each entry of the folder except logs and locks, with the mtime of its verification in ns (0: none)."""
     found = {}
     for entry in _entries(folder):
         verified = entry / VERIFICATION
@@ -141,7 +141,7 @@ def inventory(folder: Path) -> dict[str, int]:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """The folder for this process alone, as long as it lives. Errors: Refused where another one works in it."""
+    """Lock the folder for this process. Errors: Refused if another process has locked it."""
     with ExitStack() as stack:
         try:
             make_private(folder)
@@ -156,7 +156,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 def sizes_and_sums(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every file below the folder: its size and its SHA-256. `alive` is called between pieces, and may raise."""
+    """Return size and SHA-256 of every file below the folder."""
     return {
         path.relative_to(folder).as_posix(): {"size_bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
@@ -165,7 +165,7 @@ def sizes_and_sums(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 in hex."""
+    """Return the SHA-256 of the file in hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while piece := file.read(2**22):
@@ -174,12 +174,12 @@ def sha256(path: Path) -> str:
 
 
 def stamps(path: Path, manifest: dict[str, Any]) -> dict[str, int]:
-    """When each file of the backup was last written, in nanoseconds: a file that is touched later is another."""
+    """Return when each file of the backup was last written (Unix time in nanoseconds)."""
     return {name: (path / name).stat().st_mtime_ns for name in manifest["files"]}
 
 
 def record(path: Path, verification: dict[str, Any]) -> None:
-    """Writes what came of trying the backup."""
+    """Write the result of a verification beside the backup."""
     from xai_runbook.pgbackup import records
 
     content = {"manifest_sha256": sha256(path / MANIFEST), **verification}

@@ -1,4 +1,4 @@
-"""What belongs to a database and is in no dump: given to the database that takes its place, and compared."""
+"""Properties of a database that its dump does not contain: copied to the database that replaces it, and compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg import sql
 from xai_runbook.pgbackup.fingerprint import Connection, fetch_rows
 
 Rows = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
-"""Answers a query of `sql/` by its name, as `Database.rows` and `ask` do."""
+"""Runs a query of `sql/` by its name, as `Database.rows` and `fetch_rows` do."""
 COLUMNS = {
     "oid": "new: it is another database",
     "datname": "new: a swap exchanges the names",
@@ -24,9 +24,9 @@ COLUMNS = {
     "daticulocale": "carried over, from the manifest",
     "datlocale": "carried over, from the manifest",
     "daticurules": "carried over, from the manifest",
-    "datcollversion": "new: all indexes are built under the collation's version of today",
+    "datcollversion": "new: all indexes are built with the current version of the collation",
     "datistemplate": "carried over",
-    "datallowconn": "compared: one that lets nobody in could not have been dumped",
+    "datallowconn": "compared: a database that accepts no connections could not have been dumped",
     "datconnlimit": "carried over",
     "dattablespace": "carried over",
     "datacl": "carried over",
@@ -38,7 +38,7 @@ COLUMNS = {
     "setrole": "carried over",
     "setconfig": "carried over",
 }
-"""Every column of pg_database and pg_db_role_setting from 12 to 18, and what a restore does with it."""
+"""Every column of pg_database and pg_db_role_setting in versions 12 to 18, and what a restore does with it."""
 _FIXED = {
     "owner": "owner", "tablespace": "tablespace", "encoding": "encoding", "datcollate": "LC_COLLATE",
     "datctype": "LC_CTYPE", "datlocprovider": "locale provider", "locale": "locale", "daticurules": "ICU rules",
@@ -52,13 +52,13 @@ _LISTS = {
     "local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries",
     "temp_tablespaces", "unix_socket_directories",
 }  # fmt: skip
-"""Parameters whose value is a list of quoted names; PostgreSQL lets no extension add one."""
+"""Parameters whose value is a list of quoted names; extensions cannot add such parameters."""
 _MARK = re.compile(r"(?:^|\n)(restored from \S+(?: of server \S+)?(?: without [^\n]*)?)$")
 """The last line of a restored database's comment: see `sql/backups/database_named.sql`."""
 
 
 def create(session: Connection, name: str, like: str, manifest: dict[str, Any]) -> None:
-    """Create an empty database that nobody may enter, with the locale of the manifest, or else as that of `like`."""
+    """Create an empty database that only its owner may enter, with the locale of the manifest or else of `like`."""
     found = _properties(partial(fetch_rows, session), like)
     provider = manifest.get("locale_provider") or found["datlocprovider"]
     locale = (manifest if manifest.get("locale_provider") else found).get("locale")
@@ -84,10 +84,10 @@ def create(session: Connection, name: str, like: str, manifest: dict[str, Any]) 
 
 
 def carry_over(session: Connection, source: str, target: str) -> None:
-    """Give the database `target` the rights, settings, connection limit and comment of `source`; all can be undone.
+    """Give the database `target` the privileges, settings, connection limit and comment of `source`.
 
-    What `sql/backups/database_not_carried.sql` names is left out. The line of the comment that says what it was
-    restored from stays.
+    All of it can be rolled back. What `sql/backups/database_not_carried.sql` names is left out. The line of the
+    comment that names the backup stays.
     """
     database, found = sql.Identifier(target), _properties(partial(fetch_rows, session), source)
     owner = sql.Identifier(_properties(partial(fetch_rows, session), target)["owner"])
@@ -109,13 +109,13 @@ def carry_over(session: Connection, source: str, target: str) -> None:
 
 
 def set_comment(session: Connection, name: str, comment: str, mark: str) -> None:
-    """Comment on the database: its own comment, and in a line after it what it was restored from."""
+    """Set the comment of the database: its own text, and a last line that says what it was restored from."""
     text = "\n".join(filter(None, (comment, mark)))
     session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text or None)))
 
 
 def fixed_differences(rows: Rows, source: str, target: str) -> list[str]:
-    """Name what was decided when `target` was created, and differs from `source`: `carry_over` cannot change it."""
+    """Return the differences that were fixed when `target` was created, which `carry_over` cannot change."""
     before, after = _properties(rows, source), _properties(rows, target)
     return [
         f"{noun} {after[key]} instead of {before[key]}" for key, noun in _FIXED.items() if before[key] != after[key]
@@ -123,7 +123,7 @@ def fixed_differences(rows: Rows, source: str, target: str) -> list[str]:
 
 
 def differences(rows: Rows, source: str, target: str) -> list[str]:
-    """Name everything of `source` that is not the same in `target`."""
+    """Return every property of `source` that differs in `target`."""
     found = fixed_differences(rows, source, target)
     before, after = _properties(rows, source), _properties(rows, target)
     found += [
@@ -149,7 +149,7 @@ def _grants(rows: Rows, name: str) -> set[str]:
 
 
 def _settings(rows: Rows, name: str) -> dict[str, str]:
-    """Values by what to call the setting: a value may be a secret and is never shown."""
+    """Return settings by their display name. Values may be secrets: never show them."""
     found = {}
     for row in rows("database_settings", {"name": name}):
         setting, _, value = row["setting"].partition("=")
@@ -176,7 +176,7 @@ def _alter(role: str | None, database: str) -> sql.Composed:
 
 
 def _elements(name: str, value: str) -> list[str]:
-    """The value as SET takes it: one text, or the names of a list."""
+    """Return the value as SET takes it: one text, or the names of a list."""
     if name not in _LISTS:
         return [value]
     found = re.findall(r'"((?:[^"]|"")*)"|([^,\s]+)', value)

@@ -1,4 +1,4 @@
-"""Makes one dump: everything under one exported snapshot, into `NAME.part`, read back whole, and only then named."""
+"""Dumps: taken under one exported snapshot into `NAME.part`, read back completely, and then renamed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ LOCK_MILLISECONDS = 10_000
 
 
 def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int, compress: int, say: Say) -> None:
-    """Makes the backup `name` of the database that libpq's environment names. Nothing of it is left where it fails.
+    """Make the backup `name` of the database that libpq's environment names. If it fails, nothing is left of it.
 
-    Errors: BadAnswer (a program failed, with what it said), Refused, Unreachable, TimedOut, OSError (no room).
+    Errors: BadAnswer (a program failed, with its messages), Refused, Unreachable, TimedOut, OSError (disk full).
     """
     if (folder / name).exists():
         raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
@@ -49,7 +49,7 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
             counted["sequences"] = {name: [position, after[name]] for name, position in positions.items()}
         finally:
             running.end()
-        source.close()  # what follows reads files: as long as the snapshot is held, vacuum removes nothing there
+        source.close()  # the rest reads files, and an open snapshot would hold back vacuum
         run(
             [tools / "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password", "--file", part / ROLES],
             log=part / ".log",
@@ -70,7 +70,7 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
 
 @contextmanager
 def part_folder(folder: Path, name: str) -> Iterator[Path]:
-    """The folder `NAME.part` to make a backup in; it is gone afterwards, if it was not renamed by then."""
+    """Create the folder `NAME.part`, and remove it at the end of the with block unless it was renamed."""
     part = folder / f"{name}{catalog.PART}"
     part.mkdir(mode=0o700)
     try:
@@ -84,7 +84,7 @@ def part_folder(folder: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def session(**parameters: Any) -> Iterator[Connection]:
-    """A session on the database that libpq's environment names. Errors: Unreachable; BadAnswer for the server's own."""
+    """Connect to the database that libpq's environment names. Errors: Unreachable; BadAnswer if a statement fails."""
     target = f"{os.environ.get('PGHOST', os.environ.get('PGSERVICE', 'localhost'))}:{os.environ.get('PGPORT', '')}"
     try:
         connection = connect(**parameters)
@@ -103,7 +103,7 @@ def session(**parameters: Any) -> Iterator[Connection]:
 
 
 def source_facts(source: Connection) -> dict[str, Any]:
-    """What a manifest says of the server and the database: see `sql/backups/backup_source.sql`."""
+    """Return the facts about server and database for the manifest: see `sql/backups/backup_source.sql`."""
     (server,), (facts,) = fetch_rows(source, "identity"), fetch_rows(source, "backup_source")
     taken_at = datetime.now(UTC).isoformat(timespec="microseconds")
     identifier = {"system_identifier": server["system_identifier"], "server": address()}
@@ -111,9 +111,9 @@ def source_facts(source: Connection) -> dict[str, Any]:
 
 
 def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, dict[str, Any]] | None = None) -> None:
-    """Writes the manifest and gives the backup its name: from this rename on there is one.
+    """Write the manifest, sync, and rename the folder: from then on the backup exists.
 
-    `files` are those that the manifest answers for, where something else answers for the rest; else all.
+    `files` are the files with sums in the manifest; None: all files.
     """
     from xai_runbook.pgbackup import records
 
@@ -129,7 +129,7 @@ def finish(part: Path, final: Path, manifest: dict[str, Any], files: dict[str, d
 
 
 def _snapshot(source: Connection) -> str:
-    """The transaction in which everything is read: pg_dump and the counts see the very same rows."""
+    """Begin the transaction in which everything is read, and return its snapshot: pg_dump and the counts share it."""
     source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     row = source.execute("SELECT pg_export_snapshot()").fetchone()
     assert row is not None

@@ -1,8 +1,8 @@
-"""The contents of a database, in a form that can be compared: each table's rows and checksum, each sequence's position,
-and how many objects of each kind there are.
+"""The contents of a database in a form that can be compared.
 
-A table's checksum is the sum over its rows of a 64-bit hash of the row's text, so the order of rows does not matter.
-What extensions brought is not counted: it comes with CREATE EXTENSION, not with the dump.
+Each table has a number of rows and a checksum, each sequence a position, and objects are counted by kind. The checksum
+is the sum over all rows of a 64-bit hash of the row's text, so the order of rows does not matter. Objects of extensions
+are not counted: CREATE EXTENSION makes them, not the dump.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Contents = dict[str, Any]
 Connection = psycopg.Connection[Any]
 
 FINGERPRINT = 2
-"""How checksums are made; manifests say it, so that one of an earlier version is compared as it was made."""
+"""Version of the checksum. It is in the manifest, so that older backups are compared as they were made."""
 FORMATS = {
-    # a row's text must not depend on who asks
+    # the text of a row must not depend on the session
     "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC", "bytea_output": "hex",
     "extra_float_digits": "1", "xmloption": "content", "search_path": "pg_catalog", "lc_monetary": "C",
     "quote_all_identifiers": "off", "default_transaction_read_only": "off",
@@ -29,20 +29,20 @@ FORMATS = {
     "statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "lock_timeout": "10s",
 }  # fmt: skip
 _SINCE = {
-    # what a server may have set for everybody: our sessions wait for pg_dump and pg_restore, however long
+    # our sessions wait for pg_dump and pg_restore for hours, whatever the server's defaults are
     "idle_session_timeout": (14, "0"), "transaction_timeout": (17, "0"),
-    "client_connection_check_interval": (14, "2s"),  # what it counts for us ends soon after us (P19)
+    "client_connection_check_interval": (14, "2s"),  # P19: the server ends our queries soon after this process has died
 }  # fmt: skip
 
 
 def fetch_rows(connection: Connection, name: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The rows that `sql/NAME.sql` of this server's version answers with."""
+    """Return the rows of the query `sql/NAME.sql`, in its variant for the version of this server."""
     cursor = connection.execute(statement(name, connection.info.server_version // 10000), parameters)
     return [dict(zip([column.name for column in cursor.description or ()], row, strict=True)) for row in cursor]
 
 
 def connect(**parameters: Any) -> Connection:
-    """A session with libpq's environment and these words over it, in which texts of rows are always the same."""
+    """Connect with libpq's environment and these parameters; the session's settings make texts of rows comparable."""
     connection = psycopg.connect(
         connect_timeout=15, application_name="xai-runbook backup", autocommit=True, keepalives_idle=30, **parameters
     )
@@ -56,7 +56,7 @@ def connect(**parameters: Any) -> Connection:
 
 
 def beside(connection: Connection, database: str) -> Connection:
-    """A session like that one, in another database of the same server."""
+    """Connect like that session to another database of the same server."""
     # all of them: what is left out would be taken from the environment, which may lead to another server
     parameters = {option.keyword.decode(): option.val.decode() for option in connection.pgconn.info if option.val}
     for own in ("connect_timeout", "application_name", "keepalives_idle"):
@@ -67,7 +67,7 @@ def beside(connection: Connection, database: str) -> Connection:
 def contents(
     connection: Connection, progress: Callable[[str], object] = lambda _: None, *, fingerprint: int = FINGERPRINT
 ) -> Contents:
-    """The contents as this session's transaction sees them. `progress` hears of each table, and may raise."""
+    """Return the contents as this transaction sees them. `progress` is called for each table, and may raise."""
     tables: dict[str, dict[str, str]] = {}
     text = statement("table_contents" if fingerprint == FINGERPRINT else f"table_contents_before_{FINGERPRINT}", 0)
     for row in fetch_rows(connection, "backup_tables"):
@@ -82,7 +82,7 @@ def contents(
 
 
 def sequences(connection: Connection) -> dict[str, str]:
-    """The position of every sequence at this moment: no snapshot covers sequences."""
+    """Return the current position of every sequence: snapshots do not cover sequences."""
     positions = {}
     for row in fetch_rows(connection, "backup_sequences"):
         schema, sequence = row["schema"], row["sequence"]
@@ -94,7 +94,7 @@ def sequences(connection: Connection) -> dict[str, str]:
 
 
 def differences(expected: Contents, found: Contents, left_out: frozenset[str] = frozenset()) -> list[str]:
-    """What is not the same, in words; empty where everything is. `left_out` are kinds of object not to compare."""
+    """Return a description of each difference. Kinds of object in `left_out` are not compared."""
     differing = []
     before, after = expected["tables"], found["tables"]
     differing += [f"table {name} is missing" for name in before if name not in after]
@@ -117,12 +117,12 @@ def differences(expected: Contents, found: Contents, left_out: frozenset[str] = 
 
 
 def total_rows(contents: Contents) -> int:
-    """How many rows there are in all tables together."""
+    """Return the number of rows in all tables."""
     return sum(int(table["rows"]) for table in contents["tables"].values())
 
 
 def _is_between(position: str, positions: list[str]) -> bool:
-    """Whether a sequence is where it was, or, if it moved while it was dumped, between where it began and ended."""
+    """Return whether the position is the dumped one or, if it moved during the dump, between the two."""
     if len(set(positions)) == 1:
         return position == positions[0]
     numbers = sorted(int(each.split()[0]) for each in positions)

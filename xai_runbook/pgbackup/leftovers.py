@@ -1,6 +1,6 @@
-"""Databases that an interrupted restore leaves in a server: marked when they are made, removed by their oids.
+"""Databases that interrupted restores leave in a server: marked when they are created, removed by their oids.
 
-A database is ours where it bears our mark, not where it has a name like ours.
+Only the mark says that a database is a leftover; its name alone does not.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ REMOVING = "xai_removing_"
 
 
 class EffectUnknown(XaiRunbookError):
-    """It was sent, and whether it was done cannot be told; or only a part of it was done."""
+    """A statement was sent and its effect is not known, or only a part of the work was done."""
 
 
 def mark(session: Connection, name: str) -> str:
-    """Marks the database that this session has just made, and holds it for as long as it lives; its oid."""
+    """Mark the database that this session has created, lock it until the session ends, and return its oid."""
     session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(MARK)))
     oid = str(fetch_rows(session, "database_named", {"name": name})[0]["oid"])
     fetch_rows(session, "hold_database", {"oid": oid})
@@ -30,7 +30,7 @@ def mark(session: Connection, name: str) -> str:
 
 
 def remove_leftover(session: Connection, name: str) -> None:
-    """Removes what an interrupted run left under that name. Errors: as `remove_all`."""
+    """Remove the leftover of that name, if there is one. Errors: as `remove_all`."""
     for row in fetch_rows(session, "leftover_databases"):
         if row["name"] == name:
             remove_all(session, {row["oid"]: name}, lambda _: None)
@@ -39,14 +39,14 @@ def remove_leftover(session: Connection, name: str) -> None:
 def remove_all(session: Connection, databases: dict[str, str], say: Callable[[str], None]) -> str:
     """Remove the databases of these oids and names; return a line that says so.
 
-    Errors: Refused, and nothing is done; EffectUnknown, which names what is gone and what was effects.
+    Errors: Refused, and nothing was changed; EffectUnknown, which names what was removed and changed.
     """
     removed: list[str] = []
     for oid, name in databases.items():
         say(f"removing {name}")
         try:
             remove(session, name, oid)
-        except KeyboardInterrupt as error:  # it may have been done before it was cancelled
+        except KeyboardInterrupt as error:  # it may have taken effect before it was cancelled
             raise EffectUnknown(
                 f"interrupted{_signal(error)} while {name} was removed{_removed_note(removed)}"
             ) from None
@@ -59,11 +59,11 @@ def remove_all(session: Connection, databases: dict[str, str], say: Callable[[st
 
 
 def remove(session: Connection, name: str, oid: str) -> None:
-    """Removes the database of that name and oid, where it bears our mark and nobody is in it.
+    """Remove the database of that name and oid, if it has our mark and no sessions.
 
-    Its own subscriptions are dropped first, without their slots. Then it is renamed, in the transaction that compares,
-    so that no other one of that name can be dropped.
-    Errors: Refused, and nothing is done; EffectUnknown, which names what was effects.
+    Its subscriptions are dropped first, without their slots. Then it is renamed in the transaction that compares its
+    oid, so that no other database of that name can be dropped.
+    Errors: Refused, and nothing was changed; EffectUnknown, which names what was changed.
     """
     temporary = f"{REMOVING}{oid}"
     _require_ours(session, name, oid)
@@ -89,10 +89,10 @@ def remove(session: Connection, name: str, oid: str) -> None:
 
 
 def drop_subscriptions(session: Connection, name: str, oid: str, dropped: list[str]) -> None:
-    """Drop the subscriptions of that database, from a session in it; no publisher is asked, and no slot is dropped.
+    """Drop the subscriptions of that database from a session in it, without contacting publishers or dropping slots.
 
-    A database that has one cannot be dropped, not even by force. Each one is noted in `dropped`.
-    Errors: Refused where another database has that name now, psycopg.Error.
+    A database with a subscription cannot be dropped, not even WITH (FORCE). Each one is added to `dropped`.
+    Errors: Refused if another database has that name now, psycopg.Error.
     """
     query = "SELECT subname FROM pg_subscription WHERE subdbid = %s::oid ORDER BY subname"
     found = [sql.Identifier(row[0]) for row in session.execute(query, [oid])]
@@ -110,7 +110,7 @@ def drop_subscriptions(session: Connection, name: str, oid: str, dropped: list[s
 
 
 def _reason(error: psycopg.Error | Refused) -> str:
-    """The server's own words, with their detail."""
+    """Return the message of the server with its detail."""
     if isinstance(error, Refused):
         return error.what
     parts = [error.diag.message_primary or type(error).__name__, error.diag.message_detail or ""]

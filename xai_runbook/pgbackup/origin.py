@@ -1,4 +1,4 @@
-"""Which server a backup is of: its system identifier, or, where it tells none, the address it was reached at."""
+"""The server that a backup is of: its system identifier or, if that is not readable, its address."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from xai_runbook.model.parts import UNKNOWN_IDENTIFIER
 
 UNKNOWN = "unknown"
-"""The origin of a backup whose manifest names no server."""
+"""Origin of a backup whose manifest names no server."""
 
 
 def origin(facts: Mapping[str, Any]) -> str:
-    """Return the server that a manifest, or a server's own facts, name: its identifier, an address, or `UNKNOWN`."""
+    """Return the server that a manifest or an identity names: its identifier, its address, or `UNKNOWN`."""
     identifier, address = str(facts.get("system_identifier") or ""), str(facts.get("server") or "")
     if identifier and identifier != UNKNOWN_IDENTIFIER:
         return identifier
@@ -21,7 +21,7 @@ def origin(facts: Mapping[str, Any]) -> str:
 
 
 def named_address(service: str | None, host: str | None, port: object, *, tunnelled: bool) -> str:
-    """Return the server's address as the settings name it; a tunnel's port is another each time and is left out."""
+    """Return the server's address as the settings name it. The port of a tunnel varies and is left out."""
     return f"service={service}" if service else f"{host}" if tunnelled else f"{host}:{port}"
 
 

@@ -1,4 +1,4 @@
-"""Restoring a dump into an empty database: what cannot be made there is left out by name, the rest must succeed."""
+"""Restores a dump into an empty database: what cannot be created there is left out and named, the rest must succeed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ENTRY = re.compile(r"\d+; \d+ \d+ (.+)")
 
 
 def read_back(programs: Path, archive: Path, log: Path, progress: Callable[[], object]) -> None:
-    """Reads the whole archive, every compressed byte of it. Errors: BadAnswer where it is cut or damaged.
+    """Read every byte of the archive. Errors: BadAnswer if it is truncated or damaged.
 
-    `pg_restore --list` reads the table of contents alone, and takes archives for good that are not.
+    `pg_restore --list` is not enough: it reads only the table of contents.
     """
     run([programs / "pg_restore", "--file", "/dev/null", "--", archive], log=log, progress=progress)
 
@@ -36,11 +36,11 @@ def restore(
     as_superuser: bool = True,
     progress: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """Restores into the empty database that the variables name, the first error ends it; what was left out, by name.
+    """Restore into the empty database that the variables name, up to the first error; return what was left out.
 
-    `without` are the extensions that the role may not create, with the beginnings of the entries that are rights on
-    what they would bring; then rights on the server's own functions are left out too.
-    Where it is not `whole`, owners and rights are left out: their roles are not there. Errors: BadAnswer, TimedOut.
+    `without` are the extensions that the role may not create, each with the beginnings of the archive entries that are
+    privileges on its objects; privileges on pg_catalog are left out then too. Without `as_superuser`, owners and
+    privileges are left out, because their roles do not exist there. Errors: BadAnswer, TimedOut.
     """
     listing = run([programs / "pg_restore", "--list", "--", archive], log=log)
     entries, left_out = [], []
@@ -66,7 +66,7 @@ def restore(
 
 
 def require_same_server(session: Connection, manifest: Mapping[str, Any], from_server: str) -> None:
-    """Raise Refused where the backup is of another server than the session's, unless that one was named."""
+    """Raise Refused if the backup is of another server than this session, unless `from_server` names that server."""
     (server,) = fetch_rows(session, "identity")
     own, backed_up = origin(server | {"server": address()}), origin(manifest)
     if (backed_up == UNKNOWN or backed_up != own) and from_server != backed_up:
@@ -77,7 +77,7 @@ def require_same_server(session: Connection, manifest: Mapping[str, Any], from_s
 
 
 def _why_left_out(entry: str, without: Mapping[str, Sequence[str]], as_superuser: bool) -> str:
-    """Why this entry of the table of contents is left out; empty where it is not."""
+    """Return why this entry of the table of contents is left out; empty if it is restored."""
     for extension, rights in without.items():
         if entry.startswith((f"EXTENSION - {extension} ", f"COMMENT - EXTENSION {extension} ", *rights)):
             return f"extension {extension}"
@@ -87,6 +87,6 @@ def _why_left_out(entry: str, without: Mapping[str, Sequence[str]], as_superuser
 
 
 def uncreatable_extensions(session: Connection, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The extensions that this session's role may not create, each with the entries that need it."""
+    """Return the extensions that the role of this session may not create, each with the entries that need it."""
     rights = manifest.get("extension_rights", {})
     return {row["name"]: list(rights.get(row["name"], [])) for row in fetch_rows(session, "superuser_extensions")}

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: where they are, of which version, and running one to its whole end."""
+"""PostgreSQL's programs: finding them, their versions, and running one with a deadline."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _LIBPQ_VARIABLES = (
 
 
 def find_programs(configured: str | None, major: int) -> Path:
-    """The folder of PostgreSQL's programs for a server of that major version.
+    """Return the folder of PostgreSQL's programs for a server of that major version.
 
-    What the settings say, else that version's own folder, else where PATH finds pg_dump. Errors: NoData where there is
-    none, BadAnswer where its pg_dump is older than the server, Refused where others can write it.
+    It is the configured one, else Debian's folder of that version, else that of pg_dump on PATH. Errors: NoData if
+    there is none, BadAnswer if its pg_dump is older than the server, Refused if other users can write to it.
     """
     if configured is not None:
         chosen = Path(configured).expanduser()
@@ -61,7 +61,7 @@ def find_programs(configured: str | None, major: int) -> Path:
 
 @cache
 def major_version(program: Path) -> int:
-    """The major version that the program says it is of. Errors: BadAnswer."""
+    """Return the major version of the program, from its --version. Errors: BadAnswer."""
     try:
         output = processes.run(
             [program, "--version"],
@@ -81,14 +81,14 @@ def major_version(program: Path) -> int:
 
 
 class Terminated(KeyboardInterrupt):
-    """The run was asked to end; of this kind, so that psycopg cancels on the server what we wait for."""
+    """A signal asked this process to end. psycopg cancels the running query on a KeyboardInterrupt."""
 
 
 def end_on_signals() -> None:
-    """From now on SIGTERM and SIGINT raise Terminated, so that whatever was begun is removed on the way out."""
+    """Make SIGTERM, SIGINT and SIGHUP raise Terminated, so that unfinished work is removed."""
 
     def end(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # once: cleaning up is not interrupted
+        signal.signal(number, signal.SIG_IGN)  # only once: the cleanup must not be interrupted
         raise Terminated(signal.Signals(number).name)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -96,12 +96,12 @@ def end_on_signals() -> None:
 
 
 def death_signal(wanted: signal.Signals) -> signal.Signals | None:
-    """Return the death signal of a program that is started; None where there is no setpriv: it may outlive us then."""
+    """Return the death signal for a program; None without setpriv, and then the program may outlive this process."""
     return wanted if shutil.which("setpriv", path=child.search_path()) else None
 
 
 class RunningProgram:
-    """A program that was started, with what it says on its two streams kept in a file; never in a shell."""
+    """A program that was started without a shell, with its output in a log file."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class RunningProgram:
             )
 
     def check(self) -> None:
-        """Raises where it has ended badly already or takes too long; nothing while it runs or where it ended well."""
+        """Raise BadAnswer if the program has failed, TimedOut if it takes too long."""
         if self._process.poll():
             self._fail()
         if time.monotonic() > self._deadline:
@@ -136,7 +136,7 @@ class RunningProgram:
             )
 
     def wait(self, progress: Callable[[], object] = lambda: None) -> str:
-        """What it said, once it has ended well; `progress` is called now and then. Errors: BadAnswer, TimedOut."""
+        """Wait for success and return the log; `progress` is called regularly. Errors: BadAnswer, TimedOut."""
         while True:
             processes.ended_within(self._process, 0.2)
             self.check()
@@ -145,7 +145,7 @@ class RunningProgram:
             progress()
 
     def end(self) -> None:
-        """Ends it, if it still runs."""
+        """Stop the program if it is still running."""
         if self._process.poll() is None:
             processes.end(self._process, grace_seconds=5)
 
@@ -168,9 +168,9 @@ def run(
     stdout: Path | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> str:
-    """Runs a program to its end, and returns what it said (on stderr alone where `stdout` takes its output).
+    """Run a program and return its log: stderr, and stdout unless that goes to the file `stdout`.
 
-    `variables` are environment variables of its own. Errors: BadAnswer for every exit code but 0, TimedOut.
+    `variables` are added to its environment. Errors: BadAnswer for every exit code but 0, TimedOut.
     """
     running = RunningProgram(argv, log=log, variables=variables, stdout=stdout)
     try:
@@ -180,10 +180,10 @@ def run(
 
 
 def _libpq_variables() -> dict[str, str]:
-    """libpq's variables, of those that apply lends (`changes.credentials`)."""
+    """Return libpq's variables that `changes.credentials` has set in this process."""
     return {name: os.environ[name] for name in _LIBPQ_VARIABLES if name in os.environ}
 
 
 def timeout_seconds() -> float:
-    """How long one program, or one recovery, may take: `backups.timeout`, which the plan hands on."""
+    """Return the timeout of one program or recovery: `backups.timeout`, which the plan passes on."""
     return float(os.environ.get("XAI_RUNBOOK_BACKUP_SECONDS", "14400"))

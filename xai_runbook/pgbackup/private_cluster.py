@@ -1,4 +1,4 @@
-"""A private PostgreSQL cluster in a folder: no TCP, one socket that only this user reaches, ended with this process."""
+"""A private PostgreSQL cluster in a folder: no TCP, a socket for this user only, stopped with this process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 OWNER = "xai_scratch"
-"""The superuser of a scratch cluster; no role of a real server is called so."""
+"""Superuser of a scratch cluster; no role of a real server has this name."""
 _STOP_SECONDS = 30.0
 _PRIVATE = {
     "listen_addresses": "",
-    "unix_socket_directories": ".",  # the cluster's own folder: relative, because a socket's path has at most 107 bytes
+    "unix_socket_directories": ".",  # the data directory: relative, because a socket path has at most 107 bytes
     "unix_socket_permissions": "0700",
     "port": "5432",
-    "archive_mode": "off",  # it must never write into the archive that it is recovered from
+    "archive_mode": "off",  # it must not write to the archive from which it is recovered
     "shared_buffers": "64MB",
     "huge_pages": "off",
     "dynamic_shared_memory_type": "mmap",
@@ -43,12 +43,11 @@ _PRIVATE = {
 
 
 def unprivileged() -> tuple[str, ...]:
-    """What to put before PostgreSQL's server programs: nothing, or, for root or a user without a name, a way to be
-    somebody.
+    """Return the prefix of commands that start server programs: empty unless we are root or have no user name.
 
-    The server refuses root and needs a name. A user namespace shows it an ordinary user, while on disk the files stay
-    the caller's. Where there are none (many containers), root becomes `nobody` who may still enter root's folders.
-    Errors: NoData where neither is to be had.
+    The server refuses to run as root or without a user name. In a user namespace it sees an ordinary user, while its
+    files stay owned by this user. Without user namespaces (many containers), root becomes `nobody`, who may still enter
+    root's folders. Errors: NoData if neither works.
     """
     with suppress(KeyError):
         if os.geteuid() != 0 and pwd.getpwuid(os.geteuid()):
@@ -56,7 +55,8 @@ def unprivileged() -> tuple[str, ...]:
     nobody = "--reuid=65534 --regid=65534 --clear-groups --inh-caps=+dac_override --ambient-caps=+dac_override"
     for prefix in (
         ("unshare", "-U", "--map-user=65534", "--map-group=65534"),
-        ("setpriv", *nobody.split(), "--pdeathsig", "INT", "--"),  # again: a new user id cancels the one from outside
+        # again, because a change of the user id clears the death signal
+        ("setpriv", *nobody.split(), "--pdeathsig", "INT", "--"),
     ):
         with suppress(OSError):
             attempt = processes.run(
@@ -74,7 +74,7 @@ def unprivileged() -> tuple[str, ...]:
 
 
 def create(programs: Path, data: Path, *, encoding: str, log: Path) -> None:
-    """A new cluster in `data`. Errors: NoData where there are no server programs, BadAnswer where initdb fails."""
+    """Create a cluster in `data`. Errors: NoData if the server programs are missing, BadAnswer if initdb fails."""
     _server(programs)
     options: list[str | Path] = ["-U", OWNER, "-A", "trust", "-E", encoding, "--locale=C", "--no-sync", "-D", data]
     run([*unprivileged(), programs / "initdb", *options], log=log)
@@ -82,11 +82,11 @@ def create(programs: Path, data: Path, *, encoding: str, log: Path) -> None:
 
 
 def configure(data: Path, overrides: dict[str, str]) -> None:
-    """Makes the cluster private, whatever configuration it came with; `more` is laid over that."""
+    """Replace the configuration of the cluster by a private one, with `overrides` added."""
     lines = [f"{name} = '{value}'\n" for name, value in {**_PRIVATE, **overrides}.items()]
     (data / "postgresql.conf").write_text("".join(lines), encoding="utf-8")
     (data / "postgresql.auto.conf").write_text("", encoding="utf-8")
-    # the socket lies in a folder of mode 0700
+    # the socket is in a folder of mode 0700
     (data / "pg_hba.conf").write_text("local all all trust\nlocal replication all trust\n", encoding="utf-8")
     (data / "pg_ident.conf").write_text("", encoding="utf-8")
     for name in ("postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal", "recovery.conf"):
@@ -94,7 +94,7 @@ def configure(data: Path, overrides: dict[str, str]) -> None:
 
 
 def control_data(programs: Path, data: Path, log: Path) -> dict[str, str]:
-    """What pg_controldata says of the cluster, by its own words. Errors: BadAnswer."""
+    """Return the output of pg_controldata by its labels. Errors: BadAnswer."""
     output = run([programs / "pg_controldata", data], log=log)
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in output.splitlines())}
 
@@ -103,9 +103,9 @@ def control_data(programs: Path, data: Path, log: Path) -> dict[str, str]:
 def started(
     programs: Path, data: Path, *, log: Path, seconds: float = 120.0, progress: Callable[[], object] = lambda: None
 ) -> Iterator[str]:
-    """The host by which this process and its children reach the cluster, which runs for the time of a with block.
+    """Run the cluster for the time of a with block; yields the host by which this process and its children reach it.
 
-    Errors: BadAnswer where it ends before it accepts connections (with what it said), TimedOut.
+    Errors: BadAnswer if it stops before it accepts connections (with its messages), TimedOut.
     """
     with open(log, "ab") as output:
         server = processes.start(
@@ -117,7 +117,7 @@ def started(
             own_group=True,
             death_signal=death_signal(signal.SIGINT),
         )
-    folder = os.open(data, os.O_PATH)  # the detour by the descriptor makes a path that is short enough for a socket
+    folder = os.open(data, os.O_PATH)  # a path by descriptor is short enough for a socket
     try:
         _until_ready(server, data, log, seconds, progress)
         yield f"/proc/{os.getpid()}/fd/{folder}"
@@ -127,12 +127,12 @@ def started(
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder with all that is in it."""
+    """Remove a folder and its content."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def last_errors(log: Path) -> str:
-    """What the server said last that tells why it ended."""
+    """Return the last errors in the server's log."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [
         re.sub(r"^.*?(FATAL|PANIC|ERROR):\s*", "", line) for line in lines if re.search("FATAL|PANIC|ERROR", line)

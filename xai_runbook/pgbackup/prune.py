@@ -1,4 +1,4 @@
-"""Removes backups by name: each only while it is what was planned for, never the newest verified one of its kind."""
+"""Removes backups by name and checksum, never the newest verified one of its kind."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from xai_runbook.pgbackup.origin import UNKNOWN, origin
 
 
 def prune(folder: Path, sums: dict[str, str], say: Callable[[str], None], *, server: str) -> str:
-    """Remove these backups of that server, given with the SHA-256 of their manifests; return a line that names them.
+    """Remove backups of that server, by name and SHA-256 of their manifests; return the result as a line.
 
-    Errors: Refused.
+    Errors: Refused, and nothing was removed; OSError.
     """
     backups = {backup.name: backup for backup in catalog.read(folder)}
     for name, sha256 in sums.items():
@@ -25,7 +25,7 @@ def prune(folder: Path, sums: dict[str, str], say: Callable[[str], None], *, ser
             raise Refused(
                 f"{name} is of server {server_of_backup}, and not of {server}", on=str(folder), hint="prune as that one"
             )
-    newest = {  # of each kind and database of this server: the oldest come first
+    newest = {  # of each kind and database: backups are sorted oldest first
         (backup.manifest["kind"], backup.manifest["database"]): backup.name
         for backup in backups.values()
         if backup.state == "verified" and origin(backup.manifest) == server
@@ -35,7 +35,7 @@ def prune(folder: Path, sums: dict[str, str], say: Callable[[str], None], *, ser
             raise Refused(f"{name} is the newest verified {kind} of {database}", on=str(folder))
     for name in sums:
         say(f"removing {name}")
-        # first the name: whoever looks in the meantime sees no half of a backup
+        # renamed first, so that no reader sees half a backup
         renamed = folder / f"{catalog.PRUNED}{name}"
         backups[name].path.rename(renamed)
         shutil.rmtree(renamed)

@@ -1,4 +1,4 @@
-"""Recovers a private cluster from a base backup, and from the archive of WAL as far as it is told."""
+"""Recovers a private copy of a base backup to a recovery target, with WAL from the archive."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from xai_runbook.pgbackup.pg_tools import run, timeout_seconds
 
 Say = Callable[[str], None]
 DATA = "data"
-"""The folder of a base backup in which the cluster lies."""
+"""Folder of the data directory within a base backup."""
 _SETTINGS = {
-    # a standby must have at least what the primary had when the WAL was written
+    # a standby needs at least the values of the primary
     "max_connections setting": "max_connections",
     "max_worker_processes setting": "max_worker_processes",
     "max_wal_senders setting": "max_wal_senders",
@@ -33,18 +33,18 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class RecoveredCluster:
-    """A cluster that was recovered and stands still there, open for reading."""
+    """A cluster that is paused at its recovery target, open for reading."""
 
     host: str
     superuser: str
     log: Path
 
     def connect(self, database: str = "postgres") -> Connection:
-        """A superuser's session."""
+        """Open a session as superuser."""
         return connect(host=self.host, port=5432, user=self.superuser, dbname=database, sslmode="disable")
 
     def contents(self, say: Say) -> dict[str, Contents]:
-        """What each of its databases holds: every row of every table is read."""
+        """Read every row of every table, and return the contents of each database."""
         with self.connect() as session:
             names = [row["database"] for row in fetch_rows(session, "databases")]
         found = {}
@@ -54,7 +54,7 @@ class RecoveredCluster:
         return found
 
     def reached(self) -> dict[str, str | None]:
-        """How far it got: lsn, last_commit_at (ISO, UTC), and how the server says that it stopped."""
+        """Return how far it was recovered: lsn, last_commit_at (ISO, UTC), stopped (the message of the server)."""
         with self.connect() as session:
             (row,) = fetch_rows(session, "recovery_reached")
         messages = re.findall(r"LOG:\s+(recovery stopping .*)", self.log.read_text(encoding="utf-8", errors="replace"))
@@ -73,10 +73,11 @@ def recovered_cluster(
     say: Say,
     keep: Path | None = None,
 ) -> Iterator[RecoveredCluster]:
-    """A private copy of the base backup, recovered `until` (recovery_target settings), for the time of a with block.
+    """Recover a private copy of the base backup to the target (recovery_target settings) for the time of a with block.
 
-    It is removed afterwards, or moved to `keep`, promoted and shut down, where the block ended well. The backup itself
-    is never started. Errors: BadAnswer where PostgreSQL cannot get there, with what it says; TimedOut.
+    Afterwards it is removed or, with `keep` and without an error in the block, promoted, shut down and moved there. The
+    backup itself is never started. Errors: BadAnswer if the target cannot be reached (with the server's message),
+    TimedOut.
     """
     home = Path(tempfile.mkdtemp(dir=folder, prefix=catalog.SCRATCH))
     data, log = home / DATA, home / "log"
@@ -104,20 +105,20 @@ def recovered_cluster(
 
 
 def _settings(archive: Path | None, target_settings: dict[str, str]) -> dict[str, str]:
-    # the archive is read by cp, which the server runs in a shell: % is the server's, quotes are the shell's
+    # the server runs this in a shell and expands %, so both are escaped
     source = shlex.quote(str(archive)).replace("%", "%%") if archive else ""
     command = f"cp -- {source}/%f %p" if archive else "false"
     return {
         "restore_command": command.replace("'", "''"),
         "hot_standby": "on",
         "recovery_target_action": "pause",
-        "recovery_target_timeline": "current",  # another one belongs to a cluster that was recovered before
+        "recovery_target_timeline": "current",  # other timelines belong to clusters that were recovered before
         **{name: value.replace("'", "''") for name, value in target_settings.items()},
     }
 
 
 def _wait_until_stopped(cluster: RecoveredCluster, data: Path, say: Say) -> None:
-    """Waits until it has reached its target and stands still. Errors: BadAnswer where it ended instead."""
+    """Wait until the cluster is paused at its target. Errors: BadAnswer if it stopped instead, TimedOut."""
     deadline = time.monotonic() + timeout_seconds()
     while True:
         try:
@@ -135,7 +136,7 @@ def _wait_until_stopped(cluster: RecoveredCluster, data: Path, say: Say) -> None
 
 
 def _promote(cluster: RecoveredCluster) -> None:
-    """Ends recovery here: from now on it is a cluster of its own, on a timeline of its own."""
+    """End recovery: the cluster continues on a new timeline. Errors: TimedOut."""
     with cluster.connect() as session:
         session.execute("SELECT pg_wal_replay_resume()")
         deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Recovers to a point in time into a private cluster, and tells what was there then."""
+"""Rehearses a recovery to a point in time in a private cluster, and records the contents of every table."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def drill(
     keep: bool,
     say: Callable[[str], None],
 ) -> str:
-    """What the recovery came to, in words; `NAME/recovery.json` has every table's rows and checksum as they were.
+    """Recover, write `NAME/recovery.json` with rows and checksum of every table, and return the result as a line.
 
-    `expected` is a ledger: "DATABASE.SCHEMA.TABLE=ROWS". Errors: BadAnswer where it cannot get there, Refused.
+    `expected` is a ledger of "DATABASE.SCHEMA.TABLE=ROWS". Errors: BadAnswer if the target cannot be reached, Refused.
     """
     from xai_runbook.pgbackup import records
 

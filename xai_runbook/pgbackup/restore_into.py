@@ -1,4 +1,4 @@
-"""Restores a dump into a new database of the server itself, and puts it in the place of another by renaming both."""
+"""Restores a dump into a new database of the same server, and swaps the names of two databases."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ from xai_runbook.pgbackup.verify import check_files
 Say = Callable[[str], None]
 ATTEMPTS = 2
 RESTORED = ".restored.json"
-"""In the folder of backups: the oid of the database that was restored last, for the swap that follows."""
+"""File in the folder of backups: the oid of the database that was restored last, for the swap that follows."""
 RESTORING = "xai_restoring_"
-"""What a database is called until all of it is there."""
-
-
+"""Prefix of a database's name until it is complete."""
 _RENAME_LOST = "the answer to its last statement, which gives it its name, was lost"
 
 
 def restore_into(
     folder: Path, name: str, new: str, *, programs: str | None, jobs: int, say: Say, from_server: str = ""
 ) -> str:
-    """Restores the backup into the new database; what came of it, in words.
+    """Restore the backup into a new database, and return the result as a line.
 
-    It has another name until every table was compared with the manifest, and is dropped where it does not get there.
-    Owner, rights and settings of the database itself are those of the one that libpq's environment names.
-    Errors: Refused, Damaged, BadAnswer (what PostgreSQL said), Unreachable.
+    The database has a temporary name until every table was compared with the manifest, and is dropped on failure. It
+    gets the owner, privileges and settings of the database that libpq's environment names.
+    Errors: Refused, BackupDamaged, BadAnswer (with PostgreSQL's message), Unreachable, EffectUnknown.
     """
     from xai_runbook.pgbackup import records
 
@@ -58,7 +56,7 @@ def restore_into(
         try:
             create(source, temporary, live, manifest)
             oid = mark(source, temporary)
-            with source.transaction(force_rollback=True):  # what cannot be carried over is known before hours of work
+            with source.transaction(force_rollback=True):  # a trial: an error must show before hours of work
                 carry_over(source, live, temporary)
             left_out = restore(
                 tools, backup.path / ARCHIVE, log=folder / catalog.RESTORE_LOG, variables={"PGDATABASE": temporary},
@@ -76,14 +74,14 @@ def restore_into(
                 restored.execute("ANALYZE")
             without = f" without {', '.join(left_out)}" if left_out else ""
             origin = f" of server {from_server}" if from_server else ""
-            # before it has its name: once it has, nothing may fail
+            # written before the rename: after it nothing may fail
             last = {"backup": name, "database": new, "oid": oid}
             records.write(folder / RESTORED, records.LastRestore, last)
             unequal = _give_name(source, live, temporary, new, oid, f"restored from {name}{origin}{without}")
         except BaseException as error:
             remaining = _drop_restored(source, temporary, oid)
             if not remaining:
-                if isinstance(error, EffectUnknown):  # it is known now: the server says that the database is gone
+                if isinstance(error, EffectUnknown):  # now it is known: the server says that the database is gone
                     raise BadAnswer(f"{error.what}; what was restored is gone", on=new) from None
                 raise
             what = f"{inert(str(error), 200) or type(error).__name__}; "
@@ -105,12 +103,12 @@ def restore_into(
 def swap(
     live: str, restored: str, keep_as: str, *, live_oid: str, restored_oid: str, maintenance: str, reader: str, say: Say
 ) -> str:
-    """Renames `live` to `keep_as` and `restored` to `live`, both or neither; what came of it, in words.
+    """Rename `live` to `keep_as` and `restored` to `live` in one transaction, and return the result as a line.
 
-    Rights, settings, connection limit and comment stay with the live one's name: `restored` has them afterwards.
-    Only while both are the databases of these oids: that is compared in the transaction that renames them. Our own
-    sessions in both, and those of the reading role, are ended; those of others are not, and then nothing is done.
-    Errors: Refused (another database has one of the names), BadAnswer (somebody is in one of them), EffectUnknown (the
+    Privileges, settings, connection limit and comment of `live` are copied to `restored`. The oids are compared in the
+    transaction that renames. Our own sessions in both databases, and those of the reader role, are terminated; if
+    others are connected, nothing is done.
+    Errors: Refused (a name belongs to another database), BadAnswer (other sessions are connected), EffectUnknown (the
     answer to COMMIT was lost).
     """
     commit_sent = False
@@ -119,7 +117,7 @@ def swap(
             for name in (live, restored):
                 if not fetch_rows(server, "database_named", {"name": name}):
                     raise Refused(f"there is no database {name}", hint="make the plan anew")
-            for attempt in range(1, ATTEMPTS + 1):  # what was ended may have come back before the names were changed
+            for attempt in range(1, ATTEMPTS + 1):  # a terminated session may reconnect before the rename
                 fetch_rows(server, "end_own_sessions", {"names": [live, restored], "reader": reader})
                 say("renaming")
                 server.execute("BEGIN")
@@ -141,7 +139,7 @@ def swap(
                         ) from None  # fmt: skip
             commit_sent = True
             server.execute("COMMIT")
-    except (BadAnswer, KeyboardInterrupt):  # it may have been done before it was cancelled
+    except (BadAnswer, KeyboardInterrupt):  # COMMIT may have taken effect before it was cancelled
         if commit_sent:
             raise EffectUnknown(f"the answer to COMMIT was lost, which makes {restored} {live}", on=live) from None
         raise
@@ -149,7 +147,7 @@ def swap(
 
 
 def last_restored_oid(folder: Path, backup: str, database: str) -> str:
-    """The oid of the database that the last restore made, of this backup and under this name. Errors: Refused."""
+    """Return the oid of that database, if the last restore created it from that backup. Errors: Refused."""
     from xai_runbook.pgbackup import records
 
     with suppress(BadAnswer):
@@ -164,7 +162,7 @@ def _rename(source: Connection, name: str, to: str) -> None:
 
 
 def _require_oids(source: Connection, oids: dict[str, str]) -> None:
-    """Compares what has these names now with the oids; a rename holds a lock on it until its transaction ends."""
+    """Raise Refused unless the databases of these names have these oids; a rename has locked them by then."""
     for name, oid in oids.items():
         found = [row["oid"] for row in fetch_rows(source, "database_named", {"name": name})]
         if found != [oid]:
@@ -175,7 +173,7 @@ def _require_oids(source: Connection, oids: dict[str, str]) -> None:
 
 
 def _give_name(source: Connection, live: str, temporary: str, new: str, oid: str, mark: str) -> list[str]:
-    """Give it what belongs to the live one and its name, both or neither; return what differs from the live one."""
+    """Copy the live database's properties and rename, in one transaction; return what differs from the live one."""
     try:
         with source.transaction():
             set_comment(source, temporary, "", mark)
@@ -188,12 +186,12 @@ def _give_name(source: Connection, live: str, temporary: str, new: str, oid: str
         if source.closed:
             raise EffectUnknown(_RENAME_LOST, on=new) from None
         raise
-    except KeyboardInterrupt:  # it may have been done before it was cancelled
+    except KeyboardInterrupt:  # it may have taken effect before it was cancelled
         raise EffectUnknown(_RENAME_LOST, on=new) from None
 
 
 def _drop(source: Connection, name: str, oid: str) -> None:
-    """Drops it with whoever is in it, where it is the database that this run made: all there was in it is our doing."""
+    """Drop the database with its sessions, if this run has created it."""
     if oid in ("", *(row["oid"] for row in fetch_rows(source, "database_named", {"name": name}))):
         if oid:
             drop_subscriptions(source, name, oid, [])
@@ -202,13 +200,13 @@ def _drop(source: Connection, name: str, oid: str) -> None:
 
 
 def _drop_restored(source: Connection, name: str, oid: str) -> str:
-    """Drop the database that this run made and that has that name; what it is called if it is there all the same.
+    """Drop the database that this run has created; return its name if it still exists.
 
-    Empty where the server said that it is gone, to this session or, where that was lost, to another.
+    Empty if the server has confirmed that it is gone, to this session or, if that is lost, to another one.
     """
     with suppress(psycopg.Error, Refused):
         return _drop_and_find(source, name, oid)
-    with suppress(psycopg.Error):  # a signal may have left it in the middle of a statement, with locks
+    with suppress(psycopg.Error):  # a signal may have interrupted a statement that holds locks
         source.cancel()
     source.close()
     with suppress(psycopg.Error, XaiRunbookError), session() as another:

@@ -1,6 +1,6 @@
-"""Where a backup is restored to be tried: a private cluster, or a database of its own on the scratch server.
+"""The database into which a backup is restored for a test: in a private cluster, or on the scratch server.
 
-Never the server that the backup is of: a scratch server that has its system identifier is refused.
+The server that the backup is of is never used: a scratch server with the same system identifier is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xai_runbook.pgbackup.fingerprint import Connection, connect, fetch_rows
 from xai_runbook.pgbackup.leftovers import EffectUnknown, drop_subscriptions, mark, remove
 
 PREFIX = "SCRATCH_"
-"""The libpq variables of the scratch server come with this before their names, beside those of the real one."""
+"""Prefix of the libpq variables of the scratch server, which stand beside those of the real server."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Scratch:
     """An empty database to restore into."""
 
     variables: dict[str, str]
-    """What libpq's programs must have in their environment to reach it."""
+    """The environment with which libpq's programs reach it."""
     is_superuser: bool
-    """Whether we are superuser there, and every role and extension of the original can be made."""
+    """Whether our role there is a superuser: only then can all roles and extensions be created."""
     description: str
 
     def connect(self) -> Connection:
-        """A session in it."""
+        """Open a session in the database."""
         return connect(
             host=self.variables["PGHOST"], port=self.variables["PGPORT"], user=self.variables["PGUSER"],
             dbname=self.variables["PGDATABASE"], sslmode=self.variables.get("PGSSLMODE", "disable"),
@@ -47,9 +47,9 @@ class Scratch:
 def scratch(
     folder: Path, programs: Path, *, encoding: str, identifier: str, progress: Callable[[], object]
 ) -> Iterator[Scratch]:
-    """A database to restore into, gone again afterwards. On the scratch server where variables name one.
+    """Create a database for the time of a with block, on the scratch server if the environment names one.
 
-    Errors: NoData, Unreachable, AccessDenied, Refused (it is the very server that the backup is of).
+    Errors: NoData, Unreachable, AccessDenied, Refused (it is the server that the backup is of).
     """
     if f"{PREFIX}PGHOST" in os.environ:
         with _on_server(encoding, identifier) as target:
@@ -80,7 +80,7 @@ def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
             sslmode=variables.get("PGSSLMODE", "prefer"),
         )  # fmt: skip
     except psycopg.OperationalError:
-        # libpq's own text may repeat what it was given
+        # libpq's message may contain the password
         raise Unreachable(
             "the scratch server does not let us in",
             on=address,
@@ -95,7 +95,7 @@ def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
                 hint="[backups.scratch] names a server of its own, or \"local\"",
             )  # fmt: skip
         superuser = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
-        for row in fetch_rows(session, "leftover_databases"):  # of runs that were killed, perhaps of another role
+        for row in fetch_rows(session, "leftover_databases"):  # of killed runs, perhaps of another role
             with suppress(Refused, EffectUnknown, psycopg.Error):
                 remove(session, row["name"], row["oid"])
         try:
@@ -108,7 +108,7 @@ def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
                 {**variables, "PGDATABASE": name}, bool(superuser and superuser[0]), f"the scratch server {address}"
             )
         finally:
-            with suppress(psycopg.Error, Refused):  # whoever is still in it goes with it; it is ours alone
+            with suppress(psycopg.Error, Refused):  # with its sessions: nobody else uses it
                 drop_subscriptions(session, name, oid, [])
                 force = " WITH (FORCE)" if session.info.server_version >= 130000 else ""
                 session.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))

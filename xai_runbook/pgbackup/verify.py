@@ -1,4 +1,4 @@
-"""Proves a backup by restoring it: sums, a full read, a scratch restore, and every table compared with its manifest."""
+"""Verifies a backup by restoring it: checksums, a full read, a scratch restore, and a comparison of every table."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _ENVIRONMENT_FAILED = re.compile(
     "No space left|could not (write|extend|fsync)|server closed the connection|terminating connection"
     "|was ended by signal|the database system is"
 )
-"""What PostgreSQL's programs say where the place of the restore is at fault, and not what is restored."""
+"""Errors of PostgreSQL's programs that are the fault of the machine or server, not of the backup."""
 
 _GRANTOR = re.compile(r'^(GRANT .*) GRANTED BY (?:"(?:[^"]|"")*"|\w+);$', re.MULTILINE)
-"""Since 16 only the cluster's first superuser, who has another name in a scratch cluster, may be named as grantor."""
+"""Since 16 only the first superuser, whose name differs in a scratch cluster, is accepted as grantor."""
 
 
 class BackupDamaged(BadAnswer):
-    """The backup itself is at fault: it does not count any more."""
+    """The backup itself is damaged."""
 
 
 def verify(folder: Path, name: str, *, programs: str | None, jobs: int, say: Say, just_read: bool = False) -> str:
-    """What the restore came to, in words; it is written beside the backup too.
+    """Verify the backup, write the result beside it, and return it as a line.
 
-    Of an archive that was `just_read` to its end, before its sum was made, the sum says the same as reading it again.
-    Errors: Damaged, which is written down as well; CannotAsk where it could not be tried (no scratch server, no
-    programs), which leaves what was known of the backup as it is.
+    An archive that was `just_read` completely before its checksum was made is not read again.
+    Errors: BackupDamaged, which is written too; CannotAsk if it could not be tested (no scratch server, no programs),
+    and the last result stays.
     """
     backup = catalog.named(folder, name)
     manifest = backup.manifest
@@ -58,7 +58,7 @@ def verify(folder: Path, name: str, *, programs: str | None, jobs: int, say: Say
 
 
 def check_files(backup: catalog.Backup, say: Say) -> None:
-    """Compares every file with the manifest's sum. Errors: Damaged."""
+    """Compare size and SHA-256 of every file with the manifest. Errors: BackupDamaged."""
     for file, expected in backup.manifest["files"].items():
         say(f"reading {file}")
         path = backup.path / file
@@ -123,7 +123,7 @@ def _without(target: Scratch, manifest: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _cluster(folder: Path, backup: catalog.Backup, tools: Path, say: Say) -> dict[str, Any]:
-    if (backup.path / DATA / "backup_manifest").exists():  # every file of it against PostgreSQL's own list
+    if (backup.path / DATA / "backup_manifest").exists():  # compares every file with PostgreSQL's own manifest
         try:
             run([tools / "pg_verifybackup", "--quiet", "--", backup.path / DATA], log=_log(folder))
         except BadAnswer as error:
@@ -147,7 +147,7 @@ def _cluster(folder: Path, backup: catalog.Backup, tools: Path, say: Say) -> dic
 
 
 def _restore_error(what: str, error: BadAnswer, backup: catalog.Backup, where: str) -> CannotAsk:
-    """Whose fault it was: a full disk or a program that was killed say nothing of the backup."""
+    """Return NoData if the machine or server failed, such as a full disk, else BackupDamaged."""
     if _ENVIRONMENT_FAILED.search(error.what):
         return NoData(f"{where} failed, not the backup: {error.what}", on=backup.name)
     return BackupDamaged(f"{what}: {error.what}", on=backup.name)

@@ -1,4 +1,4 @@
-"""Places in the write-ahead log: LSNs as numbers, and the names of the segments that hold them."""
+"""Positions in the write-ahead log: LSNs as numbers, and the names of WAL segments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.(gz|zst|lz4|xz|bz
 
 
 def parse_lsn(text: str) -> int:
-    """The LSN as a number of bytes since the log began.
+    """Return the LSN as a number of bytes since the log began.
 
     >>> parse_lsn("1/0"), parse_lsn("0/312AC30")
     (4294967296, 51555376)
@@ -24,7 +24,7 @@ def parse_lsn(text: str) -> int:
 
 
 def format_lsn(position: int) -> str:
-    """The number as PostgreSQL writes an LSN.
+    """Return the position as PostgreSQL writes an LSN.
 
     >>> format_lsn(51555376)
     '0/312AC30'
@@ -34,7 +34,7 @@ def format_lsn(position: int) -> str:
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """One file of the log, of `size` bytes, by its timeline and its number."""
+    """One WAL segment of `size` bytes, by timeline and number."""
 
     timeline: int
     number: int
@@ -42,7 +42,7 @@ class Segment:
 
     @classmethod
     def from_name(cls, name: str, size: int) -> Segment | None:
-        """The segment of that file name, also where the archive compressed it; None where it is none."""
+        """Return the segment of that file name, which may end like a compressed file; None for other names."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
@@ -50,19 +50,19 @@ class Segment:
 
     @classmethod
     def containing(cls, timeline: int, position: int, size: int) -> Segment:
-        """The segment that holds that place of the log."""
+        """Return the segment that contains that position."""
         return cls(timeline, position // size, size)
 
     @classmethod
     def names_between(cls, timeline: int, start: str, stop: str, size: int) -> list[str]:
-        """The names of the segments that hold all from one LSN to the other."""
+        """Return the names of the segments from one LSN to the other."""
         first = cls.containing(timeline, parse_lsn(start), size).number
         last = cls.containing(timeline, max(parse_lsn(start), parse_lsn(stop) - 1), size).number
         return [cls(timeline, number, size).name for number in range(first, last + 1)]
 
     @property
     def name(self) -> str:
-        """Its file's name.
+        """Return the name of its file.
 
         >>> Segment.containing(1, parse_lsn("0/312AC30"), 4 * 2**20).name
         '00000001000000000000000C'
@@ -72,5 +72,5 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """The first place after it."""
+        """Return the first position after it."""
         return (self.number + 1) * self.size
