@@ -93,8 +93,8 @@ def sequences(connection: Connection) -> dict[str, str]:
     return positions
 
 
-def differences(expected: Contents, found: Contents, left_out: frozenset[str] = frozenset()) -> list[str]:
-    """Return a description of each difference. Kinds of object in `left_out` are not compared."""
+def differences(expected: Contents, found: Contents) -> list[str]:
+    """Return a description of each difference."""
     differing = []
     before, after = expected["tables"], found["tables"]
     differing += [f"table {name} is missing" for name in before if name not in after]
@@ -108,8 +108,7 @@ def differences(expected: Contents, found: Contents, left_out: frozenset[str] = 
             differing.append(f"sequence {name} is missing")
         elif not _is_between(found["sequences"][name][0], positions):
             differing.append(f"sequence {name} is at {found['sequences'][name][0]} instead of {' to '.join(positions)}")
-    kinds = sorted((expected["objects"].keys() | found["objects"].keys()) - left_out)
-    for kind in kinds:
+    for kind in sorted(expected["objects"].keys() | found["objects"].keys()):
         count_before, count_after = expected["objects"].get(kind, 0), found["objects"].get(kind, 0)
         if count_before != count_after:
             differing.append(f"{count_after} {kind} instead of {count_before}")
