@@ -54,9 +54,9 @@ def test_data_is_no_handle(value: object) -> None:
 
 
 QUERIES: dict[str, Callable[..., object]] = {
-    "prometheus": scrapes.scrapes, "alertmanager": reachability.of_alertmanager, "grafana": health.dashboards,
+    "prometheus": scrapes.scrapes, "alertmanager": reachability.alertmanager, "grafana": health.dashboards,
     "nodes": nodes.sync_status, "database": sessions.connections, "pooler": pools.pool_status,
-    "cache": reachability.of_cache, "backups": dumps.stored, "sandbox": alert_rehearsal.loads,
+    "cache": reachability.cache, "backups": dumps.stored, "sandbox": alert_rehearsal.loads,
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from xai_runbook.model.findings import Limit, Status
 from xai_runbook.operations import reachability
 from xai_runbook.settings import loading, models
 
-COLUMNS = ["target", "answers", "detail", "seconds", "error", "mend"]
+COLUMNS = ["target", "answers", "detail", "seconds", "error", "hint"]
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def limit() -> Limit:
 
 def test_every_part_of_the_sandbox_answers(env: Environment) -> None:
     frames = [
-        reachability.of_prometheus(env.prometheus), reachability.of_nodes(env.nodes),
-        reachability.of_references(env.nodes), reachability.of_database(env.database),
-        reachability.of_cache(env.cache),
+        reachability.prometheus(env.prometheus), reachability.nodes(env.nodes),
+        reachability.reference_nodes(env.nodes), reachability.database(env.database),
+        reachability.cache(env.cache),
     ]  # fmt: skip
     told = pd.concat(frames)
     assert list(told.columns) == COLUMNS
@@ -150,7 +150,7 @@ def test_cache_that_is_none(reply: bytes | None, error: Any, monkeypatch: pytest
 def test_cache_that_refuses(limit: Limit) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    finding = reachability.check_reachable(reachability.of_cache(cache(port)), limit)
+    finding = reachability.check_reachable(reachability.cache(cache(port)), limit)
     assert finding.status is Status.ALERT
     assert finding.summary == f"127.0.0.1:{port} does not answer: the connection failed: Connection refused"
 
@@ -159,9 +159,7 @@ def test_a_pushgateway_is_not_a_prometheus_that_is_down(limit: Limit) -> None:
     told = loading.load("sandbox")
     with speaking(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as port:
         access = models.PrometheusSettings(url=f"http://127.0.0.1:{port}", timeout="2s")
-        finding = reachability.check_reachable(
-            reachability.of_prometheus(Prometheus(access, told.promql_settings)), limit
-        )
+        finding = reachability.check_reachable(reachability.prometheus(Prometheus(access, told.promql_settings)), limit)
     assert finding.status is Status.UNKNOWN
     assert "no Prometheus answers here" in finding.summary
     assert "9090" in finding.hint
@@ -173,7 +171,7 @@ def test_nodes_down_and_turned_away(limit: Limit) -> None:
             {"name": "busy", "url": f"http://127.0.0.1:{port}", "timeout": "2s"},
             {"name": "gone", "url": "http://127.0.0.1:1", "timeout": "2s"},
         ]
-        told = reachability.of_nodes(Nodes(models.NodesSettings.model_validate({"node": node})))
+        told = reachability.nodes(Nodes(models.NodesSettings.model_validate({"node": node})))
     assert told["answers"].isna().tolist() == [True, False]
     finding = reachability.check_reachable(told, limit)
     assert finding.targets == ("gone",)

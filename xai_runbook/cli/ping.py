@@ -41,13 +41,13 @@ def replies(env: Environment) -> list[Reply]:
     from xai_runbook.settings.models import PARTS
 
     further: dict[str, tuple[str, Callable[[], DataFrame]]] = {
-        "nodes": ("nodes.reference", lambda: reachability.of_references(env.nodes)),
-        "database": ("database.proxy", lambda: reachability.of_database(env.database.through_proxy())),
+        "nodes": ("nodes.reference", lambda: reachability.reference_nodes(env.nodes)),
+        "database": ("database.proxy", lambda: reachability.database(env.database.through_proxy())),
     }
     asks: dict[str, Callable[[], DataFrame]] = {}
     for part in PARTS:
         if part not in NO_SERVERS:
-            asks[part] = lambda part=part: getattr(reachability, f"of_{part}")(getattr(env, part))  # type: ignore[misc]
+            asks[part] = lambda part=part: getattr(reachability, part)(getattr(env, part))  # type: ignore[misc]
         if part in further:
             name, asks[name] = further[part]
     told = side_by_side([partial(_replies, part, ask) for part, ask in asks.items()])
@@ -78,7 +78,7 @@ def _replies(part: str, ask: Callable[[], DataFrame]) -> list[Reply]:
             words.get(row["answers"], "unknown"),
             row["detail"] or row["error"],
             row["seconds"],
-            row["mend"],
+            row["hint"],
         )
         for row in frame.to_dict("records")
     ]

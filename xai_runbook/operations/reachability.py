@@ -4,7 +4,7 @@ A part that refuses the connection or does not answer in time is down: `answers`
 something else answers at its address, its state is unknown: `answers` is NaN and `error` says why. Every query here
 returns one row per target with the columns
 
-    target, answers (1, 0 or NaN), detail (version, the role we use), seconds (duration of the request), error, mend
+    target, answers (1, 0 or NaN), detail (version, the role we use), seconds (duration of the request), error, hint
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from xai_runbook.clients.postgres.reader import Database
     from xai_runbook.clients.prometheus.client import Prometheus
 
-_COLUMNS = ("target", "answers", "detail", "seconds", "error", "mend")
+_COLUMNS = ("target", "answers", "detail", "seconds", "error", "hint")
 
 
-def of_prometheus(prometheus: Prometheus) -> DataFrame:
+def prometheus(prometheus: Prometheus) -> DataFrame:
     """Return whether Prometheus answers, with its version.
 
     Source: Prometheus docs, HTTP API, Build Information; the runbook's 9091 is normally the Pushgateway's port.
@@ -39,7 +39,7 @@ def of_prometheus(prometheus: Prometheus) -> DataFrame:
     return _request(prometheus.url, lambda: f"Prometheus {prometheus.buildinfo()['version']}")
 
 
-def of_alertmanager(alertmanager: Alertmanager) -> DataFrame:
+def alertmanager(alertmanager: Alertmanager) -> DataFrame:
     """Return whether Alertmanager answers, with its version and cluster status.
 
     Without Alertmanager no alert reaches anybody. Source: erratum E23.
@@ -52,7 +52,7 @@ def of_alertmanager(alertmanager: Alertmanager) -> DataFrame:
     return _request(alertmanager.url, ask)
 
 
-def of_database(database: Database) -> DataFrame:
+def database(database: Database) -> DataFrame:
     """Return whether the database accepts our login and answers a query, with its version and our role.
 
     Checks more than the runbook's pg_isready, which succeeds for unknown users, unknown databases and a full server.
@@ -67,12 +67,12 @@ def of_database(database: Database) -> DataFrame:
     return _request(database.address, ask)
 
 
-def of_pooler(pooler: Pooler) -> DataFrame:
+def pooler(pooler: Pooler) -> DataFrame:
     """Return whether PgBouncer's console accepts our login, with its version."""
     return _request(pooler.address, lambda: str(pooler.show("version").iloc[0, 0]))
 
 
-def of_cache(cache: Cache) -> DataFrame:
+def cache(cache: Cache) -> DataFrame:
     """Return whether the cache answers INFO, with its version."""
 
     def ask() -> str:
@@ -83,7 +83,7 @@ def of_cache(cache: Cache) -> DataFrame:
     return _request(cache.address, ask)
 
 
-def of_grafana(grafana: Grafana) -> DataFrame:
+def grafana(grafana: Grafana) -> DataFrame:
     """Return whether Grafana answers and reaches its own database, with its version.
 
     Source: runbook, item 31; Grafana docs, HTTP API, Health; errata E16.
@@ -99,12 +99,12 @@ def of_grafana(grafana: Grafana) -> DataFrame:
     return _request(grafana.url, ask)
 
 
-def of_nodes(nodes: Nodes) -> DataFrame:
+def nodes(nodes: Nodes) -> DataFrame:
     """Return whether each of our nodes answers, with its height. Source: runbook, Blockchain Sync Issues."""
     return _height_replies(nodes.facts("height"))
 
 
-def of_references(nodes: Nodes) -> DataFrame:
+def reference_nodes(nodes: Nodes) -> DataFrame:
     """Return whether each reference node answers, with its height."""
     return _height_replies(nodes.reference_facts("height"))
 
@@ -112,7 +112,7 @@ def of_references(nodes: Nodes) -> DataFrame:
 def check_reachable(reachability: DataFrame, limit: Limit) -> Finding:
     """Return an alert that lists the targets that do not answer, with the error; unknown if one cannot be checked."""
     rows = [
-        (inert(str(row["target"]), 200), float(row["answers"]), f"{row['error'] or 'no reason given'}", row["mend"])
+        (inert(str(row["target"]), 200), float(row["answers"]), f"{row['error'] or 'no reason given'}", row["hint"])
         for row in reachability.to_dict("records")
     ]
     if not rows:
@@ -168,7 +168,7 @@ def _row(target: str, detail: str, seconds: float, error: XaiRunbookError | None
         "detail": inert(detail, 200),
         "seconds": seconds,
         "error": inert(error.what) if error else "",
-        "mend": error.hint if error else "",
+        "hint": error.hint if error else "",
     }
 
 

@@ -51,7 +51,7 @@ def test_hangs_up() -> None:
 def test_a_wrong_server_is_unknown_and_not_down() -> None:
     with serving(raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), read=first) as served:
         settings = DatabaseSettings.model_validate({"host": "127.0.0.1", "port": served.port, "sslmode": "disable"})
-        (row,) = reachability.of_database(Database(settings)).to_dict("records")
+        (row,) = reachability.database(Database(settings)).to_dict("records")
     assert row["answers"] != row["answers"]
     assert row["error"] == "this is not a PostgreSQL server"
 

@@ -180,11 +180,9 @@ def pooled(env: Environment, sandbox: dict[str, Any]) -> Environment:
 
 
 def test_the_pooler_answers(pooled: Environment) -> None:
-    finding = reachability.check_reachable(
-        reachability.of_pooler(pooled.pooler), pooled.limits.database.pooler_reachable
-    )
+    finding = reachability.check_reachable(reachability.pooler(pooled.pooler), pooled.limits.database.pooler_reachable)
     assert finding.status is Status.OK
-    assert "PgBouncer" in reachability.of_pooler(pooled.pooler)["detail"].iloc[0]
+    assert "PgBouncer" in reachability.pooler(pooled.pooler)["detail"].iloc[0]
 
 
 def test_a_pool_with_nobody_waiting_and_one_with(pooled: Environment, sandbox: dict[str, Any]) -> None:
@@ -234,7 +232,7 @@ def test_questions_go_through_the_proxy_and_leave_no_trace(pooled: Environment) 
     """A pooled session is the next client's: what we tell it holds for our transaction alone."""
     proxied = pooled.database.through_proxy()
     assert proxied.proxied and not pooled.database.proxied
-    reached = reachability.check_reachable(reachability.of_database(proxied), pooled.limits.database.proxy_reachable)
+    reached = reachability.check_reachable(reachability.database(proxied), pooled.limits.database.proxy_reachable)
     assert reached.status is Status.OK
     assert proxied.identity() == pooled.database.identity()
     told = proxied.frame("server_settings").set_index("name")

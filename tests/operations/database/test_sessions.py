@@ -97,7 +97,7 @@ def test_sessions_show_no_literals(server: Server) -> None:
 
 
 def test_reachable(env: Environment) -> None:
-    told = reachability.of_database(env.database)
+    told = reachability.database(env.database)
     finding = reachability.check_reachable(told, env.limits.database.database_reachable)
     assert finding.status is Status.OK
     assert finding.summary == f"{env.database.address} answers"
@@ -230,9 +230,9 @@ def test_another_server_behind_the_name(server: Server) -> None:
         told = refusal(handle)
         assert type(told) is WrongServer
         assert "7300000000000000000" in told.what
-        finding = reachability.check_reachable(reachability.of_database(handle), _limit())
+        finding = reachability.check_reachable(reachability.database(handle), _limit())
     assert finding.status is Status.UNKNOWN
-    assert "cannot be told: this is server" in finding.summary
+    assert "cannot be checked: this is server" in finding.summary
 
 
 def test_wrong_password(server: Server, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_password_that_is_not_there(server: Server) -> None:
     with server.handle(password="env:NO_SUCH_VARIABLE_HERE") as handle:
         with pytest.raises(SettingsError, match="NO_SUCH_VARIABLE_HERE"):
             handle.frame("identity")
-        (row,) = reachability.of_database(handle).to_dict("records")
+        (row,) = reachability.database(handle).to_dict("records")
     assert row["error"] == "the secret is empty or not set"
     assert pd.isna(row["answers"])
 
@@ -302,7 +302,7 @@ def test_all_slots_taken(server: Server) -> None:
         told = refusal(handle)
         assert type(told) is Unreachable
         assert "slots are taken" in told.what
-        finding = reachability.check_reachable(reachability.of_database(handle), _limit())
+        finding = reachability.check_reachable(reachability.database(handle), _limit())
     assert finding.status is Status.ALERT
     assert finding.summary.endswith("does not answer: all connection slots are taken")
 

@@ -40,11 +40,11 @@ def there(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 def reachable(env: Environment) -> Finding:
-    return reachability.check_reachable(reachability.of_grafana(env.grafana), env.limits.grafana.grafana_reachable)
+    return reachability.check_reachable(reachability.grafana(env.grafana), env.limits.grafana.grafana_reachable)
 
 
 def test_it_answers(stub: Stub, there: Environment) -> None:
-    told = reachability.of_grafana(there.grafana).iloc[0]
+    told = reachability.grafana(there.grafana).iloc[0]
     assert (told["answers"], told["detail"], told["target"]) == (1.0, "Grafana 11.6.0", stub.url)
     assert reachable(there).status is Status.OK
     stub.version = ""  # auth.anonymous.hide_version
@@ -87,7 +87,7 @@ def test_down_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_not_configured_alarms_nobody(env: Environment) -> None:
     env = Environment(env.settings.model_copy(update={"grafana": None}))
-    for ask in (reachability.of_grafana, health.dashboards, health.datasources):
+    for ask in (reachability.grafana, health.dashboards, health.datasources):
         with pytest.raises(NotConfigured) as caught:
             ask(env.grafana)
         assert caught.value.part == "grafana"

@@ -122,7 +122,7 @@ def test_every_panel_shows_something_on_a_healthy_sandbox(title: str, env: Envir
     assert len(asked) >= 9
 
     def empty() -> list[queries.Query]:
-        told = health.series(env.prometheus, [query.promql for query in asked])
+        told = health.series_counts(env.prometheus, [query.promql for query in asked])
         assert not any(error for _, error in told.values()), told
         return [query for query in asked if not told[query.promql][0]]
 

@@ -39,22 +39,22 @@ def table(*rows: tuple[str, str, str], **columns: object) -> pd.DataFrame:
 
 
 def test_active_alerts_are_as_severe_as_the_severest() -> None:
-    finding = active_alerts.check_active(
+    finding = active_alerts.check_active_alerts(
         table(("Lag", "firing", "medium"), ("Cpu", "firing", "critical"), ("Disk", "pending", "high"))
     )
     assert (finding.status, finding.severity) == (Status.ALERT, Severity.CRITICAL)
     assert finding.summary == "2 firing: Cpu, Lag; pending: Disk"
     assert finding.targets == ("Lag instance=node-1", "Cpu instance=node-1")
-    assert active_alerts.check_active(table(("Odd", "firing", "page"))).severity is Severity.MEDIUM
+    assert active_alerts.check_active_alerts(table(("Odd", "firing", "page"))).severity is Severity.MEDIUM
 
 
 def test_an_alert_of_ours_is_named_and_counts_in_its_own_question() -> None:
     both = table(("SyncLag", "firing", "medium"), ("Other", "firing", "high"))
     both.loc[0, "limit"] = "sync_lag"
-    finding = active_alerts.check_active(both)
+    finding = active_alerts.check_active_alerts(both)
     assert (finding.targets, finding.severity) == (("Other instance=node-1",), Severity.HIGH)
     assert finding.summary == "1 firing: Other; of the runbook, judged separately: SyncLag"
-    alone = active_alerts.check_active(both.head(1))
+    alone = active_alerts.check_active_alerts(both.head(1))
     assert alone.status is Status.OK and alone.summary.startswith("no other alert fires (1 active); of the runbook")
 
 
@@ -63,13 +63,13 @@ def test_a_silenced_alert_is_said_and_does_not_count_and_one_beside_it_does() ->
     quiet = table(
         ("Disk", "firing", "critical"), silenced_until=until, silenced_by="ops", silenced_why="new disk at ten"
     )
-    finding = active_alerts.check_active(quiet)
+    finding = active_alerts.check_active_alerts(quiet)
     assert finding.status is Status.OK
     assert finding.summary == (
         "no other alert fires (1 active); silenced: Disk until 2026-01-31 10:00 UTC by ops (new disk at ten)"
     )
     both = pd.concat([quiet, table(("Cpu", "firing", "high"))], ignore_index=True)
-    finding = active_alerts.check_active(both)
+    finding = active_alerts.check_active_alerts(both)
     assert (finding.severity, finding.targets) == (Severity.HIGH, ("Cpu instance=node-1",))
     assert "silenced: Disk" in finding.summary
 
@@ -77,21 +77,21 @@ def test_a_silenced_alert_is_said_and_does_not_count_and_one_beside_it_does() ->
 def test_rules_that_cannot_be_evaluated_are_silent_not_well() -> None:
     none = table()
     none.attrs["failing"] = ["Disk"]
-    finding = active_alerts.check_active(none)
+    finding = active_alerts.check_active_alerts(none)
     assert finding.status is Status.UNKNOWN
     assert finding.summary == "unknown, because Prometheus cannot evaluate Disk; no other alert fires"
     one = table(("Other", "firing", "high"))
     one.attrs["failing"] = ["Disk"]
-    assert active_alerts.check_active(one).summary == "1 firing: Other; Prometheus cannot evaluate Disk"
+    assert active_alerts.check_active_alerts(one).summary == "1 firing: Other; Prometheus cannot evaluate Disk"
 
 
 def test_no_active_alert_a_pending_one_and_a_watchdog_are_ok() -> None:
-    assert active_alerts.check_active(table()).summary == "no alert fires"
+    assert active_alerts.check_active_alerts(table()).summary == "no alert fires"
     assert (
-        active_alerts.check_active(table(("Disk", "pending", "high"))).summary
+        active_alerts.check_active_alerts(table(("Disk", "pending", "high"))).summary
         == "no alert fires (1 active); pending: Disk"
     )
-    assert active_alerts.check_active(table(("Watchdog", "firing", "none"))).status is Status.OK
+    assert active_alerts.check_active_alerts(table(("Watchdog", "firing", "none"))).status is Status.OK
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Live:
 
         def holds() -> bool:
             self.last = active_alerts.active_alerts(self.prometheus, self.alertmanager, prometheus_server.limits())
-            finding = active_alerts.check_active(self.last)
+            finding = active_alerts.check_active_alerts(self.last)
             return finding.status is status and text in finding.summary
 
         prometheus_server.until(holds, f"{status}: {text}")
@@ -141,7 +141,7 @@ def test_live_each_alert_has_its_state_its_since_and_which_row_of_ours_it_is(liv
     assert ours["summary"] == "Peer count: 1 peers on node-1"
     assert str(told["active_at"].dtype) == "datetime64[ms, UTC]"
     assert abs(datetime.now(UTC) - ours["active_at"]) < timedelta(minutes=2)
-    finding = active_alerts.check_active(live.last)
+    finding = active_alerts.check_active_alerts(live.last)
     assert finding.severity is Severity.CRITICAL
     assert finding.targets == ("DiskFull volume=data", "SyncLag limit=lag")
 
@@ -206,7 +206,7 @@ def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) 
     ):
         told = active_alerts.active_alerts(live.prometheus, absent, prometheus_server.limits())  # type: ignore[arg-type]
         assert told.attrs["silences"] == words
-        finding = active_alerts.check_active(told)
+        finding = active_alerts.check_active_alerts(told)
         assert finding.status is Status.ALERT
         assert f"silences are unknown: {words}" in finding.summary
 
@@ -219,11 +219,11 @@ def test_without_any_rule_nothing_can_be_active(tmp_path: Path) -> None:
 
 def test_reachable_says_the_version_and_down_is_known(live: Live) -> None:
     limit = prometheus_server.limits().monitoring.alertmanager_reachable
-    told = reachability.of_alertmanager(live.alertmanager)
+    told = reachability.alertmanager(live.alertmanager)
     assert "cluster disabled" in told["detail"].iloc[0]
     assert reachability.check_reachable(told, limit).status is Status.OK
     port = free_ports(["nothing"])["nothing"]
-    down = reachability.of_alertmanager(alertmanager_server.handle(f"http://127.0.0.1:{port}"))
+    down = reachability.alertmanager(alertmanager_server.handle(f"http://127.0.0.1:{port}"))
     finding = reachability.check_reachable(down, limit)
     assert (finding.status, finding.severity) == (Status.ALERT, Severity.HIGH)
 
@@ -232,7 +232,7 @@ def test_another_server_is_no_alertmanager(live: Live) -> None:
     wrong = alertmanager_server.handle(live.prometheus.url)
     with pytest.raises(WrongServer, match="no Alertmanager answers here"):
         wrong.silences()
-    assert reachability.of_alertmanager(wrong)["answers"].isna().all()
+    assert reachability.alertmanager(wrong)["answers"].isna().all()
 
 
 STATUS = b'{"versionInfo": {"version": "0.25.0"}, "cluster": {"status": "ready"}, "config": {"original": "s3cret"}}'

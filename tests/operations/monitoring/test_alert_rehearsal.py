@@ -55,5 +55,5 @@ def test_nothing_to_end_is_a_sentence(env: Environment) -> None:
 
 
 def test_provoked_says_no_where_nothing_fired(env: Environment) -> None:
-    (row,) = alert_rehearsal.provoked(env.sandbox, env.prometheus, alert="NoSuchAlert").to_dict("records")
+    (row,) = alert_rehearsal.rehearsal_state(env.sandbox, env.prometheus, alert="NoSuchAlert").to_dict("records")
     assert row == {"fired_at": "", "running": 0, "settled": 0}

@@ -147,9 +147,9 @@ def test_the_runbooks_window_lies_outside_retention_and_is_not_zero(url: str) ->
     prometheus = handle(url)
     limit = server.limits().monitoring.prometheus_history
     seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
-    kept = prometheus_server.kept(prometheus, seed)
+    kept = prometheus_server.retention(prometheus, seed)
     assert kept.loc[0, "covered_ratio"] == 0
-    finding = prometheus_server.check_history(kept, limit)
+    finding = prometheus_server.check_retention(kept, limit)
     assert finding.status is Status.ALERT
     assert "outside retention (15d" in finding.summary and "; oldest sample " in finding.summary
     with pytest.raises(NoData, match=r"outside retention \(15d: from"):
@@ -159,14 +159,14 @@ def test_the_runbooks_window_lies_outside_retention_and_is_not_zero(url: str) ->
 def test_m16_a_young_server_has_only_part_of_a_day(url: str) -> None:
     prometheus = handle(url)
     limit = server.limits().monitoring.prometheus_history
-    kept = prometheus_server.kept(prometheus, "24h")
+    kept = prometheus_server.retention(prometheus, "24h")
     assert 0 <= kept.loc[0, "covered_ratio"] < 0.1
-    finding = prometheus_server.check_history(kept, limit)
+    finding = prometheus_server.check_retention(kept, limit)
     assert finding.status is Status.UNKNOWN and "ago and has no older data" in finding.summary
     # one that runs for longer than it has samples has dropped them
     kept["started_at"] -= pd.Timedelta(hours=2)
-    assert prometheus_server.check_history(kept, limit).status is Status.ALERT
-    becomes(Status.OK, lambda: prometheus_server.check_history(prometheus_server.kept(prometheus, "1s"), limit))
+    assert prometheus_server.check_retention(kept, limit).status is Status.ALERT
+    becomes(Status.OK, lambda: prometheus_server.check_retention(prometheus_server.retention(prometheus, "1s"), limit))
 
 
 def test_a_day_of_blocks_is_a_day(tmp_path: Path) -> None:
@@ -174,9 +174,11 @@ def test_a_day_of_blocks_is_a_day(tmp_path: Path) -> None:
     past = server.history({'up{instance="a"}': {at: 1.0 for at in range(now - 90_000, now, 600)}})
     with server.running(tmp_path, past=past) as address:
         prometheus = handle(address)
-        kept = prometheus_server.kept(prometheus)
+        kept = prometheus_server.retention(prometheus)
         assert kept.loc[0, "covered_ratio"] == 1
-        assert prometheus_server.check_history(kept, server.limits().monitoring.prometheus_history).status is Status.OK
+        assert (
+            prometheus_server.check_retention(kept, server.limits().monitoring.prometheus_history).status is Status.OK
+        )
 
 
 def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter, str]) -> None:
@@ -184,7 +186,7 @@ def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter,
     limit = server.limits().monitoring.prometheus_ingestion
 
     def check() -> Finding:
-        return prometheus_storage.check_rejected(prometheus_storage.rejected_samples(prometheus), limit)
+        return prometheus_storage.check_rejected_samples(prometheus_storage.rejected_samples(prometheus), limit)
 
     becomes(Status.OK, check)
     now = int(time.time() * 1000)
@@ -214,9 +216,9 @@ def test_series_that_multiply_are_an_alert_once_there_is_something_to_compare_wi
     limit = server.limits().monitoring.prometheus_growth
 
     def check() -> Finding:
-        return prometheus_storage.check_growth(prometheus_storage.series(prometheus), limit)
+        return prometheus_storage.check_series_growth(prometheus_storage.head_series(prometheus), limit)
 
-    server.until(lambda: not prometheus_storage.series(prometheus).loc[0, "young"], "it is old enough")
+    server.until(lambda: not prometheus_storage.head_series(prometheus).loc[0, "young"], "it is old enough")
     assert "in memory" in becomes(Status.OK, check).summary
     told.text = "".join(f'many{{n="{n}"}} 1\n' for n in range(1500))
     try:
@@ -230,9 +232,11 @@ def test_series_that_multiply_are_an_alert_once_there_is_something_to_compare_wi
 def test_one_that_does_not_scrape_itself_cannot_tell_how_its_series_grow(tmp_path: Path) -> None:
     with server.running(tmp_path) as address:
         prometheus = server.handle(address, windows={**WINDOWS, "scrapes": "100ms"})
-        series = prometheus_storage.series
+        series = prometheus_storage.head_series
         server.until(lambda: not series(prometheus).loc[0, "young"], "it is old enough")
-        finding = prometheus_storage.check_growth(series(prometheus), server.limits().monitoring.prometheus_growth)
+        finding = prometheus_storage.check_series_growth(
+            series(prometheus), server.limits().monitoring.prometheus_growth
+        )
         assert finding.status is Status.UNKNOWN and "does not scrape itself" in finding.summary
         with pytest.raises(NoData, match="nothing was scraped"):
             scrapes.scrapes(prometheus)
@@ -245,7 +249,7 @@ def test_a_target_that_vanished_is_named_until_it_is_back(
     limit = server.limits().monitoring.targets_present
 
     def check() -> Finding:
-        return scrapes.check_vanished(scrapes.scrapes(prometheus), limit)
+        return scrapes.check_vanished_targets(scrapes.scrapes(prometheus), limit)
 
     whole = [job("node", exporter[1]), job("self", url)]
     assert becomes(Status.OK, check).summary.startswith("all 2")
@@ -340,7 +344,7 @@ def test_a_metrics_page_that_is_kept_back_is_no_clean_storage(status: int) -> No
         return (200, "application/json", data) if "buildinfo" in path else (status, "text/plain", b"")
 
     with server.serving(answer) as proxy:
-        for ask in (prometheus_storage.storage_faults, prometheus_storage.remote_write, prometheus_server.kept):
+        for ask in (prometheus_storage.storage_faults, prometheus_storage.remote_write, prometheus_server.retention):
             with pytest.raises((WrongServer, AccessDenied)):
                 ask(handle(proxy))
 
@@ -364,9 +368,9 @@ def test_a_metrics_page_of_something_else_is_no_clean_storage(page: bytes, error
         questions = (
             prometheus_storage.storage_faults,
             prometheus_storage.rejected_samples,
-            prometheus_storage.series,
+            prometheus_storage.head_series,
             prometheus_storage.remote_write,
-            prometheus_server.kept,
+            prometheus_server.retention,
         )
         for ask in questions:
             with pytest.raises(error):

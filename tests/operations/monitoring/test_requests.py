@@ -111,7 +111,7 @@ def test_the_route_that_takes_most_of_the_time_comes_first(prometheus: Prometheu
 
 
 def test_answers_by_class_and_what_is_no_status(prometheus: Prometheus) -> None:
-    told = requests.answers(prometheus).set_index(["instance", "status_class"])
+    told = requests.responses(prometheus).set_index(["instance", "status_class"])
     assert told.loc[("node-1", "2xx"), "requests_per_second"] == pytest.approx(9, rel=1e-6)
     assert told.loc[("node-1", "5xx"), "share_ratio"] == pytest.approx(0.1, rel=1e-6)
     assert math.isnan(told.loc[("node-2", "2xx"), "share_ratio"])
@@ -149,7 +149,7 @@ def test_no_histogram_of_either_kind_is_no_data(classic: str) -> None:
         lambda: requests.apdex(elsewhere, limit),
         lambda: requests.time_spent(elsewhere),
         lambda: requests.latency_history(elsewhere, "1h"),
-        lambda: requests.answers(elsewhere),
+        lambda: requests.responses(elsewhere),
         lambda: requests.traffic_history(elsewhere, "1h"),
     ):
         with pytest.raises(NoData, match=r"no series of no(_|ne_)such.*not the same as 0"):

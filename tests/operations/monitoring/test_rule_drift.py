@@ -202,7 +202,7 @@ def test_promql_is_compared_as_this_prometheus_writes_it(live: Live) -> None:
 def test_the_lookbacks_edge_is_the_versions(version: str, open_: bool) -> None:
     body = f'{{"status": "success", "data": {{"version": "{version}", "revision": ""}}}}'.encode()
     with server.serving(lambda path: (200, "application/json", body)) as url:
-        assert prometheus_rules.left_open(server.handle(url)) is open_
+        assert prometheus_rules.is_lookback_left_open(server.handle(url)) is open_
 
 
 def test_an_old_prometheus_and_one_of_another_shape_are_no_silent_ok(live: Live) -> None:

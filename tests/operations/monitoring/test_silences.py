@@ -25,19 +25,19 @@ def test_silences_of_a_window_with_those_that_ended_in_it(tmp_path: Path) -> Non
         foreign = alertmanager_server.silence(url, 3600, alertname="SomebodyElses")
         time.sleep(1.1)  # one that has lasted no time at all is of no window
         alertmanager_server.expire(url, ended)
-        told = silences.silenced(alertmanager_server.handle(url), limits, "1h").set_index("silence")
+        told = silences.silence_history(alertmanager_server.handle(url), limits, "1h").set_index("silence")
         assert set(told.index) == {ended, lasting, foreign}
         assert told.loc[ended, "hides"] == ["SyncLag"]
         assert "BlockHeightStalled" in told.loc[lasting, "hides"] and "SyncLag" not in told.loc[lasting, "hides"]
         assert told.loc[foreign, "hides"] == []
         first = told["starts_at"].min()
         before = Window(first - timedelta(hours=1), first)
-        assert silences.silenced(alertmanager_server.handle(url), limits, before).empty
+        assert silences.silence_history(alertmanager_server.handle(url), limits, before).empty
     with pytest.raises(Unreachable):  # configured and silent is not "nothing was silenced"
-        silences.silenced(alertmanager_server.handle(url), limits, "1h")
+        silences.silence_history(alertmanager_server.handle(url), limits, "1h")
 
 
 def test_without_an_alertmanager_nothing_could_be_silenced() -> None:
     absent = cast("Alertmanager", NotConfiguredHandle("alertmanager", "test", production=False))
-    told = silences.silenced(absent, prometheus_server.settings().limits, "1h")
+    told = silences.silence_history(absent, prometheus_server.settings().limits, "1h")
     assert told.empty and list(told.columns) == ["silence", "hides", "by", "why", "starts_at", "ends_at"]

@@ -57,7 +57,7 @@ def formatted(prometheus: Prometheus, queries: Sequence[str]) -> list[str]:
         ) from None
 
 
-def left_open(prometheus: Prometheus) -> bool:
+def is_lookback_left_open(prometheus: Prometheus) -> bool:
     """Return whether a sample exactly as old as the lookback is ignored, as from version 3 on."""
     return prometheus.version.partition(".")[0] not in ("0", "1", "2")
 

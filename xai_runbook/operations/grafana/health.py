@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from xai_runbook.clients.prometheus.client import Prometheus
     from xai_runbook.model.findings import Limit
 
-Answers: TypeAlias = dict[str, tuple[float, str]]
+SeriesCounts: TypeAlias = dict[str, tuple[float, str]]
 """By query: how many series it has, and the error if it could not be evaluated."""
 
 _FIRST_SCRAPES = 4
 """A rate has a value only after a few scrapes."""
-AT_ONCE = 4
+MAX_CONCURRENT = 4
 """Concurrent queries to Prometheus. Few, because other people's dashboards compete with them."""
 DEFAULT_LOGIN = ("admin", "admin")
 """The login in the runbook, which is also the default of a new Grafana (errata E17)."""
@@ -102,7 +102,7 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
         ]
     if not panel_queries:
         raise NoData("there is no panel with a query", on=grafana.url, hint="see `dashboards` first: do they exist")
-    answers = series(prometheus, [promql for _, promql, error in panel_queries if not error])
+    answers = series_counts(prometheus, [promql for _, promql, error in panel_queries if not error])
     empty = {promql for promql, (count, _) in answers.items() if count == 0}
     panel_queries = [
         query for query in panel_queries if query[1] not in empty or not prometheus.missing_exporter(query[1])
@@ -115,7 +115,7 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
     )
 
 
-def _without_young(answers: Answers, prometheus: Prometheus) -> Answers:
+def _without_young(answers: SeriesCounts, prometheus: Prometheus) -> SeriesCounts:
     """Replace a count of 0 by NaN where the query looks back further than Prometheus' start."""
     age = prometheus_server.age_seconds(prometheus)
     scrapes = _FIRST_SCRAPES * duration_seconds(prometheus.access.step)
@@ -126,7 +126,7 @@ def _without_young(answers: Answers, prometheus: Prometheus) -> Answers:
     }
 
 
-def series(prometheus: Prometheus, promql: Sequence[str]) -> Answers:
+def series_counts(prometheus: Prometheus, promql: Sequence[str]) -> SeriesCounts:
     """Count the series that each query has now; each different query is evaluated once."""
     from xai_runbook.clients.http.deadline import side_by_side
 
@@ -138,8 +138,8 @@ def series(prometheus: Prometheus, promql: Sequence[str]) -> Answers:
 
     different = list(dict.fromkeys(promql))
     counts: list[tuple[float, str]] = []
-    for first in range(0, len(different), AT_ONCE):
-        counts += side_by_side([partial(count, query) for query in different[first : first + AT_ONCE]])
+    for first in range(0, len(different), MAX_CONCURRENT):
+        counts += side_by_side([partial(count, query) for query in different[first : first + MAX_CONCURRENT]])
     return dict(zip(different, counts, strict=True))
 
 
@@ -152,7 +152,7 @@ def datasources(grafana: Grafana) -> DataFrame:
     """Run Grafana's own health check of each of its data sources.
 
     Columns: target (its name), uid, type, url (as seen from Grafana's host), is_default, has_check (False if its type
-    has no health check), answers (1, 0 or NaN), error, mend.
+    has no health check), answers (1, 0 or NaN), error, hint.
     Errors: NoData if there is no data source; AccessDenied, as the role Viewer may not read data sources.
     Source: Grafana docs, HTTP API, Data source.
     """
@@ -167,11 +167,11 @@ def datasources(grafana: Grafana) -> DataFrame:
 
 
 def _datasource_row(grafana: Grafana, source: dict[str, str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"target": source.pop("name"), **source, "has_check": True, "error": "", "mend": ""}
+    row: dict[str, Any] = {"target": source.pop("name"), **source, "has_check": True, "error": "", "hint": ""}
     try:
         status, message = grafana.datasource_health(source["uid"])
     except CannotAsk as error:
-        return row | {"answers": math.nan, "error": inert(error.what), "mend": error.hint}
+        return row | {"answers": math.nan, "error": inert(error.what), "hint": error.hint}
     answers = {"OK": 1.0, "ERROR": 0.0}.get(status, math.nan)
     return row | {
         "has_check": bool(status),

@@ -65,7 +65,7 @@ def import_dashboards(grafana: Grafana, limits: Limits, *, titles: list[str]) ->
         observed=tuple(rows),
         steps=tuple(steps),
         expected=_all_current(
-            imported, "the dashboards show what was imported", titles=[str(row["title"]) for row in stale]
+            import_status, "the dashboards show what was imported", titles=[str(row["title"]) for row in stale]
         )
         if steps
         else None,
@@ -113,7 +113,7 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
         else (),
         observed=tuple(rows),
         steps=tuple(steps),
-        expected=_all_current(restored, "the dashboards are at these versions", uids=uids, versions=versions)
+        expected=_all_current(restore_status, "the dashboards are at these versions", uids=uids, versions=versions)
         if steps
         else None,
         undo="plan grafana.import_dashboards again" if removed or not steps else _undo_call(remaining),
@@ -122,7 +122,7 @@ def restore_dashboards(grafana: Grafana, *, uids: list[str], versions: list[int]
     )
 
 
-def imported(grafana: Grafana, limits: Limits, *, titles: list[str]) -> DataFrame:
+def import_status(grafana: Grafana, limits: Limits, *, titles: list[str]) -> DataFrame:
     """Return one row per title: uid, version (0 if it does not exist), current ("true" if it shows what we ship)."""
     from pandas import DataFrame
 
@@ -135,7 +135,7 @@ def imported(grafana: Grafana, limits: Limits, *, titles: list[str]) -> DataFram
     return DataFrame(rows)
 
 
-def restored(grafana: Grafana, *, uids: list[str], versions: list[int]) -> DataFrame:
+def restore_status(grafana: Grafana, *, uids: list[str], versions: list[int]) -> DataFrame:
     """Return one row per uid: version, current ("true" if it shows that version's contents; for 0, if it is gone)."""
     from pandas import DataFrame
 

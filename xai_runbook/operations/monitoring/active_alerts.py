@@ -58,31 +58,31 @@ def active_alerts(prometheus: Prometheus, alertmanager: Alertmanager, limits: Li
     return active
 
 
-def check_active(active: DataFrame) -> Finding:
-    """Return an alert if a rule of others fires, with the highest severity among those that fire.
+def check_active_alerts(active_alerts: DataFrame) -> Finding:
+    """Return an alert if an alert fires that none of our limits raised, with the highest severity of those.
 
     Listed in the summary but not counted: alerts of our own rules, as each has its own finding; silenced alerts, as a
     person has seen them, until the silence ends; pending alerts. Severities "none" and "info" (such as a watchdog that
     always fires) are ignored; any other word than the runbook's three counts as medium. If nothing fires but Prometheus
     cannot evaluate some of its rules, the finding is unknown. Source: runbook, Manual Alert Testing; erratum E23.
     """
-    from_limits, silenced = active["limit"] != "", active["silenced_until"].notna()
-    counted = active[~from_limits & ~silenced & ~active["severity"].isin(["none", "info"])]
+    from_limits, silenced = active_alerts["limit"] != "", active_alerts["silenced_until"].notna()
+    counted = active_alerts[~from_limits & ~silenced & ~active_alerts["severity"].isin(["none", "info"])]
     firing = counted[counted["state"] == FIRING]
     notes = [
         _named("pending", counted[counted["state"] == PENDING]),
-        _named("of the runbook, judged separately", active[from_limits & (active["state"] == FIRING)]),
-        _listed_silences(active[silenced]),
+        _named("of the runbook, judged separately", active_alerts[from_limits & (active_alerts["state"] == FIRING)]),
+        _listed_silences(active_alerts[silenced]),
     ]
-    failing, doubt = active.attrs.get("failing", []), active.attrs.get("silences", "")
+    failing, doubt = active_alerts.attrs.get("failing", []), active_alerts.attrs.get("silences", "")
     cannot_evaluate = f"Prometheus cannot evaluate {', '.join(failing)}" if failing else ""
-    if doubt and len(active):
+    if doubt and len(active_alerts):
         notes.append(f"silences are unknown: {doubt}")
     if firing.empty and failing:
         return Finding.unknown("active_alerts", _joined([cannot_evaluate, "no other alert fires", *notes]))
     if firing.empty:
         quiet = f"no {'other ' if notes[1] or notes[2] else ''}alert fires"
-        quiet += f" ({len(active)} active)" if len(active) else ""
+        quiet += f" ({len(active_alerts)} active)" if len(active_alerts) else ""
         return Finding(name="active_alerts", status=Status.OK, summary=_joined([quiet, *notes]))
     by_name = {severity.value: severity for severity in Severity}
     severities = [by_name.get(text, Severity.MEDIUM) for text in firing["severity"]]

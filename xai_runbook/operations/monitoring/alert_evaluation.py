@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 INACTIVE, PENDING, FIRING, UNKNOWN = STATES = ("inactive", "pending", "firing", "unknown")
 _NOT_LABELS = ("at", "value", "idle")
-_MOST_NAMED = 8
-MOST_AGE_SECONDS = 300.0
+_MAX_LISTED = 8
+MAX_AGE_SECONDS = 300.0
 """Prometheus' own lookback: older data does not describe the present."""
 
 
@@ -131,7 +131,7 @@ def target_names(judged: DataFrame) -> list[str]:
 
 
 def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -> Finding:
-    """Return the finding of `limit` now, or at another instant, from the frame of `metrics.signal`.
+    """Return the finding of `limit` now, or at another instant, from the frame of `monitoring.signal`.
 
     An alert lists each target that has exceeded the limit for its duration. Unknown lists the targets without a value
     at the newest evaluation. Data older than five minutes is unknown, and so is a healthy result that Prometheus marked
@@ -144,7 +144,7 @@ def check_alert(frame: DataFrame, limit: Limit, *, at: datetime | None = None) -
         return Finding.unknown(limit.name, f"there is no series of {limit.name}", limit)
     newest = end or frame["at"].max().to_pydatetime()
     age = (now - newest).total_seconds()
-    if age > MOST_AGE_SECONDS:
+    if age > MAX_AGE_SECONDS:
         reason = f"the newest data is {duration_text(round(age))} old, from {newest:%Y-%m-%d %H:%M:%S} UTC"
         return Finding.unknown(limit.name, reason, limit)
     judged = evaluate(frame, limit, step_seconds=_step_seconds(frame), at=end)
@@ -230,8 +230,8 @@ def _pending(rows: list[dict[str, Any]], limit: Limit, at: datetime) -> str:
 
 def _few(texts: list[str]) -> str:
     """Join the first few and count the rest, which the finding's targets or the table list."""
-    more = f" and {len(texts) - _MOST_NAMED} more" if len(texts) > _MOST_NAMED else ""
-    return ", ".join(texts[:_MOST_NAMED]) + more
+    more = f" and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
+    return ", ".join(texts[:_MAX_LISTED]) + more
 
 
 def _joined(parts: list[str]) -> str:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from xai_runbook.clients.prometheus.client import Prometheus
     from xai_runbook.settings.limits import Limits
 
-MOST_POINTS = 6000
+MAX_POINTS = 6000
 """Evaluations per target: a day at 15 s. A longer window is evaluated less often, which the finding reports."""
-_MOST_NAMED = 5
+_MAX_LISTED = 5
 
 
 def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -> DataFrame:
@@ -40,7 +40,7 @@ def alert_states(prometheus: Prometheus, limits: Limits, window: Window | str) -
     """
     window = Window.parse(window) if isinstance(window, str) else window
     least = duration_seconds(prometheus.access.step)
-    step = least * max(1, math.ceil(window.seconds / least / MOST_POINTS))
+    step = least * max(1, math.ceil(window.seconds / least / MAX_POINTS))
     parts, silent, reason = [], [], ""
     for name in Signals.model_fields:
         limit = limits.by_name[name]
@@ -149,9 +149,9 @@ def _listed(periods: DataFrame) -> str:
     texts = [
         f"{row['alert']} on {row['target']} {row['fired_at']:%m-%d %H:%M:%S}"
         + (f" to {row['ended_at']:%H:%M:%S}" if row["ended_at"] is not pd.NaT else "")
-        for row in periods.head(_MOST_NAMED).to_dict("records")
+        for row in periods.head(_MAX_LISTED).to_dict("records")
     ]
-    more = f" and {len(periods) - _MOST_NAMED} more" if len(periods) > _MOST_NAMED else ""
+    more = f" and {len(periods) - _MAX_LISTED} more" if len(periods) > _MAX_LISTED else ""
     return ", ".join(texts) + more
 
 

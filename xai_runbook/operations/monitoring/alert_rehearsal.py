@@ -68,7 +68,7 @@ def provoke_memory(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> 
         _rule_seconds(prometheus, limit),
         ["--until", str(target), "--floor", str(MEMORY_FLOOR_BYTES), "--quota-url", sandbox.quota_url],
         f"stress --vm 1 --vm-bytes {target} --vm-keep",
-        guards=(_room("memory_available_bytes", MEMORY_FLOOR_BYTES + target),),
+        guards=(_enough_available("memory_available_bytes", MEMORY_FLOOR_BYTES + target),),
     )
 
 
@@ -101,7 +101,7 @@ def provoke_disk(sandbox: Sandbox, prometheus: Prometheus, limits: Limits) -> Pl
             str(sandbox.folder),
         ],
         f"fallocate -l {target} fillup",
-        guards=(_room("disk_available_bytes", DISK_FLOOR_BYTES + target),),
+        guards=(_enough_available("disk_available_bytes", DISK_FLOOR_BYTES + target),),
     )
 
 
@@ -141,7 +141,7 @@ def loads(sandbox: Sandbox) -> DataFrame:
     return DataFrame([{"running": len(sandbox.loads())}])
 
 
-def room(sandbox: Sandbox) -> DataFrame:
+def free_resources(sandbox: Sandbox) -> DataFrame:
     """Return one row with this machine's memory_available_bytes and disk_available_bytes."""
     from pandas import DataFrame
 
@@ -156,7 +156,7 @@ def firing(prometheus: Prometheus, *, alert: str) -> DataFrame:
     return DataFrame([{"firing": int(((active["alert"] == alert) & (active["state"] == "firing")).sum())}])
 
 
-def provoked(sandbox: Sandbox, prometheus: Prometheus, *, alert: str, after: str = "") -> DataFrame:
+def rehearsal_state(sandbox: Sandbox, prometheus: Prometheus, *, alert: str, after: str = "") -> DataFrame:
     """Return one row that shows whether a provoked alert has fired and its load has ended.
 
     Columns: fired_at (Unix time at which the alert last fired, within a day; "" if it did not), running (number of load
@@ -184,7 +184,7 @@ def _load_plan(
     guards: tuple[Condition, ...],
 ) -> Plan:
     duration = duration_text(math.ceil(seconds))
-    before = provoked(sandbox, prometheus, alert=limit.alert)
+    before = rehearsal_state(sandbox, prometheus, alert=limit.alert)
     return Plan(
         verb="provoke",
         scope="sandbox",
@@ -207,7 +207,7 @@ def _load_plan(
             ),
         ),
         expected=Condition.of(
-            provoked,
+            rehearsal_state,
             alert=limit.alert,
             after=str(before.loc[0, "fired_at"]),
             column="settled",
@@ -252,9 +252,9 @@ def _rule_seconds(prometheus: Prometheus, limit: Limit) -> float:
     return float(loaded["duration_seconds"].max()) + 4 * duration_seconds(prometheus.access.step) + _VISIBLE_SECONDS
 
 
-def _room(column: str, value: int) -> Condition:
+def _enough_available(column: str, value: int) -> Condition:
     return Condition.of(
-        room,
+        free_resources,
         column=column,
         comparison=">=",
         value=str(value),

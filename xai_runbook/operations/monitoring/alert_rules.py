@@ -52,7 +52,7 @@ def rule_table(settings: PromqlSettings, limits: Limits) -> list[Rule]:
 def alert_rules(settings: PromqlSettings, limits: Limits, *, name: str, step: str) -> str:
     """Return a Prometheus rule file (YAML) for the environment `name`, evaluated every `step`.
 
-    Load it with `rule_files` in prometheus.yml. `alert_evaluation.check_alert` evaluates the same limits.
+    Load it with `rule_files` in prometheus.yml. `monitoring.check_alert` evaluates the same limits.
     """
     from xai_runbook.operations.monitoring._rule_file import PromQL, dump
 

@@ -154,7 +154,7 @@ def history(prometheus: Prometheus, name: str, window: Window | str | None = Non
 
 
 def signal(prometheus: Prometheus, limit: Limit, window: Window | None = None, step: str | None = None) -> DataFrame:
-    """Return the signal of `limit` at each rule evaluation (or `step`), for `alert_evaluation.check_alert`.
+    """Return the signal of `limit` at each rule evaluation (or `step`), for `monitoring.check_alert`.
 
     By default over twice the limit's duration plus a minute, until now. Columns: the labels (categorical), at (UTC),
     value (in the limit's unit), idle (bool: the value is NaN because there was nothing to measure).

@@ -101,7 +101,7 @@ def check_clock(clock: DataFrame, limit: Limit) -> Finding:
     return replace(finding, summary=f"its clock is {difference} {side} this machine's: {limit.describe()}")
 
 
-def kept(prometheus: Prometheus, window: Window | str | None = None) -> DataFrame:
+def retention(prometheus: Prometheus, window: Window | str | None = None) -> DataFrame:
     """Return one row that shows how much of a window (default: the settings' window `history`) the server still has.
 
     Columns: target, window_start, window_end (UTC), oldest_at (UTC: its oldest sample; NaT if it has none), retention
@@ -130,13 +130,13 @@ def kept(prometheus: Prometheus, window: Window | str | None = None) -> DataFram
     return pd.DataFrame([row])
 
 
-def check_history(kept: DataFrame, limit: Limit) -> Finding:
+def check_retention(retention: DataFrame, limit: Limit) -> Finding:
     """Return an alert if the server has less of the window than the limit requires.
 
     Unknown if the server started within the window and has no older data: it is new, or has lost its data.
     """
-    row = kept.iloc[0]
-    finding = judge(limit, kept, value="covered_ratio", target="target", noun="of the window is retained")
+    row = retention.iloc[0]
+    finding = judge(limit, retention, value="covered_ratio", target="target", noun="of the window is retained")
     if finding.status is Status.OK:
         return finding
     started = row["started_at"]
@@ -147,9 +147,9 @@ def check_history(kept: DataFrame, limit: Limit) -> Finding:
     first = f"oldest sample {row['oldest_at']:%Y-%m-%d %H:%M} UTC" if row["oldest_at"] is not pd.NaT else "no samples"
     outside = "outside retention" if row["covered_ratio"] == 0 else "partly outside retention"
     share = quantity(row["covered_ratio"], "ratio")
-    retention = row["retention"] or "of unknown length"
+    configured = row["retention"] or "of unknown length"
     return replace(
-        finding, summary=f"{share} of the window is retained ({row['target']}): {outside} ({retention}; {first})"
+        finding, summary=f"{share} of the window is retained ({row['target']}): {outside} ({configured}; {first})"
     )
 
 

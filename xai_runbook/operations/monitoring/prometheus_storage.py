@@ -62,13 +62,13 @@ def check_storage(storage_faults: DataFrame, limit: Limit) -> Finding:
     return judge(limit, storage_faults, value="faults", target="target", noun=f"faults {_since(storage_faults)}")
 
 
-def check_rejected(rejected_samples: DataFrame, limit: Limit) -> Finding:
+def check_rejected_samples(rejected_samples: DataFrame, limit: Limit) -> Finding:
     """Return an alert that lists the reasons for which samples were rejected."""
     noun = f"samples rejected {_since(rejected_samples)}"
     return judge(limit, rejected_samples, value="samples", target="target", noun=noun)
 
 
-def series(prometheus: Prometheus) -> DataFrame:
+def head_series(prometheus: Prometheus) -> DataFrame:
     """Return one row with the number of series in memory, and their growth over the settings' window `scrapes`.
 
     Columns: target, series (count), before (count one window ago; NaN if unknown), growth_ratio (0.5: 50 % more), error
@@ -89,14 +89,14 @@ def series(prometheus: Prometheus) -> DataFrame:
     return pd.DataFrame([{**row, "young": young}])
 
 
-def check_growth(series: DataFrame, limit: Limit) -> Finding:
+def check_series_growth(head_series: DataFrame, limit: Limit) -> Finding:
     """Return an alert if the series in memory, and with them its memory, grow too fast; ok for a young server."""
-    row = series.iloc[0]
+    row = head_series.iloc[0]
     count = f"{quantity(row['series'], 'series')} in memory"
     if row["young"]:
         summary = f"{count}; it started too recently to measure their growth"
         return Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary=summary, hint=limit.hint)
-    finding = judge(limit, series, value="growth_ratio", target="target", noun="more series than before")
+    finding = judge(limit, head_series, value="growth_ratio", target="target", noun="more series than before")
     return finding if finding.status is Status.UNKNOWN else replace(finding, summary=f"{finding.summary}; {count}")
 
 

@@ -128,7 +128,7 @@ def time_spent(prometheus: Prometheus) -> DataFrame:
     return frame.sort_values(["busy_seconds", "route"], ascending=[False, True], ignore_index=True)
 
 
-def answers(prometheus: Prometheus) -> DataFrame:
+def responses(prometheus: Prometheus) -> DataFrame:
     """Return the rate of responses by instance and class of HTTP status, over the settings' window `requests`.
 
     Columns: instance, status_class ("2xx"; "other" if it is not an HTTP status), requests_per_second, share_ratio (of
@@ -150,7 +150,7 @@ def error_rate(prometheus: Prometheus) -> DataFrame:
     of errors), error_ratio (0 to 1, of the requests with a known status). The last two are NaN if no status is known.
     Errors: NoData if no requests are counted. Source: runbook, Alert Thresholds, API Errors.
     """
-    by_class = answers(prometheus)
+    by_class = responses(prometheus)
     frame = by_class.groupby("instance")["requests_per_second"].sum().reset_index()
     failed = by_class[by_class["status_class"] == "5xx"].set_index("instance")["requests_per_second"]
     known = by_class[by_class["status_class"] != "other"].groupby("instance")["requests_per_second"].sum()

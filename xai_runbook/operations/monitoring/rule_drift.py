@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xai_runbook.clients.prometheus.client import Prometheus
     from xai_runbook.settings.limits import Limits
 
-_MOST_NAMED = 4
+_MAX_LISTED = 4
 _MISSED = 3
 """How many consecutive evaluations a group may miss before it counts as stopped."""
 
@@ -86,8 +86,8 @@ def check_rules(drift: DataFrame, limit: Limit) -> Finding:
         summary = f"none of the {expected} rules of the runbook is loaded"
     else:
         texts = [f"{row['alert']} {row['difference']}" for row in wrong.to_dict("records")]
-        more = f"; and {len(texts) - _MOST_NAMED} more" if len(texts) > _MOST_NAMED else ""
-        summary = f"{len(wrong)} of {len(drift)} rules differ from the limits: {'; '.join(texts[:_MOST_NAMED])}{more}"
+        more = f"; and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
+        summary = f"{len(wrong)} of {len(drift)} rules differ from the limits: {'; '.join(texts[:_MAX_LISTED])}{more}"
     return replace(finding, status=Status.ALERT, summary=inert(summary), targets=tuple(wrong["alert"]))
 
 
@@ -140,7 +140,7 @@ def check_rule_groups(groups: DataFrame, limit: Limit) -> Finding:
         return finding
     failures = "; ".join(
         f"{row['failing']} of {row['rules']} rules in {row['group']} cannot be evaluated: {row['error']}"
-        for row in failing.head(_MOST_NAMED).to_dict("records")
+        for row in failing.head(_MAX_LISTED).to_dict("records")
     )
     more = f"; {finding.summary}" if finding.status is not Status.OK else ""
     names = dict.fromkeys([*failing["group"], *finding.targets])

@@ -67,7 +67,7 @@ def scrapes(prometheus: Prometheus) -> DataFrame:
     return frame.reset_index().sort_values(["scraped", *_BY], ignore_index=True)[columns]
 
 
-def check_vanished(scrapes: DataFrame, limit: Limit) -> Finding:
+def check_vanished_targets(scrapes: DataFrame, limit: Limit) -> Finding:
     """Return an alert that lists the targets that were scraped within the window but no longer are."""
     finding = judge(limit, _with_names(scrapes), value="scraped", target="target", noun="answers")
     gone = scrapes[scrapes["scraped"] == 0]

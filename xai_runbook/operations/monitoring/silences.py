@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from xai_runbook.clients.alertmanager import Alertmanager
     from xai_runbook.settings.limits import Limits
 
-_COLUMNS = ["silence", "state", "hides", "matchers", "by", "why", "starts_at", "ends_at", "left_seconds"]
+_COLUMNS = ["silence", "state", "hides", "matchers", "by", "why", "starts_at", "ends_at", "remaining_seconds"]
 
 
 def silences(alertmanager: Alertmanager, limits: Limits, at: datetime | None = None) -> DataFrame:
     """Return the silences that are active or pending now (or at `at`), the longest first.
 
     Columns: silence (its id), state (active, pending), hides (list: the alerts of our rules that it can hide, for all
-    targets or some), matchers, by, why, starts_at, ends_at (UTC), left_seconds (until it ends).
+    targets or some), matchers, by, why, starts_at, ends_at (UTC), remaining_seconds (until it ends).
     Source: Alertmanager docs, Silences; erratum E23.
     """
     now = at or datetime.now(UTC)
@@ -39,12 +39,12 @@ def silences(alertmanager: Alertmanager, limits: Limits, at: datetime | None = N
     with_texts = frame.assign(
         hides=_hides(frame, limits),
         matchers=[inert(", ".join(map(_matcher_text, matchers))) for matchers in frame["matchers"]],
-        left_seconds=(frame["ends_at"] - pd.Timestamp(now)).dt.total_seconds(),
+        remaining_seconds=(frame["ends_at"] - pd.Timestamp(now)).dt.total_seconds(),
     )
     return with_texts[_COLUMNS].reset_index(drop=True)
 
 
-def silenced(alertmanager: Alertmanager, limits: Limits, window: Window | str) -> DataFrame:
+def silence_history(alertmanager: Alertmanager, limits: Limits, window: Window | str) -> DataFrame:
     """Return the silences that were active within a window, including ended ones, for a chart of its alerts.
 
     Columns: silence, hides (list: the alerts of our rules that it could hide, for all targets or some), by, why,
@@ -71,7 +71,7 @@ def check_silences(silences: DataFrame, limit: Limit) -> Finding:
         others = f" ({len(silences)} hide other alerts)" if len(silences) else ""
         summary = f"no silence hides an alert of the runbook{others}"
         return Finding(name=limit.name, status=Status.OK, severity=limit.severity, summary=summary, hint=limit.hint)
-    finding = judge(limit, relevant, value="left_seconds", target="matchers", noun="left of a silence")
+    finding = judge(limit, relevant, value="remaining_seconds", target="matchers", noun="left of a silence")
     texts = "; ".join(map(_description, relevant.to_dict("records")))
     return replace(finding, summary=inert(f"{finding.summary}; {texts}"))
 
