@@ -102,8 +102,8 @@ def test_any_numbers(values: list[float], direction: str, unit: str) -> None:
 def test_nothing_to_draw_is_said() -> None:
     axes = charts.timeline(history(), limit())
     drawn(axes)
-    assert axes.texts[0].get_text() == "no data, because no series answered for this window"
-    told = charts.timeline(history(), limit(), because="node-3 is down")
+    assert axes.texts[0].get_text() == "no data, because no series has samples in this window"
+    told = charts.timeline(history(), limit(), empty_reason="node-3 is down")
     assert told.texts[0].get_text() == "no data, because node-3 is down"
     old = history()
     old.attrs["warnings"] = ["nothing before 2026-01-01 00:00 UTC: older data is not kept"]
@@ -214,7 +214,7 @@ def test_heights_are_shaded_where_one_stands_still_and_a_gap_is_no_stall() -> No
     still = [*range(100, 110), *[110] * 20, *range(111, 121)]
     stalled = charts.heights(history(a=moving, b=still), limit(duration="15m"))
     drawn(stalled)
-    assert shaded(stalled) == 1 and "stood still" in stalled.get_title(loc="right")
+    assert shaded(stalled) == 1 and "no new block for" in stalled.get_title(loc="right")
     assert shaded(charts.heights(history(a=moving, b=still), limit(duration="25m"))) == 0
     silent = [*range(100, 110), *[None] * 20, *range(110, 120)]
     assert shaded(charts.heights(history(a=moving, b=silent), limit(duration="15m"))) == 0
@@ -257,14 +257,14 @@ def test_alerts_over_time_are_a_row_each_what_fired_first() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["PeerCountLow node-2", "SyncLag node-1"]
     assert len(axes.collections) == 4  # pending, firing and unknown of one, pending of the other
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend == ["pending", "firing", "unknown", "silenced, in part at least"]
+    assert legend == ["pending", "firing", "unknown", "silenced, at least in part"]
     assert len(axes.get_lines()) == 1
 
 
 def test_alerts_of_a_quiet_window_and_of_none() -> None:
     quiet = charts.alert_timeline(states(("HighCPU", "x", "iiii")))
     drawn(quiet)
-    assert quiet.texts[0].get_text() == "nothing was pending or firing in this window"
+    assert quiet.texts[0].get_text() == "no alert was pending or firing"
     none = charts.alert_timeline(states())
     drawn(none)
     assert none.texts[0].get_text().startswith("no data, because")

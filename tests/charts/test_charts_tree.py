@@ -36,9 +36,9 @@ def test_a_tree_hangs_each_row_below_its_own() -> None:
     axes.figure.canvas.draw()
 
 
-def test_a_tree_of_nobody_says_so() -> None:
-    nobody = pd.DataFrame({"depth": [], "who": [], "held": []})
-    assert [text.get_text() for text in charts.tree(nobody, label="who", value="held").texts] == ["nobody"]
+def test_an_empty_tree_says_so() -> None:
+    empty = pd.DataFrame({"depth": [], "who": [], "held": []})
+    assert [text.get_text() for text in charts.tree(empty, label="who", value="held").texts] == ["none"]
 
 
 def test_many_rows_are_counted() -> None:
