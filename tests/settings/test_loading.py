@@ -107,7 +107,7 @@ def complaint(folder: Path, text: str) -> SettingsError:
             "pattern",
             "path = ",
         ),
-        ("[limits.monitoring.cpu_used]\nthreshold = 80", "cpu_used", "from 0 to 1", "cpu_used"),
+        ("[limits.monitoring.cpu_used]\nthreshold = 80", "cpu_used", "between 0 and 1", "cpu_used"),
         (
             f'[limits.monitoring.cpu_used]\nthreshold = "{SECRET}"',
             "table [limits.monitoring.cpu_used], key threshold",
