@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from xai_runbook.errors import NotConfigured, PartMissing, XaiRunbookError
+from xai_runbook.model.display.html_fragments import badge, box, line, strong, text
 from xai_runbook.settings import loading
 from xai_runbook.system import cell_display
 
@@ -173,17 +173,15 @@ class Environment:
         return f"Environment({self.name}{', PRODUCTION' if self.settings.production else ''})"
 
     def _repr_html_(self) -> str:
-        colour, word = ("#b3001b", "PRODUCTION") if self.settings.production else ("#57606a", "not production")
+        production = self.settings.production
+        label = badge("critical", "PRODUCTION") if production else badge("neutral", "not production")
         notes = [self.settings.description]
         if self.settings.simulated:
             notes.append(f"simulated: {', '.join(self.settings.simulated)}")
         if self.settings.not_configured:
             notes.append(f"not configured: {', '.join(self.settings.not_configured)}")
-        described = html.escape("; ".join(note for note in notes if note))
-        return (
-            f'<div style="border:2px solid {colour};padding:.4em .8em"><strong style="color:{colour}">{word}</strong> '
-            f"<strong>{html.escape(self.name)}</strong><br>{described}</div>"
-        )
+        description = line(text("; ".join(note for note in notes if note)))
+        return box("critical" if production else "neutral", label, strong(self.name), description, framed=True)
 
 
 @cache

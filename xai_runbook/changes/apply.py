@@ -255,12 +255,12 @@ def progress_display() -> Progress:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if getattr(shell, "kernel", None) is not None:
-        import html
-
         from IPython.display import HTML, display
 
-        handle = display(HTML("<em>…</em>"), display_id=True)
-        return lambda words: handle.update(HTML(f"<em>{html.escape(words)}</em>"))
+        from xai_runbook.model.display.html_fragments import emphasis
+
+        handle = display(HTML(emphasis("…")), display_id=True)
+        return lambda words: handle.update(HTML(emphasis(words)))
     if sys.stderr is not None and sys.stderr.isatty():
 
         def line(words: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -11,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from xai_runbook.errors import InputError, XaiRunbookError, inert
+from xai_runbook.model.display.html_fragments import badge, box, emphasis, line, strong, text
 from xai_runbook.model.units import Unit, quantity
 from xai_runbook.model.validation import validated
 from xai_runbook.model.window import duration_seconds
@@ -120,11 +120,16 @@ class Finding:
     """`until`, `why` and `by` of the acknowledgement, because of which it does not count in the verdict."""
 
     @property
+    def level(self) -> Literal["critical", "high", "medium", "unknown", "ok"]:
+        """Return the severity of an alert, else the status."""
+        if self.status is Status.ALERT:
+            return (self.severity or Severity.MEDIUM).value
+        return "unknown" if self.status is Status.UNKNOWN else "ok"
+
+    @property
     def rank(self) -> int:
         """Return the position in the order critical, high, medium, unknown, ok; 0 is worst."""
-        if self.status is Status.ALERT:
-            return {Severity.CRITICAL: 0, Severity.HIGH: 1}.get(self.severity or Severity.MEDIUM, 2)
-        return 3 if self.status is Status.UNKNOWN else 4
+        return ("critical", "high", "medium", "unknown", "ok").index(self.level)
 
     @classmethod
     def unknown(cls, name: str, reason: XaiRunbookError | str, limit: Limit | None = None) -> Finding:
@@ -185,22 +190,14 @@ class Finding:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return {"text/plain": str(self), "text/html": self._html(), MIME_TYPE: self.to_json()}
-
-    def _html(self) -> str:
-        colour = {"ok": "#1a7f37", "unknown": "#6e5494"}.get(self.status)
-        colour = colour or {"critical": "#b3001b", "high": "#c2410c"}.get(str(self.severity), "#9a6700")
-        word = self.status if self.status is not Status.ALERT else f"{self.status} · {self.severity or 'medium'}"
-        more = ""
+        label = self.status if self.status is not Status.ALERT else f"{self.status} · {self.level}"
+        lines = []
         if self.targets:
-            more += f"<div>on {html.escape(', '.join(self.targets))}</div>"
+            lines.append(line(text(f"on {', '.join(self.targets)}")))
         if self.hint and self.status is not Status.OK:
-            more += f"<div><em>Next: {html.escape(self.hint)}</em></div>"
-        return (
-            f'<div style="border-left:.4em solid {colour};padding:.3em .8em;margin:.3em 0">'
-            f'<strong style="color:{colour}">{html.escape(word.upper())}</strong> '
-            f"<strong>{html.escape(self.name)}</strong>: {html.escape(self.summary)}{more}</div>"
-        )
+            lines.append(line(emphasis(f"Next: {self.hint}")))
+        content = box(self.level, badge(self.level, label.upper()), strong(self.name), text(self.summary), *lines)
+        return {"text/plain": str(self), "text/html": content, MIME_TYPE: self.to_json()}
 
 
 def judge(limit: Limit, frame: DataFrame, *, value: str, target: str, noun: str) -> Finding:

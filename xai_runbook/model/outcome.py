@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from xai_runbook.model.display.html_fragments import Tone, box, preformatted
+
 MIME_TYPE = "application/vnd.xai-runbook.outcome+json"
 
 Status = Literal["done", "failed", "unknown"]
+
+_TONES: dict[Status, Tone] = {"done": "ok", "failed": "medium", "unknown": "unknown"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +51,5 @@ class Outcome:
         return f"{self.status.upper()} (journal entry {self.entry}): {self.summary}{seen}{look}{undo}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        colour = {"done": "#1a7f37", "failed": "#9a6700"}.get(self.status, "#6e5494")
-        page = (
-            f'<pre style="border-left:.4em solid {colour};padding:.3em .8em;white-space:pre-wrap">'
-            f"{html.escape(str(self))}</pre>"
-        )
-        return {"text/plain": str(self), "text/html": page, MIME_TYPE: self.to_json()}
+        content = box(_TONES[self.status], preformatted(str(self)))
+        return {"text/plain": str(self), "text/html": content, MIME_TYPE: self.to_json()}

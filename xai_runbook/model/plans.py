@@ -146,12 +146,12 @@ class Plan:
             raise InputError(f"this is not a plan: {_first_error(error)}", hint="make it anew") from None
 
     def __str__(self) -> str:
-        from xai_runbook.model.display import plan_text
+        from xai_runbook.model.display.plan import plan_text
 
         return plan_text(self)
 
     def _repr_html_(self) -> str:
-        from xai_runbook.model.display import plan_html
+        from xai_runbook.model.display.plan import plan_html
 
         return plan_html(self)
 

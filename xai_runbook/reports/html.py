@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from xai_runbook.errors import inert
+from xai_runbook.model.display.html_fragments import THEMES, page_colours
 from xai_runbook.model.findings import Finding, Limit, Status
 from xai_runbook.reports.report import Record, version
 from xai_runbook.reports.runner.result import Chart
-from xai_runbook.reports.terminal import blocked_text, level
+from xai_runbook.reports.terminal import blocked_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -29,7 +31,6 @@ class _FindingView:
     """A finding with its title, limit and charts."""
 
     finding: Finding
-    level: str
     title: str
     limit: Limit | None
     charts: tuple[Chart, ...]
@@ -49,6 +50,7 @@ def page(record: Record, settings: Settings) -> str:
     other_charts = [(name, chart) for name, charts in record.charts.items() if name not in known for chart in charts]
     return _template().render(
         policy=POLICY,
+        colours={theme: _css(page_colours(theme)) for theme in THEMES},
         record=record,
         tool=version(),
         headline=_headline(record),
@@ -61,15 +63,19 @@ def page(record: Record, settings: Settings) -> str:
         ok=[view for view in views if not view.finding.acknowledged and view.finding.status is Status.OK],
         other_charts=other_charts,
         limits=list(limits.values()),
-        levels={view.finding.name: view.level for view in views},
+        levels={view.finding.name: view.finding.level for view in views},
         contacts=settings.contacts,
     )
+
+
+def _css(colours: Mapping[str, str]) -> str:
+    return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
 
 
 def _view(finding: Finding, limits: dict[str, Limit], record: Record) -> _FindingView:
     limit = limits.get(finding.name)
     title = limit.title if limit else finding.name.replace("_", " ").capitalize()
-    return _FindingView(finding, level(finding), title, limit, record.charts.get(finding.name, ()))
+    return _FindingView(finding, title, limit, record.charts.get(finding.name, ()))
 
 
 def _headline(record: Record) -> str:

@@ -82,11 +82,6 @@ def _lines(
     return [*lines, *_foot(record, width)]
 
 
-def level(finding: Finding) -> str:
-    """Return critical, high, medium, unknown or ok."""
-    return str(finding.severity or "medium") if finding.status is Status.ALERT else str(finding.status)
-
-
 def _head(record: Record, width: int) -> Iterator[str]:
     seconds = (record.finished_at - record.started_at).total_seconds()
     name = f"PRODUCTION {record.environment}" if record.production else record.environment
@@ -119,8 +114,8 @@ def blocked_text(names: list[str]) -> str:
 
 def _problem(finding: Finding, width: int, in_full: bool) -> list[str]:
     if not in_full:
-        return [_cut(f"{level(finding):9} {finding.name}: {finding.summary}", width)]
-    lines = _wrapped(level(finding), f"{finding.name}: {finding.summary}", width)
+        return [_cut(f"{finding.level:9} {finding.name}: {finding.summary}", width)]
+    lines = _wrapped(finding.level, f"{finding.name}: {finding.summary}", width)
     if finding.targets:
         lines += _wrapped("", f"on: {', '.join(finding.targets)}", width)
     if finding.hint:
@@ -132,7 +127,7 @@ def _acknowledged(finding: Finding, width: int) -> list[str]:
     marks = finding.acknowledged or {}
     return _wrapped(
         "acked",
-        f"{finding.name} ({level(finding)}): {finding.summary}; acknowledged until {marks.get('until')}"
+        f"{finding.name} ({finding.level}): {finding.summary}; acknowledged until {marks.get('until')}"
         f" by {marks.get('by')}: {marks.get('why')}",
         width,
     )

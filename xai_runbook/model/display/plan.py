@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import html
 from typing import TYPE_CHECKING, Protocol
 
 from xai_runbook.errors import inert
+from xai_runbook.model.display.html_fragments import Fragment, Tone, badge, box, code, line, table, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from xai_runbook.model.steps import Call, Condition, Sql, Step
 
-
 _NEWEST = 1000  # a server version above all variants
+_TONES: dict[str, Tone] = {"destructive": "critical", "change": "medium", "additive": "ok"}  # by risk
 
 
 class _Plan(Protocol):
@@ -67,26 +67,20 @@ def plan_text(plan: _Plan) -> str:
     return "\n".join(lines)
 
 
-def plan_html(plan: _Plan) -> str:
+def plan_html(plan: _Plan) -> Fragment:
     """Return the plan as HTML, with all texts escaped."""
-    colour = {"destructive": "#b3001b", "change": "#9a6700"}.get(plan.risk, "#1a7f37")
-    production = '<strong style="color:#b3001b">PRODUCTION</strong> ' if plan.production else ""
-    rows = "".join(
-        f'<tr><th style="text-align:left;vertical-align:top">{html.escape(name)}</th>'
-        f'<td style="text-align:left"><code style="white-space:pre-wrap">{html.escape(text)}</code></td></tr>'
-        for name, text in _parts(plan)
-    )
-    confirmation = html.escape(inert(plan.confirmation))
-    prompt = (
-        f'<div>To apply it, type: <code style="user-select:all"><strong>{confirmation}</strong></code></div>'
-        if plan.steps
-        else ""
-    )
-    return (
-        f'<div style="border:2px solid {colour};padding:.4em .8em">{production}'
-        f'<strong style="color:{colour}">PLAN {html.escape(inert(plan.verb))}</strong> '
-        f"{len(plan.targets)} target(s) in {html.escape(inert(plan.scope))}, risk {html.escape(plan.risk)}"
-        f"<table>{rows}</table>{prompt}</div>"
+    tone = _TONES[plan.risk]
+    production = [badge("critical", "PRODUCTION")] if plan.production else []
+    summary = text(f"{len(plan.targets)} target(s) in {inert(plan.scope)}, risk {plan.risk}")
+    confirmation = [line(text("To apply it, type:"), code(inert(plan.confirmation), selectable=True))]
+    return box(
+        tone,
+        *production,
+        badge(tone, f"PLAN {inert(plan.verb)}"),
+        summary,
+        table(_parts(plan)),
+        *(confirmation if plan.steps else []),
+        framed=True,
     )
 
 
