@@ -62,8 +62,8 @@ def badge(tone: Tone, value: str) -> Fragment:
 
 
 def code(value: str, *, selectable: bool = False) -> Fragment:
-    """Return the text in a fixed-width font; if `selectable`, one click selects all of it."""
-    style = "white-space:pre-wrap" + (";user-select:all" if selectable else "")
+    """Return the text in a fixed-width font; if `selectable`, in bold and selected as a whole by one click."""
+    style = "white-space:pre-wrap" + (";user-select:all;font-weight:bold" if selectable else "")
     return Fragment(f'<code style="{style}">{html.escape(value)}</code>')
 
 
