@@ -162,15 +162,15 @@ def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys:
     assert main(["prune", "--server", "71", "--folder", str(tmp_path), "xai-000001=wrong"]) == 4, "not nothing"
     said = capsys.readouterr().out
     assert f"removed: {', '.join(sorted(left))}" in said
-    assert all(f"removing {name}, which a run that was ended had left" in said for name in left)
-    assert "is not the backup that was planned for" in said
+    assert all(f"removing {name}, left by an interrupted run" in said for name in left)
+    assert "is not the backup of the plan" in said
     assert not catalog.leftovers(tmp_path)
 
 
 def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with catalog.locked_folder(tmp_path):
         assert main(["prune", "--server", "71", "--folder", str(tmp_path), "x=y"]) == 1
-    assert "another run works with these backups" in capsys.readouterr().out
+    assert "another run is using this folder of backups" in capsys.readouterr().out
     file = tmp_path / "file"
     file.write_text("")
     assert main(["prune", "--server", "71", "--folder", str(file), "x=y"]) == 1

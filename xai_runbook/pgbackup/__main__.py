@@ -65,7 +65,7 @@ def _work_in_folder(options: argparse.Namespace) -> int:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, Terminated):
-        return f"ended by {error}; what was not whole yet is gone"
+        return f"ended by {error}; unfinished work was removed"
     return f"{error.strerror}: {error.filename or ''}" if isinstance(error, OSError) else str(error)
 
 
@@ -145,7 +145,7 @@ def _verify_new(folder: Path, options: argparse.Namespace, *, just_read: bool = 
     try:
         return verify(folder, options.name, programs=options.programs, jobs=options.jobs, say=_say, just_read=just_read)
     except XaiRunbookError as error:
-        what = f"{options.name} is there and does not count, because it was not verified: {error.what}"
+        what = f"{options.name} exists but is not usable, because its verification failed: {error.what}"
         raise type(error)(what, on=error.on, hint=error.hint) from None
 
 
@@ -161,29 +161,29 @@ def _parser() -> argparse.ArgumentParser:
             commands[verb].add_argument("--programs", help="the folder of PostgreSQL's programs")
             commands[verb].add_argument("--jobs", type=int, default=1)
         if verb in ("low-level", "recover"):
-            commands[verb].add_argument("--archive", type=_path, help="the archive of WAL")
+            commands[verb].add_argument("--archive", type=_path, help="the WAL archive")
     swap = verbs.add_parser("swap")
     for name in ("--live", "--live-oid", "--restored", "--keep-as"):
         swap.add_argument(name, required=True)
     oid_source = swap.add_mutually_exclusive_group(required=True)
     oid_source.add_argument("--restored-oid", help="the oid of the restored database")
-    oid_source.add_argument("--backup", help="the backup that it was restored from last, in --folder")
+    oid_source.add_argument("--backup", help="the backup in --folder from which it was restored last")
     swap.add_argument("--folder", type=_path, default=Path())
-    swap.add_argument("--reader", default="", help="the role whose sessions may be ended: it only reads")
-    swap.add_argument("--maintenance", default="postgres", help="the database to rename others from")
+    swap.add_argument("--reader", default="", help="the reader role, whose sessions may be terminated")
+    swap.add_argument("--maintenance", default="postgres", help="the database to connect to for the rename")
     commands["restore"].add_argument("--into", required=True, help="the new database")
-    commands["restore"].add_argument("--from-server", default="", help="the other server that the backup is of")
-    commands["prune"].add_argument("--server", required=True, help="the server whose backups these are")
+    commands["restore"].add_argument("--from-server", default="", help="the server of the backup, if it is another one")
+    commands["prune"].add_argument("--server", required=True, help="the server that the backups are of")
     commands["dump"].add_argument("--format", choices=("custom", "directory"), default="custom")
     commands["dump"].add_argument("--compress", type=int, default=6)
     commands["prune"].add_argument("backups", nargs="+", metavar="NAME=SHA256")
     commands["remove"].add_argument("databases", nargs="*", metavar="OID=NAME")
-    commands["recover"].add_argument("--base", required=True, help="the base backup to begin from")
+    commands["recover"].add_argument("--base", required=True, help="the base backup to start from")
     target = commands["recover"].add_mutually_exclusive_group(required=True)
-    target.add_argument("--time", help="as PostgreSQL reads it, with its zone")
+    target.add_argument("--time", help="a timestamp with its zone")
     target.add_argument("--lsn")
     commands["recover"].add_argument("--expect", nargs="*", default=[], metavar="DATABASE.SCHEMA.TABLE=ROWS")
-    commands["recover"].add_argument("--keep", action="store_true", help="leaves the recovered cluster, shut down")
+    commands["recover"].add_argument("--keep", action="store_true", help="keep the recovered cluster, shut down")
     return parser
 
 

@@ -37,7 +37,7 @@ def base_backup(folder: Path, name: str, *, programs: str | None, say: Say) -> N
     from xai_runbook.pgbackup import records
 
     if (folder / name).exists():
-        raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
+        raise Refused(f"backup {name} already exists", on=str(folder), hint="make a new plan")
     with part_folder(folder, name) as part:
         with session() as source:
             facts = source_facts(source)
@@ -63,7 +63,7 @@ def low_level_backup(folder: Path, name: str, *, programs: str | None, archive: 
     Errors: AccessDenied if the data directory cannot be read from here, NoData if a WAL segment was recycled.
     """
     if (folder / name).exists():
-        raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
+        raise Refused(f"backup {name} already exists", on=str(folder), hint="make a new plan")
     with part_folder(folder, name) as part, session() as source:
         facts = source_facts(source)
         tools = find_programs(programs, int(facts["server_version"].split(".")[0]))
@@ -71,10 +71,10 @@ def low_level_backup(folder: Path, name: str, *, programs: str | None, archive: 
         live_data = Path(cluster["data_directory"])
         if not (live_data / "PG_VERSION").is_file():
             raise AccessDenied(
-                "the server's data folder cannot be read from here", on=str(live_data), hint="base_backup"
+                "the data directory cannot be read from here", on=str(live_data), hint="use backups.base_backup"
             )
         (start,) = fetch_rows(source, "backup_start", {"label": LABEL})
-        say(f"the backup began at {start['lsn']}")
+        say(f"the backup starts at {start['lsn']}")
         copy_tree(live_data, part / DATA, lambda: say(f"copying, {_mebibytes(part / DATA)} MiB so far"))
         (stop,) = fetch_rows(source, "backup_stop")
         (part / DATA / "backup_label").write_text(stop["labelfile"], encoding="utf-8")
@@ -93,7 +93,8 @@ def copy_tree(source: Path, target: Path, progress: Callable[[], object]) -> Non
         relative = Path(path).relative_to(source)
         copy = target / relative
         for link in [name for name in (*folders, *names) if (Path(path) / name).is_symlink()]:
-            raise Refused(f"{link} is a link (a tablespace, or pg_wal elsewhere)", on=str(source), hint="base_backup")
+            what = f"{link} is a symbolic link (a tablespace, or pg_wal on another disk)"
+            raise Refused(what, on=str(source), hint="use backups.base_backup")
         for folder in folders:
             (copy / folder).mkdir(mode=0o700, exist_ok=True)
         left_empty = _NOT_COPIED if str(relative) == "." else set()
@@ -113,9 +114,7 @@ def _copy_segment(segment: str, live_data: Path, archive: Path | None, target: P
         if (source / segment).is_file():
             shutil.copy2(source / segment, target / segment)
             return
-    raise NoData(
-        f"the segment {segment} has been recycled while the copy was made", on=str(live_data), hint="archive WAL"
-    )
+    raise NoData(f"WAL segment {segment} was recycled during the copy", on=str(live_data), hint="archive WAL")
 
 
 def _wal_facts(tools: Path, part: Path, timeline: int, start: str, stop: str) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def named(folder: Path, name: str) -> Backup:
         raise BadAnswer(f"there is no backup {inert(name, 80)}", on=str(folder), hint="backups.stored lists them")
     found = read_one(folder / name)
     if not found.manifest:
-        raise BadAnswer(found.why, on=str(found.path), hint="it is no backup any more: make a new one")
+        raise BadAnswer(found.why, on=str(found.path), hint="make a new backup")
     return found
 
 
@@ -123,7 +123,7 @@ def leftovers(folder: Path) -> dict[str, int]:
 def remove_leftovers(folder: Path, say: Callable[[str], None]) -> None:
     """Remove what killed runs left. The caller must hold the lock of the folder."""
     for name in leftovers(folder):
-        say(f"removing {name}, which a run that was ended had left")
+        say(f"removing {name}, left by an interrupted run")
         shutil.rmtree(folder / name, ignore_errors=True)
         with suppress(OSError):
             (folder / name).unlink()
@@ -148,7 +148,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
             stack.enter_context(locked(folder / ".lock", wait_seconds=0))
         except BlockingIOError:
             raise Refused(
-                "another run works with these backups", on=str(folder), hint="wait until it is through"
+                "another run is using this folder of backups", on=str(folder), hint="wait until it has finished"
             ) from None
         except OSError as error:
             raise Refused(f"the folder of backups cannot be used: {error.strerror}", on=str(folder)) from None

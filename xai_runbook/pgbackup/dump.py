@@ -29,7 +29,7 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
     Errors: BadAnswer (a program failed, with its messages), Refused, Unreachable, TimedOut, OSError (disk full).
     """
     if (folder / name).exists():
-        raise Refused(f"there is a backup {name} already", on=str(folder), hint="make the plan anew")
+        raise Refused(f"backup {name} already exists", on=str(folder), hint="make a new plan")
     with part_folder(folder, name) as part, session() as source:
         started = time.monotonic()
         facts = source_facts(source)
@@ -54,7 +54,7 @@ def dump(folder: Path, name: str, *, programs: str | None, form: str, jobs: int,
             [tools / "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password", "--file", part / ROLES],
             log=part / ".log",
         )
-        say("reading it back")
+        say("reading the archive back")
         read_back(tools, part / ARCHIVE, part / ".log", lambda: None)
         manifest: dict[str, Any] = {
             **facts,
@@ -89,16 +89,14 @@ def session(**parameters: Any) -> Iterator[Connection]:
     try:
         connection = connect(**parameters)
     except psycopg.OperationalError as error:
-        kind = "password" if "password" in str(error) else "connection"
-        raise Unreachable(
-            f"the database does not let us in: {kind}", on=target, hint="database.operator in the settings"
-        ) from None
+        what = "the server rejected the password" if "password" in str(error) else "the connection to the server failed"
+        raise Unreachable(what, on=target, hint="check [database.operator] in the settings") from None
     with connection:
         try:
             yield connection
         except psycopg.Error as error:
             raise BadAnswer(
-                f"the server said: {inert(error.diag.message_primary or type(error).__name__, 300)}", on=target
+                f"the server reported: {inert(error.diag.message_primary or type(error).__name__, 300)}", on=target
             ) from None
 
 

@@ -55,7 +55,7 @@ def remove_all(session: Connection, databases: dict[str, str], say: Callable[[st
                 raise
             raise EffectUnknown(f"{error.what}{_removed_note(removed)}", on=error.on, hint=error.hint) from None
         removed.append(name)
-    return "what was left behind is gone"
+    return "all leftovers were removed"
 
 
 def remove(session: Connection, name: str, oid: str) -> None:
@@ -75,14 +75,14 @@ def remove(session: Connection, name: str, oid: str) -> None:
                 names = sql.Identifier(name), sql.Identifier(temporary)
                 session.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(*names))
             _require_ours(session, temporary, oid)
-        effects += [f"{name} is now called {temporary}"] if name != temporary else []
+        effects += [f"{name} was renamed to {temporary}"] if name != temporary else []
         session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(temporary)))
     except (psycopg.Error, Refused) as error:
         in_use = isinstance(error, psycopg.errors.ObjectInUse)
-        hint = "pg_stat_activity shows who is in it" if in_use else "look at it, then make the plan anew"
+        hint = "pg_stat_activity shows its sessions" if in_use else "check it, then make a new plan"
         what = f"{name} was not removed: {_reason(error)}"
         if session.closed:
-            raise EffectUnknown(f"{what}; whether it is gone is not known", hint=hint) from None
+            raise EffectUnknown(f"{what}; it is not known whether it was dropped", hint=hint) from None
         if effects:
             raise EffectUnknown(f"{what}; {', '.join(effects)}", hint=hint) from None
         raise Refused(what, hint=hint) from None
@@ -101,12 +101,12 @@ def drop_subscriptions(session: Connection, name: str, oid: str, dropped: list[s
     with beside(session, name) as inside:
         actual = inside.execute("SELECT oid::text FROM pg_database WHERE datname = current_database()").fetchone()
         if actual != (oid,):
-            raise Refused(f"there is no database {name} of oid {oid}", hint="make the plan anew")
+            raise Refused(f"there is no database {name} with oid {oid}", hint="make a new plan")
         for subscription in found:
             for statement in ("ALTER SUBSCRIPTION {} DISABLE", "ALTER SUBSCRIPTION {} SET (slot_name = NONE)"):
                 inside.execute(sql.SQL(statement).format(subscription))
             inside.execute(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
-            dropped.append(f"its subscription {subscription.as_string(inside)} is dropped")
+            dropped.append(f"its subscription {subscription.as_string(inside)} was dropped")
 
 
 def _reason(error: psycopg.Error | Refused) -> str:
@@ -128,8 +128,8 @@ def _signal(error: BaseException) -> str:
 def _require_ours(session: Connection, name: str, oid: str) -> None:
     found = [row for row in fetch_rows(session, "leftover_databases") if row["name"] == name]
     if [row["oid"] for row in found] != [oid]:
-        raise Refused(f"there is no database {name} of oid {oid}", hint="make the plan anew")
+        raise Refused(f"there is no database {name} with oid {oid}", hint="make a new plan")
     if not found[0]["marked"]:
-        raise Refused(f"{name} does not bear our mark", hint="drop it by hand, if nobody needs it")
+        raise Refused(f"{name} is not marked as a leftover", hint="drop it by hand if it is not needed")
     if found[0]["in_use"]:
-        raise Refused(f"{name} is being filled right now", hint="wait until that is through")
+        raise Refused(f"{name} is being restored right now", hint="wait until the restore has finished")

@@ -72,7 +72,7 @@ def require_same_server(session: Connection, manifest: Mapping[str, Any], from_s
     if (backed_up == UNKNOWN or backed_up != own) and from_server != backed_up:
         raise Refused(
             f"the backup is of server {backed_up}, and this is server {own}", on=str(manifest["database"]),
-            hint="backups.restore takes it with --from-server, into a new database",
+            hint="backups.restore --from-server restores it into a new database",
         )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def _why_left_out(entry: str, without: Mapping[str, Sequence[str]], as_superuser
         if entry.startswith((f"EXTENSION - {extension} ", f"COMMENT - EXTENSION {extension} ", *rights)):
             return f"extension {extension}"
     if (without or not as_superuser) and re.match(r"ACL pg_catalog ", entry):
-        return "rights on the server's own functions"
+        return "privileges on functions in pg_catalog"
     return ""
 
 

@@ -47,8 +47,8 @@ def find_programs(configured: str | None, major: int) -> Path:
     for program in _PROGRAMS:
         if (chosen / program).exists() and (why := foreign(chosen / program)):
             raise Refused(
-                f"programs that others can write are not run: {why}", on=str(chosen),
-                hint="a folder and programs of root's or your own, writable by nobody else",
+                f"refused to run programs that other users can replace: {why}", on=str(chosen),
+                hint="the folder and the programs must belong to root or you, and be writable by their owner only",
             )  # fmt: skip
     major_found = major_version(chosen / "pg_dump")
     if major_found < major:
@@ -75,7 +75,7 @@ def major_version(program: Path) -> int:
     match = re.search(r"\(PostgreSQL\) (\d+)", output)
     if match is None:
         raise BadAnswer(
-            "it does not say its version", on=str(program), hint="is it PostgreSQL's, and does it run here?"
+            "its version cannot be read", on=str(program), hint=f"try {program} --version: is it PostgreSQL's?"
         )
     return int(match[1])
 
@@ -132,7 +132,7 @@ class RunningProgram:
         if time.monotonic() > self._deadline:
             self.end()
             raise TimedOut(
-                f"{self.name} did not end in time", on=str(self._log), hint="backups.timeout in the settings"
+                f"{self.name} did not finish in time", on=str(self._log), hint="raise backups.timeout in the settings"
             )
 
     def wait(self, progress: Callable[[], object] = lambda: None) -> str:
@@ -156,8 +156,8 @@ class RunningProgram:
         lines = [line for line in self._output().splitlines() if line.strip()]
         errors = [line for line in lines if "error" in line.lower()] or lines
         code = self._process.returncode
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        raise BadAnswer(f"{self.name} {how}: {inert(' | '.join(errors[:2]) or 'it said nothing', 300)}")
+        how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        raise BadAnswer(f"{self.name} {how}: {inert(' | '.join(errors[:2]) or 'no output', 300)}")
 
 
 def run(

@@ -69,7 +69,8 @@ def unprivileged() -> tuple[str, ...]:
             if attempt.returncode == 0:
                 return prefix
     raise NoData(
-        "PostgreSQL does not run as root, and nothing here lets it be somebody else", hint="run it as an ordinary user"
+        "PostgreSQL does not run as root, and neither unshare nor setpriv can change the user here",
+        hint="run as an ordinary user",
     )
 
 
@@ -144,7 +145,7 @@ def _server(programs: Path) -> Path:
     for name in ("postgres", "initdb"):
         if not (programs / name).exists():
             raise NoData(
-                f"a private cluster needs {name}, and only the client programs are here", on=str(programs),
+                f"a private cluster needs {name}, but only the client programs are installed", on=str(programs),
                 hint="install the server package, or set [backups.scratch] to a server of its own",
             )  # fmt: skip
     return programs / "postgres"

@@ -19,11 +19,13 @@ def prune(folder: Path, sums: dict[str, str], say: Callable[[str], None], *, ser
     backups = {backup.name: backup for backup in catalog.read(folder)}
     for name, sha256 in sums.items():
         if name not in backups or catalog.sha256(backups[name].path / catalog.MANIFEST) != sha256:
-            raise Refused(f"{name} is not the backup that was planned for", on=str(folder), hint="make the plan anew")
+            raise Refused(f"{name} is not the backup of the plan", on=str(folder), hint="make a new plan")
         server_of_backup = origin(backups[name].manifest)
         if server_of_backup == UNKNOWN or server_of_backup != server:
             raise Refused(
-                f"{name} is of server {server_of_backup}, and not of {server}", on=str(folder), hint="prune as that one"
+                f"{name} is of server {server_of_backup}, and not of {server}",
+                on=str(folder),
+                hint="prune it in the environment of that server",
             )
     newest = {  # of each kind and database: backups are sorted oldest first
         (backup.manifest["kind"], backup.manifest["database"]): backup.name

@@ -146,4 +146,4 @@ def _promote(cluster: RecoveredCluster) -> None:
                 session.execute("CHECKPOINT")
                 return
             time.sleep(0.1)
-    raise TimedOut("it was recovered and did not become a cluster of its own in time", on=str(cluster.log))
+    raise TimedOut("the recovered cluster was not promoted in time", on=str(cluster.log))

@@ -33,7 +33,7 @@ def drill(
     from xai_runbook.pgbackup import records
 
     if (folder / name).exists():
-        raise Refused(f"there is a recovery {name} already", on=str(folder), hint="make the plan anew")
+        raise Refused(f"recovery {name} already exists", on=str(folder), hint="make a new plan")
     ledger = dict(_ledger_entry(line) for line in expected)
     backup = catalog.named(folder, base)
     tools = find_programs(programs, int(backup.manifest["server_version"].split(".")[0]))
@@ -63,7 +63,7 @@ def drill(
         part.rename(folder / name)
     kept_note = f"; the cluster is in {folder / name / DATA}, shut down" if keep else ""
     rows = sum(int(table["rows"]) for table in tables.values())
-    agreement = f"{len(ledger)} tables as the ledger says" if ledger else "no ledger given"
+    agreement = f"{len(ledger)} tables match the ledger" if ledger else "no ledger given"
     return (
         f"{name}: {rows} rows at {reached['lsn']}, in {seconds:.1f} s; {'; '.join(differences) or agreement}{kept_note}"
     )
@@ -72,5 +72,5 @@ def drill(
 def _ledger_entry(line: str) -> tuple[str, str]:
     table, _, rows = line.rpartition("=")
     if not table or not rows.isdecimal():
-        raise InputError(f"{line!r:.80} is no entry of a ledger", hint="DATABASE.SCHEMA.TABLE=ROWS")
+        raise InputError(f"{line!r:.80} is not a ledger entry", hint="DATABASE.SCHEMA.TABLE=ROWS")
     return table, rows

@@ -26,7 +26,7 @@ RESTORED = ".restored.json"
 """File in the folder of backups: the oid of the database that was restored last, for the swap that follows."""
 RESTORING = "xai_restoring_"
 """Prefix of a database's name until it is complete."""
-_RENAME_LOST = "the answer to its last statement, which gives it its name, was lost"
+_RENAME_LOST = "the answer to the final rename was lost"
 
 
 def restore_into(
@@ -50,7 +50,7 @@ def restore_into(
         live = source.info.dbname
         uncreatable = uncreatable_extensions(source, manifest)
         if fetch_rows(source, "database_named", {"name": new}):
-            raise Refused(f"there is a database {new} already", hint="make the plan anew")
+            raise Refused(f"database {new} already exists", hint="make a new plan")
         remove_leftover(source, temporary)
         oid = ""
         try:
@@ -69,7 +69,7 @@ def restore_into(
                 )  # fmt: skip
                 differing = differences(manifest["contents"], found)
                 if differing:
-                    raise BadAnswer(f"what was restored is not what was dumped: {'; '.join(differing[:5])}", on=name)
+                    raise BadAnswer(f"the restored database differs from the dump: {'; '.join(differing[:5])}", on=name)
                 say("analyzing")
                 restored.execute("ANALYZE")
             without = f" without {', '.join(left_out)}" if left_out else ""
@@ -82,22 +82,22 @@ def restore_into(
             remaining = _drop_restored(source, temporary, oid)
             if not remaining:
                 if isinstance(error, EffectUnknown):  # now it is known: the server says that the database is gone
-                    raise BadAnswer(f"{error.what}; what was restored is gone", on=new) from None
+                    raise BadAnswer(f"{error.what}; the restored database was dropped", on=new) from None
                 raise
             what = f"{inert(str(error), 200) or type(error).__name__}; "
             if remaining != temporary:
-                raise EffectUnknown(f"{what}{remaining} is there, whole, from {name}", on=new) from None
+                raise EffectUnknown(f"{what}{remaining} exists and is complete, from {name}", on=new) from None
             raise EffectUnknown(
-                f"{what}{temporary} may still be there and take room: xai-runbook plan backups.remove_leftovers",
+                f"{what}{temporary} may still exist and use disk space: xai-runbook plan backups.remove_leftovers",
                 on=new,
             ) from None
         finally:
             for scrap in folder.glob(f"{catalog.RESTORE_LOG}*"):
                 with suppress(OSError):
                     scrap.unlink()
-    notes = f"; a superuser must bring {', '.join(left_out)}" if left_out else ""
+    notes = f"; a superuser must add {', '.join(left_out)}" if left_out else ""
     notes += f"; it differs from {live}: {'; '.join(unequal[:9])}" if unequal else ""
-    return f"{new} is there, from {name}: {total_rows(found)} rows, the same in every table{notes}"
+    return f"{new} was restored from {name}: {total_rows(found)} rows, all tables are equal{notes}"
 
 
 def swap(
@@ -116,7 +116,7 @@ def swap(
         with session(dbname=maintenance) as server:
             for name in (live, restored):
                 if not fetch_rows(server, "database_named", {"name": name}):
-                    raise Refused(f"there is no database {name}", hint="make the plan anew")
+                    raise Refused(f"there is no database {name}", hint="make a new plan")
             for attempt in range(1, ATTEMPTS + 1):  # a terminated session may reconnect before the rename
                 fetch_rows(server, "end_own_sessions", {"names": [live, restored], "reader": reader})
                 say("renaming")
@@ -134,16 +134,16 @@ def swap(
                     server.execute("ROLLBACK")
                     if attempt == ATTEMPTS:
                         raise BadAnswer(
-                            f"others are in it: {inert(error.diag.message_detail or '', 200)}", on=live,
-                            hint="stop who writes there; database.sessions shows them",
+                            f"other sessions are connected: {inert(error.diag.message_detail or '', 200)}", on=live,
+                            hint="stop the applications that use it; database.sessions lists the sessions",
                         ) from None  # fmt: skip
             commit_sent = True
             server.execute("COMMIT")
     except (BadAnswer, KeyboardInterrupt):  # COMMIT may have taken effect before it was cancelled
         if commit_sent:
-            raise EffectUnknown(f"the answer to COMMIT was lost, which makes {restored} {live}", on=live) from None
+            raise EffectUnknown(f"the answer to COMMIT was lost: {restored} may be {live} now", on=live) from None
         raise
-    return f"{restored} is now {live}, and what was {live} is {keep_as}"
+    return f"{restored} is now {live}, and the old {live} is now {keep_as}"
 
 
 def last_restored_oid(folder: Path, backup: str, database: str) -> str:
@@ -167,8 +167,8 @@ def _require_oids(source: Connection, oids: dict[str, str]) -> None:
         found = [row["oid"] for row in fetch_rows(source, "database_named", {"name": name})]
         if found != [oid]:
             raise Refused(
-                f"the database that is to be {name} has oid {', '.join(found)}, and not {oid} as planned", on=name,
-                hint="somebody renamed databases meanwhile: look, then make the plan anew",
+                f"the database to be named {name} has oid {', '.join(found)}, not {oid} as planned", on=name,
+                hint="databases were renamed meanwhile: check, then make a new plan",
             )  # fmt: skip
 
 

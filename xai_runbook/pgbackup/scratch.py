@@ -82,17 +82,17 @@ def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
     except psycopg.OperationalError:
         # libpq's message may contain the password
         raise Unreachable(
-            "the scratch server does not let us in",
+            "the scratch server is down or rejected the login",
             on=address,
-            hint="[backups.scratch]: does it run, role and password",
+            hint="check [backups.scratch] in the settings",
         ) from None
     with session:
         scratch_identifier = fetch_rows(session, "identity")[0]["system_identifier"]
         if scratch_identifier == identifier or UNKNOWN_IDENTIFIER in (scratch_identifier, identifier):
-            doubt = "" if scratch_identifier == identifier != UNKNOWN_IDENTIFIER else ", for all that is known,"
+            verb = "is" if scratch_identifier == identifier != UNKNOWN_IDENTIFIER else "may be"
             raise Refused(
-                f"the scratch server is{doubt} the one that the backup is of", on=address,
-                hint="[backups.scratch] names a server of its own, or \"local\"",
+                f"the scratch server {verb} the one that the backup is of", on=address,
+                hint="[backups.scratch] must name another server, or \"local\"",
             )  # fmt: skip
         superuser = session.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         for row in fetch_rows(session, "leftover_databases"):  # of killed runs, perhaps of another role
@@ -102,7 +102,9 @@ def _on_server(encoding: str, identifier: str) -> Iterator[Scratch]:
             _create(session, name, encoding, close=False)
             oid = mark(session, name)
         except psycopg.errors.InsufficientPrivilege:
-            raise AccessDenied("the role may create no database there", on=address, hint="CREATEDB") from None
+            raise AccessDenied(
+                "the role may not create databases there", on=address, hint="ALTER ROLE ... CREATEDB"
+            ) from None
         try:
             yield Scratch(
                 {**variables, "PGDATABASE": name}, bool(superuser and superuser[0]), f"the scratch server {address}"
@@ -122,7 +124,7 @@ def _create(session: Connection, name: str, encoding: str, *, close: bool = True
             )
         )
     except psycopg.errors.UndefinedObject:
-        raise NoData(f"the scratch server knows no encoding {encoding}") from None
+        raise NoData(f"the scratch server does not support encoding {encoding}") from None
     finally:
         if close:
             session.close()

@@ -20,7 +20,7 @@ from xai_runbook.pgbackup.scratch import Scratch, scratch
 Say = Callable[[str], None]
 _ENVIRONMENT_FAILED = re.compile(
     "No space left|could not (write|extend|fsync)|server closed the connection|terminating connection"
-    "|was ended by signal|the database system is"
+    "|was killed by signal|the database system is"
 )
 """Errors of PostgreSQL's programs that are the fault of the machine or server, not of the backup."""
 
@@ -108,7 +108,7 @@ def _dump(folder: Path, backup: catalog.Backup, tools: Path, jobs: int, say: Say
                 file.unlink()
     differing = differences(manifest["contents"], found)
     if differing:
-        raise BackupDamaged(f"what was restored is not what was dumped: {'; '.join(differing[:5])}", on=backup.name)
+        raise BackupDamaged(f"the restored database differs from the dump: {'; '.join(differing[:5])}", on=backup.name)
     return {
         "restore_seconds": round(seconds, 3),
         "rows": total_rows(found),
@@ -127,7 +127,7 @@ def _cluster(folder: Path, backup: catalog.Backup, tools: Path, say: Say) -> dic
         try:
             run([tools / "pg_verifybackup", "--quiet", "--", backup.path / DATA], log=_log(folder))
         except BadAnswer as error:
-            raise _restore_error("pg_verifybackup refuses it", error, backup, "this machine") from None
+            raise _restore_error("pg_verifybackup rejected it", error, backup, "this machine") from None
         finally:
             _log(folder).unlink(missing_ok=True)
     started = time.monotonic()

@@ -19,7 +19,7 @@ def parse_lsn(text: str) -> int:
     """
     match = _LSN.fullmatch(text)
     if match is None:
-        raise InputError(f"{text!r:.40} is no place in the log", hint="an LSN such as 0/312AC30")
+        raise InputError(f"invalid LSN {text!r:.40}", hint="expected an LSN such as 0/312AC30")
     return (int(match[1], 16) << 32) + int(match[2], 16)
 
 

@@ -150,7 +150,7 @@ def test_a_person_or_the_settings_allow_it(server: Server, env: Environment, tmp
 def test_only_one_works_in_the_folder(env: Environment) -> None:
     with catalog.locked_folder(env.backups.folder):
         outcome = done(env, dumps.dump(env.database, env.backups))
-    assert outcome.status == "failed" and "another run works with these backups" in outcome.summary
+    assert outcome.status == "failed" and "another run is using this folder of backups" in outcome.summary
 
 
 def test_a_plan_that_somebody_else_was_faster_than(env: Environment) -> None:
@@ -180,7 +180,7 @@ def test_a_killed_pg_dump_leaves_nothing(server: Server, env: Environment) -> No
             os.kill(child(process.pid, "pg_dump"), signal.SIGKILL)
             # the counting waits for the same lock, and notices afterwards
             code, told = result_of(process)
-    assert code == 1 and ("pg_dump was ended by signal 9" in told or "lock timeout" in told)
+    assert code == 1 and ("pg_dump was killed by signal 9" in told or "lock timeout" in told)
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
 
 
@@ -200,7 +200,7 @@ def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
     assert row_of(env, part)["state"] == "unfinished" and not row_of(env, part)["usable"]
     assert dumps.stored(env.backups)["usable"].sum() == 1
     assert main(["prune", "--server", "71", "--folder", str(env.backups.folder), f"{FIRST}=x"]) == 4
-    assert "removing xai_blockchain-000002.part, which a run that was ended had left" in capsys.readouterr().out
+    assert "removing xai_blockchain-000002.part, left by an interrupted run" in capsys.readouterr().out
     assert not catalog.leftovers(env.backups.folder)
 
 
@@ -274,7 +274,7 @@ def test_without_a_scratch_server_a_dump_does_not_count(server: Server, env: Env
     nowhere = with_scratch(env, {"host": "127.0.0.1", "port": 9, "user": "nobody", "sslmode": "disable"})
     outcome = done(nowhere, dumps.dump(nowhere.database, nowhere.backups))
     assert outcome.status == "failed"
-    assert "is there and does not count, because it was not verified" in outcome.summary
+    assert "exists but is not usable, because its verification failed" in outcome.summary
     row = row_of(nowhere, "xai_blockchain-000002")
     assert row["state"] == "unverified" and not row["usable"]
     assert row_of(env, FIRST)["usable"], "the older one still does"

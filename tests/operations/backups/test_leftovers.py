@@ -111,7 +111,7 @@ def test_s8_what_is_being_filled_stays(server: Server, backed: Environment) -> N
         assert not told.steps and told.note == "xai_restoring_it stays: it is being filled right now"
         with doer(backed, plan) as process:
             code, words = result_of(process)
-        assert code == 1 and "is being filled right now" in words
+        assert code == 1 and "is being restored right now" in words
     with doer(backed, restores.restore(backed.database, backed.backups, into="free")) as process:
         assert result_of(process)[0] == 0
     assert "xai_restoring_it" in oids(server)
@@ -213,7 +213,7 @@ def test_s8_a_subscription_that_is_gone_is_named_where_the_database_stays(server
             code, words = result_of(process)
     finally:
         put(server, "ALTER ROLE xai_operator NOSUPERUSER")
-    assert code == 3 and 'its subscription "s_of_it" is dropped' in words, words
+    assert code == 3 and 'its subscription "s_of_it" was dropped' in words, words
     assert "xai_restoring_it" in oids(server)
 
 
@@ -231,7 +231,7 @@ def test_s8_a_restore_drops_no_namesake(server: Server, backed: Environment) -> 
     put(server, "CREATE DATABASE xai_restoring_proof OWNER xai_owner")
     with doer(backed, plan) as process:
         code, words = result_of(process)
-    assert code == 1 and "does not bear our mark" in words
+    assert code == 1 and "is not marked as a leftover" in words
     assert {"proof", "xai_restoring_proof"} & set(oids(server)) == {"xai_restoring_proof"}
 
 

@@ -92,7 +92,7 @@ def test_a_damaged_file_of_a_base_backup(env: Environment, tmp_path: Path) -> No
         file.write(b"\0\1\2\3")
     try:
         outcome = done(env, dumps.verify(env.backups, name=copy.name))
-        assert outcome.status == "failed" and "pg_verifybackup refuses it" in outcome.summary
+        assert outcome.status == "failed" and "pg_verifybackup rejected it" in outcome.summary
         assert dumps.check_intact(dumps.stored(env.backups), env.limits.backups.backups_intact).status is Status.ALERT
     finally:
         shutil.rmtree(copy)
@@ -292,7 +292,7 @@ def test_points_that_are_none(env: Environment) -> None:
     for words, why in (
         ({"time": "yesterday-ish"}, "no time"),
         ({"time": "2026-01-31T12:00:00"}, "needs its zone"),
-        ({"lsn": "12"}, "no place in the log"),
+        ({"lsn": "12"}, "invalid LSN"),
         ({"time": "2026-01-31T12:00:00Z", "lsn": "0/1"}, "one of the two"),
     ):
         with pytest.raises(InputError, match=why):

@@ -202,7 +202,7 @@ def test_p16_interrupted_once_it_has_its_name_it_is_not_called_nothing(
     monkeypatch.setattr(restore_into, "_give_name", ends)
     plan = restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")
     assert in_process(backed, plan, monkeypatch) == 3
-    assert f"proof is there, whole, from {BACKUP}" in capsys.readouterr().out
+    assert f"proof exists and is complete, from {BACKUP}" in capsys.readouterr().out
     assert "proof" in oids(server)
 
 

@@ -283,7 +283,7 @@ def test_a_swap_with_somebody_in_it_does_neither(server: Server, env: Environmen
     with server.session():
         with doer(env, plan) as process:
             code, told = result_of(process)
-        assert code == 1 and "others are in it" in told
+        assert code == 1 and "other sessions are connected" in told
     assert databases(server) == before
     drop(server, "proof")
 
