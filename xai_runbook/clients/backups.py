@@ -1,4 +1,4 @@
-"""The folder of backups and the archive of WAL, read as they lie there; and the programs that make backups."""
+"""The read-only handle of the folder of backups, the WAL archive and PostgreSQL's programs."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Source:
-    """The database that backups should be of, as the settings name it."""
+    """The database whose backups are in the folder, as the settings name it."""
 
     database: str
     system_identifier: str | None
     server_address: str
     """In the form of `named_address`."""
     identity: Callable[[], dict[str, str]]
-    """Asks the server."""
+    """Reads the identity of the server."""
 
 
 @dataclass(frozen=True)
 class OriginMismatch:
-    """Why a backup is not taken for one of our server and database."""
+    """Why a backup is not used as a backup of our server and database."""
 
     reason: str
     certain: bool
-    """Whether it is known to be of another one; else it could be ours."""
+    """Whether it is known to be of another one; otherwise it may be ours."""
 
     def __str__(self) -> str:
         return self.reason
 
 
 class Backups:
-    """A read-only handle on one folder of backups. It never writes there: what does are steps of plans."""
+    """A read-only handle of one folder of backups. Only steps of plans write there."""
 
     def __init__(
         self,
@@ -63,30 +63,30 @@ class Backups:
 
     @property
     def database(self) -> str:
-        """The database that backups here should be of. Errors: NotConfigured."""
+        """Return the database that the backups should be of. Errors: NotConfigured."""
         if self._source is None:
             raise NotConfigured("database is not configured", on="database", hint="a table [database] in its file")
         return self._source.database
 
     @property
     def step_environment(self) -> dict[str, str]:
-        """What tells the programs of a plan's step how long each may take."""
+        """Return the environment variable that sets the timeout of programs in a plan's step."""
         return {"XAI_RUNBOOK_BACKUP_SECONDS": f"{duration_seconds(self.settings.timeout):g}"}
 
     def identity(self) -> dict[str, str]:
-        """Which folder this is, on which machine."""
+        """Return the folder and the machine that it is on."""
         return {"folder": str(self.folder.resolve()), "machine": machine()}
 
     def stored(self) -> list[catalog.Backup]:
-        """Every backup in the folder, oldest first; none where nothing has made the folder yet. Errors: CannotAsk."""
+        """Return every backup in the folder, oldest first; none if the folder does not exist. Errors: CannotAsk."""
         return self._read(catalog.read)
 
     def named(self, name: str) -> catalog.Backup:
-        """The backup of that name. Errors: BadAnswer."""
+        """Return the backup of that name. Errors: BadAnswer."""
         return catalog.named(self.folder, name)
 
     def newest(self, kind: catalog.Kind | None = None) -> str:
-        """The name of the newest backup; with a kind, of the newest that counts. Errors: NoData where there is none."""
+        """Return the name of the newest own backup; with a kind, of the newest verified one. Errors: NoData."""
         reasons = []
         for backup, mismatch in reversed(self.stored_with_mismatch()):
             usable = backup.state == "verified" and backup.manifest["kind"] == kind
@@ -97,18 +97,18 @@ class Backups:
         raise NoData(f"there is no backup that counts{note}", on=str(self.folder), hint="xai-runbook plan backups.dump")
 
     def next_name(self, kind: Literal["dump", "cluster", "recovery"]) -> str:
-        """What the next one is called: the same as long as the folder is."""
+        """Return the name of the next backup or recovery: the same for an unchanged folder. Errors: CannotAsk."""
         prefix = catalog.slug(self.database) if kind == "dump" else kind
         return self._read(lambda folder: catalog.next_name(folder, prefix))
 
     def leftovers(self) -> dict[str, int]:
-        """What killed runs left in the folder, and its bytes."""
+        """Return name and size in bytes of what killed runs left in the folder. Errors: CannotAsk."""
         return self._read(catalog.leftovers)
 
     def server(self) -> str:
-        """The server whose backups these should be: see `origin`. Without an identifier in the settings it is asked.
+        """Return the server that the backups should be of, in the form of `origin`.
 
-        Errors: CannotAsk where it does not answer.
+        Without an identifier in the settings the server is asked. Errors: CannotAsk if it does not answer.
         """
         source = self._source
         if source is None:
@@ -118,12 +118,12 @@ class Backups:
         return origin(source.identity() | {"server": source.server_address})
 
     def stored_with_mismatch(self) -> list[tuple[catalog.Backup, OriginMismatch | None]]:
-        """Every backup, oldest first, with the reason why it is none of our server and database. Errors: CannotAsk."""
+        """Return every backup, oldest first, with its mismatch (None: it is of our server). Errors: CannotAsk."""
         found = self.stored()
         return list(zip(found, self._mismatches([backup.manifest for backup in found]), strict=True))
 
     def origin_mismatch(self, manifest: dict[str, Any]) -> OriginMismatch | None:
-        """Why a backup with that manifest is none of our server and database; None where it is."""
+        """Return why a backup with that manifest is not of our server and database; None if it is."""
         return self._mismatches([manifest])[0]
 
     def _mismatches(self, manifests: list[dict[str, Any]]) -> list[OriginMismatch | None]:
@@ -151,25 +151,25 @@ class Backups:
         return None
 
     def recoveries(self) -> list[tuple[str, dict[str, Any], bool]]:
-        """Each rehearsed recovery, oldest first: name, record, whether its cluster was kept. Errors: CannotAsk."""
+        """Return each rehearsed recovery, oldest first: name, record, whether its cluster exists. Errors: CannotAsk."""
         return self._read(catalog.recoveries)
 
     def can_read_data_directory(self, data_directory: str) -> bool:
-        """Whether a server's data folder lies on this machine and can be read."""
+        """Return whether a server's data directory is on this machine and readable."""
         return os.access(Path(data_directory) / "PG_VERSION", os.R_OK)
 
     def available_bytes(self) -> int:
-        """Bytes that can still be written where the folder is, or will be made."""
+        """Return the free bytes of the file system of the folder, or of the parent in which it will be created."""
         existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         status = os.statvfs(existing)
         return status.f_bavail * status.f_frsize
 
     def programs(self, major: int) -> Path:
-        """The folder of the programs for a server of that major version. Errors: NoData, BadAnswer (they are older)."""
+        """Return the folder of programs for that major version. Errors: NoData, BadAnswer (older), Refused."""
         return pg_tools.find_programs(self.settings.programs, major)
 
     def archived_files(self) -> list[tuple[str, int, float]]:
-        """Name, size and time of last change (Unix) of every file in the archive of WAL, by name. Errors: CannotAsk."""
+        """Return name, size and mtime (Unix) of every file in the WAL archive, sorted by name. Errors: CannotAsk."""
         if self.archive_folder is None:
             raise NotConfigured(
                 "no archive of WAL is configured", on="backups.archive", hint="archive in [backups] of its file"

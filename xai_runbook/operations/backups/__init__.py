@@ -1,8 +1,10 @@
 """Section 3 of the runbook, Backup and Restore.
 
-dumps            backups, verified ones and their age
-base_backups     of a whole server; wal_archive: the WAL that goes with them; point_in_time: recovery from both
-restores         into a new database, and the swap that puts it in place
-retention        which backups may go
+dumps            dumps, the list of backups and their age
+base_backups     copies of a whole cluster
+wal_archive      the state of WAL archiving, and which points in time are recoverable
+point_in_time    rehearsed recovery from a base backup and the WAL archive
+restores         restores into a new database, and the swap that replaces the live one
+retention        which backups can be removed
 leftovers        what interrupted restores, backups and index builds leave behind
 """

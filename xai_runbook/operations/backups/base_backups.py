@@ -1,4 +1,4 @@
-"""Backups of a whole running cluster, to recover from with the archive of WAL. Runbook, Backup and Restore."""
+"""Base backups of a running cluster, for recovery with the WAL archive. Runbook, Backup and Restore."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HOSTED = (".rds.amazonaws.com", ".postgres.database.azure.com")
 
 
 def cluster_space(database: Database, backups: Backups) -> DataFrame:
-    """One row: available_bytes, needed_bytes (a copy of the cluster, and another to try it), spare_bytes."""
+    """Return one row: available_bytes, needed_bytes (the copy, and a second one to test it), spare_bytes."""
     from pandas import DataFrame
 
     (row,) = database.rows("cluster_bytes")
@@ -28,11 +28,11 @@ def cluster_space(database: Database, backups: Backups) -> DataFrame:
 
 @change
 def base_backup(database: Database, backups: Backups) -> Plan:
-    """A Plan that copies the whole running cluster with pg_basebackup, proves the copy with pg_verifybackup, and starts
-    a copy of it to read every table.
+    """Return a Plan that makes a base backup with pg_basebackup and tests it.
 
-    The checkpoint is asked for at once (the default waits minutes for one). The operator's role needs REPLICATION.
-    Refused on RDS and its like, which give no such role: snapshots there. Source: runbook, Backup and Restore; E33.
+    The test runs pg_verifybackup, then starts a copy of the backup and reads every table. A checkpoint is requested
+    immediately (the default waits minutes for one). The operator role needs REPLICATION. Refused on hosted servers such
+    as RDS, which grant no such role: use their snapshots. Source: runbook, Backup and Restore; errata E33.
     """
     return _cluster_backup(
         database, backups, "base", "base backup",
@@ -42,11 +42,11 @@ def base_backup(database: Database, backups: Backups) -> Plan:
 
 @change
 def low_level_backup(database: Database, backups: Backups) -> Plan:
-    """A Plan that copies the running cluster step by step: start, copy, stop, in one session that is held open.
+    """Return a Plan that makes a base backup with the low-level API: start, copy and stop in one session.
 
-    For where pg_basebackup cannot be used, such as a copy by a snapshot of the disk. The runbook's two psql calls are
-    two sessions, and its functions are gone since 15; the label that the server hands back is written into the copy.
-    Needs the data folder on this machine. Source: runbook, Backup and Restore; errata E34.
+    For servers where pg_basebackup cannot be used. The runbook's two psql calls are two sessions, and its functions
+    were removed in 15; the label file that the server returns is written into the copy. The data directory must be on
+    this machine. Source: runbook, Backup and Restore; errata E34.
     """
     (row,) = database.rows("cluster")
     if not backups.can_read_data_directory(row["data_directory"]):

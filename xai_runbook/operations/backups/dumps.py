@@ -1,7 +1,7 @@
-"""Backups: made, proven by restoring them, listed, and removed. Runbook, Backup and Restore.
+"""Dumps, their verification, and the list of all backups. Runbook, Backup and Restore.
 
-The runbook's `pg_dump | gzip` reports success for an empty file: a dump that is killed leaves a pipe that exits 0 and
-an archive that gzip and psql take for whole (errata E31). Here a backup counts once it was restored and compared.
+The runbook's `pg_dump | gzip` reports success for an empty file: if pg_dump is killed, the pipe still exits 0, and gzip
+and psql accept the truncated archive (errata E31). Here a backup is usable only after a restore that was compared.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _COLUMNS = [
 
 
 def stored(backups: Backups) -> DataFrame:
-    """What lies in the folder of backups, the newest first; what a killed run left is there as `unfinished`.
+    """Return the backups in the folder, newest first, with leftovers of killed runs as `unfinished`.
 
-    Columns: name, kind (dump; cluster: a base backup), database, server (its system identifier, or its address where it
-    tells none), state (verified: restored and compared, and not written to since; unverified; damaged; unfinished), own
-    (of our server and database; missing where that is not known), counts (verified and own), taken_at (its snapshot),
-    age_seconds, size_bytes, rows (that were restored), verified_at, restore_seconds (measured), server_version, why (it
-    does not count). File sizes and times are looked at, content is not: `verify` reads every byte. Errors: CannotAsk.
+    Columns: name, kind (dump; cluster: a base backup), database, server (its system identifier, or its address if that
+    is not readable), state (verified: restored, compared and not modified since; unverified; damaged; unfinished), own
+    (of our server and database; missing if not known), usable (verified and own), taken_at (of its snapshot),
+    age_seconds, size_bytes, rows (restored), verified_at, restore_seconds (measured), server_version, why (it is not
+    usable). Only sizes and times of files are checked: `verify` reads every byte. Errors: CannotAsk.
     Source: runbook, Quick Decision Tree, "Missing data? Check backups".
     """
     from pandas import DataFrame, Timestamp
@@ -72,9 +72,9 @@ def stored(backups: Backups) -> DataFrame:
 
 
 def check_age(stored: DataFrame, limit: Limit) -> Finding:
-    """`alert` where the newest backup that counts is older than the limit (the RPO), or none is of this server.
+    """Alert if the newest usable backup is older than the limit (the RPO), or if there is none.
 
-    `unknown` where there are verified ones, and whether they are of this server cannot be told.
+    `unknown` if there are verified backups but it is not known whether they are of this server.
     """
     usable = stored[stored["usable"].astype(bool)]
     if usable.empty:
@@ -91,7 +91,7 @@ def check_age(stored: DataFrame, limit: Limit) -> Finding:
 
 
 def check_restore(stored: DataFrame, limit: Limit) -> Finding:
-    """`alert` where restoring the newest backup that counts took longer than the limit (the RTO)."""
+    """Alert if the measured restore of the newest usable backup took longer than the limit (the RTO)."""
     usable = stored[stored["usable"].astype(bool)]
     if usable.empty:
         reason = _perhaps_own(stored) or "there is no verified backup whose restore was measured"
@@ -100,9 +100,9 @@ def check_restore(stored: DataFrame, limit: Limit) -> Finding:
 
 
 def check_intact(stored: DataFrame, limit: Limit) -> Finding:
-    """`alert` where more backups are damaged than the limit allows; they are named, with what is wrong.
+    """Alert if more backups are damaged than the limit allows, and name them with the reason.
 
-    Those of another server or database are not counted.
+    Backups of other servers and databases are ignored.
     """
     from pandas import DataFrame
 
@@ -113,15 +113,15 @@ def check_intact(stored: DataFrame, limit: Limit) -> Finding:
 
 
 def _perhaps_own(stored: DataFrame) -> str:
-    """Why it cannot be told whether verified backups are of this server; empty where it can."""
+    """Return why it is not known whether verified backups are of this server; empty if it is."""
     unclear = stored[(stored["state"] == "verified") & stored["own"].isna()]
     return "; ".join(f"{row['name']}: {row['why']}" for _, row in unclear.head(3).iterrows())
 
 
 def dump_space(database: Database, backups: Backups) -> DataFrame:
-    """One row: available_bytes, needed_bytes (a dump as large as the database, and its scratch restore), spare_bytes.
+    """Return one row: available_bytes, needed_bytes (a dump as large as the database, and its restore), spare_bytes.
 
-    Where restores are tried on a scratch server, that server's room is its own affair.
+    The disk space of a scratch server is not checked.
     """
     from pandas import DataFrame
 
@@ -132,10 +132,10 @@ def dump_space(database: Database, backups: Backups) -> DataFrame:
 
 
 def backup_state(backups: Backups, *, name: str) -> DataFrame:
-    """One row on a backup that was to be made or verified.
+    """Return one row about the backup of that name.
 
-    Columns: state (verified, unverified, damaged, unfinished, or missing), restore_seconds, why, description (what is
-    there and does not count, and the commands that verify or remove it; empty for a verified or missing one).
+    Columns: state (verified, unverified, damaged, unfinished, or missing), restore_seconds, why, description (what
+    exists and is not usable, with the commands that verify or remove it; empty if verified or missing).
     """
     from pandas import DataFrame
 
@@ -154,12 +154,12 @@ def backup_state(backups: Backups, *, name: str) -> DataFrame:
 
 
 def _why(backup: catalog.Backup) -> str:
-    """Why it is not verified; without a manifest nothing here removes it, and that is said too."""
+    """Return why it is not verified. Without a valid manifest it must be removed by hand."""
     return backup.why if backup.manifest else f"{backup.why}; remove {backup.path} by hand"
 
 
 def _removal_command(backups: Backups, backup: catalog.Backup) -> str:
-    """The command that removes it: `backups.prune` removes only what is known to be of this server and database."""
+    """Return the command that removes the backup: `backups.prune` only removes backups of this server and database."""
     mismatch = None if backup.state == "verified" else backups.origin_mismatch(backup.manifest)
     if mismatch and (mismatch.certain or origin(backup.manifest) == UNKNOWN):
         return f"rm -r {shlex.quote(str(backup.path))}"
@@ -167,7 +167,7 @@ def _removal_command(backups: Backups, backup: catalog.Backup) -> str:
 
 
 def verified_since(backups: Backups, *, name: str, before: str) -> DataFrame:
-    """Say whether the backup was verified since `before`: the columns of `state`, and verified."""
+    """Return the columns of `backup_state`, and verified (since `before`)."""
     found = backup_state(backups, name=name)
     verified_again = str(backups.named(name).verification.get("at", "")) != before
     return found.assign(verified=verified_again & (found["state"] == "verified"))
@@ -175,12 +175,12 @@ def verified_since(backups: Backups, *, name: str, before: str) -> DataFrame:
 
 @change
 def dump(database: Database, backups: Backups) -> Plan:
-    """A Plan that dumps the database under one snapshot, restores the dump into a scratch database, and compares them.
+    """Return a Plan that dumps the database, restores the dump into a scratch database, and compares them.
 
-    Every exit code counts; roles are dumped too, without their passwords; the dump has its name only when it is whole
-    and read back, and counts only when the restored tables have the rows and checksums of that snapshot. The measured
-    restore is the RTO. Allowed without a person where `changes.headless` names `backups.dump`.
-    Errors: BadAnswer where pg_dump is older than the server. Source: runbook, Backup and Restore; errata E31.
+    Every exit code is checked. Roles are dumped too, without passwords. The dump gets its name only when it is complete
+    and was read back, and is usable only if the restored tables have the rows and checksums of its snapshot. The
+    measured restore is the RTO. Runs unattended if `changes.headless` names `backups.dump`.
+    Errors: BadAnswer if pg_dump is older than the server. Source: runbook, Backup and Restore; errata E31.
     """
     (server,) = database.rows("identity")
     tools = backups.programs(int(server["version"].split(".")[0]))
@@ -217,10 +217,10 @@ def dump(database: Database, backups: Backups) -> Plan:
 
 @change
 def verify(backups: Backups, *, name: str = "") -> Plan:
-    """A Plan that reads every byte of a backup, restores it into a scratch database, and compares it with its manifest.
+    """Return a Plan that reads every byte of a backup, restores it, and compares the result with its manifest.
 
-    What comes of it is written beside the backup: a damaged one counts no more. Without a name, the newest.
-    Errors: BadAnswer where there is no such backup. Source: runbook, Quick Decision Tree, "Missing data?".
+    The result is written beside the backup: a damaged one is not usable any more. Without a name, the newest.
+    Errors: BadAnswer if there is no such backup. Source: runbook, Quick Decision Tree, "Missing data?".
     """
     name = name or backups.newest()
     backup = backups.named(name)

@@ -18,10 +18,10 @@ _COLUMNS = ["name", "size_bytes", "oid", "keep_reason"]
 
 
 def leftover_databases(database: Database) -> DataFrame:
-    """The databases that interrupted restores left in the server.
+    """Return the databases that interrupted restores left in the server.
 
-    Columns: name, size_bytes, oid, kept (why it cannot be removed; empty where it can: it bears our mark, nobody fills
-    it and nobody is in it).
+    Columns: name, size_bytes, oid, keep_reason (why it cannot be removed; empty if it has our mark, is not being
+    restored and has no sessions).
     """
     from pandas import DataFrame
 
@@ -38,7 +38,7 @@ def leftover_databases(database: Database) -> DataFrame:
 
 
 def leftover_files(backups: Backups) -> DataFrame:
-    """What interrupted runs left in the folder of backups. Columns: name, size_bytes, oid (none), kept (never)."""
+    """Return what killed runs left in the folder of backups. Columns: name, size_bytes, oid and keep_reason (empty)."""
     from pandas import DataFrame
 
     rows = [(name, size, "", "") for name, size in backups.leftovers().items()]
@@ -46,9 +46,9 @@ def leftover_files(backups: Backups) -> DataFrame:
 
 
 def invalid_indexes(database: Database) -> DataFrame:
-    """The invalid indexes that nobody builds, such as an interrupted REINDEX leaves behind.
+    """Return invalid indexes that are not being built, such as those of an interrupted REINDEX.
 
-    `database.drop_invalid_indexes` removes them. Columns: name, size_bytes, oid, kept (never).
+    `database.drop_invalid_indexes` removes them. Columns: name, size_bytes, oid, keep_reason (empty).
     """
     from pandas import DataFrame
 
@@ -58,7 +58,7 @@ def invalid_indexes(database: Database) -> DataFrame:
 
 
 def remaining_leftovers(database: Database, backups: Backups, *, oids: list[str], files: list[str]) -> DataFrame:
-    """One row: left_count, how many of these databases and files are still there."""
+    """Return one row: left_count, how many of these databases and files still exist."""
     from pandas import DataFrame
 
     remaining = [*leftover_databases(database)["oid"], *leftover_files(backups)["name"]]
@@ -67,10 +67,10 @@ def remaining_leftovers(database: Database, backups: Backups, *, oids: list[str]
 
 @change
 def remove_leftovers(database: Database, backups: Backups) -> Plan:
-    """A Plan that removes what interrupted restores and backups left: databases in the server, files in the folder.
+    """Return a Plan that removes the databases and files that interrupted restores and backups left.
 
-    Only databases that bear our mark, which nobody fills and nobody is in, each by its oid; the others are named.
-    Source: catalogue, restore_database.
+    It removes databases by their oids, and only those with our mark that are not being restored and have no sessions;
+    the note names the others. Source: catalogue, restore_database.
     """
     databases, files = leftover_databases(database), leftover_files(backups)
     kept = [f"{row['name']} stays: {row['keep_reason']}" for _, row in databases.iterrows() if row["keep_reason"]]

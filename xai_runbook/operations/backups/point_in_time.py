@@ -1,6 +1,6 @@
-"""Going back to a point in time, rehearsed in a private cluster: the server itself is only read.
+"""Recovery to a point in time, rehearsed in a private cluster: the server itself is not touched.
 
-What the runbook calls point-in-time recovery is half a low-level backup whose functions are gone since PostgreSQL 15
+What the runbook calls point-in-time recovery is half of a low-level backup, with functions that PostgreSQL 15 removed
 (errata E34, E74).
 """
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def recoveries(backups: Backups) -> DataFrame:
-    """The recoveries that were rehearsed here, the newest first.
+    """Return the rehearsed recoveries, newest first.
 
-    Columns: name, base, until, reached_lsn, reached_at (the last commit that is in it), stopped (as the server put it),
-    seconds, rows, tables, kept (the cluster is still there), differs (from the ledger; empty where it does not).
+    Columns: name, base, recovery_target, reached_lsn, reached_at (of the last replayed commit), stop_message (of the
+    server), seconds, rows, tables, cluster_kept (its data directory exists), differences (from the ledger).
     """
     from pandas import DataFrame, Timestamp
 
@@ -51,9 +51,9 @@ def recoveries(backups: Backups) -> DataFrame:
 
 
 def recovered_tables(backups: Backups, *, name: str = "") -> DataFrame:
-    """What each table held at the point that a recovery went back to. Columns: table, rows, checksum.
+    """Return what each table contained in a rehearsed recovery. Columns: table, rows, checksum.
 
-    Without a name, the newest recovery; no rows where there is none. Errors: NoData where there is none of that name.
+    Without a name, the newest recovery; no rows if there is none. Errors: NoData if there is none of that name.
     """
     from pandas import DataFrame
 
@@ -69,7 +69,7 @@ def recovered_tables(backups: Backups, *, name: str = "") -> DataFrame:
 
 
 def recovery_state(backups: Backups, *, name: str) -> DataFrame:
-    """One row: state (recovered; differs, from the ledger; missing, where there is no such recovery), reached_lsn."""
+    """Return one row: state (recovered; differs: from the ledger; missing: no such recovery), reached_lsn."""
     from pandas import DataFrame
 
     for known, record, _ in backups.recoveries():
@@ -89,13 +89,12 @@ def recover_to(
     expect: list[str] | None = None,
     keep: bool = False,
 ) -> Plan:
-    """A Plan that recovers to a time (ISO, with its zone) or an LSN, in a private cluster beside the server.
+    """Return a Plan that recovers to a time (ISO 8601 with a zone) or an LSN in a private cluster.
 
-    "The minute before the bad DELETE": nothing of the server is touched. What every table held then is recorded, and
-    compared with `expect`, a ledger of "DATABASE.SCHEMA.TABLE=ROWS". With `keep` the cluster stays, shut down, to fetch
-    from it what was lost. Without `base`, the newest base backup that reaches there,
-    one that is known to be of this server first. Errors: InputError where that
-    point is outside of what is recoverable. Source: catalogue, restore_point_in_time; erratum E74.
+    Such as the minute before a bad DELETE. The server is not touched. Rows and checksums of every table are recorded
+    and compared with `expect`, a ledger of "DATABASE.SCHEMA.TABLE=ROWS". With `keep` the cluster is kept, shut down, to
+    copy lost rows from it. Without `base`, the newest suitable base backup, preferably one known to be of this server.
+    Errors: InputError if the point is not recoverable. Source: catalogue, restore_point_in_time; errata E74.
     """
     from pandas import Timestamp
 

@@ -1,7 +1,7 @@
-"""Restoring: into a new database, and into the place of the old one by renaming both. Runbook, Backup and Restore.
+"""Restores into a new database, and the swap of its name with the live one. Runbook, Backup and Restore.
 
-The runbook's `gunzip | psql` restores over the live database: rows are doubled, errors are passed over, and it exits 0
-(errata E32). Here nothing is ever restored over anything, and the old database is kept.
+The runbook's `gunzip | psql` restores into the live database: rows are duplicated, errors are ignored, and it exits 0
+(errata E32). Here a restore always creates a new database, and the old one is kept.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 MOST_KEPT_BYTES = 63
 MOST_NAME_BYTES = MOST_KEPT_BYTES - len("xai_restoring_")
-"""What is restored has a longer name until all of it is there."""
+"""During a restore the database has a longer name."""
 
 
 def database_named(database: Database, *, name: str) -> DataFrame:
-    """One row: name, oid, owner, restored_from (a backup), from_server (another one that it is of), without (what was
-    left out).
+    """Return one row: name, oid (empty if there is no such database), owner, restored_from, from_server, without.
 
-    oid is empty where there is no such database.
+    restored_from is a backup, from_server the other server that it is of, without what was left out.
     """
     from pandas import DataFrame
 
@@ -40,7 +39,7 @@ def database_named(database: Database, *, name: str) -> DataFrame:
 
 
 def replaced(database: Database, *, name: str, oid: str, backup: str) -> DataFrame:
-    """One row: replaced (the database of that name is another one than that oid, restored from that backup), oid."""
+    """Return one row: replaced (the database has another oid and was restored from that backup), oid."""
     from pandas import DataFrame
 
     rows = database.rows("database_named", {"name": name})
@@ -49,9 +48,10 @@ def replaced(database: Database, *, name: str, oid: str, backup: str) -> DataFra
 
 
 def other_sessions(database: Database, *, names: list[str]) -> DataFrame:
-    """One row: sessions_count, who; the sessions of others in these databases, which a swap would wait for.
+    """Return one row: sessions_count, who; the sessions of other roles in these databases, which prevent a swap.
 
-    Those of the reading role do not count: a swap ends them, and they come back."""
+    Sessions of the reader role are not counted: a swap terminates them, and they reconnect.
+    """
     from pandas import DataFrame
 
     rows = database.rows("other_sessions", {"names": names})
@@ -61,13 +61,12 @@ def other_sessions(database: Database, *, names: list[str]) -> DataFrame:
 
 @change
 def restore(database: Database, backups: Backups, *, name: str = "", into: str = "", from_server: str = "") -> Plan:
-    """A Plan that restores a verified backup into a new database beside the others, and compares every table.
+    """Return a Plan that restores a verified backup into a new database and compares every table.
 
-    The database has a name of its own until all of it is there; extensions that only a superuser may create are left
-    out, and named. Nothing reads it before `swap`. Without a name, the newest backup that counts; without `into`, the
-    live one's name and "_restored". A backup of another server is taken only where `from_server` names that one (its
-    system identifier, as backups.stored shows it). Errors: InputError where there is such a database already.
-    Source: runbook, Backup and Restore; errata E32.
+    The database has a temporary name until it is complete; extensions that only a superuser may create are left out and
+    named. Nothing uses it before `swap`. Without a name, the newest usable backup; without `into`, the name of the live
+    database and "_restored". A backup of another server needs its identifier in `from_server`, as backups.stored shows
+    it. Errors: InputError if the database exists. Source: runbook, Backup and Restore; errata E32.
     """
     name = name or backups.newest("dump")
     into = into or _free_name(database, "_restored", MOST_NAME_BYTES)
@@ -97,13 +96,12 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
 def swap(
     database: Database, *, restored: str = "", keep_as: str = "", restored_oid: str = "", live_oid: str = ""
 ) -> Plan:
-    """A Plan that gives a restored database the name of the live one, which is kept under another: both, or neither.
+    """Return a Plan that renames the live database and gives its name to a restored one, in one transaction.
 
-    Rights, settings (those of roles in it too), connection limit and comment of the live one are carried over, and what
-    cannot be is named in the plan.
-    Nobody else may be in either: whoever is there is listed, and stops it. With oids, as an undo has them, it is
-    refused where another database has one of the names. Errors: InputError where one is missing, or the name to keep
-    the old one under is taken. Source: errata E32; catalogue, restore_database.
+    Privileges, settings (including those of roles in it), connection limit and comment of the live database are carried
+    over; the plan names what cannot be. Sessions of other roles in either database prevent the swap and are listed.
+    With oids, as in an undo, it is refused if a name belongs to another database. Errors: InputError if a database is
+    missing, or the new name of the old one is taken. Source: errata E32; catalogue, restore_database.
     """
     if not restored:
         return _empty_plan("swap", database.dbname, "no restored database was named")
@@ -142,10 +140,10 @@ def swap(
 
 @change
 def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
-    """A Plan that puts a verified backup in the place of the live database, which is kept under another name.
+    """Return a Plan that replaces the live database by a restored backup, and keeps it under another name.
 
-    The words to type name the database and say "overwrite". Everything that was written since the backup is missing in
-    the new one. Source: runbook, Backup and Restore, "restore"; items 58 and 114; errata E32, E70.
+    The confirmation names the database and begins with "overwrite". Everything written since the backup is missing in
+    the new database. Source: runbook, Backup and Restore, "restore"; items 58 and 114; errata E32, E70.
     """
     live = database.dbname
     if not name:
@@ -181,7 +179,7 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
 
 
 def _refusal(backups: Backups, name: str, from_server: str = "") -> str:
-    """P11: only what was verified is restored, and only our own, or that of the server that was named."""
+    """Return why the backup must not be restored (P11): it is not verified, or not of this or the named server."""
     backup = backups.named(name)
     if backup.state != "verified":
         return f"{name} is {backup.state} ({backup.why}): xai-runbook plan backups.verify --name {name}"
@@ -198,7 +196,7 @@ def _refusal(backups: Backups, name: str, from_server: str = "") -> str:
 
 
 def _notes(database: Database, manifest: dict[str, Any]) -> str:
-    """What to know before: what cannot be brought or carried over by the operator's role."""
+    """Return notes for the plan: what the operator role cannot create or carry over."""
     restricted = {row["name"] for row in database.rows("superuser_extensions")} & set(manifest.get("extensions", []))
     notes = "it needs as much room on the server as the database had"
     if restricted:
@@ -207,7 +205,7 @@ def _notes(database: Database, manifest: dict[str, Any]) -> str:
 
 
 def _not_carried_over(database: Database, restored: str = "") -> str:
-    """What belongs to the live database and cannot be given to the one that takes its place."""
+    """Return a note on the properties of the live database that its replacement will not have."""
     operator = database.settings.operator
     parameters = {"name": database.dbname, "role": operator.user if operator is not None else ""}
     missing = [row["what"] for row in database.rows("database_not_carried", parameters)]
@@ -226,7 +224,7 @@ def _require_new_name(database: Database, name: str, most_bytes: int = MOST_NAME
 
 
 def _free_name(database: Database, ending: str, most_bytes: int) -> str:
-    """The first name that no database has: the live one's, cut so that all fits in `most_bytes`, and that ending."""
+    """Return the first free name: the live one's with the ending and a number, cut to `most_bytes`."""
     number = 1
     while True:
         suffix = f"{ending}_{number}"
@@ -253,7 +251,7 @@ def _restore_command(backups: Backups, name: str, into: str, *options: str) -> C
         environment=backups.step_environment,
         seconds=backups.settings.timeout,
         roles=("database.operator",),
-        effects_survive_kill=True,  # ended by force, it leaves what it had filled by then
+        effects_survive_kill=True,  # if it is killed, the unfinished database remains
         equivalent=f"createdb {into} && pg_restore --exit-on-error --dbname={into} {name}/database.dump",
     )  # fmt: skip
 

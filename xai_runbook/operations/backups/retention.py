@@ -1,4 +1,4 @@
-"""Which backups are kept, and the removal of the others. Runbook, Backup and Restore."""
+"""Retention of backups, and the removal of old ones. Runbook, Backup and Restore."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def remaining_backups(backups: Backups, *, names: list[str]) -> DataFrame:
-    """One row: left_count, how many backups of these names there are."""
+    """Return one row: left_count, how many backups of these names exist."""
     from pandas import DataFrame
 
     return DataFrame([{"left_count": sum(backup.name in names for backup in backups.stored())}])
 
 
 def prunable(backups: Backups) -> DataFrame:
-    """The backups that the settings would not keep, oldest first: what `prune` removes.
+    """Return the backups that `prune` removes, oldest first.
 
-    Of each kind the newest keep_count verified ones are kept, and whatever is younger than keep_age; what never counted
-    (unverified, damaged) goes once it is that old and a newer one is verified. The newest verified one is never among
-    them, nor is anything that is not known to be of this server and database.
+    Of each kind the newest keep_count verified backups are kept, and all that are younger than keep_age. Unverified and
+    damaged ones are removed at that age if a newer one is verified. The newest verified backup, and backups that are
+    not known to be of this server and database, are never removed.
     Columns: name, kind, state, taken_at, size_bytes, why.
     """
     from pandas import DataFrame
@@ -55,10 +55,10 @@ def prunable(backups: Backups) -> DataFrame:
 
 @change
 def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
-    """A Plan that removes exactly these backups, each while it is what was seen; without names, those of `prunable`.
+    """Return a Plan that removes these backups if they are unchanged; without names, those of `prunable`.
 
     The newest verified backup of a kind is never removed, nor one that is not known to be of this server and database.
-    Errors: InputError for these, and for a name that is no backup. Source: catalogue, retention.
+    Errors: InputError for such a backup, and for an unknown name. Source: catalogue, retention.
     """
     from xai_runbook.pgbackup import catalog
 
@@ -75,7 +75,7 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
             "; ".join(f"{row['name']}: {row['why']}" for _, row in foreign.iterrows()), on=str(backups.folder),
             hint="only backups of this server and database are pruned; remove others as theirs, or by hand",
         )  # fmt: skip
-    newest = existing[existing["usable"].astype(bool)].drop_duplicates("kind")  # the newest come first
+    newest = existing[existing["usable"].astype(bool)].drop_duplicates("kind")  # sorted newest first
     if kept := sorted(set(chosen) & set(newest["name"])):
         raise InputError(
             f"{', '.join(kept)} is the newest verified one, which is never removed", on=str(backups.folder),

@@ -1,4 +1,4 @@
-"""The archive of WAL: whether it is filled, and how far one can go back with it. Runbook, Backup and Restore.
+"""The WAL archive: whether WAL reaches it, and which points in time are recoverable. Runbook, Backup and Restore.
 
 The runbook's "WAL archive" line makes a base backup and archives nothing (errata E33).
 """
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def archiving(database: Database, backups: Backups) -> DataFrame:
-    """One row: whether finished WAL reaches the archive.
+    """Return one row: whether finished WAL reaches the archive.
 
     Columns: target, mode (archive_mode: off, on, always), waiting_count and waiting_seconds (finished segments that are
-    not archived yet, and for how long the oldest has been waiting; 0 where none is), failing (the last attempt failed),
-    archived_count, last_archived_wal, last_archived_at, failed_count, last_failed_wal, last_failed_at, missing (what
-    the server archived last is not in the archive), error (why the archive could not be looked at).
-    Errors: NotConfigured where the server archives nothing and the settings do not want it.
+    not archived yet, and how long the oldest has waited; 0 if there are none), failing (the last attempt failed),
+    archived_count, last_archived_wal, last_archived_at, failed_count, last_failed_wal, last_failed_at, missing (the
+    last archived segment is not in the archive), error (why the archive cannot be read).
+    Errors: NotConfigured if archive_mode is off and the settings name no archive.
     Source: PostgreSQL docs, pg_stat_archiver, Continuous Archiving; errata E33, E74.
     """
     row: dict[str, Any] = dict(database.rows("archiver")[0])
@@ -48,8 +48,10 @@ def archiving(database: Database, backups: Backups) -> DataFrame:
 
 
 def check_archiving(archiving: DataFrame, limit: Limit) -> Finding:
-    """`alert` where finished WAL waits longer than the limit, where it is not archived though it should be, or where
-    what the server calls archived is not there; `unknown` where the archive cannot be looked at."""
+    """Alert if finished WAL waits longer than the limit, if archiving is off, or if archived WAL is missing.
+
+    `unknown` if the archive cannot be read.
+    """
     row = archiving.iloc[0]
     problem = ""
     if row["mode"] == "off":
@@ -70,14 +72,12 @@ def check_archiving(archiving: DataFrame, limit: Limit) -> Finding:
 
 
 def recoverable(backups: Backups) -> DataFrame:
-    """From when to when one can go back, a row for each verified base backup, the newest first.
+    """Return the recoverable range of each verified base backup, newest first.
 
-    Those that are known to be of another server are left out.
-
-    Columns: base, timeline, earliest_at and earliest_lsn (where that backup ended), latest_at and latest_lsn (the end
-    of the last segment that follows without a gap; its time is that of its file), gap (the first segment that is
-    missing before later ones; empty where none is), segments (archived ones that follow), doubt (why it is not known to
-    be of this server, such as one that does not answer; empty where it is).
+    Backups that are known to be of another server are left out. Columns: base, timeline, earliest_at and earliest_lsn
+    (the end of the backup), latest_at and latest_lsn (the end of the last segment without a gap before it; the time is
+    the mtime of its file), gap (the first missing segment that later ones follow; empty if none), segments (number of
+    archived segments that follow), doubt (why it is not known to be of this server; empty if it is).
     Errors: CannotAsk, NotConfigured (no archive). Source: catalogue, restore_point_in_time; errata E74.
     """
     from pandas import DataFrame
@@ -92,7 +92,7 @@ def recoverable(backups: Backups) -> DataFrame:
         times = {
             segment.number: at
             for name, _, at in archived
-            if len(name) == 24  # one that is compressed cannot be read back by cp
+            if len(name) == 24  # restore_command uses cp, which cannot read compressed segments
             and (segment := Segment.from_name(name, size)) is not None
             and segment.timeline == timeline
         }
