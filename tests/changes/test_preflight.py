@@ -53,7 +53,7 @@ def test_an_edited_plan(nowhere: Environment) -> None:
     [
         "os.system", "database", "database.", ".terminate", "", "database.change", "database.judge",
         "database.__builtins__", "database.terminate.__wrapped__", "database._sessions", "database.sessions",
-        "database..terminate", "nothing.at_all", "changes.apply", "database.MOST_SESSIONS", "backups.terminate",
+        "database..terminate", "nothing.at_all", "changes.apply", "database.MAX_SESSIONS", "backups.terminate",
         "database.sessions.terminate", "xai_runbook.operations.database.sessions.terminate",
     ],
 )  # fmt: skip

@@ -168,7 +168,7 @@ def test_s3_one_database_has_one_name_whatever_the_address(backed: Environment, 
 def test_s3_each_change_of_one_database_touches_the_same_part(backed: Environment) -> None:
     plans = [
         maintenance.vacuum(backed.database, tables=["public.wallets"]),
-        maintenance.reindex(backed.database, table="public.wallets", room_seen=True),
+        maintenance.reindex(backed.database, table="public.wallets", disk_space_checked=True),
         statements.analyze(backed.database, statement="SELECT 1"),
         restores.restore(backed.database, backed.backups),
         restores.overwrite(backed.database, backed.backups, name="xai_blockchain-000002"),

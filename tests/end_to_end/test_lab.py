@@ -145,7 +145,9 @@ def test_a_session_is_ended_by_words_typed_in_jupyterlab(lab: tuple[str, Path], 
     pid = victim.info.backend_pid
     cells["parameters"]["source"] = f'environment = ""\npids = [{pid}]'
     # a person reads the words off the plan and types them; here the cell reads them off
-    cells["apply_terminate"]["source"] = 'apply(ending, env, confirm=ending.confirmation, reason="lab test")'
+    cells["apply_terminate"]["source"] = (
+        'apply(terminate_plan, env, confirm=terminate_plan.confirmation, reason="lab test")'
+    )
     notebook["cells"] = [cells[key] for key in ("parameters", "bind", "plan_terminate", "apply_terminate")]
     (folder / name).write_text(json.dumps(notebook))
     page = browser.new_page()

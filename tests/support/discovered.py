@@ -13,8 +13,8 @@ from xai_runbook import operations
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "examination": {"tables": ["public.blocks"]},
     "explain": {"statement": "SELECT count(*) FROM pg_catalog.pg_class"},
-    "watch_lag": {"every": "1s", "lasting": "1s"},
-    "watch_connections": {"every": "1s", "lasting": "1s"},
+    "watch_lag": {"interval": "1s", "duration": "1s"},
+    "watch_connections": {"interval": "1s", "duration": "1s"},
 }
 """Arguments of operations that have required parameters."""
 

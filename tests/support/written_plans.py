@@ -17,7 +17,7 @@ FIELDS: dict[str, Any] = {
     "observed": ({"pid": "17", "backend_start": "2026-01-01T00:00:00.000001+00:00", "state": None},),
     "steps": (Sql(name="terminate_session", parameters={"pid": "17"}, equivalent="psql"),),
     "expected": Condition(
-        query="database.sessions_left", arguments={"sessions": ["17"]},
+        query="database.remaining_sessions", arguments={"sessions": ["17"]},
         column="left_count", comparison="==", value="0", within="5s",
     ),
     "undo": "cannot be undone",

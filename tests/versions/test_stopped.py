@@ -73,6 +73,6 @@ def test_every_query_returns_within_its_deadline_and_a_second(server: Server) ->
         name: seconds
         for name, (seconds, _) in told.items()
         # a watch lasts as long as it was told to, and looks once more at its end
-        if seconds > stretched(SECONDS + 1) + duration_seconds(arguments(name).get("lasting", "0s"))
+        if seconds > stretched(SECONDS + 1) + duration_seconds(arguments(name).get("duration", "0s"))
     }
     assert not late

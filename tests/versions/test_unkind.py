@@ -104,7 +104,7 @@ def test_a_role_that_may_see_nothing(server: clusters.Cluster, tmp_path: Path, m
 
 def test_all_names_are_seen_as_they_are(server: clusters.Cluster) -> None:
     with server.handle(dbname="names") as database:
-        assert set(WHOLE) <= set(sizes.table_sizes(database, most=100)["name"])
+        assert set(WHOLE) <= set(sizes.table_sizes(database, max_rows=100)["name"])
         assert len(indexes.indexes(database)) >= 2 * len(NAMES)
         told = consistency.examination(database, tables=WHOLE)
         assert set(told["error"]) == {""}

@@ -251,9 +251,11 @@ def carry_out(plan: Plan, server: Server, env: Environment) -> None:
 def test_changes(server: Server, env: Environment, terminal: None) -> None:
     """The main changes, each through the door."""
     carry_out(maintenance.vacuum(env.database, tables=["public.wallets"]), server, env)
-    carry_out(maintenance.reindex(env.database, index="public.blocks_mined_at", room_seen=True), server, env)
+    carry_out(maintenance.reindex(env.database, index="public.blocks_mined_at", disk_space_checked=True), server, env)
     carry_out(
-        indexes.create_index(env.database, table="public.wallets", columns=["created_at"], room_seen=True), server, env
+        indexes.create_index(env.database, table="public.wallets", columns=["created_at"], disk_space_checked=True),
+        server,
+        env,
     )
     carry_out(indexes.drop_index(env.database, index="public.wallets_created_at_idx"), server, env)
     with session(server) as victim:

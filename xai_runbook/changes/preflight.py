@@ -20,7 +20,7 @@ from xai_runbook.model.parts import overlap, touched_parts
 from xai_runbook.model.plans import Command, Condition, HttpCall, Plan, Sql, Step
 from xai_runbook.model.scalars import facts
 from xai_runbook.model.steps import operation_name
-from xai_runbook.operations.database.statements import left_open
+from xai_runbook.operations.database.statements import open_apply_transactions
 from xai_runbook.system import clock
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
 has no outcome either: it is told as locked, so an unknown outcome is looked for under the lock alone."""
 
 
-UNCHANGING_QUERIES = (operation_name(left_open),)
+UNCHANGING_QUERIES = (operation_name(open_apply_transactions),)
 """Queries of plans that leave nothing behind: what they look at must be so before and afterwards."""
 
 

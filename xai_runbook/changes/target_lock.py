@@ -108,7 +108,7 @@ def lock_in_server(operator: Operator, parts: Parts, server: str) -> None:
         key = {"key": int.from_bytes(digest[:8], "big", signed=True), "shared": shared}
         (row,) = operator.rows("take_advisory_lock", key)
         # an advisory lock is known in its own database alone: those who are in another one are looked for
-        (others,) = operator.rows("advisory_lock_elsewhere", key)
+        (others,) = operator.rows("advisory_lock_other_databases", key)
         if not row["taken"] or others["holders_count"]:
             raise Refused(
                 "the target is locked by another apply, seen in the database itself",

@@ -101,7 +101,7 @@ def run_plan(options: argparse.Namespace) -> int:
         listed = list(change_arguments.listed())
         widest = max(len(name) for name, _ in listed)
         for name, says in listed:
-            print(f"  {name:<{widest}}  {says.removeprefix('A Plan that ').removeprefix('A Plan of ')}")
+            print(f"  {name:<{widest}}  {says.removeprefix('Plan to ').removeprefix('A Plan that ')}")
         return 0
     if options.change == "show":
         words = [word for word in options.words if word != "--json"]

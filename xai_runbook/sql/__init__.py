@@ -1,7 +1,7 @@
-"""One query per file in SECTION/, named as the function that asks it; `NAME_15.sql` is for servers of 15 and later.
+"""SQL files, one query each, in SECTION/NAME.sql; `NAME_15.sql` replaces `NAME.sql` on server 15 and later.
 
-Names are unique over all sections. A line `\\ir NAME.sql` stands for the text of that file, as in psql.
-`roles/` is no section: it holds the scripts that create the reader and the operator.
+Names are unique over all sections. A line `\\ir NAME.sql` includes that file, as in psql.
+`roles/` is not a section: it holds the scripts that create the reader and the operator.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def statement(name: str, server_version: int) -> LiteralString:
     """Return the SQL of query `name` for a server of that major version.
 
-    `NAME_15.sql` serves 15 and later, until a file with a higher number; `NAME.sql` serves what is older than all.
+    It is the file with the highest version that is not above the server's; `NAME.sql` is for all older servers.
     """
     variants = {0: name}
     for file in statements():
@@ -33,13 +33,13 @@ def statement(name: str, server_version: int) -> LiteralString:
 @cache
 def statements() -> dict[str, LiteralString]:
     """Return the text of every file, by its name without `.sql`."""
-    # from our own package, never from input
+    # LiteralString: the texts come from this package, never from input
     return {name: file.read_text(encoding="utf-8") for name, (_, file) in _files().items()}
 
 
 def role_scripts() -> list[LiteralString]:
     """Return the scripts of roles/: what PUBLIC loses, the reader, the operator. Run them in this order."""
-    # from our own package, never from input
+    # LiteralString: the texts come from this package, never from input
     return [
         files(__name__).joinpath("roles", f"{name}.sql").read_text(encoding="utf-8")
         for name in ("public", "reader", "operator")
@@ -47,13 +47,13 @@ def role_scripts() -> list[LiteralString]:
 
 
 def path_of(name: str) -> str:
-    """Return where a query stands, as `sql/SECTION/NAME.sql`; of one that is not ours, its name alone."""
+    """Return the path of a query, `sql/SECTION/NAME.sql`, or the name alone if there is no such file."""
     return f"sql/{_files()[name][0]}/{name}.sql" if name in _files() else name
 
 
 @cache
 def _files() -> dict[str, tuple[str, Traversable]]:
-    """The section and the file of every query, by its name."""
+    """Return section and file of every query, by its name."""
     folders = [each for each in files(__name__).iterdir() if each.is_dir() and not each.name.startswith("_")]
     sections = [each for each in folders if each.name != "roles"]
     return {

@@ -68,7 +68,7 @@ def acted(env: Environment, step: Sql, interrupt: DeferredInterrupt | None = Non
 
 def rebuilding(env: Environment, table: str, **more: Any) -> Sql:
     """The step that rebuilds the table's index; its wait for others as the test wants it."""
-    plan = maintenance.reindex(env.database, index=f"public.{table} n", room_seen=True)
+    plan = maintenance.reindex(env.database, index=f"public.{table} n", disk_space_checked=True)
     (step,) = plan.steps
     assert isinstance(step, Sql)
     return replace(step, **more)
@@ -154,7 +154,7 @@ def test_a_name_with_everything_in_it_is_dropped_and_no_other(here: Environment,
     (oid,) = superuser.execute("SELECT oid FROM pg_class WHERE relname = %s", [name]).fetchone()
     step = Sql(
         name="drop_index", parameters={"oid": str(oid), "schema": "public", "name": name}, equivalent="",
-        precondition="relation_as_planned", identifiers={"index": ("public", name)},
+        precondition="relation_unchanged", identifiers={"index": ("public", name)},
     )  # fmt: skip
     done, _ = acted(here, step)
     assert done.had_effect, done
@@ -171,7 +171,7 @@ def test_names_that_the_server_would_cut_are_refused(name: str) -> None:
 
 
 def test_the_plan_shows_what_is_sent(here: Environment, table: str) -> None:
-    plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m"], room_seen=True)
+    plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m"], disk_space_checked=True)
     assert f'CREATE INDEX CONCURRENTLY "{table}_m_idx" ON "public"."{table}" ("m")' in str(plan)
     assert f"&quot;{table}_m_idx&quot;" in plan._repr_html_()
     assert Plan.from_json(plan.to_json()) == plan
@@ -184,7 +184,7 @@ def test_the_plan_shows_what_is_sent(here: Environment, table: str) -> None:
 def test_vacuum_is_seen_in_the_statistics(here: Environment, superuser: Any, table: str) -> None:
     superuser.execute(f'DELETE FROM "{table}" WHERE n > 1000')
     came = carried_out(maintenance.vacuum(here.database, tables=[f"public.{table}"]), here)
-    assert came.status == "done" and came.observed[0]["more_vacuums"] == "1"
+    assert came.status == "done" and came.observed[0]["vacuum_count"] == "1"
     row = superuser.execute(
         "SELECT n_dead_tup, last_vacuum IS NOT NULL, last_analyze IS NOT NULL FROM pg_stat_user_tables"
         " WHERE relname = %s",
@@ -214,7 +214,7 @@ def test_reindex_leaves_a_new_index_under_the_old_name(here: Environment, superu
     before = superuser.execute(find, [f"{table} n"]).fetchone()
     came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here)
     assert came.status == "done" and came.observed[0]["rebuilt"] == "true"
-    assert came.observed[0]["left_behind"] == "0"
+    assert came.observed[0]["leftover_count"] == "0"
     assert superuser.execute(find, [f"{table} n"]).fetchone() != before
     assert broken(here, table) == []
 
@@ -333,7 +333,7 @@ def test_a_reindex_that_is_interrupted_is_found_and_mended(here: Environment, se
     with pytest.raises(Refused, match="not known"):
         carried_out(mending, here)
     assert reconcile(here, came.entry, status="failed", why="seen: the old index serves").status == "failed"
-    again = "left behind by an earlier rebuilding"
+    again = "left by an interrupted rebuild"
     assert again in maintenance.reindex(here.database, index=finding.targets[0]).refused
     assert carried_out(mending, here).status == "done"
     assert broken(here, table) == []
@@ -351,7 +351,7 @@ def test_a_statement_has_its_own_deadline(here: Environment, session: Opens, tab
     """On the server: longer than the connection's timeout, and no longer than the step says."""
     step = Sql(
         name="analyze_rolled_back", parameters={"statement": "SELECT pg_sleep(60)"}, equivalent="",
-        precondition="statement_kept", seconds="1s", atomic=True,
+        precondition="store_statement", seconds="1s", atomic=True,
     )  # fmt: skip
     began = time.monotonic()
     done, _ = acted(here, step)
@@ -415,7 +415,7 @@ def test_another_table_under_the_name_is_left_alone(here: Environment, superuser
         superuser.execute(f'ALTER TABLE "{table}" RENAME TO "{table} old"')
         superuser.execute(f'CREATE TABLE "{table}" (n int, m int)')
 
-    plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m"], room_seen=True)
+    plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m"], disk_space_checked=True)
     try:
         came = carried_out(plan, here, progress=at("step 1 of 1", exchange))
     finally:
@@ -430,11 +430,11 @@ def test_nothing_is_built_while_somebody_would_be_waited_for(
 ) -> None:
     from xai_runbook.operations.database import _relations
 
-    monkeypatch.setattr(_relations, "MOST_OPEN_SECONDS", "0.1")
+    monkeypatch.setattr(_relations, "MAX_TRANSACTION_SECONDS", "0.1")
     holder = held(session, table)
     time.sleep(0.2)
     plan = maintenance.reindex(here.database, index=f"public.{table} n")
-    with pytest.raises(Refused, match="no transaction here has been open"):
+    with pytest.raises(Refused, match="no transaction in this database is open"):
         carried_out(plan, here)
     holder.execute("ROLLBACK")
     assert broken(here, table) == []
@@ -481,6 +481,6 @@ def test_ctrl_c_during_what_is_atomic_is_known_to_have_done_nothing(here: Enviro
 
 
 def test_only_statements_that_can_be_explained_are_planned(here: Environment, journal: Journal) -> None:
-    with pytest.raises(InputError, match="no statement of the kind"):
+    with pytest.raises(InputError, match="not a supported statement"):
         statements.analyze(here.database, statement="VACUUM")
     assert statements.analyze(here.database).note == "no statement was named"

@@ -239,7 +239,7 @@ def test_s8_an_index_that_was_left_is_named(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a REINDEX that was killed leaves it."""
-    plan = maintenance.reindex(backed.database, index="public.wallets_pkey", room_seen=True)
+    plan = maintenance.reindex(backed.database, index="public.wallets_pkey", disk_space_checked=True)
     number = journal_of(backed).append("intent", digest="i", target="", reason="", environment="sandbox",
                                        plan=plan.to_json())  # fmt: skip
     with server.superuser() as session:

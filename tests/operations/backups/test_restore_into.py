@@ -116,7 +116,7 @@ def test_s4_no_change_acts_in_another_database_of_the_name(
         plans: list[Plan] = [
             sessions.terminate(backed.database, pids=[int(pid)]),
             maintenance.vacuum(backed.database, tables=["public.wallets"]),
-            maintenance.reindex(backed.database, table="public.wallets", room_seen=True),
+            maintenance.reindex(backed.database, table="public.wallets", disk_space_checked=True),
             dumps.dump(backed.database, backed.backups),
             restores.overwrite(backed.database, backed.backups, name=BACKUP),
         ]

@@ -1,4 +1,4 @@
-"""As tests/changes, for the changes of this section."""
+"""The fixtures of tests/changes, for the changes of this section."""
 
 from __future__ import annotations
 

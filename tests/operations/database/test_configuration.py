@@ -1,4 +1,4 @@
-"""max_connections and pg_stat_statements through the door, and what a restart then makes of them."""
+"""Applying changes of max_connections and pg_stat_statements, and their effect after a restart."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from xai_runbook.model.plans import Call, Plan
 from xai_runbook.operations.database import configuration
 from xai_runbook.sandbox.components import programs
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One whose slots stand in its configuration file, as the sandbox's do."""
+    """A server with max_connections in its configuration file, like the sandbox's."""
     with running(tmp_path_factory.mktemp("configuration"), max_connections="") as started:
         yield started
 
@@ -42,7 +42,7 @@ def there(env: Environment, journal: Journal, server: Server) -> Iterator[Enviro
     found.database.close()
 
 
-def done(plan: Plan, env: Environment) -> Outcome:
+def applied(plan: Plan, env: Environment) -> Outcome:
     outcome = apply(plan, env, confirm=plan.confirmation)
     assert isinstance(outcome, Outcome)
     return outcome
@@ -53,41 +53,41 @@ def setting(env: Environment, name: str) -> dict[str, Any]:
     return row
 
 
-def test_slots_are_raised_wait_for_a_restart_and_come(there: Environment, terminal: int, server: Server) -> None:
+def test_max_connections_is_raised_at_the_next_restart(there: Environment, terminal: int, server: Server) -> None:
     plan = configuration.set_max_connections(there.database, value=80)
     assert "ALTER SYSTEM SET max_connections = '80'" in str(plan)
     assert "80 sessions need about 800 MiB" in plan.note and "standbys first" in plan.note
-    outcome = done(plan, there)
+    outcome = applied(plan, there)
     assert outcome.status == "done", outcome
     assert setting(there, "max_connections") == {"name": "max_connections", "value": "60", "pending_restart": True}
-    told = configuration.server_settings(there.database).set_index("name")
-    assert told["pending_restart"]["max_connections"], "and the table of settings says so"
+    settings = configuration.server_settings(there.database).set_index("name")
+    assert settings["pending_restart"]["max_connections"]
     server.stop()
     server.start()
     assert setting(there, "max_connections") == {"name": "max_connections", "value": "80", "pending_restart": False}
     assert configuration.set_max_connections(there.database, value=80).note == "it is 80 already"
 
 
-def test_the_way_back_before_the_restart(there: Environment, terminal: int) -> None:
-    now = int(setting(there, "max_connections")["value"])
-    plan = configuration.set_max_connections(there.database, value=now + 5)
-    assert done(plan, there).status == "done"
+def test_undo_before_the_restart(there: Environment, terminal: int) -> None:
+    current = int(setting(there, "max_connections")["value"])
+    plan = configuration.set_max_connections(there.database, value=current + 5)
+    assert applied(plan, there).status == "done"
     assert isinstance(plan.undo, Call)
-    back = make_plan(there, plan.undo.change, plan.undo.arguments)
-    assert back.expected is not None and back.expected.value == "false"
-    assert done(back, there).status == "done"
+    undo = make_plan(there, plan.undo.change, plan.undo.arguments)
+    assert undo.expected is not None and undo.expected.value == "false"
+    assert applied(undo, there).status == "done"
     assert setting(there, "max_connections") == {
-        "name": "max_connections", "value": str(now), "pending_restart": False,
+        "name": "max_connections", "value": str(current), "pending_restart": False,
     }  # fmt: skip
 
 
-def test_a_value_that_cannot_be(there: Environment) -> None:
+def test_invalid_values(there: Environment) -> None:
     for wrong in (0, -1, 9, 10**6, True, "80"):
         with pytest.raises(InputError):
             configuration.set_max_connections(there.database, value=wrong)  # type: ignore[arg-type]
 
 
-def test_a_setting_of_the_command_line_is_not_changed_in_vain(
+def test_a_setting_of_the_command_line_is_refused(
     there: Environment, env: Environment, journal: Journal, tmp_path: Path
 ) -> None:
     with running(tmp_path) as server:
@@ -98,8 +98,8 @@ def test_a_setting_of_the_command_line_is_not_changed_in_vain(
     assert "command line" in plan.refused and not plan.steps
 
 
-def test_an_operator_who_may_not_is_told_what_to_grant(there: Environment, server: Server) -> None:
-    """Before anything is done, not half way: the first step would take effect and the second be refused."""
+def test_an_operator_without_privileges_learns_what_to_grant(there: Environment, server: Server) -> None:
+    """Refused when planning, because otherwise the first step would take effect and the second fail."""
     with server.superuser() as superuser:
         superuser.execute("REVOKE EXECUTE ON FUNCTION pg_reload_conf() FROM xai_operator")
         try:
@@ -116,7 +116,7 @@ def test_an_operator_who_may_not_is_told_what_to_grant(there: Environment, serve
 
 
 def test_statement_statistics_are_set_up_in_two_steps(there: Environment, terminal: int, server: Server) -> None:
-    """The server starts again: two libraries in one text would be one library of a name that does not exist."""
+    """The server starts again: several libraries in one literal would be one library that does not exist."""
     with server.superuser() as superuser:
         superuser.execute("DROP EXTENSION pg_stat_statements")
         superuser.execute("ALTER SYSTEM SET shared_preload_libraries = 'auto_explain', 'pg_prewarm'")
@@ -125,21 +125,21 @@ def test_statement_statistics_are_set_up_in_two_steps(there: Environment, termin
     first = configuration.set_up_statement_statistics(there.database)
     assert "'auto_explain', 'pg_prewarm', 'pg_stat_statements'" in str(first)
     assert "'auto_explain', 'pg_prewarm'," in str(first.undo)
-    assert done(first, there).status == "done"
+    assert applied(first, there).status == "done"
     again = configuration.set_up_statement_statistics(there.database)
     assert "waits for a restart" in again.refused
     server.stop()
     server.start()
     second = configuration.set_up_statement_statistics(there.database)
     assert second.targets == ("extension pg_stat_statements in xai_blockchain",)
-    outcome = done(second, there)
-    assert outcome.status == "failed", "only a superuser may: known to have had no effect"
+    outcome = applied(second, there)
+    assert outcome.status == "failed", "only a superuser may, so it is certain that nothing was changed"
     assert configuration.statement_statistics(there.database)["created"].iloc[0] == 0
     with server.superuser() as superuser:
         superuser.execute("ALTER ROLE xai_operator SUPERUSER")
     try:
         second = configuration.set_up_statement_statistics(there.database)
-        assert done(second, there).status == "done"
+        assert applied(second, there).status == "done"
     finally:
         with server.superuser() as superuser:
             superuser.execute("ALTER ROLE xai_operator NOSUPERUSER")

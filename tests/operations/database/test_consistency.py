@@ -1,4 +1,4 @@
-"""Damage on a real server: pages that the disk changed, an index that lacks rows, impossible rows; doubt is said."""
+"""Corruption on a real server: damaged pages, an index without some rows, invalid rows; otherwise `unknown`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xai_runbook.operations.database import consistency
 from xai_runbook.sandbox.components import postgres_template, programs
 from xai_runbook.settings.loading import load
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 LIMITS = load("sandbox").limits
 ODD = ('a"b', "Mempool", "x" * 63, "with space")
 
@@ -39,7 +39,7 @@ def pages(server: clusters.Cluster) -> Finding:
 
 
 def overwrite(server: clusters.Cluster, table: str) -> None:
-    """Changes 16 bytes in the middle of the table's first page on the disk, behind the server's back."""
+    """Overwrite 16 bytes in the middle of the table's first page while the server is stopped."""
     with server.superuser() as connection:
         row = connection.execute("SELECT pg_relation_filepath(%s::regclass)", [table]).fetchone()
         assert row is not None
@@ -50,19 +50,19 @@ def overwrite(server: clusters.Cluster, table: str) -> None:
     server.start()
 
 
-def test_what_is_whole(env: Environment) -> None:
-    told = consistency.examination(env.database)
-    assert set(told["kind"]) == {"table", "index"}
-    found = consistency.check_consistency(told, env.limits.database.consistency)
-    assert found.status is Status.OK and found.summary.endswith("are whole")
+def test_an_intact_database(env: Environment) -> None:
+    relations = consistency.examination(env.database)
+    assert set(relations["kind"]) == {"table", "index"}
+    found = consistency.check_consistency(relations, env.limits.database.consistency)
+    assert found.status is Status.OK and found.summary.endswith("are intact")
     assert (
         consistency.check_checksums(consistency.checksums(env.database), env.limits.database.checksums).status
         is Status.OK
     )
 
 
-def test_an_index_that_lacks_rows(server: clusters.Cluster) -> None:
-    """As after a bug, or a collation that changed: the table is whole, the index in order, and a row is not in it."""
+def test_an_index_without_some_rows(server: clusters.Cluster) -> None:
+    """As after a bug or a collation change: the index is ordered, but a row of the intact table is not in it."""
     with server.superuser() as connection:
         connection.execute("CREATE TABLE public.ledger AS SELECT n FROM generate_series(1, 500) AS n")
         connection.execute("CREATE INDEX ledger_n ON public.ledger (n)")
@@ -79,7 +79,7 @@ def test_an_index_that_lacks_rows(server: clusters.Cluster) -> None:
     assert examined(server, "public.ledger").status is Status.OK
 
 
-def test_rows_that_cannot_be(server: clusters.Cluster) -> None:
+def test_invalid_rows(server: clusters.Cluster) -> None:
     with server.superuser() as connection:
         connection.execute("CREATE TABLE public.frozen AS SELECT n FROM generate_series(1, 50) AS n")
         connection.execute(
@@ -93,7 +93,7 @@ def test_rows_that_cannot_be(server: clusters.Cluster) -> None:
         connection.execute("DROP TABLE public.frozen")
 
 
-def test_a_page_that_the_disk_changed(server: clusters.Cluster) -> None:
+def test_a_damaged_page(server: clusters.Cluster) -> None:
     with server.superuser() as connection:
         connection.execute("CREATE TABLE public.paid AS SELECT n, repeat('x', 200) FROM generate_series(1, 99) AS n")
     assert pages(server).status is Status.OK
@@ -110,7 +110,7 @@ def test_a_page_that_the_disk_changed(server: clusters.Cluster) -> None:
     clusters.eventually(lambda: pages(server).status is Status.OK)
 
 
-def test_any_question_that_meets_a_damaged_page_says_so(server: clusters.Cluster) -> None:
+def test_any_query_reports_a_damaged_page(server: clusters.Cluster) -> None:
     with server.superuser() as connection:
         connection.execute("CREATE TABLE public.seen AS SELECT n FROM generate_series(1, 9) AS n")
         oid = connection.execute("SELECT 'public.seen'::regclass::oid::int8").fetchone()
@@ -123,8 +123,8 @@ def test_any_question_that_meets_a_damaged_page_says_so(server: clusters.Cluster
         connection.execute("SELECT pg_stat_reset()")
 
 
-def test_names_are_taken_as_they_are(server: clusters.Cluster) -> None:
-    """Quotes, capitals, spaces, the longest name; one that is longer would be cut, and another table looked through."""
+def test_names_are_taken_literally(server: clusters.Cluster) -> None:
+    """Quotes, capitals, spaces, the longest name; a longer one would be truncated to another table's."""
     from psycopg.sql import SQL, Identifier
 
     with server.superuser() as connection:
@@ -134,17 +134,17 @@ def test_names_are_taken_as_they_are(server: clusters.Cluster) -> None:
         connection.execute('CREATE TABLE "s p".parts (n int, PRIMARY KEY (n)) PARTITION BY RANGE (n)')
         connection.execute('CREATE TABLE "s p".part_1 PARTITION OF "s p".parts FOR VALUES FROM (0) TO (10)')
     with server.handle() as database:
-        told = consistency.examination(database, tables=[f"s p.{name}" for name in (*ODD, "parts")])
-        assert list(told["error"].unique()) == [""]
-        assert {f"s p.{name}" for name in (*ODD, "part_1")} <= set(told["relation"])
-        assert len(told) == 2 * (len(ODD) + 1)
+        relations = consistency.examination(database, tables=[f"s p.{name}" for name in (*ODD, "parts")])
+        assert list(relations["error"].unique()) == [""]
+        assert {f"s p.{name}" for name in (*ODD, "part_1")} <= set(relations["relation"])
+        assert len(relations) == 2 * (len(ODD) + 1)
         found = consistency.check_consistency(
             consistency.examination(database, tables=[f"s p.{'x' * 64}", "public.blocks"]), LIMITS.database.consistency
         )
-    assert found.status is Status.UNKNOWN and "there is no such table" in found.summary
+    assert found.status is Status.UNKNOWN and "the table does not exist" in found.summary
 
 
-def test_without_the_right_to_ask(server: clusters.Cluster) -> None:
+def test_without_the_privilege(server: clusters.Cluster) -> None:
     with server.superuser() as connection:
         connection.execute("REVOKE EXECUTE ON FUNCTION bt_index_check(regclass, boolean) FROM xai_monitor")
         try:

@@ -1,4 +1,4 @@
-"""Only what rolls back is analyzed as that: what a statement does beyond is refused, or said (S6)."""
+"""EXPLAIN ANALYZE that is rolled back: effects that survive a rollback are refused or announced (S6)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xai_runbook.model.plans import Risk
 from xai_runbook.operations.database import _effects, statements
 from xai_runbook.sandbox.components import programs
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 
 MADE = """
 CREATE EXTENSION tablefunc;
@@ -107,13 +107,13 @@ def there(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "VALUES (pg_terminate_backend(1))",
     ],
 )
-def test_s6_what_no_rollback_takes_back_is_refused(there: Environment, statement: str) -> None:
+def test_s6_effects_that_survive_a_rollback_are_refused(there: Environment, statement: str) -> None:
     plan = statements.analyze(there.database, statement=statement)
-    assert not plan.steps and "it may do what no rollback takes back, by pg_catalog." in plan.refused, plan
+    assert not plan.steps and "a rollback does not undo all effects of pg_catalog." in plan.refused, plan
 
 
 @pytest.mark.parametrize(
-    ("statement", "by"),
+    ("statement", "function"),
     [
         ("SELECT public.tidy()", "public.tidy"),
         ("SELECT public.tidied(1)", "public.tidied"),
@@ -136,10 +136,10 @@ def test_s6_what_no_rollback_takes_back_is_refused(there: Environment, statement
         ("WITH made AS (INSERT INTO public.triggered VALUES (1) RETURNING n) SELECT * FROM made", "public.fired"),
     ],
 )
-def test_s6_somebodys_own_functions_are_destructive_in_words(there: Environment, statement: str, by: str) -> None:
+def test_s6_user_functions_make_the_plan_destructive(there: Environment, statement: str, function: str) -> None:
     plan = statements.analyze(there.database, statement=statement)
     assert plan.steps and plan.risk is Risk.DESTRUCTIVE, plan
-    assert "not rolled back is what" in plan.note and by in plan.note
+    assert "a rollback may not undo" in plan.note and function in plan.note
     assert "cannot be undone" in str(plan.undo)
 
 
@@ -161,7 +161,7 @@ def test_s6_somebodys_own_functions_are_destructive_in_words(there: Environment,
 )
 def test_s6_what_rolls_back_is_a_change(there: Environment, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
     plan = statements.analyze(there.database, statement=statement)
-    assert plan.note == "it runs, with its locks, and is rolled back" and plan.risk is Risk.CHANGE, plan
+    assert plan.note == "the statement runs, holds its locks, and is rolled back" and plan.risk is Risk.CHANGE, plan
     assert typed(there, plan, monkeypatch).status == "done"
 
 
@@ -173,23 +173,21 @@ def test_s6_what_rolls_back_is_a_change(there: Environment, monkeypatch: pytest.
         "SELECT nextval('public.numbers')",
     ],
 )
-def test_s6_sequences_stay_and_that_is_said(
-    there: Environment, monkeypatch: pytest.MonkeyPatch, statement: str
-) -> None:
+def test_s6_sequences_are_not_moved_back(there: Environment, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
     plan = statements.analyze(there.database, statement=statement)
-    assert "sequences that it moves stay where it moves them" in plan.note and plan.risk is Risk.CHANGE
+    assert "sequences that it advances are not moved back" in plan.note and plan.risk is Risk.CHANGE
     assert typed(there, plan, monkeypatch).status == "done"
 
 
-def test_s6_names_that_are_hidden(there: Environment) -> None:
+def test_s6_escaped_names_are_refused(there: Environment) -> None:
     with pytest.raises(InputError, match="Unicode escapes"):
         _effects.lasting_effects(there.database, statement='SELECT U&"pg\\005fterminate_backend"(1)')
 
 
-def test_s6_a_function_that_comes_between_is_seen_by_apply(
+def test_s6_a_trigger_created_after_planning_is_noticed(
     server: Server, there: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was planned as a change is planned again under the lock: a trigger since makes it another."""
+    """The change is planned again under the lock; a new trigger makes the plan differ."""
     plan = statements.analyze(there.database, statement="INSERT INTO public.plain VALUES (1, 2)")
     assert plan.risk is Risk.CHANGE
     with server.superuser() as session:

@@ -1,4 +1,4 @@
-"""Locks on real PostgreSQL: who waits for whom, forgotten and long transactions, and those that no session holds."""
+"""Blocked sessions, idle, long and prepared transactions on a real server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xai_runbook.operations.database import locks, pools, sessions
 from xai_runbook.sandbox.components import programs
 from xai_runbook.settings import loading
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 
 FIRST = b"UPDATE wallets SET balance = balance WHERE address = (SELECT min(address) FROM wallets)"
 
@@ -33,28 +33,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def handle(server: Server) -> Iterator[Database]:
-    with server.handle() as told:
-        yield told
+    with server.handle() as handle:
+        yield handle
 
 
 def limit(name: str, **keys: Any) -> Limit:
-    told = loading.load("sandbox").limits.by_name[name]
-    return Limit(**{field: getattr(told, field) for field in ("name", "title", "unit", "direction", "severity", "hint")}
-                 | {"threshold": 0.1} | keys)  # fmt: skip
+    shipped = loading.load("sandbox").limits.by_name[name]
+    fields = ("name", "title", "unit", "direction", "severity", "hint")
+    return Limit(**{field: getattr(shipped, field) for field in fields} | {"threshold": 0.1} | keys)
 
 
 def until(ask: Callable[[], DataFrame], rows: int) -> DataFrame:
     end = time.monotonic() + 20
     while True:
-        told = ask()
-        if len(told) == rows or time.monotonic() > end:
-            return told
+        frame = ask()
+        if len(frame) == rows or time.monotonic() > end:
+            return frame
         time.sleep(0.05)
 
 
 @contextmanager
 def waiting(server: Server, name: str, statement: bytes = FIRST) -> Iterator[psycopg.Connection[Any]]:
-    """A session that has sent a statement whose answer nobody fetches."""
+    """A session that is running a statement, whose result is not fetched."""
     with server.session("app", name) as session:
         session.pgconn.send_query(statement)
         yield session
@@ -63,10 +63,10 @@ def waiting(server: Server, name: str, statement: bytes = FIRST) -> Iterator[psy
             pass
 
 
-def test_nobody_waits(handle: Database) -> None:
+def test_no_session_waits(handle: Database) -> None:
     finding = locks.check_blocked_sessions(locks.blocked_sessions(handle), limit("lock_waits"))
     assert finding.status is Status.OK
-    assert finding.summary == "nobody waits for a lock; alert when above 100 ms"
+    assert finding.summary == "no session waits for a lock; alert when above 100 ms"
     assert locks.lock_tree(handle).empty
     for ask, check, name in (
         (locks.idle_in_transaction, locks.check_idle_in_transaction, "idle_in_transaction"),
@@ -75,8 +75,8 @@ def test_nobody_waits(handle: Database) -> None:
         assert check(ask(handle), limit(name)).status is Status.OK
 
 
-def test_who_waits_for_whom(server: Server, handle: Database) -> None:
-    """A chain: the second waits for the first, the third for the second; the one to speak to stands at the top."""
+def test_a_chain_of_blocked_sessions(server: Server, handle: Database) -> None:
+    """The second waits for the first, the third for the second; the first is at the root of the tree."""
     with server.session("app", "first") as first, first.transaction():
         first.execute(FIRST)
         pid = first.info.backend_pid
@@ -102,7 +102,7 @@ def test_who_waits_for_whom(server: Server, handle: Database) -> None:
     assert until(lambda: locks.blocked_sessions(handle), 0).empty
 
 
-def test_a_table_that_is_waited_for_is_named(server: Server, handle: Database) -> None:
+def test_the_locked_table_is_named(server: Server, handle: Database) -> None:
     with server.superuser() as superuser, superuser.transaction():
         superuser.execute("LOCK TABLE blocks IN ACCESS EXCLUSIVE MODE")
         with waiting(server, "reader", b"SELECT count(*) FROM blocks"):
@@ -110,7 +110,7 @@ def test_a_table_that_is_waited_for_is_named(server: Server, handle: Database) -
     assert (row["waits_for"], row["mode"]) == ("public.blocks", "AccessShareLock")
 
 
-def test_forgotten_and_long_transactions(server: Server, handle: Database) -> None:
+def test_idle_and_long_transactions(server: Server, handle: Database) -> None:
     with server.session("app", "forgetful") as forgetful, forgetful.transaction():
         pid = forgetful.info.backend_pid
         forgetful.execute("SELECT count(*) FROM wallets WHERE label = 'hunter2'")
@@ -127,7 +127,7 @@ def test_forgotten_and_long_transactions(server: Server, handle: Database) -> No
 
 
 def test_a_prepared_transaction_outlives_its_session(server: Server, handle: Database) -> None:
-    """Nobody is there to be asked, and it holds its locks: it is named, and whom it blocks is shown below it."""
+    """It has no session but keeps its locks: it is listed, and the sessions that it blocks are below it."""
     with server.session("app") as session:
         session.execute("BEGIN")
         session.execute(FIRST)
@@ -140,13 +140,13 @@ def test_a_prepared_transaction_outlives_its_session(server: Server, handle: Dat
     finally:
         with server.session("app") as session:
             session.execute("ROLLBACK PREPARED 'forgotten'")
-    assert row["target"] == "prepared forgotten of xai_app (unnamed)" and row["horizon"]
-    assert (blocked["blocked_by"], blocked["blocked_by_application"]) == ("0", "a prepared one")
-    assert list(tree["application_name"]) == ["a prepared transaction", "behind"]
+    assert row["target"] == "prepared forgotten of xai_app (unnamed)" and row["holds_back_vacuum"]
+    assert (blocked["blocked_by"], blocked["blocked_by_application"]) == ("0", "prepared transaction")
+    assert list(tree["application_name"]) == ["prepared transaction", "behind"]
 
 
-def test_without_rights_nothing_is_counted(server: Server) -> None:
-    """E35: without pg_monitor all but our own sessions are hidden, and "nobody waits" would be a lie."""
+def test_without_the_privilege_nothing_is_counted(server: Server) -> None:
+    """E35: without pg_monitor other sessions are hidden, so "no session waits" would be wrong."""
     with server.superuser() as superuser:
         superuser.execute("CREATE ROLE half_blind LOGIN PASSWORD 'seen'")
         superuser.execute("GRANT CONNECT ON DATABASE xai_blockchain TO half_blind")
@@ -159,8 +159,8 @@ def test_without_rights_nothing_is_counted(server: Server) -> None:
     ]  # fmt: skip
     with server.handle(user="half_blind", password=f"file:{secret}") as handle:
         for ask in asks:
-            with pytest.raises(AccessDenied, match="does not see other roles' sessions") as caught:
+            with pytest.raises(AccessDenied, match="may not see other roles' sessions") as caught:
                 ask(handle)
             assert "pg_monitor" in caught.value.hint
-        watched = pools.watch_connections(handle, every="100ms", lasting="0s")
-    assert "does not see" in watched["error"].iloc[0]
+        watched = pools.watch_connections(handle, interval="100ms", duration="0s")
+    assert "may not see" in watched["error"].iloc[0]

@@ -1,4 +1,4 @@
-"""Standbys, lag and slots on real servers: what is missing, slow, hung or left behind is told, nothing is guessed."""
+"""Standbys, lag and replication slots on a real primary and standby."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xai_runbook.sandbox.components import programs, standby
 from xai_runbook.sandbox.components.standby import NAME
 from xai_runbook.settings.loading import load
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 LIMITS = load("sandbox").limits
 EXPECTED = {"standbys": [NAME]}
 
@@ -38,51 +38,51 @@ def write(server: clusters.Cluster) -> None:
 
 
 def caught_up(database: Database) -> pd.DataFrame:
-    """The standbys, once the one there is streams and has all."""
+    """Return the standbys once the only one is streaming and has replayed everything."""
 
-    def told() -> list[pd.DataFrame]:
+    def ready() -> list[pd.DataFrame]:
         frame = replication.standbys(database)
         return [frame] if list(frame["state"]) == ["streaming"] and list(frame["lag_bytes"]) == [0.0] else []
 
-    (frame,) = clusters.eventually(told)
+    (frame,) = clusters.eventually(ready)
     return frame
 
 
 def test_a_healthy_pair(env: Environment) -> None:
-    told = caught_up(env.database)
-    assert list(told["standby"]) == [NAME]
+    standbys = caught_up(env.database)
+    assert list(standbys["standby"]) == [NAME]
     assert (
-        replication.check_standbys(told, env.limits.database.standbys_connected).summary
+        replication.check_standbys(standbys, env.limits.database.standbys_connected).summary
         == f"connected, as expected: {NAME}"
     )
-    assert replication.check_lag(told, env.limits.database.replication_lag).status is Status.OK
+    assert replication.check_lag(standbys, env.limits.database.replication_lag).status is Status.OK
     role = replication.check_role(replication.recovery(env.database), env.limits.database.database_role)
-    assert (role.status, role.summary) == (Status.OK, "xai_blockchain is a primary, as it should be")
+    assert (role.status, role.summary) == (Status.OK, "xai_blockchain is a primary, as expected")
     slots = replication.replication_slots(env.database)
     assert slots["active"].all() and slots["retained_bytes"].notna().all()
     assert replication.check_slots(slots, env.limits.database.replication_slots).status is Status.OK
 
 
-def test_a_standby_that_has_gone_is_missed(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
+def test_a_missing_standby(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
     first, second = servers
     second.stop()
     with first.handle(**EXPECTED) as database:
         clusters.eventually(lambda: not replication.standbys(database)["connected"].all())
-        told = replication.standbys(database)
-        found = replication.check_standbys(told, LIMITS.database.standbys_connected)
+        standbys = replication.standbys(database)
+        found = replication.check_standbys(standbys, LIMITS.database.standbys_connected)
         assert (found.status, found.targets) == (Status.ALERT, (NAME,))
-        behind = replication.check_lag(told, LIMITS.database.replication_lag)
-        assert behind.status is Status.UNKNOWN and "it is not connected" in behind.summary
+        behind = replication.check_lag(standbys, LIMITS.database.replication_lag)
+        assert behind.status is Status.UNKNOWN and "not connected" in behind.summary
         second.start()
-        told = replication.standbys(database)
-        assert replication.check_standbys(told, LIMITS.database.standbys_connected).status is Status.OK
+        standbys = replication.standbys(database)
+        assert replication.check_standbys(standbys, LIMITS.database.standbys_connected).status is Status.OK
 
 
-def test_an_idle_pair_is_0_behind_and_says_so(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
-    """No measured lag (NULL) with nothing missing is 0: known from the places, not from the missing measurement."""
+def test_an_idle_pair_has_no_lag(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
+    """The lag of an idle standby is not measured (NULL); it is 0 because the positions are equal."""
     with servers[0].handle(**EXPECTED) as database:
-        told = caught_up(database)
-        assert list(told["lag_seconds"]) == [0.0]
+        standbys = caught_up(database)
+        assert list(standbys["lag_seconds"]) == [0.0]
 
 
 def test_a_paused_replay_is_a_growing_lag(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
@@ -108,19 +108,19 @@ def test_a_paused_replay_is_a_growing_lag(servers: tuple[clusters.Cluster, clust
         caught_up(database)
 
 
-def test_the_lag_is_watched(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
+def test_watch_lag(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
     with servers[0].handle(**EXPECTED) as database:
-        told = replication.watch_lag(database, every="200ms", lasting="1s")
-        assert list(told.columns) == ["standby", "at", "value"]
-        assert set(told["standby"]) == {NAME} and len(told) >= 3
-        assert told["at"].is_monotonic_increasing and (told["value"].max() < 60)
-        for every, lasting in (("1ms", "1s"), ("1s", "2h")):
-            with pytest.raises(InputError, match="a watch looks"):
-                replication.watch_lag(database, every=every, lasting=lasting)
+        lags = replication.watch_lag(database, interval="200ms", duration="1s")
+        assert list(lags.columns) == ["standby", "at", "value"]
+        assert set(lags["standby"]) == {NAME} and len(lags) >= 3
+        assert lags["at"].is_monotonic_increasing and (lags["value"].max() < 60)
+        for interval, duration in (("1ms", "1s"), ("1s", "2h")):
+            with pytest.raises(InputError, match="interval must be"):
+                replication.watch_lag(database, interval=interval, duration=duration)
 
 
-def test_a_hung_standby_is_not_0_behind(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
-    """It reports nothing, so its last report grows old: the lag that the server measured stays as it was."""
+def test_a_hung_standby_has_a_growing_lag(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
+    """It sends no replies, so the measured lag stays the same and the time since its last reply counts."""
     first, second = servers
     with second.superuser() as connection:
         rows = connection.execute("SELECT pid FROM pg_stat_get_wal_receiver()").fetchall()
@@ -138,7 +138,7 @@ def test_a_hung_standby_is_not_0_behind(servers: tuple[clusters.Cluster, cluster
         os.kill(rows[0][0], signal.SIGCONT)
 
 
-def test_a_slot_left_behind_and_then_lost(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
+def test_a_slot_without_standby_is_invalidated_in_the_end(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
     first, _ = servers
     with first.superuser() as connection, first.handle() as database:
         connection.execute("SELECT pg_create_physical_replication_slot('forgotten', true)")
@@ -170,37 +170,37 @@ def test_a_slot_left_behind_and_then_lost(servers: tuple[clusters.Cluster, clust
                 connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
 
 
-def test_a_standby_where_a_primary_is_meant(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
+def test_a_standby_where_a_primary_is_expected(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
     first, second = servers
     with second.handle() as database:
         found = replication.check_role(replication.recovery(database), LIMITS.database.database_role)
         assert found.status is Status.ALERT
-        assert found.summary == "xai_blockchain is a standby (read-only), but the settings say that it is a primary"
+        assert found.summary == "xai_blockchain is a standby (read-only), but the settings expect a primary"
     with second.handle(in_recovery=True) as database:
         assert replication.check_role(replication.recovery(database), LIMITS.database.database_role).status is Status.OK
-        told = caught_up(database)
-        assert list(told["standby"]) == ["this server"]
+        standbys = caught_up(database)
+        assert list(standbys["standby"]) == ["this server"]
         assert (
             replication.check_lag(replication.standbys(database), LIMITS.database.replication_lag).status is Status.OK
         )
         assert replication.replication_slots(database).empty
-        assert replication.check_standbys(told, LIMITS.database.standbys_connected).status is Status.OK
+        assert replication.check_standbys(standbys, LIMITS.database.standbys_connected).status is Status.OK
     with first.handle(in_recovery=True) as database:
         assert (
             replication.check_role(replication.recovery(database), LIMITS.database.database_role).status is Status.ALERT
         )
 
 
-def test_a_role_that_may_not_see_how_far_they_are(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
-    """Who is connected is told to everybody, the rest to pg_monitor: the lag is unknown, and what to grant is said."""
+def test_lag_is_unknown_without_pg_monitor(servers: tuple[clusters.Cluster, clusters.Cluster]) -> None:
+    """Any role sees which standbys are connected; the rest needs pg_monitor, which the message names."""
     first, _ = servers
     with first.superuser() as connection:
         connection.execute("REVOKE pg_monitor FROM xai_monitor")
     try:
         with first.handle(**EXPECTED) as database:
-            told = replication.standbys(database)
-        assert replication.check_standbys(told, LIMITS.database.standbys_connected).status is Status.OK
-        found = replication.check_lag(told, LIMITS.database.replication_lag)
+            standbys = replication.standbys(database)
+        assert replication.check_standbys(standbys, LIMITS.database.standbys_connected).status is Status.OK
+        found = replication.check_lag(standbys, LIMITS.database.replication_lag)
         assert found.status is Status.UNKNOWN and "GRANT pg_monitor" in found.summary
     finally:
         with first.superuser() as connection:
@@ -212,7 +212,7 @@ def frame(**row: Any) -> pd.DataFrame:
     return pd.DataFrame([usual | row])
 
 
-def test_none_expected_and_none_there_is_said() -> None:
+def test_no_standby_expected_and_none_connected() -> None:
     none = frame().iloc[:0]
     found = replication.check_standbys(none, LIMITS.database.standbys_connected)
     assert (found.status, found.summary) == (Status.OK, "the settings expect no standby, and none is connected")
@@ -220,21 +220,21 @@ def test_none_expected_and_none_there_is_said() -> None:
     assert (found.status, found.summary) == (Status.OK, "no standby is expected, and none is connected")
 
 
-def test_one_that_nobody_expects_is_named() -> None:
+def test_an_unexpected_standby_is_named() -> None:
     found = replication.check_standbys(frame(expected=False), LIMITS.database.standbys_connected)
     assert (found.status, found.summary) == (
-        Status.OK, "the settings expect no standby; connected without being expected: a",
+        Status.OK, "the settings expect no standby; connected but not expected: a",
     )  # fmt: skip
 
 
-def test_a_lag_that_is_not_told_is_unknown() -> None:
+def test_an_unknown_lag() -> None:
     found = replication.check_lag(
         frame(error="it is in state catchup, not yet up to date"), LIMITS.database.replication_lag
     )
     assert found.status is Status.UNKNOWN and "catchup" in found.summary
 
 
-def test_the_standby_of_the_sandbox_has_its_password_in_no_argument(
+def test_the_password_of_the_sandbox_standby_is_in_no_argument(
     servers: tuple[clusters.Cluster, clusters.Cluster],
 ) -> None:
     _, second = servers

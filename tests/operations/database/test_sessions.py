@@ -1,4 +1,4 @@
-"""Section 3 on real PostgreSQL: who we are can change nothing, every failure has a name and its time."""
+"""Sessions and connections on a real server: the reader role can change nothing, and every failure is translated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xai_runbook.operations.database import sessions as database
 from xai_runbook.sandbox.components import postgres_template, programs
 from xai_runbook.sql import statement
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def refusal(handle: Database) -> CannotAsk:
-    """Why the handle could not ask; with no secret and no connection string in it."""
+    """Return the error of a query, which must not contain a secret or a connection string."""
     with pytest.raises(CannotAsk) as caught:
         handle.frame("identity")
     text = f"{caught.value} {caught.value!r}"
@@ -52,38 +52,38 @@ def refusal(handle: Database) -> CannotAsk:
 def secret_of(handle: Database, role: str) -> str:
     password = handle._settings.password
     if password is None or not password.reference.startswith("file:"):
-        return "a password that is nowhere"
+        return "a password that is not used"
     path = Path(password.reference.removeprefix("file:"))
     return (path.parent / f"{role}.password").read_text().strip() if path.parent.name == "secrets" else path.read_text()
 
 
-# --- what is answered -------------------------------------------------------------------------------------------
+# --- queries -----------------------------------------------------------------------------------------------------
 
 
-def test_connections_and_the_pool(env: Environment) -> None:
+def test_connections(env: Environment) -> None:
     used = database.connections(env.database)
     row = used.iloc[0]
     assert row["target"] == "xai_blockchain"
     assert 1 <= row["used"] < row["usable"]
-    assert row["usable"] == 57  # 60 less the three that superusers keep
+    assert row["usable"] == 57  # 60 minus superuser_reserved_connections
     assert row["used_ratio"] == row["used"] / row["usable"]
     finding = database.check_pool(used, env.limits.database.pool)
     assert finding.status is Status.OK
     assert f"in use ({row['used']} of 57); alert when above 80 %" in finding.summary
 
 
-def test_pool_that_is_nearly_full(env: Environment) -> None:
+def test_nearly_all_connections_in_use(env: Environment) -> None:
     full = pd.DataFrame({"target": ["xai_blockchain"], "used": [50], "usable": [57], "used_ratio": [50 / 57]})
     finding = database.check_pool(full, env.limits.database.pool)
     assert (finding.status, finding.targets) == (Status.ALERT, ("xai_blockchain",))
     assert finding.summary == "87.72 % in use (50 of 57): above 80 %"
 
 
-def test_identity_is_measured(env: Environment, sandbox: dict[str, Any]) -> None:
-    (who,) = database.identity(env.database).to_dict("records")
-    assert who["system_identifier"] == sandbox["overlay"]["database"]["system_identifier"]
-    assert (who["role"], who["database"], who["powers"]) == ("xai_monitor", "xai_blockchain", "")
-    assert who["started_at"].tzinfo is not None
+def test_identity(env: Environment, sandbox: dict[str, Any]) -> None:
+    (row,) = database.identity(env.database).to_dict("records")
+    assert row["system_identifier"] == sandbox["overlay"]["database"]["system_identifier"]
+    assert (row["role"], row["database"], row["write_privileges"]) == ("xai_monitor", "xai_blockchain", "")
+    assert row["started_at"].tzinfo is not None
 
 
 def test_sessions_show_no_literals(server: Server) -> None:
@@ -93,31 +93,31 @@ def test_sessions_show_no_literals(server: Server) -> None:
         assert "hunter2" not in row["query"]
         assert row["state"] == "idle"
         assert row["state_seconds"] >= 0
-        assert len(database.sessions(handle, most=1)) == 1
+        assert len(database.sessions(handle, max_rows=1)) == 1
 
 
 def test_reachable(env: Environment) -> None:
-    told = reachability.database(env.database)
-    finding = reachability.check_reachable(told, env.limits.database.database_reachable)
+    reachable = reachability.database(env.database)
+    finding = reachability.check_reachable(reachable, env.limits.database.database_reachable)
     assert finding.status is Status.OK
     assert finding.summary == f"{env.database.address} answers"
-    assert "as xai_monitor" in told["detail"].iloc[0]
+    assert "as xai_monitor" in reachable["detail"].iloc[0]
 
 
 @pytest.mark.parametrize(
-    ("name", "version", "words"),
+    ("name", "version", "text"),
     [("connections", 13, None), ("connections", 15, None), ("connections", 16, "reserved_connections'"),
      ("connections", 18, "current_setting('reserved_connections')"), ("identity", 18, "pg_control_system")],
 )  # fmt: skip
-def test_variant_for_the_servers_version(name: str, version: int, words: str | None) -> None:
-    text = statement(name, version)
-    if words is None:
-        assert "current_setting('reserved_connections')" not in text
+def test_the_variant_for_a_server_version(name: str, version: int, text: str | None) -> None:
+    sql = statement(name, version)
+    if text is None:
+        assert "current_setting('reserved_connections')" not in sql
     else:
-        assert words in text
+        assert text in sql
 
 
-# --- who may ask ------------------------------------------------------------------------------------------------
+# --- privileges -------------------------------------------------------------------------------------------------
 
 CHANGES = [
     "INSERT INTO wallets VALUES ('XAI' || repeat('0', 40), now())",
@@ -162,7 +162,7 @@ CHANGES = [
 
 
 def test_the_monitor_can_change_nothing(server: Server) -> None:
-    """P1: refused by the server, not by the seat belt, which any session may take off."""
+    """P1: refused by the server, even without default_transaction_read_only, which any session can unset."""
     with server.session("app"), server.session("monitor") as monitor:
         monitor.execute("SET default_transaction_read_only = off")
         for change in CHANGES:
@@ -173,19 +173,19 @@ def test_the_monitor_can_change_nothing(server: Server) -> None:
 
 
 def test_the_monitor_cannot_vacuum(server: Server) -> None:
-    """VACUUM and ANALYZE of another's table are a warning, not an error: the statistics show that nothing was done."""
-    seen = "SELECT relname, vacuum_count, analyze_count FROM pg_stat_user_tables ORDER BY 1"
+    """VACUUM and ANALYZE of another role's table only warn; the statistics show that nothing was done."""
+    counters = "SELECT relname, vacuum_count, analyze_count FROM pg_stat_user_tables ORDER BY 1"
     with server.session("monitor") as monitor, server.superuser() as superuser:
-        before = superuser.execute(seen).fetchall()
+        before = superuser.execute(counters).fetchall()
         monitor.execute("SET default_transaction_read_only = off")
         monitor.execute("VACUUM")
         monitor.execute("ANALYZE blocks")
         superuser.execute("SELECT pg_stat_clear_snapshot()")
-        assert superuser.execute(seen).fetchall() == before
+        assert superuser.execute(counters).fetchall() == before
 
 
-def test_the_session_wears_the_seat_belt(server: Server) -> None:
-    """Set by us for the session, whatever the role has from elsewhere."""
+def test_session_settings(server: Server) -> None:
+    """Set on connecting, whatever the role's own settings are."""
     expected = {
         "default_transaction_read_only": "on",
         "statement_timeout": "2000",
@@ -198,21 +198,21 @@ def test_the_session_wears_the_seat_belt(server: Server) -> None:
     with server.handle() as handle:
         handle.frame("identity")
         assert handle._connection is not None
-        told = handle._connection.execute(
+        rows = handle._connection.execute(
             "SELECT name, setting, source FROM pg_settings WHERE name = ANY(%s)", [list(expected)]
         ).fetchall()
-    assert {name: setting for name, setting, _ in told} == expected
-    assert {source for _, _, source in told} == {"client"}
+    assert {name: setting for name, setting, _ in rows} == expected
+    assert {source for _, _, source in rows} == {"client"}
 
 
 @pytest.mark.parametrize(
-    ("role", "power"), [("operator", "pg_signal_backend"), ("owner", "owner of the database"), ("app", "may write")]
+    ("role", "privilege"), [("operator", "pg_signal_backend"), ("owner", "owner of the database"), ("app", "may write")]
 )
-def test_a_role_with_powers_is_refused(server: Server, role: str, power: str) -> None:
+def test_a_role_with_write_privileges_is_refused(server: Server, role: str, privilege: str) -> None:
     with server.handle(role) as handle:
-        told = refusal(handle)
-        assert type(told) is AccessDenied
-        assert power in told.what
+        error = refusal(handle)
+        assert type(error) is AccessDenied
+        assert privilege in error.what
     server.wait_until_idle()
 
 
@@ -222,34 +222,34 @@ def test_a_superuser_is_refused(server: Server) -> None:
         assert "superuser" in refusal(handle).what
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------------------------
 
 
 def test_another_server_behind_the_name(server: Server) -> None:
     with server.handle(system_identifier="7300000000000000000") as handle:
-        told = refusal(handle)
-        assert type(told) is WrongServer
-        assert "7300000000000000000" in told.what
+        error = refusal(handle)
+        assert type(error) is WrongServer
+        assert "7300000000000000000" in error.what
         finding = reachability.check_reachable(reachability.database(handle), _limit())
     assert finding.status is Status.UNKNOWN
     assert "cannot be checked: this is server" in finding.summary
 
 
-def test_wrong_password(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_password(server: Server, tmp_path: Path) -> None:
     (tmp_path / "wrong").write_text("hunter2-wrong")
     with server.handle(password=f"file:{tmp_path / 'wrong'}") as handle:
-        told = refusal(handle)
-    assert type(told) is AccessDenied
-    assert told.what == "the password is missing or wrong"
+        error = refusal(handle)
+    assert type(error) is AccessDenied
+    assert error.what == "the password is missing or wrong"
 
 
-def test_no_password(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_password(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
     with server.handle(password=None) as handle:
         assert type(refusal(handle)) is AccessDenied
 
 
-def test_password_that_is_not_there(server: Server) -> None:
+def test_an_unset_password(server: Server) -> None:
     with server.handle(password="env:NO_SUCH_VARIABLE_HERE") as handle:
         with pytest.raises(SettingsError, match="NO_SUCH_VARIABLE_HERE"):
             handle.frame("identity")
@@ -259,7 +259,7 @@ def test_password_that_is_not_there(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "words"),
+    ("changed", "kind", "message"),
     [
         ({"dbname": "no_such_database"}, WrongServer, "database does not exist"),
         ({"dbname": "postgres"}, AccessDenied, "rejected the login"),
@@ -270,11 +270,11 @@ def test_password_that_is_not_there(server: Server) -> None:
         ({"service": "no_such_service"}, Unreachable, "service is not defined"),
     ],
 )
-def test_settings_that_do_not_fit(server: Server, change: dict[str, Any], error: Any, words: str) -> None:
-    with server.handle(**change) as handle:
-        told = refusal(handle)
-    assert isinstance(told, error), told
-    assert words in told.what
+def test_wrong_settings(server: Server, changed: dict[str, Any], kind: Any, message: str) -> None:
+    with server.handle(**changed) as handle:
+        error = refusal(handle)
+    assert isinstance(error, kind), error
+    assert message in error.what
 
 
 def test_pgpass(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -299,16 +299,16 @@ def test_all_slots_taken(server: Server) -> None:
         with suppress(psycopg.OperationalError):
             for _ in range(SLOTS + 1):
                 sessions.enter_context(server.session("app"))
-        told = refusal(handle)
-        assert type(told) is Unreachable
-        assert "slots are taken" in told.what
+        error = refusal(handle)
+        assert type(error) is Unreachable
+        assert "slots are taken" in error.what
         finding = reachability.check_reachable(reachability.database(handle), _limit())
     assert finding.status is Status.ALERT
     assert finding.summary.endswith("does not answer: all connection slots are taken")
 
 
-def test_a_stopped_backend_is_not_waited_for(server: Server) -> None:
-    """P18: no server timeout and no keepalive ends this; the next question has a new connection."""
+def test_a_stopped_backend_times_out(server: Server) -> None:
+    """P18: no server timeout or keepalive ends this wait; the next query uses a new connection."""
     server.wait_until_idle()
     with server.handle(timeout="500ms") as handle:
         handle.frame("identity")
@@ -323,11 +323,11 @@ def test_a_stopped_backend_is_not_waited_for(server: Server) -> None:
         finally:
             os.kill(pid, signal.SIGCONT)
         assert len(handle.frame("connections")) == 1
-        server.wait_until_idle(pid)  # the one that was given up ends as soon as it can
+        server.wait_until_idle(pid)  # the abandoned backend ends as soon as it can
 
 
-def test_a_stopped_server_is_not_waited_for(server: Server) -> None:
-    """The kernel still takes the connection; nobody answers on it."""
+def test_a_stopped_server_times_out(server: Server) -> None:
+    """The kernel still accepts the connection, and no answer comes."""
     assert server.process is not None
     with server.handle(timeout="500ms") as handle:
         server.process.send_signal(signal.SIGSTOP)
@@ -340,7 +340,7 @@ def test_a_stopped_server_is_not_waited_for(server: Server) -> None:
         assert len(handle.frame("identity")) == 1
 
 
-def test_a_connection_that_was_lost_is_opened_anew(server: Server) -> None:
+def test_a_lost_connection_is_replaced(server: Server) -> None:
     server.wait_until_idle()
     with server.handle() as handle:
         handle.frame("identity")
@@ -351,7 +351,7 @@ def test_a_connection_that_was_lost_is_opened_anew(server: Server) -> None:
         assert server.backends() != [pid]
 
 
-def test_a_server_that_restarts_between_two_questions(server: Server) -> None:
+def test_a_server_restart_between_two_queries(server: Server) -> None:
     with server.handle() as handle:
         before = handle.frame("identity")["started_at"].iloc[0]
         server.stop()
@@ -360,24 +360,24 @@ def test_a_server_that_restarts_between_two_questions(server: Server) -> None:
         assert handle.frame("identity")["started_at"].iloc[0] > before
 
 
-def test_two_threads_ask_at_once(server: Server) -> None:
-    told: list[int] = []
+def test_threads_share_a_connection(server: Server) -> None:
+    counts: list[int] = []
     server.wait_until_idle()
     with server.handle() as handle:
 
         def ask(name: str) -> None:
-            told.extend(len(handle.frame(name)) for _ in range(20))
+            counts.extend(len(handle.frame(name)) for _ in range(20))
 
         threads = [threading.Thread(target=ask, args=(name,)) for name in ("identity", "connections") * 2]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert told == [1] * 80
+        assert counts == [1] * 80
         assert len(server.backends()) == 1
 
 
-def test_secrets_are_read_anew_when_a_connection_is(server: Server, tmp_path: Path) -> None:
+def test_secrets_are_read_again_for_each_connection(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("hunter2")
     with server.handle(password=f"file:{path}") as handle:

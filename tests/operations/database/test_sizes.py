@@ -1,4 +1,4 @@
-"""Sizes and the cache on a real server: by oid, whatever the name; partitions, toast and the WAL are counted."""
+"""Sizes, bloat and cache hits on a real server, with unusual names, partitions, TOAST and WAL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xai_runbook.operations.database import sizes
 from xai_runbook.sandbox.components import programs
 from xai_runbook.settings.loading import load
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 LIMITS = load("sandbox").limits
 
 TABLES = """
@@ -54,9 +54,9 @@ def one(server: clusters.Cluster, query: str) -> Any:
 
 def test_tables_of_any_name_and_kind(server: clusters.Cluster) -> None:
     with server.handle() as handle:
-        rows = {row["name"]: row for row in sizes.table_sizes(handle, most=50).to_dict("records")}
+        rows = {row["name"]: row for row in sizes.table_sizes(handle, max_rows=50).to_dict("records")}
         assert list(rows) == sorted(rows, key=lambda name: (-rows[name]["total_bytes"], name))
-        assert len(sizes.table_sizes(handle, most=2)) == 2
+        assert len(sizes.table_sizes(handle, max_rows=2)) == 2
     mempool = rows["public.MemPool"]
     assert mempool["total_bytes"] == one(server, """SELECT pg_total_relation_size('public."MemPool"')""")
     assert mempool["kind"] == "table" and mempool["estimated_rows"] == 2000
@@ -66,15 +66,19 @@ def test_tables_of_any_name_and_kind(server: clusters.Cluster) -> None:
     assert "public.blocks" in rows
 
 
-def test_a_partitioned_table_is_the_sum_of_its_leaves(server: clusters.Cluster) -> None:
+def test_a_partitioned_table_is_the_sum_of_its_partitions(server: clusters.Cluster) -> None:
     with server.handle() as handle:
-        rows = {row["name"]: row for row in sizes.table_sizes(handle, most=50).to_dict("records")}
-    whole = rows["public.measured"]
-    assert (whole["kind"], whole["partitions"], whole["estimated_rows"]) == ("partitioned table", 2, 1050)
+        rows = {row["name"]: row for row in sizes.table_sizes(handle, max_rows=50).to_dict("records")}
+    partitioned = rows["public.measured"]
+    assert (partitioned["kind"], partitioned["partitions"], partitioned["estimated_rows"]) == (
+        "partitioned table",
+        2,
+        1050,
+    )
     parts = "SELECT pg_total_relation_size('measured_1') + pg_total_relation_size('measured_2a')"
-    assert whole["total_bytes"] == one(server, parts)
-    assert whole["toast_bytes"] >= 50 * 20000, "what lies in toast counts"
-    assert not [name for name in rows if name.startswith("public.measured_")], "and no part is counted twice"
+    assert partitioned["total_bytes"] == one(server, parts)
+    assert partitioned["toast_bytes"] >= 50 * 20000, "TOAST is included"
+    assert not [name for name in rows if name.startswith("public.measured_")], "no partition is listed again"
     assert rows["public.empty_parent"]["partitions"] == 0 and rows["public.empty_parent"]["total_bytes"] == 0
 
 
@@ -86,7 +90,7 @@ def test_databases_and_the_wal(server: clusters.Cluster) -> None:
     assert {"postgres", "template1"} <= set(rows)
 
 
-def test_bloat_is_measured_where_the_extension_is(server: clusters.Cluster) -> None:
+def test_bloat_by_pgstattuple(server: clusters.Cluster) -> None:
     with server.superuser() as connection:
         if not connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pgstattuple'").fetchone():
             pytest.skip("this PostgreSQL comes without pgstattuple")
@@ -96,19 +100,19 @@ def test_bloat_is_measured_where_the_extension_is(server: clusters.Cluster) -> N
         connection.execute('DELETE FROM public."MemPool" WHERE n % 2 = 0')
     try:
         with server.handle() as handle:
-            (row,) = sizes.bloat(handle, most=50).query("name == 'public.MemPool'").to_dict("records")
-        assert row["by"] == "pgstattuple"
+            (row,) = sizes.bloat(handle, max_rows=50).query("name == 'public.MemPool'").to_dict("records")
+        assert row["method"] == "pgstattuple"
         assert row["dead_bytes"] >= 1000 * 50 and 0.3 < row["free_ratio"] < 0.9
     finally:
         with server.superuser() as connection:
             connection.execute('DROP EXTENSION pgstattuple; DROP SCHEMA "Extra"')
 
 
-def test_bloat_is_guessed_from_widths_where_the_role_may_see_them(server: clusters.Cluster) -> None:
+def test_bloat_is_estimated_from_readable_statistics(server: clusters.Cluster) -> None:
     with server.superuser() as connection:
         connection.execute("DROP EXTENSION IF EXISTS pgstattuple")
     with server.handle() as handle:
-        assert sizes.bloat(handle).empty, "the monitor reads no column, so there is nothing to guess by"
+        assert sizes.bloat(handle).empty, "the role may read no column"
     with server.superuser() as connection:
         connection.execute("CREATE TABLE airy (a int, b text)")
         connection.execute("INSERT INTO airy SELECT n, repeat('x', 100) FROM generate_series(1, 5000) n")
@@ -117,23 +121,28 @@ def test_bloat_is_guessed_from_widths_where_the_role_may_see_them(server: cluste
         connection.execute("GRANT SELECT ON airy TO xai_monitor")
     with server.handle() as handle:
         (row,) = sizes.bloat(handle).to_dict("records")
-    assert (row["name"], row["by"]) == ("public.airy", "a guess by average widths")
-    assert 0.7 < row["free_ratio"] < 0.9, "four of five rows have gone, and their room stays"
+    assert (row["name"], row["method"]) == ("public.airy", "estimate from column widths")
+    assert 0.7 < row["free_ratio"] < 0.9, "the space of four of five rows"
 
 
-def test_room_on_disks(env: Environment) -> None:
-    told = sizes.disk_room(env.prometheus, env.limits)
-    assert (told["available_ratio"] - told["spare_ratio"]).round(6).eq(env.limits.monitoring.disk_free.threshold).all()
-    assert (told["spare_ratio"] > 0).all()
+def test_disk_headroom(env: Environment) -> None:
+    headroom = sizes.disk_headroom(env.prometheus, env.limits)
+    assert (
+        (headroom["available_ratio"] - headroom["headroom_ratio"])
+        .round(6)
+        .eq(env.limits.monitoring.disk_free.threshold)
+        .all()
+    )
+    assert (headroom["headroom_ratio"] > 0).all()
 
 
-def test_the_cache_of_a_healthy_server(env: Environment) -> None:
+def test_cache_hits_of_a_healthy_server(env: Environment) -> None:
     finding = sizes.check_cache_hit(sizes.cache_hit(env.database), env.limits.database.cache_hit)
     assert finding.status is Status.OK, finding
 
 
-def test_a_cache_that_is_too_small_is_named(server: clusters.Cluster) -> None:
-    """The real fault: memory for sixteen blocks, and tables read from end to end."""
+def test_too_small_shared_buffers(server: clusters.Cluster) -> None:
+    """shared_buffers of sixteen blocks, and sequential scans."""
     with server.superuser() as connection:
         connection.execute("ALTER SYSTEM SET shared_buffers = '128kB'")
     server.stop()
@@ -145,12 +154,12 @@ def test_a_cache_that_is_too_small_is_named(server: clusters.Cluster) -> None:
             for _ in range(5):
                 connection.execute("SELECT count(*) FROM transactions WHERE fee > 1")
 
-        def told() -> Any:
+        def alerting() -> Any:
             with server.handle() as handle:
                 finding = sizes.check_cache_hit(sizes.cache_hit(handle), LIMITS.database.cache_hit)
             return finding if finding.status is Status.ALERT else None
 
-        finding = clusters.eventually(told)
+        finding = clusters.eventually(alerting)
         assert finding.targets == ("xai_blockchain",) and "below 90 %" in finding.summary
     finally:
         with server.superuser() as connection:
@@ -159,7 +168,7 @@ def test_a_cache_that_is_too_small_is_named(server: clusters.Cluster) -> None:
         server.start()
 
 
-def test_nothing_wanted_yet_is_unknown(env: Environment) -> None:
+def test_no_block_reads_are_unknown(env: Environment) -> None:
     nothing = sizes.cache_hit(env.database).assign(hits=0, reads=0, hit_ratio=None)
     assert sizes.check_cache_hit(nothing, env.limits.database.cache_hit).status is Status.UNKNOWN
 
@@ -167,7 +176,7 @@ def test_nothing_wanted_yet_is_unknown(env: Environment) -> None:
 @pytest.mark.torture
 @pytest.mark.timeout(600)
 def test_twenty_thousand_tables(server: clusters.Cluster) -> None:
-    """Each of the questions over the catalogue ends within two seconds."""
+    """Each catalogue query takes less than two seconds."""
     from xai_runbook.operations.database import indexes, maintenance
 
     with server.superuser() as connection:
@@ -181,7 +190,7 @@ def test_twenty_thousand_tables(server: clusters.Cluster) -> None:
                 "DO $$ BEGIN FOR n IN 1 .. 1000 LOOP EXECUTE 'CREATE TABLE many.t' || current_setting('many.start')"
                 " || '_' || n || ' (id int PRIMARY KEY, payload int)'; END LOOP; END $$"
             )
-        connection.execute("ANALYZE")  # as autovacuum does by itself
+        connection.execute("ANALYZE")  # as autovacuum would
     took = {}
     with server.handle(timeout="60s") as handle:
         for ask in (
@@ -189,7 +198,7 @@ def test_twenty_thousand_tables(server: clusters.Cluster) -> None:
             indexes.duplicate_indexes, indexes.suggested_indexes, maintenance.dead_rows, maintenance.freeze_age,
         ):  # fmt: skip
             seconds = []
-            for _ in range(2):  # another program's busy moment is no slow query
+            for _ in range(2):  # the faster of two, since other programs may be busy
                 began = time.monotonic()
                 ask(handle)
                 seconds.append(time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""Statements on real servers: by the extension's version, whatever its schema; and what explaining one can not do."""
+"""Slow statements by each version of pg_stat_statements, and EXPLAIN, on a real server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xai_runbook.operations.database import statements
 from xai_runbook.sandbox.components import programs
 from xai_runbook.settings.loading import load
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 LIMITS = load("sandbox").limits
 COLUMNS = [
     "query_id", "role", "calls", "total_seconds", "mean_seconds", "longest_seconds", "total_ratio", "rows",
@@ -45,43 +45,43 @@ def run(server: clusters.Cluster, statement: str, times: int = 1) -> None:
             connection.execute(statement.encode())
 
 
-def test_in_the_order_that_is_asked_for(env: Environment) -> None:
-    by_total = statements.slow_statements(env.database, most=5)
+def test_orders(env: Environment) -> None:
+    by_total = statements.slow_statements(env.database, max_rows=5)
     assert list(by_total.columns) == COLUMNS and len(by_total) == 5
     assert by_total["total_seconds"].is_monotonic_decreasing
-    by_mean = statements.slow_statements(env.database, order="mean", fewest_calls=3)
+    by_mean = statements.slow_statements(env.database, order="mean", min_calls=3)
     assert by_mean["mean_seconds"].is_monotonic_decreasing and (by_mean["calls"] >= 3).all()
     assert statements.slow_statements(env.database, order="calls")["calls"].is_monotonic_decreasing
-    assert "xai_app" in set(statements.slow_statements(env.database, most=100)["role"])
-    share = statements.slow_statements(env.database, most=10_000)["total_ratio"]
+    assert "xai_app" in set(statements.slow_statements(env.database, max_rows=100)["role"])
+    share = statements.slow_statements(env.database, max_rows=10_000)["total_ratio"]
     assert share.sum() == pytest.approx(1)
 
 
-def test_a_healthy_server_has_no_slow_ones(env: Environment) -> None:
-    told = statements.slow_statements(env.database, order="mean", fewest_calls=statements.FEWEST_CALLS)
-    assert statements.check_slow_statements(told, env.limits.database.statement_time).status is Status.OK
-    nothing = statements.check_slow_statements(told.head(0), env.limits.database.statement_time)
+def test_a_healthy_server_has_no_slow_statements(env: Environment) -> None:
+    slowest = statements.slow_statements(env.database, order="mean", min_calls=statements.MIN_CALLS)
+    assert statements.check_slow_statements(slowest, env.limits.database.statement_time).status is Status.OK
+    nothing = statements.check_slow_statements(slowest.head(0), env.limits.database.statement_time)
     assert (nothing.status is Status.OK and "no statement has run often yet" in nothing.summary) or nothing.summary
 
 
-def test_a_slow_one_is_named(server: clusters.Cluster) -> None:
-    """The real fault, at the real limit, by as many sessions as it has calls."""
+def test_a_slow_statement_is_named(server: clusters.Cluster) -> None:
+    """A statement above the shipped limit, run by as many sessions as it needs calls."""
     threads = [
         threading.Thread(target=run, args=(server, "SELECT pg_sleep(1.1) AS rich_list, 'hunter2' AS password"))
-        for _ in range(statements.FEWEST_CALLS)
+        for _ in range(statements.MIN_CALLS)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     with server.handle() as handle:
-        told = statements.slow_statements(handle, order="mean", fewest_calls=statements.FEWEST_CALLS)
-        finding = statements.check_slow_statements(told, LIMITS.database.statement_time)
+        slowest = statements.slow_statements(handle, order="mean", min_calls=statements.MIN_CALLS)
+        finding = statements.check_slow_statements(slowest, LIMITS.database.statement_time)
     assert finding.status is Status.ALERT and len(finding.targets) == 1
-    assert "rich_list" in finding.targets[0] and "hunter2" not in told.to_string()
+    assert "rich_list" in finding.targets[0] and "hunter2" not in slowest.to_string()
 
 
-def test_calls_against_mean_time_as_a_chart(env: Environment) -> None:
+def test_chart_of_calls_and_mean_time(env: Environment) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -90,8 +90,8 @@ def test_calls_against_mean_time_as_a_chart(env: Environment) -> None:
     from xai_runbook import charts
 
     limit = LIMITS.database.statement_time
-    costly = statements.slow_statements(env.database, fewest_calls=2)
-    slowest = statements.slow_statements(env.database, order="mean", fewest_calls=2)
+    costly = statements.slow_statements(env.database, min_calls=2)
+    slowest = statements.slow_statements(env.database, order="mean", min_calls=2)
     try:
         axes = charts.scatter(costly, slowest, x="calls", y="mean_seconds", label="query", limit=limit)
         points = axes.collections[0].get_offsets()
@@ -108,15 +108,15 @@ def test_calls_against_mean_time_as_a_chart(env: Environment) -> None:
         pyplot.close("all")
 
 
-def test_texts_carry_no_literals(server: clusters.Cluster) -> None:
-    """Utility statements are kept as they were written, before 16."""
+def test_texts_have_no_literals(server: clusters.Cluster) -> None:
+    """Before 16, pg_stat_statements keeps the literals of utility statements."""
     with server.superuser() as connection:
         connection.execute("ALTER ROLE xai_owner PASSWORD 'hunter3'")
         connection.execute("COMMENT ON TABLE blocks IS 'it''s\n   hunter4'")
     with server.handle() as handle:
-        told = statements.slow_statements(handle, most=10_000)
-    assert "hunter" not in told["query"].str.cat()
-    assert "\n" not in told["query"].str.cat()
+        statistics = statements.slow_statements(handle, max_rows=10_000)
+    assert "hunter" not in statistics["query"].str.cat()
+    assert "\n" not in statistics["query"].str.cat()
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ def test_each_version_of_the_extension(server: clusters.Cluster, version: str, s
         connection.execute(SQL("GRANT USAGE ON SCHEMA {} TO pg_monitor").format(Identifier(schema)))
     run(server, "SELECT count(*) FROM wallets", times=3)
     with server.handle() as handle:
-        told = statements.slow_statements(handle, most=10_000)
-    (row,) = told[told["query"].str.startswith("SELECT count(*) FROM wallets")].to_dict("records")
-    assert list(told.columns) == COLUMNS
+        statistics = statements.slow_statements(handle, max_rows=10_000)
+    (row,) = statistics[statistics["query"].str.startswith("SELECT count(*) FROM wallets")].to_dict("records")
+    assert list(statistics.columns) == COLUMNS
     assert row["calls"] >= 3 and row["mean_seconds"] > 0 and row["role"] == "xai_app"
 
 
-def test_statements_that_are_not_counted_say_so(server: clusters.Cluster) -> None:
+def test_why_there_are_no_statement_statistics(server: clusters.Cluster) -> None:
     with server.superuser() as connection:
         connection.execute("DROP EXTENSION IF EXISTS pg_stat_statements")
     try:
@@ -195,7 +195,7 @@ def readable(server: clusters.Cluster) -> Iterator[clusters.Cluster]:
         connection.execute("REVOKE SELECT ON blocks FROM xai_monitor")
 
 
-def test_a_plan_is_told_and_nothing_is_run(readable: clusters.Cluster) -> None:
+def test_explain_runs_nothing(readable: clusters.Cluster) -> None:
     with readable.handle() as handle:
         plan = statements.explain(handle, statement="  SELECT * FROM public.blocks WHERE height = 5 ;")["plan"]
         assert "blocks_pkey" in plan.iloc[0] and "actual" not in plan.str.cat()
@@ -206,7 +206,7 @@ def test_a_plan_is_told_and_nothing_is_run(readable: clusters.Cluster) -> None:
         assert len(odd)
 
 
-def test_a_select_can_be_run_for_its_times(readable: clusters.Cluster) -> None:
+def test_explain_analyze_of_a_select(readable: clusters.Cluster) -> None:
     with readable.handle() as handle:
         plan = statements.explain(handle, statement="SELECT count(*) FROM public.blocks", analyze=True)["plan"]
     assert "actual time" in plan.iloc[0] and "Execution Time" in plan.iloc[-1]
@@ -219,12 +219,12 @@ def test_a_select_can_be_run_for_its_times(readable: clusters.Cluster) -> None:
         "DO $$ BEGIN END $$", "CREATE TABLE x AS SELECT 1", "EXECUTE x", "-- SELECT\nDROP TABLE blocks", "SELECTED",
     ],
 )  # fmt: skip
-def test_other_statements_are_not_sent(readable: clusters.Cluster, statement: str) -> None:
-    with readable.handle() as handle, pytest.raises(InputError, match="no statement of the kind"):
+def test_unsupported_statements_are_not_sent(readable: clusters.Cluster, statement: str) -> None:
+    with readable.handle() as handle, pytest.raises(InputError, match="not a supported statement"):
         statements.explain(handle, statement=statement)
 
 
-def test_a_select_that_writes_is_only_looked_at(readable: clusters.Cluster) -> None:
+def test_a_select_that_writes_is_not_run(readable: clusters.Cluster) -> None:
     with readable.handle() as handle:
         statements.explain(handle, statement="SELECT 1 INTO public.ran_too")
         with pytest.raises((InputError, AccessDenied)):
@@ -248,19 +248,19 @@ def test_one_statement_and_no_write(readable: clusters.Cluster, statement: str, 
     with readable.handle() as handle:
         with pytest.raises((InputError, AccessDenied)):
             statements.explain(handle, statement=statement, analyze=analyze)
-        assert len(handle.frame("identity")) == 1, "the handle goes on"
+        assert len(handle.frame("identity")) == 1, "the handle still works"
     with readable.superuser() as connection:
         assert connection.execute("SELECT count(*) FROM ran").fetchone() == (0,)
 
 
-def test_a_run_has_the_connections_deadline(readable: clusters.Cluster) -> None:
+def test_explain_analyze_has_the_timeout_of_the_connection(readable: clusters.Cluster) -> None:
     from xai_runbook.errors import TimedOut
 
     with readable.handle(timeout="1s") as handle, pytest.raises(TimedOut):
         statements.explain(handle, statement="SELECT pg_sleep(60)", analyze=True)
 
 
-def test_a_role_that_may_not_read_says_what_to_do(env: Environment) -> None:
+def test_a_role_without_select_learns_what_to_grant(env: Environment) -> None:
     with pytest.raises(AccessDenied) as caught:
         statements.explain(env.database, statement="SELECT * FROM public.wallets")
     assert "GRANT SELECT" in caught.value.hint and "database.analyze" in caught.value.hint

@@ -239,7 +239,7 @@ class Database:
     def _identify(self, connection: Connection) -> None:
         """Raise WrongServer for another server or database, and AccessDenied for a role that could change something."""
         _, rows = self._answer(connection, _Query("identity", None, None))
-        expected, (system_identifier, dbname, powers) = self._settings.system_identifier, rows[0][:3]
+        expected, (system_identifier, dbname, privileges) = self._settings.system_identifier, rows[0][:3]
         if expected is not None and str(system_identifier) != expected:
             raise WrongServer(
                 f"this is server {system_identifier}, the settings expect {expected}",
@@ -250,9 +250,9 @@ class Database:
             raise WrongServer(
                 f"connected to database {dbname!r} instead", on=self.address, hint="check dbname in the settings"
             )
-        if powers:
+        if privileges:
             raise AccessDenied(
-                f"role {self._settings.user} could change the database ({powers}); queries need a role that cannot",
+                f"role {self._settings.user} could change the database ({privileges}); queries need a role that cannot",
                 on=self.address,
                 hint="use a role with pg_monitor alone: CREATE ROLE xai_monitor LOGIN IN ROLE pg_monitor",
             )

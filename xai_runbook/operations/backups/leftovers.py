@@ -52,7 +52,7 @@ def invalid_indexes(database: Database) -> DataFrame:
     """
     from pandas import DataFrame
 
-    invalid = [row for row in database.rows("indexes", {"most": 200}) if not row["valid"] and not row["building"]]
+    invalid = [row for row in database.rows("indexes", {"max_rows": 200}) if not row["valid"] and not row["building"]]
     rows = [(row["name"], row["size_bytes"], str(row["oid"]), "") for row in invalid]
     return DataFrame(rows, columns=_COLUMNS)
 

@@ -1,4 +1,4 @@
-"""What of a statement no rollback takes back: functions that end sessions, move sequences, or reach another server."""
+"""Effects of a statement that survive a rollback: ended sessions, advanced sequences, writes to other servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from xai_runbook.clients.postgres.reader import Database
 
 HARMLESS = (
-    # volatile functions that change nothing beyond the transaction: time, chance, sizes, what is so right now
+    # volatile functions without effects: time, random values, sizes, the current state
     "clock_timestamp", "timeofday", "pg_sleep", "pg_sleep_for", "pg_sleep_until",
     "random", "random_normal", "gen_random_uuid", "uuidv4", "uuidv7", "uuid_generate_v1", "uuid_generate_v1mc",
     "uuid_generate_v4", "gen_random_bytes", "gen_salt", "currval", "lastval",
@@ -23,7 +23,7 @@ HARMLESS = (
     "pg_blocking_pids", "pg_prepared_xact", "pg_stat_get_xact_numscans", "txid_current_if_assigned",
     "pg_current_xact_id_if_assigned", "suppress_redundant_updates_trigger", "tsvector_update_trigger",
     "tsvector_update_trigger_column", "unique_key_recheck",
-    # stable functions of extensions that run no SQL: pg_trgm's operators read its threshold, unaccent its rules
+    # stable functions of extensions that run no SQL: pg_trgm's operators read a threshold, unaccent its rules
     "similarity_op", "word_similarity_op", "word_similarity_commutator_op", "strict_word_similarity_op",
     "strict_word_similarity_commutator_op", "show_limit", "unaccent",
 )  # fmt: skip
@@ -31,16 +31,16 @@ _WRITES = re.compile(r"\b(insert|update|delete|merge)\b", re.IGNORECASE)
 
 
 def lasting_effects(database: Database, *, statement: str) -> DataFrame:
-    """What a statement may do that stays when it is rolled back, as far as the catalogue tells; empty for nothing.
+    """Return the effects of a statement that a rollback does not undo, as far as the catalogue shows.
 
-    It is not run, nor planned. Every name in its text counts, in literals and comments too: rather one too many.
-    Columns: name (of a function, a foreign table or a sequence), effect (lasts; sequence: it stays where it is moved
-    to; unknown: somebody's own function, or one of an extension that is stable, which can do anything).
-    Errors: InputError for names with Unicode escapes.
+    The statement is neither run nor planned. Every name in its text counts, also in literals and comments, so that
+    none is missed. Columns: name (function, foreign table or sequence), effect (lasts: known not to roll back;
+    sequence: the sequence is not moved back; unknown: a user's function or a stable one of an extension, which can do
+    anything). Errors: InputError for names with Unicode escapes.
     Source: PostgreSQL docs, Function Volatility Categories.
     """
     if re.search(r"u&\s*[\"']", statement, re.IGNORECASE):
-        raise InputError("names with Unicode escapes are not read here", hint="write the characters themselves")
+        raise InputError("names with Unicode escapes are not supported", hint="write the characters themselves")
     parameters = {
         "statement": statement, "writes": _WRITES.search(statement) is not None, "harmless": list(HARMLESS)
     }  # fmt: skip

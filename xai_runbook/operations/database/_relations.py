@@ -1,4 +1,4 @@
-"""Tables and indexes by the names that people type, told from all others by their oids; what changes of them need."""
+"""Look-up of tables and indexes by name, and what plans that change them have in common."""
 
 from __future__ import annotations
 
@@ -16,82 +16,85 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.postgres.reader import Database
 
-WAIT_FOR_OTHERS = "1m"
-"""How long the building of an index waits for one transaction; it keeps nobody waiting meanwhile but other builders."""
-MOST_OPEN_SECONDS = "60"
+LOCK_TIMEOUT = "1m"
+"""How long a concurrent index build waits for one transaction; only other builds on the table wait for it meanwhile."""
+MAX_TRANSACTION_SECONDS = "60"
+"""Age of the oldest transaction above which no index is built: the build would wait for it."""
 
 Row = Mapping[str, str | None]
 
-MOST_NAMED = 20
-"""Tables or indexes of one plan: nobody can look at more."""
+MAX_NAMES = 20
+"""Tables or indexes per plan; more cannot be reviewed."""
 
 
-def tables_named(database: Database, names: list[str]) -> list[Row]:
-    """The rows of exactly these tables ("schema.table", as it is written in the catalogue), partitions for a whole.
+def tables_by_name(database: Database, names: list[str]) -> list[Row]:
+    """Return a row per table named "schema.table", spelled as in the catalogue; partitions for a partitioned table.
 
-    Errors: InputError for a name that leads to none, or to more than one.
+    Errors: InputError for unknown or repeated names, and for more than MAX_NAMES.
     """
     rows: list[Row] = [facts(row) for row in database.rows("tables_by_name", {"names": names, "role": _role(database)})]
-    _all_found(database, names, [str(row["named"]) for row in rows], "tables", "database.table_sizes shows them")
+    _all_found(database, names, [str(row["requested_name"]) for row in rows], "tables", "see database.table_sizes")
     return rows
 
 
-def indexes_named(database: Database, names: list[str]) -> list[Row]:
-    """The rows of exactly these indexes ("schema.index"). Errors: InputError as for tables."""
-    rows: list[Row] = [facts(row) for row in database.rows("indexes_by_name", _asked(database, indexes=names))]
+def indexes_by_name(database: Database, names: list[str]) -> list[Row]:
+    """Return a row per index named "schema.index". Errors: InputError as for `tables_by_name`."""
+    rows: list[Row] = [facts(row) for row in database.rows("indexes_by_name", _lookup(database, indexes=names))]
     found = [f"{row['schema']}.{row['index']}" for row in rows]
-    _all_found(database, names, found, "indexes", "database.indexes shows them")
+    _all_found(database, names, found, "indexes", "see database.indexes")
     return rows
 
 
-def indexes_of(database: Database, table: str) -> list[Row]:
-    """The rows of all indexes of that table. Errors: InputError where there is no such table, or it has none."""
-    rows: list[Row] = [facts(row) for row in database.rows("indexes_by_name", _asked(database, tables=[table]))]
+def indexes_of_table(database: Database, table: str) -> list[Row]:
+    """Return a row per index of the table. Errors: InputError for an unknown table and for one without indexes."""
+    rows: list[Row] = [facts(row) for row in database.rows("indexes_by_name", _lookup(database, tables=[table]))]
     found = [f"{row['table_schema']}.{row['table']}" for row in rows]
-    _all_found(database, [table], found, "tables with indexes", "of a partitioned table name a partition")
+    _all_found(database, [table], found, "tables with indexes", "name the partitions of a partitioned table")
     return rows
 
 
 def refuse_unless_primary(database: Database, verb: str) -> Plan | None:
-    """The refused Plan of maintenance where there can be none: through a proxy, or on a standby."""
+    """Return the refused Plan of a change that needs a direct connection to a primary, or None if there is one."""
     if database.proxied:
-        return refused_plan(verb, "maintenance goes to the database itself: through a proxy no session is one's own")
+        return refused_plan(
+            verb, "maintenance needs a direct connection: through a proxy, sessions are shared with other clients"
+        )
     if database.rows("identity")[0]["in_recovery"]:
-        return refused_plan(verb, "this server is a standby, where nothing can be changed; name the primary")
+        return refused_plan(verb, "this server is a standby, which is read-only; connect to the primary")
     return None
 
 
 def quoted(*parts: str | None) -> str:
-    """The name as SQL writes it, for the line that a plan shows."""
+    """Return a name as a quoted SQL identifier, for the command line that a plan shows."""
     return ".".join('"' + str(part).replace('"', '""') + '"' for part in parts)
 
 
-def concurrent_guards(room_seen: bool) -> tuple[Condition, ...]:
-    """What must hold right before an index is built concurrently: nobody to wait for, and room for it."""
-    nobody = Condition.of(
+def concurrent_guards(disk_space_checked: bool) -> tuple[Condition, ...]:
+    """Return the guards of a concurrent index build: no long transaction, and disk space unless checked by hand."""
+    transactions = Condition.of(
         oldest_transaction,
         column="open_seconds",
         comparison="<=",
-        value=MOST_OPEN_SECONDS,
-        description=f"no transaction here has been open for more than {MOST_OPEN_SECONDS} s",
+        value=MAX_TRANSACTION_SECONDS,
+        description=f"no transaction in this database is open for more than {MAX_TRANSACTION_SECONDS} s",
     )
-    if room_seen:
-        return (nobody,)
-    room = Condition.of(
-        sizes.disk_room,
-        column="spare_ratio",
+    if disk_space_checked:
+        return (transactions,)
+    disk_space = Condition.of(
+        sizes.disk_headroom,
+        column="headroom_ratio",
         comparison=">=",
         value="0",
-        description="no disk has less left than limits.monitoring.disk_free",
+        description="no disk has less free space than limits.monitoring.disk_free",
     )
-    return (nobody, room)
+    return (transactions, disk_space)
 
 
-def dropping(verb: str, database: Database, rows: list[Row], *, precondition: str) -> Plan:
+def drop_plan(verb: str, database: Database, rows: list[Row], *, precondition: str) -> Plan:
     """Return the Plan that drops these indexes concurrently, each only while `precondition` holds."""
-    denied = [f"{row['schema']}.{row['index']}" for row in rows if row["owner_may"] != "true"]
+    denied = [f"{row['schema']}.{row['index']}" for row in rows if row["owned_by_operator"] != "true"]
     if denied:
-        return refused_plan(verb, f"the operator's role does not own {', '.join(denied)}")
+        return refused_plan(verb, f"the operator role does not own {', '.join(denied)}")
     return Plan(
         verb=verb,
         scope=database.dbname,
@@ -104,8 +107,8 @@ def dropping(verb: str, database: Database, rows: list[Row], *, precondition: st
                 precondition=precondition,
                 identifiers={"index": (str(row["schema"]), str(row["index"]))},
                 seconds="10m",
-                lock_timeout=WAIT_FOR_OTHERS,
-                equivalent=in_psql(f"DROP INDEX CONCURRENTLY {quoted(row['schema'], row['index'])}"),
+                lock_timeout=LOCK_TIMEOUT,
+                equivalent=psql_command(f"DROP INDEX CONCURRENTLY {quoted(row['schema'], row['index'])}"),
             )
             for row in rows
         ),
@@ -113,39 +116,39 @@ def dropping(verb: str, database: Database, rows: list[Row], *, precondition: st
         expected=None
         if not rows
         else Condition.of(
-            indexes_left,
+            remaining_indexes,
             oids=[int(str(row["oid"])) for row in rows],
             column="left_count",
             comparison="==",
             value="0",
             within="10s",
-            description="they have gone",
+            description="the indexes are dropped",
         ),
-        undo="by building them again: " + "; ".join(_built_again(str(row["definition"])) for row in rows)
+        undo="create them again: " + "; ".join(_concurrent(str(row["definition"])) for row in rows)
         if rows
         else "nothing was done",
         risk=Risk.CHANGE,
     )
 
 
-def indexes_left(database: Database, *, oids: list[int]) -> DataFrame:
-    """One row: left_count, how many of these indexes are still there."""
-    return database.frame("indexes_left", {"oids": oids})
+def remaining_indexes(database: Database, *, oids: list[int]) -> DataFrame:
+    """Return one row: left_count, how many of these indexes still exist."""
+    return database.frame("remaining_indexes", {"oids": oids})
 
 
-def _built_again(definition: str) -> str:
+def _concurrent(definition: str) -> str:
     return definition.replace(" INDEX ", " INDEX CONCURRENTLY ", 1)
 
 
-def in_psql(statement: str) -> str:
-    """The line for a shell, shown beside the real call."""
+def psql_command(statement: str) -> str:
+    """Return the equivalent psql command, which plans show."""
     return f"psql -c {shlex.quote(statement)}"
 
 
 def oldest_transaction(database: Database) -> DataFrame:
-    """One row: open_seconds, how long the oldest transaction of another session here is open; 0 where none is.
+    """Return one row: open_seconds, the age of the oldest transaction of another session of this database, or 0.
 
-    Building an index concurrently waits for each that was there before it.
+    A concurrent index build waits for every transaction that is older than it.
     """
     return database.frame("oldest_transaction")
 
@@ -155,17 +158,17 @@ def _role(database: Database) -> str:
     return operator.user if operator is not None else ""
 
 
-def _asked(database: Database, *, indexes: list[str] = [], tables: list[str] = []) -> dict[str, object]:  # noqa: B006
+def _lookup(database: Database, *, indexes: list[str] = [], tables: list[str] = []) -> dict[str, object]:  # noqa: B006
     return {"indexes": indexes, "tables": tables, "role": _role(database)}
 
 
 def _all_found(database: Database, names: list[str], found: list[str], what: str, hint: str) -> None:
-    if len(names) > MOST_NAMED or len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"name at most {MOST_NAMED} different {what}", on=database.address, hint=hint)
+    if len(names) > MAX_NAMES or len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"name at most {MAX_NAMES} {what}, each once", on=database.address, hint=hint)
     missing = sorted(set(names) - set(found))
     if missing:
         raise InputError(
-            f"there are no {what} called {', '.join(missing)}",
+            f"there are no {what} named {', '.join(missing)}",
             on=database.address,
-            hint=f"schema.name, with case as in the catalogue; {hint}",
+            hint=f"write schema.name with the case of the catalogue; {hint}",
         )

@@ -1,4 +1,4 @@
-"""The database's configuration: what matters of it, and the changes that the runbook wants: slots, pool, statistics."""
+"""Server settings, and changes of them: max_connections, and loading pg_stat_statements."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from xai_runbook.clients.postgres.reader import Database
 
 SESSION_BYTES = 10 * 2**20
-"""What a session needs before it sorts anything, as a rule of thumb."""
+"""Memory of a session without work_mem, as a rule of thumb."""
 
-MOST_CONNECTIONS = 10_000
+MAX_CONNECTIONS = 10_000
 RELOAD = Sql(name="reload_configuration", parameters={}, equivalent='psql -c "SELECT pg_reload_conf()"')
 
 
 def server_settings(database: Database) -> DataFrame:
-    """The settings that decide how many clients fit in, how long they may wait and what survives a crash.
+    """Return the settings that limit connections, memory and waits, and those that decide what survives a crash.
 
     Columns: name, value (in `unit`), unit, source (where it was set), default_value, pending_restart, why.
     Source: PostgreSQL docs, pg_settings.
@@ -32,49 +32,49 @@ def server_settings(database: Database) -> DataFrame:
 
 
 def pending_settings(database: Database, *, names: list[str]) -> DataFrame:
-    """What of these settings runs now, and whether the configuration says otherwise and waits for a restart.
+    """Return the current values of these settings, and whether a changed value waits for a restart.
 
     Columns: name, value, pending_restart. Source: PostgreSQL docs, pg_settings.pending_restart.
     """
     return database.frame("pending_settings", {"names": names})
 
 
-def settings_read_since(database: Database, *, names: list[str], since: str) -> DataFrame:
-    """As `pending_settings`, with pending_restart missing where the server has not read its configuration since."""
-    return database.frame("settings_read_since", {"names": names, "since": since})
+def reloaded_settings(database: Database, *, names: list[str], since: str) -> DataFrame:
+    """Return `pending_settings`; pending_restart is missing until the server has reloaded since `since`."""
+    return database.frame("reloaded_settings", {"names": names, "since": since})
 
 
 @change
 def set_max_connections(database: Database, *, value: int) -> Plan:
-    """A Plan that sets max_connections from the next restart on; the restart is another's decision.
+    """Plan to set max_connections, effective from the next restart, which is not part of the plan.
 
-    More slots cost memory whether or not they are used, and a pooler is often the better answer (`plan_pool_size`).
-    Standbys must be raised before their primary. Errors: InputError for a value that cannot be.
+    Each slot costs memory, used or not; a pooler is often better (`plan_pool_size`). Standbys must be raised before
+    their primary. Errors: InputError for an invalid value.
     Source: runbook, Database Connection Errors; errata E70; PostgreSQL docs, max_connections, ALTER SYSTEM.
     """
     verb, name = "set_max_connections", "max_connections"
-    if type(value) is not int or not 10 <= value <= MOST_CONNECTIONS:
-        raise InputError(f"max_connections cannot be {value!r:.40}", hint=f"a whole number, 10 to {MOST_CONNECTIONS}")
+    if type(value) is not int or not 10 <= value <= MAX_CONNECTIONS:
+        raise InputError(f"invalid max_connections: {value!r:.40}", hint=f"an integer from 10 to {MAX_CONNECTIONS}")
     row, refused = _alterable(database, verb, name)
     if refused is not None:
         return refused
-    now = str(row["value"])
+    current = str(row["value"])
     memory = database.rows("memory_settings")[0]
-    worst = value * (SESSION_BYTES + int(memory["work_mem_bytes"]))
-    held = value * SESSION_BYTES
-    nothing = now == str(value) and not row["pending_restart"]
-    words = (
-        f"holds from the next restart on; {value} sessions need about {quantity(float(held), 'bytes')}, and"
-        f" {quantity(float(worst), 'bytes')} where each sorts once (work_mem), beside shared_buffers of"
+    idle_bytes = value * SESSION_BYTES
+    sorting_bytes = value * (SESSION_BYTES + int(memory["work_mem_bytes"]))
+    unchanged = current == str(value) and not row["pending_restart"]
+    note = (
+        f"effective from the next restart; {value} sessions need about {quantity(float(idle_bytes), 'bytes')}, or"
+        f" {quantity(float(sorting_bytes), 'bytes')} if each sorts once (work_mem), in addition to shared_buffers of"
         f" {quantity(float(memory['shared_buffers_bytes']), 'bytes')}; raise standbys first"
     )
     return Plan(
         verb=verb,
         scope=database.dbname,
-        targets=() if nothing else (f"{name} of this server: {now} becomes {value}",),
-        observed=(_seen(row),),
+        targets=() if unchanged else (f"{name} of this server: {current} becomes {value}",),
+        observed=(_observed(row),),
         steps=()
-        if nothing
+        if unchanged
         else (
             Sql(
                 name="set_max_connections",
@@ -85,9 +85,9 @@ def set_max_connections(database: Database, *, value: int) -> Plan:
             ),
             RELOAD,
         ),
-        note=f"it is {value} already" if nothing else words,
-        expected=None if nothing else _pending(row, now != str(value)),
-        undo=Call.of(set_max_connections, value=int(now)),
+        note=f"it is {value} already" if unchanged else note,
+        expected=None if unchanged else _reloaded(row, pending=current != str(value)),
+        undo=Call.of(set_max_connections, value=int(current)),
         risk=Risk.CHANGE,
         parts={"server": "exclusive", "database": "read"},
     )
@@ -95,31 +95,33 @@ def set_max_connections(database: Database, *, value: int) -> Plan:
 
 @change
 def set_up_statement_statistics(database: Database) -> Plan:
-    """A Plan of the next step towards pg_stat_statements, which tells the slow statements: loaded, then created.
+    """Plan to take the next step towards pg_stat_statements: load the library, or create the extension.
 
-    First the library is added to those that the server loads, which needs a restart by whoever may; planned again
-    after that, the extension is created in this database. Source: runbook, Slow API Response; PostgreSQL docs,
+    Loading adds it to shared_preload_libraries and needs a restart, which is not part of the plan. Planned again after
+    that, the extension is created in this database. Source: runbook, Slow API Response; PostgreSQL docs,
     pg_stat_statements, shared_preload_libraries.
     """
     verb, name = "set_up_statement_statistics", "shared_preload_libraries"
     row, refused = _alterable(database, verb, name)
-    told = database.rows("statement_statistics")[0]
-    loaded = [library for part in str(told["libraries"]).split(",") if (library := part.strip(' "'))]
+    statistics = database.rows("statement_statistics")[0]
+    loaded = [library for part in str(statistics["libraries"]).split(",") if (library := part.strip(' "'))]
     if "pg_stat_statements" in loaded:
-        return _created(database, verb, told)
+        return _create_extension(database, verb, statistics)
     if refused is not None:
         return refused
-    if not told["available"]:
-        return refused_plan(verb, "the server has no pg_stat_statements: install its contrib package first")
+    if not statistics["available"]:
+        return refused_plan(
+            verb, "pg_stat_statements is not installed on the server: install its contrib package first"
+        )
     if row["pending_restart"]:
-        return refused_plan(verb, f"{name} was changed already and waits for a restart: restart the server first")
+        return refused_plan(verb, f"{name} has been changed and waits for a restart: restart the server first")
     former = ", ".join(f"'{library}'" for library in loaded) or "''"
     libraries = (*loaded, "pg_stat_statements")
     return Plan(
         verb=verb,
         scope=database.dbname,
         targets=(f"{name} of this server: pg_stat_statements is added",),
-        observed=(_seen(row),),
+        observed=(_observed(row),),
         steps=(
             Sql(
                 name="set_preloaded_libraries",
@@ -132,33 +134,33 @@ def set_up_statement_statistics(database: Database) -> Plan:
             ),
             RELOAD,
         ),
-        note="holds from the next restart on; plan this again after it: then the extension is created",
-        expected=_pending(row, True),
-        undo=f"by hand: ALTER SYSTEM SET {name} = {former}, SELECT pg_reload_conf(); before the restart nothing holds",
+        note="effective from the next restart; plan this again after it to create the extension",
+        expected=_reloaded(row, pending=True),
+        undo=f"by hand: ALTER SYSTEM SET {name} = {former}, SELECT pg_reload_conf(); no effect before the restart",
         risk=Risk.CHANGE,
         parts={"server": "exclusive", "database": "read"},
     )
 
 
 def statement_statistics(database: Database) -> DataFrame:
-    """One row: how far pg_stat_statements is set up.
+    """Return one row: how far pg_stat_statements is set up.
 
-    Columns: libraries (that the server has loaded), available (its files are there), version (of the extension in this
-    database; missing where it was not created), created (1 or 0).
+    Columns: libraries (loaded by the server), available (installed on the server), version (of the extension in this
+    database; missing if not created), created (1 or 0).
     """
     frame = database.frame("statement_statistics")
     return frame.assign(created=frame["version"].notna().astype(int))
 
 
-def _created(database: Database, verb: str, told: dict[str, Any]) -> Plan:
-    there = told["version"] is not None
+def _create_extension(database: Database, verb: str, statistics: dict[str, Any]) -> Plan:
+    exists = statistics["version"] is not None
     return refuse_unless_primary(database, verb) or Plan(
         verb=verb,
         scope=database.dbname,
-        targets=() if there else (f"extension pg_stat_statements in {database.dbname}",),
-        observed=({"libraries": str(told["libraries"])},),
+        targets=() if exists else (f"extension pg_stat_statements in {database.dbname}",),
+        observed=({"libraries": str(statistics["libraries"])},),
         steps=()
-        if there
+        if exists
         else (
             Sql(
                 name="create_statement_statistics",
@@ -167,52 +169,51 @@ def _created(database: Database, verb: str, told: dict[str, Any]) -> Plan:
                 atomic=True,
             ),
         ),
-        note=f"it is set up already: version {told['version']}"
-        if there
-        else "needs a superuser, or what a provider has",
+        note=f"it is set up already: version {statistics['version']}"
+        if exists
+        else "needs a superuser or the provider's equivalent",
         expected=None
-        if there
+        if exists
         else Condition.of(
             statement_statistics,
             column="created",
             comparison="==",
             value="1",
             within="5s",
-            description="the extension is there",
+            description="the extension exists",
         ),
-        undo="by hand: DROP EXTENSION pg_stat_statements; what it has counted goes with it",
+        undo="by hand: DROP EXTENSION pg_stat_statements; its counters are lost",
         risk=Risk.CHANGE,
     )
 
 
 def _alterable(database: Database, verb: str, name: str) -> tuple[dict[str, Any], Plan | None]:
-    """The setting's row, and the refused Plan where the operator cannot change it here."""
-    elsewhere = refuse_unless_primary(database, verb)
+    """Return the setting's row, and a refused Plan if the operator role cannot change it."""
+    refused = refuse_unless_primary(database, verb)
     operator = database.settings.operator
     if operator is None:
         raise NotConfigured("database.operator is not configured", on="database.operator")
     row = database.rows("setting_to_change", {"name": name, "operator": operator.user})[0]
-    if elsewhere is not None:
-        return row, elsewhere
+    if refused is not None:
+        return row, refused
     if row["provider"]:
-        return row, refused_plan(
-            verb, "on RDS this stands in the parameter group, and holds after a reboot: 04_scaling"
-        )
+        return row, refused_plan(verb, "on RDS this is set in the parameter group and needs a reboot: 04_scaling")
     if row["source"] == "command line":
-        return row, refused_plan(verb, "it was given on the server's command line, which nothing written here changes")
+        return row, refused_plan(verb, "it is set on the server's command line, which overrides ALTER SYSTEM")
     if not row["may_alter"]:
         return row, refused_plan(
             verb,
-            f"the role {operator.user} may not: GRANT ALTER SYSTEM ON PARAMETER {name} (since 15), or a superuser",
+            f"role {operator.user} may not: GRANT ALTER SYSTEM ON PARAMETER {name} (since 15), or use a superuser",
         )
     if not row["may_reload"]:
         return row, refused_plan(
-            verb, f"the role {operator.user} may not: GRANT EXECUTE ON FUNCTION pg_reload_conf() to it"
+            verb,
+            f"role {operator.user} may not reload: GRANT EXECUTE ON FUNCTION pg_reload_conf() to it",
         )
     return row, None
 
 
-def _seen(row: dict[str, Any]) -> dict[str, str | None]:
+def _observed(row: dict[str, Any]) -> dict[str, str | None]:
     return {
         "name": str(row["name"]),
         "value": str(row["value"]),
@@ -221,15 +222,17 @@ def _seen(row: dict[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _pending(row: dict[str, Any], pending: bool) -> Condition:
-    """The server has read its configuration since and says whether it waits for a restart, as it may have before."""
+def _reloaded(row: dict[str, Any], *, pending: bool) -> Condition:
+    """Return the condition that the server has reloaded, and that the setting waits for a restart or does not."""
     return Condition.of(
-        settings_read_since,
+        reloaded_settings,
         names=[str(row["name"])],
         since=fact(row["loaded_at"]),
         column="pending_restart",
         comparison="==",
         value="true" if pending else "false",
         within="10s",
-        description="the server has it, and it waits for a restart" if pending else "the server has it, as it runs now",
+        description="the server has reloaded, and the value waits for a restart"
+        if pending
+        else "the server has reloaded, and the value is the running one",
     )

@@ -1,4 +1,4 @@
-"""Sections 3 and 6 of the runbook: which indexes there are, which are broken, idle or missing, and one more or less."""
+"""Indexes: invalid, unused, duplicate and missing ones, and creating and dropping one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from xai_runbook.model.scalars import facts
 from xai_runbook.model.steps import MOST_NAME_BYTES
 from xai_runbook.model.units import quantity
 from xai_runbook.operations.database._relations import (
-    WAIT_FOR_OTHERS,
+    LOCK_TIMEOUT,
     Row,
     concurrent_guards,
-    dropping,
-    in_psql,
-    indexes_named,
+    drop_plan,
+    indexes_by_name,
+    psql_command,
     quoted,
     refuse_unless_primary,
-    tables_named,
+    tables_by_name,
 )
 
 if TYPE_CHECKING:
@@ -28,113 +28,116 @@ if TYPE_CHECKING:
     from xai_runbook.clients.postgres.reader import Database
 
 
-def indexes(database: Database, *, most: int = 200) -> DataFrame:
-    """The indexes of this database's own tables, those that are not valid first, then the largest; at most `most`.
+def indexes(database: Database, *, max_rows: int = 200) -> DataFrame:
+    """Return the indexes of user tables, invalid ones first, then the largest; at most `max_rows`.
 
-    Columns: name (schema.index), table, valid, building (its table is being indexed right now), leftover (named as
-    REINDEX CONCURRENTLY names what it leaves behind when it is interrupted), is_unique, of_constraint, size_bytes,
-    scans (since the statistics were reset), definition, oid, of_all (how many there are, shown or not).
+    Columns: name (schema.index), table, valid, building (an index build is running on its table), leftover (has the
+    name that an interrupted REINDEX CONCURRENTLY leaves behind), is_unique, backs_constraint, size_bytes, scans (since
+    the statistics were reset), definition, oid, total_count (of all indexes, shown or not).
     Source: PostgreSQL docs, pg_index, REINDEX (Rebuilding Indexes Concurrently).
     """
-    return database.frame("indexes", {"most": most})
+    return database.frame("indexes", {"max_rows": max_rows})
 
 
 def check_invalid_indexes(indexes: DataFrame, limit: Limit) -> Finding:
-    """`alert` where more indexes than the limit are broken: written at each change, used by no query.
+    """Return `alert` if more indexes than the limit are invalid: no query uses them, but writes may maintain them.
 
-    One that is being built is not valid yet, and no fault.
+    An index that is still being built does not count.
     """
-    broken = indexes[~indexes["valid"].astype(bool) & ~indexes["building"].astype(bool)]
+    invalid = indexes[~indexes["valid"].astype(bool) & ~indexes["building"].astype(bool)]
     building = int((~indexes["valid"].astype(bool) & indexes["building"].astype(bool)).sum())
-    wrong = limit.exceeded(len(broken))
-    every = int(indexes["of_all"].iloc[0]) if len(indexes) else 0
-    told = f"{len(broken)} of {quantity(every, limit.unit)} invalid"
-    if wrong:
-        told += f": {', '.join(broken['name'].head(3))}{' and others' if len(broken) > 3 else ''}"
+    exceeded = limit.exceeded(len(invalid))
+    total = int(indexes["total_count"].iloc[0]) if len(indexes) else 0
+    summary = f"{len(invalid)} of {quantity(total, limit.unit)} invalid"
+    if exceeded:
+        summary += f": {', '.join(invalid['name'].head(3))}{' and others' if len(invalid) > 3 else ''}"
     return Finding(
         name=limit.name,
-        status=Status.ALERT if wrong else Status.OK,
+        status=Status.ALERT if exceeded else Status.OK,
         severity=limit.severity,
-        summary=inert(told + (f", {building} being built" if building else "")),
+        summary=inert(summary + (f", {building} being built" if building else "")),
         hint=limit.hint,
-        targets=tuple(inert(str(name), 200) for name in broken["name"]) if wrong else (),
+        targets=tuple(inert(str(name), 200) for name in invalid["name"]) if exceeded else (),
     )
 
 
-def unused_indexes(database: Database, *, most: int = 20) -> DataFrame:
-    """Indexes that were not scanned once since the statistics were reset, and that hold up nothing; largest first.
+def unused_indexes(database: Database, *, max_rows: int = 20) -> DataFrame:
+    """Return indexes without a scan since the statistics were reset, and that nothing else needs; largest first.
 
-    Ask each standby too, and wait for a month's end: an index for one report is used once a month.
-    Columns: name, table, size_bytes, scans, since (when the statistics were reset; missing where never), definition.
+    Check each standby as well, and a whole month: an index can serve a monthly report.
+    Columns: name, table, size_bytes, scans, since (the statistics' reset; missing if never), definition.
     Source: PostgreSQL docs, pg_stat_user_indexes.
     """
-    return database.frame("unused_indexes", {"most": most})
+    return database.frame("unused_indexes", {"max_rows": max_rows})
 
 
-def duplicate_indexes(database: Database, *, most: int = 20) -> DataFrame:
-    """Indexes that another index of the same table covers: the same columns or the other's first ones; largest first.
+def duplicate_indexes(database: Database, *, max_rows: int = 20) -> DataFrame:
+    """Return indexes whose columns are the same as, or the first of, another index of the table; largest first.
 
-    Only those that mean the same (method, operator classes and their parameters, collations, order, condition), and
-    that `drop_index` would drop.
-    Columns: name, table, covered_by, size_bytes, definition, definition_of_other. Source: PostgreSQL docs, pg_index.
+    Both must agree in method, operator classes and their parameters, collations, order and condition; only indexes
+    that `drop_index` would drop are listed.
+    Columns: name, table, covered_by, size_bytes, definition, covering_definition. Source: PostgreSQL docs, pg_index.
     """
-    return database.frame("duplicate_indexes", {"most": most})
+    return database.frame("duplicate_indexes", {"max_rows": max_rows})
 
 
 def suggested_indexes(
-    database: Database, *, fewest_reads: int = 1000, fewest_rows: int = 1000, most: int = 20
+    database: Database, *, min_seq_scans: int = 1000, min_table_rows: int = 1000, max_rows: int = 20
 ) -> DataFrame:
-    """Where an index is likely to be missing, with the evidence: foreign keys without one, and tables that are read
-    from end to end at least `fewest_reads` times; only tables of at least `fewest_rows` rows.
+    """Return where an index is probably missing, with the evidence.
 
-    Columns: table, columns (missing where only the statements can tell them), evidence, whole_reads, rows_read,
-    index_scans, live_rows, size_bytes, statement (missing as the columns are).
+    These are foreign keys without an index, and tables with at least `min_seq_scans` sequential scans; only tables with
+    at least `min_table_rows` rows. Columns: table, columns (missing if only the statements show them), evidence,
+    seq_scans, rows_read, index_scans, live_rows, size_bytes, statement (missing like the columns).
     Source: runbook, Slow API Response ("Add database indexes"); PostgreSQL docs, pg_stat_user_tables.
     """
-    return database.frame("suggested_indexes", {"fewest_reads": fewest_reads, "fewest_rows": fewest_rows, "most": most})
+    return database.frame(
+        "suggested_indexes", {"min_seq_scans": min_seq_scans, "min_table_rows": min_table_rows, "max_rows": max_rows}
+    )
 
 
 @change
 def create_index(
-    database: Database, *, table: str = "", columns: list[str], within: str = "2h", room_seen: bool = False
+    database: Database, *, table: str = "", columns: list[str], within: str = "2h", disk_space_checked: bool = False
 ) -> Plan:
-    """A Plan that adds one B-tree index over these columns, in this order: readers and writers go on.
+    """Plan to create a B-tree index over these columns, in this order, without blocking reads or writes.
 
-    Nothing to do where an index begins with just these columns already. It needs room, and waits for every transaction
-    that is open; as `database.reindex`. What is interrupted leaves an invalid index behind, which
-    `database.drop_invalid_indexes` takes away. Errors: InputError for a table or column that is not there.
+    There is nothing to do if an index already begins with these columns. The build needs disk space and waits for every
+    open transaction, like `database.reindex`. If interrupted, it leaves an invalid index, which
+    `database.drop_invalid_indexes` removes. Errors: InputError for an unknown table or column.
     Source: runbook, Slow API Response ("Add database indexes"); PostgreSQL docs, CREATE INDEX (Building Concurrently).
     """
-    elsewhere = refuse_unless_primary(database, "create_index")
-    if elsewhere is not None:
-        return elsewhere
+    refused = refuse_unless_primary(database, "create_index")
+    if refused is not None:
+        return refused
     if not table:
         return _nothing("create_index", database, "no table was named")
-    rows = tables_named(database, [table])
-    if len(rows) != 1 or rows[0]["named"] != f"{rows[0]['schema']}.{rows[0]['table']}":
-        return refused_plan("create_index", f"{table} is partitioned: make the index on each partition, by name")
+    rows = tables_by_name(database, [table])
+    if len(rows) != 1 or rows[0]["requested_name"] != f"{rows[0]['schema']}.{rows[0]['table']}":
+        return refused_plan("create_index", f"{table} is partitioned: create the index on each partition by name")
     (row,) = rows
-    if row["owner_may"] != "true":
-        return refused_plan("create_index", f"the operator's role does not own {table}; its owner is {row['owner']}")
-    found = [facts(one) for one in database.rows("columns_by_name", {"oid": row["oid"], "columns": columns})]
-    missing = [name for name in columns if name not in [one["column"] for one in found]]
+    if row["owned_by_operator"] != "true":
+        return refused_plan("create_index", f"the operator role does not own {table}; its owner is {row['owner']}")
+    found = [facts(column) for column in database.rows("columns_by_name", {"oid": row["oid"], "columns": columns})]
+    missing = [name for name in columns if name not in [column["column"] for column in found]]
     if missing or not columns or len(set(columns)) != len(columns):
-        raise InputError(f"{table} has no such columns: {', '.join(missing) or 'name each once'}", on=database.address)
-    numbers = " ".join(str(one["number"]) for one in found)
-    same = database.rows("indexes_with_columns", {"oid": row["oid"], "numbers": numbers})
-    if same:
+        what = f"has no columns {', '.join(missing)}" if missing else "needs at least one column, each named once"
+        raise InputError(f"{table} {what}", on=database.address)
+    numbers = " ".join(str(column["number"]) for column in found)
+    existing = database.rows("indexes_with_columns", {"oid": row["oid"], "numbers": numbers})
+    if existing:
         return _nothing(
-            "create_index", database, f"{same[0]['name']} begins with these columns: {same[0]['definition']}"
+            "create_index", database, f"{existing[0]['name']} begins with these columns: {existing[0]['definition']}"
         )
-    name = _named(str(row["table"]), columns)
-    if database.rows("relation_named", {"schema": row["schema"], "name": name}):
-        return refused_plan("create_index", f"there is something called {row['schema']}.{name} already")
+    name = _index_name(str(row["table"]), columns)
+    if database.rows("relation_by_name", {"schema": row["schema"], "name": name}):
+        return refused_plan("create_index", f"a relation named {row['schema']}.{name} already exists")
     return Plan(
         verb="create_index",
         scope=database.dbname,
         targets=(f"index {row['schema']}.{name} on {', '.join(columns)}",),
         observed=({key: row[key] for key in ("schema", "table", "oid", "owner")} | {"columns": numbers},),
-        steps=(_created(row, name, columns, within),),
+        steps=(_create_step(row, name, columns, within),),
         expected=Condition.of(
             index_state,
             name=f"{row['schema']}.{name}",
@@ -143,9 +146,9 @@ def create_index(
             comparison="==",
             value="true",
             within="10s",
-            description="the index is there, and whole",
+            description="the index exists and is valid",
         ),
-        guards=concurrent_guards(room_seen),
+        guards=concurrent_guards(disk_space_checked),
         undo=Call.of(
             drop_index,
             index=f"{row['schema']}.{name}",
@@ -156,59 +159,60 @@ def create_index(
 
 
 def index_state(database: Database, *, name: str, table_oid: str | None = None) -> DataFrame:
-    """One row: valid, whether the index of that name ("schema.index"), on that very table, is there and whole."""
+    """Return one row: valid, whether an index of that name ("schema.index") exists on that table and is valid."""
     return database.frame("index_state", {"name": name, "table_oid": table_oid})
 
 
 @change
 def drop_index(database: Database, *, index: str = "", table_oid: str = "") -> Plan:
-    """A Plan that drops one index that nothing depends on; readers and writers go on.
+    """Plan to drop one index that nothing depends on, without blocking reads or writes.
 
-    Refused with the reason where it is of a constraint, a foreign key's target, a replica identity, clustered on, a
-    part of a partitioned index, an extension's, the only one by which a materialized view can be refreshed
-    concurrently, or has a statistics target of its own.
-    With an oid, as an undo has it, it is refused where the name leads to an index of another table.
-    Errors: InputError for a name that leads to none. Source: PostgreSQL docs, DROP INDEX.
+    Refused with the reason if it backs a constraint, is the target of a foreign key, a replica identity, clustered on,
+    part of a partitioned index, of an extension, the only index that allows a materialized view to be refreshed
+    concurrently, or has its own statistics target. With `table_oid`, which an undo has, it is also refused if the name
+    has become an index of another table. Errors: InputError for an unknown index. Source: PostgreSQL docs, DROP INDEX.
     """
-    elsewhere = refuse_unless_primary(database, "drop_index")
-    if elsewhere is not None:
-        return elsewhere
-    rows = indexes_named(database, [index]) if index else []
+    refused = refuse_unless_primary(database, "drop_index")
+    if refused is not None:
+        return refused
+    rows = indexes_by_name(database, [index]) if index else []
     for row in rows:
         if table_oid not in ("", row["table_oid"]):
-            return refused_plan("drop_index", f"{index} is an index of another table now, {row['table']}")
-        reasons = [str(held["reason"]) for held in database.rows("index_held_by", {"oid": row["oid"]})]
+            return refused_plan("drop_index", f"{index} is now an index of another table, {row['table']}")
+        reasons = [
+            str(requirement["reason"]) for requirement in database.rows("index_requirements", {"oid": row["oid"]})
+        ]
         reasons += ["it is being built right now"] if row["building"] == "true" else []
         if reasons:
-            return refused_plan("drop_index", inert(f"{index} stays: {'; '.join(reasons)}", 500))
-    return dropping("drop_index", database, rows, precondition="index_may_go")
+            return refused_plan("drop_index", inert(f"{index} is needed: {'; '.join(reasons)}", 500))
+    return drop_plan("drop_index", database, rows, precondition="index_droppable")
 
 
-def _created(row: Row, name: str, columns: list[str], within: str) -> Sql:
+def _create_step(row: Row, name: str, columns: list[str], within: str) -> Sql:
     listed = ", ".join(quoted(column) for column in columns)
     return Sql(
         name="create_index",
         parameters={"oid": row["oid"], "schema": row["schema"], "name": row["table"]},
-        precondition="relation_as_planned",
+        precondition="relation_unchanged",
         identifiers={"index": (name,), "table": (str(row["schema"]), str(row["table"]))},
         names={"columns": tuple(columns)},
         seconds=within,
-        lock_timeout=WAIT_FOR_OTHERS,
+        lock_timeout=LOCK_TIMEOUT,
         progress="index_progress",
-        equivalent=in_psql(
+        equivalent=psql_command(
             f"CREATE INDEX CONCURRENTLY {quoted(name)} ON {quoted(row['schema'], row['table'])} ({listed})"
         ),
     )
 
 
-def _named(table: str, columns: list[str]) -> str:
-    """table_column_column_idx, as PostgreSQL names them, shortened at a character's end to what a name may have."""
+def _index_name(table: str, columns: list[str]) -> str:
+    """Return table_column_idx, as PostgreSQL names indexes, shortened to the maximum length of a name."""
     stem = "_".join([table, *columns]).encode()[: MOST_NAME_BYTES - len("_idx")].decode(errors="ignore")
     return f"{stem}_idx"
 
 
 def _nothing(verb: str, database: Database, why: str) -> Plan:
     return Plan(
-        verb=verb, scope=database.dbname, targets=(), observed=(), steps=(), expected=None, undo="nothing is done",
+        verb=verb, scope=database.dbname, targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
         risk=Risk.CHANGE, note=why,
     )  # fmt: skip

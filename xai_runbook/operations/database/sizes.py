@@ -1,4 +1,4 @@
-"""Section 3 of the runbook: how large the database is, how much of it is air, how much comes from memory."""
+"""Sizes of databases and tables, bloat, disk headroom, and cache hits."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def database_sizes(database: Database) -> DataFrame:
-    """A row a database of this server, and one for the WAL, which counts to none of them; largest first.
+    """Return the size of each database of this server, and of the WAL, which belongs to none; largest first.
 
-    Columns: name, kind (database, wal), size_bytes (missing where the role may not look).
-    Source: runbook, Database Maintenance (its line pretty-prints, leaves out the rest of the server, and needs -d;
-    errata E26, E27); PostgreSQL docs, pg_database_size, pg_ls_waldir.
+    Columns: name, kind (database, wal), size_bytes (missing if the role may not read it).
+    Source: runbook, Database Maintenance (its line pretty-prints, covers one database, and needs -d; errata E26, E27);
+    PostgreSQL docs, pg_database_size, pg_ls_waldir.
     """
     from pandas import DataFrame, concat
 
@@ -28,59 +28,61 @@ def database_sizes(database: Database) -> DataFrame:
         wal = database.frame("wal_size")
     except AccessDenied:
         wal = DataFrame([{"name": "WAL", "kind": "wal", "size_bytes": None}])
-    every = concat([database.frame("database_sizes"), wal], ignore_index=True).astype({"size_bytes": float})
-    return every.sort_values("size_bytes", ascending=False, ignore_index=True)
+    frame = concat([database.frame("database_sizes"), wal], ignore_index=True).astype({"size_bytes": float})
+    return frame.sort_values("size_bytes", ascending=False, ignore_index=True)
 
 
-def table_sizes(database: Database, *, most: int = 10) -> DataFrame:
-    """The `most` largest tables and materialized views of this database; a partitioned one is the sum of its parts.
+def table_sizes(database: Database, *, max_rows: int = 10) -> DataFrame:
+    """Return the largest tables and materialized views; a partitioned table is the sum of its partitions.
 
-    Columns: name (schema.table), kind, partitions (count; missing for others), total_bytes, heap_bytes, index_bytes,
-    toast_bytes (total also has the small maps), estimated_rows, dead_rows (both the statistics' estimates), oid.
-    Source: runbook, Database Maintenance (its line pastes names together, so that one name in mixed case makes it fail;
-    errata E30); PostgreSQL docs, pg_total_relation_size, pg_partition_tree.
+    Columns: name (schema.table), kind, partitions (count; missing for others), total_bytes (also the free space and
+    visibility maps), heap_bytes, index_bytes, toast_bytes, estimated_rows, dead_rows (both estimates), oid.
+    Source: runbook, Database Maintenance (its line concatenates unquoted names, so that one name in mixed case makes it
+    fail; errata E30); PostgreSQL docs, pg_total_relation_size, pg_partition_tree.
     """
-    return database.frame("table_sizes", {"most": most})
+    return database.frame("table_sizes", {"max_rows": max_rows})
 
 
-def bloat(database: Database, *, most: int = 20) -> DataFrame:
-    """The tables with the most space that holds no live row, by the extension pgstattuple; an approximation.
+def bloat(database: Database, *, max_rows: int = 20) -> DataFrame:
+    """Return the tables with the most space without live rows, by pgstattuple_approx or an estimate.
 
-    It skips what the visibility map calls all visible, and believes the free space map there. Without the extension,
-    a guess from the columns' average widths, for tables whose statistics the role may read: `by` says which. Some free
-    space is no fault: updates use it.
-    Columns: name, heap_bytes, live_rows, dead_bytes (missing where guessed), free_bytes, free_ratio, by.
+    pgstattuple_approx skips pages that are all visible and uses the free space map for them. Without the extension it
+    is an estimate from average column widths, for tables whose statistics the role may read; `method` says which. Some
+    free space is normal, since updates reuse it.
+    Columns: name, heap_bytes, live_rows, dead_bytes (missing if estimated), free_bytes, free_ratio, method.
     Source: PostgreSQL docs, pgstattuple_approx, pg_stats.
     """
     extensions = database.rows("extension_schema", {"name": "pgstattuple"})
     if not extensions:
-        return database.frame("bloat_guessed", {"most": most})
-    return database.frame("bloat", {"most": most}, {"schema": (str(extensions[0]["schema"]),)})
+        return database.frame("bloat_estimate", {"max_rows": max_rows})
+    return database.frame("bloat", {"max_rows": max_rows}, {"schema": (str(extensions[0]["schema"]),)})
 
 
-def disk_room(prometheus: Prometheus, limits: Limits) -> DataFrame:
-    """A row a filesystem: how much more of it is available than `limits.monitoring.disk_free` asks for.
+def disk_headroom(prometheus: Prometheus, limits: Limits) -> DataFrame:
+    """Return how far the free space of each filesystem is above `limits.monitoring.disk_free`.
 
-    Columns: the labels, available_ratio, spare_ratio (below 0: less than the limit). Errors: NoData.
+    Columns: the labels, available_ratio, headroom_ratio (negative: less free space than the limit). Errors: NoData.
     """
     limit = limits.monitoring.disk_free
-    told = prometheus.instant(prometheus.settings.promql(limit.name))
-    if told.empty:
+    frame = prometheus.instant(prometheus.settings.promql(limit.name))
+    if frame.empty:
         raise NoData(
-            "no filesystem is measured", on=prometheus.url, hint="is node_exporter scraped? limits.monitoring.disk_free"
+            "no filesystem metrics found",
+            on=prometheus.url,
+            hint="is node_exporter scraped? limits.monitoring.disk_free",
         )
-    return told.rename(columns={"value": "available_ratio"}).assign(spare_ratio=told["value"] - limit.threshold)
+    return frame.rename(columns={"value": "available_ratio"}).assign(headroom_ratio=frame["value"] - limit.threshold)
 
 
 def cache_hit(database: Database) -> DataFrame:
-    """One row: how much of what this database's sessions wanted was in PostgreSQL's own memory.
+    """Return one row: the share of block reads of this database that shared buffers served.
 
-    Columns: target, hits, reads (blocks; from the kernel's cache or from disk), hit_ratio, since (when the statistics
-    were reset; missing where never). Source: PostgreSQL docs, pg_stat_database.
+    Columns: target, hits, reads (blocks; from the kernel's cache or from disk), hit_ratio, since (the statistics'
+    reset; missing if never). Source: PostgreSQL docs, pg_stat_database.
     """
     return database.frame("cache_hit")
 
 
 def check_cache_hit(cache_hit: DataFrame, limit: Limit) -> Finding:
-    """`alert` where less than the limit came from memory; `unknown` where nothing was wanted yet."""
-    return judge(limit, cache_hit, value="hit_ratio", target="target", noun="of the blocks wanted were in memory")
+    """Return `alert` if the hit ratio is below the limit, and `unknown` if nothing has been read yet."""
+    return judge(limit, cache_hit, value="hit_ratio", target="target", noun="of block reads were cache hits")

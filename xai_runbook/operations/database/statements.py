@@ -1,4 +1,4 @@
-"""Sections 3 and 6 of the runbook: which statements cost the time, and how the server would carry one out."""
+"""Slow statements by pg_stat_statements, EXPLAIN, and a plan that runs EXPLAIN ANALYZE and rolls back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xai_runbook.model.findings import Finding, Limit, judge
 from xai_runbook.model.plans import Condition, Plan, Risk, Sql, change, refused_plan
 from xai_runbook.model.scalars import facts
 from xai_runbook.operations.database._effects import lasting_effects
-from xai_runbook.operations.database._relations import in_psql, refuse_unless_primary
+from xai_runbook.operations.database._relations import psql_command, refuse_unless_primary
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.postgres.reader import Database
 
-FEWEST_CALLS = 5
-"""Statements that ran less often matter little: a migration, a report, somebody's question at the terminal."""
+MIN_CALLS = 5
+"""Rarer statements matter little: migrations, reports, queries typed by hand."""
 
 _VARIANTS = (((1, 11), "statements_since_1_11"), ((1, 8), "statements_since_1_8"), ((0,), "statements_before_1_8"))
 
@@ -29,39 +29,39 @@ def slow_statements(
     database: Database,
     *,
     order: Literal["total", "mean", "calls"] = "total",
-    most: int = 10,
-    fewest_calls: int = 1,
+    max_rows: int = 10,
+    min_calls: int = 1,
 ) -> DataFrame:
-    """This database's statements by the time they took since the statistics began, the costliest first.
+    """Return this database's statements by execution time since the statistics' reset, the most expensive first.
 
-    By total, because the slowest on average may have run once; `order="mean"` is the runbook's order.
+    Ordered by total time, since the statement with the highest mean may have run once; the runbook orders by mean.
     Columns: query_id, role, calls, total_seconds, mean_seconds, longest_seconds, total_ratio (of the time of all
-    statements here), rows, hit_ratio (blocks from memory), read_seconds (0 without track_io_timing), since (missing
-    before extension 1.11), query (no literals, cut).
-    Errors: NoData where statements are not counted here, with what to do about it.
-    Source: runbook, Slow API Response (fails without the extension and by its version's names; errata E64);
+    statements of this database), rows, hit_ratio (blocks in shared buffers), read_seconds (0 without track_io_timing),
+    since (missing before extension version 1.11), query (without literals, truncated).
+    Errors: NoData if pg_stat_statements is not active here; its hint says what to do.
+    Source: runbook, Slow API Response (fails without the extension, and with its newer column names; errata E64);
     PostgreSQL docs, pg_stat_statements.
     """
-    (state,) = database.rows("statements_counted")
+    (state,) = database.rows("pg_stat_statements_state")
     if state["version"] is None or not state["loaded"] or state["track"] == "none":
-        raise NoData(_why_not_counted(state), on=database.address, hint=_HOW_TO_COUNT)
+        raise NoData(_inactive_reason(state), on=database.address, hint=_SET_UP_HINT)
     if not state["texts_shown"]:
-        raise AccessDenied("the role sees no statements but its own", on=database.address, hint="GRANT pg_monitor")
+        raise AccessDenied("the role may not see other roles' statements", on=database.address, hint="GRANT pg_monitor")
     version = tuple(int(part) for part in re.findall(r"\d+", str(state["version"])))
     name = next(name for since, name in _VARIANTS if version >= since)
-    told = {"order": order, "most": most, "fewest_calls": fewest_calls}
-    return database.frame(name, told, {"schema": (str(state["schema"]),)})
+    parameters = {"order": order, "max_rows": max_rows, "min_calls": min_calls}
+    return database.frame(name, parameters, {"schema": (str(state["schema"]),)})
 
 
 def check_slow_statements(statements: DataFrame, limit: Limit) -> Finding:
-    """`alert` for each statement that takes longer on average than the limit; hand it those that matter.
+    """Return `alert` with the statements whose mean time exceeds the limit; pass only those that run often.
 
-    Where nothing has run FEWEST_CALLS times yet there is nothing slow.
+    No statements are `ok`: nothing has run MIN_CALLS times yet.
     """
     if statements.empty:
         return judge(
             limit,
-            _none_yet(statements),
+            _no_statement(),
             value="mean_seconds",
             target="name",
             noun="on average: no statement has run often yet",
@@ -71,12 +71,12 @@ def check_slow_statements(statements: DataFrame, limit: Limit) -> Finding:
 
 
 def explain(database: Database, *, statement: str = "", analyze: bool = False) -> DataFrame:
-    """How the server would carry out one statement, as lines of its plan; it is not run, unless `analyze` is asked for.
+    """Return the server's query plan for one statement, one row per line; it is not run unless `analyze` is set.
 
-    `analyze` runs one SELECT as the reader's role, which can write nothing, within the connection's timeout, and rolls
-    back; for a statement that writes see `analyze`, a change. Columns: plan. Put values in the place of $1, $2 from
-    `slow_statements`: the plan may depend on them.
-    Errors: InputError where it is no such statement; AccessDenied where the role may not read its tables.
+    `analyze` runs one SELECT with the reader role, which cannot write, within the connection's timeout, and rolls it
+    back; for statements that write use the change `analyze`. Columns: plan. Replace $1, $2 of `slow_statements` with
+    values, on which the plan may depend.
+    Errors: InputError for other kinds of statements; AccessDenied if the role may not read the tables.
     Source: runbook, Quick Decision Tree ("Slow database?"); PostgreSQL docs, EXPLAIN.
     """
     from pandas import DataFrame
@@ -99,68 +99,68 @@ def explain(database: Database, *, statement: str = "", analyze: bool = False) -
 
 @change
 def analyze(database: Database, *, statement: str = "", within: str = "30s") -> Plan:
-    """A Plan that runs one statement with EXPLAIN ANALYZE as the operator's role, and rolls back what it did.
+    """Plan to run one statement with EXPLAIN ANALYZE as the operator role, and to roll it back.
 
-    Refused where it names or brings, as by a view or a trigger, a function that does what no rollback takes back, such
-    as pg_terminate_backend or dblink; of risk `destructive` where it calls somebody's own functions, of which that
-    cannot be told (`database.lasting_effects`). Sequences stay where it moves them, and meanwhile it holds its locks.
-    What it is told of the plan stands in the outcome; the statement itself in the plan and the journal: no secrets in
-    it. Errors: InputError where it is no single statement of the kinds that can be explained.
+    Refused if it uses, directly or through a view or trigger, a function with effects that a rollback does not undo,
+    such as pg_terminate_backend or dblink. The risk is `destructive` if it calls user functions, whose effects are
+    unknown (`database.lasting_effects`). Sequences are not moved back, and locks are held while it runs. The query plan
+    is in the outcome; the statement is in the plan and the journal, so it must not contain secrets.
+    Errors: InputError unless it is one statement that EXPLAIN supports.
     Source: runbook, Quick Decision Tree ("Slow database?"); PostgreSQL docs, EXPLAIN.
     """
-    elsewhere = refuse_unless_primary(database, "analyze")
-    if elsewhere is not None:
-        return elsewhere
+    refused = refuse_unless_primary(database, "analyze")
+    if refused is not None:
+        return refused
     text = _one_statement(statement, _EXPLAINED) if statement else ""
-    found = lasting_effects(database, statement=text).to_dict("records") if text else []
-    told = {effect: _named(found, effect) for effect in ("lasts", "sequence", "unknown")}
-    if told["lasts"]:
-        return refused_plan("analyze", f"it may do what no rollback takes back, by {told['lasts']}")
-    notes = ["it runs, with its locks, and is rolled back" if text else "no statement was named"]
-    if told["sequence"]:
-        notes.append("sequences that it moves stay where it moves them")
-    if told["unknown"]:
-        notes.append(f"not rolled back is what {told['unknown']} may do elsewhere, which cannot be told")
+    rows = lasting_effects(database, statement=text).to_dict("records") if text else []
+    effects = {effect: _names(rows, effect) for effect in ("lasts", "sequence", "unknown")}
+    if effects["lasts"]:
+        return refused_plan("analyze", f"a rollback does not undo all effects of {effects['lasts']}")
+    notes = ["the statement runs, holds its locks, and is rolled back" if text else "no statement was named"]
+    if effects["sequence"]:
+        notes.append("sequences that it advances are not moved back")
+    if effects["unknown"]:
+        notes.append(f"a rollback may not undo all effects of {effects['unknown']}")
     return Plan(
         verb="analyze",
         scope=database.dbname,
         targets=(inert(f"statement {text}", 200),) if text else (),
-        observed=tuple(facts({"name": row["name"], "effect": row["effect"]}) for row in found),
+        observed=tuple(facts({"name": row["name"], "effect": row["effect"]}) for row in rows),
         steps=()
         if not text
         else (
             Sql(
                 name="analyze_rolled_back",
                 parameters={"statement": text},
-                precondition="statement_kept",
+                precondition="store_statement",
                 seconds=within,
                 atomic=True,
-                equivalent=in_psql(f"BEGIN; EXPLAIN (ANALYZE, BUFFERS) {text}; ROLLBACK"),
+                equivalent=psql_command(f"BEGIN; EXPLAIN (ANALYZE, BUFFERS) {text}; ROLLBACK"),
             ),
         ),
         note="; ".join(notes),
         expected=None
         if not text
         else Condition.of(
-            left_open,
-            column="left_count",
+            open_apply_transactions,
+            column="open_count",
             comparison="==",
             value="0",
             within="5s",
-            description="no transaction of ours is open",
+            description="no transaction of an apply is open",
         ),
-        undo="cannot be undone beyond what is rolled back" if told["unknown"] else "needs none: it is rolled back",
-        risk=Risk.DESTRUCTIVE if told["unknown"] else Risk.CHANGE,
+        undo="cannot be undone beyond what is rolled back" if effects["unknown"] else "not needed: it is rolled back",
+        risk=Risk.DESTRUCTIVE if effects["unknown"] else Risk.CHANGE,
     )
 
 
-def _named(found: list[dict[Hashable, Any]], effect: str) -> str:
-    return inert(", ".join(str(row["name"]) for row in found if row["effect"] == effect), 400)
+def _names(rows: list[dict[Hashable, Any]], effect: str) -> str:
+    return inert(", ".join(str(row["name"]) for row in rows if row["effect"] == effect), 400)
 
 
-def left_open(database: Database) -> DataFrame:
-    """One row: left_count, how many sessions of an apply sit in a transaction."""
-    return database.frame("left_open")
+def open_apply_transactions(database: Database) -> DataFrame:
+    """Return one row: open_count, how many sessions of an apply are idle in a transaction."""
+    return database.frame("open_apply_transactions")
 
 
 _READS = ("select", "with", "values", "table")
@@ -168,13 +168,11 @@ _EXPLAINED = (*_READS, "insert", "update", "delete", "merge")
 
 
 def _one_statement(statement: str, kinds: tuple[str, ...]) -> str:
-    """The statement without its last semicolon. That it is one, and not two, is the server's to see."""
+    """Return the statement without a final semicolon; the server refuses several statements."""
     text = statement.strip().removesuffix(";").strip()
     word = re.match(r"[A-Za-z]*", text)
     if word is None or word[0].lower() not in kinds:
-        raise InputError(
-            f"this begins like no statement of the kind: {text[:40]!r}", hint=f"one that begins with {', '.join(kinds)}"
-        )
+        raise InputError(f"not a supported statement: {text[:40]!r}", hint=f"it must begin with {', '.join(kinds)}")
     return text
 
 
@@ -182,21 +180,21 @@ def _texts(statements: DataFrame) -> list[tuple[str, str]]:
     return [(str(text), str(key)) for text, key in zip(statements["query"], statements["query_id"], strict=True)]
 
 
-def _none_yet(statements: DataFrame) -> DataFrame:
+def _no_statement() -> DataFrame:
     import pandas as pd
 
     return pd.DataFrame({"name": ["none"], "mean_seconds": [0.0]})
 
 
-_HOW_TO_COUNT = (
-    "pg_stat_statements in shared_preload_libraries, a restart, CREATE EXTENSION pg_stat_statements here: 03_database"
+_SET_UP_HINT = (
+    "add pg_stat_statements to shared_preload_libraries, restart, CREATE EXTENSION pg_stat_statements here; 03_database"
     " has the plan"
 )
 
 
-def _why_not_counted(state: dict[str, object]) -> str:
+def _inactive_reason(state: dict[str, object]) -> str:
     if not state["loaded"]:
-        return "statements are not counted: pg_stat_statements is not in shared_preload_libraries"
+        return "no statement statistics: pg_stat_statements is not in shared_preload_libraries"
     if state["version"] is None:
-        return "statements are counted, but the extension pg_stat_statements is not in this database"
-    return "statements are not counted: pg_stat_statements.track is none"
+        return "no statement statistics: the extension pg_stat_statements is not in this database"
+    return "no statement statistics: pg_stat_statements.track is none"

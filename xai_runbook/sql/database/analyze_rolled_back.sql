@@ -1,4 +1,4 @@
--- Runs the statement that is kept, tells the plan with its real times line by line, and rolls back all it did.
+-- Run EXPLAIN ANALYZE of the stored statement, raise its lines as notices, and roll everything back.
 DO $$
 DECLARE
     line text;

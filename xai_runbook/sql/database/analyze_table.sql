@@ -1,2 +1,2 @@
--- Where another holds the table it is skipped, with a warning.
+-- A table that another session has locked is skipped with a warning.
 ANALYZE (SKIP_LOCKED) {table}

@@ -1,5 +1,5 @@
--- Client sessions that wait for a lock, and which sessions stand in their way. Before 14 nothing tells when a wait
--- began: the start of the statement is the earliest it can have been.
+-- Client sessions that wait for a lock, and the sessions that block them. Before 14 the start of a wait is not
+-- recorded, so waiting_seconds counts from the start of the statement.
 WITH waiting AS MATERIALIZED (
     SELECT a.*, ARRAY(SELECT DISTINCT unnest(pg_blocking_pids(a.pid)) ORDER BY 1) AS blockers
     FROM pg_stat_activity a
@@ -10,7 +10,7 @@ SELECT w.pid,
        w.usename::text AS role,
        w.application_name,
        array_to_string(w.blockers, ', ') AS blocked_by,
-       (SELECT coalesce(string_agg(DISTINCT coalesce(nullif(b.application_name, ''), b.backend_type, 'a prepared one'),
+       (SELECT coalesce(string_agg(DISTINCT coalesce(nullif(b.application_name, ''), b.backend_type, 'prepared transaction'),
                                    ', '), '')
         FROM unnest(w.blockers) AS blocker(pid)
         LEFT JOIN pg_stat_activity b ON b.pid = blocker.pid) AS blocked_by_application,

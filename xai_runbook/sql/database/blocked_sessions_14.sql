@@ -1,4 +1,4 @@
--- As blocked_sessions.sql; since 14 pg_locks tells when a wait began, if not yet in its first moment.
+-- As blocked_sessions.sql; since 14 pg_locks.waitstart has the start of the wait, except for its first moment.
 WITH waiting AS MATERIALIZED (
     SELECT a.*, ARRAY(SELECT DISTINCT unnest(pg_blocking_pids(a.pid)) ORDER BY 1) AS blockers
     FROM pg_stat_activity a
@@ -9,7 +9,7 @@ SELECT w.pid,
        w.usename::text AS role,
        w.application_name,
        array_to_string(w.blockers, ', ') AS blocked_by,
-       (SELECT coalesce(string_agg(DISTINCT coalesce(nullif(b.application_name, ''), b.backend_type, 'a prepared one'),
+       (SELECT coalesce(string_agg(DISTINCT coalesce(nullif(b.application_name, ''), b.backend_type, 'prepared transaction'),
                                    ', '), '')
         FROM unnest(w.blockers) AS blocker(pid)
         LEFT JOIN pg_stat_activity b ON b.pid = blocker.pid) AS blocked_by_application,

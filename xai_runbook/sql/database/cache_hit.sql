@@ -1,5 +1,5 @@
--- Of the blocks that this database's sessions wanted since its statistics were reset; the rest came from the kernel's
--- cache or from disk, which PostgreSQL cannot tell apart.
+-- Block reads of this database since the statistics' reset. Reads that miss shared buffers may still come from the
+-- kernel's cache; PostgreSQL cannot distinguish that from the disk.
 SELECT datname::text AS target,
        blks_hit AS hits,
        blks_read AS reads,

@@ -1,4 +1,4 @@
--- Compare and set: only the statement that was planned for, not the session's next one.
+-- Compare and set: cancel only the planned statement, not a later one of the session.
 SELECT coalesce(bool_and(pg_cancel_backend(pid)), false) AS done
 FROM pg_stat_activity
 WHERE pid = %(pid)s::int

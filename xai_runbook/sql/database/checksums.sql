@@ -1,5 +1,5 @@
--- Pages whose checksum did not fit when they were read, by database, since its statistics began (NULL where data
--- checksums are off). Counted where a page came from disk only: a page that nobody reads is not noticed.
+-- Checksum failures by database since the statistics' reset; NULL if data checksums are off. Checksums are verified
+-- only when a page is read from disk.
 SELECT coalesce(d.datname::text, 'shared catalogs') AS database,
        current_setting('data_checksums') = 'on' AS checksums_on,
        d.checksum_failures::float8 AS failures,

@@ -1,4 +1,4 @@
--- Client backends by database, role and what they do now. PostgreSQL's own processes are no clients.
+-- Client backends by database, role and state. Background processes are left out.
 SELECT datname::text AS database,
        usename::text AS role,
        coalesce(state, 'unknown') AS state,

@@ -1,2 +1,2 @@
--- Writers go on meanwhile. It cannot be in a transaction; what ends early stays behind, invalid.
+-- Does not block writes. It cannot run in a transaction; if interrupted, it leaves an invalid index.
 CREATE INDEX CONCURRENTLY {index} ON {table} ({columns})

@@ -1,4 +1,4 @@
--- Each database by its oid. NULL where the role may not look.
+-- Size of each database, by oid; NULL if the role may not read it.
 SELECT d.datname::text AS name,
        'database' AS kind,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')

@@ -1,4 +1,4 @@
--- Rows that no transaction can see any more, or that only an old one can, as the statistics count them.
+-- Estimated dead rows per table, from the statistics.
 WITH counted AS (
     SELECT c.oid, n.nspname, c.relname, c.reloptions,
            pg_stat_get_live_tuples(c.oid) AS live_rows, pg_stat_get_dead_tuples(c.oid) AS dead_rows
@@ -8,10 +8,10 @@ WITH counted AS (
       AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 ),
 worst AS (
-    SELECT *, CASE WHEN dead_rows >= %(fewest)s THEN dead_rows::float8 / (live_rows + dead_rows) ELSE 0 END AS dead_ratio
+    SELECT *, CASE WHEN dead_rows >= %(min_dead_rows)s THEN dead_rows::float8 / (live_rows + dead_rows) ELSE 0 END AS dead_ratio
     FROM counted
     ORDER BY dead_ratio DESC, dead_rows DESC, nspname, relname
-    LIMIT %(most)s
+    LIMIT %(max_rows)s
 )
 SELECT nspname || '.' || relname AS name,
        live_rows,

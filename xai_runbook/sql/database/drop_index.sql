@@ -1,2 +1,2 @@
--- Waits for those who still use it, without keeping new ones out.
+-- Waits for transactions that use the index, without blocking new ones.
 DROP INDEX CONCURRENTLY {index}

@@ -1,2 +1,2 @@
--- Options in parentheses: what follows can be no option, and so cannot make the server run anything.
+-- Options are in parentheses, so that the statement cannot add one, such as ANALYZE.
 EXPLAIN (FORMAT TEXT) {statement}

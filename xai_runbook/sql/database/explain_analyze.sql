@@ -1,2 +1,2 @@
--- Runs it, for a reader's role in a transaction that can write nothing and is rolled back.
+-- Runs the statement, as the reader role in a read-only transaction that is rolled back.
 EXPLAIN (ANALYZE, BUFFERS) {statement}

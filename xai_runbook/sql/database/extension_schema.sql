@@ -1,4 +1,4 @@
--- Where an extension was put in this database; no row where it is not.
+-- Schema and version of an extension in this database; no row if it is not installed.
 SELECT n.nspname::text AS schema, e.extversion AS version
 FROM pg_extension e
 JOIN pg_namespace n ON n.oid = e.extnamespace

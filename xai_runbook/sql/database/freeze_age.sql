@@ -1,5 +1,6 @@
--- How far each database's oldest transaction and multixact are from the wall, at 2^31: the server stops to write some
--- millions before. autovacuum freezes by force from autovacuum_freeze_max_age on, so what is far above that is stuck.
+-- Age of each database's oldest transaction ID and multixact ID, of 2^31; some millions before that, the server stops
+-- assigning new ones. From autovacuum_freeze_max_age on, autovacuum freezes even if it is off, so a much higher age
+-- means that it is held back.
 SELECT datname::text AS database,
        age(datfrozenxid)::bigint AS transaction_age,
        mxid_age(datminmxid)::bigint AS multixact_age,

@@ -1,9 +1,10 @@
--- Who answers, and as whom: an address can lie, a restored snapshot keeps its identifier, so both are shown.
--- system_identifier: "not readable" where a managed server forbids pg_control_system. A function that may not be
--- run is refused when a statement begins, whatever guards it; ts_stat alone runs a text of its own, and in every build
--- (query_to_xml needs one with libxml), so that it is asked only where it may be.
--- server_port: where the server listens, which is the same by a socket and by a forwarded port.
--- powers: what would let this role change something, whatever default_transaction_read_only says.
+-- Which server answers, and as which role. Addresses can be reused, and a restored snapshot keeps its system
+-- identifier, so both are returned.
+-- system_identifier: "not readable" where a managed server forbids pg_control_system. A function without EXECUTE
+-- privilege makes a statement fail even in an untaken CASE branch, so the call is a text that ts_stat runs only where
+-- it is allowed (query_to_xml would do the same, but needs a build with libxml).
+-- server_port: the port on which the server listens, the same by socket and through a forwarded port.
+-- write_privileges: what allows this role to change something, regardless of default_transaction_read_only.
 SELECT coalesce((SELECT word FROM ts_stat(CASE WHEN has_function_privilege('pg_control_system()', 'EXECUTE')
            THEN 'SELECT array_to_tsvector(ARRAY[system_identifier::text]) FROM pg_control_system()'
            ELSE 'SELECT NULL::tsvector WHERE false' END)), 'not readable') AS system_identifier,
@@ -21,7 +22,7 @@ SELECT coalesce((SELECT word FROM ts_stat(CASE WHEN has_function_privilege('pg_c
            (SELECT string_agg(g.rolname::text, ', ' ORDER BY g.rolname) FROM pg_roles g
             WHERE g.rolname IN ('pg_signal_backend', 'pg_write_all_data', 'pg_write_server_files',
                                 'pg_execute_server_program', 'pg_maintain', 'rds_superuser')
-              AND pg_has_role(r.oid, g.oid, 'member') AND NOT r.rolsuper)) AS powers,
+              AND pg_has_role(r.oid, g.oid, 'member') AND NOT r.rolsuper)) AS write_privileges,
        current_user::text AS role,
        coalesce(host(inet_server_addr()), 'socket') AS server_address,
        current_setting('port') AS server_port,

@@ -1,4 +1,4 @@
--- Client sessions that hold a transaction open and do nothing in it: their locks stay, and vacuum waits for them.
+-- Client sessions that are idle in a transaction: they keep their locks and hold back vacuum.
 SELECT pid,
        datname::text AS database,
        usename::text AS role,

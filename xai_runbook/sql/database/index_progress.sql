@@ -1,4 +1,4 @@
--- How far the building of an index is, and whom it waits for.
+-- Progress of an index build, and the transaction that it waits for.
 SELECT phase
        || CASE WHEN blocks_total > 0 THEN ': ' || blocks_done || ' of ' || blocks_total || ' blocks' ELSE '' END
        || CASE WHEN tuples_total > 0 THEN ', ' || tuples_done || ' of ' || tuples_total || ' rows' ELSE '' END

@@ -1,4 +1,4 @@
--- Whether the index of that name, on that table where one is named, is there and whole; false where it is not there.
+-- Whether an index of that name exists (on that table, if one is given) and is valid.
 SELECT coalesce(bool_and(x.indisvalid AND x.indisready AND x.indislive), false) AS valid
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid

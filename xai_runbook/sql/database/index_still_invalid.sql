@@ -1,4 +1,4 @@
--- Compare before the statement: the name still leads to that index, it still is not valid, and nobody is building it.
+-- Precondition: the name still refers to the planned index, which is still invalid and not being built.
 SELECT count(*) = 1 AS done
 FROM pg_index x
 JOIN pg_class c ON c.oid = x.indexrelid

@@ -1,4 +1,4 @@
--- Exactly these indexes, by schema.index as written, or all of these tables. Only what does not move by itself.
+-- These indexes, by schema.index, and those of these tables. Only columns that do not change on their own, for plans.
 SELECT n.nspname::text AS schema,
        i.relname::text AS index,
        x.indexrelid::bigint AS oid,
@@ -7,15 +7,15 @@ SELECT n.nspname::text AS schema,
        t.relname::text AS "table",
        i.relkind::text AS kind,
        x.indisvalid AND x.indisready AND x.indislive AS valid,
-       x.indisexclusion AS of_exclusion,
-       EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid) AS of_constraint,
-       n.nspname IN ('pg_catalog', 'information_schema') AS of_system,
+       x.indisexclusion AS is_exclusion,
+       EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid) AS backs_constraint,
+       n.nspname IN ('pg_catalog', 'information_schema') AS is_system,
        EXISTS (SELECT FROM pg_stat_progress_create_index p
                WHERE p.relid = x.indrelid AND p.datname = current_database()) AS building,
        (SELECT bool_or(r.rolsuper OR pg_has_role(r.oid, t.relowner, 'USAGE')) FROM pg_roles r
-        WHERE r.rolname = %(role)s) AS may,
+        WHERE r.rolname = %(role)s) AS may_maintain,
        (SELECT bool_or(r.rolsuper OR pg_has_role(r.oid, t.relowner, 'USAGE')) FROM pg_roles r
-        WHERE r.rolname = %(role)s) AS owner_may,
+        WHERE r.rolname = %(role)s) AS owned_by_operator,
        pg_get_indexdef(x.indexrelid) AS definition
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid

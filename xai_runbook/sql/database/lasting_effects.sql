@@ -1,9 +1,8 @@
--- The functions that a statement may run and that are not known to leave nothing behind once it is rolled back: those whose
--- names stand in it, whatever as, and those that its relations bring: views, rules, policies, and where it writes
--- triggers, defaults and constraints, of partitions and of tables that refer to them too.
--- effect: lasts (a function of the server or of an extension that does what no rollback undoes), sequence (it moves one),
--- unknown (somebody's own function, an extension's that is stable, or a foreign table: what it does elsewhere cannot be
--- told).
+-- Functions that a statement may call and that are not known to roll back completely: those named in its text, in any
+-- position, and those used by its relations: views, rules, policies, and for writes triggers, defaults and constraints,
+-- including those of partitions and of tables that reference them.
+-- effect: lasts (a function of the server or an extension whose effects are not rolled back), sequence (it advances
+-- one), unknown (a user's function, a stable function of an extension, or a foreign table).
 WITH RECURSIVE words AS (
     SELECT ARRAY(SELECT left(w, 63) FROM regexp_split_to_table(lower(%(statement)s), '[^a-z0-9_$]+') AS w) AS list,
            lower(%(statement)s) AS text
@@ -28,7 +27,7 @@ relations(oid) AS (
 ),
 trees(tree) AS (
     SELECT w.ev_action::text || w.ev_qual::text FROM pg_rewrite w JOIN relations r ON w.ev_class = r.oid
-    WHERE w.ev_type = '1' OR %(writes)s  -- of a view, and rules on SELECT; the others where it writes
+    WHERE w.ev_type = '1' OR %(writes)s  -- views, and rules on SELECT; other rules for writes
     UNION ALL
     SELECT concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p JOIN relations r ON p.polrelid = r.oid
     UNION ALL
@@ -60,7 +59,7 @@ used(oid) AS (
     JOIN pg_operator o ON o.oid = m.found[1]::oid
     UNION
     SELECT t.tgfoid FROM pg_trigger t JOIN relations r ON t.tgrelid = r.oid
-    WHERE %(writes)s AND t.tgenabled <> 'D'  -- those cloned to partitions are marked as internal before 15
+    WHERE %(writes)s AND t.tgenabled <> 'D'  -- triggers cloned to partitions are marked internal before 15
     UNION
     SELECT o.oprcode FROM pg_operator o, words WHERE o.oid >= 16384 AND position(o.oprname IN words.text) > 0
     UNION
@@ -77,9 +76,9 @@ judged AS (
 SELECT DISTINCT name, CASE WHEN of_server AND proname = 'nextval' THEN 'sequence'
                            WHEN of_server OR (of_extension AND provolatile = 'v') THEN 'lasts' ELSE 'unknown' END AS effect
 FROM judged
-WHERE NOT (of_server AND proname ~ '^RI_FKey_')  -- of foreign keys, whose tables are among the relations
+WHERE NOT (of_server AND proname ~ '^RI_FKey_')  -- foreign keys, whose tables are among the relations
   AND NOT ((of_server OR of_extension) AND (proname = ANY (%(harmless)s::text[]) OR provolatile = 'i'))
-  -- that it is stable is believed of the server's own alone: those of extensions may run text as SQL, as crosstab does
+  -- only the server's own stable functions are trusted: those of extensions may run text as SQL, as crosstab does
   AND NOT (of_server AND provolatile = 's' AND proname !~ '_to_xml')
 UNION
 SELECT 'foreign table ' || n.nspname || '.' || c.relname, 'unknown'

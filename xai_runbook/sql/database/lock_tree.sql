@@ -1,5 +1,5 @@
--- Who waits for whom: those that block and wait for nobody first, below each the sessions that wait for it. A session
--- that waits for two stands below both. A deadlock has nobody at its top and is not shown: the server soon ends it.
+-- Sessions that block others without waiting themselves, each followed by the sessions that wait for it. A session that
+-- waits for two appears below both. A deadlock has no root and is not shown; the server soon resolves it.
 WITH RECURSIVE waiting AS MATERIALIZED (
     SELECT DISTINCT pid, unnest(pg_blocking_pids(pid)) AS blocker
     FROM pg_stat_activity
@@ -18,7 +18,7 @@ SELECT t.depth,
        t.blocked_by,
        a.datname::text AS database,
        a.usename::text AS role,
-       CASE WHEN t.pid = 0 THEN 'a prepared transaction'
+       CASE WHEN t.pid = 0 THEN 'prepared transaction'
             ELSE coalesce(nullif(a.application_name, ''), a.backend_type, '') END AS application_name,
        a.state,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS transaction_seconds,

@@ -1,4 +1,4 @@
--- What of these settings runs now, and whether the configuration says otherwise and waits for a restart.
+-- Current values of these settings, and whether a changed value waits for a restart.
 SELECT name, setting AS value, pending_restart
 FROM pg_settings
 WHERE name = ANY (%(names)s::text[])

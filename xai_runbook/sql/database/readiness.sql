@@ -1,5 +1,5 @@
--- What a login is good for: how many slots are left for clients like us, and whether we came in by a reserved one.
--- reserved_connections is there since 16; before, an ordinary role never gets a reserved slot.
+-- Free connection slots for ordinary clients, and whether this session took a reserved one. reserved_connections exists
+-- since 16; before that an ordinary role never gets a reserved slot.
 SELECT pg_is_in_recovery() AS in_recovery,
        usable - used AS slots_free,
        used > usable AS used_reserved_slot

@@ -1,5 +1,5 @@
--- Whether this server is a standby, and how far behind it is by its own account. lag_seconds: 0 where all that was
--- received is replayed and the receiver is connected; NULL where nothing was replayed yet or nothing is received.
+-- Whether this server is a standby, and its own view of its lag. lag_seconds: 0 if all received WAL is replayed and the
+-- receiver is connected; NULL if nothing has been replayed yet.
 SELECT pg_is_in_recovery() AS in_recovery,
        pg_last_wal_receive_lsn()::text AS received_lsn,
        pg_last_wal_replay_lsn()::text AS replayed_lsn,

@@ -1,2 +1,2 @@
--- Beside the old one, which serves until the new one is whole. It cannot be in a transaction.
+-- Builds a new index beside the old one, which stays in use until then. It cannot run in a transaction.
 REINDEX INDEX CONCURRENTLY {index}

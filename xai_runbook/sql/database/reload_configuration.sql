@@ -1,2 +1,2 @@
--- The configuration is read again, so that the server itself says what waits for a restart.
+-- Reload, so that the server reports which settings wait for a restart.
 SELECT pg_reload_conf() AS done

@@ -12,6 +12,6 @@ SELECT s.slot_name::text AS slot,
            AS invalid_because,
        CASE WHEN s.restart_lsn IS NULL OR s.restart_lsn >= here.lsn THEN 0
             ELSE pg_wal_lsn_diff(here.lsn, s.restart_lsn) END::float8 AS retained_bytes,
-       s.safe_wal_size::float8 AS room_bytes
+       s.safe_wal_size::float8 AS safe_wal_bytes
 FROM pg_replication_slots s CROSS JOIN here
 ORDER BY 1

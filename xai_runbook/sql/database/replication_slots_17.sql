@@ -1,4 +1,4 @@
--- As replication_slots_13.sql; since 17 the server says why a slot is invalid.
+-- As replication_slots_13.sql; since 17 the server reports why a slot is invalid.
 WITH here AS (
     SELECT CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
                 ELSE pg_current_wal_lsn() END AS lsn
@@ -11,6 +11,6 @@ SELECT s.slot_name::text AS slot,
        replace(s.invalidation_reason, '_', ' ') AS invalid_because,
        CASE WHEN s.restart_lsn IS NULL OR s.restart_lsn >= here.lsn THEN 0
             ELSE pg_wal_lsn_diff(here.lsn, s.restart_lsn) END::float8 AS retained_bytes,
-       s.safe_wal_size::float8 AS room_bytes
+       s.safe_wal_size::float8 AS safe_wal_bytes
 FROM pg_replication_slots s CROSS JOIN here
 ORDER BY 1

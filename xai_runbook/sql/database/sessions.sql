@@ -1,4 +1,4 @@
--- Client sessions, longest in their state first. Query texts are cut: they may hold secrets, and only their start helps.
+-- Client sessions, longest in their state first. Query texts are truncated and without literals, which may be secrets.
 SELECT pid,
        datname::text AS database,
        usename::text AS role,
@@ -14,4 +14,4 @@ SELECT pid,
 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 ORDER BY state_change
-LIMIT %(most)s
+LIMIT %(max_rows)s

@@ -1,5 +1,5 @@
--- Exactly these sessions, as they can be told from any later one: a pid is used again, a pid with its start is not.
--- Only what does not move by itself: state and query would differ each time one looks.
+-- These sessions. Pids are reused, so a session is identified by pid and start time. Only columns that do not change on
+-- their own, for plans: state and query would differ each time.
 SELECT pid,
        backend_start,
        datname::text AS database,

@@ -1,2 +1,2 @@
--- Written to postgresql.auto.conf; it holds from the next restart on.
+-- Written to postgresql.auto.conf; effective from the next restart.
 ALTER SYSTEM SET max_connections = {value}

@@ -1,3 +1,3 @@
--- Written to postgresql.auto.conf; it holds from the next restart on. Each library is a text of its own: several in one
--- would be one library of that name, and the server would not start.
+-- Written to postgresql.auto.conf; effective from the next restart. Each library is a literal of its own: a single one
+-- with commas would be the name of one library, and the server would not start.
 ALTER SYSTEM SET shared_preload_libraries = {libraries}

@@ -1,5 +1,5 @@
--- One setting as it runs now, and whether the operator's role may change it (before 15 only a superuser may) and have
--- the configuration read again. provider: on a managed server settings stand in a parameter group.
+-- The current value of a setting, and whether the operator role may change it (before 15 only a superuser may) and
+-- reload the configuration. provider: on a managed server settings are in a parameter group.
 SELECT s.name,
        s.setting AS value,
        s.source,

@@ -1,4 +1,4 @@
--- As setting_to_change.sql; since 15 the right to change a setting can be granted.
+-- As setting_to_change.sql; since 15 the privilege to change a setting can be granted.
 SELECT s.name,
        s.setting AS value,
        s.source,

@@ -1,8 +1,8 @@
--- Standbys that are connected to this server, and how far each one is. A standby shows its own followers.
--- lag_bytes: what it has not replayed yet of what this server has. lag_seconds: 0 where nothing is missing. Else the
--- greater of the lag that the server measured and the time since the standby last told anything: an idle pair has no
--- measured lag (NULL), and a hung standby keeps showing its last one. NULL where neither is known, and while it still
--- catches up, for there the server measures from the sending only.
+-- Standbys that are connected to this server; a standby shows those that are connected to itself.
+-- lag_bytes: WAL of this server that it has not replayed yet. lag_seconds: 0 if it has replayed everything. Otherwise
+-- the greater of the measured lag and the time since its last reply, because an idle pair has no measured lag (NULL),
+-- and a hung standby keeps its last one. NULL if neither is known, and during catch-up, when the server measures only
+-- from the time of sending.
 WITH here AS (
     SELECT CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
                 ELSE pg_current_wal_lsn() END AS lsn

@@ -1,4 +1,4 @@
--- Extension older than 1.8: one time a statement, planning not told apart. Texts without literals, cut.
+-- Versions before 1.8 of the extension: one time, including planning. Texts are truncated and without literals.
 SELECT s.queryid::text AS query_id,
        r.rolname::text AS role,
        s.calls,
@@ -14,6 +14,6 @@ SELECT s.queryid::text AS query_id,
 FROM {schema}.pg_stat_statements s
 LEFT JOIN pg_roles r ON r.oid = s.userid
 WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND s.calls >= %(fewest_calls)s
+  AND s.calls >= %(min_calls)s
 ORDER BY CASE %(order)s::text WHEN 'mean' THEN s.mean_time WHEN 'calls' THEN s.calls ELSE s.total_time END DESC
-LIMIT %(most)s
+LIMIT %(max_rows)s

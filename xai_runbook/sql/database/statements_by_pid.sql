@@ -1,5 +1,5 @@
--- What exactly these sessions run now; query_start tells the statement from a later one of the same session.
--- Query texts without their literals, which may be secrets, and cut.
+-- The statements that these sessions are running; query_start distinguishes them from later ones. Texts are truncated
+-- and without literals, which may be secrets.
 SELECT pid,
        backend_start,
        query_start,

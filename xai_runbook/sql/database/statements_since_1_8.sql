@@ -1,4 +1,4 @@
--- Extension 1.8 to 1.10: execution apart from planning. Texts without literals, cut.
+-- Versions 1.8 to 1.10: execution time without planning. Texts are truncated and without literals.
 SELECT s.queryid::text AS query_id,
        r.rolname::text AS role,
        s.calls,
@@ -14,6 +14,6 @@ SELECT s.queryid::text AS query_id,
 FROM {schema}.pg_stat_statements s
 LEFT JOIN pg_roles r ON r.oid = s.userid
 WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND s.calls >= %(fewest_calls)s
+  AND s.calls >= %(min_calls)s
 ORDER BY CASE %(order)s::text WHEN 'mean' THEN s.mean_exec_time WHEN 'calls' THEN s.calls ELSE s.total_exec_time END DESC
-LIMIT %(most)s
+LIMIT %(max_rows)s

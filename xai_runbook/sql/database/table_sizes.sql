@@ -1,7 +1,6 @@
--- By oid, so that no name is ever pasted into a query. A partitioned table is the sum of its partitions, which are not
--- listed again by themselves. total = heap + indexes + toast (with toast's own index) + maps.
--- Measuring opens each relation, which takes seconds for tens of thousands: the largest are chosen first by the pages
--- that the last vacuum or analyze saw, or, before there was one, by the rows that the statistics have counted.
+-- By oid, so that no name needs quoting. A partitioned table is the sum of its partitions, which are not listed again.
+-- total = heap + indexes + TOAST (with its index) + maps. Measuring opens each relation, which takes seconds for tens
+-- of thousands; so the largest are chosen by relpages or, before the first vacuum, by the rows in the statistics.
 WITH tables AS (
     SELECT c.oid, n.nspname, c.relname, c.relkind
     FROM pg_class c
@@ -12,7 +11,7 @@ WITH tables AS (
       AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 ),
 parts AS (
-    SELECT oid AS whole, oid AS part FROM tables WHERE relkind <> 'p'
+    SELECT oid AS parent, oid AS part FROM tables WHERE relkind <> 'p'
     UNION ALL
     SELECT t.oid, p.relid
     FROM tables t CROSS JOIN LATERAL pg_partition_tree(t.oid) p
@@ -26,7 +25,7 @@ index_pages AS (
 largest AS (
     SELECT t.*
     FROM tables t
-    LEFT JOIN parts p ON p.whole = t.oid
+    LEFT JOIN parts p ON p.parent = t.oid
     LEFT JOIN pg_class c ON c.oid = p.part
     LEFT JOIN pg_class o ON o.oid = c.reltoastrelid
     LEFT JOIN index_pages i ON i.indrelid = p.part
@@ -34,10 +33,10 @@ largest AS (
     ORDER BY sum(CASE WHEN c.relpages > 0 THEN c.relpages::bigint
                       ELSE (pg_stat_get_live_tuples(c.oid) + pg_stat_get_dead_tuples(c.oid)) / 50 END
                  + coalesce(i.pages, 0) + coalesce(o.relpages, 0)) DESC NULLS LAST
-    LIMIT %(most)s
+    LIMIT %(max_rows)s
 ),
 sizes AS (
-    SELECT p.whole,
+    SELECT p.parent,
            count(*) AS parts,
            sum(pg_total_relation_size(p.part))::bigint AS total_bytes,
            sum(pg_relation_size(p.part))::bigint AS heap_bytes,
@@ -46,9 +45,9 @@ sizes AS (
            sum(greatest(c.reltuples, 0))::bigint AS estimated_rows,
            sum(pg_stat_get_dead_tuples(p.part))::bigint AS dead_rows
     FROM largest l
-    JOIN parts p ON p.whole = l.oid
+    JOIN parts p ON p.parent = l.oid
     JOIN pg_class c ON c.oid = p.part
-    GROUP BY p.whole
+    GROUP BY p.parent
 )
 SELECT t.nspname || '.' || t.relname AS name,
        CASE t.relkind WHEN 'p' THEN 'partitioned table' WHEN 'm' THEN 'materialized view' ELSE 'table' END AS kind,
@@ -61,5 +60,5 @@ SELECT t.nspname || '.' || t.relname AS name,
        coalesce(s.dead_rows, 0) AS dead_rows,
        t.oid::bigint AS oid
 FROM largest t
-LEFT JOIN sizes s ON s.whole = t.oid
+LEFT JOIN sizes s ON s.parent = t.oid
 ORDER BY total_bytes DESC, name

@@ -1,6 +1,7 @@
--- Exactly these tables, by schema.table as written, case and all; of a partitioned one its partitions. Only what does not
--- move by itself. may: whether the role that changes are made with could vacuum it; vacuum itself calls a refusal success.
-WITH named AS (
+-- These tables, by schema.table with the case of the catalogue; the partitions of a partitioned one. Only columns that
+-- do not change on their own, for plans. may_maintain: whether the operator role may vacuum it, since VACUUM only
+-- warns.
+WITH requested AS (
     SELECT c.oid, n.nspname || '.' || c.relname AS name
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -8,20 +9,20 @@ WITH named AS (
       AND c.relkind IN ('r', 'p', 'm')
       AND c.relpersistence <> 't'
 )
-SELECT m.name AS named,
+SELECT m.name AS requested_name,
        n.nspname::text AS schema,
        c.relname::text AS table,
        c.oid::bigint AS oid,
        c.relkind::text AS kind,
        o.rolname::text AS owner,
-       n.nspname IN ('pg_catalog', 'information_schema') AS of_system,
+       n.nspname IN ('pg_catalog', 'information_schema') AS is_system,
        (SELECT bool_or(r.rolsuper OR pg_has_role(r.oid, c.relowner, 'USAGE') OR pg_has_role(r.oid, d.datdba, 'USAGE'))
         FROM pg_roles r, pg_database d
-        WHERE r.rolname = %(role)s AND d.datname = current_database()) AS may,
+        WHERE r.rolname = %(role)s AND d.datname = current_database()) AS may_maintain,
        (SELECT bool_or(r.rolsuper OR pg_has_role(r.oid, c.relowner, 'USAGE')) FROM pg_roles r
-        WHERE r.rolname = %(role)s) AS owner_may,
+        WHERE r.rolname = %(role)s) AS owned_by_operator,
        coalesce(pg_stat_get_vacuum_count(c.oid), 0) AS vacuums
-FROM named m
+FROM requested m
 CROSS JOIN LATERAL (
     SELECT m.oid AS relid UNION SELECT p.relid FROM pg_partition_tree(m.oid) p
 ) parts

@@ -1,4 +1,4 @@
--- Compare and set: only the session that was planned for, not one that has its pid since.
+-- Compare and set: terminate only the planned session, not a later one with the same pid.
 SELECT coalesce(bool_and(pg_terminate_backend(pid)), false) AS done
 FROM pg_stat_activity
 WHERE pid = %(pid)s::int

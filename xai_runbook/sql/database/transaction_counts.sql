@@ -1,4 +1,4 @@
--- What became of the transactions of each database since its statistics began.
+-- Commits, rollbacks and other counters of each database since the statistics' reset.
 SELECT d.datname::text AS database,
        s.xact_commit AS commits,
        s.xact_rollback AS rollbacks,

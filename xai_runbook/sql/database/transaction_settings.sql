@@ -1,4 +1,4 @@
--- For a session that a pooler shares: what else is told on connecting, for this transaction alone.
+-- For pooled sessions: the settings of a direct connection, for this transaction only.
 SELECT set_config('transaction_read_only', 'on', true),
        set_config('statement_timeout', %(milliseconds)s::text, true),
        set_config('idle_in_transaction_session_timeout', %(milliseconds)s::text, true),

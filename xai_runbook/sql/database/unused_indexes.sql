@@ -1,7 +1,7 @@
--- Indexes that no scan has used since the statistics were reset, and that hold up nothing: no uniqueness, and nothing
--- that depends on them. A standby counts its own scans: ask it too.
+-- Indexes without a scan since the statistics' reset that are not unique and that nothing requires. Each standby counts
+-- its own scans.
 WITH held AS (
-\ir indexes_held.sql
+\ir required_indexes.sql
 )
 SELECT n.nspname || '.' || i.relname AS name,
        n.nspname || '.' || t.relname AS "table",
@@ -19,4 +19,4 @@ WHERE s.idx_scan = 0
   AND x.indisvalid AND x.indisready AND x.indislive AND NOT x.indisunique AND NOT x.indisexclusion
   AND x.indexrelid NOT IN (SELECT oid FROM held)
 ORDER BY size_bytes DESC, name
-LIMIT %(most)s
+LIMIT %(max_rows)s

@@ -1,5 +1,5 @@
--- How far a vacuum or an analyze is; the second is told since 13.
-SELECT phase || ': ' || heap_blks_scanned || ' of ' || heap_blks_total || ' blocks looked at, '
+-- Progress of a vacuum or, since 13, of an analyze.
+SELECT phase || ': ' || heap_blks_scanned || ' of ' || heap_blks_total || ' blocks scanned, '
        || heap_blks_vacuumed || ' vacuumed' AS description
 FROM pg_stat_progress_vacuum
 WHERE pid = %(pid)s

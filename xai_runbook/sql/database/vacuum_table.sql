@@ -1,2 +1,2 @@
--- Never FULL, which locks everybody out. Where another holds the table it is skipped, with a warning.
+-- Not FULL, which locks the table exclusively. A table that another session has locked is skipped with a warning.
 VACUUM (SKIP_LOCKED) {table}

@@ -1,4 +1,4 @@
--- What the WAL between two places consists of: records by the part of the server that wrote them.
+-- WAL between two positions by resource manager.
 SELECT "resource_manager/record_type" AS kind,
        count AS records,
        combined_size AS size_bytes,

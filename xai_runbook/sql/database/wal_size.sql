@@ -1,4 +1,4 @@
--- The WAL, which no database's size counts. It is asked apart: a host of servers may let nobody list its files.
+-- Size of the WAL, which is part of no database. A query of its own, since managed servers may forbid pg_ls_waldir.
 SELECT 'WAL' AS name,
        'wal' AS kind,
        sum(size)::bigint AS size_bytes

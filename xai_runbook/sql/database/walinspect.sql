@@ -1,3 +1,3 @@
--- Servers before 15 have no pg_walinspect: no rows, however much is asked for.
-SELECT NULL::text AS schema, false AS may_count, NULL::text AS start, NULL::text AS until
+-- Before 15 there is no pg_walinspect: no rows.
+SELECT NULL::text AS schema, false AS may_execute, NULL::text AS start, NULL::text AS until
 WHERE %(bytes)s < 0

@@ -1,6 +1,6 @@
--- Where pg_walinspect is, whether our role may count with it, and the newest stretch of WAL: no further back than the
--- oldest segment of this timeline that is still there, and from a segment's beginning: after a switch the rest of one
--- is empty, and the server finds no record from there on.
+-- Schema of pg_walinspect, whether our role may call it, and the newest range of WAL: not before the oldest segment of
+-- this timeline that still exists, and from the start of a segment, since the rest of a segment after a WAL switch is
+-- empty, and no record is found from there.
 WITH here AS (
     SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END AS lsn
 ), oldest AS (
@@ -11,7 +11,7 @@ WITH here AS (
     WHERE w.name ~ '^[0-9A-F]{24}$' AND left(w.name, 8) = lpad(upper(to_hex(c.timeline_id)), 8, '0')
 )
 SELECT n.nspname::text AS schema,
-       coalesce(has_function_privilege(p.oid, 'EXECUTE'), false) AS may_count,
+       coalesce(has_function_privilege(p.oid, 'EXECUTE'), false) AS may_execute,
        greatest(
            oldest.lsn,
            '0/0'::pg_lsn + div(greatest(here.lsn - '0/0'::pg_lsn - %(bytes)s::numeric, 0), segment.bytes) * segment.bytes

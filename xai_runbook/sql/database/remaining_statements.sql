@@ -1,4 +1,4 @@
--- How many of these sessions still run the very statement they ran then: "PID START STATEMENT_START".
+-- How many of these statements, given as "PID START STATEMENT_START", are still running.
 SELECT count(*) AS left_count
 FROM pg_stat_activity
 WHERE state = 'active'

@@ -1,4 +1,4 @@
-"""Words that want to be executed, on the ways by which words reach SQL; with all powers, so that it would show."""
+"""SQL injection: hostile text as parameter and identifier, sent by a superuser so that an effect would show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xai_runbook.clients.postgres.reader import _Query, _rows
 from xai_runbook.errors import InputError, XaiRunbookError
 from xai_runbook.sandbox.components import programs
 
-pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL to be found")
+pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no PostgreSQL found")
 
 ACTS = ["DROP TABLE canary", "DELETE FROM canary", "CREATE TABLE mine ()", "CREATE ROLE mallory", "TRUNCATE canary"]
 ROUND = ["", '"', "'", '""', "''", "\\'", "$$", "$a$", "*/", "/*", "--", ";", ")", "%s", "%(names)s", "{schema}", "\n"]
@@ -36,13 +36,13 @@ ROUND += ["postgresql://u@h/d?options=", "service=", " options='-c search_path=x
 
 
 def hostile(rng: random.Random) -> str:
-    """An act between what could end the place it stands in."""
+    """Return a statement between characters that could end a literal or an identifier."""
     before, after = ("".join(rng.choices(ROUND, k=rng.randint(0, 4))) for _ in range(2))
     return f"{before};{rng.choice(ACTS)};{after}" if rng.random() < 0.7 else before + after
 
 
 def everything(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """What there is: one row each, so that a difference names itself."""
+    """Return a row per object of the server, so that a difference shows what changed."""
     return connection.execute(
         "SELECT 'class', oid::text, relname::text FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace"
         " UNION ALL SELECT 'role', oid::text, rolname FROM pg_roles"
@@ -59,10 +59,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Cluste
         yield cluster
 
 
-@pytest.mark.timeout(900)  # 100,000 take 20 s alone, and many times that beside others
+@pytest.mark.timeout(900)  # 100,000 take 20 s, and much longer on a busy machine
 @pytest.mark.parametrize("number", [5_000, pytest.param(100_000, marks=pytest.mark.torture)])
 def test_as_parameters_and_as_identifiers_nothing_is_executed(server: clusters.Cluster, number: int) -> None:
-    """Half go as the names of tables that somebody typed, half as the schema that an extension is in."""
+    """Half of the texts are table names, half the schema of an extension."""
     rng = random.Random(number)
     refused = 0
     with server.superuser() as superuser:
@@ -71,8 +71,8 @@ def test_as_parameters_and_as_identifiers_nothing_is_executed(server: clusters.C
             names = [hostile(rng) for _ in range(100)]
             sendable = [name for name in names if "\0" not in name and "\ud800" not in name]
             refused += len(names) - len(sendable)
-            asked = _Query("tables_by_name", {"names": sendable, "role": rng.choice(sendable)}, None)
-            assert _rows(superuser, asked)[1] == []
+            query = _Query("tables_by_name", {"names": sendable, "role": rng.choice(sendable)}, None)
+            assert _rows(superuser, query)[1] == []
             for name in set(names) - set(sendable):
                 with pytest.raises((psycopg.DataError, UnicodeEncodeError)):
                     _rows(superuser, _Query("tables_by_name", {"names": [name], "role": ""}, None))
@@ -89,8 +89,8 @@ def test_as_parameters_and_as_identifiers_nothing_is_executed(server: clusters.C
     assert refused > number // 100
 
 
-def test_as_the_name_of_a_database_it_is_that_database_or_none(server: clusters.Cluster) -> None:
-    """Neither libpq's connection strings nor its URLs are read out of a name."""
+def test_a_database_name_is_never_a_connection_string(server: clusters.Cluster) -> None:
+    """Neither libpq's connection strings nor its URIs are read from a name."""
     rng = random.Random(5)
     real = [ACTS[0], """a'b"c\\d; --""", "$$ %s {x}"]
     with server.superuser() as superuser:

@@ -1,5 +1,5 @@
--- Whether statements are counted here, in which schema the extension is and in which version. What is asked of it is
--- chosen by that version, which an upgrade of the server alone does not move.
+-- Whether pg_stat_statements is loaded and created, in which schema and version. Queries on it depend on the version of
+-- the extension, which a server upgrade does not change.
 SELECT (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'pg_stat_statements') AS version,
        (SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
         WHERE e.extname = 'pg_stat_statements') AS schema,

@@ -1,6 +1,6 @@
--- What the rows should take by their number and their columns' average widths, against what the table has. pg_stats
--- shows only columns that the role may read; a table without any of them has no guess. A guess: alignment between
--- columns is left out, and rows moved to toast count here as pointers.
+-- Compares the expected size of the rows, from their number and average column widths, with the size of the table.
+-- pg_stats shows only columns that the role may read; a table without any of them is left out. The estimate ignores
+-- alignment between columns, and counts values moved to TOAST as pointers.
 WITH widths AS (
     SELECT schemaname, tablename, sum((1 - null_frac) * avg_width) AS row_bytes, count(*) AS known
     FROM pg_stats
@@ -11,7 +11,7 @@ tables AS (
     SELECT c.oid, n.nspname, c.relname, c.reltuples, pg_relation_size(c.oid) AS heap_bytes, s.n_live_tup,
            current_setting('block_size')::float8 AS page,
            coalesce((SELECT option_value::float8 FROM pg_options_to_table(c.reloptions)
-                     WHERE option_name = 'fillfactor'), 100) / 100 AS filled,
+                     WHERE option_name = 'fillfactor'), 100) / 100 AS fillfactor,
            w.row_bytes
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -20,17 +20,17 @@ tables AS (
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.reltuples > 0
       AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 ),
-guessed AS (
-    -- 24 bytes of row header, 4 of pointer, aligned to 8; 24 of page header
-    SELECT *, ceil(reltuples * (28 + 8 * ceil(row_bytes / 8)) / ((page - 24) * filled)) * page AS wanted FROM tables
+estimated AS (
+    -- 24 bytes of row header and 4 of line pointer, aligned to 8; 24 of page header
+    SELECT *, ceil(reltuples * (28 + 8 * ceil(row_bytes / 8)) / ((page - 24) * fillfactor)) * page AS expected_bytes FROM tables
 )
 SELECT nspname || '.' || relname AS name,
        heap_bytes,
        n_live_tup AS live_rows,
        NULL::bigint AS dead_bytes,
-       greatest(heap_bytes - wanted, 0)::bigint AS free_bytes,
-       CASE WHEN heap_bytes > 0 THEN greatest(heap_bytes - wanted, 0) / heap_bytes ELSE 0 END AS free_ratio,
-       'a guess by average widths' AS by
-FROM guessed
+       greatest(heap_bytes - expected_bytes, 0)::bigint AS free_bytes,
+       CASE WHEN heap_bytes > 0 THEN greatest(heap_bytes - expected_bytes, 0) / heap_bytes ELSE 0 END AS free_ratio,
+       'estimate from column widths' AS method
+FROM estimated
 ORDER BY free_bytes DESC, name
-LIMIT %(most)s
+LIMIT %(max_rows)s

@@ -1,4 +1,4 @@
--- How many sessions of this server's other databases hold the same advisory lock in a way that excludes ours.
+-- Count the sessions in other databases of this server that hold the same advisory lock in a conflicting mode.
 SELECT count(*) AS holders_count
 FROM pg_locks
 WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_pid()

@@ -1,4 +1,4 @@
--- One look: client backends by what they do, and the ceiling that a client meets.
+-- One sample: client backends by state, and the number that ordinary clients can have.
 SELECT clock_timestamp() AS at,
        count(*) AS used_count,
        count(*) FILTER (WHERE state = 'active') AS active_count,

@@ -1,11 +1,11 @@
--- Indexes that must stay, whoever uses them, and why: one row a reason. A part of other queries.
+-- Indexes that must not be dropped, one row per reason. Included by other queries.
 SELECT k.conindid AS oid,
-       CASE WHEN k.contype = 'f' THEN 'foreign key ' || k.conname || ' of ' || k.conrelid::regclass || ' refers to it'
-            ELSE 'it is a constraint''s: drop ' || k.conname || ' instead' END AS reason
+       CASE WHEN k.contype = 'f' THEN 'foreign key ' || k.conname || ' of ' || k.conrelid::regclass || ' references it'
+            ELSE 'it backs a constraint: drop ' || k.conname || ' instead' END AS reason
 FROM pg_constraint k
 WHERE k.conindid <> 0
 UNION ALL
-SELECT x.indexrelid, 'it is the replica identity of ' || x.indrelid::regclass || ', whose updates and deletes need it'
+SELECT x.indexrelid, 'it is the replica identity of ' || x.indrelid::regclass || ', needed to replicate its updates and deletes'
 FROM pg_index x
 WHERE x.indisreplident
 UNION ALL
@@ -13,21 +13,21 @@ SELECT x.indexrelid, x.indrelid::regclass || ' is clustered on it'
 FROM pg_index x
 WHERE x.indisclustered
 UNION ALL
-SELECT c.oid, 'it is a partitioned table''s, which cannot be dropped concurrently'
+SELECT c.oid, 'it belongs to a partitioned table, so it cannot be dropped concurrently'
 FROM pg_class c
 WHERE c.relkind = 'I'
 UNION ALL
-SELECT i.inhrelid, 'it is a part of the partitioned index ' || i.inhparent::regclass
+SELECT i.inhrelid, 'it is part of the partitioned index ' || i.inhparent::regclass
 FROM pg_inherits i JOIN pg_index x ON x.indexrelid = i.inhrelid
 UNION ALL
-SELECT x.indexrelid, 'it is of extension ' || e.extname
+SELECT x.indexrelid, 'it belongs to extension ' || e.extname
 FROM pg_depend d
 JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
 JOIN pg_index x ON d.objid IN (x.indexrelid, x.indrelid)
 WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
 UNION ALL
--- no target is NULL since 17, and -1 before
-SELECT a.attrelid, 'it has a statistics target of its own for ' || pg_get_indexdef(a.attrelid, a.attnum, true)
+-- without a target it is NULL since 17, and -1 before
+SELECT a.attrelid, 'it has its own statistics target for ' || pg_get_indexdef(a.attrelid, a.attnum, true)
 FROM pg_attribute a JOIN pg_index x ON x.indexrelid = a.attrelid
 WHERE a.attstattarget >= 0 AND x.indkey[a.attnum - 1] = 0
 UNION ALL

@@ -1,6 +1,6 @@
--- Why that index must stay; no row where it may go.
+-- Why this index is required; no row if it can be dropped.
 SELECT DISTINCT reason FROM (
-\ir indexes_held.sql
+\ir required_indexes.sql
 ) held
 WHERE oid = %(oid)s::bigint::oid
 ORDER BY reason

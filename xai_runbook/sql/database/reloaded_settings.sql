@@ -1,5 +1,4 @@
--- Whether these settings wait for a restart, as the server sees it since it read its configuration anew; NULL where it has
--- not done so since.
+-- Whether these settings wait for a restart; NULL until the server has reloaded its configuration since then.
 SELECT name, setting AS value,
        CASE WHEN pg_conf_load_time() > %(since)s::timestamptz THEN pending_restart END AS pending_restart
 FROM pg_settings

@@ -1,4 +1,4 @@
--- Whatever has that name: tables, indexes, views and sequences share them.
+-- The relation of that name: tables, indexes, views and sequences share one namespace.
 SELECT c.oid::bigint AS oid
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -1,4 +1,4 @@
--- What keeps the horizon back: dead rows younger than the oldest of these cannot be taken away by any vacuum.
+-- What holds back the xmin horizon: rows that died after the oldest of these began cannot be vacuumed.
 SELECT 'session' AS kind,
        'pid ' || pid || ' of ' || coalesce(usename::text, backend_type) || ' (' || application_name || ')' AS name,
        greatest(age(backend_xmin), age(backend_xid))::bigint AS transaction_age,
@@ -13,4 +13,4 @@ UNION ALL
 SELECT 'prepared transaction', left(gid, 60), age(transaction)::bigint, extract(epoch FROM now() - prepared)::float8
 FROM pg_prepared_xacts
 ORDER BY transaction_age DESC
-LIMIT %(most)s
+LIMIT %(max_rows)s

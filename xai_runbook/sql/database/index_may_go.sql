@@ -1,8 +1,0 @@
--- Compare before the statement: the name still leads to the index that was planned for, and nothing needs it.
-SELECT count(*) = 1 AS done
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = %(oid)s::bigint::oid AND n.nspname = %(schema)s AND c.relname = %(name)s
-  AND c.oid NOT IN (SELECT oid FROM (
-\ir indexes_held.sql
-) held)
