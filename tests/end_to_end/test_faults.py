@@ -1,4 +1,4 @@
-"""Each fault of the sandbox is named by its finding within a minute, and healed, all is well again within another."""
+"""Each fault of the sandbox turns its finding into an alert within a minute; healed, all findings are ok in another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Findings = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A sandbox of our own to break, and the only one that these tests ask."""
+    """A sandbox that only these tests use, because they break it."""
     where = tmp_path_factory.mktemp("broken")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAI_RUNBOOK_SANDBOX", str(where))
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def healthy(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The same, where all is well before a test and, whatever that did, after it."""
+    """The same sandbox, with all findings ok before a test and healed after it."""
     monkeypatch.chdir(tmp_path)
     until_all_is_well()
     yield folder
@@ -45,18 +45,18 @@ def healthy(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def run(*words: str) -> tuple[int, dict[str, Any]]:
-    """The exit code of the command, and the JSON that it wrote."""
-    with redirect_stdout(StringIO()) as said:
+    """Run a command; return its exit code and its JSON output."""
+    with redirect_stdout(StringIO()) as output:
         code = main([*words, "--env", "sandbox", "--json"])
-    return code, json.loads(said.getvalue())
+    return code, json.loads(output.getvalue())
 
 
 def until(holds: Callable[[int, Findings], bool], *names: str) -> tuple[int, Findings]:
-    """The first check that holds, as exit code and findings by name; fails with those that are not ok."""
+    """Repeat the check until `holds` is true; return its exit code and its findings by name."""
     end = time.monotonic() + stretched(SECONDS)
     while True:
-        code, told = run("check", *names)
-        found = {finding["name"]: finding for finding in told["findings"]}
+        code, record = run("check", *names)
+        found = {finding["name"]: finding for finding in record["findings"]}
         if holds(code, found):
             return code, found
         wrong = [finding for finding in found.values() if finding["status"] != "ok"]
@@ -65,7 +65,7 @@ def until(holds: Callable[[int, Findings], bool], *names: str) -> tuple[int, Fin
 
 
 def until_all_is_well() -> None:
-    """Asks everything, then what was not well until it is, and then everything once more."""
+    """Check everything, repeat the findings that are not ok until they are, then check everything again."""
 
     def is_well(code: int, findings: Findings) -> bool:
         wrong[:] = [name for name, finding in findings.items() if finding["status"] != "ok"]
@@ -80,9 +80,9 @@ def until_all_is_well() -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", list(FAULTS.values()), ids=lambda fault: fault.name)
-def test_a_fault_is_named_and_its_healing_seen(fault: Fault, healthy: Path) -> None:
+def test_a_fault_is_an_alert_until_it_is_healed(fault: Fault, healthy: Path) -> None:
     def is_named(_: int, findings: Findings) -> bool:
-        """A node that is broken is named, and no other one; a check may come to see others first."""
+        """Return whether the finding is an alert that names the broken node and, once it is complete, no other."""
         finding = findings[fault.finding]
         if not fault.part.startswith("node-") or fault.finding == "block_growth":  # a stall is that of all nodes
             return finding["status"] == "alert"
@@ -104,11 +104,11 @@ def test_a_fault_is_named_and_its_healing_seen(fault: Fault, healthy: Path) -> N
 @pytest.mark.timeout(900)
 def test_the_report_of_a_broken_sandbox_names_the_fault_first(healthy: Path, tmp_path: Path) -> None:
     sandboxes.break_("database-down", healthy)
-    code, told = run("report")
-    assert code == 2 and told["verdict"] == "critical"
-    assert told["complete"], "a part that is down is known, the report is whole"
-    assert told["findings"][0]["name"] == "database_reachable"
-    (pool,) = [finding for finding in told["findings"] if finding["name"] == "pool"]
+    code, record = run("report")
+    assert code == 2 and record["verdict"] == "critical"
+    assert record["complete"], "a part that is down does not make the report incomplete"
+    assert record["findings"][0]["name"] == "database_reachable"
+    (pool,) = [finding for finding in record["findings"] if finding["name"] == "pool"]
     assert pool["status"] == "unknown"
     page = (tmp_path / "outputs" / "reports" / "latest" / "index.html").read_text()
     assert "database_reachable" in page

@@ -1,4 +1,4 @@
-"""Somebody else's modules and programs in the working folder, PYTHONPATH and PATH are never run by what we start."""
+"""Foreign modules and programs in the working folder, in PYTHONPATH and in PATH are never run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Hostile:
     run_folder: Path
 
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """One command's end; our own first process does not import them, being told -I, its children must not."""
+        """Run a command; -I keeps the foreign modules out of its own process, and its children must not import them."""
         variables = os.environ | {
             "PYTHONPATH": str(self.folder), "PYTHONSTARTUP": str(self.folder / "json.py"), "A_SECRET": "hunter2",
             "LD_PRELOAD": "", "LD_LIBRARY_PATH": str(self.folder), "PATH": f".::{os.environ['PATH']}",
@@ -45,7 +45,7 @@ class Hostile:
         )  # fmt: skip
 
     def executed(self) -> list[str]:
-        """What of it was run, by name."""
+        """Return the names of the foreign modules and programs that were run."""
         return sorted(path.name for path in (self.folder.parent / "executed").iterdir())
 
 

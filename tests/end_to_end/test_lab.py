@@ -88,7 +88,7 @@ def browser() -> Iterator[Any]:
 
 
 def run_all(page: Any, address: str, folder: Path, name: str, last: str) -> dict[str, list[dict[str, Any]]]:
-    """Opens a notebook, runs all of it and saves it; the outputs by cell id once cell `last` has run."""
+    """Open a notebook, run all its cells and save it; return the outputs by cell id once cell `last` has run."""
     page.goto(f"{address}/lab/workspaces/test-{name.split('.')[0]}/tree/{name}?reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_selector("text=/\\| Idle$/", timeout=60_000)
@@ -97,7 +97,7 @@ def run_all(page: Any, address: str, folder: Path, name: str, last: str) -> dict
     deadline = time.monotonic() + stretched(150)
     while time.monotonic() < deadline:
         for accept in page.locator(".jp-Dialog button.jp-mod-accept").all():
-            accept.click()  # "Select Kernel", where the kernel was slower than we
+            accept.click()  # "Select Kernel", if the kernel was slow to start
         page.keyboard.press("Control+s")
         time.sleep(1)
         with suppress(json.JSONDecodeError):  # it is just being saved
@@ -117,12 +117,12 @@ def test_run_all_in_jupyterlab_answers_every_question(
     address, folder = lab
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     shown = run_all(page, address, folder, f"{name}.ipynb", last)
-    asked = {
+    question_ids = {
         cell["id"]
         for cell in json.loads((folder / f"{name}.ipynb").read_text())["cells"]
         if "raises-exception" in cell["metadata"].get("tags", [])
     }
-    for question in asked:
+    for question in question_ids:
         found = [output["data"][MIME_TYPE] for output in shown[question] if MIME_TYPE in output.get("data", {})]
         absent = any(output.get("ename") == "NotConfigured" for output in shown[question])
         assert [finding["name"] for finding in found] == [question] * (not absent)
@@ -130,7 +130,9 @@ def test_run_all_in_jupyterlab_answers_every_question(
     page.close()
 
 
-def test_a_session_is_ended_by_words_typed_in_jupyterlab(lab: tuple[str, Path], browser: Any, env: Environment) -> None:
+def test_a_session_is_ended_by_a_confirmation_in_jupyterlab(
+    lab: tuple[str, Path], browser: Any, env: Environment
+) -> None:
     address, folder = lab
     where = env.settings.database
     assert where is not None and where.password is not None
@@ -144,7 +146,7 @@ def test_a_session_is_ended_by_words_typed_in_jupyterlab(lab: tuple[str, Path], 
     cells = {cell["id"]: cell for cell in notebook["cells"] if cell["id"] in wanted}
     pid = victim.info.backend_pid
     cells["parameters"]["source"] = f'environment = ""\npids = [{pid}]'
-    # a person reads the words off the plan and types them; here the cell reads them off
+    # a person types the confirmation; here the cell reads it from the plan
     cells["apply_terminate"]["source"] = (
         'apply(terminate_plan, env, confirm=terminate_plan.confirmation, reason="lab test")'
     )

@@ -1,5 +1,7 @@
-"""An alert is provoked through the door: Prometheus raises it, `check` names it, the load ends, it clears, and the
-journal tells the story. Whatever ends the load, nothing of it stays."""
+"""A provoked alert, by plan and apply: Prometheus raises it, `check` reports it, the load ends and the alert resolves.
+
+The journal records it. Whatever ends the load, nothing of it remains.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ OTHERS_SECONDS = 150
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """A sandbox of our own, whose alerts nobody else looks at."""
+    """A sandbox that only these tests use, because they raise its alerts."""
     where = tmp_path_factory.mktemp("provoked")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAI_RUNBOOK_SANDBOX", str(where))
@@ -47,7 +49,7 @@ def finding(name: str, journal: Journal) -> dict[str, Any]:
 
 @contextmanager
 def applied(change: str, folder: Path, journal: Journal) -> Iterator[Typed]:
-    """The change, planned, and its words typed by a person."""
+    """Plan the change and apply it, with the confirmation typed in a terminal."""
     file = folder / "change.plan.json"
     planned = run("plan", change, "--env", "sandbox", "--out", str(file), journal=journal.folder)
     assert planned.returncode == 0, planned.stdout + planned.stderr
@@ -59,8 +61,8 @@ def applied(change: str, folder: Path, journal: Journal) -> Iterator[Typed]:
         yield person
 
 
-def spare_cores() -> float:
-    """What others leave of this machine's processors, over a second."""
+def idle_cores() -> float:
+    """Return how many processors were idle over a second."""
 
     def free() -> float:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
@@ -71,12 +73,12 @@ def spare_cores() -> float:
     return free() - before
 
 
-def leave_it_room() -> None:
-    """The load is nice to others: waits for the tests beside this one, and skips where somebody else stays busy."""
+def wait_for_idle_cores() -> None:
+    """Wait until enough processors are idle for the load, which has low priority; skip the test if they stay busy."""
     end = time.monotonic() + OTHERS_SECONDS
-    while (spare := spare_cores()) < 1.2:
+    while (spare := idle_cores()) < 1.2:
         if time.monotonic() > end:
-            pytest.skip(f"the load is nice to others, and for {OTHERS_SECONDS} s they left it {spare:.1f} cores")
+            pytest.skip(f"the load needs 1.2 idle cores, and after {OTHERS_SECONDS} s there were {spare:.1f}")
 
 
 def firing(env: Environment, alert: str) -> bool:
@@ -93,14 +95,14 @@ def firing(env: Environment, alert: str) -> bool:
         pytest.param("monitoring.provoke_cpu", "cpu_used", "HighCPU", marks=pytest.mark.quiet),
     ],
 )
-def test_an_alert_is_provoked_named_and_gone(
+def test_an_alert_is_provoked_reported_and_resolved(
     change: str, name: str, alert: str, own: Environment, tmp_path: Path
 ) -> None:
     journal = Journal(tmp_path / "journal")
     journal.create()
     eventually(lambda: finding(name, journal)["status"] == "ok" and not firing(own, alert), SECONDS)
     if name == "cpu_used":
-        leave_it_room()
+        wait_for_idle_cores()
     with applied(change, tmp_path, journal) as person:
         eventually(lambda: person.read() or firing(own, alert), SECONDS)
         assert own.sandbox.loads(), "raised while it runs"
@@ -110,14 +112,16 @@ def test_an_alert_is_provoked_named_and_gone(
     assert "DONE (journal entry 1)" in person.shown and "running 0, settled 1" in person.shown
     assert own.sandbox.loads() == []
     eventually(lambda: finding(name, journal)["status"] == "ok" and not firing(own, alert), SECONDS)
-    told = run("journal", "show", "1", journal=journal.folder).stdout
-    assert "done" in told and "rehearsal" in told and f"{alert} by" in told and "end_load (xai-runbook undo)" in told
+    entry = run("journal", "show", "1", journal=journal.folder).stdout
+    assert (
+        "done" in entry and "rehearsal" in entry and f"{alert} by" in entry and "end_load (xai-runbook undo)" in entry
+    )
     assert journal.verify() == 2
 
 
 @pytest.mark.timeout(600)
 def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -> None:
-    """kill -9 of the apply: the load is gone, its bytes are back, and what came of it can be told."""
+    """kill -9 of the apply: the load ends, its space is freed, and reconcile finds the outcome."""
     journal = Journal(tmp_path / "journal")
     journal.create()
     eventually(lambda: not firing(own, "LowDisk"), SECONDS)
@@ -137,7 +141,7 @@ def test_a_load_ends_with_whoever_started_it(own: Environment, tmp_path: Path) -
 
 
 @pytest.mark.timeout(600)
-def test_a_load_can_be_ended_by_its_way_back(own: Environment, tmp_path: Path) -> None:
+def test_a_load_can_be_ended_by_its_undo(own: Environment, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     journal.create()
     eventually(lambda: not firing(own, "HighMemory"), SECONDS)

@@ -45,11 +45,12 @@ def report(folder: Path) -> str:
     command = [*CLI, "sandbox", "run", "--", *CLI, "report", "--env", "sandbox", "--json"]
     run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     try:
-        told = json.loads(run.stdout)
+        record = json.loads(run.stdout)
     except ValueError:
         return f"exit {run.returncode}: {run.stderr[-300:]}"
-    findings = [f["name"] for f in told["findings"] if f["status"] != "ok"]
-    return f"exit {run.returncode}, {told['verdict']}, {'complete' if told['complete'] else 'incomplete'} {findings}"
+    findings = [f["name"] for f in record["findings"] if f["status"] != "ok"]
+    complete = "complete" if record["complete"] else "incomplete"
+    return f"exit {run.returncode}, {record['verdict']}, {complete} {findings}"
 
 
 @pytest.mark.torture

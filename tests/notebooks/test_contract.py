@@ -1,4 +1,4 @@
-"""The contract of a notebook cell, read off the committed notebooks' syntax trees."""
+"""The contract of a notebook cell, checked in the syntax trees of the committed notebooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xai_runbook.settings.limits import Limits
 from xai_runbook.settings.loading import shipped
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-SHOWN = {"display"}  # what IPython puts into every kernel
+DISPLAY = {"display"}  # IPython adds it to every kernel
 SECTIONS = {f"env.limits.{section}" for section in Limits.model_fields}
 
 
@@ -74,7 +74,7 @@ def test_a_question_ends_in_exactly_one_check(path: Path, cell: dict[str, Any]) 
 
 @pytest.mark.parametrize(("path", "cell"), list(questions()))
 def test_a_question_uses_only_the_set_up_cells_and_itself(path: Path, cell: dict[str, Any]) -> None:
-    known = SHOWN | set(dir(builtins))
+    known = DISPLAY | set(dir(builtins))
     for other in code(path):
         if {"parameters", "setup"} & set(other["tags"]):
             known |= bound(ast.parse(other["source"]))
@@ -94,8 +94,8 @@ def test_a_question_is_named_as_its_limit(path: Path, cell: dict[str, Any]) -> N
 
 def test_every_limit_has_a_question_in_the_health_report() -> None:
     (path,) = [path for path in NOTEBOOKS if path.stem == "health_report"]
-    asked = {cell["id"] for cell in code(path) if "health" in cell["tags"]}
-    assert set(shipped().limits.by_name) <= asked
+    health_questions = {cell["id"] for cell in code(path) if "health" in cell["tags"]}
+    assert set(shipped().limits.by_name) <= health_questions
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -117,7 +117,7 @@ def test_cells_are_small_and_plain(path: Path) -> None:
         tree = ast.parse(source)
         assert not [node for node in ast.walk(tree) if isinstance(node, refused)], cell["id"]
         wrapped = sum((node.end_lineno or 0) - node.lineno for node in tree.body if isinstance(node, ast.ImportFrom))
-        # what a person may set has a line each
+        # parameters cells may be longer: each parameter has a line
         assert len(source.splitlines()) - wrapped <= 10 or "parameters" in cell["tags"], cell["id"]
         texts = [
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
@@ -153,16 +153,16 @@ def test_committed_without_output(path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_every_operation_is_asked_somewhere(checkout: Path) -> None:
-    """A question that was forgotten is named here: called in a notebook, or by other code of ours, or by a plan."""
+def test_every_operation_is_called_somewhere(checkout: Path) -> None:
+    """Every public operation is called by a notebook, by other code of the package or by a plan."""
     sources = [cell["source"] for path in NOTEBOOKS for cell in code(path)]
     modules = {path: path.read_text() for path in (checkout / "xai_runbook").rglob("*.py")}
     called, named = set(), set()
     for tree in map(ast.parse, [*sources, *modules.values()]):
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call):  # or handed to Condition.of and Call.of
+            if isinstance(node, ast.Call):  # the function, and arguments such as those of Condition.of
                 called |= {ast.unparse(each).rpartition(".")[2] for each in (node.func, *node.args)}
-            elif isinstance(node, ast.Tuple | ast.Set | ast.Dict):  # one of those that a decision is about
+            elif isinstance(node, ast.Tuple | ast.Set | ast.Dict):  # functions in a table
                 elements = node.keys if isinstance(node, ast.Dict) else node.elts
                 called |= {ast.unparse(each) for each in elements if isinstance(each, ast.Name)}
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -170,5 +170,5 @@ def test_every_operation_is_asked_somewhere(checkout: Path) -> None:
     for path, text in modules.items():
         if "operations" in path.relative_to(checkout).parts:
             public = {node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
-            forgotten = {name for name in public if not name.startswith("_")} - called - named
-            assert not forgotten, f"{path.name}: {sorted(forgotten)} is asked in no notebook"
+            uncalled = {name for name in public if not name.startswith("_")} - called - named
+            assert not uncalled, f"{path.name}: {sorted(uncalled)} is called nowhere"

@@ -1,4 +1,4 @@
-"""Run All: every notebook goes to its end under plain tools, and no server is another one afterwards."""
+"""Run All: every notebook runs to its end under plain tools and changes nothing on any server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*argv: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def asked(notebook: Path) -> set[str]:
+def question_ids(notebook: Path) -> set[str]:
     cells = json.loads(notebook.read_text())["cells"]
     return {cell["id"] for cell in cells if "raises-exception" in cell["metadata"].get("tags", [])}
 
@@ -43,7 +43,7 @@ def findings(executed: Path) -> dict[str, dict[str, Any]]:
 
 
 def not_configured(executed: Path) -> dict[str, str]:
-    """By question, what the settings do not declare: that is said, and is no finding."""
+    """Return the NotConfigured message of each question without a finding."""
     return {
         cell["id"]: output["evalue"]
         for cell in json.loads(executed.read_text())["cells"]
@@ -54,7 +54,7 @@ def not_configured(executed: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def monitor(env: Environment) -> Any:
-    """A session of our own as the read-only role, which may see everybody's statistics."""
+    """A session of the test as the read-only role, which may read all statistics."""
     where = env.settings.database
     assert where is not None and where.password is not None
     with psycopg.connect(
@@ -69,9 +69,10 @@ def monitor(env: Environment) -> Any:
         yield connection
 
 
-def world(env: Environment, monitor: psycopg.Connection[Any], sandbox: dict[str, Any]) -> dict[str, object]:
-    """What must not change: definitions, roles, settings and sessions of PostgreSQL; keys of the cache; rules and
-    configuration of Prometheus; processes of everything."""
+def server_state(env: Environment, monitor: psycopg.Connection[Any], sandbox: dict[str, Any]) -> dict[str, object]:
+    """Return what must not change: definitions, roles, settings and sessions of PostgreSQL, keys of the cache, the
+    configuration of Prometheus, and the sandbox's processes.
+    """
 
     def rows(query: str) -> str:
         return hashlib.sha256(repr(monitor.execute(query.encode()).fetchall()).encode()).hexdigest()
@@ -95,8 +96,8 @@ def world(env: Environment, monitor: psycopg.Connection[Any], sandbox: dict[str,
     }
 
 
-def written_by_the_monitor(monitor: psycopg.Connection[Any]) -> list[str]:
-    """Statements that the read-only role has ever run and that do not only read."""
+def writes_of_the_monitor(monitor: psycopg.Connection[Any]) -> list[str]:
+    """Return the statements of the read-only role that do not only read."""
     rows = monitor.execute(
         "SELECT query FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid WHERE r.rolname = 'xai_monitor'"
     ).fetchall()
@@ -112,17 +113,17 @@ def written_by_the_monitor(monitor: psycopg.Connection[Any]) -> list[str]:
 def test_run_all_by_plain_papermill_changes_nothing(
     notebook: Path, env: Environment, monitor: Any, sandbox: dict[str, Any], tmp_path: Path
 ) -> None:
-    before = world(env, monitor, sandbox)
+    before = server_state(env, monitor, sandbox)
     out = tmp_path / notebook.name
     done = run("-m", "papermill", "--no-progress-bar", notebook, out, "-p", "environment", "sandbox", cwd=tmp_path)
     absent = not_configured(out)
     assert done.returncode == bool(absent), done.stderr[-2000:]
-    parts = [re.match(r"(\w+) is not configured in environment", told) for told in absent.values()]
+    parts = [re.match(r"(\w+) is not configured in environment", message) for message in absent.values()]
     assert all(getattr(env.settings, part[1]) is None for part in parts if part)
-    assert world(env, monitor, sandbox) == before
-    assert not written_by_the_monitor(monitor)
+    assert server_state(env, monitor, sandbox) == before
+    assert not writes_of_the_monitor(monitor)
     found = findings(out)
-    assert set(found) == asked(notebook) - set(absent)
+    assert set(found) == question_ids(notebook) - set(absent)
     assert all(found[name]["name"] == name for name in found)
     assert [path.name for path in tmp_path.iterdir()] == [notebook.name], "nothing else is written where it runs"
 
@@ -143,7 +144,7 @@ def test_plain_nbclient_and_jupyter_execute_run_to_the_end(
     done = run("-m", "jupyter", "execute", "--inplace", "by_jupyter.ipynb", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     for name in ("by_nbclient.ipynb", "by_jupyter.ipynb"):
-        assert set(findings(tmp_path / name)) == asked(notebook)
+        assert set(findings(tmp_path / name)) == question_ids(notebook)
 
 
 def test_the_environment_of_the_tests_reaches_the_kernel(sandbox: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ def seen(name: str = "disk_free", status: str = "alert", severity: str | None = 
     return new_acknowledgement(finding(name, status, severity, **more), "plain", until, "a new disk is coming")
 
 
-def test_an_acknowledged_finding_is_marked_and_does_not_turn_the_verdict() -> None:
+def test_an_acknowledged_finding_is_marked_and_does_not_count_in_the_verdict() -> None:
     (marked,) = mark_acknowledged([finding("disk_free")], [seen()], "plain")
     assert marked.acknowledged
     assert marked.acknowledged["why"] == "a new disk is coming"
@@ -32,7 +32,7 @@ def test_an_acknowledged_finding_is_marked_and_does_not_turn_the_verdict() -> No
     assert verdict([marked], complete=True) is Verdict.OK
 
 
-def test_nothing_worse_than_what_was_seen_is_covered() -> None:
+def test_a_finding_that_has_become_worse_is_not_covered() -> None:
     def covered(then: Acknowledgement, **now: Any) -> bool:
         return bool(mark_acknowledged([finding("disk_free", **now)], [then], "plain")[0].acknowledged)
 
@@ -42,10 +42,10 @@ def test_nothing_worse_than_what_was_seen_is_covered() -> None:
     assert not covered(high, targets=("node-1", "node-3")), "a target that was not there then"
     assert not covered(high, severity="critical", targets=("node-1",))
     assert covered(high, severity="medium", targets=("node-1",))
-    assert not covered(high, status="unknown", targets=("node-1",)), "unknown may hide anything"
+    assert not covered(high, status="unknown", targets=("node-1",)), "the reason may be worse than the alert"
     unknown = seen(status="unknown")
     assert covered(unknown, status="unknown")
-    assert not covered(unknown, status="alert", severity="medium"), "it can be told now, and it is bad"
+    assert not covered(unknown, status="alert", severity="medium"), "an alert is worse than unknown"
 
 
 def test_another_environment_or_finding_is_not_covered() -> None:
@@ -60,7 +60,7 @@ def test_an_expired_one_does_not_count() -> None:
     assert not mark_acknowledged([finding("disk_free")], [one], "plain", now=after)[0].acknowledged
 
 
-def test_a_finding_that_says_of_itself_that_it_is_acknowledged_is_not() -> None:
+def test_a_finding_cannot_acknowledge_itself() -> None:
     forged = finding("disk_free", acknowledged={"until": "2099-01-01T00:00:00+00:00", "why": "me", "by": "me"})
     assert mark_acknowledged([forged], [], "plain")[0].acknowledged is None
 
@@ -77,7 +77,7 @@ def test_a_reason_is_needed(why: str) -> None:
         new_acknowledgement(finding("a"), "plain", "4h", why)
 
 
-def test_times() -> None:
+def test_parsing_the_end_of_an_acknowledgement() -> None:
     assert acknowledgements.parse_until("4h", NOW) == NOW + timedelta(hours=4)
     assert acknowledgements.parse_until("2026-11-26T01:00:00+01:00", NOW) == NOW + timedelta(days=1)
     for text in ("soon", "", "0s", "-4h", "2026-11-26T00:00:00", "2020-01-01T00:00:00Z", "10y", "99999999y"):
@@ -104,7 +104,7 @@ def test_a_newer_one_replaces_an_older_and_expired_ones_go(tmp_path: Path) -> No
     assert acknowledgements.read(path) == [newer]
 
 
-def test_one_can_be_taken_back(tmp_path: Path) -> None:
+def test_an_acknowledgement_can_be_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     acknowledgements.add(path, seen())
     with pytest.raises(InputError, match="not acknowledged"):
@@ -165,7 +165,7 @@ def test_a_malformed_file_is_an_error_that_names_it(tmp_path: Path, old: str, ne
     assert path.read_text() == _ROW.replace(old, new), "a file that cannot be read is not overwritten"
 
 
-def test_bytes_that_are_no_text_and_a_folder_in_its_place_are_errors_too(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_and_a_folder_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError):
@@ -201,7 +201,7 @@ def test_a_folder_that_may_not_be_written_is_an_error(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_a_place_that_cannot_be_a_folder_is_an_error(tmp_path: Path) -> None:
+def test_a_file_where_the_folder_should_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot be written"):
         acknowledgements.add(tmp_path / "file" / "a.toml", seen())

@@ -27,7 +27,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 class Text(HTMLParser):
-    """The words a reader sees, and the tags they stand in."""
+    """The visible text of a page, and its tags."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def test_the_verdict_comes_first_then_the_worst_finding_with_target_and_hint(set
     assert places == sorted(places)
 
 
-def test_what_is_not_configured_or_simulated_is_said(tmp_path: Path, settings: Settings) -> None:
+def test_not_configured_and_simulated_parts_are_listed(tmp_path: Path, settings: Settings) -> None:
     more = environment(tmp_path, "lab", simulated='["nodes"]', description='"A lab"')
     made = recorded(more, finding("a", "ok"))
     text = str(Text(page(made, more)))
@@ -85,7 +85,7 @@ def test_what_is_not_configured_or_simulated_is_said(tmp_path: Path, settings: S
 
 
 def test_many_questions_stay_on_a_screen(settings: Settings) -> None:
-    """What is wrong is listed on top, each leading to its card; what is in order is folded, section by section."""
+    """Problems are listed on top with links to their cards; ok findings are folded, by section."""
     wrong = [finding(f"bad_{n}", targets=(f"n-{n}",)) for n in range(9)]
     well = [finding(f"well_{n}", "ok", section=f"0{n % 2 + 2}_part") for n in range(50)]
     html = page(recorded(settings, *wrong, *well), settings)
@@ -98,7 +98,7 @@ def test_many_questions_stay_on_a_screen(settings: Settings) -> None:
     assert outside.count("<img") == 9 and "well_" not in outside
 
 
-def test_production_is_said_in_the_title_above_everything_and_in_the_facts(tmp_path: Path, settings: Settings) -> None:
+def test_production_is_marked_in_the_title_in_a_banner_and_in_the_facts(tmp_path: Path, settings: Settings) -> None:
     live = environment(tmp_path, "live", production="true")
     html = page(recorded(live, finding("a", "ok")), live)
     text = str(Text(html))
@@ -146,7 +146,7 @@ def test_charts_stand_with_their_finding_and_inside_the_page(settings: Settings)
 
 
 def planted(settings: Settings) -> str:
-    """A page in which every text that came from elsewhere tries to act."""
+    """A page in which every text is hostile."""
     marks = {"until": PLANTED, "why": PLANTED, "by": PLANTED}
     more: dict[str, Any] = {"summary": PLANTED, "hint": PLANTED, "targets": (PLANTED,), "section": PLANTED}
     made = recorded(
@@ -165,7 +165,7 @@ def planted(settings: Settings) -> str:
     return page(made, settings.model_copy(update={"contacts": {PLANTED: PLANTED}}))
 
 
-def test_planted_text_is_text(settings: Settings) -> None:
+def test_markup_in_texts_is_escaped(settings: Settings) -> None:
     html = planted(settings)
     read = Text(html)
     assert {tag for tag, _ in read.tags}.isdisjoint({"script", "svg", "iframe", "object", "embed", "form"})
@@ -198,19 +198,19 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-def test_in_a_browser_planted_text_does_nothing_and_nothing_is_fetched(
+def test_in_a_browser_hostile_texts_do_nothing_and_nothing_is_fetched(
     browser: Any, settings: Settings, tmp_path: Path
 ) -> None:
     path = tmp_path / "index.html"
     path.write_text(planted(settings), encoding="utf-8")
-    tab, asked, said = browser.new_page(), [], []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("dialog", lambda dialog: said.append(dialog.message))
+    tab, requests, messages = browser.new_page(), [], []
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.on("console", lambda message: messages.append(message.text))
+    tab.on("dialog", lambda dialog: messages.append(dialog.message))
     tab.goto(path.as_uri())
     assert tab.title().startswith("ALERT ·") or tab.title().startswith("UNKNOWN ·")
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    assert said == []
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    assert messages == []
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -71,7 +71,7 @@ def test_an_environment_may_be_the_path_of_its_file(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error", "said"),
+    ("wrong", "error", "message"),
     [
         ({"environment": "nowhere"}, SettingsError, "there is no environment 'nowhere'"),
         ({"notebooks": ["none_such"]}, InputError, "there is no notebook 'none_such'"),
@@ -87,23 +87,23 @@ def test_an_environment_may_be_the_path_of_its_file(
         ({"folder": "file/x"}, ReportError, "cannot be saved"),
     ],
 )
-def test_what_cannot_be_run_raises_one_of_our_errors_and_leaves_no_report(
+def test_invalid_arguments_raise_an_error_and_leave_no_report(
     settings: Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     wrong: dict[str, Any],
     error: type[Exception],
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     path = written(tmp_path, question("a", 'ok("a")'))
-    with pytest.raises(error, match=re.escape(said)):
+    with pytest.raises(error, match=re.escape(message)):
         make_report(**{"environment": "plain", "notebooks": [path]} | wrong)
     assert not list(tmp_path.glob("outputs/reports/*"))
 
 
-def test_what_did_not_run_to_its_end_is_unknown_and_kept(settings: Settings, tmp_path: Path) -> None:
+def test_a_notebook_that_did_not_run_to_its_end_is_unknown(settings: Settings, tmp_path: Path) -> None:
     broken = written(tmp_path, question("a", "import os\nos.kill(os.getppid(), 9)"), name="broken")
     whole = written(tmp_path, question("b", 'ok("b")'), name="whole")
     report = make_report("plain", [broken, whole])
@@ -114,7 +114,7 @@ def test_what_did_not_run_to_its_end_is_unknown_and_kept(settings: Settings, tmp
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_raises_and_keeps_what_was_run(
+def test_an_interrupted_report_raises_and_has_the_findings_until_then(
     settings: Settings, tmp_path: Path, number: signal.Signals
 ) -> None:
     path = written(tmp_path, question("a", 'ok("a")'), question("b", 'import time\ntime.sleep(600)\nok("b")'))
@@ -178,7 +178,7 @@ def test_a_check_comes_with_verdict_and_findings_and_writes_nothing(
     assert tuple(capfd.readouterr()) == ("", "")
 
 
-def test_a_check_refuses_what_it_cannot_ask(settings: Settings, tmp_path: Path) -> None:
+def test_a_check_refuses_invalid_arguments(settings: Settings, tmp_path: Path) -> None:
     path = health(tmp_path, 'ok("a")')
     with pytest.raises(SettingsError, match="there is no environment 'nowhere'"):
         check("nowhere", notebook=path)
@@ -208,7 +208,7 @@ def test_a_check_of_an_environment_uses_its_settings_and_leaves_its_handles_alon
     found = check(env, notebook=path)
     assert found.environment == "elsewhere"
     assert found.findings[0].summary == "elsewhere elsewhere"
-    assert "database" not in vars(env), "asked through handles of its own, which it may close"
+    assert "database" not in vars(env), "the check uses handles of its own, because it closes them"
     assert check(connect("plain"), notebook=path).findings[0].summary == "plain plain"
 
 

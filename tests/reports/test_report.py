@@ -27,9 +27,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def test_its_json_is_the_schema(settings: Settings) -> None:
     made = recorded(settings, finding("a", "ok"), finding("b", targets=("n",), hint="do"))
-    told = json.loads(json.dumps(made.to_json()))
-    assert told["schema"] == "xai-runbook/report/1"
-    assert told.keys() >= {
+    content = json.loads(json.dumps(made.to_json()))
+    assert content["schema"] == "xai-runbook/report/1"
+    assert content.keys() >= {
         "id",
         "environment",
         "started_at",
@@ -43,14 +43,14 @@ def test_its_json_is_the_schema(settings: Settings) -> None:
         "simulated",
         "tool",
     }
-    assert told["environment"] == "plain"
-    assert told["production"] is True
-    assert told["simulated"] == ["nodes"]
-    assert told["verdict"] == "alert"
-    assert told["complete"] is True
-    assert told["not_configured"] == list(PARTS)
-    assert [row["name"] for row in told["findings"]] == ["b", "a"], "worst first"
-    assert told["findings"][0].keys() == {
+    assert content["environment"] == "plain"
+    assert content["production"] is True
+    assert content["simulated"] == ["nodes"]
+    assert content["verdict"] == "alert"
+    assert content["complete"] is True
+    assert content["not_configured"] == list(PARTS)
+    assert [row["name"] for row in content["findings"]] == ["b", "a"], "worst first"
+    assert content["findings"][0].keys() == {
         "name",
         "section",
         "status",
@@ -61,7 +61,7 @@ def test_its_json_is_the_schema(settings: Settings) -> None:
         "observed_at",
         "acknowledged",
     }
-    assert told["notebooks"] == [
+    assert content["notebooks"] == [
         {"name": "health_report", "path": "health_report.ipynb", "status": "completed", "seconds": 1.25, "error": None}
     ]
 
@@ -87,7 +87,7 @@ def test_incomplete_is_never_ok(settings: Settings) -> None:
     assert made.to_json()["notebooks"][0]["error"] == "the kernel died"
 
 
-def test_where_two_notebooks_ask_the_same_the_worse_answer_counts(settings: Settings) -> None:
+def test_of_two_findings_of_one_name_the_worse_counts(settings: Settings) -> None:
     one, two = result(finding("a", "ok"), name="one"), result(finding("a", "unknown"), name="two")
     made = record(settings, [one, two], id_="i", started_at=AT, declared={"one": ["a"], "two": ["a"]})
     assert [(row.name, str(row.status)) for row in made.findings] == [("a", "unknown")]
@@ -114,16 +114,16 @@ def test_it_is_kept_private_and_latest_points_at_the_newest(settings: Settings, 
     for name in ("index.html", "report.json"):
         assert stat.S_IMODE((latest / name).stat().st_mode) == 0o600
     assert sorted(path.name for path in latest.iterdir()) == ["index.html", "report.json"], "nothing half done"
-    assert [told["id"][-4:] for told in saved_reports(folder, "plain")] == ["cd34", "ab12"]
+    assert [report["id"][-4:] for report in saved_reports(folder, "plain")] == ["cd34", "ab12"]
     assert list(saved_reports(folder, "other")) == []
 
 
-def test_the_folder_is_the_settings_unless_told(settings: Settings, tmp_path: Path) -> None:
+def test_the_folder_is_that_of_the_settings_by_default(settings: Settings, tmp_path: Path) -> None:
     assert folder_of(settings) == tmp_path / "outputs" / "reports"
     assert folder_of(settings, "elsewhere") == Path("elsewhere")
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ReportError, match="cannot be saved"):
         open_folder(tmp_path / "file" / "reports", "id")
@@ -142,7 +142,7 @@ except Exception as error:
 """
 
 
-def test_without_room_nothing_is_begun_and_nothing_left(tmp_path: Path) -> None:
+def test_without_disk_space_nothing_is_started_and_nothing_left(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _TOO_SMALL, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
     )
@@ -163,7 +163,7 @@ def test_when_it_cannot_be_written_latest_stays_and_no_record_is_left(settings: 
     assert not (place / "index.html").exists()
 
 
-def test_reports_that_cannot_be_read_are_passed_over(settings: Settings, tmp_path: Path) -> None:
+def test_unreadable_reports_are_skipped(settings: Settings, tmp_path: Path) -> None:
     for name, text in (("1", "{"), ("2", "[]"), ("3", '{"schema": "another"}'), ("4", "\udcff")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.json").write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""The runbook as data, and the table of what answers it: every row is true."""
+"""The runbook as data, and the table of what covers each item."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_there_are_144_items_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("row", ANSWERED, ids=lambda row: f"item-{row.item}")
-def test_an_answered_item_has_an_operation_a_notebook_and_a_test(row: coverage.Row, checkout: Path) -> None:
+def test_a_covered_item_has_an_operation_a_notebook_and_a_test(row: coverage.Row, checkout: Path) -> None:
     assert row.operation
     assert row.operation in dict(registry.all_operations())
     assert row.notebook, "no notebook asks it"
@@ -36,7 +36,7 @@ def test_an_answered_item_has_an_operation_a_notebook_and_a_test(row: coverage.R
         assert f"def {function.rpartition('::')[2]}" in (checkout / path).read_text(encoding="utf-8")
 
 
-def test_errata_of_an_answered_item_say_what_was_wrong_and_what_instead() -> None:
+def test_errata_of_a_covered_item_have_what_and_instead() -> None:
     texts = coverage.runbook()["errata"]
     for row in ANSWERED:
         assert set(row.errata) <= set(texts), f"item {row.item}"
@@ -46,7 +46,7 @@ def test_errata_of_an_answered_item_say_what_was_wrong_and_what_instead() -> Non
         assert any(name in row.errata for row in ROWS), f"{name} belongs to no item"
 
 
-def test_literals_stand_in_the_runbook_on_their_lines(checkout: Path) -> None:
+def test_literals_are_the_lines_of_the_runbook(checkout: Path) -> None:
     path = checkout.parent / "shared" / "runbook.md"
     if not path.is_file():
         pytest.skip(f"the runbook itself is not beside this checkout ({path.name})")
@@ -99,7 +99,7 @@ def test_calls_are_found_through_every_kind_of_import(code: str) -> None:
         "import monitoring\nmonitoring.height(1)",
     ],
 )
-def test_a_mention_is_no_call(code: str) -> None:
+def test_a_mention_is_not_a_call(code: str) -> None:
     assert calls(code) == []
 
 

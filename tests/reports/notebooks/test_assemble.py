@@ -39,8 +39,8 @@ def sections(folder: Path) -> list[Path]:
 
 
 def document(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(assembled(sections(folder)))
-    return told
+    notebook: dict[str, Any] = json.loads(assembled(sections(folder)))
+    return notebook
 
 
 def sources(document: dict[str, Any]) -> dict[str, str]:
@@ -60,10 +60,10 @@ def test_sections_come_in_order_with_their_questions_and_the_text_above(tmp_path
         "pool",
         "next",
     ]
-    told = sources(made)
-    assert told["section-03-database"].startswith("## The database\n")
-    assert told["about-pool"] == "### Enough room?\n\nA good answer is yes."
-    assert told["pool"] == "database.check_pool(env)"
+    source_by_id = sources(made)
+    assert source_by_id["section-03-database"].startswith("## The database\n")
+    assert source_by_id["about-pool"] == "### Enough room?\n\nA good answer is yes."
+    assert source_by_id["pool"] == "database.check_pool(env)"
     by_id = {cell["id"]: cell for cell in made["cells"]}
     assert by_id["pool"]["metadata"] == {
         "tags": ["health", "raises-exception"],
@@ -91,7 +91,7 @@ def test_parameters_are_merged_by_name_with_their_comments(tmp_path: Path) -> No
     assert sources(document(tmp_path))["parameters"] == 'environment = ""  # which\nwindow = "24h"  # how far back'
 
 
-def test_the_bytes_are_the_same_each_time(tmp_path: Path) -> None:
+def test_the_bytes_are_reproducible(tmp_path: Path) -> None:
     paths = sections(tmp_path)
     assert assembled(paths) == assembled(paths)
     assert assembled(paths).endswith(b"}\n")
@@ -162,11 +162,11 @@ def test_notebooks_are_found_by_name_and_by_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-", "s3://bucket/x.ipynb", "http://x/y.ipynb", "../03_database", "none.ipynb"])
-def test_what_is_no_notebook_here_is_refused(name: str) -> None:
+def test_a_name_of_no_local_notebook_is_refused(name: str) -> None:
     with pytest.raises(InputError):
         cells.find(name)
 
 
-def test_a_misspelt_notebook_is_told_its_neighbours() -> None:
+def test_similar_names_are_suggested_for_a_misspelt_notebook() -> None:
     with pytest.raises(InputError, match="03_database"):
         cells.find("03_databse")

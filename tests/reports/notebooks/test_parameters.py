@@ -1,4 +1,4 @@
-"""What a notebook declares, and what it may be given."""
+"""The parameters that a notebook declares, and the conversion of given values."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_two_parameter_cells_are_refused() -> None:
         declared(_notebook("a = 1", "b = 2"), "n")
 
 
-def test_command_line_texts_name_their_parameter() -> None:
+def test_command_line_texts_are_parsed_as_parameters() -> None:
     assert parse_pairs(["window=6h", "query=a=b", "empty="]) == {"window": "6h", "query": "a=b", "empty": ""}
     for wrong in ("window", "=6h", "a b=1", "import os; x=1", "x.y=1", "x[0]=1"):
         with pytest.raises(InputError, match="invalid parameter"):
@@ -124,18 +124,18 @@ def test_a_value_that_does_not_fit_is_refused(default: object, value: object) ->
 @generated(
     st.dictionaries(st.sampled_from(["a", "b"]), st.text() | st.integers() | st.booleans() | st.floats(-1e9, 1e9))
 )
-def test_what_papermill_writes_for_a_value_reads_as_that_value(values: dict[str, object]) -> None:
+def test_papermill_writes_each_value_as_a_literal_equal_to_it(values: dict[str, object]) -> None:
     import ast
     import sys
 
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from papermill.translators import translate_parameters
 
-    fits = convert(values, values)
-    tree = ast.parse(translate_parameters("python3", "python", fits, "Parameters"))
-    told = {}
+    converted = convert(values, values)
+    tree = ast.parse(translate_parameters("python3", "python", converted, "Parameters"))
+    read = {}
     for statement in tree.body:
         assert isinstance(statement, ast.Assign)
         assert isinstance(statement.targets[0], ast.Name)
-        told[statement.targets[0].id] = ast.literal_eval(statement.value)
-    assert told == fits
+        read[statement.targets[0].id] = ast.literal_eval(statement.value)
+    assert read == converted

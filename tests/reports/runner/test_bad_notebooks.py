@@ -1,4 +1,4 @@
-"""Notebooks that go wrong: each is named, nothing of it is `ok`, and what comes after it still runs."""
+"""Notebooks with failing cells: each is reported, none is `ok`, and the cells after it still run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNRENDERABLE = (
     "raise Unrenderable()"
 )
 
-# name of the bad cell -> its cell, what the notebook's error must say, what its finding must say (None: no question)
+# by name: the bad cell, a part of the notebook's error, a part of the finding's summary (None: not a question)
 CASES = {
     "foreign": (question("foreign", "1 / 0"), "ZeroDivisionError: division by zero", "division by zero"),
     "syntax": (question("syntax", "def ("), "SyntaxError", "SyntaxError"),
@@ -63,7 +63,7 @@ CASES = {
 }
 
 
-DEADLY = ("exit", "exit-first", "os-exit", "killed")  # to their kernel
+DEADLY = ("exit", "exit-first", "os-exit", "killed")  # they end their kernel
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResul
         write(folder, kind, *(one for name in cells if (name in DEADLY) is deadly for one in cells[name]))
         for kind, deadly in (("deadly", True), ("gentle", False))
     ]
-    told = execute(paths, parameters={}, out=folder / "out", jobs=2, cell_seconds=60, run_seconds=170, secrets=[])
-    return {result.name: result for result in told}
+    executed = execute(paths, parameters={}, out=folder / "out", jobs=2, cell_seconds=60, run_seconds=170, secrets=[])
+    return {result.name: result for result in executed}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nothing_that_failed_passes_for_success(name: str, results: dict[str, NotebookResult]) -> None:
-    _, error, words = CASES[name]
+def test_a_failed_cell_is_a_fault_and_unknown(name: str, results: dict[str, NotebookResult]) -> None:
+    _, error, summary = CASES[name]
     result = results["deadly" if name in DEADLY else "gentle"]
     answers = {answer.name: answer.finding for answer in result.answers}
     assert result.status == "failed"
@@ -97,14 +97,14 @@ def test_nothing_that_failed_passes_for_success(name: str, results: dict[str, No
     after = answers[f"after-{name}"]
     assert after is not None
     assert after.status is Status.OK
-    if words is not None:
+    if summary is not None:
         finding = answers[name]
         assert finding is not None
         assert finding.status is Status.UNKNOWN
-        assert words in finding.summary
+        assert summary in finding.summary
 
 
-def test_a_question_that_cannot_be_asked_is_unknown_and_no_failure(tmp_path: Path) -> None:
+def test_a_check_that_cannot_be_made_is_unknown_and_not_a_fault(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "asks",
@@ -129,7 +129,7 @@ def test_a_question_that_cannot_be_asked_is_unknown_and_no_failure(tmp_path: Pat
     assert result.error == "misused: InputError: no such window"
 
 
-def test_an_alert_stands_whatever_else_went_wrong_in_its_cell(tmp_path: Path) -> None:
+def test_an_alert_remains_an_alert_after_a_fault_in_its_cell(tmp_path: Path) -> None:
     alert = "Finding(name='pool', status=Status.ALERT, severity='critical', summary='full')"
     thread = "import threading; t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()\n"
     path = write(tmp_path, "alert", cell("pool", thread + alert, ASKS))
@@ -139,7 +139,7 @@ def test_an_alert_stands_whatever_else_went_wrong_in_its_cell(tmp_path: Path) ->
     assert result.answers[0].finding.status is Status.ALERT
 
 
-def test_cells_that_never_end_are_interrupted_then_their_kernel_is_ended(tmp_path: Path) -> None:
+def test_endless_cells_are_interrupted_and_their_kernel_is_killed_if_that_fails(tmp_path: Path) -> None:
     deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
     swallow = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass"
     path = write(
@@ -172,7 +172,7 @@ def test_a_set_up_cell_that_kills_its_kernel_is_not_run_for_ever(tmp_path: Path)
     assert result.answers[0].finding.status is Status.OK
 
 
-def test_a_million_lines_keep_head_and_tail_and_say_what_was_lost(tmp_path: Path) -> None:
+def test_of_a_million_lines_head_and_tail_are_kept_and_the_loss_is_reported(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "lines",

@@ -1,4 +1,4 @@
-"""Running notebooks: side by side, within their deadlines, with nothing left behind and no secret told."""
+"""Running notebooks: side by side, within their deadlines, without leftovers and without secrets in their outputs."""
 
 from __future__ import annotations
 
@@ -61,12 +61,17 @@ def test_notebooks_run_side_by_side_and_answer(tmp_path: Path) -> None:
 
 
 def test_parameters_reach_the_notebooks_that_declare_them(tmp_path: Path) -> None:
-    told = "import os\nassert (environment, window, limit, deep) == ('sandbox', 'a\"\\n{b}\\\\', 2.0, True)\n"
-    told += "assert os.environ['XAI_RUNBOOK_ENV'] == 'sandbox' and os.environ['MINE'] == 'yes'"
-    path = write(tmp_path, "told", question("pool", told))
+    source = "import os\nassert (environment, window, limit, deep) == ('sandbox', 'a\"\\n{b}\\\\', 2.0, True)\n"
+    source += "assert os.environ['XAI_RUNBOOK_ENV'] == 'sandbox' and os.environ['MINE'] == 'yes'"
+    path = write(tmp_path, "declares", question("pool", source))
     bare = tmp_path / "bare.ipynb"
-    untold = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell("one", "assert 'limit' not in dir()")]}
-    bare.write_text(json.dumps(untold))
+    content = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {},
+        "cells": [cell("one", "assert 'limit' not in dir()")],
+    }
+    bare.write_text(json.dumps(content))
     results = execute(
         [path, bare],
         parameters={"environment": "sandbox", "window": 'a"\n{b}\\', "limit": "2", "deep": "true"},
@@ -92,7 +97,7 @@ def test_what_cannot_be_used_is_refused_before_anything_runs(tmp_path: Path) -> 
     assert not out.exists()
 
 
-def test_an_output_folder_that_cannot_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_written_is_an_error_before_anything_runs(tmp_path: Path) -> None:
     path = write(tmp_path, "fine", question("pool"))
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ReportError, match="cannot be written"):
@@ -142,7 +147,7 @@ def test_what_an_earlier_run_left_in_a_notebook_is_not_an_answer(tmp_path: Path)
     assert result.answers[0].finding.status is Status.UNKNOWN
 
 
-def test_the_time_for_the_whole_run_ends_it_and_keeps_what_was_run(tmp_path: Path) -> None:
+def test_the_deadline_of_the_run_ends_it_and_the_results_until_then_are_kept(tmp_path: Path) -> None:
     slow = write(tmp_path, "slow", question("first"), cell("sleep", "import time; time.sleep(3600)"), question("last"))
     never = write(tmp_path, "never", question("pool"))
     begun, seconds = time.monotonic(), stretched(10)
@@ -169,7 +174,7 @@ def test_a_worker_that_falls_silent_is_ended(tmp_path: Path, monkeypatch: pytest
     assert [answer.finding.status for answer in result.answers if answer.finding] == [Status.OK, Status.UNKNOWN]
 
 
-def test_a_kernel_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+def test_the_reason_is_reported_when_a_kernel_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "ipykernel.py").write_text("raise RuntimeError('no kernel today')")
     path = write(tmp_path, "dead", question("pool"))
@@ -235,7 +240,7 @@ def test_the_secrets_of_the_environment_are_the_known_ones(tmp_path: Path, monke
         execute([path], parameters={"environment": "there", "window": "correct horse"}, out=tmp_path / "out2")
 
 
-def test_a_persons_own_start_up_files_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_own_start_up_files_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     start_up = home / ".ipython" / "profile_default" / "startup"
     start_up.mkdir(parents=True)
@@ -253,7 +258,7 @@ def test_a_persons_own_start_up_files_change_nothing(tmp_path: Path, monkeypatch
     assert not (start_up.parent / "history.sqlite").exists()
 
 
-def test_a_kernel_is_spoken_to_where_no_other_account_can_listen(tmp_path: Path) -> None:
+def test_a_kernels_sockets_are_in_a_private_folder(tmp_path: Path) -> None:
     # over TCP any local process could subscribe to what a kernel shows, without its key
     look = (
         "import json, os, stat, sys\n"
@@ -310,24 +315,24 @@ def test_a_signal_ends_everything_and_keeps_what_was_run(number: signal.Signals,
     try:
         _until(lambda: note.exists() and len(note.read_text().split()) == 3, 120)
         process.send_signal(number)
-        said = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=120)[0]
     finally:
         process.kill()
         process.communicate()
     kernel, worker, child = map(int, note.read_text().split())
     _until(lambda: not _runs(kernel) and not _runs(worker), 60)
     if number is signal.SIGKILL:
-        if _runs(child):  # nobody was left to end what the notebook itself had started
+        if _runs(child):  # no process was left to end the notebook's own child
             os.kill(child, signal.SIGKILL)
     else:
         assert process.returncode == 128 + number
-        assert said == "incomplete ['ok', 'unknown']\n"
+        assert output == "incomplete ['ok', 'unknown']\n"
         assert not _runs(child)
     executed = json.loads((out / "long.ipynb").read_text())
     assert next(one for one in executed["cells"] if one["id"] == "first")["outputs"]
 
 
-def test_a_kernel_whose_worker_died_before_it_could_look_ends_itself(tmp_path: Path) -> None:
+def test_a_kernel_ends_if_its_worker_died_while_it_started(tmp_path: Path) -> None:
     program = (
         "import os, sys\nfrom pathlib import Path\n"
         "from xai_runbook.reports.runner.kernel_process import KernelProcess\n"
@@ -386,8 +391,8 @@ def test_a_disk_that_fills_up_leaves_no_half_written_copy(tmp_path: Path) -> Non
     )  # fmt: skip
     if "mount" in done.stderr or "unshare" in done.stderr:
         pytest.skip(f"cannot make a small disk here: {done.stderr.strip()}")
-    said, _, copy = done.stdout.partition("}\n")
-    assert re.search(r"incomplete .*No space left", said)
+    output, _, copy = done.stdout.partition("}\n")
+    assert re.search(r"incomplete .*No space left", output)
     assert json.loads(copy)["nbformat"] == 4
 
 
@@ -401,5 +406,5 @@ def _runs(number: int) -> bool:
 def _until(holds: object, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not holds():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)

@@ -58,7 +58,7 @@ def refused(result: NotebookResult) -> None:
         assert words in answer.finding.summary
 
 
-def test_a_report_resolves_none(tmp_path: Path) -> None:
+def test_a_report_resolves_no_write_credential(tmp_path: Path) -> None:
     [result] = execute([planted(tmp_path)], parameters={"environment": "there"}, out=tmp_path / "out")
     assert result.status == "failed"
     refused(result)
@@ -66,11 +66,11 @@ def test_a_report_resolves_none(tmp_path: Path) -> None:
     assert not any(secret in kept for secret in SECRETS)
 
 
-def test_a_check_resolves_none_and_lets_nobody_apply(tmp_path: Path) -> None:
+def test_a_check_resolves_no_write_credential_and_cannot_apply(tmp_path: Path) -> None:
     refused(run_questions("there", notebook=planted(tmp_path)))
 
 
-def test_while_a_plan_is_applied_they_are_resolved() -> None:
+def test_write_credentials_are_resolved_while_a_plan_is_applied() -> None:
     settings = load("there")
     assert settings.database and settings.database.operator and settings.grafana and settings.grafana.operator
     assert settings.backups and not isinstance(settings.backups.scratch, str)
