@@ -26,6 +26,7 @@ from xai_runbook.errors import CannotAsk, InputError, NotConfigured
 from xai_runbook.model.parts import Parts, touched_parts
 from xai_runbook.model.scalars import Argument, argument, fact
 from xai_runbook.model.steps import Call, Command, Condition, Edit, HttpCall, Sql, Step, operation_name
+from xai_runbook.model.validation import validated
 
 __all__ = [
     "Argument", "Call", "Command", "Condition", "Edit", "Handle", "HttpCall", "Plan", "Risk", "Sql", "Step", "change",
@@ -143,7 +144,7 @@ class Plan:
         try:
             return _plan(data)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InputError(f"this is not a plan: {_first_error(error)}", hint="make it anew") from None
+            raise InputError(f"this is not a plan: {error}", hint="make it anew") from None
 
     def __str__(self) -> str:
         from xai_runbook.model.display.plan import plan_text
@@ -159,7 +160,7 @@ class Plan:
 def _plan(data: Any) -> Plan:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
-    plan = cast("Plan", _adapter().validate_json(json.dumps(data), strict=True))
+    plan = validated(Plan, data)
     # nothing was left out, filled in or taken for something else on the way
     if plan.canonical() != _canonical(data):
         raise ValueError("it holds what no plan holds")
@@ -169,22 +170,8 @@ def _plan(data: Any) -> Plan:
     return plan
 
 
-@cache
-def _adapter() -> Any:
-    from pydantic import TypeAdapter  # only those who read plan files pay for it
-
-    return TypeAdapter(Plan)
-
-
 def _canonical(data: object) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _first_error(error: Exception) -> str:
-    if not hasattr(error, "errors"):
-        return str(error)
-    first = error.errors(include_url=False, include_input=False)[0]  # pydantic's own text is many lines
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
