@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def validated(kind: type[T], data: object) -> T:
-    """Return the dataclass `kind` with the fields in `data`, decoded JSON or TOML; no value is converted.
+    """Return the dataclass `kind` with the fields in `data`, which is decoded JSON or TOML.
 
     >>> from xai_runbook.model.findings import Finding
     >>> validated(Finding, {"name": "pool", "status": "fine", "summary": ""})
@@ -26,7 +26,7 @@ def validated(kind: type[T], data: object) -> T:
     from pydantic import ValidationError  # takes long to import, and most commands validate nothing
 
     try:
-        # as JSON, in which a list may be a tuple, a text an enum and a text a time, but a number no text
+        # strict validation of JSON accepts a list for a tuple and a text for an enum or a time, and nothing else
         content = json.dumps(data, ensure_ascii=False, default=_time_text).encode("utf-8", "replace")
         return cast("T", _adapter(cast("Any", kind)).validate_json(content, strict=True))
     except ValidationError as error:

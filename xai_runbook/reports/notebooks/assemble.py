@@ -106,7 +106,7 @@ def _assignments(cell: Cell, section: str) -> Iterator[tuple[str, object, str]]:
 def _setup(cells_by_section: dict[str, list[Cell]]) -> list[dict[str, Any]]:
     """Return one cell: the imports in use, merged, then each other statement once, expressions last."""
     imports: dict[str, set[str]] = {}
-    other_statements: dict[str, bool] = {}
+    other_statements: dict[str, bool] = {}  # whether each is an expression
     used = set[str]()
     for _, cells in _with_questions(cells_by_section):
         used |= {name for cell in cells if "health" in cell.tags for name in _used_names(cell)}
