@@ -1,1 +1,1 @@
-"""Builds the Grafana dashboards that `xai_runbook/dashboards` ships; only those who work on them need this."""
+"""Builder of the Grafana dashboards in `xai_runbook/dashboards`; only needed to change them."""

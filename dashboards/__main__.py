@@ -1,4 +1,4 @@
-"""`make dashboards`: writes xai_runbook/dashboards/*.json; with --check says whether they are what would be written."""
+"""`make dashboards`: write xai_runbook/dashboards/*.json; with --check only report whether they are current."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ FOLDER = Path(__file__).parent.parent / "xai_runbook" / "dashboards"
 
 
 def texts() -> dict[Path, str]:
-    """What each file is to hold."""
+    """Return the text of each file by its path."""
     return {FOLDER / f"{FILES[title]}.json": text(page()) for title, page in PAGES.items()}
 
 
 def text(page: Dashboard) -> str:
-    """Its JSON, its panels numbered: links and alerts name them so."""
+    """Return a page as JSON with numbered panels, as links and alerts refer to a panel by its id."""
     built = page.build()
-    for place, panel in enumerate(built.panels or [], 1):
-        panel.id_val = place
+    for number, panel in enumerate(built.panels or [], 1):
+        panel.id_val = number
     plain = json.loads(JSONEncoder(sort_keys=True).encode(built))
     return json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def main() -> int:
-    """Writes or compares; 1 where a file is not current."""
-    made = texts()
+    """Write the files, or with --check compare them and return 1 if one is not current."""
+    built = texts()
     if "--check" in sys.argv[1:]:
-        stale = [path.name for path, text in made.items() if not path.exists() or path.read_text("utf-8") != text]
+        stale = [path.name for path, text in built.items() if not path.exists() or path.read_text("utf-8") != text]
         print(f"not current: {', '.join(stale)}; run: make dashboards" if stale else "current")
         return int(bool(stale))
-    for path, text in made.items():
+    for path, text in built.items():
         path.write_text(text, encoding="utf-8")
         print(path.name)
     return 0

@@ -1,4 +1,4 @@
-"""The kinds of panel that the pages are made of. Blanks are as xai_runbook.dashboards says; `$name` is Grafana's."""
+"""Panel types of the pages. Placeholders are those of xai_runbook.dashboards; `$name` is a variable of Grafana."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from grafana_foundation_sdk.models.dashboard import (
 from xai_runbook.dashboards import TAG
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="$datasource")
-RIGHT, WRONG = "green", "red"
+GOOD, BAD = "green", "red"
 Side = Literal["above", "below"]
 
 
 def page(title: str, uid: str, description: str, *, instances: str = "") -> dashboard.Dashboard:
-    """A dashboard without panels; `instances` is the metric whose instances can be chosen from."""
-    whole = (
+    """Return a dashboard without panels; with `instances`, a metric, its instances can be selected."""
+    empty = (
         dashboard.Dashboard(title)
         .uid(uid)
         .description(description)
@@ -44,7 +44,7 @@ def page(title: str, uid: str, description: str, *, instances: str = "") -> dash
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
     if instances:
-        whole = whole.with_variable(
+        empty = empty.with_variable(
             dashboard.QueryVariable("instance")
             .label("Instance")
             .query(f"label_values({instances}, instance)")
@@ -56,19 +56,19 @@ def page(title: str, uid: str, description: str, *, instances: str = "") -> dash
             .hide(VariableHide.DONT_HIDE)
             .current(VariableOption(selected=True, text="All", value="$__all"))
         )
-    return whole
+    return empty
 
 
 def lines(
     title: str, unit: str, description: str, *queries: tuple[str, str], limit: str = "", side: Side = "above",
-    least: float | None = 0, width: int = 12,
+    minimum: float | None = 0, width: int = 12,
 ) -> timeseries.Panel:  # fmt: skip
-    """Lines over time of (PromQL, legend); with the name of a limit, its threshold as a line."""
+    """Return a panel of lines over time from (PromQL, legend), with the threshold of `limit` as a line."""
     panel = (
         timeseries.Panel()
         .title(title)
         .unit(unit)
-        .description(f"{description} Alert ${{limit.{limit}.words}}." if limit else description)
+        .description(f"{description} Alert ${{limit.{limit}.description}}." if limit else description)
         .datasource(SOURCE)
         .span(width)
         .height(8)
@@ -77,8 +77,8 @@ def lines(
         .legend(common.VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM))
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
     )
-    if least is not None:
-        panel = panel.min(least)
+    if minimum is not None:
+        panel = panel.min(minimum)
     if limit:
         style = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.LINE_AND_AREA)
         panel = panel.thresholds(thresholds(limit, side)).thresholds_style(style)
@@ -91,12 +91,12 @@ def number(
     title: str, unit: str, description: str, promql: str, *, legend: str = "__auto", limit: str = "",
     side: Side = "above", width: int = 6,
 ) -> stat.Panel:  # fmt: skip
-    """The newest value of each series, green or red where there is a limit."""
+    """Return a panel with the latest value of each series, green or red if there is a limit."""
     panel = (
         stat.Panel()
         .title(title)
         .unit(unit)
-        .description(f"{description} Alert ${{limit.{limit}.words}}." if limit else description)
+        .description(f"{description} Alert ${{limit.{limit}.description}}." if limit else description)
         .datasource(SOURCE)
         .span(width)
         .height(4)
@@ -108,7 +108,7 @@ def number(
 
 
 def thresholds(limit: str, side: Side) -> dashboard.ThresholdsConfig:
-    """Two colours, on either side of the limit's threshold."""
-    under, over = (RIGHT, WRONG) if side == "above" else (WRONG, RIGHT)
-    steps = [Threshold(color=under), Threshold(value=f"${{limit.{limit}}}", color=over)]  # type: ignore[arg-type]
+    """Return the colours below and above the limit's threshold; `side` is the bad side."""
+    lower, upper = (GOOD, BAD) if side == "above" else (BAD, GOOD)
+    steps = [Threshold(color=lower), Threshold(value=f"${{limit.{limit}}}", color=upper)]  # type: ignore[arg-type]
     return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)

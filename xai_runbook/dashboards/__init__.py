@@ -1,8 +1,8 @@
-"""The runbook's five Grafana dashboards: one JSON file each, with blanks where an environment has words of its own.
+"""The runbook's five Grafana dashboards: one JSON template each, filled in with an environment's settings.
 
-`make dashboards` builds the files. A blank is `${metric}` or `${name_window}` of the settings, `${signal.NAME}` the
-PromQL of a limit, `${limit.NAME}` its threshold, `${limit.NAME.words}` the same in words. Grafana's own variables have
-no braces here: `$instance`.
+`make dashboards` builds the files. Placeholders: `${metric}` and `${name_window}` of the settings, `${signal.NAME}` for
+the PromQL of a limit, `${limit.NAME}` for its threshold, `${limit.NAME.description}` for the threshold as text.
+Grafana's own variables have no braces here: `$instance`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xai_runbook.settings.promql import PromqlSettings
 
 TAG = "xai-runbook"
-"""What is tagged so is ours: an undone import removes nothing else."""
+"""The tag of imported dashboards. Undoing an import deletes only dashboards with this tag."""
 FILES = {
     "Blockchain Node": "blockchain_node",
     "Network Status": "network_status",
@@ -28,34 +28,33 @@ FILES = {
     "System Resources": "system_resources",
     "Application Metrics": "application_metrics",
 }
-"""The runbook's titles, in its order, and the files' names."""
-_BLANK = re.compile(r"\$\{([a-z_0-9.]+)\}")
+"""File names by the runbook's titles, in its order."""
+_PLACEHOLDER = re.compile(r"\$\{([a-z_0-9.]+)\}")
 
 
 def dashboard(title: str, settings: PromqlSettings, limits: Limits) -> dict[str, Any]:
-    """Grafana's JSON of the dashboard, with this environment's metrics, PromQL and limits in it."""
+    """Return Grafana's JSON of a shipped dashboard, filled in with this environment's metrics, PromQL and limits."""
     import json
 
-    shipped = json.loads((Path(__file__).parent / f"{FILES[title]}.json").read_text(encoding="utf-8"))
-    made = _filled(shipped, settings, limits)
-    assert isinstance(made, dict)
-    return made
+    template = json.loads((Path(__file__).parent / f"{FILES[title]}.json").read_text(encoding="utf-8"))
+    filled: dict[str, Any] = _filled(template, settings, limits)
+    return filled
 
 
 def contents(dashboard: Mapping[str, Any]) -> list[Any]:
-    """What its readers see: title, variables and panels, each with its queries, unit and thresholds.
+    """Return what a reader sees: title, variables and panels with their queries, units and thresholds.
 
-    Two with the same contents show the same, whatever ids and defaults a Grafana put beside them when it saved one.
+    Two dashboards with equal contents look the same; ids and defaults that Grafana adds are ignored.
     """
     variables = [variable.get("name") for variable in (dashboard.get("templating") or {}).get("list") or []]
-    return [dashboard.get("title"), variables, *map(_shown, queries.panels(dashboard))]
+    return [dashboard.get("title"), variables, *map(_panel_contents, queries.panels(dashboard))]
 
 
-def _shown(panel: Mapping[str, Any]) -> list[Any]:
-    told = (panel.get("fieldConfig") or {}).get("defaults") or {}
-    steps = [[step.get("value"), step.get("color")] for step in (told.get("thresholds") or {}).get("steps") or []]
-    asked = [[target.get("expr"), target.get("legendFormat")] for target in panel.get("targets") or []]
-    return [panel.get("type"), panel.get("title"), panel.get("description"), told.get("unit"), steps, asked]
+def _panel_contents(panel: Mapping[str, Any]) -> list[Any]:
+    defaults = (panel.get("fieldConfig") or {}).get("defaults") or {}
+    steps = [[step.get("value"), step.get("color")] for step in (defaults.get("thresholds") or {}).get("steps") or []]
+    targets = [[target.get("expr"), target.get("legendFormat")] for target in panel.get("targets") or []]
+    return [panel.get("type"), panel.get("title"), panel.get("description"), defaults.get("unit"), steps, targets]
 
 
 def _filled(value: Any, settings: PromqlSettings, limits: Limits) -> Any:
@@ -65,16 +64,16 @@ def _filled(value: Any, settings: PromqlSettings, limits: Limits) -> Any:
         return [_filled(part, settings, limits) for part in value]
     if not isinstance(value, str):
         return value
-    alone = _BLANK.fullmatch(value)
-    if alone and alone[1].startswith("limit.") and alone[1].count(".") == 1:
-        return limits.by_name[alone[1].removeprefix("limit.")].threshold  # a number, not text
-    return _BLANK.sub(lambda blank: _word(blank[1], settings, limits), value)
+    single = _PLACEHOLDER.fullmatch(value)
+    if single and single[1].startswith("limit.") and single[1].count(".") == 1:
+        return limits.by_name[single[1].removeprefix("limit.")].threshold  # a number, not text
+    return _PLACEHOLDER.sub(lambda match: _replacement(match[1], settings, limits), value)
 
 
-def _word(blank: str, settings: PromqlSettings, limits: Limits) -> str:
-    kind, _, name = blank.partition(".")
+def _replacement(placeholder: str, settings: PromqlSettings, limits: Limits) -> str:
+    kind, _, name = placeholder.partition(".")
     if kind == "signal":
         return settings.promql(name)
     if kind == "limit":
-        return limits.by_name[name.removesuffix(".words")].describe()
-    return str(settings.template_variables[blank])
+        return limits.by_name[name.removesuffix(".description")].describe()
+    return str(settings.template_variables[placeholder])

@@ -1,4 +1,4 @@
-"""The PromQL in a Grafana dashboard's JSON, with its variables filled in, as Grafana would ask it."""
+"""The PromQL queries in a Grafana dashboard's JSON, with its variables substituted as Grafana would."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)(?:\.[^:}]*)?(?::[^}]*)?\}|\[\[(\w+)(?::\w+)?\]\]")
-_REACH = re.compile(r"\[\s*((?:\d+(?:ms|[smhdwy]))+)|\boffset\s+((?:\d+(?:ms|[smhdwy]))+)")
+_LOOKBACK = re.compile(r"\[\s*((?:\d+(?:ms|[smhdwy]))+)|\boffset\s+((?:\d+(?:ms|[smhdwy]))+)")
 _ALL = "$__all"
 _RATE_SECONDS = 60.0
-"""Grafana's least: four of the 15 s that it takes scrapes to lie apart."""
+"""Grafana's minimum for $__rate_interval: four scrape intervals of 15 s."""
 _RANGE_SECONDS = 3600
 
 
@@ -18,18 +18,18 @@ class Query(NamedTuple):
     """One query of a panel."""
 
     panel: str
-    """Its title, else its number."""
+    """Title of the panel, else its number."""
     name: str
-    """Grafana's letter for it."""
+    """Grafana's refId, such as A."""
     promql: str
     error: str = ""
-    """Why it cannot be read; `promql` is empty then."""
+    """Why it cannot be read; `promql` is empty in that case."""
 
 
-def of(dashboard: Mapping[str, Any], *, rate: str, step: str) -> list[Query]:
-    """Every query of every panel that is shown, also of collapsed rows; not those of other kinds of data source.
+def panel_queries(dashboard: Mapping[str, Any], *, rate: str, step: str) -> list[Query]:
+    """Return every visible query of every panel, collapsed rows included; other data source types are skipped.
 
-    `rate` is the window of rates, and `step` how far apart points lie, where the dashboard leaves them to Grafana.
+    `rate` and `step` replace Grafana's variables $__rate_interval and $__interval.
     """
     values = _values(dashboard, rate, step)
     found = []
@@ -37,17 +37,17 @@ def of(dashboard: Mapping[str, Any], *, rate: str, step: str) -> list[Query]:
         title = str(panel.get("title") or f"panel {panel.get('id', '?')}")
         targets = panel.get("targets") or []
         if panel.get("libraryPanel") and not targets:
-            found.append(Query(title, "library panel", "", "a library panel: its queries are kept elsewhere"))
+            found.append(Query(title, "library panel", "", "a library panel, with its queries elsewhere"))
         for target in targets:
             source = target.get("datasource") or panel.get("datasource")
             kind = source.get("type") if isinstance(source, dict) else None
             if isinstance(target.get("expr"), str) and not target.get("hide") and kind in (None, "", "prometheus"):
-                found.append(Query(title, str(target.get("refId", "?")), filled(target["expr"], values)))
+                found.append(Query(title, str(target.get("refId", "?")), substituted(target["expr"], values)))
     return found
 
 
 def panels(dashboard: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Every panel but the rows; a collapsed row holds its own."""
+    """Yield every panel except rows; a collapsed row contains its panels."""
     for panel in dashboard.get("panels") or []:
         if panel.get("type") == "row":
             yield from panel.get("panels") or []
@@ -55,28 +55,28 @@ def panels(dashboard: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield panel
 
 
-def filled(promql: str, values: Mapping[str, str]) -> str:
-    """`promql` with the variables that have a value; others stay, as they do in Grafana: "$1" is label_replace's.
+def substituted(promql: str, values: Mapping[str, str]) -> str:
+    """Return `promql` with its variables substituted; unknown ones stay, such as "$1" of label_replace.
 
-    >>> filled('rate(x{i=~"$i"}[$__rate_interval]) + ${y:regex}', {"i": ".*", "__rate_interval": "1m", "y": "2"})
+    >>> substituted('rate(x{i=~"$i"}[$__rate_interval]) + ${y:regex}', {"i": ".*", "__rate_interval": "1m", "y": "2"})
     'rate(x{i=~".*"}[1m]) + 2'
     """
     return _VARIABLE.sub(lambda match: values.get(match[1] or match[2] or match[3], match[0]), promql)
 
 
-def reach_seconds(promql: str) -> float:
+def lookback_seconds(promql: str) -> float:
     """Return how far the query looks back: the longest of its ranges and offsets.
 
-    >>> reach_seconds("rate(x[1m]) - x offset 5m")
+    >>> lookback_seconds("rate(x[1m]) - x offset 5m")
     300.0
     """
     from xai_runbook.model.window import duration_seconds
 
-    return max((duration_seconds(match[1] or match[2]) for match in _REACH.finditer(promql)), default=0.0)
+    return max((duration_seconds(match[1] or match[2]) for match in _LOOKBACK.finditer(promql)), default=0.0)
 
 
 def _values(dashboard: Mapping[str, Any], rate: str, step: str) -> dict[str, str]:
-    from xai_runbook.model.window import duration_seconds, duration_text  # the command line's start does not pay for it
+    from xai_runbook.model.window import duration_seconds, duration_text  # not needed when the command line starts
 
     values = {
         "__rate_interval": duration_text(max(duration_seconds(rate), _RATE_SECONDS)),
@@ -91,14 +91,14 @@ def _values(dashboard: Mapping[str, Any], rate: str, step: str) -> dict[str, str
 
 
 def _value(variable: Mapping[str, Any], rate: str) -> str:
-    """The value that it was saved with; without one, or for All, everything that it could be."""
+    """Return the saved value of a variable; a pattern of all possible values for "All" or if there is none."""
     kind = variable.get("type")
     options = [option.get("value") for option in variable.get("options") or [] if option.get("value") != _ALL]
-    now = (variable.get("current") or {}).get("value")
-    chosen = [text for text in (now if isinstance(now, list) else [now]) if text not in (None, "")]
+    current = (variable.get("current") or {}).get("value")
+    chosen = [text for text in (current if isinstance(current, list) else [current]) if text not in (None, "")]
     if kind == "interval":
-        given = [text for text in (*chosen, *options) if not str(text).startswith("$")]
-        return str(given[0]) if given else rate
+        intervals = [text for text in (*chosen, *options) if not str(text).startswith("$")]
+        return str(intervals[0]) if intervals else rate
     if kind in ("constant", "textbox"):
         return str(chosen[0] if chosen else variable.get("query", ""))
     if kind == "datasource":
@@ -109,11 +109,11 @@ def _value(variable: Mapping[str, Any], rate: str) -> str:
         if kind != "custom" or not options:
             return ".*"
         chosen = options if variable.get("includeAll") else options[:1]
-    several = variable.get("multi") or variable.get("includeAll")
-    texts = [_literal(str(text)) if several else str(text) for text in chosen]
+    is_pattern = variable.get("multi") or variable.get("includeAll")
+    texts = [_literal(str(text)) if is_pattern else str(text) for text in chosen]
     return texts[0] if len(texts) == 1 else f"({'|'.join(texts)})"
 
 
 def _literal(text: str) -> str:
-    """`text` in a regular expression that stands in a PromQL string."""
+    """Return `text` escaped for a regular expression within a PromQL string."""
     return re.escape(text).replace("\\-", "-").replace("\\", "\\\\")

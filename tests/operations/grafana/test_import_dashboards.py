@@ -105,7 +105,7 @@ def test_metrics_and_signals_come_from_the_settings() -> None:
     asked = {
         query.promql
         for title in TITLES
-        for query in queries.of(dashboard(title, told, told.limits), rate="2m", step="15s")
+        for query in queries.panel_queries(dashboard(title, told, told.limits), rate="2m", step="15s")
     }
     assert "my_cpu" in asked
     assert any("my_height" in promql for promql in asked)
@@ -116,7 +116,7 @@ def test_metrics_and_signals_come_from_the_settings() -> None:
 
 @pytest.mark.parametrize("title", TITLES)
 def test_every_panel_shows_something_on_a_healthy_sandbox(title: str, env: Environment) -> None:
-    asked = queries.of(
+    asked = queries.panel_queries(
         dashboard(title, env.settings, env.limits), rate=env.settings.windows.rate, step=env.settings.rule_step
     )
     assert len(asked) >= 9

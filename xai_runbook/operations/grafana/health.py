@@ -96,7 +96,7 @@ def panels(grafana: Grafana, prometheus: Prometheus) -> DataFrame:
     rate = prometheus.settings.windows.rate
     for row in existing:
         live = grafana.dashboard(str(row["uid"]))
-        found = [] if live is None else queries.of(live["dashboard"], rate=rate, step=prometheus.access.step)
+        found = [] if live is None else queries.panel_queries(live["dashboard"], rate=rate, step=prometheus.access.step)
         panel_queries += [
             (inert(f"{row['title']} / {query.panel} / {query.name}", 200), query.promql, query.error) for query in found
         ]
@@ -120,8 +120,12 @@ def _without_young(answers: SeriesCounts, prometheus: Prometheus) -> SeriesCount
     age = prometheus_server.age_seconds(prometheus)
     scrapes = _FIRST_SCRAPES * duration_seconds(prometheus.access.step)
     reason = f"Prometheus started {duration_text(round(age))} ago"
+
+    def is_young(promql: str) -> bool:
+        return age < queries.lookback_seconds(promql) + scrapes
+
     return {
-        promql: (math.nan, reason) if count == 0 and age < queries.reach_seconds(promql) + scrapes else (count, error)
+        promql: (math.nan, reason) if count == 0 and is_young(promql) else (count, error)
         for promql, (count, error) in answers.items()
     }
 

@@ -48,7 +48,7 @@ class PendingQueries:
                 self.signals[name] = promql, 2 * settings.limits.by_name[name].duration_seconds + 60
         for title in dashboards.FILES:
             dashboard = dashboards.dashboard(title, settings, settings.limits)
-            for query in queries.of(dashboard, rate=settings.windows.rate, step=settings.rule_step):
+            for query in queries.panel_queries(dashboard, rate=settings.windows.rate, step=settings.rule_step):
                 if not any(start in query.promql for start in absent):
                     self.panels[f"{title} / {query.panel}"] = query.promql
         self._rules = True
