@@ -170,14 +170,14 @@ def latency_history(
     """
     if not isinstance(window, Window):
         window = Window.parse(window or prometheus.settings.windows.history)
-    words, parts = widened(prometheus, window).template_variables, []
+    variables, parts = widened(prometheus, window).template_variables, []
     for quantile in quantiles:
         if not 0 <= quantile <= 1:
             raise InputError(f"{quantile} is not a quantile", hint="a number from 0 to 1, such as 0.95")
         head = "histogram_quantile(" + repr(float(quantile)) + ", "
         classic = head + "sum by (le) (rate(${request_seconds}_bucket[${requests_window}])))"
         native = head + "sum(rate(${request_seconds}[${requests_window}])))"
-        part = prometheus.range(Template(classic + " or " + native).substitute(words), window)
+        part = prometheus.range(Template(classic + " or " + native).substitute(variables), window)
         parts.append(part[["at", "value"]].assign(quantile=f"p{100 * quantile:g}"))
     name = prometheus.settings.metrics.request_seconds
     frame = existing(pd.concat(parts, ignore_index=True), name, prometheus, "metrics.request_seconds")
@@ -191,8 +191,8 @@ def traffic_history(prometheus: Prometheus, window: Window | str | None = None) 
     """
     if not isinstance(window, Window):
         window = Window.parse(window or prometheus.settings.windows.history)
-    metrics, words = prometheus.settings.metrics, widened(prometheus, window).template_variables
-    query = Template("sum by (${status_label}) (rate(${requests}[${requests_window}]))").substitute(words)
+    metrics, variables = prometheus.settings.metrics, widened(prometheus, window).template_variables
+    query = Template("sum by (${status_label}) (rate(${requests}[${requests_window}]))").substitute(variables)
     rates = existing(prometheus.range(query, window), metrics.requests, prometheus, "metrics.requests")
     frame = columns(rates, [metrics.status_label], at="at", value="value")
     frame["status_class"] = _status_class(frame[metrics.status_label])
