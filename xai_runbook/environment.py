@@ -47,7 +47,7 @@ class NotConfiguredHandle:
         return NotConfigured(
             f"{self.part} is not configured in environment {self.environment}",
             on=self.part,
-            hint=f"a table [{self.part}] in its file",
+            hint=f"add a table [{self.part}] to its settings file",
         )
 
 

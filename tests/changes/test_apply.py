@@ -98,7 +98,7 @@ def test_sessions_are_ended_and_that_is_seen(here: Environment, session: Opens, 
     came = carried_out(plan, here, reason="INC-1\x1b[31m", progress=said.append)
     assert came.status == "done" and came.observed == ({"left_count": "0"},) and came.exit_code == 0
     assert [lives(victim) for victim in victims] == [False, False] and lives(other)
-    assert said == ["step 1 of 2", "step 2 of 2", "looking whether it came about"]
+    assert said == ["step 1 of 2", "step 2 of 2", "checking the expected condition"]
     intent = journal.entries()[0].intent
     assert intent["reason"] == "INC-1\N{REPLACEMENT CHARACTER}[31m" and intent["target"] == target(plan)
     assert Plan.from_json(intent["plan"]) == plan and intent["digest"] == plan.digest
@@ -165,7 +165,7 @@ def test_the_world_that_moved_after_the_look_is_left_alone(here: Environment, se
     plan = terminate(here, victim)
     came = carried_out(plan, here, progress=at("step 1", lambda: gone(victim, here)))
     assert came.status == "failed" and came.exit_code == 1
-    assert came.summary == "nothing was done: step 1 of 1: the server found that the world had moved, and did nothing"
+    assert came.summary == "nothing was done: step 1 of 1: the server found its target changed, and did nothing"
     assert "undo" not in str(came)
 
 
@@ -221,7 +221,7 @@ def test_several_targets_stop_at_the_first_error(here: Environment, session: Ope
     plan = terminate(here, first, second, third)
     came = carried_out(plan, here, progress=at("step 2", lambda: gone(second, here)))
     assert came.status == "unknown" and came.exit_code == 3
-    assert "1 of 3 steps took effect: step 2 of 3: the server found that the world had moved" in came.summary
+    assert "1 of 3 steps took effect: step 2 of 3: the server found its target changed" in came.summary
     assert not lives(first) and lives(third)
     assert f"xai-runbook journal reconcile {came.entry}" in str(came)
 
@@ -252,7 +252,7 @@ def test_ctrl_c_is_heard_between_steps(here: Environment, session: Opens) -> Non
 
 @pytest.mark.usefixtures("terminal")
 def test_ctrl_c_while_it_looks_does_not_lose_what_is_known(here: Environment, session: Opens) -> None:
-    pressed = at("looking", lambda: signal.raise_signal(signal.SIGINT))
+    pressed = at("checking", lambda: signal.raise_signal(signal.SIGINT))
     came = carried_out(terminate(here, session()), here, progress=pressed)
     assert (came.status, came.interrupted) in (("done", False), ("unknown", True))
 
@@ -266,15 +266,15 @@ def test_what_does_not_come_about_in_time_is_unknown_until_looked_at(here: Envir
     try:
         came = carried_out(plan, here)
         assert came.status == "unknown" and came.observed == ({"left_count": "1"},)
-        assert "1 of 1 steps took effect: what was expected did not come about within 5 s" in came.summary
+        assert "1 of 1 steps took effect: the expected condition did not hold within 5 s" in came.summary
         again = database.terminate(here.database, pids=[pid])
-        with pytest.raises(Refused, match=f"not known \\(journal entry {came.entry}"):
+        with pytest.raises(Refused, match=f"is unknown \\(journal entry {came.entry}"):
             apply(again, here, confirm=again.confirmation)
     finally:
         os.kill(pid, signal.SIGCONT)
     eventually(lambda: not here.database.rows("sessions_by_pid", {"pids": [pid]}))
     looked = reconcile(here, came.entry)
-    assert looked.status == "done" and looked.summary == "what was expected is so now"
+    assert looked.status == "done" and looked.summary == "the expected condition holds now"
     with pytest.raises(InputError, match="is known: done"):
         reconcile(here, came.entry)
 
@@ -301,10 +301,10 @@ def test_a_lost_connection_is_never_a_failure_and_never_tried_again(
 ) -> None:
     victim = session()
     came = carried_out(terminate(here, victim), here, progress=at("step 1", lambda: cut_off(here, superuser)))
-    assert came.status == "unknown" and "the connection was lost while it acted" in came.summary
+    assert came.status == "unknown" and "the connection was lost during the statement" in came.summary
     assert lives(victim), "nothing is sent a second time"
     looked = reconcile(here, came.entry)
-    assert looked.status == "failed" and "the same plan could be made again" in looked.summary
+    assert looked.status == "failed" and "the same plan can be made again" in looked.summary
     assert carried_out(terminate(here, victim), here).status == "done", "the target is free again"
 
 
@@ -318,7 +318,7 @@ def test_seen_is_not_caused(here: Environment, session: Opens, superuser: Any) -
         gone(victim, here)
 
     came = carried_out(plan, here, progress=at("step 1", lost_and_gone))
-    assert came.status == "unknown" and "what was expected is so now" in came.summary
+    assert came.status == "unknown" and "the expected condition holds now" in came.summary
 
 
 @pytest.mark.usefixtures("terminal")
@@ -327,9 +327,9 @@ def test_only_a_person_can_tell_where_the_world_is_neither(here: Environment, se
     came = carried_out(terminate(here, first, second), here, progress=at("step 2", lambda: cut_off(here, superuser)))
     assert came.status == "unknown"
     looked = reconcile(here, came.entry)
-    assert looked.status == "unknown" and "planning it again says" in looked.summary
+    assert looked.status == "unknown" and "the same change is refused now" in looked.summary
     assert journal_of(here).entries()[-1].status == "unknown"
-    with pytest.raises(InputError, match="must say how they know"):
+    with pytest.raises(InputError, match="given by a person needs a reason"):
         reconcile(here, came.entry, status="failed", why=" ")
     told = reconcile(here, came.entry, status="done", why="I looked\x1b")
     assert told.status == "done" and told.summary == "according to a person: I looked\N{REPLACEMENT CHARACTER}"
@@ -339,7 +339,7 @@ def test_only_a_person_can_tell_where_the_world_is_neither(here: Environment, se
 def test_a_world_that_is_neither_can_not_be_told(here: Environment, session: Opens, journal: Journal) -> None:
     plan = replace(terminate(here, session()), verb="end")  # as another version would have planned it
     journal.append("intent", plan=plan.to_json(), target=target(plan), digest="a")
-    assert "the world is not as it was either" in reconcile(here, 1).summary
+    assert "the system has changed since the plan was made" in reconcile(here, 1).summary
     down = with_journal(here, journal, database={"host": "127.0.0.1", "port": 1})
     never = Condition(query="monitoring.loads", arguments={}, column="running", comparison="==", value="99")
     journal.append("intent", plan=written(expected=never).to_json(), target="", digest="b")
@@ -351,7 +351,7 @@ def test_a_reconcile_knows_its_place(here: Environment, journal: Journal) -> Non
     with pytest.raises(InputError, match="has no entry 1"):
         reconcile(here, 1)
     journal.append("intent", plan=written(environment="production").to_json(), target="x", digest="x")
-    with pytest.raises(Refused, match="is of environment 'production'"):
+    with pytest.raises(Refused, match="belongs to environment 'production'"):
         reconcile(here, 1)
 
 
@@ -381,7 +381,7 @@ def test_the_operator_must_reach_the_same_server(here: Environment) -> None:
     for key in identity:
         runner = StepRunner(here)
         try:
-            with pytest.raises(Refused, match="the operator reaches another server or database"):
+            with pytest.raises(Refused, match="the operator connects to another server or database"):
                 runner.open(identity | {key: "7"}, {})
         finally:
             runner.close()
@@ -408,8 +408,10 @@ def test_an_outcome_that_cannot_be_written_counts_as_unknown(
         head.write_bytes(b"")
 
     plan = terminate(here, session())
-    with pytest.raises(JournalError, match=r"it acted, and the outcome could not be written: terminate session"):
-        apply(plan, here, confirm=plan.confirmation, progress=at("looking", damage))
+    with pytest.raises(
+        JournalError, match=r"the plan was carried out, but its outcome could not be written: terminate session"
+    ):
+        apply(plan, here, confirm=plan.confirmation, progress=at("checking", damage))
     head.write_bytes(kept)
     assert journal.entries()[-1].status == "unknown"
     assert reconcile(here, 1).status == "done"
@@ -462,12 +464,12 @@ def test_a_server_that_is_killed_leaves_an_unknown_until_it_is_back(
     came = carried_out(plan, env, progress=at("step 1", kill))
     assert came.status == "unknown" and "the connection was lost" in came.summary and came.observed == ()
     looked = reconcile(env, came.entry)
-    assert looked.status == "unknown" and "what is so now cannot be told" in looked.summary
+    assert looked.status == "unknown" and "the current state is unknown" in looked.summary
     assert not database.terminate(env.database, pids=[1]).steps, "what cannot be planned is a refused plan"
     (part,) = postgres.parts(layout)
     start(layout, part, running)
     # all sessions of that server ended with it
-    eventually(lambda: reconcile(env, came.entry).summary == "what was expected is so now")
+    eventually(lambda: reconcile(env, came.entry).summary == "the expected condition holds now")
     assert journal_of(env).entries()[-1].status == "done"
     victim.close()
 
@@ -501,7 +503,7 @@ def test_a_program_that_fails_had_none() -> None:
 
 def test_a_program_has_a_deadline() -> None:
     started_at = time.monotonic()
-    with pytest.raises(OutcomeUnknown, match="it did not end within 500ms and was ended"):
+    with pytest.raises(OutcomeUnknown, match="it did not end within 500ms and was stopped"):
         ran(program("import time; time.sleep(8)", seconds="500ms"))
     assert time.monotonic() - started_at < stretched(6)
 
@@ -521,7 +523,7 @@ def test_a_program_ends_with_ctrl_c_and_its_children_with_it() -> None:
             said.append(words)
             signal.raise_signal(signal.SIGINT)
 
-        with pytest.raises(OutcomeUnknown, match="interrupted by Ctrl-C, and ended"):
+        with pytest.raises(OutcomeUnknown, match="interrupted by Ctrl-C and stopped"):
             execute._run_program(program(stubborn), {}, heard, interrupt)
     eventually(lambda: not alive(int(said[0])))
 
@@ -624,7 +626,7 @@ def test_there_is_a_way_back_or_it_says_that_there_is_none(here: Environment, jo
     journal.append("intent", plan=written(undo=back).to_json(), target="x", digest="x")
     assert undo(here, 1).note == "no provoked load is running"
     journal.append("intent", plan=written().to_json(), target="x", digest="y")
-    with pytest.raises(Refused, match="no plan that undoes it: cannot be undone"):
+    with pytest.raises(Refused, match="no plan to undo it: cannot be undone"):
         undo(here, 2)
 
 
@@ -645,7 +647,7 @@ def test_a_lost_answer_is_ambiguous(here: Environment, superuser: Any) -> None:
     runner = StepRunner(here)
     runner.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     cut_off(here, superuser)
-    with pytest.raises(OutcomeUnknown, match="the connection was lost while it acted"):
+    with pytest.raises(OutcomeUnknown, match="the connection was lost during the statement"):
         runner.run(NOBODY, print, DeferredInterrupt())
     runner.close()
 

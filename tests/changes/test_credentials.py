@@ -79,7 +79,10 @@ def test_a_service_is_left_to_libpq(nowhere: Environment, tmp_path: Path) -> Non
 @pytest.mark.usefixtures("acting")
 def test_what_cannot_be_lent(nowhere: Environment, tmp_path: Path) -> None:
     settings = lending(nowhere, tmp_path / "password", "two\nlines")
-    with pytest.raises(InputError, match="no line break"), role_environment(("database.operator",), settings):
+    with (
+        pytest.raises(InputError, match="cannot hold a line break"),
+        role_environment(("database.operator",), settings),
+    ):
         pass
     nobody = settings.model_copy(update={"database": None})
     with pytest.raises(NotConfigured), role_environment(("database.operator",), nobody):
@@ -104,7 +107,7 @@ def test_a_program_that_cannot_tell_what_it_did(nowhere: Environment) -> None:
     assert act("print('half of it'); raise SystemExit(4)").leftover
     for survive in (False, True):
         for number in (9, 15):
-            with pytest.raises(OutcomeUnknown, match=f"it was ended by signal {number}"):
+            with pytest.raises(OutcomeUnknown, match=f"it was killed by signal {number}"):
                 act(f"import os; os.kill(os.getpid(), {number})", effects_survive_kill=survive)
 
 

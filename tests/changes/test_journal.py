@@ -201,7 +201,7 @@ DAMAGE: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_found_and_nothing_is_written_onto_it(filled: Journal, damage: str) -> None:
     filled.path.write_bytes(b"".join(DAMAGE[damage](lines(filled))))
-    with pytest.raises(JournalError, match=r"not what was written|was changed|cut off"):
+    with pytest.raises(JournalError, match=r"do not match the head|was changed|missing at the end"):
         filled.verify()
     found = filled.path.read_bytes()
     with pytest.raises(JournalError):  # what apply does: it reads what was, then it writes
@@ -211,7 +211,7 @@ def test_damage_is_found_and_nothing_is_written_onto_it(filled: Journal, damage:
 
 def test_what_was_cut_off_its_end_is_counted(filled: Journal) -> None:
     filled.path.write_bytes(b"".join(lines(filled)[:-2]))
-    with pytest.raises(JournalError, match=r"2 records were cut off its end \(it had 5\)"):
+    with pytest.raises(JournalError, match=r"2 records are missing at the end of the journal \(it had 5\)"):
         filled.verify()
 
 
@@ -229,7 +229,7 @@ def test_two_records_more_than_the_head_tells_were_not_left_by_a_crash(filled: J
 )
 def test_a_changed_head_is_found(filled: Journal, head: bytes) -> None:
     (filled.folder / "head.json").write_bytes(head)
-    with pytest.raises(JournalError, match=r"head cannot be read|not what was written"):
+    with pytest.raises(JournalError, match=r"head cannot be read|do not match the head"):
         filled.verify()
     with pytest.raises(JournalError):
         filled.append("note")
@@ -275,7 +275,7 @@ def full(journal: Journal, most_bytes: int, text: str) -> subprocess.CompletedPr
 def test_a_full_disk_leaves_no_part_of_a_record(filled: Journal, room: int) -> None:
     before = filled.path.read_bytes()
     done = full(filled, len(before) + room, "x" * 5000)
-    assert "JournalError cannot be written: File too large" in done.stdout
+    assert "JournalError the journal cannot be written: File too large" in done.stdout
     assert filled.path.read_bytes() == before and filled.verify() == LINES
     assert filled.append("note") == LINES + 1
 

@@ -86,9 +86,9 @@ def led_elsewhere(folder: Path) -> None:
         (shutil.rmtree, "the journal is missing; it had 2 records"),
         (emptied, "the journal is missing; it had 2 records"),
         (without_its_end, "records are missing: the journal has 1 and had 2"),
-        (made_anew, "another journal is here than the known one of 2 records"),
-        (with_other_records, "record 2 is not the one that was here before"),
-        (led_elsewhere, "another journal is here than the known one of 2 records"),
+        (made_anew, "this is not the known journal of 2 records"),
+        (with_other_records, "record 2 is not the one that was seen before"),
+        (led_elsewhere, "this is not the known journal of 2 records"),
     ],
 )
 def test_s9_a_journal_that_is_not_the_known_one_is_refused(
@@ -136,12 +136,12 @@ def test_s9_elsewhere_than_in_the_sandbox_a_journal_is_made_once(
         assert "there is no journal" in told and "xai-runbook journal init --env mine" in told
     assert not mine.parent.exists()
     assert main(["journal", "init"]) == 0 and main(["journal", "list"]) == 0
-    assert "made the journal" in capsys.readouterr().out
+    assert "created the journal" in capsys.readouterr().out
     assert main(["journal", "init"]) == 0
     assert "there is a journal already" in capsys.readouterr().out
     shutil.rmtree(mine)
     assert main(["journal", "init"]) == 3
-    assert "a journal of 0 records is known here" in capsys.readouterr().err
+    assert "a journal of 0 records was seen here before" in capsys.readouterr().err
     assert not mine.exists()
 
 
@@ -163,7 +163,7 @@ def test_s9_only_a_person_replaces_a_journal_and_says_why(used: Environment, jou
         init(journal, "sandbox", replace=True)
     done = run("journal", "init", "--replace", "--why", "the disk died", journal=journal.folder)
     assert done.returncode == 3 and "needs a person" in done.stderr
-    with pytest.raises(Refused, match="a journal of 2 records is known here"):
+    with pytest.raises(Refused, match="a journal of 2 records was seen here before"):
         init(journal, "sandbox")
     with Typed("journal", "init", "--replace", "--why", "the disk died", journal=journal.folder) as person:
         assert person.ended() == 0, person.shown
@@ -208,5 +208,5 @@ def test_s9_what_is_known_of_a_journal_must_be_readable(used: Environment, journ
     from xai_runbook.changes import journal_memory
 
     journal_memory.path_of(journal.folder).write_text("{")
-    with pytest.raises(JournalError, match="what is known of the journal"):
+    with pytest.raises(JournalError, match="the last seen state of the journal"):
         journal_of(used)

@@ -55,7 +55,7 @@ def nested() -> Callable[..., object]:
     "function", [print, nested(), operation_name, sessions._sessions, lambda: 0, len], ids=lambda each: each.__name__
 )
 def test_what_is_no_operation_has_no_name(function: Callable[..., object]) -> None:
-    with pytest.raises(InputError, match="is no operation"):
+    with pytest.raises(InputError, match="is not an operation"):
         operation_name(function)
 
 
@@ -77,8 +77,8 @@ def test_a_condition_holds_the_public_name_and_the_arguments() -> None:
         (dumps.backup_state, {"name": "b", "other": 1}, "backup_state takes no 'other'"),
         (dumps.backup_state, {"name": "b", "backups": "x"}, "backup_state takes no 'backups'"),
         (dumps.backup_state, {"name": object()}, "name cannot be object"),
-        (partial(dumps.backup_state, "a handle"), {"name": "b"}, "a plan holds no handles"),
-        (print, {}, "is no operation"),
+        (partial(dumps.backup_state, "a handle"), {"name": "b"}, "a plan cannot hold handles"),
+        (print, {}, "is not an operation"),
     ],
 )
 def test_arguments_that_a_query_does_not_take_are_refused(

@@ -89,7 +89,7 @@ def test_another_environment(nowhere: Environment) -> None:
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("handle", ["settings", "operator", "__class__", "nothing"])
 def test_a_server_that_is_no_handle(nowhere: Environment, handle: str) -> None:
-    assert "there are no servers called" in refused(written(identity={f"{handle}.url": "x"}), nowhere)
+    assert "no handle is called" in refused(written(identity={f"{handle}.url": "x"}), nowhere)
 
 
 @pytest.mark.usefixtures("terminal")
@@ -107,7 +107,7 @@ def test_a_stop_file(nowhere: Environment, journal: Journal) -> None:
     assert "changes are stopped: INC-1: nobody moves" in refused(written(), nowhere)
     journal.stop_file.unlink()
     journal.stop_file.mkdir()
-    assert "its reason cannot be read" in refused(written(), nowhere), "whatever it is, it stops"
+    assert "the reason cannot be read" in refused(written(), nowhere), "whatever it is, it stops"
 
 
 @pytest.mark.usefixtures("terminal")
@@ -115,16 +115,17 @@ def test_an_earlier_unknown_outcome(nowhere: Environment, journal: Journal) -> N
     plan = written()
     journal.append("intent", digest="another", target=target(plan), plan=plan.to_json())
     with pytest.raises(
-        Refused, match=r"earlier change did is not known \(journal entry 1, ended before it could say\)"
+        Refused,
+        match=r"outcome of an earlier change is unknown \(journal entry 1, it ended before its outcome was written\)",
     ):
         apply(plan, nowhere, confirm=plan.confirmation)
     journal.append("outcome", entry=1, status="unknown", summary="the answer was lost")
-    with pytest.raises(Refused, match=r"not known \(journal entry 1, the answer was lost\).*journal reconcile 1"):
+    with pytest.raises(Refused, match=r"is unknown \(journal entry 1, the answer was lost\).*journal reconcile 1"):
         apply(plan, nowhere, confirm=plan.confirmation)
     journal.append("reconciled", entry=1, status="failed")
     with pytest.raises(Refused) as later:
         apply(plan, nowhere, confirm=plan.confirmation)
-    assert "not known" not in str(later.value)
+    assert "is unknown" not in str(later.value)
 
 
 @pytest.mark.usefixtures("terminal")
@@ -134,7 +135,7 @@ def test_an_unknown_outcome_elsewhere_blocks_nobody(nowhere: Environment, journa
     journal.append("intent", digest="another", target=target(other), plan=other.to_json())
     with pytest.raises(Refused) as why:
         apply(plan, nowhere, confirm=plan.confirmation)
-    assert "not known" not in str(why.value)
+    assert "is unknown" not in str(why.value)
 
 
 @pytest.mark.usefixtures("terminal")
@@ -155,17 +156,17 @@ def test_a_target_that_another_apply_has_locked(nowhere: Environment, journal: J
 def test_a_lock_that_cannot_be_taken(nowhere: Environment, journal: Journal) -> None:
     (journal.folder / "locks").touch()
     plan = written()
-    with pytest.raises(JournalError, match="its lock cannot be taken"):
+    with pytest.raises(JournalError, match="the target cannot be locked"):
         apply(plan, nowhere, confirm=plan.confirmation)
 
 
 def test_words_where_no_person_is(nowhere: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as nobody:
         monkeypatch.setattr(sys, "stdin", nobody)
-        assert "there is no person here" in refused(written(), nowhere)
-    assert "there is no person here" in refused(written(), nowhere), "closed"
+        assert "no person can have typed" in refused(written(), nowhere)
+    assert "no person can have typed" in refused(written(), nowhere), "closed"
     monkeypatch.setattr(sys, "stdin", None)
-    assert "there is no person here" in refused(written(), nowhere)
+    assert "no person can have typed" in refused(written(), nowhere)
 
 
 def test_words_in_a_pipe(journal: Journal) -> None:
@@ -178,20 +179,20 @@ def test_words_in_a_pipe(journal: Journal) -> None:
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", code], input="yes\n" * 9, capture_output=True, text=True, check=True)
-    assert "Refused there is no person here" in done.stdout
+    assert "Refused no person can have typed" in done.stdout
 
 
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("confirm", [1, b"words", ["a"]], ids=str)
 def test_a_confirmation_is_text(nowhere: Environment, confirm: Any) -> None:
-    with pytest.raises(InputError, match="a confirmation is text"):
+    with pytest.raises(InputError, match="the confirmation must be text"):
         apply(written(), nowhere, confirm=confirm)
 
 
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("reason", [None, "x" * 2001], ids=["none", "long"])
 def test_a_reason_is_text(nowhere: Environment, reason: Any) -> None:
-    with pytest.raises(InputError, match="a reason is text"):
+    with pytest.raises(InputError, match="the reason must be text"):
         apply(written(), nowhere, confirm=written().confirmation, reason=reason)
 
 
@@ -267,7 +268,7 @@ def test_no_room_for_the_intent_for_a_user(journal: Journal) -> None:
         [sys.executable, "-B", "-c", code, str(journal.folder)], capture_output=True, text=True, check=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
     )  # fmt: skip
-    assert "JournalError cannot be written, so nothing is done: File too large" in done.stdout
+    assert "JournalError the journal cannot be written, so nothing was done: File too large" in done.stdout
     assert not journal.path.exists()
 
 
@@ -280,7 +281,7 @@ def test_no_room_for_the_intent_on_a_full_disk(nowhere: Environment, journal: Jo
         before = sorted(journal.folder.iterdir())
         plan = written()
         (journal.folder / "fill").write_bytes(b"x" * 500_000)
-        with pytest.raises(JournalError, match="so nothing is done: No space left on device"):
+        with pytest.raises(JournalError, match="so nothing was done: No space left on device"):
             apply(plan, nowhere, confirm=plan.confirmation)
         assert sorted(journal.folder.iterdir()) == sorted([*before, journal.folder / "fill"])
     finally:
@@ -306,7 +307,7 @@ def test_wrong_words(here: Environment, plan: Plan) -> None:
         plan.confirmation.replace("1", "2"),
     ):
         told = refused(plan, here, confirm=words)
-        assert "the confirmation is not the plan's" in told and f"type: {plan.confirmation}" in told
+        assert "the confirmation does not match the plan" in told and f"type: {plan.confirmation}" in told
 
 
 @pytest.mark.usefixtures("terminal")
@@ -348,7 +349,7 @@ def test_a_session_that_has_ended_since(here: Environment, session: Any) -> None
     while here.database.rows("sessions_by_pid", {"pids": [pid]}):
         time.sleep(0.01)
     told = refused(plan, here)
-    assert "the world has moved since the plan was made" in told and str(pid) in told
+    assert "the system has changed since the plan was made" in told and str(pid) in told
 
 
 @pytest.mark.usefixtures("terminal")
@@ -357,19 +358,19 @@ def test_a_plan_of_sessions_that_are_others_now(here: Environment, plan: Plan) -
     row = dict(plan.observed[0])
     before = replace(plan, observed=(row | {"backend_start": "2026-01-01T00:00:00.000001+00:00"},))
     told = refused(before, here)
-    assert "the world has moved" in told
-    assert "backend_start 2026-01-01T00:00:00.000001+00:00" in told and "has gone or changed" in told
+    assert "the system has changed" in told
+    assert "backend_start 2026-01-01T00:00:00.000001+00:00" in told and "is gone or has changed" in told
     assert f"backend_start {row['backend_start']}" in told and "is new or changed" in told
 
 
 @pytest.mark.usefixtures("terminal")
 def test_what_else_differs_is_named(here: Environment, plan: Plan) -> None:
     assert "verb: 'end' is now 'terminate'" in refused(replace(plan, verb="end"), here)
-    assert "has gone or changed" in refused(replace(plan, arguments={"pids": []}), here)
+    assert "is gone or has changed" in refused(replace(plan, arguments={"pids": []}), here)
     many = tuple({"pid": str(n)} for n in range(9))
     assert "and 4 more" in refused(replace(plan, observed=many), here)
     for arguments in ({}, {"pids": "x"}, {"pids": list(range(1, 12))}, {"pids": [1], "sql": "DROP"}):
-        assert "cannot be made any more" in refused(replace(plan, arguments=arguments), here)
+        assert "cannot be made again" in refused(replace(plan, arguments=arguments), here)
 
 
 @pytest.mark.usefixtures("terminal")
@@ -422,8 +423,8 @@ def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path
         [sys.executable, "-W", "ignore", "-c", KERNELS, str(cell)], capture_output=True, text=True, timeout=120,
         check=False,
     )  # fmt: skip
-    assert "there is no person here" in done.stdout, done.stdout + done.stderr
-    assert "a notebook never acts without a person" in done.stdout
+    assert "no person can have typed" in done.stdout, done.stdout + done.stderr
+    assert "a notebook cannot apply a plan without a person" in done.stdout
 
 
 def test_the_first_reason_is_the_one_that_is_told(nowhere: Environment, terminal: int) -> None:

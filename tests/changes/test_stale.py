@@ -67,7 +67,7 @@ def machine(env: Environment, opens: Callable[..., Session], journal: Journal) -
                 for pid in pids:
                     assert not lives(self.alive.pop(pid))
             else:
-                with pytest.raises(Refused, match="the world has moved") as why:
+                with pytest.raises(Refused, match="the system has changed") as why:
                     apply(plan, env, confirm=plan.confirmation)
                 gone = pids - self.alive.keys()
                 assert gone <= set(map(int, re.findall(r"\d+", str(why.value).partition("(database")[0]))), "shown"

@@ -199,7 +199,7 @@ def test_s3_an_unknown_restore_blocks_a_vacuum_by_another_address(
     monkeypatch.setattr("xai_runbook.model.parts.machine", lambda: "another laptop")
     for other in ADDRESSES:
         vacuum = touched_parts(DATABASE | {"database.server_address": other}, {})
-        with pytest.raises(Refused, match="not known"):
+        with pytest.raises(Refused, match="is unknown"):
             refuse_unknown_outcome(Case(written(parts=vacuum), "", "", nowhere, journal, ""))
         with Lock(journal.folder, restore), pytest.raises(Refused, match="is locked by"), Lock(journal.folder, vacuum):
             raise AssertionError
@@ -276,7 +276,7 @@ def test_s3_an_unknown_restore_blocks_a_vacuum_of_that_database(
         typed(backed, maintenance.vacuum(backed.database, tables=["public.wallets"]), monkeypatch)
     process.killed()
     time.sleep(0.5)
-    with pytest.raises(Refused, match="what an earlier change did is not known") as refused:
+    with pytest.raises(Refused, match="the outcome of an earlier change is unknown") as refused:
         typed(backed, maintenance.vacuum(backed.database, tables=["public.wallets"]), monkeypatch)
     assert str(refused.value.on).startswith("database ")
     entry = journal_of(backed).entries()[-1]
@@ -325,11 +325,11 @@ def test_s3_an_unknown_overwrite_blocks_a_vacuum_of_what_has_the_name_now(
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", disk_full)
-        with pytest.raises(JournalError, match="it acted"):
+        with pytest.raises(JournalError, match="the plan was carried out, but"):
             typed(backed, overwrite, monkeypatch)
     vacuum = maintenance.vacuum(backed.database, tables=["public.wallets"])
     assert vacuum.identity["database.database_oid"] != overwrite.identity["database.database_oid"]
-    with pytest.raises(Refused, match="what an earlier change did is not known") as refused:
+    with pytest.raises(Refused, match="the outcome of an earlier change is unknown") as refused:
         typed(backed, vacuum, monkeypatch)
     assert str(refused.value.on).endswith("/name xai_blockchain")
     entry = journal_of(backed).entries()[-1]
@@ -353,5 +353,5 @@ def test_s3_an_unknown_outcome_of_an_older_version_blocks_all(
 ) -> None:
     plan = earlier(parts)
     journal.append("intent", digest="another", target="database.database=x", plan=plan)
-    with pytest.raises(Refused, match="not known"):
+    with pytest.raises(Refused, match="is unknown"):
         refuse_unknown_outcome(Case(written(), "", "", nowhere, journal, ""))

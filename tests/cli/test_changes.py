@@ -139,7 +139,7 @@ def test_a_change_from_plan_to_journal(here: Environment, session: Opens, folder
     assert run("journal", "verify", journal=folder).stdout == "2 records, every one as it was written\n"
     assert json.loads(run("journal", "verify", "--json", journal=folder).stdout) == {"records": 2}
     back = run("undo", "1", journal=folder)
-    assert back.returncode == 3 and "no plan that undoes it: cannot be undone" in back.stderr
+    assert back.returncode == 3 and "no plan to undo it: cannot be undone" in back.stderr
 
     again = Typed("apply", str(file), journal=folder)
     assert again.ended() == 3 and "anything else to leave it" not in again.shown
@@ -177,7 +177,10 @@ def test_the_same_in_this_process(
 def test_a_person_may_leave_it_or_mistype(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
     victim = session()
     file = plan_file(tmp_path, sessions.terminate(here.database, pids=[victim.info.backend_pid]))
-    for typed, code, told in (("", 1, "nothing was done"), ("terminate", 3, "the confirmation is not the plan's")):
+    for typed, code, told in (
+        ("", 1, "nothing was done"),
+        ("terminate", 3, "the confirmation does not match the plan"),
+    ):
         person = Typed("apply", str(file), journal=folder)
         person.until("anything else to leave it: ")
         person.type(typed)
@@ -212,7 +215,7 @@ def test_without_a_person_nothing_destructive_is_done(
     assert done.returncode == 3 and "the settings do not allow this change without a person" in done.stderr
     # and where they do, the plan is made again: a file that calls itself additive is not what the change says
     done = run("apply", str(additive), journal=folder, XAI_RUNBOOK_CHANGES__HEADLESS='["database.terminate"]')
-    assert done.returncode == 3 and "the world has moved" in done.stderr and "risk" in done.stderr
+    assert done.returncode == 3 and "the system has changed" in done.stderr and "risk" in done.stderr
     assert lives(victim) and Journal(folder).records() == []
 
 
@@ -279,7 +282,7 @@ def test_ctrl_c_leaves_a_known_state_and_nothing_running(here: Environment, fold
     assert here.sandbox.loads()
     person.ctrl_c()
     assert person.ended() == 130
-    assert "FAILED (journal entry 1): nothing was done: step 1 of 1: interrupted by Ctrl-C, and ended" in person.shown
+    assert "FAILED (journal entry 1): nothing was done: step 1 of 1: interrupted by Ctrl-C and stopped" in person.shown
     assert here.sandbox.loads() == []
     assert Journal(folder).entries()[0].status == "failed"
 
@@ -298,7 +301,7 @@ def test_reconcile_looks_and_a_person_may_tell(
     assert main(["undo", "1", "--json"]) == 0
     assert '"end_load' not in capsys.readouterr().err
     looked = run("journal", "reconcile", "1", journal=folder)
-    assert looked.returncode == 0 and "DONE (journal entry 1): what was expected is so now" in looked.stdout
+    assert looked.returncode == 0 and "DONE (journal entry 1): the expected condition holds now" in looked.stdout
     told = run("journal", "reconcile", "2", "--as", "failed", "--why", "I looked", "--json", journal=folder)
     assert told.returncode == 0 and json.loads(told.stdout)["status"] == "failed"
     assert run("journal", "reconcile", "2", journal=folder).returncode == 3
@@ -311,7 +314,7 @@ def test_reconcile_that_cannot_tell_says_so(folder: Path, capsys: pytest.Capture
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAI_RUNBOOK_DATABASE__PORT", "1")
         assert main(["journal", "reconcile", "1"]) == 3
-    assert "UNKNOWN (journal entry 1): what is so now cannot be told" in capsys.readouterr().out
+    assert "UNKNOWN (journal entry 1): the current state is unknown" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", ["show", "reconcile"])
@@ -357,7 +360,9 @@ def test_x9_what_is_refused_anyway_asks_for_no_words(
             assert "type the words" not in person.shown
 
     entry = Journal(folder).append("intent", digest="another", target="", plan=plan.to_json())
-    refused(f"what an earlier change did is not known (journal entry {entry}, ended before it could say)")
+    refused(
+        f"the outcome of an earlier change is unknown (journal entry {entry}, it ended before its outcome was written)"
+    )
     Journal(folder).append("reconciled", entry=entry, status="failed")
     with Lock(folder, plan.parts) as lock:
         lock.report("step 1 of 2")
@@ -395,8 +400,8 @@ def expecting(plan: Plan, comparison: Literal["==", ">="]) -> Condition:
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        ("gone", "the world has moved since the plan was made"),
-        ("so already", "there is nothing to do, since this holds already"),
+        ("gone", "the system has changed since the plan was made"),
+        ("so already", "there is nothing to do, this already holds"),
         ("guarded", "does not hold"),
     ],
 )
@@ -433,7 +438,7 @@ def test_x9_what_changes_while_somebody_types_is_refused_too(
             pass
         Journal(folder).append("intent", digest="another", target="", plan=plan.to_json())
         person.type(plan.confirmation)
-        assert person.ended() == 3 and "what an earlier change did is not known" in person.shown
+        assert person.ended() == 3 and "the outcome of an earlier change is unknown" in person.shown
 
 
 def test_a_change_is_stopped_while_the_sandbox_is_down(folder: Path, tmp_path: Path) -> None:

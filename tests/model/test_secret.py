@@ -85,7 +85,7 @@ def test_one_that_can_change_something_needs_write_access(monkeypatch: pytest.Mo
             secret.reveal()
         with write_access(), write_access():
             assert secret.reveal() == VALUE
-    with read_only(), pytest.raises(Refused, match="no report and no check acts"), write_access():
+    with read_only(), pytest.raises(Refused, match="reports and checks may not use a credential"), write_access():
         pass
     with write_access():
         assert secret.reveal() == VALUE

@@ -64,12 +64,12 @@ def apply(
     if not plan.steps or not confirm:
         return plan
     if not isinstance(confirm, str):
-        raise InputError("a confirmation is text", hint="type the plan's words")
+        raise InputError("the confirmation must be text", hint="type the plan's confirmation")
     if not interactive.is_there():
         raise Refused(
-            "there is no person here to have typed the confirmation",
+            "no person can have typed the confirmation",
             on="a scheduled run, papermill or a pipe",
-            hint="type it in a terminal or in JupyterLab; nothing headless changes anything",
+            hint="apply it in a terminal or in JupyterLab",
         )
     return _carry_out(plan, env, confirm, reason, digest or plan.digest, progress or progress_display())
 
@@ -81,14 +81,14 @@ def apply_headless(
     if not plan.steps:
         return plan
     if interactive.notebook() is not None:
-        raise Refused("a notebook never acts without a person", on=plan.verb, hint="xai-runbook apply FILE")
+        raise Refused("a notebook cannot apply a plan without a person", on=plan.verb, hint="xai-runbook apply FILE")
     if plan.risk is not Risk.ADDITIVE:
         raise Refused(f"a plan of risk {plan.risk} needs a person", on=plan.verb, hint="type the confirmation yourself")
     if plan.change not in env.settings.changes.headless:
         raise Refused(
             "the settings do not allow this change without a person",
             on=plan.change,
-            hint="changes.headless in the settings lists those that may",
+            hint="add it to changes.headless in the settings",
         )
     return _carry_out(plan, env, plan.confirmation, reason, digest, progress or (lambda _: None))
 
@@ -117,7 +117,7 @@ def _before_the_lock(plan: Plan, env: Environment, digest: str, confirm: str = "
 
 def _carry_out(plan: Plan, env: Environment, confirm: str, reason: str, digest: str, progress: Progress) -> Outcome:
     if not isinstance(reason, str) or len(reason) > 2000:
-        raise InputError("a reason is text of at most 2000 characters", hint="an incident number, or a sentence")
+        raise InputError("the reason must be text of at most 2000 characters", hint="an incident number, or a sentence")
     case = _before_the_lock(plan, env, digest, confirm)
     journal = case.journal
     with Lock(journal.folder, plan.parts) as lock:
@@ -169,7 +169,7 @@ def _run_steps(case: Case, runner: StepRunner, entry: int, say: Progress, interr
     came_about = False
     observed: list[Mapping[str, str | None]] = []
     if effects or ambiguous or left:
-        say("looking whether it came about")
+        say("checking the expected condition")
         # where something went wrong, one look tells what is so now
         came_about, observed = _observe(case, 0.0 if words else _settling_seconds(plan), interrupt)
     seen = leftovers(observed)
@@ -193,9 +193,9 @@ def _run_steps(case: Case, runner: StepRunner, entry: int, say: Progress, interr
         case.journal.append("outcome", **outcome.to_json())
     except JournalError as error:
         raise JournalError(
-            f"it acted, and the outcome could not be written: {outcome.summary}",
+            f"the plan was carried out, but its outcome could not be written: {outcome.summary}",
             on=error.on,
-            hint=f"make room, then xai-runbook journal reconcile {entry}",
+            hint=f"free disk space, then xai-runbook journal reconcile {entry}",
         ) from None
     return outcome
 
@@ -212,8 +212,8 @@ def _judge(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: bo
         return "failed", f"nothing was done: {words}"
     if came_about and ambiguous and effects == len(plan.steps) - 1:
         # the answer was lost, and what it was to bring about is seen: but seen is not caused
-        return "unknown", f"{words}; what was expected is so now"
-    told = words or f"what was expected did not come about within {_settling_seconds(plan):g} s"
+        return "unknown", f"{words}; the expected condition holds now"
+    told = words or f"the expected condition did not hold within {_settling_seconds(plan):g} s"
     known = "are known to have taken effect" if ambiguous else "took effect"
     return "unknown", f"{effects} of {len(plan.steps)} steps {known}: {told}"
 
@@ -244,9 +244,9 @@ def _require_room(journal: Journal) -> None:
             os.posix_fallocate(room.fileno(), 0, ROOM_BYTES)
     except OSError as error:
         raise JournalError(
-            f"cannot be written, so nothing is done: {error.strerror}",
+            f"the journal cannot be written, so nothing was done: {error.strerror}",
             on=str(journal.folder),
-            hint="room on the disk, and our rights to it",
+            hint="free disk space and check the permissions of the folder",
         ) from None
 
 

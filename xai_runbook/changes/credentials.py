@@ -68,9 +68,9 @@ def _operator_environment(settings: Settings, tunnels: ExitStack) -> tuple[dict[
     where = settings.database
     if where is None or where.operator is None:
         raise NotConfigured(
-            "database.operator is not configured, so nothing can be done as it",
+            "database.operator is not configured, but the step needs it",
             on="database.operator",
-            hint="a table [database.operator] with user and password",
+            hint="add a table [database.operator] with user and password",
         )
     port = str(where.port)
     told = {"PGDATABASE": where.dbname, "PGUSER": where.operator.user, "PGSSLMODE": where.sslmode}
@@ -106,6 +106,6 @@ def _password_line(host: str, port: str, user: str, password: Secret | None) -> 
         return []
     fields = [host, port, "*", user, password.reveal()]
     if any("\n" in field or "\r" in field for field in fields):
-        raise InputError("a password file can hold no line break", on=f"{user}@{host}")
+        raise InputError("a password file cannot hold a line break", on=f"{user}@{host}")
     escaped = [field if field == "*" else field.replace("\\", "\\\\").replace(":", "\\:") for field in fields]
     return [":".join(escaped) + "\n"]

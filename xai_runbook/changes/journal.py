@@ -80,7 +80,9 @@ class Journal:
         except (FileNotFoundError, NotADirectoryError):
             return ""
         except OSError as error:
-            raise JournalError(f"cannot be read: {error.strerror}", on=str(self._identity)) from None
+            raise JournalError(
+                f"the journal's identity cannot be read: {error.strerror}", on=str(self._identity)
+            ) from None
 
     def create(self) -> None:
         """Make the journal in its folder, unless there is one; records that are there stay. Errors: JournalError."""
@@ -109,8 +111,8 @@ class Journal:
         return head.count
 
     def _write_error(self, error: OSError) -> JournalError:
-        hint = "room on the disk, and our rights to it"
-        return JournalError(f"cannot be written: {error.strerror}", on=str(self.folder), hint=hint)
+        hint = "free disk space and check the permissions of the folder"
+        return JournalError(f"the journal cannot be written: {error.strerror}", on=str(self.folder), hint=hint)
 
     def hashes(self) -> list[str]:
         """Each record's SHA-256, the oldest first. Errors: JournalError where a line is not what was written."""
@@ -155,18 +157,18 @@ class Journal:
                 at_head = last
         if head.count > count:
             raise JournalError(
-                f"{head.count - count} records were cut off its end (it had {head.count})",
+                f"{head.count - count} records are missing at the end of the journal (it had {head.count})",
                 on=str(self.path),
-                hint="a copy of it from elsewhere",
+                hint="restore it from a copy",
             )
         # a crash between a record and its head leaves one record that the head does not know yet, never two
         if at_head != head.hash or count - head.count > 1:
             if self.head() != head:  # others have written in the meantime
                 return self.verify()
             raise JournalError(
-                f"what stands after record {head.count} is not what was written",
+                f"the records do not match the head, which was written after record {head.count}",
                 on=str(self.path),
-                hint="a copy of it from elsewhere",
+                hint="restore it from a copy",
             )
         return count
 
@@ -179,7 +181,7 @@ class Journal:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise JournalError(f"cannot be read: {error.strerror}", on=str(self.path)) from None
+            raise JournalError(f"the journal cannot be read: {error.strerror}", on=str(self.path)) from None
         last = START
         whole = content.rpartition(b"\n")[0]
         for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
@@ -190,9 +192,9 @@ class Journal:
                 fits = False
             if not fits:
                 raise JournalError(
-                    f"record {number} was changed, or one before it taken out",
+                    f"record {number} was changed, or a record before it was removed",
                     on=str(self.path),
-                    hint="a copy of it from elsewhere; do not mend it by hand",
+                    hint="restore it from a copy; do not edit it by hand",
                 )
             last = hashlib.sha256(line).hexdigest()
             yield record, last
@@ -204,10 +206,14 @@ class Journal:
         except FileNotFoundError:
             # a crash before the very first head leaves one record at most
             if self.path.exists() and self.path.read_bytes().count(b"\n") > 1:
-                raise JournalError("its head is missing", on=str(self._head), hint="a copy from elsewhere") from None
+                raise JournalError(
+                    "the journal's head is missing", on=str(self._head), hint="restore it from a copy"
+                ) from None
             return Head(count=0, hash=START)
         except (OSError, ValidationError):
-            raise JournalError("its head cannot be read", on=str(self._head), hint="a copy from elsewhere") from None
+            raise JournalError(
+                "the journal's head cannot be read", on=str(self._head), hint="restore it from a copy"
+            ) from None
 
     def _recover(self) -> Head:
         """The head of the whole records, after whatever a crash left has been set aside."""

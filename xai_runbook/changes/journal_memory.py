@@ -43,9 +43,9 @@ def recall(folder: Path) -> LastSeen | None:
         return None
     except (OSError, ValidationError):
         raise JournalError(
-            f"what is known of the journal {folder} cannot be read",
+            f"the last seen state of the journal {folder} cannot be read",
             on=str(path),
-            hint="see to the file; if it is damaged, remove it once the journal's records are known to be complete",
+            hint="check the file; if it is damaged, make sure that the journal is complete, then remove the file",
         ) from None
 
 

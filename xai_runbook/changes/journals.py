@@ -19,7 +19,7 @@ from xai_runbook.system import interactive
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
 
-_REPLACE = "mount its folder or put a newer copy back; if it is lost: {} --replace --why TEXT"
+_REPLACE = "mount its folder or restore a newer copy; if it is lost: {} --replace --why TEXT"
 
 
 def journal_of(env: Environment) -> Journal:
@@ -52,9 +52,9 @@ def require(journal: Journal, name: str) -> None:
         if known is not None:
             raise JournalError(f"the journal is missing; it had {known.count} records", on=on, hint=replace)
         what = "this journal has no identity yet" if journal.path.exists() else "there is no journal"
-        raise JournalError(what, on=on, hint=f"if this is its place, make it once: {command}")
+        raise JournalError(what, on=on, hint=f"if this is the right folder, create it once: {command}")
     if known is not None and identity != known.identity:
-        raise JournalError(f"another journal is here than the known one of {known.count} records", on=on, hint=replace)
+        raise JournalError(f"this is not the known journal of {known.count} records", on=on, hint=replace)
     # only what the head covers is remembered: a record after it is taken back where its writer finds the disk full
     covered = journal.head().count
     journal.verify()
@@ -64,16 +64,16 @@ def require(journal: Journal, name: str) -> None:
             f"records are missing: the journal has {len(hashes)} and had {known.count}", on=on, hint=replace
         )
     if known is not None and known.count and hashes[known.count - 1] != known.hash:
-        raise JournalError(f"record {known.count} is not the one that was here before", on=on, hint=replace)
+        raise JournalError(f"record {known.count} is not the one that was seen before", on=on, hint=replace)
     now = journal_memory.LastSeen(identity=identity, count=covered, hash=hashes[covered - 1] if covered else "")
     if now != known:
         try:
             journal_memory.remember(journal.folder, now)
         except OSError as error:
             raise JournalError(
-                f"what is seen of the journal cannot be remembered: {error.strerror}",
+                f"the last seen state of the journal cannot be saved: {error.strerror}",
                 on=str(journal_memory.path_of(journal.folder)),
-                hint="room on the disk, and our rights to that folder",
+                hint="free disk space and check the permissions of that folder",
             ) from None
 
 
@@ -88,18 +88,18 @@ def init(journal: Journal, name: str, *, replace: bool = False, why: str = "") -
         if not why.strip():
             raise InputError("replacing a journal needs a reason", hint="--why TEXT")
         if not interactive.is_there():
-            raise Refused("replacing a journal needs a person", on="a script or a pipe", hint="type it in a terminal")
+            raise Refused("replacing a journal needs a person", on="a script or a pipe", hint="run it in a terminal")
         journal.verify()
         journal.create()
         before = known.model_dump() if known is not None else {}
         number = journal.append("replaced", why=inert(why), known=before)
-        return f"{journal.folder} is the journal from now on; record {number} says why"
+        return f"{journal.folder} is now the journal; its record {number} holds the reason"
     if journal.identity:
         require(journal, name)
         return f"there is a journal already: {journal.folder}, {len(journal.hashes())} records"
     if known is not None:
         hint = _REPLACE.format(f"xai-runbook journal init --env {name}")
-        raise Refused(f"a journal of {known.count} records is known here", on=str(journal.folder), hint=hint)
+        raise Refused(f"a journal of {known.count} records was seen here before", on=str(journal.folder), hint=hint)
     journal.verify()
     journal.create()
-    return f"made the journal {journal.folder}"
+    return f"created the journal {journal.folder}"

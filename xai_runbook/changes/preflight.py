@@ -44,7 +44,7 @@ class Case:
 def refuse_edited(case: Case) -> None:
     """P5: the digest covers every field, creation and expiry too."""
     if case.file_digest != case.plan_digest:
-        raise Refused("the plan was edited after it was made", on=case.plan.verb, hint="make the plan anew")
+        raise Refused("the plan was edited after it was made", on=case.plan.verb, hint="make a new plan")
 
 
 def refuse_unknown_change(case: Case) -> None:
@@ -55,7 +55,7 @@ def refuse_unknown_change(case: Case) -> None:
 def refuse_expired(case: Case) -> None:
     """P5: a plan is about a world of minutes ago at most."""
     if datetime.now(UTC) >= datetime.fromisoformat(case.plan.expires_at):
-        raise Refused(f"the plan expired at {case.plan.expires_at[:19]} UTC", on=case.plan.verb, hint="make it anew")
+        raise Refused(f"the plan expired at {case.plan.expires_at[:19]} UTC", on=case.plan.verb, hint="make a new plan")
 
 
 def refuse_clock_change(case: Case) -> None:
@@ -71,7 +71,7 @@ def refuse_clock_change(case: Case) -> None:
         raise Refused(
             f"the wall clock was set by {moved:+.0f} s since the plan was made",
             on=case.plan.boot,
-            hint="see that the clock is right, then make the plan anew",
+            hint="check the clock, then make a new plan",
         )
 
 
@@ -81,7 +81,7 @@ def refuse_other_environment(case: Case) -> None:
         raise Refused(
             f"the plan is for environment {case.plan.environment!r}",
             on=f"this is {case.env.name!r}",
-            hint="connect to the environment that it was made for, or plan again in this one",
+            hint="connect to that environment, or make a new plan in this one",
         )
 
 
@@ -89,7 +89,7 @@ def refuse_other_server(case: Case) -> None:
     """P3: and then as measured: a name can lead to another server, and a restored snapshot keeps its identifier."""
     for handle in sorted({key.partition(".")[0] for key in case.plan.identity}):
         if handle not in handles():
-            raise Refused(f"there are no servers called {handle!r:.60}", on="the plan", hint="make the plan anew")
+            raise Refused(f"no handle is called {handle!r:.60}", on="the plan", hint="make a new plan")
         now = {f"{handle}.{name}": value for name, value in getattr(case.env, handle).identity().items()}
         for key, then in sorted(case.plan.identity.items()):
             if key.startswith(f"{handle}.") and now.get(key) != then:
@@ -98,7 +98,7 @@ def refuse_other_server(case: Case) -> None:
                 raise Refused(
                     f"another {what} answers: {name} was {then} and is {now.get(key)}",
                     on=handle,
-                    hint="make the plan anew",
+                    hint="make a new plan",
                 )
 
 
@@ -109,7 +109,7 @@ def refuse_used(case: Case) -> None:
             raise Refused(
                 f"this plan was applied before, at {str(entry.intent['at'])[:19]} UTC by {entry.intent['user']}",
                 on=f"journal entry {entry.number}",
-                hint="make the plan anew",
+                hint="make a new plan",
             )
 
 
@@ -119,7 +119,7 @@ def refuse_stopped(case: Case) -> None:
         try:
             why = case.journal.stop_file.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
-            why = "its reason cannot be read"
+            why = "the reason cannot be read"
         raise Refused(f"changes are stopped: {why}", on=str(case.journal.stop_file), hint="xai-runbook resume")
 
 
@@ -135,7 +135,7 @@ def refuse_unknown_outcome(case: Case) -> None:
         common = overlap(case.plan.parts, parts) if complete else list(case.plan.parts)
         if common:
             raise Refused(
-                f"what an earlier change did is not known (journal entry {entry.number}, {_last_summary(entry)})",
+                f"the outcome of an earlier change is unknown (journal entry {entry.number}, {_last_summary(entry)})",
                 on=", ".join(common),
                 hint=f"xai-runbook journal reconcile {entry.number}",
             )
@@ -151,7 +151,7 @@ def refuse_without_operator(case: Case) -> None:
             raise NotConfigured(
                 f"{part}.operator is not configured, so nothing can be changed",
                 on=f"{part}.operator",
-                hint=f"a table [{part}.operator] in the settings",
+                hint=f"add a table [{part}.operator] to the settings",
             )
 
 
@@ -169,17 +169,17 @@ def refuse_outdated(case: Case) -> None:
         again = registry.make_plan(case.env, case.plan.change, case.plan.arguments)
     except InputError as error:
         raise Refused(
-            f"the world has moved since the plan was made, and it cannot be made any more: {error.what}",
+            f"the system has changed since the plan was made, and it cannot be made again: {error.what}",
             on=target(case.plan),
-            hint="look at it again and make the plan anew",
+            hint="check the difference, then make a new plan",
         ) from None
     if again.refused:
-        raise Refused(again.refused, on=target(case.plan), hint="see to it, then make the plan anew")
+        raise Refused(again.refused, on=target(case.plan), hint="fix it, then make a new plan")
     if again.comparable != case.plan.comparable:
         raise Refused(
-            f"the world has moved since the plan was made: {difference(case.plan.comparable, again.comparable)}",
+            f"the system has changed since the plan was made: {difference(case.plan.comparable, again.comparable)}",
             on=target(case.plan),
-            hint="look at it again and make the plan anew",
+            hint="check the difference, then make a new plan",
         )
 
 
@@ -188,7 +188,7 @@ def refuse_wrong_confirmation(case: Case) -> None:
     if case.confirm.split() != case.plan.confirmation.split():
         # what was typed is not shown: it may be a password that went astray
         raise Refused(
-            "the confirmation is not the plan's", on=target(case.plan), hint=f"type: {case.plan.confirmation}"
+            "the confirmation does not match the plan", on=target(case.plan), hint=f"type: {case.plan.confirmation}"
         )
 
 
@@ -196,9 +196,9 @@ def refuse_fulfilled(case: Case) -> None:
     """P12: what is expected must come from acting: where it is so before, seeing it afterwards would prove nothing."""
     if _is_fulfilled(case.env, case.plan):
         raise Refused(
-            f"there is nothing to do, since this holds already: {case.plan.expected}",
+            f"there is nothing to do, this already holds: {case.plan.expected}",
             on=target(case.plan),
-            hint="look whether somebody else did it",
+            hint="check whether somebody else did it",
         )
 
 
@@ -207,7 +207,7 @@ def refuse_failed_guard(case: Case) -> None:
     for guard in case.plan.guards:
         told, rows = holds(case.env, guard)
         if not told:
-            raise Refused(f"{guard} does not hold: {rows or 'no rows'}", on=target(case.plan), hint="see to it first")
+            raise Refused(f"{guard} does not hold: {rows or 'no rows'}", on=target(case.plan), hint="fix it first")
 
 
 BEFORE_THE_LOCK: tuple[Callable[[Case], None], ...] = (
@@ -242,7 +242,7 @@ def skip_if_fulfilled(env: Environment, plan: Plan) -> Plan:
     """The plan, or one without steps where what is expected of it holds already, as far as that can be told."""
     with suppress(XaiRunbookError):
         if _is_fulfilled(env, plan):
-            note = f"there is nothing to do, since this holds already: {plan.expected}"
+            note = f"there is nothing to do, this already holds: {plan.expected}"
             return replace(plan, steps=(), expected=None, note=note)
     return plan
 
@@ -295,7 +295,7 @@ def difference(then: Plan, now: Plan) -> str:
     """What differs between two plans, in words: rows that have gone, come or changed; then other fields."""
     gone = [row for row in then.observed if row not in now.observed]
     come = [row for row in now.observed if row not in then.observed]
-    changes = [f"{_row_text(row)} has gone or changed" for row in gone]
+    changes = [f"{_row_text(row)} is gone or has changed" for row in gone]
     changes += [f"{_row_text(row)} is new or changed" for row in come]
     if not changes:
         changes = [
@@ -311,4 +311,8 @@ def _row_text(row: Mapping[str, str | None]) -> str:
 
 
 def _last_summary(entry: Entry) -> str:
-    return "ended before it could say" if entry.outcome is None else str(entry.outcome.get("summary", ""))[:120]
+    return (
+        "it ended before its outcome was written"
+        if entry.outcome is None
+        else str(entry.outcome.get("summary", ""))[:120]
+    )

@@ -43,19 +43,21 @@ def reconcile(env: Environment, number: int, *, status: Literal["done", "failed"
     """The Outcome of looking at an entry whose outcome is unknown, which is recorded where it could be told.
 
     `failed` where the very same plan could be made again: the world is as it was seen before, so nothing of it has
-    happened. Else `done` where what was expected is so now, and `unknown` where it is not, until a person who has
+    happened. Else `done` where the expected condition holds now, and `unknown` where it is not, until a person who has
     looked says which (`status`) and `why`.
     Errors: InputError, Refused (it is still being applied, or another environment's).
     """
     journal = journal_of(env)
     entry = entry_of(journal, number)
     if entry.status != "unknown":
-        raise InputError(f"entry {number} is known: {entry.status}", on=str(journal.path), hint="nothing to reconcile")
+        raise InputError(
+            f"the outcome of entry {number} is known: {entry.status}", on=str(journal.path), hint="nothing to reconcile"
+        )
     if status and not why.strip():
-        raise InputError("who says what came of it must say how they know", hint="--why TEXT")
+        raise InputError("a status given by a person needs a reason", hint="--why TEXT")
     plan = Plan.from_json(entry.intent["plan"])
     if plan.environment != env.name:
-        raise Refused(f"entry {number} is of environment {plan.environment!r}", on=env.name, hint="--env")
+        raise Refused(f"entry {number} belongs to environment {plan.environment!r}", on=env.name, hint="--env")
     # its target must not be worked on while we look, and whoever acted there must have ended
     with Lock(journal.folder, plan.parts) as lock:
         lock.report(f"reconciling entry {number}")
@@ -76,22 +78,26 @@ def _inspect(
             runner.open(_stable_identity(plan), plan.parts)
             came_about, rows = holds(env, plan.expected)
     except (CannotAsk, NotConfigured) as error:
-        return "", f"what is so now cannot be told: {error}", ()
+        return "", f"the current state is unknown: {error}", ()
     try:
         again = registry.make_plan(env, plan.change, plan.arguments)
-        why = f"planning it again says: {again.refused}" if again.refused else "the world is not as it was either"
+        why = (
+            f"the same change is refused now: {again.refused}"
+            if again.refused
+            else "the system has changed since the plan was made"
+        )
         unchanged = again.comparable == plan.comparable
     except XaiRunbookError as error:
-        unchanged, why = False, f"planning it again says: {error}"
+        unchanged, why = False, f"the same change cannot be planned now: {error}"
     if unchanged:  # first: what was expected may have been so before; and what programs do ends with them
-        told = _leftover_note(env, plan) or ", or nothing lasting"
-        return "failed", f"the same plan could be made again: nothing of it has happened{told}", rows
+        told = _leftover_note(env, plan) or ", or none that lasts"
+        return "failed", f"the same plan can be made again, so it had no effect{told}", rows
     if came_about:
-        return "done", "what was expected is so now", rows
+        return "done", "the expected condition holds now", rows
     seen, left = leftovers(rows), _leftover_note(env, plan)
     if seen and all(isinstance(step, Command) and not step.effects_survive_kill for step in plan.steps):
-        return "failed", f"what was expected is not so; {seen}{left}", rows
-    return "", f"what was expected is not so, and {why}{left}", rows
+        return "failed", f"the expected condition does not hold; {seen}{left}", rows
+    return "", f"the expected condition does not hold, and {why}{left}", rows
 
 
 def _leftover_note(env: Environment, plan: Plan) -> str:
@@ -105,7 +111,7 @@ def _leftover_note(env: Environment, plan: Plan) -> str:
                 rows = registry.run_query(env, operation_name(query), {})
                 each = [f"{row['name']} ({quantity(float(row['size_bytes']), 'bytes')})" for _, row in rows.iterrows()]
                 told += [f"{', '.join(each[:5])}: xai-runbook plan {operation_name(remedy)}"] if each else []
-    return f"; left behind are {'; '.join(told)}" if told else ""
+    return f"; left behind: {'; '.join(told)}" if told else ""
 
 
 _LEFTOVER_QUERIES = (
@@ -127,5 +133,5 @@ def undo(env: Environment, number: int) -> Plan:
     entry = entry_of(journal_of(env), number)
     plan = Plan.from_json(entry.intent["plan"])
     if not isinstance(plan.undo, Call):
-        raise Refused(f"there is no plan that undoes it: {plan.undo}", on=f"journal entry {number}")
+        raise Refused(f"there is no plan to undo it: {plan.undo}", on=f"journal entry {number}")
     return skip_if_fulfilled(env, registry.make_plan(env, plan.undo.change, plan.undo.arguments))

@@ -29,7 +29,7 @@ def find_change(name: str) -> Callable[..., Plan]:
     """
     found = _function(name)
     if found is None or not getattr(found, "is_change", False):
-        raise Refused(f"{name!r:.100} is not one of our changes", hint=f"one of {', '.join(change_names())}")
+        raise Refused(f"there is no change {name!r:.100}", hint=f"one of {', '.join(change_names())}")
     return cast("Callable[..., Plan]", found)
 
 
@@ -58,7 +58,7 @@ def run_query(env: Environment, name: str, arguments: Mapping[str, Argument]) ->
     """Return the frame of that query. Errors: Refused for a name that is no query of the operations."""
     function = _function(name)
     if function is None or getattr(function, "is_change", False):
-        raise Refused(f"{name!r:.100} is not one of our queries", hint="make the plan anew")
+        raise Refused(f"there is no query {name!r:.100}", hint="make a new plan")
     return cast("DataFrame", _call(env, function, arguments))
 
 

@@ -56,7 +56,7 @@ class Lock:
         except BaseException:
             self._release()
             raise
-        self.report("looking")
+        self.report("checking")
         return self
 
     def __exit__(
@@ -80,13 +80,15 @@ class Lock:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise JournalError(
-                f"its lock cannot be taken: {error.strerror}", on=str(path), hint="our rights to that folder"
+                f"the target cannot be locked: {error.strerror}",
+                on=str(path),
+                hint="check the permissions of that folder",
             ) from None
         self._descriptors.append(descriptor)
         if not take_lock(descriptor, shared=shared):
             self._descriptors.remove(descriptor)
             os.close(descriptor)
-            raise Refused(f"the target is locked by {_holder_text(path)}", on=part, hint="wait until it is through")
+            raise Refused(f"the target is locked by {_holder_text(path)}", on=part, hint="wait until it has finished")
 
     def _release(self) -> None:
         while self._descriptors:
@@ -113,7 +115,7 @@ def lock_in_server(operator: Operator, parts: Parts, server: str) -> None:
             raise Refused(
                 "the target is locked by another apply, seen in the database itself",
                 on=part,
-                hint="wait until it is through",
+                hint="wait until it has finished",
             )
 
 

@@ -102,9 +102,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if bool(self.steps) != (self.expected is not None):
-            raise InputError(
-                "a plan with steps says what must be true afterwards, and one without says nothing", on=self.verb
-            )
+            raise InputError("a plan needs an expected condition if it has steps, and only then", on=self.verb)
 
     @property
     def digest(self) -> str:
@@ -144,7 +142,7 @@ class Plan:
         try:
             return _plan(data)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InputError(f"this is not a plan: {error}", hint="make it anew") from None
+            raise InputError(f"this is not a plan: {error}", hint="make a new plan") from None
 
     def __str__(self) -> str:
         from xai_runbook.model.display.plan import plan_text
@@ -163,10 +161,10 @@ def _plan(data: Any) -> Plan:
     plan = validated(Plan, data)
     # nothing was left out, filled in or taken for something else on the way
     if plan.canonical() != _canonical(data):
-        raise ValueError("it holds what no plan holds")
+        raise ValueError("it has fields or values that a plan does not have")
     times = [datetime.fromisoformat(text) for text in (plan.created_at, plan.expires_at)]
     if None in [time.tzinfo for time in times] or not _BOOT.fullmatch(plan.boot):
-        raise ValueError("when it was made is not told as plans tell it")
+        raise ValueError("its times must have a zone, and `boot` a boot id and seconds")
     return plan
 
 

@@ -39,7 +39,7 @@ def require_utf8(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:  # half a surrogate pair, such as undecodable bytes of a command line
-        raise InputError(f"a plan cannot hold {value!r:.80}", hint="text that can be written as UTF-8") from None
+        raise InputError(f"a plan cannot hold {value!r:.80}", hint="valid UTF-8 text") from None
     return value
 
 

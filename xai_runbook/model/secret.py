@@ -102,9 +102,7 @@ def write_access() -> Iterator[None]:
     Errors: Refused within `read_only`.
     """
     if _forbidden:
-        raise Refused(
-            "no report and no check acts with a credential that can change something", hint="xai-runbook apply"
-        )
+        raise Refused("reports and checks may not use a credential that can change something", hint="xai-runbook apply")
     _granted.append(True)
     try:
         yield

@@ -62,7 +62,7 @@ class Sql:
         for part in (part for parts in (*self.identifiers.values(), *self.names.values()) for part in parts):
             if not part or "\0" in part or len(part.encode(errors="replace")) > MOST_NAME_BYTES:
                 raise InputError(
-                    f"a name has 1 to {MOST_NAME_BYTES} bytes: PostgreSQL cuts what is longer, and means another then",
+                    f"a name must have 1 to {MOST_NAME_BYTES} bytes, PostgreSQL truncates longer ones",
                     on=inert(part, 80),
                 )
 
@@ -108,7 +108,9 @@ class HttpCall:
 
     def __post_init__(self) -> None:
         if not _SEGMENTS.fullmatch(self.path):
-            raise InputError("a request goes to a path of the part's own server", on=inert(self.path, 80))
+            raise InputError(
+                "a request's path must be plain segments on the part's own server", on=inert(self.path, 80)
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +208,7 @@ def operation_name(function: Callable[..., Any]) -> str:
     name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", None) or ""
     package, _, inside = module.partition(".operations.")
     if package != "xai_runbook" or not inside or not name.isidentifier() or name.startswith("_"):
-        raise InputError(f"{module}.{name} is no operation", hint="a public function of xai_runbook.operations")
+        raise InputError(f"{module}.{name} is not an operation", hint="a public function of xai_runbook.operations")
     return f"{inside.partition('.')[0]}.{name}"
 
 
@@ -236,7 +238,7 @@ def _name_and_arguments(
     function, given = called, dict(arguments)
     if isinstance(called, partial):
         if called.args:
-            raise InputError("a plan holds no handles", hint="give a partial keyword arguments only")
+            raise InputError("a plan cannot hold handles", hint="give a partial keyword arguments only")
         function, given = called.func, called.keywords | given
     name = operation_name(function)
     parameters = inspect.signature(function).parameters.values()

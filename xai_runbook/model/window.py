@@ -84,7 +84,7 @@ class Window:
             return cls(_parse_instant(first), _parse_instant(last))
         seconds = duration_seconds(text)
         if not 0 < seconds <= 10 * _UNIT_SECONDS["y"]:
-            raise InputError(f"a window of {text!r} holds nothing we could ask for", hint='"6h", at most "10y"')
+            raise InputError(f"a window of {text!r} is empty or longer than 10y", hint='a duration such as "6h"')
         end = now or datetime.now(UTC)
         return cls(end - timedelta(seconds=seconds), end)
 
@@ -96,4 +96,4 @@ def _parse_instant(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError:
-        raise InputError(f"{text!r} is not an instant", hint="ISO 8601 with a zone: 2026-01-31T10:00:00Z") from None
+        raise InputError(f"{text!r} is not a time", hint="ISO 8601 with a zone: 2026-01-31T10:00:00Z") from None

@@ -120,7 +120,7 @@ def test_one_that_came_into_being_meanwhile_is_not_saved_over(
 def test_a_world_that_moved_is_seen_before(stub: Stub, there: Environment, terminal: int) -> None:
     plan = planned(there)
     stub.put({"uid": UID, "title": "Network Status", "panels": []})
-    with pytest.raises(Refused, match="the world has moved"):
+    with pytest.raises(Refused, match="the system has changed"):
         applied(plan, there)
     assert not writes(stub)
 
@@ -145,7 +145,7 @@ def test_an_operator_whom_nobody_knows(
 
 def test_an_operator_of_another_organization(stub: Stub, there: Environment, terminal: int) -> None:
     stub.organizations[EDITOR] = (2, "Other Org.")
-    with pytest.raises(Refused, match="the operator reaches another grafana: organization is 2 Other Org"):
+    with pytest.raises(Refused, match="the operator connects to another grafana: organization is 2 Other Org"):
         applied(planned(there), there)
     assert not writes(stub)
 
@@ -161,7 +161,7 @@ def test_no_operator(stub: Stub, journal: Journal, monkeypatch: pytest.MonkeyPat
     [
         ("fails before", "HTTP 500 Failed to save dashboard", False),
         ("fails after", "HTTP 502 Bad Gateway", True),
-        ("redirects", "it redirects to 'https://login.example.com/' (HTTP 302)", False),
+        ("redirects", "the server redirects to 'https://login.example.com/' (HTTP 302)", False),
         ("hangs", "no whole answer within 1 s", False),
         ("is cut off", "it closed the connection without an answer", False),
         ("is cut off after", "it closed the connection without an answer", True),
@@ -182,7 +182,7 @@ def test_a_lost_answer_is_unknown_blocks_and_is_never_sent_again(
     assert told.status == "unknown" and words in told.summary, told.summary
     assert len(writes(stub)) == 1
     other = planned(there, ["System Resources"])
-    with pytest.raises(Refused, match="what an earlier change did is not known"):
+    with pytest.raises(Refused, match="the outcome of an earlier change is unknown"):
         applied(other, there)
     assert len(writes(stub)) == 1
     looked = reconcile.reconcile(there, told.entry)
@@ -217,7 +217,7 @@ def test_what_never_left_had_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     done = sender(f"http://127.0.0.1:{port}", auth_value="env:STUB_EDITOR").send(CALL)
-    assert not done.had_effect and done.summary == "it was not sent: the connection was refused"
+    assert not done.had_effect and done.summary == "the request was not sent: the connection was refused"
     monkeypatch.delenv("STUB_EDITOR")
     done = sender(f"http://127.0.0.1:{port}", auth_value="env:STUB_EDITOR").send(CALL)
     assert not done.had_effect and "env:STUB_EDITOR" in done.summary
@@ -255,7 +255,7 @@ def test_a_plan_without_grafana_sends_nothing(stub: Stub, there: Environment) ->
     ],
 )  # fmt: skip
 def test_a_request_goes_nowhere_else(path: str) -> None:
-    with pytest.raises(InputError, match="a path of the part's own server"):
+    with pytest.raises(InputError, match="plain segments on the part's own server"):
         HttpCall(part="grafana", method="POST", path=path, equivalent="")
 
 
@@ -291,7 +291,7 @@ def test_an_edited_body_is_refused(stub: Stub, there: Environment, terminal: int
     plan = planned(there)
     step: Step = replace(plan.steps[0], body="{}")  # type: ignore[arg-type, call-arg]
     edited = replace(plan, steps=(step,))
-    with pytest.raises(Refused, match="the world has moved"):
+    with pytest.raises(Refused, match="the system has changed"):
         applied(edited, there)
     with pytest.raises(Refused, match="the plan was edited"):
         apply(edited, there, confirm=plan.confirmation, digest=plan.digest)

@@ -324,13 +324,13 @@ def test_a_reindex_that_is_interrupted_is_found_and_mended(here: Environment, se
     came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=interrupt)
     holder.execute("ROLLBACK")
     assert (came.status, came.interrupted) == ("unknown", True)
-    assert "how far it got is not known: interrupted by Ctrl-C" in came.summary
+    assert "its effect is unknown: interrupted by Ctrl-C" in came.summary
     assert broken(here, table) == [f"public.{table} n_ccnew"]
     finding = indexes.check_invalid_indexes(indexes.indexes(here.database), here.limits.database.indexes_valid)
     assert finding.status is Status.ALERT and finding.targets == (f"public.{table} n_ccnew",)
     # until somebody has looked, nothing further is done there; then it is free again
     mending = maintenance.drop_invalid_indexes(here.database, indexes=list(finding.targets))
-    with pytest.raises(Refused, match="not known"):
+    with pytest.raises(Refused, match="is unknown"):
         carried_out(mending, here)
     assert reconcile(here, came.entry, status="failed", why="seen: the old index serves").status == "failed"
     again = "left by an interrupted rebuild"
@@ -341,7 +341,7 @@ def test_a_reindex_that_is_interrupted_is_found_and_mended(here: Environment, se
 
 def test_what_waits_for_a_lock_too_long_may_have_begun(here: Environment, session: Opens, table: str) -> None:
     holder = held(session, table)
-    with pytest.raises(OutcomeUnknown, match="how far it got is not known"):
+    with pytest.raises(OutcomeUnknown, match="its effect is unknown"):
         acted(here, rebuilding(here, table, lock_timeout="200ms"))
     holder.execute("ROLLBACK")
     assert broken(here, table) == [f"public.{table} n_ccnew"]
@@ -402,7 +402,7 @@ def test_a_session_that_is_ended_leaves_it_open_what_it_did(
     runner = StepRunner(here)
     runner.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     try:
-        with pytest.raises(OutcomeUnknown, match="the connection was lost while it acted"):
+        with pytest.raises(OutcomeUnknown, match="the connection was lost during the statement"):
             runner.run(rebuilding(here, table), end, DeferredInterrupt())
     finally:
         runner.close()
@@ -420,7 +420,7 @@ def test_another_table_under_the_name_is_left_alone(here: Environment, superuser
         came = carried_out(plan, here, progress=at("step 1 of 1", exchange))
     finally:
         superuser.execute(f'DROP TABLE IF EXISTS "{table} old"')
-    assert came.status == "failed" and "the world had moved" in came.summary
+    assert came.status == "failed" and "the server found its target changed" in came.summary
     assert superuser.execute("SELECT count(*) FROM pg_class WHERE relname = %s", [f"{table}_m_idx"]).fetchone() == (0,)
 
 

@@ -156,7 +156,7 @@ def test_only_one_works_in_the_folder(env: Environment) -> None:
 def test_a_plan_that_somebody_else_was_faster_than(env: Environment) -> None:
     plan = dumps.dump(env.database, env.backups)
     shutil.copytree(first(env), env.backups.folder / "xai_blockchain-000002", copy_function=shutil.copy2)
-    with pytest.raises(Refused, match="the world has moved"):
+    with pytest.raises(Refused, match="the system has changed"):
         apply_headless(plan, env, digest=plan.digest)
 
 

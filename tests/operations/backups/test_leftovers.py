@@ -248,7 +248,7 @@ def test_s8_an_index_that_was_left_is_named(
         session.execute("RESET ROLE")
         session.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'wallets_pkey_ccnew'::regclass")
     looked = reconcile(backed, number)
-    assert looked.status == "failed" and "left behind are public.wallets_pkey_ccnew (" in looked.summary
+    assert looked.status == "failed" and "left behind: public.wallets_pkey_ccnew (" in looked.summary
     assert "xai-runbook plan database.drop_invalid_indexes" in looked.summary
     plan = maintenance.drop_invalid_indexes(backed.database, indexes=["public.wallets_pkey_ccnew"])
     assert typed(backed, plan, monkeypatch).status == "done"
@@ -261,7 +261,7 @@ def test_s8_an_unknown_restore_blocks_the_removal_until_it_is_looked_at(
     plan = restores.restore(backed.database, backed.backups, into="proof")
     outcome = killed(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
     eventually(lambda: list(leftovers.leftover_databases(backed.database)["keep_reason"]) == [""])
-    with pytest.raises(Refused, match="not known"):
+    with pytest.raises(Refused, match="is unknown"):
         typed(backed, leftovers.remove_leftovers(backed.database, backed.backups), monkeypatch)
     assert reconcile(backed, outcome.entry).status == "failed"
     assert typed(backed, leftovers.remove_leftovers(backed.database, backed.backups), monkeypatch).status == "done"

@@ -104,7 +104,7 @@ def test_s4_and_apply_refuses_it_before(server: Server, backed: Environment, mon
     swap = restores.swap(backed.database, restored="proof")
     put(server, "ALTER DATABASE proof RENAME TO moved")
     another(server, "proof")
-    with pytest.raises(Refused, match="the world has moved"):
+    with pytest.raises(Refused, match="the system has changed"):
         typed(backed, swap, monkeypatch)
 
 
@@ -285,7 +285,7 @@ def test_s7_a_swap_that_came_about_is_seen_by_reconcile(server: Server, backed: 
     with doer(backed, plan) as process:
         code, told = result_of(process)
     assert code == 0, told
-    assert reconcile(backed, number).summary == "what was expected is so now"
+    assert reconcile(backed, number).summary == "the expected condition holds now"
 
 
 def test_s7_nothing_is_expected_that_is_so_already(backed: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,14 +299,14 @@ def test_s7_nothing_is_expected_that_is_so_already(backed: Environment, monkeypa
     so = replace(plan, expected=dumps.dump(backed.database, backed.backups).expected, steps=plan.steps)
     so = replace(so, expected=replace(so.expected, arguments={"name": BACKUP}))  # type: ignore[type-var]
     told = skip_if_fulfilled(backed, so)
-    assert not told.steps and told.note.startswith("there is nothing to do, since this holds already")
+    assert not told.steps and told.note.startswith("there is nothing to do, this already holds")
     monkeypatch.setattr("xai_runbook.changes.registry.make_plan", lambda *_: so)
     with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="there is nothing to do"):
         apply(so, backed, confirm=so.confirmation)
 
 
 def test_s7_an_unchanged_world_comes_first(backed: Environment) -> None:
-    """Whatever is so: where the same plan could be made again, nothing of it has happened."""
+    """Whatever is so: where the same plan can be made again, nothing of it has happened."""
     plan = statements.analyze(backed.database, statement="SELECT 1")
     assert plan.expected is not None and holds(backed, plan.expected)[0], "it leaves nothing, so this is always so"
     number = journal_of(backed).append("intent", digest="a", target="", reason="", environment="sandbox",

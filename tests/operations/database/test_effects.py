@@ -194,7 +194,7 @@ def test_s6_a_trigger_created_after_planning_is_noticed(
         session.execute("SET ROLE xai_owner")
         session.execute("CREATE TRIGGER t BEFORE INSERT ON public.plain FOR EACH ROW EXECUTE FUNCTION public.fired()")
     try:
-        with pytest.raises(Refused, match="the world has moved"):
+        with pytest.raises(Refused, match="the system has changed"):
             typed(there, plan, monkeypatch)
     finally:
         with server.superuser() as session:

@@ -54,7 +54,11 @@ def refused(result: NotebookResult) -> None:
     assert [answer.name for answer in result.answers] == [*PLANTED, "acts"]
     for answer in result.answers:
         assert answer.finding and answer.finding.status == "unknown"
-        words = "no report and no check acts" if answer.name == "acts" else "resolved only while a plan is applied"
+        words = (
+            "reports and checks may not use a credential"
+            if answer.name == "acts"
+            else "resolved only while a plan is applied"
+        )
         assert words in answer.finding.summary
 
 

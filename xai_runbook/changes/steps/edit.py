@@ -21,13 +21,13 @@ def run_edit(step: Edit) -> StepResult:
     except OSError as error:
         return StepResult(False, f"{step.path} cannot be read: {error.strerror}")
     if hashlib.sha256(content).hexdigest() != step.sha256:
-        return StepResult(False, f"{step.path} has changed since it was seen, and was left alone")
+        return StepResult(False, f"{step.path} has changed since the plan was made, and was not edited")
     try:
         found = ConfigLine.find(content.decode(), step.key)
     except (InputError, UnicodeDecodeError) as error:
         return StepResult(False, str(error))
     if found.value != step.before:
-        return StepResult(False, f"{step.key} is not what was seen")
+        return StepResult(False, f"{step.key} has changed since the plan was made")
     try:
         write_whole(path, found.replaced(step.after).encode(), like=rights)
     except OSError as error:

@@ -54,7 +54,7 @@ class StepRunner:
         wrong = sorted(key for key in now if key in plan_identity and plan_identity[key] != now[key])
         if wrong:
             raise Refused(
-                f"the operator reaches another server or database: {wrong[0]} is {now[wrong[0]]}",
+                f"the operator connects to another server or database: {wrong[0]} is {now[wrong[0]]}",
                 on=self._database.address,
                 hint="database.operator in the settings",
             )
@@ -106,9 +106,9 @@ def _run_program(
     try:
         while process.poll() is None and not why:
             if time.monotonic() > limit:
-                why = f"it did not end within {step.seconds} and was ended"
+                why = f"it did not end within {step.seconds} and was stopped"
             elif interrupt.received:
-                why = "interrupted by Ctrl-C, and ended"
+                why = "interrupted by Ctrl-C and stopped"
             else:
                 last = _read_output(process.stdout, progress) or last
                 time.sleep(0.1)
@@ -122,9 +122,9 @@ def _run_program(
     if process.returncode is None:
         raise OutcomeUnknown(f"{words}; it could not be killed")
     if process.returncode < 0:
-        raise OutcomeUnknown(words if why else f"it was ended by signal {-process.returncode}; {last}".rstrip("; "))
+        raise OutcomeUnknown(words if why else f"it was killed by signal {-process.returncode}; {last}".rstrip("; "))
     if process.returncode == EXIT_UNKNOWN:
-        raise OutcomeUnknown(words or "it cannot tell what it did")
+        raise OutcomeUnknown(words or "its outcome is unknown")
     if process.returncode == EXIT_LEFTOVER:
         return StepResult(False, words, leftover=True)
     return StepResult(False, words if why else f"it ended with exit code {process.returncode}: {last}")

@@ -54,7 +54,7 @@ class RequestSender:
         try:
             request = _Request(access, step)
         except SettingsError as error:
-            return StepResult(False, f"it was not sent: {error}")
+            return StepResult(False, f"the request was not sent: {error}")
         try:
             status, location, body = within(
                 duration_seconds(access.timeout), request.ask, on=request.url, give_up=request.give_up
@@ -62,8 +62,10 @@ class RequestSender:
         except (CannotAsk, OSError, http.client.HTTPException, ValueError) as error:
             why = error if isinstance(error, CannotAsk) else translated(error, request.url)
             if request.begun:
-                raise OutcomeUnknown(f"it was sent, and no answer came: {why.what}", on=request.url) from None
-            return StepResult(False, f"it was not sent: {why.what}")
+                raise OutcomeUnknown(
+                    f"the request was sent, but no answer arrived: {why.what}", on=request.url
+                ) from None
+            return StepResult(False, f"the request was not sent: {why.what}")
         finally:
             request.connection.close()
         words = f"HTTP {status} {_server_message(body)}".strip()
@@ -72,8 +74,8 @@ class RequestSender:
         if 400 <= status < 500 and status != _TIMED_OUT_WAITING:
             return StepResult(False, f"{step.part} refused it: {words}")
         if 300 <= status < 400:  # not followed: it would take the credential elsewhere
-            words = f"it redirects to {inert(location, 200)!r} (HTTP {status})"
-        raise OutcomeUnknown(f"what it did cannot be told: {words}", on=request.url)
+            words = f"the server redirects to {inert(location, 200)!r} (HTTP {status})"
+        raise OutcomeUnknown(f"its effect is unknown: {words}", on=request.url)
 
     def _operator_access(self, part: str, then: Mapping[str, str]) -> models.Access:
         """The access with the operator's credential, where it reaches what the plan was made for (P3)."""
@@ -82,7 +84,7 @@ class RequestSender:
             raise NotConfigured(
                 f"{part}.operator is not configured, so nothing can be changed",
                 on=f"{part}.operator",
-                hint=f"a table [{part}.operator] with auth_value, a reference to its secret",
+                hint=f"add a table [{part}.operator] with auth_value, a reference to its secret",
             )
         access: models.Access = read_only.model_copy(update=dict(read_only.operator))
         handle = copy(getattr(self._env, part))
@@ -91,7 +93,7 @@ class RequestSender:
         wrong = sorted(key for key in now if then.get(key) != now[key])
         if wrong:
             raise Refused(
-                f"the operator reaches another {part}: {wrong[0]} is {now[wrong[0]]}, not {then.get(wrong[0])}",
+                f"the operator connects to another {part}: {wrong[0]} is {now[wrong[0]]}, not {then.get(wrong[0])}",
                 on=access.url if hasattr(access, "url") else part,
                 hint=f"{part}.operator in the settings",
             )

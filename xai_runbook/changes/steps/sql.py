@@ -37,7 +37,7 @@ def run_statement(
             step, on_notice=progress, keep_running=lambda: not (step.seconds and interrupt.received)
         )
     except CannotAsk as error:
-        raise OutcomeUnknown(f"the connection was lost while it acted: {error.what}", on=error.on) from None
+        raise OutcomeUnknown(f"the connection was lost during the statement: {error.what}", on=error.on) from None
     finally:
         over.set()
     notices = answer.notices[:MOST_NOTICES]
@@ -47,11 +47,11 @@ def run_statement(
         words = f"interrupted by Ctrl-C: {answer.error}" if interrupt.received else str(answer.error)
         if step.atomic or not answer.sent or answer.sqlstate[:2] in REJECTED_CLASSES:
             return StepResult(False, words, notices)
-        raise OutcomeUnknown(f"it ended on the way, and how far it got is not known: {words}", on=operator.address)
+        raise OutcomeUnknown(f"the statement failed part-way, and its effect is unknown: {words}", on=operator.address)
     if answer.rows is not None and (len(answer.rows) != 1 or answer.rows[0].get("done") is not True):
-        return StepResult(False, "the server found that the world had moved, and did nothing", notices)
+        return StepResult(False, "the server found its target changed, and did nothing", notices)
     if answer.rows is None and answer.skipped:
-        return StepResult(False, "the server left it out, as another session has locked it", notices)
+        return StepResult(False, "the server skipped it, because another session has locked it", notices)
     return StepResult(True, "done", notices)
 
 
