@@ -65,7 +65,7 @@ class Backups:
     def database(self) -> str:
         """Return the database that the backups should be of. Errors: NotConfigured."""
         if self._source is None:
-            raise NotConfigured("database is not configured", on="database", hint="a table [database] in its file")
+            raise NotConfigured("database is not configured", on="database", hint="add a table [database] to its file")
         return self._source.database
 
     @property
@@ -94,7 +94,7 @@ class Backups:
                 return backup.name
             reasons += [f"{backup.name}: {mismatch}"] if mismatch else []
         note = f" ({'; '.join(reasons[:3])})" if reasons else ""
-        raise NoData(f"there is no backup that counts{note}", on=str(self.folder), hint="xai-runbook plan backups.dump")
+        raise NoData(f"there is no usable backup{note}", on=str(self.folder), hint="xai-runbook plan backups.dump")
 
     def next_name(self, kind: Literal["dump", "cluster", "recovery"]) -> str:
         """Return the name of the next backup or recovery: the same for an unchanged folder. Errors: CannotAsk."""
@@ -140,10 +140,10 @@ class Backups:
         if manifest.get("kind") == "dump" and manifest["database"] != self.database:
             return OriginMismatch(f"it is of database {manifest['database']}", certain=True)
         if backed_up == UNKNOWN:
-            return OriginMismatch("which server it is of is not known: its manifest does not say", certain=False)
+            return OriginMismatch("its server is not known: the manifest names none", certain=False)
         if unanswered:
             return OriginMismatch(
-                f"it is of server {backed_up}, and which one ours is cannot be asked: {unanswered}", certain=False
+                f"it is of server {backed_up}, and our server did not answer: {unanswered}", certain=False
             )
         if server != backed_up:
             comparable = server != UNKNOWN and server.isdigit() == backed_up.isdigit()
@@ -171,25 +171,23 @@ class Backups:
     def archived_files(self) -> list[tuple[str, int, float]]:
         """Return name, size and mtime (Unix) of every file in the WAL archive, sorted by name. Errors: CannotAsk."""
         if self.archive_folder is None:
-            raise NotConfigured(
-                "no archive of WAL is configured", on="backups.archive", hint="archive in [backups] of its file"
-            )
+            raise NotConfigured("no WAL archive is configured", on="backups.archive", hint="set archive in [backups]")
         try:
             with os.scandir(self.archive_folder) as entries:
                 return sorted((e.name, e.stat().st_size, e.stat().st_mtime) for e in entries if e.is_file())
         except OSError as error:
             raise Unreachable(
-                f"the archive of WAL cannot be read: {error.strerror}", on=str(self.archive_folder),
-                hint="is it mounted, and backups.archive its place?",
+                f"the WAL archive cannot be read: {error.strerror}", on=str(self.archive_folder),
+                hint="check that it is mounted, and backups.archive in the settings",
             ) from None  # fmt: skip
 
     def _read(self, read: Callable[[Path], T]) -> T:
         try:
             return read(self.folder)
         except PermissionError:
-            raise AccessDenied("we may not read the folder of backups", on=str(self.folder)) from None
+            raise AccessDenied("no permission to read the folder of backups", on=str(self.folder)) from None
         except OSError as error:
             raise Unreachable(
                 f"the folder of backups cannot be read: {error.strerror}", on=str(self.folder),
-                hint="is it mounted, and backups.folder its place?",
+                hint="check that it is mounted, and backups.folder in the settings",
             ) from None  # fmt: skip

@@ -165,7 +165,7 @@ def test_no_room(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = dumps.dump_space(env.database, env.backups).to_dict("records")
     assert row["available_bytes"] - row["needed_bytes"] == row["spare_bytes"] > 0
     monkeypatch.setattr(type(env.backups), "available_bytes", lambda self: 2**20)  # a disk that is nearly full
-    with pytest.raises(Refused, match="room for the dump"):
+    with pytest.raises(Refused, match="disk space for the dump"):
         apply_headless(plan, env, digest=plan.digest)
 
 
@@ -560,7 +560,7 @@ def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.
     assert typed(two, plan, monkeypatch).status == "done"
     assert list(dumps.stored(two.backups)["name"]) == ["xai_blockchain-000005", "xai_blockchain-000004"]
     assert not retention.prune(two.backups).steps
-    with pytest.raises(InputError, match="xai_blockchain-000005 is the newest verified one, which is never removed"):
+    with pytest.raises(InputError, match="xai_blockchain-000005 is the newest verified backup, which is never removed"):
         retention.prune(two.backups, names=["xai_blockchain-000005"])
     with pytest.raises(InputError, match="there are no backups"):
         retention.prune(two.backups, names=["xai_blockchain-000001"])
@@ -745,7 +745,7 @@ def test_a_folder_that_cannot_be_read(env: Environment, tmp_path: Path) -> None:
     wrong = Environment(type(env.settings).model_validate({**told, "backups": told["backups"] | {"folder": str(file)}}))
     with pytest.raises(Unreachable, match="Not a directory"):
         dumps.stored(wrong.backups)
-    with pytest.raises(NoData, match="no backup that counts"):
+    with pytest.raises(NoData, match="no usable backup"):
         Environment(
             type(env.settings).model_validate({**told, "backups": told["backups"] | {"folder": str(tmp_path / "no")}})
         ).backups.newest("dump")

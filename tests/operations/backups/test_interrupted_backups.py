@@ -119,7 +119,7 @@ def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
     assert outcome.status == ("unknown" if act is kill else "failed"), outcome
     assert outcome.interrupted is (act is ctrl_c)
     assert "nothing was done" not in str(outcome)
-    assert f"{name} is there, unverified" in outcome.summary
+    assert f"{name} exists, unverified" in outcome.summary
     assert act is kill or "ended by SIGTERM" in outcome.summary, "what it said while it ended"
     assert f"xai-runbook plan backups.verify --name {name}" in outcome.summary
     assert f"xai-runbook plan backups.prune --names {name}" in outcome.summary
@@ -128,7 +128,7 @@ def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
     assert entry.outcome["summary"] == outcome.summary
     if act is kill:
         looked = reconcile(env, outcome.entry)
-        assert looked.status == "failed" and "is there, unverified" in looked.summary
+        assert looked.status == "failed" and "exists, unverified" in looked.summary
     assert done(env, dumps.verify(env.backups, name=name)).status == "done", "it can be verified, as was said"
 
 
@@ -150,7 +150,7 @@ def test_x3_killed_while_it_is_made_what_is_unfinished_is_named(
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")
         outcome = typed(env, dumps.dump(env.database, env.backups), monkeypatch, once("counting public.utxos", kill))
     (name,) = names(env)
-    assert outcome.status == "unknown" and f"{name} is there, unfinished" in outcome.summary, outcome
+    assert outcome.status == "unknown" and f"{name} exists, unfinished" in outcome.summary, outcome
     assert reconcile(env, outcome.entry).status == "failed"
     assert done(env, dumps.dump(env.database, env.backups)).status == "done"
     assert catalog.leftovers(env.backups.folder) == {}
@@ -165,7 +165,7 @@ def test_x3_a_backup_that_is_found_damaged_is_not_nothing_done(env: Environment)
     dump.write_bytes(content)
     outcome = done(env, dumps.verify(env.backups, name=name))
     assert outcome.status == "failed" and "nothing was done" not in outcome.summary
-    assert f"{name} is there, damaged" in outcome.summary
+    assert f"{name} exists, damaged" in outcome.summary
 
 
 def test_x3_a_prune_that_stops_in_the_middle_is_unknown(

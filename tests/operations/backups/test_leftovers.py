@@ -76,7 +76,7 @@ def eventually(true: Callable[[], bool]) -> None:
 def test_s8_a_killed_restore_is_named_by_reconcile_and_removed(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert leftovers.remove_leftovers(backed.database, backed.backups).note == "nothing was left behind"
+    assert leftovers.remove_leftovers(backed.database, backed.backups).note == "there are no leftovers"
     plan = restores.restore(backed.database, backed.backups, into="proof")
     outcome = killed(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
     eventually(lambda: list(leftovers.leftover_databases(backed.database)["keep_reason"]) == [""])
@@ -91,7 +91,7 @@ def test_s8_a_killed_restore_is_named_by_reconcile_and_removed(
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
     assert plan.risk is Risk.DESTRUCTIVE and len(plan.targets) == 4
     assert "xai_blockchain-000099.part, 1 MiB" in plan.targets
-    assert plan.note.startswith("xai_restoring_mine stays: it does not bear our mark")
+    assert plan.note.startswith("xai_restoring_mine stays: it is not marked as a leftover")
     assert typed(backed, plan, monkeypatch).status == "done"
     assert set(oids(server)) == {"postgres", LIVE, "xai_restoring_mine"} and not backed.backups.leftovers()
     again = leftovers.remove_leftovers(backed.database, backed.backups)
@@ -108,7 +108,7 @@ def test_s8_what_is_being_filled_stays(server: Server, backed: Environment) -> N
         oid = oids(server)["xai_restoring_it"]
         holder.execute("SELECT pg_advisory_lock((7820::bigint << 32) | %s::bigint)", [oid])
         told = leftovers.remove_leftovers(backed.database, backed.backups)
-        assert not told.steps and told.note == "xai_restoring_it stays: it is being filled right now"
+        assert not told.steps and told.note == "xai_restoring_it stays: it is being restored right now"
         with doer(backed, plan) as process:
             code, words = result_of(process)
         assert code == 1 and "is being restored right now" in words

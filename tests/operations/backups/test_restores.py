@@ -78,7 +78,7 @@ def test_into_a_new_database_as_the_operator(server: Server, env: Environment, m
     plan = restores.restore(env.database, env.backups)
     assert plan.confirmation.startswith("restore 1 xai_blockchain_restored_1 ") and plan.risk is Risk.CHANGE
     assert BACKUP in plan.targets[0], "the newest that counts"
-    assert "a superuser must bring amcheck, pg_stat_statements" in plan.note, "the operator is none"
+    assert "a superuser must add amcheck, pg_stat_statements" in plan.note, "the operator is none"
     told: list[str] = []
     outcome = typed(env, plan, monkeypatch, told.append)
     assert outcome.status == "done", outcome
@@ -245,7 +245,7 @@ def test_a_swap_waits_for_nobody_and_goes_back(
     with server.session() as session:
         session.execute("INSERT INTO wallets (address, created_at) VALUES ('XAI' || repeat('f', 40), now())")
         plan = restores.swap(env.database, restored="proof")
-        with pytest.raises(Refused, match=r"nobody else is in xai_blockchain or proof .*xai_app \(test\)"):
+        with pytest.raises(Refused, match=r"no other sessions in xai_blockchain or proof .*xai_app \(test\)"):
             typed(env, plan, monkeypatch)
     gone(env)
     with server.handle() as monitoring:  # such as an exporter, which is always there

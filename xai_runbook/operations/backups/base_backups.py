@@ -51,7 +51,7 @@ def low_level_backup(database: Database, backups: Backups) -> Plan:
     (row,) = database.rows("cluster")
     if not backups.can_read_data_directory(row["data_directory"]):
         return refused_plan(
-            "copy", f"the data folder {row['data_directory']} is not on this machine, or not ours to read"
+            "copy", f"the data directory {row['data_directory']} is not on this machine or not readable"
         )
     return _cluster_backup(
         database, backups, "low-level", "low-level backup",
@@ -64,11 +64,13 @@ def _cluster_backup(database: Database, backups: Backups, verb: str, noun: str, 
     (row,) = database.rows("cluster")
     address = database.address
     if row["hosted"] or any(host in address for host in _HOSTED):
-        return refused_plan("copy", f"{address} is a hosted server, which lets nobody copy its files: take a snapshot")
+        return refused_plan(
+            "copy", f"{address} is a hosted server, which does not allow copies of its files: take a snapshot"
+        )
     if row["tablespace_count"]:
-        return refused_plan("copy", f"{row['tablespace_count']} tablespaces lie outside of the data folder")
+        return refused_plan("copy", f"{row['tablespace_count']} tablespaces are outside the data directory")
     if row["wal_level"] == "minimal":
-        return refused_plan("copy", "wal_level is minimal, which has too little for a base backup")
+        return refused_plan("copy", "wal_level is minimal, but a base backup needs replica or logical")
     name = backups.next_name("cluster")
     tools = backups.programs(int(row["server_version"].split(".")[0]))
     observed = {"name": name, "programs": str(tools), "server_version": row["server_version"]}
@@ -91,16 +93,16 @@ def _cluster_backup(database: Database, backups: Backups, verb: str, noun: str, 
         ),
         expected=Condition.of(
             dumps.backup_state, name=name, column="state", comparison="==", value="verified", within="5s",
-            description=f"{name} is verified: it starts, and can be read",
+            description=f"{name} is verified: it can be started and read",
         ),
         undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
-        note="a checkpoint is asked for at once, which costs the disk some writes",
+        note="an immediate checkpoint is requested, which causes disk writes",
         parts={"database": "read"},
         guards=(
             Condition.of(
                 cluster_space, column="spare_bytes", comparison=">=", value="0",
-                description="there is room for the copy and for trying it",
+                description="there is disk space for the copy and its test",
             ),
         ),
     )  # fmt: skip

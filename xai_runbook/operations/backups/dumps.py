@@ -66,7 +66,7 @@ def stored(backups: Backups) -> DataFrame:
             }
         )
     for name, size in backups.leftovers().items():
-        unfinished = {"state": "unfinished", "usable": False, "why": "a run makes it, or was killed"}
+        unfinished = {"state": "unfinished", "usable": False, "why": "a run is making it, or was killed"}
         rows.append({"name": name, "size_bytes": size, **unfinished})
     return DataFrame(rows, columns=_COLUMNS)
 
@@ -94,7 +94,7 @@ def check_restore(stored: DataFrame, limit: Limit) -> Finding:
     """Alert if the measured restore of the newest usable backup took longer than the limit (the RTO)."""
     usable = stored[stored["usable"].astype(bool)]
     if usable.empty:
-        reason = _perhaps_own(stored) or "there is no verified backup whose restore was measured"
+        reason = _perhaps_own(stored) or "there is no usable backup with a measured restore"
         return Finding.unknown(limit.name, reason, limit)
     return judge(limit, usable.head(1), value="restore_seconds", target="name", noun="to restore the newest backup")
 
@@ -145,10 +145,10 @@ def backup_state(backups: Backups, *, name: str) -> DataFrame:
             state, why, measured = backup.state, backup.why, backup.verification.get("restore_seconds")
             removal = _removal_command(backups, backup)
     if state == "missing" and f"{name}.part" in backups.leftovers():
-        state, description = "unfinished", f"{name}.part is there, unfinished: the next run removes it"
+        state, description = "unfinished", f"{name}.part exists, unfinished: the next run removes it"
     if state in ("unverified", "damaged"):
         verify = f"xai-runbook plan backups.verify --name {name} --out verify.json"
-        description = f"{name} is there, {state} ({why}). To remove it: {removal}"
+        description = f"{name} exists, {state} ({why}). To remove it: {removal}"
         description += f". To verify it: {verify}" if state == "unverified" else ""
     return DataFrame([{"state": state, "restore_seconds": measured, "why": why, "description": description}])
 
@@ -204,12 +204,12 @@ def dump(database: Database, backups: Backups) -> Plan:
         expected=_is_verified(name),
         undo=f"xai-runbook plan backups.prune --names {name}, once there is a newer verified one",
         risk=Risk.ADDITIVE,
-        note="the database is read once, and its tables once more to count them; readers and writers go on",
+        note="all tables are read twice, once to dump and once to count them; readers and writers are not blocked",
         parts={"database": "read"},
         guards=(
             Condition.of(
                 dump_space, column="spare_bytes", comparison=">=", value="0",
-                description="there is room for the dump and its scratch restore",
+                description="there is disk space for the dump and its scratch restore",
             ),
         ),
     )  # fmt: skip
@@ -245,9 +245,9 @@ def verify(backups: Backups, *, name: str = "") -> Plan:
         expected=Condition.of(
             verified_since, name=name, before=str(backup.verification.get("at", "")),
             column="verified", comparison="==", value="true", within="5s",
-            description=f"{name} is verified anew: restored, and the same in every table",
+            description=f"{name} was verified again: restored, and all tables are equal",
         ),
-        undo="nothing to undo: the scratch database is gone afterwards",
+        undo="nothing to undo: the scratch database is removed",
         risk=Risk.ADDITIVE,
     )  # fmt: skip
 
@@ -259,5 +259,5 @@ def _command(backups: Backups, verb: str) -> tuple[str, ...]:
 def _is_verified(name: str) -> Condition:
     return Condition.of(
         backup_state, name=name, column="state", comparison="==", value="verified",
-        within="5s", description=f"{name} is verified: restored, and the same in every table",
+        within="5s", description=f"{name} is verified: restored, and all tables are equal",
     )  # fmt: skip

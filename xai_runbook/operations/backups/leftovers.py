@@ -28,9 +28,9 @@ def leftover_databases(database: Database) -> DataFrame:
     rows = []
     for row in database.rows("leftover_databases"):
         reason = (
-            "it does not bear our mark: drop it by hand, if nobody needs it" if not row["marked"]
-            else "it is being filled right now" if row["in_use"]
-            else f"{row['sessions_count']} sessions are in it" if row["sessions_count"]
+            "it is not marked as a leftover: drop it by hand if it is not needed" if not row["marked"]
+            else "it is being restored right now" if row["in_use"]
+            else f"it has {row['sessions_count']} sessions" if row["sessions_count"]
             else ""
         )  # fmt: skip
         rows.append((row["name"], row["size_bytes"], row["oid"], reason))
@@ -98,10 +98,10 @@ def remove_leftovers(database: Database, backups: Backups) -> Plan:
         steps=(step,) if found else (),
         expected=Condition.of(
             remaining_leftovers, oids=oids, files=names, column="left_count",
-            comparison="==", value="0", within="10s", description="they are gone",
+            comparison="==", value="0", within="10s", description="all of them are removed",
         ) if found else None,
-        undo="cannot be undone: what is removed is gone",
+        undo="cannot be undone: the removed data is lost",
         risk=Risk.DESTRUCTIVE,
         parts={"database": "exclusive", **{f"database {oid}": "exclusive" for oid in oids}},
-        note="; ".join(kept) or ("" if found else "nothing was left behind"),
+        note="; ".join(kept) or ("" if found else "there are no leftovers"),
     )  # fmt: skip

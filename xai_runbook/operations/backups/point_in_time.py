@@ -102,11 +102,11 @@ def recover_to(
 
     if not time and not lsn:
         return Plan(
-            verb="recover", scope="nothing", targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
-            risk=Risk.ADDITIVE, note="no point to go back to was given",
+            verb="recover", scope="nothing", targets=(), observed=(), steps=(), expected=None, undo="nothing to undo",
+            risk=Risk.ADDITIVE, note="no recovery target was given",
         )  # fmt: skip
     if time and lsn:
-        raise InputError("a point is a time or an LSN, one of the two", hint="--time 2026-01-31T12:00:00Z")
+        raise InputError("a recovery target is either a time or an LSN, not both", hint="--time 2026-01-31T12:00:00Z")
     ranges = recoverable(backups)
     if ranges.empty:
         left_out = [
@@ -116,7 +116,7 @@ def recover_to(
         ]
         reasons = f" ({'; '.join(left_out[:3])})" if left_out else ""
         raise NoData(
-            f"there is no verified base backup to begin from{reasons}",
+            f"there is no verified base backup to start from{reasons}",
             on=str(backups.folder), hint="xai-runbook plan backups.base_backup",
         )  # fmt: skip
     if base:
@@ -125,9 +125,11 @@ def recover_to(
         try:
             at = Timestamp(time)
         except ValueError:
-            raise InputError("this is no time", on=time[:60], hint="--time 2026-01-31T12:00:00Z") from None
+            raise InputError(
+                "invalid time; expected ISO 8601 with a zone", on=time[:60], hint="--time 2026-01-31T12:00:00Z"
+            ) from None
         if at.tzinfo is None:
-            raise InputError("a time needs its zone", on=time, hint=f"{time}Z, if that was UTC")
+            raise InputError("the time has no zone", on=time, hint=f"{time}Z, if it is UTC")
         point = at.tz_convert("UTC").isoformat()
         inside = ranges[(ranges["earliest_at"] <= at) & (at <= ranges["latest_at"])]
     else:
@@ -145,8 +147,8 @@ def recover_to(
             for _, r in ranges.head(3).iterrows()
         )
         raise InputError(
-            f"{point} cannot be gone back to: {covered or 'there is no such base backup'}", on=str(backups.folder),
-            hint="a newer point needs the segment in which it lies to be archived: SELECT pg_switch_wal()",
+            f"{point} is not recoverable: {covered or 'there is no such base backup'}", on=str(backups.folder),
+            hint="a later point is recoverable once its WAL segment is archived: SELECT pg_switch_wal()",
         )  # fmt: skip
     known = inside[inside["doubt"] == ""]
     chosen = (inside if known.empty else known).iloc[0]
@@ -176,10 +178,10 @@ def recover_to(
         ),
         expected=Condition.of(
             recovery_state, name=name, column="state", comparison="==",
-            value="recovered", within="5s", description="it was recovered there, and is as the ledger says",
+            value="recovered", within="5s", description="it was recovered and matches the ledger",
         ),
         undo=f"rm -r {backups.folder / name}",
         risk=Risk.ADDITIVE,
-        note="nothing points at the recovered cluster, and the server goes on as it is"
-        + (f"; {base} is perhaps of another server: {chosen['doubt']}" if chosen["doubt"] else ""),
+        note="nothing uses the recovered cluster, and the server is not touched"
+        + (f"; {base} may be of another server: {chosen['doubt']}" if chosen["doubt"] else ""),
     )  # fmt: skip

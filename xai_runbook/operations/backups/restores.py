@@ -82,9 +82,9 @@ def restore(database: Database, backups: Backups, *, name: str = "", into: str =
         steps=(_restore_command(backups, name, into, *(("--from-server", from_server) if from_server else ())),),
         expected=Condition.of(
             database_named, name=into, column="restored_from", comparison="==",
-            value=name, within="5s", description=f"{into} is there",
+            value=name, within="5s", description=f"{into} exists",
         ),
-        undo=f"DROP DATABASE {into}, by hand, once nobody needs it",
+        undo=f"DROP DATABASE {into}, by hand, once it is not needed",
         risk=Risk.CHANGE,
         parts={"database": "exclusive"},
         note=(f"{name} is a backup of another server, {from_server}; " if from_server else "")
@@ -125,13 +125,13 @@ def swap(
         steps=(_swap_command(database, live_row["oid"], restored, previous, "--restored-oid", found[0]["oid"]),),
         expected=Condition.of(
             database_named, name=live, column="oid", comparison="==",
-            value=found[0]["oid"], within="10s", description=f"{live} is the one that was {restored}",
+            value=found[0]["oid"], within="10s", description=f"{live} is the former {restored}",
         ),
         undo=_swap_back(previous, restored, restored_oid=live_row["oid"], live_oid=found[0]["oid"]),
         risk=Risk.DESTRUCTIVE,
         parts={"database": "exclusive", f"database {found[0]['oid']}": "exclusive"},
-        note="what was written to the live one since the backup stays in the one that is kept; sessions of the reading "
-        "role are ended and come back"
+        note="what was written since the backup stays in the old database; sessions of the reader role are terminated "
+        "and reconnect"
         + (f"; {restored} is from a backup of server {found[0]['from_server']}" if found[0]["from_server"] else "")
         + _not_carried_over(database, restored),
         guards=(_no_other_sessions(live, restored),),
@@ -157,7 +157,7 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
     return Plan(
         verb="overwrite",
         scope=live,
-        targets=(f"{live} with {name}; what is there now is kept as {previous}",),
+        targets=(f"{live} with {name}; the current database is kept as {previous}",),
         observed=(facts(live_row), facts({"name": name, "taken_at": backup.manifest["taken_at"]})),
         steps=(
             _restore_command(backups, name, new),
@@ -166,13 +166,13 @@ def overwrite(database: Database, backups: Backups, *, name: str = "") -> Plan:
         expected=Condition.of(
             replaced, name=live, oid=live_row["oid"], backup=name,
             column="replaced", comparison="==", value="true", within="10s",
-            description=f"{live} is another one than it was, from {name}",
+            description=f"{live} is a new database, restored from {name}",
         ),
         undo=_swap_back(previous, new, restored_oid=live_row["oid"]),
         risk=Risk.DESTRUCTIVE,
         parts={"database": "exclusive"},
         note=f"{_notes(database, backup.manifest)}; what was written since "
-        f"{backup.manifest['taken_at'][:19]} UTC stays in {previous}; first ask whether a "
+        f"{backup.manifest['taken_at'][:19]} UTC stays in {previous}; consider first whether a "
         "recovery to a point in time (backups.recover_to) loses less",
         guards=(_no_other_sessions(live, new),),
     )  # fmt: skip
@@ -184,7 +184,7 @@ def _refusal(backups: Backups, name: str, from_server: str = "") -> str:
     if backup.state != "verified":
         return f"{name} is {backup.state} ({backup.why}): xai-runbook plan backups.verify --name {name}"
     if backup.manifest["kind"] != "dump":
-        return f"{name} is a base backup of a whole cluster: backups.recover_to goes back with it"
+        return f"{name} is a base backup of a whole cluster: use backups.recover_to"
     mismatch, backed_up = backups.origin_mismatch(backup.manifest), origin(backup.manifest)
     if from_server and from_server != backed_up:
         return f"{name} is of server {backed_up}, not of {from_server}"
@@ -198,9 +198,9 @@ def _refusal(backups: Backups, name: str, from_server: str = "") -> str:
 def _notes(database: Database, manifest: dict[str, Any]) -> str:
     """Return notes for the plan: what the operator role cannot create or carry over."""
     restricted = {row["name"] for row in database.rows("superuser_extensions")} & set(manifest.get("extensions", []))
-    notes = "it needs as much room on the server as the database had"
+    notes = "it needs as much disk space on the server as the original"
     if restricted:
-        notes += f"; a superuser must bring {', '.join(sorted(restricted))}, where the operator is none"
+        notes += f"; if the operator is not a superuser, a superuser must add {', '.join(sorted(restricted))}"
     return notes + _not_carried_over(database)
 
 
@@ -220,7 +220,7 @@ def _require_new_name(database: Database, name: str, most_bytes: int = MOST_NAME
             hint=f"1 to {most_bytes} bytes, no = and no address",
         )  # fmt: skip
     if database.rows("database_named", {"name": name}):
-        raise InputError(f"there is a database {name} already", on=database.address, hint="another name")
+        raise InputError(f"database {name} already exists", on=database.address, hint="choose another name")
 
 
 def _free_name(database: Database, ending: str, most_bytes: int) -> str:
@@ -236,7 +236,7 @@ def _free_name(database: Database, ending: str, most_bytes: int) -> str:
 
 def _empty_plan(verb: str, scope: str, note: str) -> Plan:
     return Plan(
-        verb=verb, scope=scope, targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
+        verb=verb, scope=scope, targets=(), observed=(), steps=(), expected=None, undo="nothing to undo",
         risk=Risk.DESTRUCTIVE, note=note,
     )  # fmt: skip
 
@@ -279,5 +279,5 @@ def _swap_command(database: Database, oid: str, restored: str, previous: str, *o
 def _no_other_sessions(*names: str) -> Condition:
     return Condition.of(
         other_sessions, names=list(names), column="sessions_count", comparison="==",
-        value="0", description=f"nobody else is in {' or '.join(names)}",
+        value="0", description=f"no other sessions in {' or '.join(names)}",
     )  # fmt: skip

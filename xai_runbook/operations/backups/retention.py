@@ -46,8 +46,8 @@ def prunable(backups: Backups) -> DataFrame:
         for _, row in group.iterrows():
             old = row["age_seconds"] > duration_seconds(backups.settings.keep_age)
             if row["name"] not in kept and old and row["taken_at"] < newest:
-                why = f"older than {backups.settings.keep_age}"
-                why += f" and than {len(kept)} newer verified ones" if row["usable"] else f", and {row['state']}"
+                why = f"older than {backups.settings.keep_age}, and "
+                why += f"{len(kept)} newer verified backups are kept" if row["usable"] else row["state"]
                 rows.append({**row[["name", "kind", "state", "taken_at", "size_bytes"]].to_dict(), "why": why})
     rows.sort(key=lambda row: row["taken_at"])
     return DataFrame(rows, columns=["name", "kind", "state", "taken_at", "size_bytes", "why"])
@@ -73,12 +73,12 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
     if not foreign.empty:
         raise InputError(
             "; ".join(f"{row['name']}: {row['why']}" for _, row in foreign.iterrows()), on=str(backups.folder),
-            hint="only backups of this server and database are pruned; remove others as theirs, or by hand",
+            hint="only backups of this server and database are pruned; remove others in their environment, or by hand",
         )  # fmt: skip
     newest = existing[existing["usable"].astype(bool)].drop_duplicates("kind")  # sorted newest first
     if kept := sorted(set(chosen) & set(newest["name"])):
         raise InputError(
-            f"{', '.join(kept)} is the newest verified one, which is never removed", on=str(backups.folder),
+            f"{', '.join(kept)} is the newest verified backup, which is never removed", on=str(backups.folder),
             hint="make and verify a newer one first",
         )  # fmt: skip
     paths = {backup.name: backup.path for backup in backups.stored()}
@@ -97,7 +97,7 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
     )  # fmt: skip
     gone = Condition.of(
         remaining_backups, names=chosen, column="left_count",
-        comparison="==", value="0", within="5s", description="they are gone",
+        comparison="==", value="0", within="5s", description="all of them are removed",
     )  # fmt: skip
     return Plan(
         verb="prune",
@@ -105,8 +105,8 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
         targets=tuple(f"{name}, {states[name]}, {quantity(sizes[name], 'bytes')}" for name in chosen),
         observed=tuple(facts({"name": name, "manifest_sha256": sums[name], "state": states[name]}) for name in chosen),
         steps=(step,) if chosen else (),
-        note="" if chosen else "the settings keep every backup that there is",
+        note="" if chosen else "the settings keep every backup",
         expected=gone if chosen else None,
-        undo="cannot be undone: what is removed is gone",
+        undo="cannot be undone: the removed data is lost",
         risk=Risk.DESTRUCTIVE,
     )

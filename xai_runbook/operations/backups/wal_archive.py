@@ -32,8 +32,8 @@ def archiving(database: Database, backups: Backups) -> DataFrame:
     row: dict[str, Any] = dict(database.rows("archiver")[0])
     if row["mode"] == "off" and backups.archive_folder is None:
         raise NotConfigured(
-            "WAL is not archived, and the settings do not want it to be", on="backups.archive",
-            hint="archive_mode = on and archive_command in postgresql.conf, archive in [backups]",
+            "WAL is not archived, and the settings name no archive", on="backups.archive",
+            hint="set archive_mode = on and archive_command in postgresql.conf, and archive in [backups]",
         )  # fmt: skip
     row |= {"target": "archiver", "missing": False, "error": ""}
     if backups.archive_folder is not None:
@@ -55,9 +55,9 @@ def check_archiving(archiving: DataFrame, limit: Limit) -> Finding:
     row = archiving.iloc[0]
     problem = ""
     if row["mode"] == "off":
-        problem = "archive_mode is off, and the settings name an archive"
+        problem = "archive_mode is off, but the settings name an archive"
     elif row["missing"]:
-        problem = f"the server says that it archived {row['last_archived_wal']}, and the archive does not have it"
+        problem = f"the server reports {row['last_archived_wal']} as archived, but it is not in the archive"
     if problem:
         return Finding(
             name=limit.name, status=Status.ALERT, severity=limit.severity, summary=problem, hint=limit.hint,
