@@ -15,6 +15,7 @@ from xai_runbook.environment import environment_parameters
 from xai_runbook.errors import Refused
 from xai_runbook.model.plans import Argument, Plan
 from xai_runbook.model.steps import check_arguments, operation_name
+from xai_runbook.system.suggestions import suggestion
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,7 +30,7 @@ def find_change(name: str) -> Callable[..., Plan]:
     """
     found = _function(name)
     if found is None or not getattr(found, "is_change", False):
-        raise Refused(f"there is no change {name!r:.100}", hint=f"one of {', '.join(change_names())}")
+        raise Refused(f"there is no change {name!r:.100}", hint=suggestion(name, change_names()))
     return cast("Callable[..., Plan]", found)
 
 

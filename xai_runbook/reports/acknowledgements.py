@@ -25,6 +25,7 @@ from xai_runbook.reports.report import folder_of, saved_reports
 from xai_runbook.settings.loading import load
 from xai_runbook.system.files import make_private, write_whole
 from xai_runbook.system.locks import locked
+from xai_runbook.system.suggestions import suggestion
 
 if TYPE_CHECKING:
     from xai_runbook.settings.models import Settings
@@ -126,7 +127,7 @@ def acknowledge(
         raise InputError(
             f"the newest report has no finding {inert(finding, 100)}",
             on=str(newest.get("id")),
-            hint=f"one of {', '.join(not_ok)}" if not_ok else "all of its findings are ok",
+            hint=suggestion(finding, not_ok) if not_ok else "all of its findings are ok",
         )
     acknowledgement = new_acknowledgement(findings[finding], settings.name, until, why)
     add(path_of(settings), acknowledgement)
@@ -197,7 +198,8 @@ def remove(path: Path, environment: str, finding: str) -> None:
     """Remove an acknowledgement. Errors: InputError when there is none, SettingsError for the file."""
     with _locked_rows(path) as rows:
         if not any(_is_about(row, environment, finding) for row in rows):
-            hint = "xai-runbook ack --list"
+            known = [row.finding for row in rows if row.environment == environment]
+            hint = suggestion(finding, known) if known else "xai-runbook ack --list"
             raise InputError(f"{inert(finding, 100)} is not acknowledged in {environment}", on=str(path), hint=hint)
         rows[:] = [row for row in rows if not _is_about(row, environment, finding)]
 

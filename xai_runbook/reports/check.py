@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import os
 import threading
 import time
@@ -25,6 +24,7 @@ from xai_runbook.reports.report import Record, findings_of, new_id, record
 from xai_runbook.reports.runner.result import CellAnswer, NotebookResult, RunStatus
 from xai_runbook.settings.loading import load
 from xai_runbook.system import cell_display
+from xai_runbook.system.suggestions import suggestion
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,7 @@ def _select(questions: list[Cell], only: Sequence[str]) -> list[Cell]:
     names = [cell.id for cell in questions]
     for name in only:
         if name not in names:
-            close = difflib.get_close_matches(name, names, cutoff=0.5) or names
-            raise InputError(f"there is no question {inert(name, 100)!r}", hint=f"one of {', '.join(close)}")
+            raise InputError(f"there is no question {inert(name, 100)!r}", hint=suggestion(name, names))
     return [cell for cell in questions if not only or cell.id in only]
 
 

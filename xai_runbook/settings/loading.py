@@ -8,12 +8,12 @@ import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from xai_runbook.errors import SandboxError, SettingsError, inert
 from xai_runbook.system.ownership import foreign
+from xai_runbook.system.suggestions import similar, suggestion
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -117,7 +117,7 @@ def _find(name: str) -> Path:
             )
         return _trusted(path)
     if not _NAME.fullmatch(name):
-        raise SettingsError(f"{name!r} is not the name of an environment", hint=f"one of {', '.join(names())}")
+        raise SettingsError(f"{name!r} is not the name of an environment", hint=suggestion(name, names()))
     for folder in folders():
         path = folder / f"{name}.toml"
         if os.path.isfile(path):  # False also for a folder that may not be read
@@ -126,7 +126,7 @@ def _find(name: str) -> Path:
     raise SettingsError(
         f"there is no environment {name!r}",
         on=f"searched {searched}",
-        hint=f"one of {', '.join(names())}, or copy production.example.toml to {folders()[-2]}/{name}.toml",
+        hint=f"{suggestion(name, names())}, or copy production.example.toml to {folders()[-2]}/{name}.toml",
     )
 
 
@@ -228,7 +228,7 @@ def _explained(error: ValidationError, path: Path, overrides: dict[str, Any]) ->
         known = keys_of(tables)
         if tables[:1] == ["limits"] and (section := section_of(key)):
             hint = f"that limit is the table [limits.{section}.{key}]"
-        elif near := get_close_matches(key, known, 1):
+        elif near := similar(key, known):
             hint = f"{near[0]}: {_example(tables, near[0])}"
         else:
             hint = f"remove it; the keys here are {', '.join(known)}"

@@ -66,9 +66,9 @@ def test_command_line_texts_are_parsed_as_parameters() -> None:
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     refuse_unknown(["window"], ["window", "limit"])
-    with pytest.raises(InputError, match=r"'windw'.*did you mean window\? Declared: limit, window"):
+    with pytest.raises(InputError, match=r"'windw'. Try: window$"):
         refuse_unknown(["windw"], ["window", "limit"])
-    with pytest.raises(InputError, match="declare none"):
+    with pytest.raises(InputError, match="declare no parameters"):
         refuse_unknown(["window"], [])
 
 

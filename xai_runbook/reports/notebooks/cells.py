@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_runbook.errors import InputError
+from xai_runbook.system.suggestions import suggestion
 
 PACKAGE = Path(__file__).parent.parent.parent
 HEALTH_REPORT = "health_report"
@@ -62,8 +62,7 @@ def find(name_or_path: str) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    close = difflib.get_close_matches(name_or_path, names(), cutoff=0.4) or names()
-    raise InputError(f"there is no notebook {name_or_path!r}", hint=f"{', '.join(close)}, or the path of one")
+    raise InputError(f"there is no notebook {name_or_path!r}", hint=f"{suggestion(name_or_path, names())}, or a path")
 
 
 def read(path: Path) -> list[Cell]:

@@ -7,12 +7,12 @@ only gets names that the notebook itself declares, in the cell tagged `parameter
 from __future__ import annotations
 
 import ast
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xai_runbook.errors import InputError, inert
+from xai_runbook.system.suggestions import suggestion
 
 _MAX_CHARACTERS = 10_000  # characters of one value
 
@@ -86,9 +86,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
     choices = sorted(set(known))
     for name in names:
         if name not in choices:
-            close = difflib.get_close_matches(name, choices, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            hint += f"Declared: {', '.join(choices)}" if choices else "these notebooks declare none"
+            hint = suggestion(name, choices) if choices else "these notebooks declare no parameters"
             raise InputError(f"no notebook declares a parameter {inert(name, 60)!r}", hint=hint)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.faults.table import FAULTS, Fault
+from xai_runbook.system.suggestions import suggestion
 
 if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor.supervisor import Supervisor
@@ -17,7 +18,7 @@ def command(supervisor: Supervisor, verb: str, name: str | None) -> list[str]:
     Raises SandboxError for an unknown name, a fault that is already broken, and a part that another fault has broken.
     """
     if name is not None and name not in FAULTS:
-        raise SandboxError(f"unknown fault {name!r}", hint=f"one of {', '.join(FAULTS)}")
+        raise SandboxError(f"unknown fault {name!r}", hint=suggestion(name, FAULTS))
     if verb == "break" and name is not None:
         _break(supervisor, FAULTS[name])
         return [name]
