@@ -58,7 +58,7 @@ def test_an_edited_plan(nowhere: Environment) -> None:
     ],
 )  # fmt: skip
 def test_a_change_that_is_not_one_of_ours(nowhere: Environment, name: str) -> None:
-    assert "is not one of our changes" in refused(written(change=name), nowhere)
+    assert "there is no change" in refused(written(change=name), nowhere)
 
 
 @pytest.mark.usefixtures("terminal")
