@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,101 @@ def test_a_usage_error_is_exit_code_3(arguments: list[str]) -> None:
     assert done.stdout == ""
     assert "usage:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["ping", "--nonsense"], "ping"),
+        (["ping", "extra"], "ping"),
+        (["sandbox", "break", "x", "--nonsense"], "sandbox break"),
+        (["journal", "show"], "journal show"),
+        (["journal", "show", "x"], "journal show"),
+        (["journal"], "journal"),
+        (["query", "up", "--step", "1m"], "query"),
+        (["ack", "disk_free"], "ack"),
+        (["plan", "show"], "plan show"),
+        (["plan", "list", "extra"], "plan list"),
+        (["plan", "nothing"], "plan"),
+        (["plan", "database.terminate", "--pids", "x"], "plan database.terminate"),
+        (["sandbox", "run"], "sandbox run"),
+        (["nonsense"], ""),
+    ],
+)
+def test_a_usage_error_shows_the_usage_of_its_command(
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"usage: xai-runbook {command}".rstrip() + " [-h]")
+    assert lines[-1].startswith(f"xai-runbook {command}".rstrip() + ": ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [
+        (["chekc"], "check"),
+        (["sandbox", "stauts"], "status"),
+        (["check", "--jsno"], "--json"),
+        (["plan", "lst"], "list"),
+        (["plan", "database.terminat"], "database.terminate"),
+        (["ping", "--env", "sandbx"], "sandbox"),
+        (["--env", "sandbx", "ping"], "sandbox"),
+        (["report", "--env", "mine", "--notebook", "03_databse"], "03_database"),
+        (["journal", "reconcile", "1", "--as", "don"], "done"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_known_one(
+    arguments: list[str],
+    known: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path))
+    (tmp_path / "mine.toml").write_text("")
+    try:
+        code: object = main(arguments)
+    except SystemExit as left:
+        code = left.code
+    assert code == 3
+    assert f"Try: {known}" in capsys.readouterr().err
+
+
+def test_the_environment_is_taken_before_and_after_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path))
+    (tmp_path / "mine.toml").write_text("")
+    for arguments in (["--env", "mine", "ping"], ["ping", "--env", "mine"], ["--env", "mine", "ping", "--env", "mine"]):
+        assert main(arguments) == 0
+        assert "environment mine" in capsys.readouterr().out
+    for arguments, message in (
+        (["--env", "mine", "ping", "--env", "sandbox"], "xai-runbook ping: --env is given twice: mine and sandbox"),
+        (["--env", "mine", "plan", "database.cancel", "--pids", "1", "--env", "x"], "--env is given twice: mine and x"),
+        (["--env", "mine", "coverage"], "xai-runbook coverage: this command takes no --env"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 3 and message in capsys.readouterr().err
+
+
+def test_a_change_is_planned_in_the_environment_before_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path))
+    (tmp_path / "mine.toml").write_text("")
+    for before in (["--env", "mine", "plan"], ["plan", "--env", "mine"]):
+        assert main([*before, "database.terminate", "--pids", "1"]) == 3
+        assert "database is not configured in environment mine" in capsys.readouterr().out
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"xai-runbook {metadata.version('xai_runbook')}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -24,7 +24,7 @@ def test_the_sandbox_answers(env: Environment, capsys: pytest.CaptureFixture[str
     told = capsys.readouterr().out
     for word in ("environment sandbox", "node-1", "node-3", "mainnet", "xai_monitor", "system_identifier", "ms"):
         assert word in told
-    assert "mend" not in told
+    assert "try:" not in told
     assert "PRODUCTION" not in told
 
 
@@ -40,7 +40,7 @@ def test_json(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_answers_as_a_frame(env: Environment) -> None:
     told = ping.answers(env)
-    assert list(told.columns) == ["part", "target", "status", "detail", "seconds", "mend"]
+    assert list(told.columns) == ["part", "target", "status", "detail", "seconds", "hint"]
     # the time is the question's, not that of loading the library that asks it
     assert (told["seconds"].dropna() < 5).all()
 
@@ -78,7 +78,7 @@ def test_what_does_not_answer(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert replies["cache"].status == "not configured"
     assert replies["nodes.reference"].status == "not configured"
     assert replies[gateway.url].status == "unknown"
-    assert "9090" in told  # what to mend
+    assert "9090" in told  # the hint
     assert "the secret is empty or not set" in told
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import prometheus_server as server
-from xai_runbook.cli.query import csv_lines, pointed
+from xai_runbook.cli.query import csv_lines, error_position
 
 EVIL = '=HYPERLINK("http://x","y")'
 
@@ -73,7 +73,7 @@ def test_nothing_is_no_zero(folder: Path) -> None:
     for form in ([], ["--csv"], ["--json"], ["--window", "5m"]):
         done = run(folder, "nothing_of_that_name", *form)
         assert done.returncode == 1
-        assert "no series" in done.stderr and "no 0" in done.stderr
+        assert "no series found (not the same as 0)" in done.stderr
 
 
 def test_json_has_every_row_and_says_what_is_no_number(folder: Path) -> None:
@@ -134,18 +134,18 @@ def test_a_query_that_does_not_parse_is_shown_with_the_place(folder: Path) -> No
     ],
 )
 def test_the_caret_stands_under_the_place(query: str, complaint: str, at: int) -> None:
-    line, caret = pointed(query, complaint)
+    line, caret = error_position(query, complaint)
     assert caret.index("^") == 2 + at
     assert "\x1b" not in line
 
 
 @pytest.mark.parametrize("complaint", ["no place", "9:1: parse error", "0:0: parse error", "1: parse error"])
 def test_a_complaint_without_a_place_points_nowhere(complaint: str) -> None:
-    assert list(pointed("up", complaint)) == []
+    assert list(error_position("up", complaint)) == []
 
 
 def test_a_long_query_is_shown_around_the_place() -> None:
-    line, caret = pointed("a" * 500 + " !" + "b" * 500, "1:502: parse error")
+    line, caret = error_position("a" * 500 + " !" + "b" * 500, "1:502: parse error")
     assert len(line) < 120 and line[caret.index("^")] == "!"
 
 

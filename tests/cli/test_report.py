@@ -67,7 +67,9 @@ def test_what_is_wrong_decides_the_exit_code_and_an_acknowledgement_takes_it_bac
     assert "one of disk_free" in capsys.readouterr().err
     assert main(["ack", "b", "--until", "4h", "--why", "x", "--env", "plain"]) == 3
     assert "nothing to acknowledge" in capsys.readouterr().err
-    assert main(["ack", "disk_free", "--env", "plain"]) == 3
+    with pytest.raises(SystemExit) as left:
+        main(["ack", "disk_free", "--env", "plain"])
+    assert left.value.code == 3 and "needs --until" in capsys.readouterr().err
     assert main(["ack", "disk_free", "--until", "4h", "--why", "new disk at four", "--env", "plain"]) == 0
     assert main(["ack", "--list", "--env", "plain"]) == 0
     assert "new disk at four" in capsys.readouterr().out

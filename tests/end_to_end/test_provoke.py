@@ -54,7 +54,7 @@ def applied(change: str, folder: Path, journal: Journal) -> Iterator[Typed]:
     planned = run("plan", change, "--env", "sandbox", "--out", str(file), journal=journal.folder)
     assert planned.returncode == 0, planned.stdout + planned.stderr
     with Typed("apply", str(file), "--reason", "rehearsal", journal=journal.folder) as person:
-        person.until("anything else to leave it: ")
+        person.until("anything else to cancel: ")
         words = re.search(r"to apply +type: (.+?)\r?\n", person.shown)
         assert words
         person.type(words[1])
@@ -151,7 +151,7 @@ def test_a_load_can_be_ended_by_its_undo(own: Environment, tmp_path: Path) -> No
         back = run("undo", "1", "--env", "sandbox", "--out", str(undo), journal=journal.folder)
         assert back.returncode == 0 and "memory load, pid" in back.stdout, back.stdout + back.stderr
         with Typed("apply", str(undo), journal=journal.folder) as ends:
-            ends.until("anything else to leave it: ")
+            ends.until("anything else to cancel: ")
             words = re.search(r"to apply +type: (.+?)\r?\n", ends.shown)
             assert words
             ends.type(words[1])

@@ -1,62 +1,59 @@
-"""The command `ack`."""
+"""`xai-runbook ack`: acknowledge a finding until a time."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+from typing import TYPE_CHECKING
+
+from xai_runbook.cli.parser import add_command
+
+if TYPE_CHECKING:
+    from xai_runbook.cli.parser import Commands
 
 
-def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `ack`."""
-    example = """\
-examples:
-  xai-runbook ack disk_free --until 4h --why "new disk arrives at 14:00" --env production
-  xai-runbook ack --list
-  xai-runbook ack --remove disk_free --env production
-
-It covers what the newest report found: a worse finding, or another target, counts again."""
-    parser = subparsers.add_parser(
+def add_commands(commands: Commands) -> None:
+    """Add `ack`."""
+    command = add_command(
+        commands,
         "ack",
-        help="set a finding aside until a time, with a reason",
-        description="Set a finding aside until a time, with a reason.",
-        epilog=example,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "acknowledge a finding until a time, with a reason",
+        description="Acknowledge a finding of the newest report until a time, with a reason. Until then it does not"
+        " change the verdict, unless it gets worse or affects another target.",
+        examples="""\
+xai-runbook ack disk_free --until 4h --why "new disk arrives at 14:00" --env production
+xai-runbook ack --list
+xai-runbook ack --remove disk_free --env production""",
+        run=_ack,
     )
-    parser.add_argument("--env", metavar="NAME", help="the environment; $XAI_RUNBOOK_ENV, else the sandbox")
-    parser.set_defaults(run=_ack)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("finding", nargs="?", metavar="FINDING", help="a finding of the newest report that is not ok")
-    what.add_argument("--list", action="store_true", help="show what is acknowledged")
-    what.add_argument("--remove", metavar="FINDING", help="take it back")
-    parser.add_argument("--until", metavar="TIME", help='"4h", or an instant with its zone: 2026-01-31T10:00:00Z')
-    parser.add_argument("--why", metavar="TEXT", help="for whoever reads the next report")
-    parser.add_argument("--out", metavar="DIR", help="where reports are kept (outputs/reports)")
+    action = command.add_mutually_exclusive_group(required=True)
+    action.add_argument("finding", nargs="?", metavar="FINDING", help="a finding of the newest report that is not ok")
+    action.add_argument("--list", action="store_true", help="list the acknowledgements")
+    action.add_argument("--remove", metavar="FINDING", help="remove the acknowledgement of a finding")
+    command.add_argument("--until", metavar="TIME", help='"4h", or an instant with a zone: 2026-01-31T10:00:00Z')
+    command.add_argument("--why", metavar="TEXT", help="the reason, which reports show")
+    command.add_argument("--out", metavar="DIR", help="the folder of reports (default: outputs/reports)")
 
 
-def _ack(arguments: argparse.Namespace) -> int:
-    from xai_runbook.errors import InputError, inert
+def _ack(options: argparse.Namespace) -> int:
+    from xai_runbook.errors import inert
     from xai_runbook.reports import acknowledgements
     from xai_runbook.settings.loading import load
 
-    settings = load(arguments.env or "")
+    if options.finding and not (options.until and options.why):
+        options.usage_error('FINDING needs --until TIME and --why TEXT, such as --until 4h --why "new disk"')
+    settings = load(options.env or "")
     path = acknowledgements.path_of(settings)
-    if arguments.list:
+    if options.list:
         for row in acknowledgements.read(path):
-            where = f"{row.environment} {row.finding}: {row.status} until {row.until.isoformat()}, {row.by}: {row.why}"
-            _say(inert(where))
+            line = f"{row.environment} {row.finding}: {row.status} until {row.until.isoformat()}, {row.by}: {row.why}"
+            print(inert(line))
         return 0
-    if arguments.remove:
-        acknowledgements.remove(path, settings.name, arguments.remove)
-        _say(f"{arguments.remove} counts again")
+    if options.remove:
+        acknowledgements.remove(path, settings.name, options.remove)
+        print(f"the acknowledgement of {options.remove} is removed")
         return 0
-    if not arguments.until or not arguments.why:
-        raise InputError("an acknowledgement needs --until and --why", hint='--until 4h --why "..."')
-    one = acknowledgements.acknowledge(
-        arguments.env or "", arguments.finding, until=arguments.until, why=arguments.why, folder=arguments.out
+    made = acknowledgements.acknowledge(
+        options.env or "", options.finding, until=options.until, why=options.why, folder=options.out
     )
-    _say(f"{one.finding} is set aside until {one.until.isoformat()}")
+    print(f"{made.finding} is acknowledged until {made.until.isoformat()}")
     return 0
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")

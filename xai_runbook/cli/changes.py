@@ -1,4 +1,4 @@
-"""`xai-runbook plan | apply | journal | undo | stop | resume`."""
+"""`xai-runbook plan | apply | undo | stop | resume`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xai_runbook.cli.parser import HelpFormatter, Parser, add_command
+from xai_runbook.cli.table import print_table
 from xai_runbook.errors import InputError, Refused, inert
+from xai_runbook.system.suggestions import suggestion
 
 if TYPE_CHECKING:
+    from xai_runbook.cli.parser import Commands
     from xai_runbook.environment import Environment
     from xai_runbook.model.outcome import Outcome
     from xai_runbook.model.plans import Plan
@@ -18,112 +22,113 @@ if TYPE_CHECKING:
 _MOST_PLAN_BYTES = 4 * 2**20
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the commands of the changing side."""
-    raw = argparse.RawDescriptionHelpFormatter
-    plan = commands.add_parser(
+def add_commands(commands: Commands) -> None:
+    """Add the commands that plan, apply, undo and stop changes."""
+    plan = add_command(
+        commands,
         "plan",
-        help="what a change would do; nothing is done",
-        formatter_class=raw,
-        description="Plans CHANGE in the world as it is now, or shows a plan's FILE.\n"
-        "`xai-runbook plan CHANGE --help` has the change's own arguments; `xai-runbook plan list` lists the changes.",
-        epilog="Examples:\n  xai-runbook plan list\n"
-        "  xai-runbook plan database.terminate --pids 4711 --out end.plan.json\n"
-        "  xai-runbook plan show end.plan.json",
+        "show what a change would do, and change nothing",
+        description="Plan CHANGE against the servers as they are now, or show the plan in FILE. Nothing is changed."
+        " `xai-runbook plan list` lists the changes; `xai-runbook plan CHANGE --help` shows a change's arguments.",
+        examples="""\
+xai-runbook plan list
+xai-runbook plan database.terminate --pids 4711 --out end.plan.json
+xai-runbook plan show end.plan.json""",
+        run=run_plan,
     )
     plan.add_argument("change", metavar="CHANGE | show FILE | list")
-    plan.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
-    plan.set_defaults(run=run_plan)
+    plan.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the arguments of CHANGE")
 
-    apply = commands.add_parser(
+    apply = add_command(
+        commands,
         "apply",
-        help="carries out a plan's FILE, once a person has typed its words",
-        formatter_class=raw,
-        description="Shows the plan and asks for its confirmation. Exits 0 done, 1 nothing done, 3 unknown\n"
-        "or refused. Without a terminal only additive plans that the settings allow by name are carried out.",
-        epilog="Example:\n  xai-runbook apply end.plan.json --reason INC-1234",
+        "apply the plan in FILE after a person has confirmed it",
+        description="Show the plan, ask for its confirmation and apply it. Without a terminal, only additive plans that"
+        " the settings allow by name are applied.\n\nExits with 0 done, 1 nothing done, 3 unknown or refused.",
+        examples="xai-runbook apply end.plan.json --reason INC-1234",
+        run=run_apply,
+        env="the environment, if it is not the plan's own",
     )
     apply.add_argument("file", metavar="FILE", type=Path)
-    apply.add_argument("--env", help="the environment, where it is not the plan's own")
-    apply.add_argument("--reason", default="", help="free text for the journal, such as an incident number")
-    apply.add_argument("--json", action="store_true", help="the outcome, for programs")
-    apply.set_defaults(run=run_apply)
+    apply.add_argument("--reason", default="", help="a text for the journal, such as an incident number")
+    apply.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
-    journal = commands.add_parser(
-        "journal",
-        help="what was changed, by whom, why, and what came of it",
-        formatter_class=raw,
-        description="list: one line an entry. show N: everything about it. verify: proves every record.\n"
-        "reconcile N: looks what an unknown entry did; --as says it where only a person can.\n"
-        "init: makes the journal, once; with --replace, a person takes what is there now for the one that is lost.",
-        epilog="Examples:\n  xai-runbook journal list\n  xai-runbook journal reconcile 17 --as failed --why 'I looked'",
-    )
-    journal.add_argument("verb", choices=("list", "show", "verify", "reconcile", "init"))
-    journal.add_argument("entry", nargs="?", type=int, metavar="N")
-    journal.add_argument("--as", dest="status", choices=("done", "failed"), default="")
-    journal.add_argument("--why", default="")
-    journal.add_argument("--replace", action="store_true", help="with init: for a journal that is lost")
-    journal.add_argument("--env")
-    journal.add_argument("--json", action="store_true", help="for programs")
-    journal.set_defaults(run=run_journal)
-
-    undo = commands.add_parser(
+    undo = add_command(
+        commands,
         "undo",
-        help="makes the plan of the way back from a journal entry; nothing is done",
-        formatter_class=raw,
-        epilog="Example:\n  xai-runbook undo 17 --out back.plan.json && xai-runbook apply back.plan.json",
+        "plan the undo of a journal entry, and change nothing",
+        examples="xai-runbook undo 17 --out undo.plan.json && xai-runbook apply undo.plan.json",
+        run=run_undo,
     )
-    undo.add_argument("entry", type=int, metavar="N")
-    undo.add_argument("--env")
-    undo.add_argument("--out", type=Path, metavar="FILE", help="writes the plan there")
-    undo.add_argument("--json", action="store_true", help="the plan, for programs")
-    undo.set_defaults(run=run_undo)
+    undo.add_argument("entry", type=int, metavar="N", help="the number of a journal entry")
+    undo.add_argument("--out", type=Path, metavar="FILE", help="write the plan to FILE")
+    undo.add_argument("--json", action="store_true", help="print the plan as JSON")
 
-    stop = commands.add_parser(
+    stop = add_command(
+        commands,
         "stop",
-        help="nothing changes any more, from the next step on, until resume",
-        formatter_class=raw,
-        epilog="Example:\n  xai-runbook stop --why 'INC-1234: nobody touches the database'",
+        "stop all changes of the environment until `resume`",
+        description="Stop all changes of the environment until `resume`. A running change stops before its next step.",
+        examples="xai-runbook stop --why 'INC-1234: leave the database alone'",
+        run=run_stop,
     )
-    stop.add_argument("--why", required=True)
-    stop.add_argument("--env")
-    stop.set_defaults(run=run_stop)
-    resume = commands.add_parser("resume", help="ends a stop", epilog="Example:  xai-runbook resume")
-    resume.add_argument("--env")
-    resume.set_defaults(run=run_resume)
+    stop.add_argument("--why", required=True, metavar="TEXT", help="the reason, which refused changes show")
+    add_command(commands, "resume", "allow changes again after `stop`", examples="xai-runbook resume", run=run_resume)
 
 
 def run_plan(options: argparse.Namespace) -> int:
-    """Shows a plan; 0, or 3 for one that is refused here."""
+    """Make, show or list plans; return 0, or 3 for a plan that is refused."""
     from xai_runbook.cli import change_arguments
 
     if options.change == "list":
-        listed = list(change_arguments.listed())
-        widest = max(len(name) for name, _ in listed)
-        for name, says in listed:
-            print(f"  {name:<{widest}}  {says.removeprefix('Plan to ').removeprefix('A Plan that ')}")
+        list_parser().parse_args(options.arguments)
+        print_table(change_arguments.summaries(), indent=2)
         return 0
     if options.change == "show":
-        words = [word for word in options.words if word != "--json"]
-        if len(words) != 1:
-            raise InputError("show takes one plan's file", hint="xai-runbook plan show FILE")
-        plan, digest = read_plan(Path(words[0]))
+        shown = show_parser().parse_args(options.arguments)
+        plan, digest = read_plan(shown.file)
         if digest != plan.digest:
             print("EDITED after it was made: apply will refuse it", file=sys.stderr)
-        return _shown(plan, None, as_json="--json" in options.words)
-    plan, out, as_json = change_arguments.asked_plan(options.change, options.words)
-    return _shown(plan, out, as_json=as_json)
+        return _show(plan, None, as_json=shown.json)
+    if "." not in options.change:
+        known = ["list", "show", *(name for name, _ in change_arguments.summaries())]
+        options.usage_error(f"unknown change {options.change!r}. Try: {suggestion(options.change, known)}")
+    plan, out, as_json = change_arguments.requested_plan(options.change, options.arguments, options.env)
+    return _show(plan, out, as_json=as_json)
+
+
+def list_parser() -> Parser:
+    """Return the parser of `xai-runbook plan list`."""
+    return Parser(
+        prog="xai-runbook plan list",
+        description="List the changes.",
+        epilog="examples:\n  xai-runbook plan list",
+        formatter_class=HelpFormatter,
+    )
+
+
+def show_parser() -> Parser:
+    """Return the parser of `xai-runbook plan show FILE`."""
+    parser = Parser(
+        prog="xai-runbook plan show",
+        description="Show the plan in a file.",
+        epilog="examples:\n  xai-runbook plan show end.plan.json",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    return parser
 
 
 def run_apply(options: argparse.Namespace) -> int:
-    """Carries a plan out; the outcome's exit code."""
+    """Apply a plan; return the outcome's exit code."""
     from xai_runbook.changes.apply import apply, apply_headless, preflight
     from xai_runbook.environment import connect
     from xai_runbook.model.outcome import Outcome
     from xai_runbook.system import interactive
 
     plan, digest = read_plan(options.file)
-    if digest != plan.digest:  # before anybody reads it and types its words
+    if digest != plan.digest:  # before a person reads and confirms it
         raise Refused("the plan was edited after it was made", on=str(options.file), hint="make the plan anew")
     env = connect(options.env or plan.environment)
     out = sys.stderr if options.json else sys.stdout
@@ -134,108 +139,54 @@ def run_apply(options: argparse.Namespace) -> int:
         print("there is nothing to do", file=out)
         return 0
     if interactive.is_there():
-        preflight(plan, env, digest=digest)  # nobody types in vain
+        preflight(plan, env, digest=digest)  # refuse before a person types the confirmation
         print(plan, file=out)
-        print("type the words to apply it, anything else to leave it: ", end="", file=out, flush=True)
+        print("type the confirmation to apply it, anything else to cancel: ", end="", file=out, flush=True)
         typed = sys.stdin.readline().strip()
         if not typed:
             print("nothing was done", file=out)
             return 1
-        came = apply(plan, env, confirm=typed, reason=options.reason, digest=digest)
+        outcome = apply(plan, env, confirm=typed, reason=options.reason, digest=digest)
     else:
-        came = apply_headless(plan, env, digest=digest, reason=options.reason)
-    assert isinstance(came, Outcome)  # there are steps, and words
+        outcome = apply_headless(plan, env, digest=digest, reason=options.reason)
+    assert isinstance(outcome, Outcome)  # because there are steps and a confirmation
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    _said(came, options.json)
-    return came.exit_code
-
-
-def run_journal(options: argparse.Namespace) -> int:
-    """Shows or proves the journal, or reconciles one entry."""
-    from xai_runbook.changes import reconcile
-    from xai_runbook.changes.journals import init, journal_of, unchecked_journal
-
-    env = _environment(options)
-    if options.verb == "init":
-        print(init(unchecked_journal(env), env.name, replace=options.replace, why=options.why))
-        return 0
-    journal = journal_of(env)
-    if options.verb in ("show", "reconcile") and options.entry is None:
-        raise InputError(f"which entry to {options.verb}?", hint=f"xai-runbook journal {options.verb} N")
-    if options.verb == "verify":
-        count = journal.verify()
-        print(json.dumps({"records": count}) if options.json else f"{count} records, every one as it was written")
-        return 0
-    if options.verb == "reconcile":
-        came = reconcile.reconcile(env, options.entry, status=options.status, why=options.why)
-        _said(came, options.json)
-        return 3 if came.status == "unknown" else 0
-    entries = journal.entries() if options.verb == "list" else [reconcile.entry_of(journal, options.entry)]
-    told = [
-        {
-            "entry": entry.number,
-            "status": entry.status,
-            "intent": entry.intent,
-            "outcome": entry.outcome,
-            "reconciled": entry.reconciled,
-        }
-        for entry in entries
-    ]
-    if options.json:
-        print(json.dumps(told if options.verb == "list" else told[0], indent=2))
-        return 0
-    if not entries:
-        print("no entries: nothing has been changed through this journal")
-    for entry in entries:
-        intent, last = entry.intent, entry.reconciled or entry.outcome
-        plan = intent["plan"]
-        print(
-            inert(
-                f"{entry.number:>6}  {intent['at'][:19]}  {entry.status:<7}  {intent['environment']}  {intent['user']}"
-                f"@{intent['host']}  {plan['verb']} {', '.join(plan['targets'])}  {intent['reason']}",
-                400,
-            )
-        )
-        if options.verb == "show":
-            from xai_runbook.model.plans import Plan
-
-            print(Plan.from_json(plan))
-            print(inert(f"  came to     {last['summary'] if last else 'it ended before it could say'}"))
-    return 0
+    print_outcome(outcome, as_json=options.json)
+    return outcome.exit_code
 
 
 def run_undo(options: argparse.Namespace) -> int:
-    """Shows the plan of the way back."""
+    """Show the plan that undoes a journal entry."""
     from xai_runbook.changes import reconcile
 
-    return _shown(reconcile.undo(_environment(options), options.entry), options.out, as_json=options.json)
+    return _show(reconcile.undo(environment(options), options.entry), options.out, as_json=options.json)
 
 
 def run_stop(options: argparse.Namespace) -> int:
-    """Writes the stop file."""
+    """Write the stop file."""
     from xai_runbook.changes.journals import journal_of
     from xai_runbook.system.files import write_whole
 
-    journal = journal_of(_environment(options))
+    journal = journal_of(environment(options))
     write_whole(journal.stop_file, f"{inert(options.why)}\n".encode())
-    print(f"nothing changes any more: {journal.stop_file}")
+    print(f"changes are stopped: {journal.stop_file}")
     return 0
 
 
 def run_resume(options: argparse.Namespace) -> int:
-    """Takes the stop file away."""
+    """Remove the stop file."""
     from xai_runbook.changes.journals import journal_of
 
-    journal = journal_of(_environment(options))
-    was = journal.stop_file.exists()
+    journal = journal_of(environment(options))
+    was_stopped = journal.stop_file.exists()
     journal.stop_file.unlink(missing_ok=True)
-    print("changes may be applied again" if was else "changes were not stopped")
+    print("changes may be applied again" if was_stopped else "changes were not stopped")
     return 0
 
 
 def read_plan(path: Path) -> tuple[Plan, str]:
-    """The plan in a file, and the digest that stands beside it. Errors: InputError."""
+    """Return the plan in a file, and the digest beside it. Errors: InputError."""
     from xai_runbook.model.plans import Plan
 
     try:
@@ -249,10 +200,23 @@ def read_plan(path: Path) -> tuple[Plan, str]:
         data: Any = json.loads(content)
         return Plan.from_json(data["plan"]), str(data["digest"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise InputError("the file holds no plan", on=str(path), hint="xai-runbook plan CHANGE --out FILE") from None
+        raise InputError("the file is not a plan", on=str(path), hint="xai-runbook plan CHANGE --out FILE") from None
 
 
-def _shown(plan: Plan, out: Path | None, *, as_json: bool) -> int:
+def environment(options: argparse.Namespace) -> Environment:
+    """Return the environment without connecting: the journal can be read and stopped while the sandbox is down."""
+    from xai_runbook.environment import Environment
+    from xai_runbook.settings import loading
+
+    return Environment(loading.load(options.env or ""))
+
+
+def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
+    """Print an outcome for people, or as JSON."""
+    print(json.dumps(outcome.to_json(), indent=2) if as_json else str(outcome))
+
+
+def _show(plan: Plan, out: Path | None, *, as_json: bool) -> int:
     if out is not None:
         from xai_runbook.system.files import write_whole
 
@@ -267,15 +231,3 @@ def _shown(plan: Plan, out: Path | None, *, as_json: bool) -> int:
         if out is not None:
             print(f"  written to  {out}: xai-runbook apply {out}")
     return 3 if plan.refused else 0
-
-
-def _said(came: Outcome, as_json: bool) -> None:
-    print(json.dumps(came.to_json(), indent=2) if as_json else str(came))
-
-
-def _environment(options: argparse.Namespace) -> Environment:
-    from xai_runbook.environment import Environment
-    from xai_runbook.settings import loading
-
-    # the journal can be read, and stopped, while the sandbox is down
-    return Environment(loading.load(options.env or ""))

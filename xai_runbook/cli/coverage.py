@@ -1,21 +1,30 @@
-"""`xai-runbook coverage`: which of the runbook's items are answered, and where."""
+"""`xai-runbook coverage`: which items of the runbook are answered, and where."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+from xai_runbook.cli.parser import add_command
+from xai_runbook.cli.table import print_table
+
+if TYPE_CHECKING:
+    from xai_runbook.cli.parser import Commands
 
 
-def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `coverage`."""
-    parser = subparsers.add_parser(
+def add_commands(commands: Commands) -> None:
+    """Add `coverage`."""
+    command = add_command(
+        commands,
         "coverage",
-        help="which of the runbook's items are answered, and where",
-        description="Lists the runbook's items: the operation that answers each, the notebook that asks it, its tests.",
-        epilog="example:\n  xai-runbook coverage --json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "list the runbook's items and where each is answered",
+        description="List the runbook's items: number, line, text, the operation that answers it, the notebook that"
+        " asks it, and the number of its tests.",
+        examples="xai-runbook coverage\nxai-runbook coverage --json",
+        run=_run,
+        env="",
     )
-    parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
-    parser.set_defaults(run=_run)
+    command.add_argument("--json", action="store_true", help="print a list of objects as JSON")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -27,11 +36,19 @@ def _run(options: argparse.Namespace) -> int:
 
         print(json.dumps([row._asdict() for row in rows], ensure_ascii=False, indent=1))
         return 0
-    for row in rows:
-        tests = "-" if row.tests is None else str(len(row.tests))
-        literal = " ".join(row.literal.replace("\\\n", " ").split())
-        literal = literal if len(literal) <= 58 else literal[:57] + "…"
-        operation, notebook = row.operation or "-", row.notebook or "-"
-        print(f"{row.item:>4} {row.line:>4}  {literal:<58}  {operation:<30} {notebook:<19} {tests:>3}")
+    print_table(
+        [
+            [
+                str(row.item),
+                str(row.line),
+                " ".join(row.literal.replace("\\\n", " ").split()),
+                row.operation or "-",
+                row.notebook or "-",
+                "-" if row.tests is None else str(len(row.tests)),
+            ]
+            for row in rows
+        ],
+        right=[0, 1, 5],
+    )
     print(f"{sum(row.answered for row in rows)} of {len(rows)}")
     return 0

@@ -1,4 +1,4 @@
-"""`xai-runbook ping`: what each configured part answered, as whom, how fast, and what to mend."""
+"""`xai-runbook ping`: whether each configured part answers, as which user, how fast, and what to try if not."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from xai_runbook.cli.parser import add_command
+from xai_runbook.cli.table import table_rows, terminal_width, wrapped
 from xai_runbook.errors import NotConfigured, XaiRunbookError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from xai_runbook.cli.parser import Commands
     from xai_runbook.environment import Environment
 
 
 FAILED = ("down", "unknown")
 NO_SERVERS = ("backups",)
-"""Parts that do not answer: folders."""
+"""Parts that are folders, not servers."""
+_HINT_INDENT = 18
 
 
 class Reply(NamedTuple):
-    """One target's answer: `status` is ok, down, unknown (something else answers, or we are not let in) or
-    not configured."""
+    """The answer of one target. `status` is ok, down, unknown (another server, or access denied) or not configured."""
 
     part: str
     target: str
     status: str
     detail: str = ""
-    """Version, and as whom we ask; or what failed."""
+    """The server's version and our user, or the error."""
     seconds: float | None = None
-    mend: str = ""
+    hint: str = ""
 
 
 def replies(env: Environment) -> list[Reply]:
-    """A Reply for each target of each part, all asked at once; parts without settings are "not configured"."""
+    """Return a Reply for each target of each part, all asked in parallel."""
     from xai_runbook.clients.http.deadline import side_by_side
     from xai_runbook.operations import reachability
     from xai_runbook.settings.models import PARTS
@@ -44,38 +47,38 @@ def replies(env: Environment) -> list[Reply]:
         "nodes": ("nodes.reference", lambda: reachability.reference_nodes(env.nodes)),
         "database": ("database.proxy", lambda: reachability.database(env.database.through_proxy())),
     }
-    asks: dict[str, Callable[[], DataFrame]] = {}
+    requests: dict[str, Callable[[], DataFrame]] = {}
     for part in PARTS:
         if part not in NO_SERVERS:
-            asks[part] = lambda part=part: getattr(reachability, part)(getattr(env, part))  # type: ignore[misc]
+            requests[part] = lambda part=part: getattr(reachability, part)(getattr(env, part))  # type: ignore[misc]
         if part in further:
-            name, asks[name] = further[part]
-    told = side_by_side([partial(_replies, part, ask) for part, ask in asks.items()])
-    return [reply for part in told for reply in part]
+            name, requests[name] = further[part]
+    parts = side_by_side([partial(_replies, part, request) for part, request in requests.items()])
+    return [reply for part in parts for reply in part]
 
 
 def answers(env: Environment) -> DataFrame:
-    """The replies as a frame. Columns: part, target, status, detail, seconds, mend."""
+    """Return the replies as a frame. Columns: part, target, status, detail, seconds, hint."""
     from pandas import DataFrame
 
     return DataFrame([reply._asdict() for reply in replies(env)])
 
 
-def _replies(part: str, ask: Callable[[], DataFrame]) -> list[Reply]:
+def _replies(part: str, request: Callable[[], DataFrame]) -> list[Reply]:
     try:
-        frame = ask()
+        frame = request()
     except NotConfigured as error:
-        return [Reply(part, "", "not configured", mend=error.hint)]
+        return [Reply(part, "", "not configured", hint=error.hint)]
     except XaiRunbookError as error:
-        return [Reply(part, error.on, "unknown", error.what, mend=error.hint)]
+        return [Reply(part, error.on, "unknown", error.what, hint=error.hint)]
     if frame.empty:
-        return [Reply(part, "", "not configured", mend=f"a table [[{part}]]")]
-    words = {1.0: "ok", 0.0: "down"}
+        return [Reply(part, "", "not configured", hint=f"a table [[{part}]]")]
+    statuses = {1.0: "ok", 0.0: "down"}
     return [
         Reply(
             part,
             row["target"],
-            words.get(row["answers"], "unknown"),
+            statuses.get(row["answers"], "unknown"),
             row["detail"] or row["error"],
             row["seconds"],
             row["hint"],
@@ -84,36 +87,43 @@ def _replies(part: str, ask: Callable[[], DataFrame]) -> list[Reply]:
     ]
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `ping`."""
-    command = commands.add_parser(
+def add_commands(commands: Commands) -> None:
+    """Add `ping`."""
+    command = add_command(
+        commands,
         "ping",
-        help="what each configured part answered, as whom, how fast, and what to mend",
-        description="Asks every configured part once. Exits 0 if all answered, 3 if one did not.",
-        epilog="Example:  xai-runbook ping --env production",
+        "ask every configured part once whether it answers",
+        description="Ask every configured part once: its version, our user, the time it took, and what to try if it"
+        " does not answer. Exits with 0 if all answered, else with 3.",
+        examples="xai-runbook ping --env production",
+        run=run,
     )
-    command.add_argument("--env", help="the environment (XAI_RUNBOOK_ENV, else the sandbox)")
-    command.add_argument("--json", action="store_true", help="a list of replies, for programs")
-    command.set_defaults(run=run)
+    command.add_argument("--json", action="store_true", help="print a list of replies as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Prints the replies; 3 where a configured part did not answer."""
+def run(options: argparse.Namespace) -> int:
+    """Print the replies; return 3 if a configured part did not answer."""
     from xai_runbook.environment import connect
 
-    env = connect(arguments.env or "")
-    told = replies(env)
-    if arguments.json:
+    env = connect(options.env or "")
+    found = replies(env)
+    if options.json:
         import json
 
         print(f"settings: {env.settings.source}", file=sys.stderr)
-        print(json.dumps([reply._asdict() for reply in told], indent=2))
+        print(json.dumps([reply._asdict() for reply in found], indent=2))
     else:
         print(f"environment {env.name}{' - PRODUCTION' if env.settings.production else ''}")
         print(f"settings    {env.settings.source}")
-        for reply in told:
-            took = f"{reply.seconds * 1000:.0f} ms" if reply.seconds is not None else ""
-            print(f"  {reply.status:<15} {reply.part:<16} {reply.target:<34} {took:>8}  {reply.detail}")
-            if reply.status in FAILED and reply.mend:
-                print(f"  {'':<15} mend: {reply.mend}")
-    return 3 if any(reply.status in FAILED for reply in told) else 0
+        width = terminal_width()
+        rows = table_rows([_row(reply) for reply in found], width=width, indent=2, right=[3])
+        for reply, row in zip(found, rows, strict=True):
+            print(row)
+            if reply.status in FAILED and reply.hint:
+                print(wrapped(f"try: {reply.hint}", width=width, indent=_HINT_INDENT))
+    return 3 if any(reply.status in FAILED for reply in found) else 0
+
+
+def _row(reply: Reply) -> list[str]:
+    seconds = f"{reply.seconds * 1000:.0f} ms" if reply.seconds is not None else ""
+    return [f"{reply.status:<14}", reply.part, reply.target, seconds, reply.detail]

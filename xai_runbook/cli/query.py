@@ -1,4 +1,4 @@
-"""`xai-runbook query`: PromQL by hand, with the same checks and deadlines as every other question."""
+"""`xai-runbook query`: one PromQL query by hand, with the same checks and deadlines as every other query."""
 
 from __future__ import annotations
 
@@ -7,84 +7,84 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from xai_runbook.cli.parser import add_command
+from xai_runbook.cli.table import table_rows, terminal_width
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
+    from xai_runbook.cli.parser import Commands
     from xai_runbook.model.window import Window
 
-MOST_SHOWN = 40
-NOTHING = 1
-_PICTURES = ("png", "svg", "pdf")
-_EXAMPLE = """\
-examples:
-  xai-runbook query 'rate(process_cpu_seconds_total[2m])'
-  xai-runbook query blockchain_height --window 6h --chart height.png
-  xai-runbook query 'sum by (route) (rate(http_requests_total[5m]))' --at 2026-01-31T10:00Z --csv > routes.csv
-  xai-runbook query 'up == 0' --json --env production
-
-Without --window it is asked at one instant, with it the table has a line a series. Leaves with 0, with 1 where the
-answer has no series (which is no 0), with 3 where it could not be asked or read."""
+MOST_ROWS = 40
+NO_SERIES = 1
+_FORMATS = ("png", "svg", "pdf")
 
 
-def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds it."""
-    parser = subparsers.add_parser(
+def add_commands(commands: Commands) -> None:
+    """Add `query`."""
+    command = add_command(
+        commands,
         "query",
-        help="ask Prometheus by hand",
-        description="Asks Prometheus by hand, reading only.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "run a PromQL query",
+        description="Run a PromQL query at one instant, or with --window over a range: the table then has one line for"
+        " each series.\n\nExits with 0, with 1 if there are no series (which is not the same as 0), with 3 if the query"
+        " failed.",
+        examples="""\
+xai-runbook query 'rate(process_cpu_seconds_total[2m])'
+xai-runbook query blockchain_height --window 6h --chart height.png
+xai-runbook query 'sum by (route) (rate(http_requests_total[5m]))' --at 2026-01-31T10:00Z --csv > routes.csv
+xai-runbook query 'up == 0' --json --env production""",
+        run=_run,
     )
-    parser.add_argument("promql", metavar="PROMQL", help="in quotes, for the shell")
-    parser.add_argument("--window", metavar="SPAN", help='a range: "6h" until now or --at, or two instants START/END')
-    parser.add_argument("--at", metavar="TIME", help="ISO 8601 with a zone: 2026-01-31T10:00Z (now)")
-    parser.add_argument("--step", metavar="SPAN", help="how far apart the points of a range are (about 500 in all)")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one document, every row of it")
-    form.add_argument("--csv", action="store_true", help="every row; texts that a spreadsheet would compute are quoted")
+    command.add_argument("promql", metavar="PROMQL", help="the query, quoted for the shell")
+    command.add_argument("--window", metavar="SPAN", help='a range: "6h" until now or --at, or two instants START/END')
+    command.add_argument("--at", metavar="TIME", help="ISO 8601 with a zone: 2026-01-31T10:00Z (default: now)")
+    command.add_argument("--step", metavar="SPAN", help="the step of a range (default: about 500 points)")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON document with all rows")
+    form.add_argument("--csv", action="store_true", help="print all rows; texts that look like formulas are quoted")
     form.add_argument("--chart", metavar="FILE", help="draw the range into FILE (.png, .svg, .pdf)")
-    parser.add_argument("--env", metavar="NAME", help="the environment; $XAI_RUNBOOK_ENV, else the sandbox")
-    parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     from xai_runbook.environment import connect
     from xai_runbook.errors import InputError
 
-    window = _window(arguments)
-    prometheus = connect(arguments.env or "").prometheus
+    window = _window(options)
+    prometheus = connect(options.env or "").prometheus
     try:
         if window is not None:
-            frame = prometheus.range(arguments.promql, window, arguments.step)
+            frame = prometheus.range(options.promql, window, options.step)
         else:
-            frame = prometheus.instant(arguments.promql, _instant(arguments.at) if arguments.at else None)
+            frame = prometheus.instant(options.promql, _instant(options.at) if options.at else None)
     except InputError as error:
-        for line in pointed(arguments.promql, error.what):
+        for line in error_position(options.promql, error.what):
             print(line, file=sys.stderr)
         raise
     for warning in frame.attrs.get("warnings", ()):
-        _aside(f"Prometheus warns: {warning}")
-    if arguments.chart:
-        _draw(frame, arguments)
-    elif arguments.json:
-        print(_json(frame, arguments.promql, prometheus.environment))
-    elif arguments.csv:
+        _note(f"Prometheus warns: {warning}")
+    if options.chart:
+        _draw(frame, options)
+    elif options.json:
+        print(_json(frame, options.promql, prometheus.environment))
+    elif options.csv:
         sys.stdout.writelines(csv_lines(frame))
     else:
         print(_table(frame, summed=window is not None))
     if frame.empty:
-        _aside("no series: nothing of that name and these labels (that is no 0)")
-        return NOTHING
+        _note("no series found (not the same as 0)")
+        return NO_SERIES
     return 0
 
 
-def pointed(query: str, complaint: str) -> Iterator[str]:
-    """The line of `query` that a complaint such as "1:7: parse error" is about, and a caret under the place.
+def error_position(query: str, message: str) -> Iterator[str]:
+    """Yield the line of the query that a message such as "1:7: parse error" is about, and a caret under the position.
 
-    >>> for line in pointed("sum by (x", "invalid parameter: 1:10: parse error: unclosed"): print(line)
+    >>> for line in error_position("sum by (x", "invalid parameter: 1:10: parse error: unclosed"): print(line)
       sum by (x
                ^
     """
@@ -92,12 +92,12 @@ def pointed(query: str, complaint: str) -> Iterator[str]:
 
     from xai_runbook.errors import inert
 
-    found = re.search(r"(?<!\d)(\d{1,6}):(\d{1,9}): parse error", complaint)
+    found = re.search(r"(?<!\d)(\d{1,6}):(\d{1,9}): parse error", message)
     lines = query.split("\n")
     if found is None or not 1 <= int(found[1]) <= len(lines):
         return
     line = lines[int(found[1]) - 1]
-    # counted in bytes; shown in columns of a terminal
+    # Prometheus counts bytes, the caret stands under a column of the terminal
     before = inert(line.encode()[: int(found[2]) - 1].decode("utf-8", "ignore"), 10**6)
     shown, start = inert(line, 10**6), max(0, len(before) - 60)
     dots = "…" if start else ""
@@ -107,45 +107,44 @@ def pointed(query: str, complaint: str) -> Iterator[str]:
 
 
 def csv_lines(frame: DataFrame) -> Iterator[str]:
-    """The frame as CSV, a header first; a text that a spreadsheet would take for a formula has a quote before it."""
+    """Yield the frame as CSV with a header; a text that a spreadsheet would evaluate gets a leading apostrophe."""
     import csv
     import io
 
     from xai_runbook.errors import inert
 
-    def cell(told: object) -> str:
-        text = inert(str(told), 10**6)
+    def cell(value: object) -> str:
+        text = inert(str(value), 10**6)
         return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
     labels = [column for column in frame.columns if column not in ("at", "value")]
     texts = [frame[label].astype("str") for label in labels]
-    into = io.StringIO()
-    writer = csv.writer(into, lineterminator="\n")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*map(cell, labels), "at", "value"])
-    for *own, at, value in zip(*texts, frame["at"], frame["value"], strict=True):
-        writer.writerow([*map(cell, own), at.isoformat(), repr(float(value))])
-        yield into.getvalue()
-        into.seek(0)
-        into.truncate()
-    yield into.getvalue()
+    for *label_values, at, value in zip(*texts, frame["at"], frame["value"], strict=True):
+        writer.writerow([*map(cell, label_values), at.isoformat(), repr(float(value))])
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue()
 
 
-def _window(arguments: argparse.Namespace) -> Window | None:
-    """What was asked for, checked before anything is asked."""
-    from xai_runbook.errors import InputError
+def _window(options: argparse.Namespace) -> Window | None:
+    """Return the requested window; refuse invalid options before anything is asked."""
     from xai_runbook.model.window import Window, duration_seconds
 
-    if arguments.chart and not arguments.window:
-        raise InputError("a chart needs a window", hint="--window 6h")
-    if arguments.chart and arguments.chart.rpartition(".")[2].lower() not in _PICTURES:
-        raise InputError(f"{arguments.chart!r} names no kind of picture", hint="a name that ends in .png, .svg or .pdf")
-    if arguments.step and not arguments.window:
-        raise InputError("a step needs a window", hint="--window 6h")
-    if arguments.step:
-        duration_seconds(arguments.step)
-    if not arguments.window:
+    if options.chart and not options.window:
+        options.usage_error("--chart needs --window")
+    if options.chart and options.chart.rpartition(".")[2].lower() not in _FORMATS:
+        options.usage_error(f"--chart {options.chart}: the name must end in .png, .svg or .pdf")
+    if options.step and not options.window:
+        options.usage_error("--step needs --window")
+    if options.step:
+        duration_seconds(options.step)
+    if not options.window:
         return None
-    return Window.parse(arguments.window, now=_instant(arguments.at) if arguments.at else None)
+    return Window.parse(options.window, now=_instant(options.at) if options.at else None)
 
 
 def _instant(text: str) -> datetime:
@@ -155,48 +154,47 @@ def _instant(text: str) -> datetime:
 
 
 def _table(frame: DataFrame, *, summed: bool) -> str:
-    """As many lines as a screen has, and how many there are: the samples, or what those of each series come to."""
+    """Return MOST_ROWS rows as a table, and how many more there are: samples, or with `summed` one row per series."""
     from xai_runbook.errors import inert
 
-    columns = [column for column in frame.columns if column not in ("at", "value")]
-    frame = frame.astype(dict.fromkeys(columns, "str"))
+    labels = [column for column in frame.columns if column not in ("at", "value")]
+    frame = frame.astype(dict.fromkeys(labels, "str"))
     if summed:
         head = ["points", "first at", "last at", "least", "most", "last"]
-        groups = frame.groupby(columns, sort=True) if columns else [((), frame)]
-        parts = [(key if isinstance(key, tuple) else (key,), rows) for key, rows in groups if len(rows)]
-        told = [
-            (
-                own,
-                [
-                    str(len(rows)),
-                    _at(rows["at"].iloc[0]),
-                    _at(rows["at"].iloc[-1]),
-                    *map(_number, _ends(rows["value"])),
-                ],
-            )
-            for own, rows in parts
-        ]
+        rows = _series_rows(frame, labels)
+        count = len(rows)
     else:
         head = ["at", "value"]
-        rows = frame.head(MOST_SHOWN + 1)
-        own = list(zip(*(rows[column] for column in columns), strict=True)) or [()] * len(rows)
-        told = [
-            (names, [_at(at), _number(value)]) for names, at, value in zip(own, rows["at"], rows["value"], strict=True)
+        shown = frame.head(MOST_ROWS)
+        label_rows = list(zip(*(shown[label] for label in labels), strict=True)) or [()] * len(shown)
+        rows = [
+            [*values, _time(at), _number(value)]
+            for values, at, value in zip(label_rows, shown["at"], shown["value"], strict=True)
         ]
-    lines = [[*columns, *head], *([*(inert(str(name), 60) for name in own), *rest] for own, rest in told[:MOST_SHOWN])]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    left = (len(told) if summed else len(frame)) - MOST_SHOWN
-    if left > 0:
-        shown.append(f"... and {left} more: --csv and --json have them all, --chart draws them")
-    return "\n".join(shown)
+        count = len(frame)
+    texts = [[inert(str(cell), 10_000) for cell in row] for row in rows[:MOST_ROWS]]
+    lines = table_rows([[*labels, *head], *texts], width=terminal_width())
+    if count > MOST_ROWS:
+        lines.append(f"... and {count - MOST_ROWS} more: --csv and --json have them all, --chart draws them")
+    return "\n".join(lines)
 
 
-def _ends(values: Series[float]) -> tuple[float, float, float]:
-    return float(values.min()), float(values.max()), float(values.iloc[-1])
+def _series_rows(frame: DataFrame, labels: list[str]) -> list[list[str]]:
+    """Return the labels of each series, and number, first and last time, minimum, maximum and last of its values."""
+    groups = frame.groupby(labels, sort=True) if labels else [((), frame)]
+    rows = []
+    for key, series in groups:
+        if len(series):
+            values, times = series["value"], series["at"]
+            numbers = (float(values.min()), float(values.max()), float(values.iloc[-1]))
+            name = key if isinstance(key, tuple) else (key,)
+            rows.append(
+                [*map(str, name), str(len(series)), _time(times.iloc[0]), _time(times.iloc[-1]), *map(_number, numbers)]
+            )
+    return rows
 
 
-def _at(at: datetime) -> str:
+def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
@@ -205,22 +203,22 @@ def _number(value: float) -> str:
 
 
 def _json(frame: DataFrame, query: str, environment: str) -> str:
-    """One document; what JSON has no number for is a text, as Prometheus itself writes it."""
+    """Return one JSON document; NaN and infinities are texts, as Prometheus writes them."""
     import json
     import math
 
     names = {math.inf: "+Inf", -math.inf: "-Inf"}
     rows = []
     for record in frame.to_dict("records"):
-        value = float(record.pop("value"))
+        number = float(record.pop("value"))
         at = record.pop("at").isoformat()
-        told = value if math.isfinite(value) else names.get(value, "NaN")
-        rows.append({str(name): str(text) for name, text in record.items()} | {"at": at, "value": told})
-    about = {"environment": environment, "query": query, "warnings": frame.attrs.get("warnings", [])}
-    return json.dumps(about | {"rows": rows}, indent=1, default=str)
+        value = number if math.isfinite(number) else names.get(number, "NaN")
+        rows.append({str(name): str(text) for name, text in record.items()} | {"at": at, "value": value})
+    document = {"environment": environment, "query": query, "warnings": frame.attrs.get("warnings", []), "rows": rows}
+    return json.dumps(document, indent=1, default=str)
 
 
-def _draw(frame: DataFrame, arguments: argparse.Namespace) -> None:
+def _draw(frame: DataFrame, options: argparse.Namespace) -> None:
     import io
     from pathlib import Path
 
@@ -231,16 +229,15 @@ def _draw(frame: DataFrame, arguments: argparse.Namespace) -> None:
 
     mpl.use("agg")
     picture = io.BytesIO()
-    figure = charts.timeline(frame.drop(columns="__name__", errors="ignore"), title=arguments.promql).get_figure(
-        root=True
-    )
+    axes = charts.timeline(frame.drop(columns="__name__", errors="ignore"), title=options.promql)
+    figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.savefig(picture, format=arguments.chart.rpartition(".")[2].lower())
-    write_whole(Path(arguments.chart), picture.getvalue())
-    _aside(f"drawn: {arguments.chart}")
+    figure.savefig(picture, format=options.chart.rpartition(".")[2].lower())
+    write_whole(Path(options.chart), picture.getvalue())
+    _note(f"drawn: {options.chart}")
 
 
-def _aside(text: str) -> None:
+def _note(text: str) -> None:
     from xai_runbook.errors import inert
 
     print(f"xai-runbook: {inert(text)}", file=sys.stderr)

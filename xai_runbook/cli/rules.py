@@ -1,41 +1,43 @@
-"""`xai-runbook rules`: the alert table as Prometheus' rule file, as Markdown, and the tests that come with it."""
+"""`xai-runbook rules`: the limits as Prometheus' rule file or as a Markdown table, and the tests of the rules."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from xai_runbook.cli.parser import add_command
 from xai_runbook.errors import SandboxError, inert
-from xai_runbook.system import child, processes
+
+if TYPE_CHECKING:
+    from xai_runbook.cli.parser import Commands
 
 TESTS = Path(__file__).with_name("rules_test.yml")
 PROMTOOL_SECONDS = 60.0
 
 
-def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `rules`."""
-    parser = subparsers.add_parser(
+def add_commands(commands: Commands) -> None:
+    """Add `rules`."""
+    command = add_command(
+        commands,
         "rules",
-        help="the alert table as Prometheus' rule file",
-        description="Prints the alert table as a rule file for Prometheus: the runbook's own limits and durations, or"
-        " those of an environment.",
-        epilog="examples:\n"
-        "  xai-runbook rules > xai.rules.yml                    the runbook's own\n"
-        "  xai-runbook rules --env production > xai.rules.yml\n"
-        "  xai-runbook rules --check                            promtool reads the file and runs the tests\n"
-        "  xai-runbook rules --tests > rules_test.yml           beside rules.yml, for promtool test rules\n"
-        "  xai-runbook rules --markdown --env production\n\n"
-        "--check leaves with 0 where promtool finds nothing wrong, 1 where it does, 3 where there is no promtool.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "print the alert rules for Prometheus",
+        description="Print the limits as a rule file for Prometheus, with the runbook's own values or those of an"
+        " environment.\n\n--check exits with 0 if promtool finds no error, with 1 if it does, with 3 without promtool.",
+        examples="""\
+xai-runbook rules > xai.rules.yml                   # the runbook's own values
+xai-runbook rules --env production > xai.rules.yml
+xai-runbook rules --check                           # promtool checks the file and runs the tests
+xai-runbook rules --tests > rules_test.yml          # next to rules.yml, for promtool test rules
+xai-runbook rules --markdown --env production""",
+        run=_run,
+        env="the environment (default: the runbook's own values)",
     )
-    parser.add_argument("--env", metavar="NAME", help="the environment; without it the runbook's own values")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--markdown", action="store_true", help="print the table for people instead")
-    which.add_argument("--tests", action="store_true", help="print the tests of the runbook's own rules instead")
-    which.add_argument("--check", action="store_true", help="have promtool check the file (without --env: test it too)")
-    parser.set_defaults(run=_run)
+    output = command.add_mutually_exclusive_group()
+    output.add_argument("--markdown", action="store_true", help="print a Markdown table instead")
+    output.add_argument("--tests", action="store_true", help="print the tests of the runbook's own rules instead")
+    output.add_argument("--check", action="store_true", help="check the file with promtool; without --env, test it too")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -57,7 +59,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(rules: str, *, tests: bool) -> int:
-    """Has promtool read the rules, and run the shipped tests, which are of the runbook's own durations."""
+    """Check the rules with promtool, and run the shipped tests, which are for the runbook's own durations."""
+    import tempfile  # takes 10 ms, which `xai-runbook --help` should not pay
+
     with tempfile.TemporaryDirectory(prefix="xai-runbook-") as folder:
         Path(folder, "rules.yml").write_text(rules, encoding="utf-8")
         calls = [["check", "rules", "rules.yml"]]
@@ -67,14 +71,17 @@ def _check(rules: str, *, tests: bool) -> int:
         return max(_promtool(call, folder) for call in calls)
 
 
-def _promtool(words: list[str], folder: str) -> int:
+def _promtool(arguments: list[str], folder: str) -> int:
     from xai_runbook.sandbox.components import programs
+    from xai_runbook.system import child, processes
 
     promtool = programs.find("promtool")
     if promtool is None:
-        raise SandboxError(programs.missing(["promtool"])["promtool"], hint="PATH, or a sandbox, which fetches it")
+        raise SandboxError(programs.missing(["promtool"])["promtool"], hint="xai-runbook sandbox up, which fetches it")
     try:
-        done = processes.run([promtool, *words], env=child.environment(), cwd=folder, deadline_seconds=PROMTOOL_SECONDS)
+        done = processes.run(
+            [promtool, *arguments], env=child.environment(), cwd=folder, deadline_seconds=PROMTOOL_SECONDS
+        )
     except OSError as error:
         raise SandboxError(f"promtool did not finish: {type(error).__name__}", on=str(promtool)) from None
     for line in (done.stdout + done.stderr).splitlines():

@@ -26,7 +26,7 @@ from xai_runbook.sandbox.supervisor import reaper
 from xai_runbook.sandbox.supervisor.component import MARK, free_ports
 from xai_runbook.system import processes, sandbox_state
 
-COMMAND = [sys.executable, "-m", "xai_runbook.cli.sandbox"]
+COMMAND = [sys.executable, "-m", "xai_runbook.cli.main", "sandbox"]
 REQUIRED = {"postgres", "cache", "node-1", "node-2", "node-3", "mainnet", "workload"}
 
 
@@ -127,7 +127,7 @@ def test_up_status_down(folder: Path) -> None:
     assert nothing_runs(folder)
     assert not folder.exists()
     assert command(folder, "status")[0] == 3
-    assert command(folder, "down")[:2] == (0, "There was no sandbox to take down.\n")
+    assert command(folder, "down")[:2] == (0, "There was no sandbox to stop.\n")
 
 
 def test_a_warm_start_takes_less_than_ten_seconds(folder: Path) -> None:
@@ -304,7 +304,7 @@ def test_two_sandboxes_side_by_side(folder: Path, tmp_path: Path) -> None:
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     code, _, err = command(tmp_path, "up")
-    assert code == 1
+    assert code == 3
     assert "do not belong to a sandbox" in err
     assert not sandbox.down(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -332,7 +332,7 @@ def test_taken_port_is_reported_and_no_process_stays(folder: Path) -> None:
 def test_commands_without_a_sandbox_say_what_to_do(folder: Path) -> None:
     for argv in (["break", "node-hung"], ["heal"]):
         code, _, err = command(folder, *argv)
-        assert code == 1
+        assert code == 3
         assert "xai-runbook sandbox up" in err
     assert not folder.exists()
     with pytest.raises(SandboxError, match="no sandbox is running"):
