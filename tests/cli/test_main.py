@@ -19,7 +19,7 @@ from tests.support.pace import stretched
 from xai_runbook.cli.main import Parser, main, parser
 from xai_runbook.errors import SettingsError
 
-COMMANDS = ["ping", "report", "check", "ack", "sandbox", "coverage"]
+COMMANDS = ["ping", "report", "check", "ack", "sandbox", "coverage", "completion"]
 
 
 def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -28,6 +28,7 @@ _MODULES = (
     "dashboards",
     "rules",
     "coverage",
+    "completion",
 )
 
 
