@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 _GAP = 2
+_NARROWEST_TEXT = 16
 _NARROWEST = 8
 
 
@@ -28,11 +29,11 @@ def table_rows(
     """
     if not rows:
         return []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
     if width is not None:
-        room = max(width - indent - _GAP * (len(widths) - 1), 0)
-        while sum(widths) > room and max(widths) > _NARROWEST:
-            widths[widths.index(max(widths))] -= 1
+        texts = [index for index, column in enumerate(columns) if any(" " in cell for cell in column)]
+        _narrow(widths, texts, max(width - indent - _GAP * (len(widths) - 1), 0))
     return [_row(row, widths, indent, right) for row in rows]
 
 
@@ -45,6 +46,16 @@ def print_table(rows: Sequence[Sequence[str]], *, indent: int = 0, right: Collec
 def wrapped(text: str, *, width: int | None, indent: int) -> str:
     """Return indented text, wrapped at `width`."""
     return " " * indent + f"\n{' ' * indent}".join(_lines(text, None if width is None else max(width - indent, 1)))
+
+
+def _narrow(widths: list[int], texts: Sequence[int], room: int) -> None:
+    """Narrow columns until they fit: those with several words first, because a broken name is hard to read."""
+    while sum(widths) > room:
+        columns = [index for index in texts if widths[index] > _NARROWEST_TEXT]
+        columns = columns or [index for index, width in enumerate(widths) if width > _NARROWEST]
+        if not columns:
+            return
+        widths[max(columns, key=widths.__getitem__)] -= 1
 
 
 def _row(row: Sequence[str], widths: Sequence[int], indent: int, right: Collection[int]) -> str:
