@@ -46,7 +46,7 @@ torture-postgres: setup  ## every query, question and change on PostgreSQL 12 to
 bench: setup  ## the benchmarks, each as a ratio; outputs/bench.json
 	@xai-runbook sandbox run -- python -m benchmarks
 
-check: setup  ## the gate alone: format, lint, types, rooms, notebooks, doctests
+check: setup  ## the gate alone: format, lint, types, layers, notebooks, commit messages, doctests
 	@.ci/gate
 
 format: setup  ## formats and mends what ruff can
