@@ -1,10 +1,9 @@
 """Run `make TARGET` from a clone of HEAD as an ordinary user of a minimal Debian: .ci/clean_machine.py RELEASE TARGET.
 
-The Debian has only the packages that the README says to install. It is built once by debootstrap, from the mirror that
-apt uses here, and kept in the cache folder; each run gets a copy of it, in mount and PID namespaces of its own, which
-end with this process. From this machine it gets the network with its proxies and CA bundle, pip's configuration and
-apt's transport options, and nothing else. It needs root; where something that it needs is missing, it says so and
-exits with 0.
+The Debian has only the packages that the README says to install. debootstrap builds it once, from the mirror that apt
+uses here, and it is kept in the cache folder. Each run uses a copy of it, in its own mount and PID namespaces, which
+end with this process. From this machine it gets the network with proxies and CA bundle, pip's configuration and apt's
+transport options, and nothing else. It needs root. If something that it needs is missing, it says so and exits with 0.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ CHECKOUT = "xai_runbook"
 PASSED = re.compile(
     r"(https?|all|no)_proxy|PIP_\w+|UV_\w+|(SSL_CERT|REQUESTS_CA|CURL_CA)_(FILE|DIR|BUNDLE)", flags=re.IGNORECASE
 )
-"""The variables of this machine that the clean one gets."""
+"""The variables of this machine that are passed to the clean one."""
 APT_OPTIONS = re.compile(r"Acquire::(https?|Retries|ForceIPv[46]|Check-)")
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
 BOUND = ["setpriv", "--pdeathsig", "KILL", *NAMESPACES]
-"""A command in namespaces of its own; killing this process kills everything in them."""
+"""Runs a command in its own namespaces; when this process is killed, so is everything in them."""
 ENTER = f"""
 set -eu
 cd "$1"; shift
@@ -58,15 +57,15 @@ exec chroot . /bin/sh -c '
   setpriv --reuid {USER} --regid {USER} --init-groups --inh-caps=-all --bounding-set=-all "$@"
   exit $?' sh "$@"
 """
-# The last shell stays as process 1: it collects whatever ends without a parent.
+# The last shell stays as process 1 and reaps orphaned processes.
 
 
 class Skipped(Exception):
-    """The clean machine cannot be made here."""
+    """The clean machine cannot be built here."""
 
 
 def main(release: str, target: str) -> int:
-    """Print the target's output and one line of figures; return the target's exit code."""
+    """Print the target's output and a summary line; return the target's exit code."""
     root = Path(__file__).resolve().parents[1]
     try:
         mirror = _mirror()
@@ -78,30 +77,30 @@ def main(release: str, target: str) -> int:
     cache = _xdg("XDG_CACHE_HOME", ".cache") / "xai-runbook" / "clean-machine"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(cache / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # so that what another run left half made can be told from what is in use
-        for left in [*cache.glob("*.partial"), *cache.glob("*.run")]:
-            shutil.rmtree(left)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # while it is held, a partial build is a leftover and not in use
+        for leftover in [*cache.glob("*.partial"), *cache.glob("*.run")]:
+            shutil.rmtree(leftover)
         debian = _debian(cache, release, _packages(root / "README.md"), mirror)
         machine = cache / f"{release}.run"
         try:
             _run(["cp", "-a", "--reflink=auto", str(debian), str(machine)])
             return _make(root, machine, release, target)
         finally:
-            shutil.rmtree(machine, ignore_errors=True)  # its mounts were in the namespace, which has ended
+            shutil.rmtree(machine, ignore_errors=True)  # its mounts ended with the namespace
 
 
 def _mirror() -> str:
-    """The address of the Debian mirror that apt uses here."""
+    """Return the URL of the Debian mirror that apt uses here."""
     if not shutil.which("apt-get"):
-        raise Skipped("there is no apt")
+        raise Skipped("apt is not installed")
     for _ in range(2):
         fields = "$(ORIGIN) $(COMPONENT) $(SITE)"
-        listed = _output(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"])
-        for origin, component, site in (line.split(" ", 2) for line in listed.splitlines()):
+        targets = _output(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"])
+        for origin, component, site in (line.split(" ", 2) for line in targets.splitlines()):
             if origin == "Debian" and component == "main" and "security" not in site:
                 return site
         _output(["apt-get", "update"], check=False)
-    raise Skipped("apt has no lists of a Debian mirror")
+    raise Skipped("apt has no package lists of a Debian mirror")
 
 
 def _require_namespaces() -> None:
@@ -109,9 +108,9 @@ def _require_namespaces() -> None:
         raise Skipped("it needs root")
     if not shutil.which("unshare") or not shutil.which("setpriv"):
         raise Skipped("it needs unshare and setpriv, of util-linux")
-    tried = subprocess.run([*BOUND, "true"], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        raise Skipped(f"no mount and PID namespaces can be made here: {tried.stderr.strip() or 'unshare failed'}")
+    trial = subprocess.run([*BOUND, "true"], capture_output=True, text=True, check=False)
+    if trial.returncode:
+        raise Skipped(f"mount and PID namespaces cannot be created: {trial.stderr.strip() or 'unshare failed'}")
 
 
 def _require_debootstrap() -> None:
@@ -122,11 +121,11 @@ def _require_debootstrap() -> None:
         install = ["apt-get", "install", "-y", "--no-install-recommends", "debootstrap", "debian-archive-keyring"]
         _output(install, check=False)
     if not shutil.which("debootstrap"):
-        raise Skipped("there is no debootstrap, and apt-get does not install it")
+        raise Skipped("debootstrap is not installed, and apt-get failed to install it")
 
 
 def _packages(readme: Path) -> list[str]:
-    """What the README's first `apt-get install` names, and git, which whoever clones has."""
+    """Return the packages of the README's first `apt-get install`, and git, which every clone needs."""
     found = re.search(r"apt-get install ([a-z0-9][a-z0-9 .+-]+)", readme.read_text(encoding="utf-8"))
     if found is None:
         raise SystemExit("the README names no packages to install")
@@ -134,7 +133,7 @@ def _packages(readme: Path) -> list[str]:
 
 
 def _debian(cache: Path, release: str, packages: list[str], mirror: str) -> Path:
-    """The kept Debian of this release and these packages, which is built where there is none."""
+    """Return the folder of the Debian of this release with these packages; build it if it is missing."""
     key = hashlib.sha256(" ".join([*packages, mirror]).encode()).hexdigest()[:12]
     finished = cache / f"{release}-{key}"
     if finished.is_dir():
@@ -153,16 +152,14 @@ def _debian(cache: Path, release: str, packages: list[str], mirror: str) -> Path
 
 
 def _make(root: Path, machine: Path, release: str, target: str) -> int:
-    """Clone HEAD in the machine, make the target there, and print what came of it."""
+    """Clone HEAD in the machine, make the target there, and print a summary."""
     variables = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name)}
     folders = _pass_in(machine, variables)
     _run(["git", "-C", str(root), "bundle", "create", "--quiet", str(machine / "source.bundle"), "HEAD"])
     python = os.environ.get("PYTHON") or "python3"
     path = "/usr/local/bin:/usr/bin:/bin"
     environment = {"HOME": HOME, "USER": USER, "LOGNAME": USER, "PATH": path, "LANG": "C.UTF-8", **variables}
-    commit = _output(
-        ["git", "-C", str(root), "describe", "--always", "--dirty=, without what is not committed"]
-    ).strip()
+    commit = _output(["git", "-C", str(root), "describe", "--always", "--dirty=, without uncommitted changes"]).strip()
     print(f"make {target} of {commit} on Debian {release}", flush=True)
     arguments = [f"ARGS={os.environ['ARGS']}"] if os.environ.get("ARGS") else []
     make = shlex.join(["make", target, f"PYTHON={python}", *arguments])
@@ -174,7 +171,7 @@ def _make(root: Path, machine: Path, release: str, target: str) -> int:
     try:
         code = process.wait()
     finally:
-        process.kill()  # and with it all that runs there
+        process.kill()  # and with it everything in its namespaces
         process.wait()
     seconds = time.monotonic() - started
     versions = sorted(file.name.removeprefix("python") for file in machine.glob("usr/bin/python3.*[0-9]"))
@@ -190,7 +187,7 @@ def _make(root: Path, machine: Path, release: str, target: str) -> int:
 
 
 def _pass_in(machine: Path, variables: dict[str, str]) -> list[str]:
-    """Copy into the machine what it gets from here; return the folders that pip's configuration names."""
+    """Copy this machine's configuration into the clean one; return the folders that pip's configuration names."""
     config = _xdg("XDG_CONFIG_HOME", ".config")
     user = HOME.lstrip("/")
     configurations = {
@@ -199,32 +196,32 @@ def _pass_in(machine: Path, variables: dict[str, str]) -> list[str]:
         Path.home() / ".pip/pip.conf": f"{user}/.pip/pip.conf",
         config / "pip/pip.conf": f"{user}/.config/pip/pip.conf",
     }
-    named = [Path("/etc/resolv.conf"), Path("/etc/hosts"), CA_BUNDLE]
-    words = [word for value in variables.values() for word in value.split()]
-    for source, place in configurations.items():
+    paths = [Path("/etc/resolv.conf"), Path("/etc/hosts"), CA_BUNDLE]
+    values = [value for variable in variables.values() for value in variable.split()]
+    for source, target in configurations.items():
         if source.is_file():
-            _copy(source, machine / place)
-            words += _words(source)
+            _copy(source, machine / target)
+            values += _configured_values(source)
     options = [line for line in _output(["apt-config", "dump"]).splitlines() if APT_OPTIONS.match(line)]
     (machine / "etc/apt/apt.conf.d/99host").write_text("\n".join(options) + "\n", encoding="utf-8")
-    words += [line.partition('"')[2].rstrip('";') for line in options]
-    named += [Path(word.removeprefix("file://")) for word in words if re.match(r"(file://)?/.", word)]
-    # the pages of an index in a folder lead to files beside it
-    named = [path.parent if path.name == "simple" else path for path in named]
-    for path in named:
+    values += [line.partition('"')[2].rstrip('";') for line in options]
+    paths += [Path(value.removeprefix("file://")) for value in values if re.match(r"(file://)?/.", value)]
+    # the pages of an index in a folder link to files in its parent folder
+    paths = [path.parent if path.name == "simple" else path for path in paths]
+    for path in paths:
         if path.is_file():
             _copy(path, machine / str(path).lstrip("/"))
-    folders = {str(path) for path in named if path.is_dir() and not (machine / str(path).lstrip("/")).exists()}
+    folders = {str(path) for path in paths if path.is_dir() and not (machine / str(path).lstrip("/")).exists()}
     _run(["chroot", str(machine), "chown", "-R", f"{USER}:{USER}", HOME])
     return sorted(folders)
 
 
 def _xdg(variable: str, default: str) -> Path:
-    named = os.environ.get(variable, "")
-    return Path(named) if named.startswith("/") else Path.home() / default  # relative paths are ignored
+    folder = os.environ.get(variable, "")
+    return Path(folder) if folder.startswith("/") else Path.home() / default  # XDG says: ignore relative paths
 
 
-def _words(configuration: Path) -> Iterator[str]:
+def _configured_values(configuration: Path) -> Iterator[str]:
     parser = configparser.RawConfigParser(strict=False)
     parser.read(configuration, encoding="utf-8")
     for section in parser.sections():

@@ -40,7 +40,7 @@ def test_of_this_machine_it_gets_proxies_bundles_and_pips_variables_alone(script
 
 def test_pips_configuration_is_read_for_what_it_names(script: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_text("[global]\ncert = /etc/ca.crt\nfind-links =\n  /srv/a\n  file:///srv/b\n")
-    assert list(script._words(tmp_path / "pip.conf")) == ["/etc/ca.crt", "/srv/a", "file:///srv/b"]
+    assert list(script._configured_values(tmp_path / "pip.conf")) == ["/etc/ca.crt", "/srv/a", "file:///srv/b"]
 
 
 def skipped(argv: list[str], **more: str) -> str:
@@ -61,7 +61,7 @@ def test_without_root_it_is_skipped_in_one_line() -> None:
 
 
 def test_without_apt_or_namespaces_it_is_skipped_in_one_line(tmp_path: Path) -> None:
-    assert skipped([], PATH=str(tmp_path)) == "skipped: make clean-machine RELEASE=trixie: there is no apt\n"
+    assert skipped([], PATH=str(tmp_path)) == "skipped: make clean-machine RELEASE=trixie: apt is not installed\n"
     apt = tmp_path / "apt-get"
     apt.write_text("#!/bin/sh\necho Debian main http://mirror.invalid/debian\n", encoding="utf-8")
     apt.chmod(0o755)
