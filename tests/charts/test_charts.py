@@ -1,4 +1,4 @@
-"""Charts of whatever comes: gaps, NaN, infinities, hundreds of series, names that would be formulas."""
+"""Charts of any data: gaps, NaN, infinity, hundreds of series, names that look like formulas."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _closed() -> Iterator[None]:
 
 
 def limit(**fields: Any) -> Limit:
-    told = {"threshold": 10, "unit": "blocks", "direction": "above", "severity": Severity.MEDIUM, "hint": "look"}
-    return Limit(name="lag", title="Sync lag", **told | fields)
+    defaults = {"threshold": 10, "unit": "blocks", "direction": "above", "severity": Severity.MEDIUM, "hint": "look"}
+    return Limit(name="lag", title="Sync lag", **defaults | fields)
 
 
 def history(*, step: int = 60, **series: list[float | None]) -> pd.DataFrame:
-    """A range frame; None is an absent row."""
+    """Return the frame of a range query; None is a missing row."""
     start = pd.Timestamp("2026-01-31T00:00:00Z")
     rows = [
         {"instance": name, "job": "xai", "at": start + pd.Timedelta(seconds=step * place), "value": value}
@@ -46,7 +46,7 @@ def history(*, step: int = 60, **series: list[float | None]) -> pd.DataFrame:
 
 
 def drawn(axes: Any) -> bytes:
-    """The chart as it is shown; drawing is where bad text and bad numbers fail."""
+    """Return the chart as PNG; bad text and bad numbers fail only when it is drawn."""
     into = io.BytesIO()
     axes.figure.savefig(into, format="png")
     assert into.getvalue().startswith(b"\x89PNG")
@@ -54,7 +54,7 @@ def drawn(axes: Any) -> bytes:
 
 
 def named(axes: Any) -> list[str]:
-    """The names beside the lines' ends, from the lowest."""
+    """Return the names beside the ends of the lines, from the lowest."""
     beside = [text for text in axes.texts if text.get_position()[0] > 1]
     return [text.get_text() for text in sorted(beside, key=lambda text: text.get_position()[1])]
 
@@ -73,7 +73,7 @@ def test_lines_limit_and_title() -> None:
     assert shaded(axes) == 0
 
 
-def test_a_stretch_past_the_limit_is_shaded_once_it_has_lasted() -> None:
+def test_times_beyond_the_limit_are_shaded_after_its_duration() -> None:
     frame = history(a=[1, 11, 11, 11, 1, 11, 1])
     for duration, stretches in (("0s", 2), ("2m", 1), ("3m", 0)):
         axes = charts.timeline(frame, limit(duration=duration))
@@ -95,22 +95,22 @@ def test_a_gap_in_the_samples_is_a_gap_in_the_line() -> None:
 @pytest.mark.parametrize(
     ("direction", "unit"), [("above", "blocks"), ("below", "ratio"), ("above", "bytes"), ("below", "seconds")]
 )
-def test_any_numbers(values: list[float], direction: str, unit: str) -> None:
+def test_a_timeline_of_any_numbers(values: list[float], direction: str, unit: str) -> None:
     drawn(charts.timeline(history(a=values), limit(direction=direction, unit=unit, threshold=0.5)))
 
 
-def test_nothing_to_draw_is_said() -> None:
+def test_an_empty_chart_says_why() -> None:
     axes = charts.timeline(history(), limit())
     drawn(axes)
     assert axes.texts[0].get_text() == "no data, because no series has samples in this window"
-    told = charts.timeline(history(), limit(), empty_reason="node-3 is down")
-    assert told.texts[0].get_text() == "no data, because node-3 is down"
+    empty = charts.timeline(history(), limit(), empty_reason="node-3 is down")
+    assert empty.texts[0].get_text() == "no data, because node-3 is down"
     old = history()
     old.attrs["warnings"] = ["nothing before 2026-01-01 00:00 UTC: older data is not kept"]
     assert "older data is not kept" in charts.timeline(old).texts[0].get_text()
 
 
-def test_many_series_are_the_worst_few() -> None:
+def test_of_many_series_the_worst_are_drawn() -> None:
     frame = history(**{f"node-{place}": [place, place] for place in range(100)})
     above = charts.timeline(frame, limit())
     assert named(above) == [f"node-{place}" for place in range(92, 100)]
@@ -130,7 +130,7 @@ HOSTILE = ["$\\frac{$", "$x$ $y$", "_hidden", "\x1b[31mred", "<script>", "a\nb",
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_that_matplotlib_would_read(name: str) -> None:
+def test_names_special_to_matplotlib(name: str) -> None:
     axes = charts.timeline(history(**{name: [1, 2], "other": [2, 3]}), limit())
     drawn(axes)
     labels = named(axes)
@@ -168,12 +168,12 @@ def test_sizes_have_round_ticks() -> None:
     assert labels == ["0 bytes", "1 GiB", "2 GiB", "3 GiB", "4 GiB", "5 GiB"]
 
 
-def test_bars_of_nothing_say_so() -> None:
+def test_empty_bars_say_so() -> None:
     axes = charts.bars(pd.DataFrame({"slot": [], "kept": []}), label="slot", value="kept", limit=limit())
     assert [text.get_text() for text in axes.texts] == ["no data, because there is no slot to show"]
 
 
-def test_a_grid_that_is_known_shows_gaps_of_one_instant_and_times_without_any_sample() -> None:
+def test_with_a_known_step_every_gap_is_shown() -> None:
     frame = history(a=[1, None, 3, *[None] * 200, 4, 5], b=[1, 2, 3, *[None] * 200, None, 5])
     start = pd.Timestamp("2026-01-31T00:00:00Z")
     frame.attrs.update(step_seconds=60.0, start=start, end=start + pd.Timedelta(hours=4))
@@ -193,7 +193,7 @@ def test_a_series_that_ended_early_says_when() -> None:
     assert named(charts.timeline(frame)) == ["b (until 00:02)", "a"]
 
 
-def test_names_beside_the_lines_do_not_overlap_and_stay_on_the_picture() -> None:
+def test_names_beside_the_lines_do_not_overlap() -> None:
     axes = charts.timeline(history(**{f"n{place}": [5.0, 5.0 + place / 1000] for place in range(8)}), limit())
     drawn(axes)
     heights = sorted(text.get_position()[1] for text in axes.texts if text.get_position()[0] > 1)
@@ -201,7 +201,7 @@ def test_names_beside_the_lines_do_not_overlap_and_stay_on_the_picture() -> None
     assert min(upper - lower for lower, upper in itertools.pairwise(heights)) > 0.1
 
 
-def test_a_name_keeps_its_colour_whoever_is_worst() -> None:
+def test_a_name_keeps_its_colour() -> None:
     def colours(frame: pd.DataFrame) -> dict[str, str]:
         lines = charts.timeline(frame, limit()).get_lines()
         return {str(line.get_label()): str(line.get_color()) for line in lines if line.get_label() in ("a", "b")}
@@ -209,7 +209,7 @@ def test_a_name_keeps_its_colour_whoever_is_worst() -> None:
     assert colours(history(a=[1, 2], b=[3, 4])) == colours(history(a=[30, 40], b=[1, 2]))
 
 
-def test_heights_are_shaded_where_one_stands_still_and_a_gap_is_no_stall() -> None:
+def test_stalled_heights_are_shaded_and_a_gap_is_not_a_stall() -> None:
     moving = list(range(100, 140))
     still = [*range(100, 110), *[110] * 20, *range(111, 121)]
     stalled = charts.heights(history(a=moving, b=still), limit(duration="15m"))
@@ -224,12 +224,12 @@ def test_heights_are_shaded_where_one_stands_still_and_a_gap_is_no_stall() -> No
 
 
 def states(*rows: tuple[str, str, str]) -> pd.DataFrame:
-    """A minute an instant: i inactive, p pending, f firing, u unknown."""
+    """Return states a minute apart: i inactive, p pending, f firing, u unknown."""
     start, words = (
         pd.Timestamp("2026-01-31T00:00:00Z"),
         {"i": "inactive", "p": "pending", "f": "firing", "u": "unknown"},
     )
-    told = [
+    samples = [
         {
             "alert": alert,
             "target": target,
@@ -240,11 +240,11 @@ def states(*rows: tuple[str, str, str]) -> pd.DataFrame:
         for alert, target, story in rows
         for place, state in enumerate(story)
     ]
-    return pd.DataFrame(told, columns=["alert", "target", "at", "value", "state"])
+    return pd.DataFrame(samples, columns=["alert", "target", "at", "value", "state"])
 
 
-def test_alerts_over_time_are_a_row_each_what_fired_first() -> None:
-    told = states(("SyncLag", "node-1", "iippii"), ("PeerCountLow", "node-2", "ppffui"), ("HighCPU", "x", "iiiiii"))
+def test_alerts_over_time_are_one_row_each() -> None:
+    frame = states(("SyncLag", "node-1", "iippii"), ("PeerCountLow", "node-2", "ppffui"), ("HighCPU", "x", "iiiiii"))
     silences = pd.DataFrame(
         {
             "hides": [["PeerCountLow"]],
@@ -252,7 +252,7 @@ def test_alerts_over_time_are_a_row_each_what_fired_first() -> None:
             "ends_at": [pd.Timestamp("2026-02-01T00:00:00Z")],
         }
     )
-    axes = charts.alert_timeline(told, silences)
+    axes = charts.alert_timeline(frame, silences)
     drawn(axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["PeerCountLow node-2", "SyncLag node-1"]
     assert len(axes.collections) == 4  # pending, firing and unknown of one, pending of the other
@@ -261,7 +261,7 @@ def test_alerts_over_time_are_a_row_each_what_fired_first() -> None:
     assert len(axes.get_lines()) == 1
 
 
-def test_alerts_of_a_quiet_window_and_of_none() -> None:
+def test_alerts_of_a_quiet_and_an_empty_window() -> None:
     quiet = charts.alert_timeline(states(("HighCPU", "x", "iiii")))
     drawn(quiet)
     assert quiet.texts[0].get_text() == "no alert was pending or firing"
@@ -270,7 +270,7 @@ def test_alerts_of_a_quiet_window_and_of_none() -> None:
     assert none.texts[0].get_text().startswith("no data, because")
 
 
-def test_at_most_so_many_alerts() -> None:
+def test_at_most_25_alerts() -> None:
     axes = charts.alert_timeline(states(*((f"A{place:02}", "t", "f") for place in range(40))))
     drawn(axes)
     assert len(axes.get_yticks()) == 25 and axes.get_title(loc="left") == "Alerts (25 of 40)"

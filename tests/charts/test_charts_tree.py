@@ -1,4 +1,4 @@
-"""The tree of who waits for whom, and the chart that draws itself anew while one watches."""
+"""The tree of text, and the chart that is redrawn as data arrives."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _closed() -> Iterator[None]:
     plt.close("all")
 
 
-def test_a_tree_hangs_each_row_below_its_own() -> None:
+def test_a_tree_draws_each_row_below_its_parent() -> None:
     rows = pd.DataFrame(
         {"depth": [0, 1, 2, 1], "who": ["top", "$first$", "_below", "second"], "held": [1.5, 2.0, None, 4.0]}
     )
     axes = charts.tree(rows, label="who", value="held", title="Who waits for whom")
-    told = [text.get_text() for text in axes.texts]
-    assert told == ["top  1.5 seconds", r"\$first\$  2 seconds", " _below", "second  4 seconds"]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["top  1.5 seconds", r"\$first\$  2 seconds", " _below", "second  4 seconds"]
     lefts = [text.get_position()[0] for text in axes.texts]
     assert lefts[0] < lefts[1] == lefts[3] < lefts[2]
     hung = [list(line.get_ydata()) for line in axes.lines]
@@ -47,7 +47,7 @@ def test_many_rows_are_counted() -> None:
     assert axes.get_title(loc="left") == "Many (30 of 40)"
 
 
-def test_live_is_silent_outside_of_a_notebook() -> None:
+def test_live_does_nothing_outside_a_notebook() -> None:
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()
@@ -55,8 +55,8 @@ def test_live_is_silent_outside_of_a_notebook() -> None:
     assert plt.get_fignums() == before
 
 
-def test_live_draws_into_one_place_of_a_notebook() -> None:
-    """In a kernel: one output, which is replaced as looks come, and no figure left open."""
+def test_live_replaces_its_output_in_a_notebook() -> None:
+    """In a kernel: one output, which is replaced as samples arrive, and no figure left open."""
     code = """
 
 import nbformat, nbclient
@@ -72,6 +72,6 @@ notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
 nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
 print([output["output_type"] for output in notebook.cells[0]["outputs"]])
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=170)
-    assert told.returncode == 0, told.stderr[-800:]
-    assert told.stdout.strip() == "['display_data']"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=170)
+    assert process.returncode == 0, process.stderr[-800:]
+    assert process.stdout.strip() == "['display_data']"

@@ -1,4 +1,4 @@
-"""Whether each part answers: down is known, and what answers otherwise is not called down."""
+"""Reachability of each part: down is an alert, an unexpected answer is unknown."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_every_part_of_the_sandbox_answers(env: Environment) -> None:
         reachability.reference_nodes(env.nodes), reachability.database(env.database),
         reachability.cache(env.cache),
     ]  # fmt: skip
-    told = pd.concat(frames)
-    assert list(told.columns) == COLUMNS
-    assert told["answers"].tolist() == [1.0] * 7, told
-    assert (told["error"] == "").all()
-    assert told["seconds"].between(0, 10).all()
-    details = " ".join(told["detail"])
+    replies = pd.concat(frames)
+    assert list(replies.columns) == COLUMNS
+    assert replies["answers"].tolist() == [1.0] * 7, replies
+    assert (replies["error"] == "").all()
+    assert replies["seconds"].between(0, 10).all()
+    details = " ".join(replies["detail"])
     for word in ("Prometheus", "height", "PostgreSQL", "xai_monitor", "edis" if "Redis" in details else "alkey"):
         assert word in details
 
@@ -79,14 +79,16 @@ NAN = float("nan")
         ([], "unknown", "unknown, because there is no target", ()),
     ],
 )
-def test_in_words(limit: Limit, rows: list[Any], status: str, summary: str, targets: tuple[str]) -> None:
+def test_the_finding_for_each_answer(
+    limit: Limit, rows: list[Any], status: str, summary: str, targets: tuple[str]
+) -> None:
     finding = reachability.check_reachable(frame(*rows), limit)
     assert (finding.status, finding.summary, finding.targets) == (status, summary, targets)
     assert finding.name == "node_reachable"
     assert finding.hint == ("mend it" if status == "unknown" and rows else limit.hint)
 
 
-def test_hostile_words_are_inert(limit: Limit) -> None:
+def test_hostile_texts_are_made_inert(limit: Limit) -> None:
     finding = reachability.check_reachable(frame(("\x1b[2Ja", 0, "<script>\x1b]0;x\x07")), limit)
     assert "\x1b" not in str(finding)
     assert "<script>" not in finding._repr_mimebundle_()["text/html"]
@@ -94,7 +96,7 @@ def test_hostile_words_are_inert(limit: Limit) -> None:
 
 @contextmanager
 def speaking(reply: bytes | None) -> Iterator[int]:
-    """A server that says `reply` to whatever comes, or nothing where it is None; its port."""
+    """Run a server that answers everything with `reply` (None: with nothing), and yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         peers: list[socket.socket] = []
 
@@ -137,7 +139,9 @@ def cache(port: int, **more: Any) -> Cache:
         (b"\xff\xfe\x00garbage\r\n", (BadAnswer, Unreachable)),
     ],
 )
-def test_cache_that_is_none(reply: bytes | None, error: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_kind_of_server_is_not_a_cache(
+    reply: bytes | None, error: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CACHE_PASSWORD", "hunter2")
     with speaking(reply) as port:
         handle = cache(port, password="env:CACHE_PASSWORD")
@@ -147,7 +151,7 @@ def test_cache_that_is_none(reply: bytes | None, error: Any, monkeypatch: pytest
     assert caught.value.hint
 
 
-def test_cache_that_refuses(limit: Limit) -> None:
+def test_a_cache_that_refuses_connections_is_an_alert(limit: Limit) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     finding = reachability.check_reachable(reachability.cache(cache(port)), limit)
@@ -156,24 +160,26 @@ def test_cache_that_refuses(limit: Limit) -> None:
 
 
 def test_a_pushgateway_is_not_a_prometheus_that_is_down(limit: Limit) -> None:
-    told = loading.load("sandbox")
+    settings = loading.load("sandbox")
     with speaking(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as port:
         access = models.PrometheusSettings(url=f"http://127.0.0.1:{port}", timeout="2s")
-        finding = reachability.check_reachable(reachability.prometheus(Prometheus(access, told.promql_settings)), limit)
+        finding = reachability.check_reachable(
+            reachability.prometheus(Prometheus(access, settings.promql_settings)), limit
+        )
     assert finding.status is Status.UNKNOWN
     assert "no Prometheus answers here" in finding.summary
     assert "9090" in finding.hint
 
 
-def test_nodes_down_and_turned_away(limit: Limit) -> None:
+def test_a_node_that_is_down_and_one_that_rejects_us(limit: Limit) -> None:
     with speaking(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as port:
         node = [
             {"name": "busy", "url": f"http://127.0.0.1:{port}", "timeout": "2s"},
             {"name": "gone", "url": "http://127.0.0.1:1", "timeout": "2s"},
         ]
-        told = reachability.nodes(Nodes(models.NodesSettings.model_validate({"node": node})))
-    assert told["answers"].isna().tolist() == [True, False]
-    finding = reachability.check_reachable(told, limit)
+        replies = reachability.nodes(Nodes(models.NodesSettings.model_validate({"node": node})))
+    assert replies["answers"].isna().tolist() == [True, False]
+    finding = reachability.check_reachable(replies, limit)
     assert finding.targets == ("gone",)
     assert "gone does not answer: the connection was refused" in finding.summary
     assert "busy cannot be checked: too many requests (HTTP 429)" in finding.summary

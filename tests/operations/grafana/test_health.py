@@ -1,4 +1,4 @@
-"""Grafana's questions, each turned by what is wrong, against a stub of recorded shapes and the sandbox's Prometheus."""
+"""Grafana's health: every finding with its fault, against a stub of Grafana and the sandbox's Prometheus."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture
 def there(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Environment:
-    """The stub with the five dashboards in it, and nothing else."""
+    """An environment with only the stub, which has the five dashboards."""
     env = environment(stub, monkeypatch)
     for title in FILES:
         stub.put(dashboard(title, env.settings, env.limits))
@@ -43,18 +43,18 @@ def reachable(env: Environment) -> Finding:
     return reachability.check_reachable(reachability.grafana(env.grafana), env.limits.grafana.grafana_reachable)
 
 
-def test_it_answers(stub: Stub, there: Environment) -> None:
-    told = reachability.grafana(there.grafana).iloc[0]
-    assert (told["answers"], told["detail"], told["target"]) == (1.0, "Grafana 11.6.0", stub.url)
+def test_grafana_answers(stub: Stub, there: Environment) -> None:
+    row = reachability.grafana(there.grafana).iloc[0]
+    assert (row["answers"], row["detail"], row["target"]) == (1.0, "Grafana 11.6.0", stub.url)
     assert reachable(there).status is Status.OK
     stub.version = ""  # auth.anonymous.hide_version
     assert reachable(there).status is Status.OK
 
 
-def test_its_own_database_is_gone(stub: Stub, there: Environment) -> None:
+def test_its_own_database_fails(stub: Stub, there: Environment) -> None:
     stub.database = "failing"
-    told = reachable(there)
-    assert told.status is Status.ALERT and "its own database is not ok: failing" in told.summary
+    finding = reachable(there)
+    assert finding.status is Status.ALERT and "its own database is not ok: failing" in finding.summary
 
 
 @pytest.mark.parametrize(
@@ -71,21 +71,23 @@ def test_its_own_database_is_gone(stub: Stub, there: Environment) -> None:
         (says(b'{"database": "ok"}', length=400), Status.UNKNOWN, "cut short"),
     ],
 )
-def test_what_is_no_grafana(monkeypatch: pytest.MonkeyPatch, behave: Any, status: Status, words: str) -> None:
+def test_another_kind_of_server_is_not_a_grafana(
+    monkeypatch: pytest.MonkeyPatch, behave: Any, status: Status, words: str
+) -> None:
     with serving_badly(behave) as bad:
         stub = Stub()
         stub.url = bad.url
-        told = reachable(environment(stub, monkeypatch, timeout="500ms"))
-    assert told.status is status and words in told.summary, told.summary
+        finding = reachable(environment(stub, monkeypatch, timeout="500ms"))
+    assert finding.status is status and words in finding.summary, finding.summary
 
 
-def test_down_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_down_is_an_alert(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as gone:
         env = environment(gone, monkeypatch)
     assert reachable(env).status is Status.ALERT
 
 
-def test_not_configured_alarms_nobody(env: Environment) -> None:
+def test_not_configured_raises_no_alert(env: Environment) -> None:
     env = Environment(env.settings.model_copy(update={"grafana": None}))
     for ask in (reachability.grafana, health.dashboards, health.datasources):
         with pytest.raises(NotConfigured) as caught:
@@ -93,13 +95,13 @@ def test_not_configured_alarms_nobody(env: Environment) -> None:
         assert caught.value.part == "grafana"
 
 
-def test_all_dashboards_are_there(stub: Stub, there: Environment) -> None:
-    told = health.dashboards(there.grafana)
-    assert list(told.columns) == ["title", "uid", "folder", "url", "found"]
-    assert list(told["title"]) == list(FILES), "the runbook's, in its order"
-    assert list(told["found"]) == [1] * 5
-    assert told["url"].iloc[0] == f"{stub.url}/d/xai-blockchain-node"
-    finding = health.check_dashboards(told, there.limits.grafana.dashboards)
+def test_all_dashboards_exist(stub: Stub, there: Environment) -> None:
+    frame = health.dashboards(there.grafana)
+    assert list(frame.columns) == ["title", "uid", "folder", "url", "found"]
+    assert list(frame["title"]) == list(FILES), "the runbook's, in its order"
+    assert list(frame["found"]) == [1] * 5
+    assert frame["url"].iloc[0] == f"{stub.url}/d/xai-blockchain-node"
+    finding = health.check_dashboards(frame, there.limits.grafana.dashboards)
     assert finding.status is Status.OK and finding.summary == "all 5 dashboards exist, each exactly once"
 
 
@@ -110,34 +112,36 @@ def test_a_dashboard_is_missing(stub: Stub, there: Environment) -> None:
     assert "missing, or not visible to our account: Network Status" in finding.summary
 
 
-def test_a_dashboard_is_there_twice(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_duplicate_dashboard_is_an_alert(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.put({"uid": "copy", "title": "Network Status", "panels": []}, folder_uid="ops-folder")
-    told = health.dashboards(there.grafana)
-    assert sorted(told[told["title"] == "Network Status"]["found"]) == [2, 2]
-    finding = health.check_dashboards(told, there.limits.grafana.dashboards)
+    frame = health.dashboards(there.grafana)
+    assert sorted(frame[frame["title"] == "Network Status"]["found"]) == [2, 2]
+    finding = health.check_dashboards(frame, there.limits.grafana.dashboards)
     assert finding.status is Status.ALERT and finding.targets == ("Network Status",)
     assert "found 2 times (xai-network-status in no folder, copy in Operations)" in finding.summary
     for one in ({"uid": "copy"}, {"folder": "Operations"}):  # the settings say which is meant
-        told = health.dashboards(environment(stub, monkeypatch, dashboard=[{"title": "Network Status", **one}]).grafana)
-        assert list(told["uid"]) == ["copy"]
-        assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.OK
+        frame = health.dashboards(
+            environment(stub, monkeypatch, dashboard=[{"title": "Network Status", **one}]).grafana
+        )
+        assert list(frame["uid"]) == ["copy"]
+        assert health.check_dashboards(frame, there.limits.grafana.dashboards).status is Status.OK
     elsewhere = environment(stub, monkeypatch, dashboard=[{"title": "Network Status", "folder": "Attic"}])
-    told = health.dashboards(elsewhere.grafana)
-    assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.ALERT
+    frame = health.dashboards(elsewhere.grafana)
+    assert health.check_dashboards(frame, there.limits.grafana.dashboards).status is Status.ALERT
 
 
-def test_a_title_that_only_begins_so_is_another(stub: Stub, there: Environment) -> None:
+def test_a_title_must_match_completely(stub: Stub, there: Environment) -> None:
     stub.versions["xai-network-status"][-1]["title"] = "Network Status (old)"
     finding = health.check_dashboards(health.dashboards(there.grafana), there.limits.grafana.dashboards)
     assert finding.targets == ("Network Status",)
 
 
 def test_no_dashboards_named(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = health.dashboards(environment(stub, monkeypatch, dashboard=[]).grafana)
-    assert health.check_dashboards(told, there.limits.grafana.dashboards).status is Status.UNKNOWN
+    frame = health.dashboards(environment(stub, monkeypatch, dashboard=[]).grafana)
+    assert health.check_dashboards(frame, there.limits.grafana.dashboards).status is Status.UNKNOWN
 
 
-def test_a_token_that_is_not_known(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_token_is_denied(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_VIEWER", "Bearer gone")
     with pytest.raises(AccessDenied, match="service account"):
         health.dashboards(there.grafana)
@@ -146,7 +150,7 @@ def test_a_token_that_is_not_known(stub: Stub, there: Environment, monkeypatch: 
 
 
 @pytest.mark.parametrize("body", [b"{}", b'"x"', b"[1]", b'[{"uid": "a"}]', b"null"])
-def test_an_answer_that_cannot_be_read_is_no_empty_one(stub: Stub, there: Environment, body: bytes) -> None:
+def test_an_unreadable_answer_is_an_error(stub: Stub, there: Environment, body: bytes) -> None:
     stub.answers |= dict.fromkeys(("/api/search", "/api/datasources", "/api/org"), (200, body))
     for ask in (there.grafana.search, there.grafana.datasources, there.grafana.identity):
         with pytest.raises(BadAnswer, match="cannot be read"):
@@ -164,52 +168,52 @@ def test_its_identity_is_the_organization(there: Environment, stub: Stub) -> Non
 
 @pytest.fixture
 def shown(stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment) -> Environment:
-    """The sandbox with the stub as its Grafana; one dashboard is looked for."""
+    """The sandbox with the stub as its Grafana and one dashboard in the settings."""
     return environment(stub, monkeypatch, env, dashboard=[{"title": "One"}])
 
 
 def one(*targets: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A dashboard of one panel with those targets."""
+    """Return a dashboard with one panel that has these targets."""
     panel = {"id": 1, "type": "timeseries", "title": "P", "targets": list(targets)}
     return {"uid": "one", "title": "One", "panels": [panel], **more}
 
 
-def asked(env: Environment) -> Finding:
+def panels_finding(env: Environment) -> Finding:
     return health.check_panels(health.panels(env.grafana, env.prometheus), env.limits.grafana.dashboard_panels)
 
 
-def test_what_we_ship_shows_something(stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment) -> None:
+def test_the_shipped_dashboards_show_data(stub: Stub, monkeypatch: pytest.MonkeyPatch, env: Environment) -> None:
     whole = environment(stub, monkeypatch, env)
     for title in FILES:
         stub.put(dashboard(title, env.settings, env.limits))
-    told = health.panels(whole.grafana, whole.prometheus)
-    assert list(told.columns) == ["panel", "query", "series", "error"]
-    assert len(told) > 50
+    panels = health.panels(whole.grafana, whole.prometheus)
+    assert list(panels.columns) == ["panel", "query", "series", "error"]
+    assert len(panels) > 50
     # rates of what is scraped every five seconds need a few of them
-    until(lambda: asked(whole).status is Status.OK, "every panel shows something", 40)
+    until(lambda: panels_finding(whole).status is Status.OK, "every panel shows something", 40)
 
 
 def test_a_panel_without_data(stub: Stub, shown: Environment) -> None:
     stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "no_such_metric"}))
-    finding = asked(shown)
+    finding = panels_finding(shown)
     assert finding.status is Status.ALERT and finding.targets == ("One / P / B",)
 
 
 def test_an_empty_panel_is_unknown_while_prometheus_is_too_young_for_its_query(stub: Stub, shown: Environment) -> None:
     stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "rate(no_such_metric[52w])"}))
-    finding = asked(shown)
+    finding = panels_finding(shown)
     assert finding.status is Status.UNKNOWN and finding.targets == ("One / P / B",)
     assert "Prometheus started" in finding.summary and "ago" in finding.summary
 
 
 def test_a_query_that_does_not_parse(stub: Stub, shown: Environment) -> None:
     stub.put(one({"refId": "A", "expr": "up"}, {"refId": "B", "expr": "sum("}))
-    finding = asked(shown)
+    finding = panels_finding(shown)
     assert finding.status is Status.UNKNOWN and finding.targets == ("One / P / B",)
     assert "cannot parse the query" in finding.summary
 
 
-def test_what_is_not_asked(stub: Stub, shown: Environment) -> None:
+def test_hidden_queries_and_other_data_sources_are_skipped(stub: Stub, shown: Environment) -> None:
     stub.put(
         one(
             {"refId": "A", "expr": "up"},
@@ -225,19 +229,19 @@ def test_a_collapsed_row_and_a_library_panel(stub: Stub, shown: Environment) -> 
     inner = {"id": 3, "type": "stat", "targets": [{"refId": "A", "expr": "no_such_metric"}]}
     library = {"id": 4, "title": "L", "libraryPanel": {"uid": "x", "name": "L"}}
     stub.put({**one(), "panels": [{"id": 2, "type": "row", "title": "R", "panels": [inner]}, library]})
-    told = health.panels(shown.grafana, shown.prometheus)
-    assert list(told["panel"]) == ["One / panel 3 / A", "One / L / library panel"]
-    finding = health.check_panels(told, shown.limits.grafana.dashboard_panels)
+    panels = health.panels(shown.grafana, shown.prometheus)
+    assert list(panels["panel"]) == ["One / panel 3 / A", "One / L / library panel"]
+    finding = health.check_panels(panels, shown.limits.grafana.dashboard_panels)
     assert finding.status is Status.ALERT and finding.targets == ("One / panel 3 / A",)
     assert "a library panel" in finding.summary
 
 
 def test_no_panel_is_unknown(stub: Stub, shown: Environment) -> None:
     with pytest.raises(NoData):
-        asked(shown)
+        panels_finding(shown)
     stub.put(one())
     with pytest.raises(NoData):
-        asked(shown)
+        panels_finding(shown)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +269,7 @@ def test_no_panel_is_unknown(stub: Stub, shown: Environment) -> None:
         ({"name": "x", "type": "constant", "query": "y"}, "increase(up{instance='node-1'}[${__range_s}s])", 1),
     ],
 )  # fmt: skip
-def test_variables_are_filled_in(
+def test_variables_are_substituted(
     stub: Stub, shown: Environment, variable: dict[str, Any], promql: str, series: int
 ) -> None:
     stub.put(one({"refId": "A", "expr": promql}, templating={"list": [variable]}))
@@ -274,14 +278,14 @@ def test_variables_are_filled_in(
 
 
 def test_data_sources(stub: Stub, there: Environment) -> None:
-    told = health.datasources(there.grafana)
-    assert told.iloc[0][["target", "type", "is_default", "answers"]].to_list() == [
+    sources = health.datasources(there.grafana)
+    assert sources.iloc[0][["target", "type", "is_default", "answers"]].to_list() == [
         "prometheus",
         "prometheus",
         "true",
         1.0,
     ]
-    assert health.check_datasources(told, there.limits.grafana.datasources).status is Status.OK
+    assert health.check_datasources(sources, there.limits.grafana.datasources).status is Status.OK
 
 
 @pytest.mark.parametrize(
@@ -303,9 +307,9 @@ def test_a_data_source_that_fails(stub: Stub, there: Environment, answer: Any, s
 
 def test_a_data_source_without_a_check_is_not_judged(stub: Stub, there: Environment) -> None:
     stub.datasources.append({"uid": "j", "name": "json", "type": "json", "url": "", "isDefault": False})
-    told = health.datasources(there.grafana)
-    assert list(told["has_check"]) == [True, False]
-    assert health.check_datasources(told, there.limits.grafana.datasources).status is Status.OK
+    sources = health.datasources(there.grafana)
+    assert list(sources["has_check"]) == [True, False]
+    assert health.check_datasources(sources, there.limits.grafana.datasources).status is Status.OK
     del stub.datasources[0]
     assert health.check_datasources(health.datasources(there.grafana), there.limits.grafana.datasources).status is (
         Status.UNKNOWN
@@ -323,7 +327,7 @@ def test_no_data_source(stub: Stub, there: Environment) -> None:
 
 @pytest.fixture
 def person(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Somebody in front of a terminal."""
+    """Simulate a person at a terminal."""
     master, slave = os.openpty()
     with os.fdopen(slave) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
@@ -336,12 +340,12 @@ def tries(stub: Stub) -> int:
 
 
 def test_the_default_login_is_tried_once(stub: Stub, there: Environment, person: None) -> None:
-    told = health.check_default_login(health.default_login(there.grafana, probe=True))
-    assert (told.status, tries(stub)) == (Status.OK, 1)
+    finding = health.check_default_login(health.default_login(there.grafana, probe=True))
+    assert (finding.status, tries(stub)) == (Status.OK, 1)
     stub.logins["admin"] = "admin"
-    told = health.check_default_login(health.default_login(there.grafana, probe=True))
-    assert (told.status, told.severity, tries(stub)) == (Status.ALERT, Severity.CRITICAL, 2)
-    assert told.targets == (stub.url,)
+    finding = health.check_default_login(health.default_login(there.grafana, probe=True))
+    assert (finding.status, finding.severity, tries(stub)) == (Status.ALERT, Severity.CRITICAL, 2)
+    assert finding.targets == (stub.url,)
 
 
 def test_the_default_login_is_not_tried_unasked(stub: Stub, there: Environment, person: None) -> None:
@@ -356,7 +360,9 @@ def test_the_default_login_is_never_tried_without_a_person(stub: Stub, there: En
     assert not tries(stub)
 
 
-def test_too_many_logins_is_no_answer(stub: Stub, there: Environment, person: None) -> None:
+def test_a_login_that_is_neither_accepted_nor_rejected_is_an_error(
+    stub: Stub, there: Environment, person: None
+) -> None:
     stub.answers["/api/user"] = (429, b"{}")
     with pytest.raises(AccessDenied):
         health.default_login(there.grafana, probe=True)
@@ -375,19 +381,19 @@ QUESTIONS = ["grafana_reachable", "dashboards", "dashboard_panels", "datasources
 
 @pytest.fixture
 def checked(stub: Stub, shown: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """`xai-runbook check` of the four questions: each finding's status by name."""
+    """Return a function that runs `xai-runbook check` and returns the status of each finding by name."""
     monkeypatch.setenv("XAI_RUNBOOK_GRAFANA__URL", stub.url)
     monkeypatch.setenv("XAI_RUNBOOK_GRAFANA__AUTH_VALUE", "env:STUB_VIEWER")
 
     def check() -> dict[str, str]:
         main(["check", *QUESTIONS, "--env", "sandbox", "--json"])
-        told = json.loads(capsys.readouterr().out)
-        return {finding["name"]: finding["status"] for finding in told["findings"]}
+        report = json.loads(capsys.readouterr().out)
+        return {finding["name"]: finding["status"] for finding in report["findings"]}
 
     return check
 
 
-def test_every_question_of_the_report_turns(stub: Stub, env: Environment, checked: Any) -> None:
+def test_every_check_of_the_report_can_alert(stub: Stub, env: Environment, checked: Any) -> None:
     for title in FILES:
         stub.put(dashboard(title, env.settings, env.limits))
     until(lambda: checked() == dict.fromkeys(QUESTIONS, "ok"), "all is well", 40)

@@ -1,4 +1,4 @@
-"""The shipped dashboards: current, valid, filled in for any environment, and every panel shows something."""
+"""The shipped dashboards: current, valid, filled in for any environment, and with data in every panel."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ TITLES = list(FILES)
 
 
 def settings(**tables: dict[str, Any]) -> Settings:
-    """The defaults with other keys."""
+    """Return the default settings with other values."""
     return Settings.model_validate(merged(loading.defaults(), tables, {"name": "test"}))
 
 
-def test_they_are_the_runbooks_five() -> None:
+def test_the_titles_are_the_runbooks() -> None:
     assert [f"- {title}" for title in TITLES] == [
         row["literal"] for row in runbook()["item"] if 33 <= row["item"] <= 37
     ]
@@ -44,15 +44,15 @@ def test_they_are_the_runbooks_five() -> None:
 
 
 def test_the_committed_files_are_current(checkout: Path) -> None:
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "dashboards", "--check"], cwd=checkout, capture_output=True, text=True, timeout=120
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     assert {path.stem for path in Path(shipped.__file__).parent.glob("*.json")} == set(FILES.values())
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_each_is_a_dashboard_as_grafanas_model_has_it(title: str) -> None:
+def test_each_dashboard_is_valid_in_grafanas_model(title: str) -> None:
     made = dashboard(title, settings(), settings().limits)
     again = json.loads(JSONEncoder().encode(Dashboard.from_json(made)))
     assert again == made, "nothing is there that the model does not know, and nothing is lost in it"
@@ -61,13 +61,13 @@ def test_each_is_a_dashboard_as_grafanas_model_has_it(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_no_blank_is_left(title: str) -> None:
-    for told in (settings(), loading.load("sandbox")):
-        assert "${" not in json.dumps(dashboard(title, told, told.limits))
+def test_every_placeholder_is_filled_in(title: str) -> None:
+    for each in (settings(), loading.load("sandbox")):
+        assert "${" not in json.dumps(dashboard(title, each, each.limits))
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_panels_say_what_they_show(title: str) -> None:
+def test_panels_have_titles_descriptions_and_units(title: str) -> None:
     made = list(queries.panels(dashboard(title, settings(), settings().limits)))
     assert len({panel["title"] for panel in made}) == len(made), "a finding names them so"
     assert len({panel["id"] for panel in made}) == len(made)
@@ -78,9 +78,9 @@ def test_panels_say_what_they_show(title: str) -> None:
         assert panel["targets"]
 
 
-def test_limits_come_from_the_table() -> None:
-    told = settings(limits={"monitoring": {"sync_lag": {"threshold": 77.0}, "peer_count": {"threshold": 5.0}}})
-    made = {panel["title"]: panel for panel in queries.panels(dashboard("Network Status", told, told.limits))}
+def test_thresholds_come_from_the_limits() -> None:
+    changed = settings(limits={"monitoring": {"sync_lag": {"threshold": 77.0}, "peer_count": {"threshold": 5.0}}})
+    made = {panel["title"]: panel for panel in queries.panels(dashboard("Network Status", changed, changed.limits))}
     assert made["Sync lag"]["fieldConfig"]["defaults"]["thresholds"]["steps"] == [
         {"value": None, "color": "green"},
         {"value": 77.0, "color": "red"},
@@ -92,8 +92,8 @@ def test_limits_come_from_the_table() -> None:
     ]
 
 
-def test_every_threshold_is_a_blank() -> None:
-    """No number of the table of limits stands in the shipped files."""
+def test_every_threshold_is_a_placeholder() -> None:
+    """The shipped files contain no number from the limits."""
     for path in Path(shipped.__file__).parent.glob("*.json"):
         for panel in queries.panels(json.loads(path.read_text(encoding="utf-8"))):
             steps = (panel["fieldConfig"]["defaults"].get("thresholds") or {}).get("steps", [])
@@ -101,30 +101,30 @@ def test_every_threshold_is_a_blank() -> None:
 
 
 def test_metrics_and_signals_come_from_the_settings() -> None:
-    told = settings(metrics={"height": "my_height"}, signals={"cpu_used": "my_cpu"})
-    asked = {
+    changed = settings(metrics={"height": "my_height"}, signals={"cpu_used": "my_cpu"})
+    found = {
         query.promql
         for title in TITLES
-        for query in queries.panel_queries(dashboard(title, told, told.limits), rate="2m", step="15s")
+        for query in queries.panel_queries(dashboard(title, changed, changed.limits), rate="2m", step="15s")
     }
-    assert "my_cpu" in asked
-    assert any("my_height" in promql for promql in asked)
-    assert not any("blockchain_height" in promql for promql in asked)
-    instances = dashboard("Blockchain Node", told, told.limits)["templating"]["list"][1]
+    assert "my_cpu" in found
+    assert any("my_height" in promql for promql in found)
+    assert not any("blockchain_height" in promql for promql in found)
+    instances = dashboard("Blockchain Node", changed, changed.limits)["templating"]["list"][1]
     assert instances["query"] == "label_values(my_height, instance)"
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_every_panel_shows_something_on_a_healthy_sandbox(title: str, env: Environment) -> None:
-    asked = queries.panel_queries(
+def test_every_panel_has_data_on_a_healthy_sandbox(title: str, env: Environment) -> None:
+    found = queries.panel_queries(
         dashboard(title, env.settings, env.limits), rate=env.settings.windows.rate, step=env.settings.rule_step
     )
-    assert len(asked) >= 9
+    assert len(found) >= 9
 
     def empty() -> list[queries.Query]:
-        told = health.series_counts(env.prometheus, [query.promql for query in asked])
-        assert not any(error for _, error in told.values()), told
-        return [query for query in asked if not told[query.promql][0]]
+        counts = health.series_counts(env.prometheus, [query.promql for query in found])
+        assert not any(error for _, error in counts.values()), counts
+        return [query for query in found if not counts[query.promql][0]]
 
     until(lambda: not empty(), "every query of a panel has series", 60)
 
@@ -167,7 +167,7 @@ def there(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Environment:
     return environment(stub, monkeypatch)
 
 
-def test_a_plan_to_import_says_what_it_saw(stub: Stub, there: Environment) -> None:
+def test_a_plan_to_import_records_what_it_observed(stub: Stub, there: Environment) -> None:
     stub.put(dashboard("Network Status", there.settings, there.limits))
     plan = import_dashboards.import_dashboards(
         there.grafana, there.limits, titles=["Network Status", "System Resources"]
@@ -188,7 +188,7 @@ def test_a_plan_to_import_says_what_it_saw(stub: Stub, there: Environment) -> No
     )
 
 
-def test_nothing_is_imported_unnamed(there: Environment) -> None:
+def test_nothing_is_imported_without_titles(there: Environment) -> None:
     plan = import_dashboards.import_dashboards(there.grafana, there.limits, titles=[])
     assert not plan.steps and plan.note == "no titles were given"
 
@@ -200,7 +200,7 @@ def test_a_changed_limit_is_a_changed_dashboard(stub: Stub, there: Environment) 
     assert len(plan.steps) == 1
 
 
-def test_what_grafana_adds_is_no_difference(there: Environment) -> None:
+def test_fields_that_grafana_adds_are_no_difference(there: Environment) -> None:
     made = dashboard("Network Status", there.settings, there.limits)
     saved = {**made, "id": 41, "version": 9, "schemaVersion": 41, "liveNow": False}
     assert contents(saved) == contents(made)
@@ -209,7 +209,9 @@ def test_what_grafana_adds_is_no_difference(there: Environment) -> None:
     assert contents(other) != contents(made)
 
 
-def test_refused_where_the_title_is_anothers(stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_if_another_dashboard_has_the_title(
+    stub: Stub, there: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stub.put({"uid": "theirs", "title": "Network Status", "panels": []})
     plan = import_dashboards.import_dashboards(there.grafana, there.limits, titles=["Network Status"])
     assert "another dashboard has the title 'Network Status' (uid theirs)" in plan.refused and not plan.steps
@@ -220,7 +222,7 @@ def test_refused_where_the_title_is_anothers(stub: Stub, there: Environment, mon
     assert (body["dashboard"]["uid"], body["dashboard"]["version"], body["overwrite"]) == ("theirs", 1, False)
 
 
-def test_refused_where_a_file_provides_it(stub: Stub, there: Environment) -> None:
+def test_refused_if_provisioned_from_a_file(stub: Stub, there: Environment) -> None:
     stub.put({"uid": "xai-network-status", "title": "Network Status", "panels": []}, provisioned=True)
     assert (
         "provisioned from a file"
@@ -250,7 +252,9 @@ def test_other_titles_are_refused(there: Environment, stub: Stub, monkeypatch: p
         import_dashboards.import_dashboards(bare.grafana, bare.limits, titles=["Network Status"])
 
 
-def test_a_grafana_that_is_not_there_or_not_configured(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grafana_that_is_down_or_not_configured_refuses_the_plan(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving() as gone:
         nowhere = environment(gone, monkeypatch)
     absent = Environment(env.settings.model_copy(update={"grafana": None}))
@@ -260,7 +264,7 @@ def test_a_grafana_that_is_not_there_or_not_configured(env: Environment, monkeyp
         assert import_dashboards.restore_dashboards(handle, uids=["x"], versions=[1]).refused
 
 
-def test_only_what_is_ours_is_removed(stub: Stub, there: Environment) -> None:
+def test_only_imported_dashboards_are_deleted(stub: Stub, there: Environment) -> None:
     stub.put({"uid": "theirs", "title": "Theirs", "panels": [], "tags": []})
     plan = import_dashboards.restore_dashboards(there.grafana, uids=["theirs"], versions=[0])
     assert "was not imported by xai-runbook" in plan.refused
@@ -275,7 +279,7 @@ def test_only_what_is_ours_is_removed(stub: Stub, there: Environment) -> None:
             import_dashboards.restore_dashboards(there.grafana, uids=uids, versions=versions)
 
 
-def test_an_earlier_version_is_saved_over_the_present_one(stub: Stub, there: Environment) -> None:
+def test_an_earlier_version_is_restored(stub: Stub, there: Environment) -> None:
     for description in ("first", "second"):
         stub.put({"uid": "x", "title": "X", "panels": [], "description": description}, folder_uid="ops-folder")
     plan = import_dashboards.restore_dashboards(there.grafana, uids=["x"], versions=[1])

@@ -1,4 +1,4 @@
-"""Active alerts and who silenced them: on frames, and from a real Prometheus that tells a real Alertmanager."""
+"""Active alerts and their silences: on frames, and from a real Prometheus with a real Alertmanager."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def table(*rows: tuple[str, str, str], **columns: object) -> pd.DataFrame:
     return made.assign(active_at=datetime.now(UTC), **plain)
 
 
-def test_active_alerts_are_as_severe_as_the_severest() -> None:
+def test_active_alerts_have_the_highest_severity() -> None:
     finding = active_alerts.check_active_alerts(
         table(("Lag", "firing", "medium"), ("Cpu", "firing", "critical"), ("Disk", "pending", "high"))
     )
@@ -48,7 +48,7 @@ def test_active_alerts_are_as_severe_as_the_severest() -> None:
     assert active_alerts.check_active_alerts(table(("Odd", "firing", "page"))).severity is Severity.MEDIUM
 
 
-def test_an_alert_of_ours_is_named_and_counts_in_its_own_question() -> None:
+def test_an_alert_from_our_rules_is_named_but_not_counted() -> None:
     both = table(("SyncLag", "firing", "medium"), ("Other", "firing", "high"))
     both.loc[0, "limit"] = "sync_lag"
     finding = active_alerts.check_active_alerts(both)
@@ -58,7 +58,7 @@ def test_an_alert_of_ours_is_named_and_counts_in_its_own_question() -> None:
     assert alone.status is Status.OK and alone.summary.startswith("no other alert fires (1 active); of the runbook")
 
 
-def test_a_silenced_alert_is_said_and_does_not_count_and_one_beside_it_does() -> None:
+def test_a_silenced_alert_is_named_but_not_counted() -> None:
     until = datetime(2026, 1, 31, 10, 0, tzinfo=UTC)
     quiet = table(
         ("Disk", "firing", "critical"), silenced_until=until, silenced_by="ops", silenced_why="new disk at ten"
@@ -74,7 +74,7 @@ def test_a_silenced_alert_is_said_and_does_not_count_and_one_beside_it_does() ->
     assert "silenced: Disk" in finding.summary
 
 
-def test_rules_that_cannot_be_evaluated_are_silent_not_well() -> None:
+def test_rules_that_cannot_be_evaluated_make_the_finding_unknown() -> None:
     none = table()
     none.attrs["failing"] = ["Disk"]
     finding = active_alerts.check_active_alerts(none)
@@ -85,7 +85,7 @@ def test_rules_that_cannot_be_evaluated_are_silent_not_well() -> None:
     assert active_alerts.check_active_alerts(one).summary == "1 firing: Other; Prometheus cannot evaluate Disk"
 
 
-def test_no_active_alert_a_pending_one_and_a_watchdog_are_ok() -> None:
+def test_no_alert_a_pending_one_and_a_watchdog_are_ok() -> None:
     assert active_alerts.check_active_alerts(table()).summary == "no alert fires"
     assert (
         active_alerts.check_active_alerts(table(("Disk", "pending", "high"))).summary
@@ -101,7 +101,7 @@ class Live:
     url: str
 
     def until(self, status: Status, text: str) -> pd.DataFrame:
-        """The active alerts once their finding is that and says so."""
+        """Return the active alerts once their finding has this status and text."""
 
         def holds() -> bool:
             self.last = active_alerts.active_alerts(self.prometheus, self.alertmanager, prometheus_server.limits())
@@ -132,14 +132,14 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield Live(prometheus_server.handle(prometheus, **TABLES), alertmanager_server.handle(url), url)
 
 
-def test_live_each_alert_has_its_state_its_since_and_which_row_of_ours_it_is(live: Live) -> None:
-    told = live.until(Status.ALERT, "PeerCountLow")
-    assert told.loc["DiskFull", "limit"] == told.loc["SyncLag", "limit"] == "", "theirs, whatever its name and labels"
-    ours = told.loc["PeerCountLow"]
+def test_live_each_alert_has_its_state_start_and_limit(live: Live) -> None:
+    active = live.until(Status.ALERT, "PeerCountLow")
+    assert active.loc["DiskFull", "limit"] == active.loc["SyncLag", "limit"] == "", "not ours, whatever its labels"
+    ours = active.loc["PeerCountLow"]
     assert (ours["limit"], ours["state"], ours["value"], ours["severity"]) == ("peer_count", "firing", 1.0, "medium")
     assert ours["labels"] == "instance=node-1, job=xai-node, limit=peer_count"
     assert ours["summary"] == "Peer count: 1 peers on node-1"
-    assert str(told["active_at"].dtype) == "datetime64[ms, UTC]"
+    assert str(active["active_at"].dtype) == "datetime64[ms, UTC]"
     assert abs(datetime.now(UTC) - ours["active_at"]) < timedelta(minutes=2)
     finding = active_alerts.check_active_alerts(live.last)
     assert finding.severity is Severity.CRITICAL
@@ -151,17 +151,17 @@ def test_live_a_silence_hides_its_alert_until_it_ends(live: Live) -> None:
     one = alertmanager_server.silence(live.url, 3600, alertname="DiskFull", region="test")
     live.until(Status.ALERT, "silenced: DiskFull until ")
     alertmanager_server.silence(live.url, 7, "for a moment", alertname="~Sync.*")
-    told = live.until(Status.OK, "by ops (for a moment)")
-    assert set(told.index[told["silenced_by"] == "ops"]) == {"DiskFull", "SyncLag"}
-    assert told.loc["DiskFull", "silenced_why"] == "new disk at ten"
-    left = told.loc["DiskFull", "silenced_until"] - datetime.now(UTC)
+    active = live.until(Status.OK, "by ops (for a moment)")
+    assert set(active.index[active["silenced_by"] == "ops"]) == {"DiskFull", "SyncLag"}
+    assert active.loc["DiskFull", "silenced_why"] == "new disk at ten"
+    left = active.loc["DiskFull", "silenced_until"] - datetime.now(UTC)
     assert timedelta(minutes=55) < left <= timedelta(hours=1)
     live.until(Status.ALERT, "1 firing: SyncLag")  # an expired silence counts no more
     alertmanager_server.expire(live.url, one)
     live.until(Status.ALERT, "2 firing: DiskFull, SyncLag")
 
 
-def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live) -> None:
+def test_live_silences_of_our_alerts_are_listed_and_judged(live: Live) -> None:
     limits = prometheus_server.limits()
     limit = limits.monitoring.silences
     assert silences.check_silences(silences.silences(live.alertmanager, limits), limit).status is Status.OK
@@ -171,9 +171,9 @@ def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live)
         alertmanager_server.silence(live.url, 3 * 86400, alertname="~(High|Low).*"),
     ]
     try:
-        told = silences.silences(live.alertmanager, limits)
-        assert told["silence"].tolist() == made[::-1], "the longest first"
-        assert told["hides"].tolist() == [
+        frame = silences.silences(live.alertmanager, limits)
+        assert frame["silence"].tolist() == made[::-1], "the longest first"
+        assert frame["hides"].tolist() == [
             ["HighCPU", "LowDisk", "HighMemory"],
             [
                 rule.alert
@@ -182,8 +182,8 @@ def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live)
             ],
             [],
         ]
-        assert told["matchers"].tolist()[:2] == ["alertname=~(High|Low).*", "severity=medium, instance=node-3"]
-        finding = silences.check_silences(told, limit)
+        assert frame["matchers"].tolist()[:2] == ["alertname=~(High|Low).*", "severity=medium, instance=node-3"]
+        finding = silences.check_silences(frame, limit)
         assert (finding.status, finding.severity) == (Status.ALERT, Severity.MEDIUM)
         assert finding.targets == ("alertname=~(High|Low).*",)
         assert (
@@ -195,7 +195,7 @@ def test_live_which_of_our_alerts_a_silence_hides_is_said_and_judged(live: Live)
     assert silences.silences(live.alertmanager, limits).empty, "expired ones are gone"
 
 
-def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) -> None:
+def test_without_an_alertmanager_alerts_count_and_silences_are_unknown(live: Live) -> None:
     port = free_ports(["nothing"])["nothing"]
     for absent, words in (
         (NotConfiguredHandle("alertmanager", "test", False), "no Alertmanager is configured"),
@@ -204,9 +204,9 @@ def test_without_an_alertmanager_alerts_count_and_the_doubt_is_said(live: Live) 
             "asking Alertmanager failed: the connection was refused",
         ),
     ):
-        told = active_alerts.active_alerts(live.prometheus, absent, prometheus_server.limits())  # type: ignore[arg-type]
-        assert told.attrs["silences"] == words
-        finding = active_alerts.check_active_alerts(told)
+        active = active_alerts.active_alerts(live.prometheus, absent, prometheus_server.limits())  # type: ignore[arg-type]
+        assert active.attrs["silences"] == words
+        finding = active_alerts.check_active_alerts(active)
         assert finding.status is Status.ALERT
         assert f"silences are unknown: {words}" in finding.summary
 
@@ -219,16 +219,16 @@ def test_without_any_rule_nothing_can_be_active(tmp_path: Path) -> None:
 
 def test_reachable_says_the_version_and_down_is_known(live: Live) -> None:
     limit = prometheus_server.limits().monitoring.alertmanager_reachable
-    told = reachability.alertmanager(live.alertmanager)
-    assert "cluster disabled" in told["detail"].iloc[0]
-    assert reachability.check_reachable(told, limit).status is Status.OK
+    up = reachability.alertmanager(live.alertmanager)
+    assert "cluster disabled" in up["detail"].iloc[0]
+    assert reachability.check_reachable(up, limit).status is Status.OK
     port = free_ports(["nothing"])["nothing"]
     down = reachability.alertmanager(alertmanager_server.handle(f"http://127.0.0.1:{port}"))
     finding = reachability.check_reachable(down, limit)
     assert (finding.status, finding.severity) == (Status.ALERT, Severity.HIGH)
 
 
-def test_another_server_is_no_alertmanager(live: Live) -> None:
+def test_another_kind_of_server_is_not_an_alertmanager(live: Live) -> None:
     wrong = alertmanager_server.handle(live.prometheus.url)
     with pytest.raises(WrongServer, match="no Alertmanager answers here"):
         wrong.silences()
@@ -239,29 +239,29 @@ STATUS = b'{"versionInfo": {"version": "0.25.0"}, "cluster": {"status": "ready"}
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', b'[{"id": 1}]', b'[{"status": {}, "labels": 3}]', b"[null]"])
-def test_an_answer_of_another_shape_is_a_bad_answer(body: bytes) -> None:
+def test_an_answer_of_an_unknown_shape_is_a_bad_answer(body: bytes) -> None:
     def answer(path: str) -> tuple[int, str, bytes]:
         return 200, "application/json", STATUS if path.endswith("status") else body
 
     with prometheus_server.serving(answer) as url:
-        asked = alertmanager_server.handle(url)
-        assert asked.status() == {"version": "0.25.0", "cluster": "ready"}, "and nothing of its configuration"
+        alertmanager = alertmanager_server.handle(url)
+        assert alertmanager.status() == {"version": "0.25.0", "cluster": "ready"}, "and nothing of its configuration"
         with pytest.raises(BadAnswer, match="the silences in its answer cannot be read"):
-            asked.silences()
+            alertmanager.silences()
         with pytest.raises(BadAnswer, match="the alerts in its answer cannot be read"):
-            asked.alerts()
+            alertmanager.alerts()
 
 
 @pytest.mark.parametrize(
     "body", [b"<html>login</html>", b'{"status": "success"}', b'{"versionInfo": {"version": 3}}', b"[]"]
 )
-def test_what_does_not_say_its_version_is_not_believed(body: bytes) -> None:
+def test_a_server_without_a_version_is_refused(body: bytes) -> None:
     served = prometheus_server.serving(lambda path: (200, "application/json", body))
     with served as url, pytest.raises(WrongServer, match="no Alertmanager answers here"):
         alertmanager_server.handle(url).alerts()
 
 
-def test_a_dead_one_is_unreachable() -> None:
+def test_a_dead_alertmanager_is_unreachable() -> None:
     port = free_ports(["nothing"])["nothing"]
     with pytest.raises(Unreachable):
         alertmanager_server.handle(f"http://127.0.0.1:{port}").alerts()

@@ -1,4 +1,4 @@
-"""What an alert's check says: every trap of silence, on frames and against a live Prometheus."""
+"""The finding of an alert, above all for missing values, on frames."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_above_for_the_whole_duration_is_an_alert_that_names_its_targets() -> No
     assert finding.hint == "look at peers"
 
 
-def test_one_evaluation_short_of_the_duration_is_pending_which_is_ok_and_said() -> None:
+def test_one_evaluation_short_of_the_duration_is_pending_and_ok() -> None:
     finding = alert_evaluation.check_alert(frame(node_1=[3] * 20 + [12] * 20), LAG)
     assert finding.status is Status.OK
     assert "node_1 above 10 blocks for 4m45s of 5m" in finding.summary
@@ -89,25 +89,25 @@ def test_a_target_without_a_value_now_is_unknown_and_named(last: float | None) -
     assert "no value for node_2" in finding.summary
 
 
-def test_an_alert_beside_an_unknown_is_an_alert_that_says_so() -> None:
+def test_an_alert_beside_an_unknown_target_names_both() -> None:
     finding = alert_evaluation.check_alert(frame(node_1=[12] * 40, node_2=[*([3] * 39), None]), LAG)
     assert finding.status is Status.ALERT
     assert finding.targets == ("node_1",)
     assert "no value for node_2" in finding.summary
 
 
-def test_what_looks_well_in_a_partial_answer_is_unknown_and_what_fires_in_it_fires() -> None:
+def test_a_partial_answer_can_alert_but_cannot_be_ok() -> None:
     # as Thanos and a remote read say it; the targets of the store that did not answer have no row at all
     well, behind = frame(node_1=[3] * 40), frame(node_1=[12] * 40)
     assert alert_evaluation.check_alert(well, LAG).status is Status.OK
-    for told in (well, behind):
-        told.attrs["partial"] = ["remote_read: connection refused"]
+    for signal in (well, behind):
+        signal.attrs["partial"] = ["remote_read: connection refused"]
     finding = alert_evaluation.check_alert(well, LAG)
     assert finding.status is Status.UNKNOWN and "partial (remote_read: connection refused)" in finding.summary
     assert alert_evaluation.check_alert(behind, LAG).status is Status.ALERT
 
 
-def test_hundreds_of_targets_are_a_sentence_and_not_a_page() -> None:
+def test_the_summary_of_hundreds_of_targets_is_short() -> None:
     silent = alert_evaluation.check_alert(
         frame(**{f"node_{n}": [3] * 39 + [None] for n in range(300)}, last=[3] * 40), LAG
     )
@@ -120,21 +120,21 @@ def test_hundreds_of_targets_are_a_sentence_and_not_a_page() -> None:
     assert near.summary.endswith("and 293 more") and len(near.summary) < 600
 
 
-def test_nothing_at_all_is_unknown() -> None:
+def test_an_empty_frame_is_unknown() -> None:
     for empty in (frame(), pd.DataFrame()):
         finding = alert_evaluation.check_alert(empty, LAG)
         assert finding.status is Status.UNKNOWN
         assert "no series of sync_lag" in finding.summary
 
 
-def test_data_older_than_the_lookback_is_unknown_though_it_was_good() -> None:
+def test_data_older_than_the_lookback_is_unknown() -> None:
     finding = alert_evaluation.check_alert(frame(ago_minutes=8, node_1=[3] * 40), LAG)
     assert finding.status is Status.UNKNOWN
     assert "newest data is 8m" in finding.summary
     assert alert_evaluation.check_alert(frame(ago_minutes=3, node_1=[3] * 40), LAG).status is Status.OK
 
 
-def test_everything_gone_at_the_end_of_the_window_is_unknown_though_it_was_good() -> None:
+def test_no_values_at_the_end_of_the_window_are_unknown() -> None:
     finding = alert_evaluation.check_alert(
         frame(node_1=[*([3] * 30), None, None], node_2=[*([3] * 30), None, None]), LAG
     )
@@ -142,20 +142,20 @@ def test_everything_gone_at_the_end_of_the_window_is_unknown_though_it_was_good(
     assert finding.targets == ("node_1", "node_2")
 
 
-def test_a_window_in_the_past_is_judged_as_of_then() -> None:
+def test_a_past_window_is_judged_at_its_end() -> None:
     past = frame(ago_minutes=600, node_1=[12] * 40 + [3] * 40)
     middle = past.attrs["end"] - timedelta(seconds=41 * STEP)
     assert alert_evaluation.check_alert(past, LAG, at=middle).status is Status.ALERT
     assert alert_evaluation.check_alert(past, LAG, at=past.attrs["end"]).status is Status.OK
 
 
-def test_without_attributes_the_grid_is_read_from_the_rows() -> None:
+def test_without_attributes_the_step_comes_from_the_rows() -> None:
     bare = frame(node_1=[12] * 40)
     bare.attrs.clear()
     assert alert_evaluation.check_alert(bare, LAG).status is Status.ALERT
 
 
-def test_idle_is_ok_where_it_is_known_and_unknown_where_it_is_not() -> None:
+def test_nan_is_ok_if_the_target_is_idle_and_else_unknown() -> None:
     slow = Limit(
         name="api_latency",
         title="Slow API",
@@ -195,24 +195,24 @@ def test_infinite_is_above_everything() -> None:
     assert alert_evaluation.check_alert(frame(node_1=[math.inf] * 40), LAG).status is Status.ALERT
 
 
-def test_targets_are_told_apart_by_the_labels_in_which_they_differ() -> None:
+def test_target_names_have_the_labels_that_differ() -> None:
     both = frame(host=[12] * 40)
     both = pd.concat([both.assign(mountpoint="/", job="node"), both.assign(mountpoint="/data", job="node")])
     assert alert_evaluation.check_alert(both, LAG).targets == ("host /", "host /data")
 
 
-def test_what_a_label_holds_is_inert() -> None:
+def test_labels_are_made_inert() -> None:
     finding = alert_evaluation.check_alert(frame(**{"a\x1b[31m\u202eb": [12] * 40}), LAG)
     assert finding.targets == ("a\ufffd[31m\ufffdb",)
     assert "\x1b" not in finding.summary
 
 
-def test_a_step_of_nothing_is_refused() -> None:
+def test_a_step_of_zero_is_refused() -> None:
     with pytest.raises(InputError):
         alert_evaluation.evaluate(frame(node_1=[1]), LAG, step_seconds=0)
 
 
-def test_evaluate_keeps_since_when() -> None:
+def test_evaluate_returns_since_when_an_alert_is_active() -> None:
     judged = alert_evaluation.evaluate(frame(node_1=[3, 3, 12, 12, 12]), PEERS, step_seconds=STEP)
     assert judged["state"].tolist() == ["inactive"] * 5
     judged = alert_evaluation.evaluate(frame(node_1=[3, 2, 2, 2, 2, 2, 2, 3]), PEERS, step_seconds=STEP)

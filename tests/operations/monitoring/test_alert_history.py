@@ -1,4 +1,4 @@
-"""A window in the past, judged from a real Prometheus' history: the same two hours that promtool judges."""
+"""Alerts in a past window, from a real Prometheus' history: the same two hours that promtool evaluates."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def start() -> datetime:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory, start: datetime) -> Iterator[Prometheus]:
     begin = int(start.timestamp())
-    told = {name: {begin + t: story(t) for t in range(0, END, STEP)} for name, story in stories(begin).items()}
+    samples = {name: {begin + t: story(t) for t in range(0, END, STEP)} for name, story in stories(begin).items()}
     past = server.history(
-        {name: {at: value for at, value in values.items() if value is not None} for name, values in told.items()}
+        {name: {at: value for at, value in values.items() if value is not None} for name, values in samples.items()}
     )
     with server.running(tmp_path_factory.mktemp("history"), past=past) as address:
         yield server.handle(address)
@@ -45,7 +45,7 @@ def minutes(start: datetime, at: object) -> float:
 
 
 def only(periods: pd.DataFrame, alert: str, target: str) -> pd.Series:
-    """The one period in which that alert fired there."""
+    """Return the one period in which the alert fired on the target."""
     (found,) = [
         row
         for _, row in periods[periods["fired_at"].notna()].iterrows()
@@ -70,8 +70,8 @@ def test_each_alert_of_the_window_with_its_times(prometheus: Prometheus, start: 
     assert only(periods, "APIErrors", "failing")["ended_at"] is pd.NaT, "it still fires at the end"
 
 
-def test_what_holds_at_the_start_of_the_window_has_its_true_since(prometheus: Prometheus, start: datetime) -> None:
-    """The window begins in the 10th of the block's 30 minutes; it fires when they are over, and not 30 after."""
+def test_an_alert_active_at_the_start_of_the_window_has_its_true_start(prometheus: Prometheus, start: datetime) -> None:
+    """The window begins within the alert's 30 minutes; it fires 30 minutes after its start, not after the window's."""
     states = alert_history.alert_states(prometheus, server.limits(), window(start, 50, 100))
     stalled = only(alert_history.alert_periods(states), "BlockHeightStalled", "stalled")
     assert minutes(start, stalled["pending_at"]) < 50
@@ -79,7 +79,7 @@ def test_what_holds_at_the_start_of_the_window_has_its_true_since(prometheus: Pr
     assert states["at"].min() >= pd.Timestamp(start + timedelta(minutes=50))
 
 
-def test_the_verdict_is_that_of_the_windows_end(prometheus: Prometheus, start: datetime) -> None:
+def test_the_finding_is_for_the_end_of_the_window(prometheus: Prometheus, start: datetime) -> None:
     limits = server.limits()
     during = alert_history.check_alert_history(alert_history.alert_states(prometheus, limits, window(start, 20, 40)))
     assert (during.status, during.severity) == (Status.ALERT, Severity.CRITICAL), "CPU and disk"
@@ -89,7 +89,7 @@ def test_the_verdict_is_that_of_the_windows_end(prometheus: Prometheus, start: d
     assert "SyncLag lag-11" not in after.targets and "fired and ended: " in after.summary
 
 
-def test_of_a_window_before_all_data_only_the_missing_metrics_are_told(prometheus: Prometheus, start: datetime) -> None:
+def test_a_window_before_all_data_reports_only_missing_metrics(prometheus: Prometheus, start: datetime) -> None:
     states = alert_history.alert_states(prometheus, server.limits(), window(start, -300, -240))
     assert set(states["limit"]) == {"metrics_present"}
     assert {"sync_lag", "cpu_used"} <= set(states.attrs["silent"])
@@ -98,7 +98,7 @@ def test_of_a_window_before_all_data_only_the_missing_metrics_are_told(prometheu
     assert finding.targets == ("XaiMetricsMissing blockchain_height", "XaiMetricsMissing network_peers")
 
 
-def test_outside_retention_is_no_answer(prometheus: Prometheus) -> None:
+def test_a_window_outside_retention_is_no_data(prometheus: Prometheus) -> None:
     with pytest.raises(NoData, match="outside retention"):
         alert_history.alert_states(prometheus, server.limits(), "2024-01-15T16:00:00Z/2024-01-15T17:00:00Z")
 
@@ -121,7 +121,7 @@ def judged(**columns: object) -> pd.DataFrame:
     return made
 
 
-def test_a_calm_window_is_ok_and_one_that_cannot_be_told_is_not() -> None:
+def test_a_quiet_window_is_ok_and_one_without_values_is_unknown() -> None:
     finding = alert_history.check_alert_history(judged())
     assert finding.status is Status.OK
     assert finding.summary == "no alert fires at 2026-01-31 10:00:45 UTC; judged every 15s"
@@ -134,7 +134,7 @@ def test_a_calm_window_is_ok_and_one_that_cannot_be_told_is_not() -> None:
     assert finding.status is Status.UNKNOWN and "no value for peer_count" in finding.summary
 
 
-def test_one_target_follows_another_and_their_alerts_do_not_run_together() -> None:
+def test_alerts_of_consecutive_targets_are_not_merged() -> None:
     two = pd.concat([judged(state="firing"), judged(state="firing", target="node-2")], ignore_index=True)
     two["active_since"] = two["at"]
     periods = alert_history.alert_periods(two)
@@ -143,7 +143,7 @@ def test_one_target_follows_another_and_their_alerts_do_not_run_together() -> No
     assert alert_history.alert_periods(judged()).empty
 
 
-def test_a_long_window_is_judged_on_a_coarser_grid_that_is_said(prometheus: Prometheus, start: datetime) -> None:
+def test_a_long_window_is_evaluated_less_often_and_says_so(prometheus: Prometheus, start: datetime) -> None:
     long = Window(start - timedelta(days=2), start + timedelta(minutes=119))
     states = alert_history.alert_states(prometheus, server.limits(), long)
     step = states.attrs["step_seconds"]

@@ -1,4 +1,4 @@
-"""Plans that provoke an alert: how long and how much follows from the rule that Prometheus runs. None is applied."""
+"""Plans that provoke an alert: duration and load follow from the loaded rule. No plan is applied here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xai_runbook.operations.monitoring import alert_rehearsal
 
 
 def load(plan: Plan) -> dict[str, str]:
-    """The words of the one step, by option."""
+    """Return the arguments of the plan's only step, by option."""
     (step,) = plan.steps
     assert isinstance(step, Command)
     words = step.argv[4:]
@@ -17,7 +17,7 @@ def load(plan: Plan) -> dict[str, str]:
 
 
 def needed(env: Environment, alert: str) -> float:
-    """Seconds for which the condition must hold, by the rule that is really loaded."""
+    """Return for how many seconds the condition must hold, by the loaded rule."""
     rules = env.prometheus.alerting_rules()
     return float(rules[rules["alert"] == alert]["duration_seconds"].iloc[0])
 
@@ -30,7 +30,7 @@ def test_cpu_load_outlasts_the_rule_and_its_rate_window(env: Environment) -> Non
     assert int(load(plan)["--workers"]) >= env.sandbox.quotas()["cpu_quota_cores"]
 
 
-def test_memory_load_passes_the_limit_short_of_the_quota_and_keeps_a_floor(env: Environment) -> None:
+def test_memory_load_is_between_limit_and_quota_and_keeps_a_floor(env: Environment) -> None:
     plan = alert_rehearsal.provoke_memory(env.sandbox, env.prometheus, env.limits)
     quota = env.sandbox.quotas()["memory_quota_bytes"]
     until = int(load(plan)["--until"])
@@ -49,11 +49,11 @@ def test_disk_load_leaves_less_than_the_limit_and_keeps_a_floor(env: Environment
     assert int(load(plan)["--seconds"]) > needed(env, "LowDisk")
 
 
-def test_nothing_to_end_is_a_sentence(env: Environment) -> None:
+def test_without_load_the_plan_has_only_a_note(env: Environment) -> None:
     plan = alert_rehearsal.end_load(env.sandbox)
     assert not plan.steps and plan.note == "no provoked load is running"
 
 
-def test_provoked_says_no_where_nothing_fired(env: Environment) -> None:
+def test_rehearsal_state_of_an_alert_that_never_fired(env: Environment) -> None:
     (row,) = alert_rehearsal.rehearsal_state(env.sandbox, env.prometheus, alert="NoSuchAlert").to_dict("records")
     assert row == {"fired_at": "", "running": 0, "settled": 0}

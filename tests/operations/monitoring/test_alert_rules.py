@@ -1,4 +1,4 @@
-"""The rules that are made from the limits, with the real durations: what fires, and that our evaluator agrees.
+"""The rules of the limits with their real durations: what fires, and whether our evaluation agrees.
 
 The same two hours go to `promtool test rules` and, as history, to a real Prometheus whose range answers our evaluator
 judges. Every state of every rule at every instant is compared.
@@ -39,7 +39,7 @@ def real() -> Settings:
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, list[float | None]]:
+def samples() -> dict[str, list[float | None]]:
     return {name: [story(t) for t in range(0, END, STEP)] for name, story in stories().items()}
 
 
@@ -62,7 +62,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, start: int) -> Iterator
 
 @pytest.fixture(scope="module")
 def judged(prometheus: Prometheus, start: int) -> Active:
-    """What our evaluator holds to be pending or firing, by seconds from the start."""
+    """Return the alerts that our evaluation finds pending or firing, by seconds from the start."""
     active: Active = {t: set() for t in range(0, END, STEP)}
     window = Window(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(start + END - STEP, UTC))
     for name in Signals.model_fields:
@@ -77,7 +77,7 @@ def judged(prometheus: Prometheus, start: int) -> Active:
 
 
 def fired(judged: Active, alert: str, instance: str) -> list[int]:
-    """The seconds at which that alert fires there."""
+    """Return the seconds at which the alert fires on the instance."""
     return [
         t
         for t, active in judged.items()
@@ -87,13 +87,13 @@ def fired(judged: Active, alert: str, instance: str) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["the runbook", "sandbox"])
-def test_promtool_takes_the_rules(tmp_path: Path, name: str) -> None:
+def test_promtool_accepts_the_rules(tmp_path: Path, name: str) -> None:
     settings = load(name) if name == "sandbox" else shipped()
     (tmp_path / "rules.yml").write_text(server.rules(settings))
-    assert f"{len(Signals.model_fields)} rules found" in told_by_promtool(tmp_path, "check", "rules", "rules.yml")
+    assert f"{len(Signals.model_fields)} rules found" in promtool_output(tmp_path, "check", "rules", "rules.yml")
 
 
-def test_each_rule_is_its_limit(real: Settings) -> None:
+def test_each_rule_matches_its_limit(real: Settings) -> None:
     by_name = {rule.alert: rule for rule in alert_rules.rule_table(real, real.limits)}
     assert set(by_name) == {real.limits.by_name[name].alert for name in Signals.model_fields}
     cpu, peers = by_name["HighCPU"], by_name["PeerCountLow"]
@@ -103,14 +103,14 @@ def test_each_rule_is_its_limit(real: Settings) -> None:
     assert by_name["BlockHeightStalled"].duration == "30m"
 
 
-def test_the_names_are_the_runbooks() -> None:
+def test_the_alert_names_are_the_runbooks() -> None:
     assert [rule.alert for rule in alert_rules.rule_table(shipped(), shipped().limits)] == [
         "HighCPU", "LowDisk", "HighMemory", "APIErrors", "SlowAPI", "DatabaseConnections", "PeerCountLow",
         "BlockHeightStalled", "SyncLag", "XaiMetricsMissing", "ScrapeTargetDown", "OpenFiles", "ClockSkew",
     ]  # fmt: skip
 
 
-def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
+def test_an_alert_links_to_its_notebook_cell(checkout: Path) -> None:
     settings = server.settings(rules={"runbook_url": "https://lab.internal/lab/tree"})
     for rule in alert_rules.rule_table(settings, settings.limits):
         path, _, cell = rule.annotations["runbook_url"].partition("#cell-id=")
@@ -121,7 +121,7 @@ def test_an_alert_links_to_the_cell_that_answers_it(checkout: Path) -> None:
         assert cell == rule.labels["limit"] and cell in questions
 
 
-def test_the_table_for_people_has_a_row_a_rule() -> None:
+def test_the_markdown_table_has_one_row_per_rule() -> None:
     lines = alert_rules.alert_table(shipped(), shipped().limits).splitlines()
     assert len(lines) == 2 + len(Signals.model_fields)
     assert lines[2] == "| HighCPU | CPU used | above 80 % for 5m | critical | `02_monitoring`, `cpu_used` |"
@@ -132,8 +132,8 @@ def test_the_table_for_people_has_a_row_a_rule() -> None:
 AWKWARD = 'a "quoted" \\ {{ braces }} # hash: colon \u2028 \x07 \U0001f9f1 \u00e9'
 
 
-def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tmp_path: Path) -> None:
-    """What cannot be shown is replaced, nothing else changes, and no word becomes a number or a yes."""
+def test_texts_special_to_yaml_or_templates_reach_prometheus_unchanged(tmp_path: Path) -> None:
+    """Control characters are replaced, nothing else changes, and no text becomes a number or a boolean."""
     settings = server.settings(
         signals={"peer_count": 'network_peers{zone!="\x07 # no comment"}'},
         limits={"monitoring": {"peer_count": {"title": AWKWARD, "alert": "yes"}, "sync_lag": {"alert": "1e3"}}},
@@ -141,7 +141,7 @@ def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tm
     (tmp_path / "rules.yml").write_text(server.rules(settings))
     with server.running(tmp_path, rules=server.rules(settings)) as url:
         loaded = server.handle(url).alerting_rules().set_index("alert")
-        (told,) = [
+        (rule,) = [
             rule
             for group in json.load(urllib.request.urlopen(f"{url}/api/v1/rules", timeout=10))["data"]["groups"]
             for rule in group["rules"]
@@ -150,10 +150,10 @@ def test_words_that_yaml_or_templates_would_read_reach_prometheus_as_they_are(tm
     assert {"yes", "1e3"} <= set(loaded.index)
     assert "\\a # no comment" in loaded.loc["yes", "query"]
     shown = AWKWARD.replace("{{", '{{ "{{" }}').replace("\u2028", " ").replace("\x07", "\ufffd")
-    assert told["annotations"]["summary"].startswith(f"{shown}: ")
+    assert rule["annotations"]["summary"].startswith(f"{shown}: ")
 
 
-def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_are(tmp_path: Path) -> None:
+def test_a_signal_with_a_comment_and_a_hint_with_braces_work(tmp_path: Path) -> None:
     settings = server.settings(
         signals={"peer_count": "network_peers # ours"},
         limits={"monitoring": {"peer_count": {"hint": "{{ .Nothing }}"}}},
@@ -191,11 +191,11 @@ def test_a_signal_that_ends_in_a_comment_and_a_hint_with_braces_stay_what_they_a
 
 def promtool(folder: Path, test: dict[str, Any]) -> str:
     (folder / "test.yml").write_text(json.dumps(test))
-    told = told_by_promtool(folder, "test", "rules", "test.yml")
-    return told if "FAILED" in told else ""
+    output = promtool_output(folder, "test", "rules", "test.yml")
+    return output if "FAILED" in output else ""
 
 
-def told_by_promtool(folder: Path, *words: str) -> str:
+def promtool_output(folder: Path, *words: str) -> str:
     done = subprocess.run(
         [server.program("promtool"), *words], cwd=folder, timeout=120, capture_output=True, text=True, check=False
     )
@@ -203,8 +203,8 @@ def told_by_promtool(folder: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_every_state_of_every_rule_is_ours_too(
-    tmp_path: Path, real: Settings, told: dict[str, list[float | None]], judged: Active
+def test_every_state_of_every_rule_agrees_with_promtool(
+    tmp_path: Path, real: Settings, samples: dict[str, list[float | None]], judged: Active
 ) -> None:
     (tmp_path / "rules.yml").write_text(server.rules(real))
     limits = {real.limits.by_name[name].alert: real.limits.by_name[name] for name in Signals.model_fields}
@@ -232,7 +232,7 @@ def test_every_state_of_every_rule_is_ours_too(
                         "series": name,
                         "values": " ".join("_" if value is None else repr(float(value)) for value in values),
                     }
-                    for name, values in told.items()
+                    for name, values in samples.items()
                 ],
                 "promql_expr_test": [
                     {
@@ -269,7 +269,7 @@ def test_every_state_of_every_rule_is_ours_too(
         ("ClockSkew", "skewed", 35, 50),
     ],
 )
-def test_what_should_fire_fires_when_it_should(
+def test_alerts_fire_when_they_should(
     judged: Active, alert: str, instance: str, first_minutes: float, last_minutes: float
 ) -> None:
     seconds = fired(judged, alert, instance)
@@ -303,15 +303,15 @@ def test_what_should_fire_fires_when_it_should(
         ("SyncLag", "sawtooth"),
     ],
 )
-def test_what_should_not_fire_does_not(judged: Active, alert: str, instance: str) -> None:
+def test_alerts_do_not_fire_when_they_should_not(judged: Active, alert: str, instance: str) -> None:
     assert fired(judged, alert, instance) == []
 
 
-def test_a_gap_in_scraping_starts_the_half_hour_anew(judged: Active) -> None:
+def test_a_gap_in_scraping_restarts_the_duration(judged: Active) -> None:
     assert fired(judged, "BlockHeightStalled", "gap")[0] > 92 * MINUTE
 
 
-def test_a_height_that_nobody_exports_fires_as_missing_and_not_as_standing(judged: Active) -> None:
+def test_a_missing_height_fires_as_missing_and_not_as_stalled(judged: Active) -> None:
     missing = [
         t
         for t, active in judged.items()
@@ -324,7 +324,7 @@ def test_a_height_that_nobody_exports_fires_as_missing_and_not_as_standing(judge
 
 
 def test_a_node_that_exports_only_one_of_the_metrics_is_named(judged: Active) -> None:
-    """It dropped out of the other metric's row without a word."""
+    """In the alert on the missing metric itself it is just absent."""
     assert fired(judged, "XaiMetricsMissing", "lonely")[0] == 5 * MINUTE  # it has peers, and never a height
 
 

@@ -1,4 +1,4 @@
-"""The runbook's table of alerts, row by row: what it says, and what it says of live data."""
+"""The runbook's alert table, row by row: its limits, and their findings on live data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xai_runbook.model.findings import Finding, Limit, Status
 from xai_runbook.operations.monitoring import alert_evaluation, metrics
 from xai_runbook.settings import loading
 
-# the runbook's words: threshold, and duration where it has one
+# from the runbook: threshold, direction, severity, and duration if it has one
 ROWS = {
     "cpu_used": (0.80, "above", "critical", "5m"),
     "disk_free": (0.10, "below", "critical", None),
@@ -29,7 +29,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS.items(), ids=ROWS)
-def test_the_row_is_the_runbooks(name: str, row: tuple[float, str, str, str | None]) -> None:
+def test_the_limit_matches_the_runbook(name: str, row: tuple[float, str, str, str | None]) -> None:
     limit = loading.shipped().limits.by_name[name]
     threshold, direction, severity, duration = row
     assert (limit.threshold, limit.direction, limit.severity) == (threshold, direction, severity)
@@ -37,7 +37,7 @@ def test_the_row_is_the_runbooks(name: str, row: tuple[float, str, str, str | No
 
 
 def until(status: Status, ask: Callable[[], Finding]) -> Finding:
-    """The finding, once it is that; its last state is what fails otherwise."""
+    """Return the finding once it has the status, else the last one."""
     end = time.monotonic() + 45
     while True:
         with suppress(NoData):  # a rate has no value before its second scrape
@@ -55,7 +55,7 @@ def until(status: Status, ask: Callable[[], Finding]) -> Finding:
         "sync_lag",
     ],
 )  # fmt: skip
-def test_the_row_is_ok_on_a_healthy_sandbox_and_an_alert_past_its_limit(env: Environment, name: str) -> None:
+def test_the_limit_is_ok_on_a_healthy_sandbox_and_alerts_when_exceeded(env: Environment, name: str) -> None:
     limit = env.limits.by_name[name]
     # a limit that the same data is past; of errors there are none, and no share of errors is below 0
     direction = "below" if name == "api_errors" else limit.direction

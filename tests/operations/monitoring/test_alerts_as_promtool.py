@@ -37,7 +37,7 @@ LIMITS = [
 
 
 def series(chance: random.Random) -> list[float | None]:
-    """Runs of one side or the other of 3, of exactly 3, of NaN, and gaps (None) of up to seven minutes."""
+    """Return runs of values below, at and above 3, of NaN and infinity, and gaps (None) of up to seven minutes."""
     values: list[float | None] = []
     while len(values) < POINTS:
         kind = chance.choices(["right", "wrong", "edge", "nan", "inf", "gap"], [3, 3, 1, 0.6, 0.3, 1])[0]
@@ -56,7 +56,7 @@ def series(chance: random.Random) -> list[float | None]:
 
 
 def notation(values: list[float | None], stale: bool) -> str:
-    """promtool's notation; `stale` marks the first of each gap as Prometheus does after a failed scrape."""
+    """Return the values in promtool's notation; `stale` marks the start of each gap, as after a failed scrape."""
     words, before = [], None
     for value in values:
         absent = "stale" if stale and before is not None else "_"
@@ -82,7 +82,7 @@ def promtool(
     wanted: dict[int, set[tuple[str, str, str]]],
     program: str = "",
 ) -> str:
-    """What promtool has to say against `wanted`: at each instant, (alert, instance, state) of all that is active."""
+    """Return promtool's complaints about `wanted`: the active (alert, instance, state) at each instant."""
     rules = [
         {
             "alert": limit.alert,
@@ -153,7 +153,7 @@ WAYS = pytest.mark.parametrize("stale", [True, False], ids=["range answers", "ra
 
 
 @WAYS
-def test_every_state_at_every_instant_is_promtools(tmp_path: Path, stale: bool) -> None:
+def test_every_state_at_every_instant_agrees_with_promtool(tmp_path: Path, stale: bool) -> None:
     chance = random.Random(20261125)
     many = {f"node-{number}": series(chance) for number in range(SERIES)}
     # a range answer has no row where Prometheus saw a gap; raw samples are bridged for five minutes
@@ -164,9 +164,7 @@ def test_every_state_at_every_instant_is_promtools(tmp_path: Path, stale: bool) 
 
 
 @pytest.mark.parametrize(("left_open", "last"), [(False, 300), (True, 285)])
-def test_the_lookbacks_left_edge_is_closed_before_prometheus_3_and_open_from_then_on(
-    left_open: bool, last: int
-) -> None:
+def test_the_lookback_is_left_open_from_prometheus_3_on(left_open: bool, last: int) -> None:
     """One sample, and the last instant of the grid that still has it. Prometheus' migration guide to 3.0, range
     selectors and lookback: samples that coincide with the left boundary are excluded."""
     bare = frame({"node-1": [4.0]})
@@ -184,7 +182,7 @@ def test_the_lookbacks_left_edge_is_closed_before_prometheus_3_and_open_from_the
     assert exact["state"].tolist() == [alert_evaluation.FIRING], "without a lookback an instant has its own value"
 
 
-def test_one_millisecond_inside_the_open_edge_counts() -> None:
+def test_a_sample_one_millisecond_inside_the_left_edge_counts() -> None:
     """Prometheus' instants are whole milliseconds: the grid's instant at 300 s is 299.999 s after such a sample."""
     late = pd.DataFrame([("node-1", datetime.fromtimestamp(0.001, UTC), 4.0)], columns=["instance", "at", "value"])
     judged = alert_evaluation.evaluate(
@@ -200,21 +198,23 @@ def test_one_millisecond_inside_the_open_edge_counts() -> None:
 
 @pytest.fixture(scope="module")
 def promtool_3(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """promtool of a Prometheus 3: on PATH, or out of Debian's newest packages, which bring one (30 MB are fetched)."""
+    """Return the promtool of a Prometheus 3: from PATH, or from Debian's newest packages (30 MB are fetched)."""
     here = shutil.which("promtool")
     if here and ", version 3." in subprocess.run([here, "--version"], capture_output=True, text=True).stdout:
         return here
     folder = tmp_path_factory.mktemp("debian")
-    told = subprocess.run(
+    archives = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"],
         capture_output=True,
         text=True,
         check=False,
     ).stdout.split()
-    if not told:
+    if not archives:
         pytest.skip("no promtool of version 3: not on PATH, and no Debian to fetch one from")
     keys = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-    (folder / "sources.list").write_text(f"deb {f'[signed-by={keys}]' if keys.exists() else ''} {told[0]} sid main\n")
+    (folder / "sources.list").write_text(
+        f"deb {f'[signed-by={keys}]' if keys.exists() else ''} {archives[0]} sid main\n"
+    )
     for part in ("lists/partial", "cache/archives/partial"):
         (folder / part).mkdir(parents=True)
     options = {
@@ -241,7 +241,7 @@ def promtool_3(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.torture
 @pytest.mark.parametrize("seed", range(5))
 @WAYS
-def test_prometheus_3_is_followed_too(tmp_path: Path, promtool_3: str, stale: bool, seed: int) -> None:
+def test_every_state_agrees_with_promtool_3(tmp_path: Path, promtool_3: str, stale: bool, seed: int) -> None:
     chance = random.Random(seed)
     many = {f"node-{number}": series(chance) for number in range(SERIES)}
     lookback = 0 if stale else 300
@@ -253,7 +253,7 @@ def test_prometheus_3_is_followed_too(tmp_path: Path, promtool_3: str, stale: bo
 @pytest.mark.torture
 @pytest.mark.parametrize("seed", range(20))
 @WAYS
-def test_more_random_series_are_judged_as_promtool_does(tmp_path: Path, stale: bool, seed: int) -> None:
+def test_more_random_series_agree_with_promtool(tmp_path: Path, stale: bool, seed: int) -> None:
     chance = random.Random(seed)
     many = {f"node-{number}": series(chance) for number in range(SERIES)}
     assert promtool(tmp_path, many, stale, ours(many, lookback_seconds=0 if stale else 300)) == ""

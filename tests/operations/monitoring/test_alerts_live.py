@@ -1,4 +1,4 @@
-"""The traps of silence against a live Prometheus whose targets die, stand still and start anew."""
+"""Alerts against a live Prometheus whose targets die, stall and restart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xai_runbook.settings.limits import Signals
 
 
 class Live:
-    """Three exporters, a Prometheus that scrapes them five times a second, and limits that take a second or two."""
+    """Three exporters, a Prometheus that scrapes them five times a second, and limits with durations of seconds."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.exporters = {f"node-{number}": server.Exporter() for number in (1, 2, 3)}
@@ -40,7 +40,7 @@ class Live:
         self.started = time.monotonic()
 
     def say(self, growing: bool = True, **numbers: float | None) -> None:
-        """Lets each exporter say its peers (None: it fails), and a height that grows or stands."""
+        """Set the peers that each exporter exports (None: it fails), and a height that grows or not."""
         for name, exporter in self.exporters.items():
             peers = numbers.get(name.replace("-", "_"), 3.0)
             grown = int((time.monotonic() - self.started) * 5) if growing else 0
@@ -53,11 +53,11 @@ class Live:
         except NoData as error:
             return Finding.unknown(name, error, limit)
 
-    def until(self, name: str, status: Status, targets: tuple[str, ...], **said: float | bool | None) -> Finding:
-        """Keeps saying so until the finding is that; its last state is what fails otherwise."""
+    def until(self, name: str, status: Status, targets: tuple[str, ...], **values: float | bool | None) -> Finding:
+        """Export these values until the finding has the status and targets; fail with the last finding."""
         end = time.monotonic() + 20
         while True:
-            self.say(**said)  # type: ignore[arg-type]
+            self.say(**values)  # type: ignore[arg-type]
             finding = self.check(name)
             if finding.status is status and finding.targets == targets:
                 return finding
@@ -71,7 +71,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield Live(tmp_path_factory.mktemp("live"), stack)
 
 
-def test_live_a_constant_gauge_is_fine_and_a_dead_exporter_is_not_its_last_value(live: Live) -> None:
+def test_live_a_constant_gauge_is_ok_and_a_dead_exporter_is_unknown(live: Live) -> None:
     live.until("peer_count", Status.OK, ())
     for _ in range(10):  # constant for longer than the limit's duration: three peers are three peers
         live.say()
@@ -85,7 +85,7 @@ def test_live_a_constant_gauge_is_fine_and_a_dead_exporter_is_not_its_last_value
     live.until("peer_count", Status.OK, ())
 
 
-def test_live_a_standing_height_alerts_and_a_reset_one_does_not(live: Live) -> None:
+def test_live_a_stalled_height_alerts_and_a_reset_one_does_not(live: Live) -> None:
     live.until("block_growth", Status.OK, ())
     live.until("block_growth", Status.ALERT, ("node-1", "node-2", "node-3"), growing=False)
     live.until("block_growth", Status.OK, ())
@@ -98,7 +98,7 @@ def test_live_a_standing_height_alerts_and_a_reset_one_does_not(live: Live) -> N
     live.until("block_growth", Status.OK, ())
 
 
-def test_live_all_targets_down_alerts_as_missing_and_nothing_else_claims_health(live: Live) -> None:
+def test_live_all_targets_down_alerts_as_missing_and_nothing_is_ok(live: Live) -> None:
     live.until("metrics_present", Status.OK, ())
     down = {"node_1": None, "node_2": None, "node_3": None}
     finding = live.until("metrics_present", Status.ALERT, ("blockchain_height", "network_peers"), **down)
@@ -110,15 +110,15 @@ def test_live_all_targets_down_alerts_as_missing_and_nothing_else_claims_health(
     live.until("metrics_present", Status.OK, ())
 
 
-def test_live_prometheus_own_alerts_are_those_that_we_find(live: Live) -> None:
+def test_live_prometheus_own_alerts_agree_with_ours(live: Live) -> None:
     assert len(live.prometheus.alerting_rules()) == len(Signals.model_fields)
     assert set(live.prometheus.alerting_rules()["health"]) <= {"ok", "unknown"}
     live.until("peer_count", Status.ALERT, ("node-3",), node_3=1.0)
 
     def firing() -> list[str]:
         live.say(node_3=1.0)
-        told = live.prometheus.alerts()
-        return told.loc[told["state"] == "firing", "alert"].tolist()
+        alerts = live.prometheus.alerts()
+        return alerts.loc[alerts["state"] == "firing", "alert"].tolist()
 
     server.until(lambda: "PeerCountLow" in firing(), "PeerCountLow fires in Prometheus")
     server.until(lambda: (live.say(), live.prometheus.alerts().empty)[1], "no alert is left")

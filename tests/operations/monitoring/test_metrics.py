@@ -1,4 +1,4 @@
-"""Monitoring against a real Prometheus with a day of history."""
+"""Metrics from a real Prometheus with a day of history."""
 
 from __future__ import annotations
 
@@ -105,19 +105,19 @@ def test_a_metric_that_does_not_exist_is_no_data_and_not_a_zero(url: str) -> Non
         metrics.targets(elsewhere)
 
 
-def test_peers_are_those_of_nodes_that_were_heard_lately(prometheus: Prometheus) -> None:
+def test_peers_are_only_from_recently_scraped_nodes(prometheus: Prometheus) -> None:
     peers = metrics.network_peers(prometheus)
     assert dict(zip(peers["node"], peers["peers"], strict=True)) == {"node-1": 3.0}  # node-2 ended ten minutes ago
 
 
-def test_cpu_is_cores_and_memory_is_what_the_runbook_called_cpu(prometheus: Prometheus) -> None:
+def test_cpu_is_in_cores_and_memory_is_the_runbooks_cpu_query(prometheus: Prometheus) -> None:
     cpu, memory = metrics.process_cpu(prometheus), metrics.process_memory(prometheus)
     assert cpu.loc[0, "cores_used"] == pytest.approx(0.4, rel=1e-6)
     assert memory.loc[0, "resident_bytes"] == 5e8
     assert list(cpu.columns) == ["job", "instance", "cores_used"] and cpu.loc[0, "job"] == "xai"
 
 
-def test_open_files_against_what_each_process_may_open(prometheus: Prometheus) -> None:
+def test_open_files_against_each_processs_limit(prometheus: Prometheus) -> None:
     files = metrics.process_files(prometheus).set_index("instance")
     assert files.loc["node-1", ["open_files", "max_open_files", "used_ratio"]].tolist() == [900, 1000, 0.9]
     assert math.isnan(files.loc["node-2", "used_ratio"])  # it does not tell its maximum: not 0
@@ -141,7 +141,7 @@ def test_a_host_with_its_fullest_disk(prometheus: Prometheus) -> None:
     }
 
 
-def test_latency_has_quantiles_traffic_and_says_where_the_buckets_end(prometheus: Prometheus) -> None:
+def test_latency_has_quantiles_traffic_and_marks_the_last_bucket(prometheus: Prometheus) -> None:
     latency = requests.request_latency(prometheus, quantiles=(0.5, 0.95))
     busy = latency[latency["instance"] == "node-1"].set_index("quantile")
     assert busy.loc[0.5, "seconds"] == pytest.approx(0.1, rel=1e-3)
@@ -159,7 +159,7 @@ def test_the_literal_query_of_the_runbook_for_latency_has_no_series(prometheus: 
     assert prometheus.instant("http_request_duration_seconds").empty
 
 
-def test_error_rate_of_what_never_failed_is_zero_and_of_what_was_never_asked_nothing(prometheus: Prometheus) -> None:
+def test_the_error_rate_without_errors_is_0_and_without_requests_nan(prometheus: Prometheus) -> None:
     rate = requests.error_rate(prometheus).set_index("instance")
     assert rate.loc["node-1", "error_ratio"] == pytest.approx(0.1, rel=1e-6)
     assert rate.loc["node-2", "error_ratio"] == 0
@@ -185,13 +185,13 @@ def test_rates_in_a_chart_look_back_far_enough_for_its_points(url: str) -> None:
     assert failing.iloc[-1] == pytest.approx(0.1, rel=1e-6)
 
 
-def test_the_literal_range_of_the_runbook_lies_before_what_is_kept(prometheus: Prometheus) -> None:
+def test_the_runbooks_literal_range_is_outside_retention(prometheus: Prometheus) -> None:
     seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
     with pytest.raises(NoData, match="outside retention"):
         metrics.history(prometheus, "height", seed)
 
 
-def test_a_signal_covers_twice_the_duration_on_the_rules_grid(prometheus: Prometheus) -> None:
+def test_a_signal_covers_twice_the_duration_at_the_rules_step(prometheus: Prometheus) -> None:
     limit = server.limits().monitoring.peer_count
     frame = metrics.signal(prometheus, limit)
     assert frame.attrs["step_seconds"] == STEP
@@ -202,7 +202,7 @@ def test_a_signal_covers_twice_the_duration_on_the_rules_grid(prometheus: Promet
         metrics.signal(prometheus, server.limits().troubleshooting.node_reachable)
 
 
-def test_a_signal_says_where_nothing_happened_that_could_be_measured(prometheus: Prometheus) -> None:
+def test_a_signal_marks_idle_targets(prometheus: Prometheus) -> None:
     frame = metrics.signal(prometheus, server.limits().troubleshooting.api_latency)
     idle = frame.groupby("instance", observed=True)["idle"].all()
     assert dict(idle) == {"node-1": False, "node-3": True}
@@ -212,8 +212,8 @@ def test_a_status_label_of_another_name_is_no_data_and_not_no_errors(url: str) -
     elsewhere = server.handle(url, metrics={"status_label": "code"})  # what the Go client library calls it
     with pytest.raises(NoData, match="api_errors"):
         metrics.signal(elsewhere, server.limits().monitoring.api_errors)
-    told = requests.error_rate(elsewhere)
-    assert told[["errors_per_second", "error_ratio"]].isna().all(axis=None) and len(told) == 3
+    rates = requests.error_rate(elsewhere)
+    assert rates[["errors_per_second", "error_ratio"]].isna().all(axis=None) and len(rates) == 3
 
 
 def test_a_node_that_two_jobs_scrape_has_one_lag_and_one_without_a_reference_is_unknown(url: str) -> None:
@@ -228,7 +228,7 @@ def test_a_node_that_two_jobs_scrape_has_one_lag_and_one_without_a_reference_is_
         metrics.signal(alone, limit)
 
 
-def test_what_has_no_size_is_no_full_disk_and_no_unknown_one(prometheus: Prometheus) -> None:
+def test_a_file_system_without_a_size_is_ignored(prometheus: Prometheus) -> None:
     frame = metrics.signal(prometheus, server.limits().monitoring.disk_free)
     assert set(frame["mountpoint"]) == {"/", "/data"} and frame["value"].notna().all()
 

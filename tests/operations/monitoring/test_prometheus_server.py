@@ -1,4 +1,4 @@
-"""Whether Prometheus is to be believed: each finding turned by the real fault in a real Prometheus, and back."""
+"""Findings about Prometheus itself: each is provoked by a real fault in a real Prometheus, which then ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reload(url: str) -> int:
 
 
 def configure(folder: Path, url: str, **changed: Any) -> None:
-    """Gives a running Prometheus a configuration of which `changed` are other top-level keys."""
+    """Reload a running Prometheus with other top-level keys in its configuration."""
     file = folder / "prometheus.yml"
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
     assert reload(url) == 200
@@ -54,7 +54,7 @@ def job(name: str, *addresses: str, **more: Any) -> dict[str, Any]:
 
 
 def becomes(status: Status, ask: Callable[[], Finding], seconds: float = 30) -> Finding:
-    """The first finding of that status."""
+    """Return the first finding that has the status."""
     end = time.monotonic() + seconds
     while True:
         finding = ask()
@@ -71,10 +71,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exporter() -> Iterator[tuple[server.Exporter, str]]:
-    told = server.Exporter()
-    told.text = "node_thing 1\n"
-    with server.serving(told.answer) as address:
-        yield told, address
+    scraped = server.Exporter()
+    scraped.text = "node_thing 1\n"
+    with server.serving(scraped.answer) as address:
+        yield scraped, address
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +92,11 @@ def url(folder: Path, exporter: tuple[server.Exporter, str]) -> Iterator[str]:
 def test_a_reload_that_failed_is_an_alert_until_one_succeeds(url: str, folder: Path) -> None:
     prometheus = handle(url)
     limit = server.limits().monitoring.prometheus_config
-    told = prometheus_server.server(prometheus)
-    assert told.loc[0, "version"] == prometheus.version and "15d" in told.loc[0, "retention"]
-    assert told.loc[0, "configured_at"] <= datetime.now(UTC)
-    assert abs((told.loc[0, "configured_at"] - told.loc[0, "started_at"]).total_seconds()) < 30
-    assert prometheus_server.check_config(told, limit).status is Status.OK
+    row = prometheus_server.server(prometheus)
+    assert row.loc[0, "version"] == prometheus.version and "15d" in row.loc[0, "retention"]
+    assert row.loc[0, "configured_at"] <= datetime.now(UTC)
+    assert abs((row.loc[0, "configured_at"] - row.loc[0, "started_at"]).total_seconds()) < 30
+    assert prometheus_server.check_config(row, limit).status is Status.OK
     good = (folder / "prometheus.yml").read_text()
     (folder / "prometheus.yml").write_text("scrape_configs: [{job_name: 'x', no_such_key: 1}]")
     assert reload(url) == 500
@@ -110,7 +110,7 @@ def test_a_reload_that_failed_is_an_alert_until_one_succeeds(url: str, folder: P
     assert prometheus_server.check_config(prometheus_server.server(prometheus), limit).status is Status.OK
 
 
-def test_the_clock_of_a_server_on_this_machine_is_ours(url: str) -> None:
+def test_the_clock_of_a_server_on_this_machine_agrees(url: str) -> None:
     prometheus = handle(url)
     off = prometheus_server.clock(prometheus)
     assert abs(off.loc[0, "skew_seconds"]) < 2
@@ -119,7 +119,7 @@ def test_the_clock_of_a_server_on_this_machine_is_ours(url: str) -> None:
 
 @pytest.mark.parametrize(("ahead", "says"), [(3600.0, "1h ahead of"), (-7.5, "7s500ms behind")])
 def test_a_clock_that_is_off_is_an_alert(ahead: float, says: str) -> None:
-    """No real one: the clock of this machine cannot be two things. A server that answers as Prometheus does."""
+    """With a stub that answers like Prometheus, because one machine has only one clock."""
 
     def answer(path: str) -> tuple[int, str, bytes]:
         data: dict[str, Any] = {"version": "2.42.0"}
@@ -136,53 +136,54 @@ def test_a_clock_that_is_off_is_an_alert(ahead: float, says: str) -> None:
     assert off.loc[0, "skew_seconds"] == pytest.approx(ahead, abs=1)
 
 
-def test_a_clock_cannot_be_read_out_of_slow_answers() -> None:
+def test_slow_answers_are_too_slow_to_compare_clocks() -> None:
     limit = server.settings().limits.monitoring.prometheus_clock
     row = {"target": "x", "skew_seconds": 20.0, "accuracy_seconds": 30.0, "off_seconds": 0.0}
     finding = prometheus_server.check_clock(pd.DataFrame([row]), limit)
     assert finding.status is Status.UNKNOWN and "took 60 seconds" in finding.summary
 
 
-def test_the_runbooks_window_lies_outside_retention_and_is_not_zero(url: str) -> None:
+def test_the_runbooks_window_is_outside_retention(url: str) -> None:
     prometheus = handle(url)
     limit = server.limits().monitoring.prometheus_history
     seed = Window(datetime.fromtimestamp(1705334400, UTC), datetime.fromtimestamp(1705420800, UTC))
-    kept = prometheus_server.retention(prometheus, seed)
-    assert kept.loc[0, "covered_ratio"] == 0
-    finding = prometheus_server.check_retention(kept, limit)
+    retained = prometheus_server.retention(prometheus, seed)
+    assert retained.loc[0, "covered_ratio"] == 0
+    finding = prometheus_server.check_retention(retained, limit)
     assert finding.status is Status.ALERT
     assert "outside retention (15d" in finding.summary and "; oldest sample " in finding.summary
     with pytest.raises(NoData, match=r"outside retention \(15d: from"):
         prometheus.range("up", seed)
 
 
-def test_m16_a_young_server_has_only_part_of_a_day(url: str) -> None:
+def test_a_young_server_has_only_part_of_a_day(url: str) -> None:
     prometheus = handle(url)
     limit = server.limits().monitoring.prometheus_history
-    kept = prometheus_server.retention(prometheus, "24h")
-    assert 0 <= kept.loc[0, "covered_ratio"] < 0.1
-    finding = prometheus_server.check_retention(kept, limit)
+    retained = prometheus_server.retention(prometheus, "24h")
+    assert 0 <= retained.loc[0, "covered_ratio"] < 0.1
+    finding = prometheus_server.check_retention(retained, limit)
     assert finding.status is Status.UNKNOWN and "ago and has no older data" in finding.summary
     # one that runs for longer than it has samples has dropped them
-    kept["started_at"] -= pd.Timedelta(hours=2)
-    assert prometheus_server.check_retention(kept, limit).status is Status.ALERT
+    retained["started_at"] -= pd.Timedelta(hours=2)
+    assert prometheus_server.check_retention(retained, limit).status is Status.ALERT
     becomes(Status.OK, lambda: prometheus_server.check_retention(prometheus_server.retention(prometheus, "1s"), limit))
 
 
-def test_a_day_of_blocks_is_a_day(tmp_path: Path) -> None:
+def test_a_day_of_data_covers_a_day(tmp_path: Path) -> None:
     now = int(time.time())
     past = server.history({'up{instance="a"}': {at: 1.0 for at in range(now - 90_000, now, 600)}})
     with server.running(tmp_path, past=past) as address:
         prometheus = handle(address)
-        kept = prometheus_server.retention(prometheus)
-        assert kept.loc[0, "covered_ratio"] == 1
+        retained = prometheus_server.retention(prometheus)
+        assert retained.loc[0, "covered_ratio"] == 1
         assert (
-            prometheus_server.check_retention(kept, server.limits().monitoring.prometheus_history).status is Status.OK
+            prometheus_server.check_retention(retained, server.limits().monitoring.prometheus_history).status
+            is Status.OK
         )
 
 
-def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter, str]) -> None:
-    prometheus, (told, _) = handle(url), exporter
+def test_rejected_samples_are_counted(url: str, exporter: tuple[server.Exporter, str]) -> None:
+    prometheus, (scraped, _) = handle(url), exporter
     limit = server.limits().monitoring.prometheus_ingestion
 
     def check() -> Finding:
@@ -190,29 +191,26 @@ def test_what_was_not_kept_is_counted(url: str, exporter: tuple[server.Exporter,
 
     becomes(Status.OK, check)
     now = int(time.time() * 1000)
-    told.text = f"node_thing 2\nstamped 1 {now}\n"
+    scraped.text = f"node_thing 2\nstamped 1 {now}\n"
     server.until(lambda: not prometheus.instant("stamped").empty, "the first is kept")
-    told.text = f"node_thing 2\nstamped 2 {now}\n"
+    scraped.text = f"node_thing 2\nstamped 2 {now}\n"
     try:
         finding = becomes(Status.ALERT, check)
         assert "target_scrapes_sample_duplicate_timestamp" in finding.targets
     finally:
-        told.text = "node_thing 1\n"
+        scraped.text = "node_thing 1\n"
     assert "since" in becomes(Status.OK, check).summary  # counted over the window, not for ever
 
 
-def test_a_label_of_the_target_does_not_make_every_fault_since_the_start_a_new_one(url: str) -> None:
+def test_labels_of_the_target_are_ignored_when_counters_are_compared(url: str) -> None:
     prometheus = handle(url)
     started = prometheus_server.server(prometheus).loc[0, "started_at"]
-    for counted in (prometheus_storage.storage_faults, prometheus_storage.rejected_samples):
-        told = counted
-        server.until(lambda told=told: (told(prometheus)["since"] > started).all(), "what it had scraped is found")
+    for query in (prometheus_storage.storage_faults, prometheus_storage.rejected_samples):
+        server.until(lambda query=query: (query(prometheus)["since"] > started).all(), "what it had scraped is found")
 
 
-def test_series_that_multiply_are_an_alert_once_there_is_something_to_compare_with(
-    url: str, exporter: tuple[server.Exporter, str]
-) -> None:
-    prometheus, (told, _) = handle(url), exporter
+def test_growing_series_are_an_alert(url: str, exporter: tuple[server.Exporter, str]) -> None:
+    prometheus, (scraped, _) = handle(url), exporter
     limit = server.limits().monitoring.prometheus_growth
 
     def check() -> Finding:
@@ -220,16 +218,16 @@ def test_series_that_multiply_are_an_alert_once_there_is_something_to_compare_wi
 
     server.until(lambda: not prometheus_storage.head_series(prometheus).loc[0, "young"], "it is old enough")
     assert "in memory" in becomes(Status.OK, check).summary
-    told.text = "".join(f'many{{n="{n}"}} 1\n' for n in range(1500))
+    scraped.text = "".join(f'many{{n="{n}"}} 1\n' for n in range(1500))
     try:
         finding = becomes(Status.ALERT, check)
         assert "more series than before" in finding.summary and "series in memory" in finding.summary
     finally:
-        told.text = "node_thing 1\n"
+        scraped.text = "node_thing 1\n"
     becomes(Status.OK, check)
 
 
-def test_one_that_does_not_scrape_itself_cannot_tell_how_its_series_grow(tmp_path: Path) -> None:
+def test_the_growth_is_unknown_if_prometheus_does_not_scrape_itself(tmp_path: Path) -> None:
     with server.running(tmp_path) as address:
         prometheus = server.handle(address, windows={**WINDOWS, "scrapes": "100ms"})
         series = prometheus_storage.head_series
@@ -242,7 +240,7 @@ def test_one_that_does_not_scrape_itself_cannot_tell_how_its_series_grow(tmp_pat
             scrapes.scrapes(prometheus)
 
 
-def test_a_target_that_vanished_is_named_until_it_is_back(
+def test_a_vanished_target_is_named_until_it_is_back(
     url: str, folder: Path, exporter: tuple[server.Exporter, str]
 ) -> None:
     prometheus = server.handle(url, windows={**WINDOWS, "scrapes": "10m"})
@@ -263,7 +261,7 @@ def test_a_target_that_vanished_is_named_until_it_is_back(
     becomes(Status.OK, check)
 
 
-def test_scrapes_that_take_up_their_timeout_are_an_alert(url: str, folder: Path) -> None:
+def test_scrapes_close_to_their_timeout_are_an_alert(url: str, folder: Path) -> None:
     prometheus, waits = handle(url), [0.0]
 
     def drowsy(path: str) -> tuple[int, str, bytes]:
@@ -289,9 +287,9 @@ def test_scrapes_that_take_up_their_timeout_are_an_alert(url: str, folder: Path)
             configure(folder, url, scrape_configs=before)
 
 
-def test_remote_write_that_does_not_arrive_falls_behind(url: str, folder: Path, tmp_path: Path) -> None:
+def test_a_failing_remote_write_falls_behind(url: str, folder: Path, tmp_path: Path) -> None:
     prometheus = handle(url)
-    limit = replace(server.limits().monitoring.remote_write, threshold=4.0)  # queues are told of every few seconds
+    limit = replace(server.limits().monitoring.remote_write, threshold=4.0)  # queue metrics change every few seconds
 
     def check() -> Finding:
         return prometheus_storage.check_remote_write(prometheus_storage.remote_write(prometheus), limit)
@@ -338,7 +336,7 @@ def test_a_damaged_log_is_an_alert_until_the_next_clean_start(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_a_metrics_page_that_is_kept_back_is_no_clean_storage(status: int) -> None:
+def test_a_withheld_metrics_page_is_an_error(status: int) -> None:
     def answer(path: str) -> tuple[int, str, bytes]:
         data = json.dumps({"status": "success", "data": {"version": "2.42.0"}}).encode()
         return (200, "application/json", data) if "buildinfo" in path else (status, "text/plain", b"")
@@ -359,7 +357,7 @@ def test_a_metrics_page_that_is_kept_back_is_no_clean_storage(status: int) -> No
         (b"prometheus_tsdb_wal_corruptions_total much\n", BadAnswer),
     ],
 )
-def test_a_metrics_page_of_something_else_is_no_clean_storage(page: bytes, error: type[Exception]) -> None:
+def test_a_metrics_page_of_another_program_is_an_error(page: bytes, error: type[Exception]) -> None:
     def answer(path: str) -> tuple[int, str, bytes]:
         data = json.dumps({"status": "success", "data": {"version": "2.42.0"}}).encode()
         return (200, "application/json", data) if "api" in path else (200, "text/plain", page)
@@ -377,10 +375,10 @@ def test_a_metrics_page_of_something_else_is_no_clean_storage(page: bytes, error
                 ask(handle(proxy))
 
 
-@pytest.mark.parametrize("told", [{}, {"startTime": 3}, {"startTime": "2026", "reloadConfigSuccess": "yes"}, []])
-def test_a_server_that_does_not_say_how_it_runs_is_not_well(told: object) -> None:
+@pytest.mark.parametrize("runtime", [{}, {"startTime": 3}, {"startTime": "2026", "reloadConfigSuccess": "yes"}, []])
+def test_unreadable_runtime_information_is_an_error(runtime: object) -> None:
     def answer(path: str) -> tuple[int, str, bytes]:
-        data = told if "runtime" in path else {"version": "2.42.0"}
+        data = runtime if "runtime" in path else {"version": "2.42.0"}
         return 200, "application/json", json.dumps({"status": "success", "data": data}).encode()
 
     with server.serving(answer) as odd, pytest.raises(BadAnswer):

@@ -1,4 +1,4 @@
-"""Requests: classic histograms out of history, a native one scraped as protobuf, both by a real Prometheus."""
+"""Requests from a real Prometheus: classic histograms from history, and a native one scraped as protobuf."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def classic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def prometheus(classic: str) -> Prometheus:
-    """A handle whose labels are called otherwise than by default."""
+    """A handle with other label names than the defaults."""
     return server.handle(classic, metrics={"route_label": "path", "status_label": "code"})
 
 
@@ -65,8 +65,8 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         flags = ("--enable-feature=native-histograms",)
         folder = tmp_path_factory.mktemp("native")
         with server.running(folder, exporters={"node-1": exporter}, flags=flags) as address:
-            told = server.handle(address, windows={"requests": "4s"})
-            prometheus = Prometheus(told.access.model_copy(update={"step": "1s"}), told.settings)
+            handle = server.handle(address, windows={"requests": "4s"})
+            prometheus = Prometheus(handle.access.model_copy(update={"step": "1s"}), handle.settings)
             query = f"histogram_count(rate({NAME}[4s])) > 70"
             server.until(lambda: not prometheus.instant(query).empty, "a native histogram's rate")
             yield prometheus
@@ -76,11 +76,11 @@ def by_route(frame: Any, instance: str = "node-1") -> Any:
     return frame[frame["instance"] == instance].set_index("route")
 
 
-def test_contentment_is_the_share_within_the_limit_and_apdex(prometheus: Prometheus) -> None:
+def test_apdex_and_the_share_within_the_limit(prometheus: Prometheus) -> None:
     limit = server.limits().troubleshooting.api_latency
-    told = by_route(requests.apdex(prometheus, limit))
-    assert told.loc["/fast", ["satisfied_ratio", "apdex"]].tolist() == pytest.approx([1, 1])
-    slow = told.loc["/slow"]
+    ratios = by_route(requests.apdex(prometheus, limit))
+    assert ratios.loc["/fast", ["satisfied_ratio", "apdex"]].tolist() == pytest.approx([1, 1])
+    slow = ratios.loc["/slow"]
     assert slow["satisfied_ratio"] == pytest.approx(0.5, rel=1e-6)
     assert slow["tolerated_ratio"] == pytest.approx(0.75, rel=1e-6)
     assert slow["apdex"] == pytest.approx(0.625, rel=1e-6) and slow["exact"]
@@ -88,7 +88,7 @@ def test_contentment_is_the_share_within_the_limit_and_apdex(prometheus: Prometh
     assert math.isnan(idle["satisfied_ratio"]) and idle["requests_per_second"] == 0
 
 
-def test_contentment_between_two_bounds_is_interpolated_and_says_so_and_beyond_the_last_unknown(
+def test_apdex_is_interpolated_between_buckets_and_nan_beyond_the_last(
     prometheus: Prometheus,
 ) -> None:
     limit = server.limits().troubleshooting.api_latency
@@ -110,18 +110,18 @@ def test_the_route_that_takes_most_of_the_time_comes_first(prometheus: Prometheu
     assert spent["share_ratio"].sum() == pytest.approx(1)
 
 
-def test_answers_by_class_and_what_is_no_status(prometheus: Prometheus) -> None:
-    told = requests.responses(prometheus).set_index(["instance", "status_class"])
-    assert told.loc[("node-1", "2xx"), "requests_per_second"] == pytest.approx(9, rel=1e-6)
-    assert told.loc[("node-1", "5xx"), "share_ratio"] == pytest.approx(0.1, rel=1e-6)
-    assert math.isnan(told.loc[("node-2", "2xx"), "share_ratio"])
-    assert told.loc[("node-3", "other"), "share_ratio"] == 1
+def test_responses_by_class_and_an_invalid_status(prometheus: Prometheus) -> None:
+    rates = requests.responses(prometheus).set_index(["instance", "status_class"])
+    assert rates.loc[("node-1", "2xx"), "requests_per_second"] == pytest.approx(9, rel=1e-6)
+    assert rates.loc[("node-1", "5xx"), "share_ratio"] == pytest.approx(0.1, rel=1e-6)
+    assert math.isnan(rates.loc[("node-2", "2xx"), "share_ratio"])
+    assert rates.loc[("node-3", "other"), "share_ratio"] == 1
     rate = requests.error_rate(prometheus).set_index("instance")
     assert rate.loc["node-1", "error_ratio"] == pytest.approx(0.1, rel=1e-6)
     assert math.isnan(rate.loc["node-3", "error_ratio"])  # nothing is known of what has no status
 
 
-def test_the_alert_row_uses_the_label_that_the_settings_name(prometheus: Prometheus) -> None:
+def test_the_alert_uses_the_label_from_the_settings(prometheus: Prometheus) -> None:
     finding = alert_evaluation.check_alert(
         metrics.signal(prometheus, server.limits().monitoring.api_errors),
         server.limits().monitoring.api_errors,
@@ -165,17 +165,17 @@ def test_quantiles_of_a_native_histogram(native: Prometheus) -> None:
     assert math.isnan(latency.loc[("/idle", 0.75), "seconds"])
 
 
-def test_contentment_and_time_of_a_native_histogram(native: Prometheus) -> None:
-    told = by_route(requests.apdex(native, server.limits().troubleshooting.api_latency))
-    assert told.loc["/half", "satisfied_ratio"] == pytest.approx(0.5, abs=0.05)
-    assert told.loc["/half", "tolerated_ratio"] == pytest.approx(1, abs=0.01)
-    assert math.isnan(told.loc["/idle", "satisfied_ratio"])
+def test_apdex_and_time_by_route_of_a_native_histogram(native: Prometheus) -> None:
+    ratios = by_route(requests.apdex(native, server.limits().troubleshooting.api_latency))
+    assert ratios.loc["/half", "satisfied_ratio"] == pytest.approx(0.5, abs=0.05)
+    assert ratios.loc["/half", "tolerated_ratio"] == pytest.approx(1, abs=0.01)
+    assert math.isnan(ratios.loc["/idle", "satisfied_ratio"])
     spent = requests.time_spent(native).set_index("route")
     assert spent.loc["/half", "mean_seconds"] == pytest.approx(0.8, rel=0.01)
     assert spent.loc["/half", "share_ratio"] == pytest.approx(1)
 
 
-def test_the_alert_row_judges_a_native_histogram_and_knows_who_is_idle(native: Prometheus) -> None:
+def test_the_alert_works_with_a_native_histogram(native: Prometheus) -> None:
     limit = replace(server.limits().troubleshooting.api_latency, duration="0s")
     finding = alert_evaluation.check_alert(metrics.signal(native, limit), limit)
     assert finding.status is Status.ALERT and finding.targets == ("node-1",)

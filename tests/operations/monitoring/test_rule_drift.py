@@ -1,4 +1,4 @@
-"""What a real Prometheus has loaded, against what the table of limits makes, and whether it keeps up."""
+"""The rules that a real Prometheus has loaded against those of the limits, and whether it evaluates them in time."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Live:
     folder: Path
 
     def load(self, text: str) -> None:
-        """Writes the rule file anew, and has it read."""
+        """Replace the rule file and reload it."""
         (self.folder / "rules.yml").write_text(text)
-        asked = urllib.request.Request(f"{self.prometheus.url}/-/reload", method="POST")
-        urllib.request.urlopen(asked, timeout=10).close()
+        request = urllib.request.Request(f"{self.prometheus.url}/-/reload", method="POST")
+        urllib.request.urlopen(request, timeout=10).close()
 
     def drift(self) -> pd.DataFrame:
         return rule_drift.rules_drift(self.prometheus, server.limits()).set_index("alert")
@@ -49,7 +49,7 @@ class Live:
         )
 
     def until(self, status: Status, text: str) -> Finding:
-        """The finding over the groups once it is that and says so."""
+        """Return the finding on the groups once it has this status and text."""
 
         def holds() -> bool:
             self.last = self.rule_groups()
@@ -66,12 +66,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield Live(server.handle(url), folder)
 
 
-def test_what_was_loaded_as_made_is_the_same_down_to_the_last_query(live: Live) -> None:
+def test_rules_loaded_as_generated_are_the_same(live: Live) -> None:
     live.load(RULES)
-    told = live.drift()
-    assert set(told["state"]) == {"same"} and set(told["difference"]) == {""}
-    assert told["limit"].tolist() == list(Signals.model_fields)
-    assert set(told["file"]) == {str(live.folder / "rules.yml")}
+    drift = live.drift()
+    assert set(drift["state"]) == {"same"} and set(drift["difference"]) == {""}
+    assert drift["limit"].tolist() == list(Signals.model_fields)
+    assert set(drift["file"]) == {str(live.folder / "rules.yml")}
     finding = live.rules_current()
     count = len(Signals.model_fields)
     assert (finding.status, finding.summary) == (
@@ -103,26 +103,24 @@ def test_spaces_comments_and_another_group_are_no_difference(live: Live) -> None
         ("alert: SyncLag", "alert: Lag", "SyncLag", "is not loaded"),
     ],
 )
-def test_a_rule_that_somebody_edited_is_named_with_what_is_loaded_instead(
-    live: Live, was: str, now: str, alert: str, words: str
-) -> None:
+def test_an_edited_rule_is_named_with_its_difference(live: Live, was: str, now: str, alert: str, words: str) -> None:
     assert was in RULES
     live.load(RULES.replace(was, now, 1))
-    told = live.drift()
-    assert words in told.loc[alert, "difference"]
+    drift = live.drift()
+    assert words in drift.loc[alert, "difference"]
     finding = live.rules_current()
     assert finding.status is Status.ALERT
     assert alert in finding.targets and f"{alert} {words}" in finding.summary
-    assert set(told.loc[told["state"] == "same"].index) | set(finding.targets) == set(told.index)
+    assert set(drift.loc[drift["state"] == "same"].index) | set(finding.targets) == set(drift.index)
 
 
-def test_a_rule_of_ours_that_the_table_makes_no_more_is_left_over(live: Live) -> None:
+def test_a_rule_that_the_limits_no_longer_produce_is_obsolete(live: Live) -> None:
     live.load(RULES.replace("alert: SyncLag", "alert: Lag"))
     assert live.drift().loc["Lag", "state"] == "obsolete"
     assert set(live.rules_current().targets) == {"SyncLag", "Lag"}
 
 
-def test_an_old_copy_of_our_rules_in_another_group_is_not_the_same(live: Live) -> None:
+def test_an_old_copy_of_our_rules_in_another_group_is_a_difference(live: Live) -> None:
     old = RULES.partition(GROUPS)[2].replace("name: xai-runbook", "name: of-last-year").replace("< 3", "< 2")
     live.load(RULES + old)
     assert set(live.drift()["state"]) == {"changed"}
@@ -130,13 +128,13 @@ def test_an_old_copy_of_our_rules_in_another_group_is_not_the_same(live: Live) -
     assert finding.status is Status.ALERT and "HighCPU is loaded 2 times, from " in finding.summary
 
 
-def test_somebody_elses_rule_of_the_same_name_is_not_ours(live: Live) -> None:
+def test_another_rule_with_the_same_name_is_ignored(live: Live) -> None:
     theirs = "  - name: theirs\n    rules: [{alert: SyncLag, expr: vector(1)}]\n"
     live.load(GROUPS + theirs + RULES.partition(GROUPS)[2])
     assert set(live.drift()["state"]) == {"same"}
 
 
-def test_nothing_of_ours_loaded_is_one_sentence(live: Live) -> None:
+def test_none_of_our_rules_loaded_is_one_sentence(live: Live) -> None:
     live.load(GROUPS + "  - name: theirs\n    rules: [{alert: Theirs, expr: vector(1)}]\n")
     finding = live.rules_current()
     assert finding.status is Status.ALERT
@@ -150,17 +148,17 @@ def test_nothing_of_ours_loaded_is_one_sentence(live: Live) -> None:
 TWICE = 'label_replace(vector(1), "a", "b", "", "") or label_replace(vector(1), "a", "c", "", "")'
 
 
-def test_a_rule_that_cannot_be_evaluated_is_drift_and_turns_its_group(live: Live) -> None:
-    """Two series on the side where one may be: PromQL that parses, and fails whenever it is asked."""
+def test_a_rule_that_cannot_be_evaluated_fails_both_checks(live: Live) -> None:
+    """The PromQL parses but always fails: two series on the side of an operator where only one is allowed."""
     settings = server.settings(signals={"peer_count": f"vector(1) + on () ({TWICE})"})
     prometheus = Prometheus(live.prometheus.access, settings.promql_settings)
     live.load(server.rules(settings).replace("interval: 15s", "interval: 1s"))
     finding = live.until(Status.ALERT, "1 of ")
     assert finding.targets == ("xai-runbook",)
     assert "PeerCountLow" in finding.summary and "many-to-many matching not allowed" in finding.summary
-    told = rule_drift.rules_drift(prometheus, settings.limits).set_index("alert")
-    assert told.loc["PeerCountLow", "state"] == "failing"
-    assert "cannot be evaluated: " in told.loc["PeerCountLow", "difference"]
+    drift = rule_drift.rules_drift(prometheus, settings.limits).set_index("alert")
+    assert drift.loc["PeerCountLow", "state"] == "failing"
+    assert "cannot be evaluated: " in drift.loc["PeerCountLow", "difference"]
     live.load(RULES)
     live.until(Status.OK, "of the interval")
 
@@ -176,13 +174,15 @@ def test_a_group_that_needs_most_of_its_interval_is_slow(live: Live) -> None:
     live.load(RULES)
 
 
-def test_a_group_that_was_not_evaluated_yet_is_unknown_and_one_that_stands_still_an_alert(live: Live) -> None:
+def test_a_group_not_yet_evaluated_is_unknown_and_a_stopped_one_alerts(live: Live) -> None:
     live.load(GROUPS + "  - name: rare\n    interval: 10000h\n    rules: [{alert: Rare, expr: vector(1)}]\n")
     groups = rule_drift.rule_groups(live.prometheus)
     assert math.isnan(groups["used_ratio"].iloc[0]) and pd.isna(groups["evaluated_at"].iloc[0])
     finding = live.rule_groups()
     assert finding.status is Status.UNKNOWN and "it has not been evaluated yet" in finding.summary
-    assert pd.isna(live.prometheus.alerting_rules()["evaluated_at"].iloc[0]), "and the alerts can be asked all the same"
+    assert pd.isna(live.prometheus.alerting_rules()["evaluated_at"].iloc[0]), (
+        "and the alerts can be request all the same"
+    )
     live.load(RULES)
     live.until(Status.OK, "of the interval")
     later = datetime.now(UTC) + timedelta(minutes=5)  # as if nothing had been evaluated since
@@ -191,7 +191,7 @@ def test_a_group_that_was_not_evaluated_yet_is_unknown_and_one_that_stands_still
     assert (finding.status, finding.targets) == (Status.ALERT, ("xai-runbook",))
 
 
-def test_promql_is_compared_as_this_prometheus_writes_it(live: Live) -> None:
+def test_promql_is_compared_as_formatted_by_prometheus(live: Live) -> None:
     one, other = prometheus_rules.formatted(live.prometheus, ["sum by(a) (b)", "sum  by (a)(b)  # same"])
     assert one == other
     with pytest.raises(InputError, match="cannot parse the query"):
@@ -199,13 +199,13 @@ def test_promql_is_compared_as_this_prometheus_writes_it(live: Live) -> None:
 
 
 @pytest.mark.parametrize(("version", "open_"), [("2.42.0+ds", False), ("3.5.3+ds1", True), ("10.0.0", True)])
-def test_the_lookbacks_edge_is_the_versions(version: str, open_: bool) -> None:
+def test_the_lookback_is_left_open_by_version(version: str, open_: bool) -> None:
     body = f'{{"status": "success", "data": {{"version": "{version}", "revision": ""}}}}'.encode()
     with server.serving(lambda path: (200, "application/json", body)) as url:
         assert prometheus_rules.is_lookback_left_open(server.handle(url)) is open_
 
 
-def test_an_old_prometheus_and_one_of_another_shape_are_no_silent_ok(live: Live) -> None:
+def test_an_old_prometheus_or_an_unknown_answer_is_an_error(live: Live) -> None:
     live.load(RULES)
     known = {
         path: urllib.request.urlopen(live.prometheus.url + path, timeout=10).read()

@@ -1,4 +1,4 @@
-"""What was silenced in a window, told by a real Alertmanager, ended silences too; nothing where there is none."""
+"""Silences within a window, from a real Alertmanager, including ended ones; none without an Alertmanager."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xai_runbook.model.window import Window
 from xai_runbook.operations.monitoring import silences
 
 
-def test_silences_of_a_window_with_those_that_ended_in_it(tmp_path: Path) -> None:
+def test_silences_of_a_window_include_ended_ones(tmp_path: Path) -> None:
     limits = prometheus_server.settings().limits
     with alertmanager_server.running(tmp_path) as url:
         ended = alertmanager_server.silence(url, 3600, alertname="SyncLag")
@@ -25,12 +25,12 @@ def test_silences_of_a_window_with_those_that_ended_in_it(tmp_path: Path) -> Non
         foreign = alertmanager_server.silence(url, 3600, alertname="SomebodyElses")
         time.sleep(1.1)  # one that has lasted no time at all is of no window
         alertmanager_server.expire(url, ended)
-        told = silences.silence_history(alertmanager_server.handle(url), limits, "1h").set_index("silence")
-        assert set(told.index) == {ended, lasting, foreign}
-        assert told.loc[ended, "hides"] == ["SyncLag"]
-        assert "BlockHeightStalled" in told.loc[lasting, "hides"] and "SyncLag" not in told.loc[lasting, "hides"]
-        assert told.loc[foreign, "hides"] == []
-        first = told["starts_at"].min()
+        history = silences.silence_history(alertmanager_server.handle(url), limits, "1h").set_index("silence")
+        assert set(history.index) == {ended, lasting, foreign}
+        assert history.loc[ended, "hides"] == ["SyncLag"]
+        assert "BlockHeightStalled" in history.loc[lasting, "hides"] and "SyncLag" not in history.loc[lasting, "hides"]
+        assert history.loc[foreign, "hides"] == []
+        first = history["starts_at"].min()
         before = Window(first - timedelta(hours=1), first)
         assert silences.silence_history(alertmanager_server.handle(url), limits, before).empty
     with pytest.raises(Unreachable):  # configured and silent is not "nothing was silenced"
@@ -39,5 +39,5 @@ def test_silences_of_a_window_with_those_that_ended_in_it(tmp_path: Path) -> Non
 
 def test_without_an_alertmanager_nothing_could_be_silenced() -> None:
     absent = cast("Alertmanager", NotConfiguredHandle("alertmanager", "test", production=False))
-    told = silences.silence_history(absent, prometheus_server.settings().limits, "1h")
-    assert told.empty and list(told.columns) == ["silence", "hides", "by", "why", "starts_at", "ends_at"]
+    history = silences.silence_history(absent, prometheus_server.settings().limits, "1h")
+    assert history.empty and list(history.columns) == ["silence", "hides", "by", "why", "starts_at", "ends_at"]

@@ -1,4 +1,4 @@
-"""Series that nobody thought of, in a real Prometheus; and an answer of a million of them."""
+"""Unusual series in a real Prometheus, and an answer with a million series."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ WORDS = [
 
 
 def written(text: str) -> str:
-    """A label's value as OpenMetrics writes it."""
+    """Return a label's value in OpenMetrics syntax."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 @pytest.fixture(scope="module")
 def end() -> int:
-    """The last quarter of an hour that is over."""
+    """The end of the previous quarter of an hour."""
     return int(time.time()) // QUARTER * QUARTER - QUARTER
 
 
@@ -59,36 +59,34 @@ def window(end: int) -> Window:
     return Window(first, last)
 
 
-def test_a_rule_that_is_recorded_every_quarter_has_gaps_and_no_invented_values(
-    prometheus: Prometheus, window: Window, end: int
-) -> None:
-    """Prometheus repeats a value for five minutes; the ten that follow are nobody's knowledge."""
+def test_a_rule_recorded_every_15_minutes_has_gaps(prometheus: Prometheus, window: Window, end: int) -> None:
+    """Prometheus repeats a value for five minutes; the ten minutes after that are a gap."""
     frame = prometheus.range("xai:recorded", window, "1m")
     seen = {(int(at.timestamp()) - end) % QUARTER // 60 for at in frame["at"]}
     assert seen in ({0, 1, 2, 3, 4}, {0, 1, 2, 3, 4, 5}), "version 3 takes the fifth minute away"
     assert prometheus.instant("xai:recorded", datetime.fromtimestamp(end - 60, UTC)).empty
 
 
-def test_labels_called_as_our_columns_are_theirs(prometheus: Prometheus, window: Window, end: int) -> None:
+def test_labels_with_the_names_of_our_columns_are_renamed(prometheus: Prometheus, window: Window, end: int) -> None:
     for frame in (prometheus.range("named", window), prometheus.instant("named", datetime.fromtimestamp(end, UTC))):
-        told = frame.iloc[-1]
-        assert told["value"] == 2.0 and told["at"].tzinfo is not None
-        assert [told[name] for name in ("label_value", "label_at", "instance", "node")] == ["v", "a", "i", "n"]
+        row = frame.iloc[-1]
+        assert row["value"] == 2.0 and row["at"].tzinfo is not None
+        assert [row[name] for name in ("label_value", "label_at", "instance", "node")] == ["v", "a", "i", "n"]
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_a_words_quotes_and_braces_stay_in_it(prometheus: Prometheus, end: int, word: str) -> None:
+def test_quotes_and_braces_of_a_label_value_are_escaped(prometheus: Prometheus, end: int, word: str) -> None:
     query = prometheus.promql("quoted{word=${word}}", word=word)
     frame = prometheus.instant(query, datetime.fromtimestamp(end, UTC))
     assert frame["word"].tolist() == [word]
 
 
-def test_a_counter_that_begins_again_never_falls(prometheus: Prometheus, window: Window) -> None:
+def test_the_rate_of_a_reset_counter_is_never_negative(prometheus: Prometheus, window: Window) -> None:
     rates = prometheus.range("rate(counted[3m])", window, "1m")["value"]
     assert len(rates) > 50 and (rates >= 0).all()
 
 
-def test_what_appears_and_vanishes_is_there_only_then(prometheus: Prometheus, window: Window, end: int) -> None:
+def test_a_series_exists_only_while_it_has_samples(prometheus: Prometheus, window: Window, end: int) -> None:
     frame = prometheus.range("here", window, "1m")
     turn, last = end - 2 * QUARTER, frame.groupby("when", observed=True)["at"]
     assert last.min()["last"].timestamp() == turn
@@ -118,15 +116,15 @@ except TooMuch as error:
 """
 
 
-def test_a_million_series_are_refused_before_they_fill_the_memory() -> None:
-    """What is held is the answer's text, and none of its million series."""
+def test_a_million_series_are_refused_before_they_fill_memory() -> None:
+    """Memory holds the text of the answer, but none of its million series."""
     one = '{"metric":{"__name__":"everything","instance":"node-%d"},"value":[1705334400,"1"]}'
     many = ",".join(one % number for number in range(1_000_000))
     body = f'{{"status":"success","data":{{"resultType":"vector","result":[{many}]}}}}'.encode()
 
     def answer(path: str) -> tuple[int, str, bytes]:
-        told = b'{"status":"success","data":{"version":"2.42.0"}}' if "buildinfo" in path else body
-        return 200, "application/json", told
+        content = b'{"status":"success","data":{"version":"2.42.0"}}' if "buildinfo" in path else body
+        return 200, "application/json", content
 
     with server.serving(answer) as url:
         done = subprocess.run(

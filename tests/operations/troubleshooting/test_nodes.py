@@ -1,4 +1,4 @@
-"""Section 6 against the sandbox's nodes, and the words that a tired engineer reads."""
+"""Section 6 against the sandbox's nodes, and the texts of its findings."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from xai_runbook.settings import models
 
 
 def test_sync_status(env: Environment) -> None:
-    told = troubleshooting.sync_status(env.nodes)
-    assert list(told.columns) == ["node", "synced", "height", "network_height", "lag_blocks", "error"]
-    assert told["node"].tolist() == ["node-1", "node-2", "node-3"]
-    assert told["synced"].all()
-    assert (told["height"] > 1_000_000).all()
-    assert told["lag_blocks"].between(-10, 10).all()
-    finding = troubleshooting.check_network_lag(told, env.limits.troubleshooting.network_lag)
+    status = troubleshooting.sync_status(env.nodes)
+    assert list(status.columns) == ["node", "synced", "height", "network_height", "lag_blocks", "error"]
+    assert status["node"].tolist() == ["node-1", "node-2", "node-3"]
+    assert status["synced"].all()
+    assert (status["height"] > 1_000_000).all()
+    assert status["lag_blocks"].between(-10, 10).all()
+    finding = troubleshooting.check_network_lag(status, env.limits.troubleshooting.network_lag)
     assert finding.status is Status.OK, finding
     assert finding.summary.endswith("; alert when above 10 blocks")
 
 
 def test_sync_claim(env: Environment) -> None:
-    told = troubleshooting.sync_claim(env.nodes)
-    assert list(told.columns) == ["node", "synced", "error"]
-    assert told["synced"].tolist() == [1.0, 1.0, 1.0]
-    finding = troubleshooting.check_synced(told, env.limits.troubleshooting.node_synced)
+    claims = troubleshooting.sync_claim(env.nodes)
+    assert list(claims.columns) == ["node", "synced", "error"]
+    assert claims["synced"].tolist() == [1.0, 1.0, 1.0]
+    finding = troubleshooting.check_synced(claims, env.limits.troubleshooting.node_synced)
     assert (finding.status, finding.summary) == (Status.OK, "all 3 report that they are synced")
 
 
 def test_a_node_that_says_it_is_not_synced_is_an_alert_without_any_reference(env: Environment) -> None:
-    """A report without a reference node was green while a node said is_synced: false."""
-    told = pd.DataFrame(
+    """Without this a report without a reference node is ok while a node reports is_synced: false."""
+    claims = pd.DataFrame(
         {"node": ["a", "b", "c"], "synced": [1.0, 0.0, math.nan], "error": ["", "", "no answer in time"]}
     )
-    finding = troubleshooting.check_synced(told, env.limits.troubleshooting.node_synced)
+    finding = troubleshooting.check_synced(claims, env.limits.troubleshooting.node_synced)
     assert (finding.status, finding.targets) == (Status.ALERT, ("b",))
     assert finding.summary == "1 of 3 report that they are not synced: b; c did not report it: no answer in time"
-    doubt = troubleshooting.check_synced(told.drop(index=1), env.limits.troubleshooting.node_synced)
+    doubt = troubleshooting.check_synced(claims.drop(index=1), env.limits.troubleshooting.node_synced)
     assert (doubt.status, doubt.targets) == (Status.UNKNOWN, ("c",))
-    assert troubleshooting.check_synced(told.head(0), env.limits.troubleshooting.node_synced).status is Status.UNKNOWN
+    assert troubleshooting.check_synced(claims.head(0), env.limits.troubleshooting.node_synced).status is Status.UNKNOWN
 
 
 def test_network_height(env: Environment) -> None:
@@ -57,10 +57,10 @@ def test_network_height(env: Environment) -> None:
 
 
 def test_peer_status(env: Environment) -> None:
-    told = troubleshooting.peer_status(env.nodes)
-    assert told["peer_count"].tolist() == told["peers_listed"].tolist() == [3, 3, 3]
-    assert all(len(peers.split(", ")) == 3 for peers in told["peers"])
-    finding = troubleshooting.check_peers(told, env.limits.troubleshooting.node_peers)
+    status = troubleshooting.peer_status(env.nodes)
+    assert status["peer_count"].tolist() == status["peers_listed"].tolist() == [3, 3, 3]
+    assert all(len(peers.split(", ")) == 3 for peers in status["peers"])
+    finding = troubleshooting.check_peers(status, env.limits.troubleshooting.node_peers)
     assert finding.status is Status.OK
     assert finding.summary == "3 peers connected on each of 3; alert when below 3 peers"
 
@@ -123,13 +123,15 @@ def lags(**lag: float) -> pd.DataFrame:
         ),
     ],
 )
-def test_lag_in_words(env: Environment, lag: dict[str, float], status: str, summary: str, targets: tuple[str]) -> None:
+def test_the_finding_for_each_lag(
+    env: Environment, lag: dict[str, float], status: str, summary: str, targets: tuple[str]
+) -> None:
     finding = troubleshooting.check_network_lag(lags(**lag), env.limits.troubleshooting.network_lag)
     assert (finding.status, finding.summary, finding.targets) == (status, summary, targets)
 
 
 def test_two_numbers_of_peers_that_differ(env: Environment) -> None:
-    told = pd.DataFrame({"node": ["a"], "peer_count": [math.nan], "error": ["it counts 4 peers and lists 3"]})
-    finding = troubleshooting.check_peers(told, env.limits.troubleshooting.node_peers)
+    status = pd.DataFrame({"node": ["a"], "peer_count": [math.nan], "error": ["it counts 4 peers and lists 3"]})
+    finding = troubleshooting.check_peers(status, env.limits.troubleshooting.node_peers)
     assert finding.status is Status.UNKNOWN
     assert finding.summary == "unknown, because a could not be judged: it counts 4 peers and lists 3"
