@@ -91,7 +91,7 @@ def _values(dashboard: Mapping[str, Any], rate: str, step: str) -> dict[str, str
 
 
 def _value(variable: Mapping[str, Any], rate: str) -> str:
-    """Return the saved value of a variable; a pattern of all possible values for "All" or if there is none."""
+    """Return the saved value of a variable; a pattern of all possible values for "All" or without a value."""
     kind = variable.get("type")
     options = [option.get("value") for option in variable.get("options") or [] if option.get("value") != _ALL]
     current = (variable.get("current") or {}).get("value")

@@ -47,7 +47,7 @@ def evaluate(
     step, where Prometheus has applied its own lookback and stale markers; 300 for raw samples. `left_open` excludes a
     sample that is exactly as old as the lookback: Prometheus does so from version 3 on.
 
-    Columns: the labels, at (UTC), value (NaN if there is none), state (inactive, pending, firing, unknown),
+    Columns: the labels, at (UTC), value (NaN if missing), state (inactive, pending, firing, unknown),
     active_since (UTC; NaT unless pending or firing). A target is pending from the first evaluation beyond the limit and
     firing once that has lasted for the limit's duration; one evaluation within the limit, or without a value, resets
     it. Where Prometheus would be inactive because there is no value, the state is unknown.

@@ -214,7 +214,7 @@ def _buckets(prometheus: Prometheus) -> DataFrame:
 
 
 def _native(prometheus: Prometheus, template: str) -> DataFrame:
-    """Return the result of PromQL over the native histogram. Errors: NoData if there is none."""
+    """Return the result of PromQL over the native histogram. Errors: NoData if it does not exist."""
     name, setting = prometheus.settings.metrics.request_seconds, "metrics.request_seconds, classic or native"
     return _by_route(prometheus, existing(prometheus.instant(prometheus.promql(template)), name, prometheus, setting))
 
