@@ -151,9 +151,9 @@ def test_s3_a_plan_of_before_there_were_parts_reads_as_it_was() -> None:
 
 
 def test_steps_and_what_must_be_true_afterwards_come_together() -> None:
-    with pytest.raises(InputError, match="must be true afterwards"):
+    with pytest.raises(InputError, match="needs an expected condition if it has steps, and only then"):
         written(expected=None)
-    with pytest.raises(InputError, match="must be true afterwards"):
+    with pytest.raises(InputError, match="needs an expected condition if it has steps, and only then"):
         written(steps=())
 
 

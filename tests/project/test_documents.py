@@ -41,7 +41,7 @@ def test_command_lines_parse(path: Path, capsys: pytest.CaptureFixture[str]) -> 
             continue
         options = parser().parse_args(words)
         if words[0] == "plan" and words[1] not in ("list", "show"):
-            change_arguments.parser(options.change).parse_args(options.words)
+            change_arguments.parser(options.change).parse_args(options.arguments)
 
 
 def test_every_command_of_the_documents_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:

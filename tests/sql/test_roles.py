@@ -73,7 +73,7 @@ def test_psql_makes_roles_of_other_names_in_another_database(server: clusters.Cl
     )  # fmt: skip
     try:
         (row,) = sessions.identity(handle).to_dict("records")
-        assert (row["role"], row["powers"]) == ("other_reader", "")
+        assert (row["role"], row["write_privileges"]) == ("other_reader", "")
         assert sessions.connections(handle)["used"].iloc[0] >= 1
     finally:
         handle.close()
