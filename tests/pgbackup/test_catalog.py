@@ -1,4 +1,4 @@
-"""What a folder of backups says of itself: which count, what killed runs left, and that the last one stays."""
+"""The content of a folder of backups: states, leftovers of killed runs, and which backups are never removed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from xai_runbook.pgbackup.prune import prune
 TIME = "2026-01-31T00:00:00+00:00"
 
 
-def written(folder: Path, number: int, **more: Any) -> Path:
-    """A small backup as a run would have left it, verified."""
+def write_backup(folder: Path, number: int, **more: Any) -> Path:
+    """Write a small verified backup, as a run would."""
     path = folder / f"xai-{number:06d}"
     path.mkdir(parents=True)
     (path / "database.dump").write_bytes(b"rows" * number)
@@ -33,23 +33,23 @@ def written(folder: Path, number: int, **more: Any) -> Path:
     return path
 
 
-def test_the_oldest_comes_first_and_all_are_verified(tmp_path: Path) -> None:
+def test_backups_are_listed_oldest_first(tmp_path: Path) -> None:
     for number in (3, 1, 2):
-        written(tmp_path, number)
+        write_backup(tmp_path, number)
     assert [(backup.name, backup.state) for backup in catalog.read(tmp_path)] == [
         ("xai-000001", "verified"), ("xai-000002", "verified"), ("xai-000003", "verified"),
     ]  # fmt: skip
     assert catalog.read(tmp_path / "not there") == []
 
 
-def test_what_is_written_to_after_it_was_verified_does_not_count(tmp_path: Path) -> None:
-    path = written(tmp_path, 1)
+def test_a_backup_modified_after_verification_is_unverified(tmp_path: Path) -> None:
+    path = write_backup(tmp_path, 1)
     times = (path / "database.dump").stat()
     (path / "database.dump").write_bytes(b"swor")
     assert catalog.read_one(path).state == "unverified"
     assert catalog.read_one(path).why == "database.dump was written after it was verified"
     os.utime(path / "database.dump", ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert catalog.read_one(path).state == "verified", "that needs every byte read: backups.verify"
+    assert catalog.read_one(path).state == "verified", "only reading every byte (backups.verify) finds this"
     (path / "database.dump").write_bytes(b"sword")
     assert catalog.read_one(path).why == "database.dump has 5 bytes instead of 4"
 
@@ -57,8 +57,8 @@ def test_what_is_written_to_after_it_was_verified_does_not_count(tmp_path: Path)
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"schema": 2}', '{"schema": 1}', '{"schema": 1, "files": {"a": 1}}']
 )
-def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
-    path = written(tmp_path, 1)
+def test_a_malformed_manifest_is_damaged(tmp_path: Path, content: str) -> None:
+    path = write_backup(tmp_path, 1)
     (path / catalog.MANIFEST).write_text(content)
     assert catalog.read_one(path).state == "damaged"
     with pytest.raises(BadAnswer, match="its manifest is not valid"):
@@ -80,19 +80,17 @@ def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
         ("files", {"database.dump": {"size_bytes": -1, "sha256": "x"}}, "size_bytes"),
     ],
 )
-def test_f20_a_manifest_that_no_restore_would_take_is_never_verified(
-    tmp_path: Path, key: str, value: object, why: str
-) -> None:
-    found = catalog.read_one(written(tmp_path, 1, **{key: value}))
+def test_f20_an_invalid_manifest_is_never_verified(tmp_path: Path, key: str, value: object, why: str) -> None:
+    found = catalog.read_one(write_backup(tmp_path, 1, **{key: value}))
     assert found.state == "damaged" and why in found.why
 
 
-def test_f20_an_empty_set_that_sql_gave_as_null_is_empty(tmp_path: Path) -> None:
-    found = catalog.read_one(written(tmp_path, 1, extensions=None))
+def test_f20_null_extensions_are_an_empty_list(tmp_path: Path) -> None:
+    found = catalog.read_one(write_backup(tmp_path, 1, extensions=None))
     assert found.state == "verified" and found.manifest["extensions"] == []
 
 
-def test_f20_what_sql_aggregates_is_never_null(checkout: Path) -> None:
+def test_f20_sql_aggregates_never_return_null(checkout: Path) -> None:
     """An aggregate over no rows is NULL: write ARRAY(SELECT ...) or coalesce(...)."""
     aggregate = re.compile(r"(\w+\(|)((?:array|json|jsonb|string|xml)_agg\()")
     found = [
@@ -108,24 +106,24 @@ def test_f20_what_sql_aggregates_is_never_null(checkout: Path) -> None:
     ]
 
 
-def test_a_verification_that_failed_or_is_none(tmp_path: Path) -> None:
-    path = written(tmp_path, 1)
+def test_failed_and_invalid_verifications(tmp_path: Path) -> None:
+    path = write_backup(tmp_path, 1)
     catalog.record(path, {"ok": False, "at": TIME, "why": "table a has other content"})
     assert (catalog.read_one(path).state, catalog.read_one(path).why) == ("damaged", "table a has other content")
     (path / catalog.VERIFICATION).write_text("nonsense")
     assert (catalog.read_one(path).state, catalog.read_one(path).why) == ("unverified", "it was never restored")
     catalog.record(path, {"ok": True, "at": TIME})
-    assert catalog.read_one(path).state == "unverified", "no stamps, so it cannot be told what was written since"
+    assert catalog.read_one(path).state == "unverified", "without stamps it is not known what was modified since"
 
 
-def test_the_newest_verified_one_is_never_removed_though_an_older_one_would_stay(tmp_path: Path) -> None:
-    one, two = written(tmp_path, 1), written(tmp_path, 2)
+def test_the_newest_verified_backup_is_never_removed(tmp_path: Path) -> None:
+    one, two = write_backup(tmp_path, 1), write_backup(tmp_path, 2)
     sums = {path.name: catalog.sha256(path / catalog.MANIFEST) for path in (one, two)}
     for wanted in (sums, {two.name: sums[two.name]}):
         with pytest.raises(Refused, match="xai-000002 is the newest verified dump of xai"):
             prune(tmp_path, wanted, lambda _: None, server="71")
-    assert one.exists() and two.exists(), "and then nothing at all"
-    (two / "database.dump").touch()  # not verified any more
+    assert one.exists() and two.exists(), "nothing is removed then"
+    (two / "database.dump").touch()  # it is unverified now
     with pytest.raises(Refused, match="xai-000001 is the newest verified dump of xai"):
         prune(tmp_path, {one.name: sums[one.name]}, lambda _: None, server="71")
     assert prune(tmp_path, {two.name: sums[two.name]}, lambda _: None, server="71") == "removed xai-000002"
@@ -137,7 +135,7 @@ def test_f18_backups_of_another_or_an_unknown_server_are_never_removed(tmp_path:
         {}, {"system_identifier": "72"}, {"system_identifier": ""}, {"system_identifier": "not readable"},
         {"system_identifier": "not readable", "server": "db:5432"}, {},
     )  # fmt: skip
-    names = [written(tmp_path, number, **more).name for number, more in enumerate(servers, 1)]
+    names = [write_backup(tmp_path, number, **more).name for number, more in enumerate(servers, 1)]
     sums = {name: catalog.sha256(tmp_path / name / catalog.MANIFEST) for name in names}
     for number, server in ((1, "71"), (2, "72"), (3, "unknown"), (4, "unknown"), (5, "db:5432"), (6, "71")):
         for other in {"71", "72", "unknown", "db:5432"} - {server}:
@@ -146,24 +144,24 @@ def test_f18_backups_of_another_or_an_unknown_server_are_never_removed(tmp_path:
         if server == "unknown":
             with pytest.raises(Refused, match="is of server unknown"):
                 prune(tmp_path, {names[number - 1]: sums[names[number - 1]]}, lambda _: None, server=server)
-    # the newest of another server keeps none of ours from being the newest
+    # the newest backup of another server does not replace ours as the newest
     with pytest.raises(Refused, match="xai-000002 is the newest verified dump"):
         prune(tmp_path, {names[1]: sums[names[1]]}, lambda _: None, server="72")
     assert prune(tmp_path, {names[0]: sums[names[0]]}, lambda _: None, server="71") == "removed xai-000001"
 
 
 def test_leftovers_are_named_and_removed_by_the_next_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written(tmp_path, 1)
+    write_backup(tmp_path, 1)
     left = ["xai-000002.part", f"{catalog.SCRATCH}abc", f"{catalog.PRUNED}xai-000000"]
     for name in left:
         (tmp_path / name).mkdir()
     assert list(catalog.leftovers(tmp_path)) == sorted(left)
     assert [backup.name for backup in catalog.read(tmp_path)] == ["xai-000001"]
-    assert main(["prune", "--server", "71", "--folder", str(tmp_path), "xai-000001=wrong"]) == 4, "not nothing"
-    said = capsys.readouterr().out
-    assert f"removed: {', '.join(sorted(left))}" in said
-    assert all(f"removing {name}, left by an interrupted run" in said for name in left)
-    assert "is not the backup of the plan" in said
+    assert main(["prune", "--server", "71", "--folder", str(tmp_path), "xai-000001=wrong"]) == 4, "it had an effect"
+    output = capsys.readouterr().out
+    assert f"removed: {', '.join(sorted(left))}" in output
+    assert all(f"removing {name}, left by an interrupted run" in output for name in left)
+    assert "is not the backup of the plan" in output
     assert not catalog.leftovers(tmp_path)
 
 
@@ -177,7 +175,7 @@ def test_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "cannot be used" in capsys.readouterr().out
 
 
-def test_names_only_go_up(tmp_path: Path) -> None:
+def test_numbers_of_backups_are_not_reused(tmp_path: Path) -> None:
     assert catalog.next_name(tmp_path / "none", "xai") == "xai-000001"
     for name in ("xai-000007", f"{catalog.PRUNED}xai-000009", "other-000042", "xai-000008.part"):
         (tmp_path / name).mkdir()

@@ -46,7 +46,7 @@ def test_a_recovery_record_that_is_not_valid_names_the_key(tmp_path: Path, chang
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"schema": 1, "backup": "b", "database": "d", "oid": "x"}'])
-def test_a_swap_never_guesses_which_database_was_restored_last(tmp_path: Path, content: str | None) -> None:
+def test_a_swap_needs_a_valid_record_of_the_last_restore(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / restore_into.RESTORED).write_text(content)
     with pytest.raises(Refused, match="not known which database was restored"):

@@ -77,7 +77,7 @@ def typed(
 
 
 @contextmanager
-def doer(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Popen[str]]:
+def step_process(env: Environment, plan: Plan, *before: str) -> Iterator[subprocess.Popen[str]]:
     """Run the plan's first step as a process of its own, prefixed by the command `before`; kill it afterwards."""
     (step, *_) = plan.steps
     assert step.kind == "command"

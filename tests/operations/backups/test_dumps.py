@@ -1,4 +1,4 @@
-"""Backups on a real server: made while others write, proven by a restore, and refused however they were damaged."""
+"""Dumps of a real server: made during writes, verified by a restore, and refused however they were damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, result_of, typed
+from tests.support.backed_up import done, result_of, step_process, typed
 from tests.support.postgres_server import Server, running
 from tests.support.postgres_tools import replaced_tools
 from xai_runbook import charts
@@ -60,7 +60,7 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def env(server: Server, made: Path, tmp_path: Path) -> Iterator[Environment]:
-    """The server, with a folder of backups of the test's own."""
+    """The server, with a copy of that folder for one test."""
     folder = tmp_path / "backups"
     shutil.copytree(made, folder, copy_function=shutil.copy2)
     found = backed_up.environment(server, tmp_path / "journal", folder=str(folder))
@@ -76,7 +76,7 @@ def row_of(env: Environment, name: str) -> Any:
     return dumps.stored(env.backups).set_index("name").loc[name]
 
 
-# --- made ---------------------------------------------------------------------------------------------------------
+# --- dumps --------------------------------------------------------------------------------------------------------
 
 
 def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env: Environment) -> None:
@@ -104,14 +104,14 @@ def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env:
     row = row_of(env, name)
     assert row["state"] == "verified" and row["usable"] and row["restore_seconds"] > 0
     manifest = env.backups.named(name).manifest
-    rows = {table: int(told["rows"]) for table, told in manifest["contents"]["tables"].items()}
+    rows = {table: int(content["rows"]) for table, content in manifest["contents"]["tables"].items()}
     assert rows["public.wallets"] >= 200 and row["rows"] == sum(rows.values())
     assert manifest["contents"]["objects"]["tables"] == 4
     assert {path.stat().st_mode & 0o077 for path in (env.backups.folder / name).iterdir()} == {0}
     assert "CREATE ROLE xai_app" in (env.backups.folder / name / "roles.sql").read_text()
     assert not catalog.leftovers(env.backups.folder)
 
-    # no password anywhere that stays
+    # no file contains a password
     password = server.layout.role("operator").password()
     kept = [path for path in env.backups.folder.parent.rglob("*") if path.is_file()]
     assert len(kept) > 6
@@ -129,17 +129,17 @@ def test_the_directory_format_with_jobs(server: Server, tmp_path: Path) -> None:
     assert done(env, dumps.dump(env.database, env.backups)).status == "done"
     backup = env.backups.named("xai_blockchain-000001")
     assert backup.state == "verified" and f"{ARCHIVE}/toc.dat" in backup.manifest["files"]
-    # one of its files damaged, its size and time as they were
+    # damage one of its files without changing size and time
     (data, *_) = sorted(backup.path.glob(f"{ARCHIVE}/*.gz"), key=lambda path: -path.stat().st_size)
-    turn_a_bit(data, data.stat().st_size // 2)
+    flip_bit(data, data.stat().st_size // 2)
     with pytest.raises(BackupDamaged, match="not what was written"):
         check_files(backup, lambda _: None)
     env.database.close()
 
 
-def test_a_person_or_the_settings_allow_it(server: Server, env: Environment, tmp_path: Path) -> None:
-    told = env.settings.model_dump() | {"changes": {"headless": []}}
-    forbidden = Environment(type(env.settings).model_validate(told))
+def test_an_unattended_dump_needs_permission_in_the_settings(server: Server, env: Environment, tmp_path: Path) -> None:
+    settings = env.settings.model_dump() | {"changes": {"headless": []}}
+    forbidden = Environment(type(env.settings).model_validate(settings))
     plan = dumps.dump(forbidden.database, forbidden.backups)
     with pytest.raises(Refused, match="do not allow this change"):
         apply_headless(plan, forbidden, digest=plan.digest)
@@ -147,20 +147,20 @@ def test_a_person_or_the_settings_allow_it(server: Server, env: Environment, tmp
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
 
 
-def test_only_one_works_in_the_folder(env: Environment) -> None:
+def test_the_folder_is_locked_during_a_run(env: Environment) -> None:
     with catalog.locked_folder(env.backups.folder):
         outcome = done(env, dumps.dump(env.database, env.backups))
     assert outcome.status == "failed" and "another run is using this folder of backups" in outcome.summary
 
 
-def test_a_plan_that_somebody_else_was_faster_than(env: Environment) -> None:
+def test_a_plan_is_refused_once_its_name_is_taken(env: Environment) -> None:
     plan = dumps.dump(env.database, env.backups)
     shutil.copytree(first(env), env.backups.folder / "xai_blockchain-000002", copy_function=shutil.copy2)
     with pytest.raises(Refused, match="the system has changed"):
         apply_headless(plan, env, digest=plan.digest)
 
 
-def test_no_room(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk_space_is_refused(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = dumps.dump(env.database, env.backups)
     (row,) = dumps.dump_space(env.database, env.backups).to_dict("records")
     assert row["available_bytes"] - row["needed_bytes"] == row["spare_bytes"] > 0
@@ -169,34 +169,34 @@ def test_no_room(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
         apply_headless(plan, env, digest=plan.digest)
 
 
-# --- broken off ---------------------------------------------------------------------------------------------------
+# --- interrupted --------------------------------------------------------------------------------------------------
 
 
 def test_a_killed_pg_dump_leaves_nothing(server: Server, env: Environment) -> None:
     plan = dumps.dump(env.database, env.backups)
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")  # it waits here
-        with doer(env, plan) as process:
-            os.kill(child(process.pid, "pg_dump"), signal.SIGKILL)
-            # the counting waits for the same lock, and notices afterwards
-            code, told = result_of(process)
-    assert code == 1 and ("pg_dump was killed by signal 9" in told or "lock timeout" in told)
+        with step_process(env, plan) as process:
+            os.kill(wait_for_child(process.pid, "pg_dump"), signal.SIGKILL)
+            # counting waits for the same lock, and notices only afterwards
+            code, output = result_of(process)
+    assert code == 1 and ("pg_dump was killed by signal 9" in output or "lock timeout" in output)
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
 
 
-def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
+def test_a_killed_run_leaves_a_folder_that_the_next_run_removes(
     server: Server, env: Environment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = dumps.dump(env.database, env.backups)
     part = "xai_blockchain-000002.part"
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")
-        with doer(env, plan) as process:
-            other = child(process.pid, "pg_dump")
+        with step_process(env, plan) as process:
+            other = wait_for_child(process.pid, "pg_dump")
             process.kill()
             process.wait()
-            gone(other)
-        nobody_counts_for_nobody(session)
+            wait_until_gone(other)
+        assert_no_backup_sessions(session)
     assert row_of(env, part)["state"] == "unfinished" and not row_of(env, part)["usable"]
     assert dumps.stored(env.backups)["usable"].sum() == 1
     assert main(["prune", "--server", "71", "--folder", str(env.backups.folder), f"{FIRST}=x"]) == 4
@@ -204,54 +204,54 @@ def test_a_killed_run_leaves_a_name_that_the_next_one_removes(
     assert not catalog.leftovers(env.backups.folder)
 
 
-def test_asked_to_end_it_cleans_up(server: Server, env: Environment) -> None:
+def test_sigterm_removes_the_unfinished_dump(server: Server, env: Environment) -> None:
     with server.superuser() as session, session.transaction():
         session.execute("LOCK TABLE utxos IN ACCESS EXCLUSIVE MODE")
-        with doer(env, dumps.dump(env.database, env.backups)) as process:
-            other = child(process.pid, "pg_dump")
+        with step_process(env, dumps.dump(env.database, env.backups)) as process:
+            other = wait_for_child(process.pid, "pg_dump")
             os.killpg(process.pid, signal.SIGTERM)
             code, _ = result_of(process)
             assert code == 1
-            gone(other)
-        nobody_counts_for_nobody(session)
+            wait_until_gone(other)
+        assert_no_backup_sessions(session)
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
 
 
 def test_a_full_disk(env: Environment) -> None:
-    with doer(env, dumps.dump(env.database, env.backups), "prlimit", "--fsize=8000") as process:
-        code, told = result_of(process)
-    assert code == 1 and "pg_dump" in told
+    with step_process(env, dumps.dump(env.database, env.backups), "prlimit", "--fsize=8000") as process:
+        code, output = result_of(process)
+    assert code == 1 and "pg_dump" in output
     assert [path.name for path in env.backups.folder.iterdir() if path.is_dir()] == [FIRST]
 
 
-def nobody_counts_for_nobody(session: Any) -> None:
-    """A run that has ended must not go on reading a table on the server: on a large one that is hours of its disk."""
+def assert_no_backup_sessions(session: Any) -> None:
+    """Assert that the server does not go on reading tables for a run that has ended, which may take hours."""
     end = time.monotonic() + 8  # its lock_timeout would end it too, after 10 s
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'xai-runbook backup'"
     while session.execute(query).fetchone()[0]:
-        assert time.monotonic() < end, "it goes on"
+        assert time.monotonic() < end, "a session is still running"
         time.sleep(0.1)
-        session.execute("SELECT pg_stat_clear_snapshot()")  # in one transaction the view is as it was first seen
+        session.execute("SELECT pg_stat_clear_snapshot()")  # within a transaction the view does not change otherwise
 
 
-def child(pid: int, name: str) -> int:
-    """The pid of the program of that name that a process has started, once it waits for the server."""
+def wait_for_child(pid: int, name: str) -> int:
+    """Return the pid of the child program of that name, once it runs with a snapshot."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for each in children:
             with suppress(OSError):
-                words = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
-                if words[0].endswith(name.encode()) and b"--snapshot" in words:
+                command = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
+                if command[0].endswith(name.encode()) and b"--snapshot" in command:
                     return int(each)
         time.sleep(0.02)
     raise AssertionError(f"{name} was not started")
 
 
-def gone(pid: int) -> None:
+def wait_until_gone(pid: int) -> None:
     end = time.monotonic() + 10
     while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]:
-        assert time.monotonic() < end, "it outlived the one who started it"
+        assert time.monotonic() < end, "it outlived its parent"
         time.sleep(0.02)
 
 
@@ -270,27 +270,27 @@ def test_a_pg_dump_older_than_the_server_is_refused(server: Server, tmp_path: Pa
     assert "no pg_dump of PostgreSQL" in dumps.dump(env.database, env.backups).refused
 
 
-def test_without_a_scratch_server_a_dump_does_not_count(server: Server, env: Environment) -> None:
+def test_without_a_scratch_server_a_dump_is_not_usable(server: Server, env: Environment) -> None:
     nowhere = with_scratch(env, {"host": "127.0.0.1", "port": 9, "user": "nobody", "sslmode": "disable"})
     outcome = done(nowhere, dumps.dump(nowhere.database, nowhere.backups))
     assert outcome.status == "failed"
     assert "exists but is not usable, because its verification failed" in outcome.summary
     row = row_of(nowhere, "xai_blockchain-000002")
     assert row["state"] == "unverified" and not row["usable"]
-    assert row_of(env, FIRST)["usable"], "the older one still does"
+    assert row_of(env, FIRST)["usable"], "the older one still is"
     nowhere.database.close()
 
 
-def test_the_server_itself_is_no_scratch_server(server: Server, env: Environment) -> None:
+def test_the_server_itself_is_refused_as_scratch_server(server: Server, env: Environment) -> None:
     operator = server.layout.role("operator")
     itself = {"host": "127.0.0.1", "port": server.port, "user": operator.name, "sslmode": "disable"}
     same = with_scratch(env, itself | {"password": f"file:{operator.password_file}"})
     outcome = done(same, dumps.verify(same.backups, name=FIRST))
     assert outcome.status == "failed" and "is the one that the backup is of" in outcome.summary
-    assert row_of(env, FIRST)["usable"], "what was known of it is still true"
+    assert row_of(env, FIRST)["usable"], "its state is unchanged"
 
 
-def test_on_a_scratch_server(env: Environment, tmp_path: Path) -> None:
+def test_verify_on_a_scratch_server(env: Environment, tmp_path: Path) -> None:
     data, log, tools = tmp_path / "other", tmp_path / "log", env.backups.programs(1)
     private_cluster.create(tools, data, encoding="UTF8", log=log)
     with private_cluster.started(tools, data, log=log) as host:
@@ -303,10 +303,10 @@ def test_on_a_scratch_server(env: Environment, tmp_path: Path) -> None:
         assert names == {"postgres", "template0", "template1"}
 
 
-def test_p17_a_leftover_of_another_role_on_the_scratch_server_stops_nothing(
+def test_p17_a_leftover_of_another_role_on_the_scratch_server_is_ignored(
     server: Server, env: Environment, tmp_path: Path
 ) -> None:
-    """Nor does a subscription that is restored there, which no DROP DATABASE removes."""
+    """A restored subscription, which prevents DROP DATABASE, is removed there too."""
     data, log, tools = tmp_path / "other", tmp_path / "log", env.backups.programs(1)
     private_cluster.create(tools, data, encoding="UTF8", log=log)
     with (
@@ -339,11 +339,13 @@ def names(session: Any) -> set[str]:
 
 
 def with_scratch(env: Environment, scratch: dict[str, Any]) -> Environment:
-    told = env.settings.model_dump()
-    return Environment(type(env.settings).model_validate({**told, "backups": told["backups"] | {"scratch": scratch}}))
+    settings = env.settings.model_dump()
+    return Environment(
+        type(env.settings).model_validate({**settings, "backups": settings["backups"] | {"scratch": scratch}})
+    )
 
 
-def test_a_full_disk_where_it_is_tried_is_not_the_backups_fault(env: Environment, tmp_path: Path) -> None:
+def test_a_full_disk_during_verification_is_not_blamed_on_the_backup(env: Environment, tmp_path: Path) -> None:
     for number, lines in enumerate(
         ("kill -9 $$", "echo 'pg_restore: error: could not write: No space left on device' >&2; exit 1")
     ):
@@ -354,11 +356,11 @@ def test_a_full_disk_where_it_is_tried_is_not_the_backups_fault(env: Environment
         )
         with pytest.raises(NoData, match="failed, not the backup"):
             verify(env.backups.folder, FIRST, programs=str(tools), jobs=1, say=lambda _: None)
-        assert row_of(env, FIRST)["usable"], "what was known of it is still true"
+        assert row_of(env, FIRST)["usable"], "its state is unchanged"
 
 
 def test_a_server_that_ends_idle_sessions_does_not_end_a_backup(server: Server, env: Environment) -> None:
-    """A restore waits for pg_restore in a session that does nothing, a dump for pg_dump in one open transaction."""
+    """A restore waits for pg_restore in an idle session, a dump for pg_dump in an open transaction."""
     with server.superuser() as session:
         names = [name for name in ("idle_session_timeout", "transaction_timeout") if setting(session, name)]
         for name in names:
@@ -381,8 +383,8 @@ def setting(session: Any, name: str) -> bool:
 # --- damaged ------------------------------------------------------------------------------------------------------
 
 
-def turn_a_bit(path: Path, byte: int, bit: int = 3) -> None:
-    """Turns one bit of the file over, which keeps its size and its time."""
+def flip_bit(path: Path, byte: int, bit: int = 3) -> None:
+    """Flip one bit of the file without changing its size and time."""
     times = path.stat()
     with open(path, "r+b") as file:
         file.seek(byte)
@@ -392,7 +394,7 @@ def turn_a_bit(path: Path, byte: int, bit: int = 3) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def test_a_backup_that_was_cut_is_seen_at_a_glance(env: Environment) -> None:
+def test_a_truncated_backup_is_found_by_its_size(env: Environment) -> None:
     limits = env.limits
     os.truncate(first(env) / ARCHIVE, 20)  # as large as the runbook's empty gzip
     stored = dumps.stored(env.backups)
@@ -404,28 +406,28 @@ def test_a_backup_that_was_cut_is_seen_at_a_glance(env: Environment) -> None:
     assert done(env, dumps.verify(env.backups, name=FIRST)).status == "failed"
 
 
-def test_a_turned_bit_is_found_by_verifying(env: Environment) -> None:
+def test_a_flipped_bit_is_found_by_verify(env: Environment) -> None:
     archive = first(env) / ARCHIVE
-    turn_a_bit(archive, archive.stat().st_size // 2)
-    assert row_of(env, FIRST)["state"] == "verified", "sizes and times alone do not tell"
+    flip_bit(archive, archive.stat().st_size // 2)
+    assert row_of(env, FIRST)["state"] == "verified", "sizes and times do not show it"
     outcome = done(env, dumps.verify(env.backups))
     assert outcome.status == "failed" and "SHA-256 differs" in outcome.summary
     row = row_of(env, FIRST)
     assert row["state"] == "damaged" and not row["usable"] and "SHA-256" in row["why"]
 
 
-def test_written_to_since(env: Environment) -> None:
+def test_a_modified_or_missing_file(env: Environment) -> None:
     (first(env) / ARCHIVE).touch()
     assert row_of(env, FIRST)["why"] == f"{ARCHIVE} was written after it was verified"
     (first(env) / ARCHIVE).unlink()
     assert row_of(env, FIRST)["why"] == f"{ARCHIVE} is missing"
 
 
-def test_a_manifest_that_lies(env: Environment) -> None:
+def test_a_changed_manifest(env: Environment) -> None:
     manifest = first(env) / catalog.MANIFEST
-    told = json.loads(manifest.read_bytes())
-    told["contents"]["tables"]["public.wallets"]["rows"] = "7"
-    manifest.write_text(json.dumps(told))
+    content = json.loads(manifest.read_bytes())
+    content["contents"]["tables"]["public.wallets"]["rows"] = "7"
+    manifest.write_text(json.dumps(content))
     assert row_of(env, FIRST)["why"] == "its manifest was changed after it was verified"
     outcome = done(env, dumps.verify(env.backups))
     assert re.search(r"table public.wallets has \d+ rows instead of 7", outcome.summary)
@@ -433,55 +435,55 @@ def test_a_manifest_that_lies(env: Environment) -> None:
     manifest.write_text("{")
     row = row_of(env, FIRST)
     assert row["state"] == "damaged"
-    # what the finding, and the state of what was to be made, tell to do can be done: prune refuses it
+    # the hints name a removal by hand, because prune refuses this backup
     by_hand = f"its manifest is not valid: it is not JSON; remove {first(env)} by hand"
     assert row["why"] == by_hand
     stored = dumps.stored(env.backups)
     assert by_hand in dumps.check_intact(stored, env.limits.backups.backups_intact).summary
     assert by_hand in dumps.check_age(stored, env.limits.backups.backup_age).summary
-    words = dumps.backup_state(env.backups, name=FIRST)["description"].iloc[0]
-    assert f"rm -r {first(env)}" in words and "backups.prune" not in words
+    description = dumps.backup_state(env.backups, name=FIRST)["description"].iloc[0]
+    assert f"rm -r {first(env)}" in description and "backups.prune" not in description
     with pytest.raises(InputError, match="by hand"):
         retention.prune(env.backups, names=[FIRST])
 
 
-def test_a_cut_archive_with_a_true_sum_is_not_read_to_its_end(env: Environment) -> None:
-    """As where the disk was full and the sum was taken afterwards: pg_restore --list would take it for whole."""
+def test_a_truncated_archive_with_a_matching_checksum(env: Environment) -> None:
+    """Such as after a full disk, if the checksum was made afterwards: pg_restore --list would accept it."""
     archive, manifest = first(env) / ARCHIVE, first(env) / catalog.MANIFEST
     os.truncate(archive, archive.stat().st_size * 9 // 10)
-    told = json.loads(manifest.read_bytes())
-    told["files"] = catalog.sizes_and_sums(first(env))
-    manifest.write_text(json.dumps(told))
+    content = json.loads(manifest.read_bytes())
+    content["files"] = catalog.sizes_and_sums(first(env))
+    manifest.write_text(json.dumps(content))
     outcome = done(env, dumps.verify(env.backups))
     assert outcome.status == "failed" and "cannot be read to its end" in outcome.summary
     assert row_of(env, FIRST)["state"] == "damaged"
 
 
-def damages(env: Environment, tmp_path: Path, *, cuts: int, bits: int) -> tuple[int, int]:
-    """Cuts the archive at so many places, and turns so many bits, one at a time: how many were tried, and refused."""
+def count_refused(env: Environment, tmp_path: Path, *, cuts: int, bits: int) -> tuple[int, int]:
+    """Truncate the archive and flip bits, one at a time; return how many cases were tried and refused."""
     import random
 
     backup = env.backups.named(FIRST)
     archive = backup.path / ARCHIVE
-    whole, chance = archive.read_bytes(), random.Random(5)
+    content, chance = archive.read_bytes(), random.Random(5)
     refused = 0
     for cut in range(cuts):
-        archive.write_bytes(whole[: len(whole) * cut // cuts])
-        refused += not_intact(backup)
-        # and PostgreSQL's own reader, were there no sums
+        archive.write_bytes(content[: len(content) * cut // cuts])
+        refused += is_damaged(backup)
+        # PostgreSQL's own reader refuses it too
         with pytest.raises(BadAnswer):
             read_back(env.backups.programs(1), archive, tmp_path / "log", lambda: None)
-    archive.write_bytes(whole)
+    archive.write_bytes(content)
     for _ in range(bits):
-        place, bit = chance.randrange(len(whole)), chance.randrange(8)
-        turn_a_bit(archive, place, bit)
-        refused += not_intact(backup)
-        turn_a_bit(archive, place, bit)
-    assert not not_intact(backup)
+        offset, bit = chance.randrange(len(content)), chance.randrange(8)
+        flip_bit(archive, offset, bit)
+        refused += is_damaged(backup)
+        flip_bit(archive, offset, bit)
+    assert not is_damaged(backup)
     return cuts + bits, refused
 
 
-def not_intact(backup: catalog.Backup) -> bool:
+def is_damaged(backup: catalog.Backup) -> bool:
     try:
         check_files(backup, lambda _: None)
     except BackupDamaged:
@@ -490,23 +492,23 @@ def not_intact(backup: catalog.Backup) -> bool:
 
 
 def test_damaged_archives_are_refused(env: Environment, tmp_path: Path) -> None:
-    assert damages(env, tmp_path, cuts=5, bits=20) == (25, 25)
+    assert count_refused(env, tmp_path, cuts=5, bits=20) == (25, 25)
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(600)
 def test_damaged_archives_are_refused_at_every_percent_and_1000_bits(env: Environment, tmp_path: Path) -> None:
-    assert damages(env, tmp_path, cuts=100, bits=1000) == (1100, 1100)
+    assert count_refused(env, tmp_path, cuts=100, bits=1000) == (1100, 1100)
 
 
-def test_backups_of_others_do_not_count(env: Environment) -> None:
+def test_backups_of_other_databases_and_servers_are_not_usable(env: Environment) -> None:
     manifest = first(env) / catalog.MANIFEST
-    told = json.loads(manifest.read_bytes())
+    content = json.loads(manifest.read_bytes())
     backup = catalog.read_one(first(env))
     for key, value, why in (
         ("database", "payroll", "it is of database payroll"), ("system_identifier", "71", "it is of server 71"),
     ):  # fmt: skip
-        manifest.write_text(json.dumps(told | {key: value}))
+        manifest.write_text(json.dumps(content | {key: value}))
         catalog.record(backup.path, {k: v for k, v in backup.verification.items() if k != "manifest_sha256"})
         row = row_of(env, FIRST)
         assert row["state"] == "verified" and not row["usable"] and row["why"].startswith(why)
@@ -515,23 +517,23 @@ def test_backups_of_others_do_not_count(env: Environment) -> None:
         assert retention.prunable(env.backups).empty
 
 
-# --- old ----------------------------------------------------------------------------------------------------------
+# --- retention ----------------------------------------------------------------------------------------------------
 
 
-def aged(env: Environment, days: dict[str, float]) -> None:
-    """Copies of the first backup under these names, each so many days old, as a run then would have left them."""
-    whole = catalog.read_one(first(env))
+def add_aged_copies(env: Environment, days: dict[str, float]) -> None:
+    """Add copies of the first backup under these names, each so many days old."""
+    original = catalog.read_one(first(env))
     for name, age in days.items():
         path = env.backups.folder / name
         if name != FIRST:
-            shutil.copytree(whole.path, path, copy_function=shutil.copy2)
+            shutil.copytree(original.path, path, copy_function=shutil.copy2)
         taken = (datetime.now(UTC) - timedelta(days=age)).isoformat()
-        (path / catalog.MANIFEST).write_text(json.dumps(whole.manifest | {"taken_at": taken}))
-        catalog.record(path, {k: v for k, v in whole.verification.items() if k != "manifest_sha256"})
+        (path / catalog.MANIFEST).write_text(json.dumps(original.manifest | {"taken_at": taken}))
+        catalog.record(path, {k: v for k, v in original.verification.items() if k != "manifest_sha256"})
 
 
 def test_a_stale_backup(env: Environment) -> None:
-    aged(env, {FIRST: 3})
+    add_aged_copies(env, {FIRST: 3})
     stored = dumps.stored(env.backups)
     found = dumps.check_age(stored, env.limits.backups.backup_age)
     assert found.status is Status.ALERT and found.targets == (FIRST,)
@@ -541,14 +543,15 @@ def test_a_stale_backup(env: Environment) -> None:
     assert dumps.check_restore(stored, env.limits.backups.restore_time).status is Status.OK
 
 
-def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retention_by_count_and_age(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     two = Environment(
         type(env.settings).model_validate(
-            (told := env.settings.model_dump()) | {"backups": told["backups"] | {"keep_count": 2, "keep_age": "10d"}}
+            (settings := env.settings.model_dump())
+            | {"backups": settings["backups"] | {"keep_count": 2, "keep_age": "10d"}}
         )
     )
     names = {f"xai_blockchain-{number:06d}": 30.0 - 5 * number for number in range(1, 6)}
-    aged(two, names)  # 25, 20, 15, 10 and 5 days old
+    add_aged_copies(two, names)  # 25, 20, 15, 10 and 5 days old
     os.truncate(env.backups.folder / "xai_blockchain-000002" / ARCHIVE, 20)
     assert list(retention.prunable(two.backups)["name"]) == [
         "xai_blockchain-000001", "xai_blockchain-000002", "xai_blockchain-000003",
@@ -566,22 +569,22 @@ def test_what_is_kept_and_what_is_removed(env: Environment, monkeypatch: pytest.
         retention.prune(two.backups, names=["xai_blockchain-000001"])
 
 
-# --- what the pieces promise --------------------------------------------------------------------------------------
+# --- contents and checksums ---------------------------------------------------------------------------------------
 
 
-def test_contents_tell_every_difference() -> None:
-    told = {
+def test_differences_of_contents() -> None:
+    expected = {
         "tables": {"a": {"rows": "1", "checksum": "5"}, "b": {"rows": "2", "checksum": "6"}},
         "objects": {"views": 1},
     }
-    assert differences(told, told) == []
+    assert differences(expected, expected) == []
     other = {"tables": {"a": {"rows": "1", "checksum": "7"}, "c": {"rows": "0", "checksum": "0"}}, "objects": {}}
-    assert differences(told, other) == [
+    assert differences(expected, other) == [
         "table b is missing", "table c was not in the backup", "table a has other content", "0 views instead of 1",
     ]  # fmt: skip
 
 
-def test_a_checksum_sees_a_single_letter_and_no_order(server: Server) -> None:
+def test_a_checksum_depends_on_values_and_not_on_their_order(server: Server) -> None:
     name = 'public."Od\'d ""name"'
     folder = os.open(server.data, os.O_PATH)
     host = f"/proc/self/fd/{folder}"
@@ -593,7 +596,7 @@ def test_a_checksum_sees_a_single_letter_and_no_order(server: Server) -> None:
         try:
             own.execute(f"INSERT INTO {name} VALUES (1, 'a', now(), 0.1, 'x'), (2, NULL, NULL, 'NaN', '')")
             before = contents(session)["tables"][name]
-            own.execute(f"UPDATE {name} SET n = n")  # the rows change places
+            own.execute(f"UPDATE {name} SET n = n")  # the order of rows changes
             own.execute("SET DateStyle = German")
             assert contents(session)["tables"][name] == before
             own.execute(f"UPDATE {name} SET words = 'b' WHERE n = 1")
@@ -606,7 +609,7 @@ def test_a_checksum_sees_a_single_letter_and_no_order(server: Server) -> None:
 
 @pytest.fixture
 def scratchpad(server: Server) -> Iterator[tuple[Any, Any]]:
-    """A superuser's session in an empty database, and one that a backup would count it with."""
+    """A superuser's session in an empty database, and a session with the settings of a backup."""
     with server.superuser() as own:
         own.execute("CREATE DATABASE scratchpad TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     folder = os.open(server.data, os.O_PATH)
@@ -626,16 +629,16 @@ F21_CHANGES = {
     "a column with the function's name": ("record_out text, textin text", "'a', 'b'", "textin = 'c'"),
     "NULL and an empty text": ("a text, b text", "NULL, ''", "a = '', b = NULL"),
     "an array": ("a int[]", "'{1,2}'", "a = '{{1,2}}'"),
-    "where an array begins": ("a int[]", "'{1,2}'", "a = '[0:1]={1,2}'"),
+    "the lower bound of an array": ("a int[]", "'{1,2}'", "a = '[0:1]={1,2}'"),
     "NULL in an array": ("a text[]", "'{NULL}'", "a = '{\"NULL\"}'"),
     "the last digit of a number": ("a float8", "0.1", "a = 0.1::float8 + 1e-17 * 2"),
     "the scale of a number": ("a numeric", "1.0", "a = 1.00"),
-    "a value that is kept out of line": ("a text", "repeat('x', 3000000)", "a = overlay(a placing 'y' from 2999999)"),
+    "a value that is stored out of line": ("a text", "repeat('x', 3000000)", "a = overlay(a placing 'y' from 2999999)"),
     "bytes": ("a bytea", r"'\x00ff'", r"a = '\x00fe'"),
     "a microsecond": ("a timestamptz", "'2026-01-01Z'", "a = a + interval '1 microsecond'"),
     "a generated column": ("a int, g int GENERATED ALWAYS AS (a * 0) STORED", "1", "a = 2"),
-    "a document's order": ("a json", '\'{"a":1,"b":2}\'', 'a = \'{"b":2,"a":1}\''),
-    "a sign of nothing": ("a float4", "0", "a = '-0'"),
+    "the order of a json document": ("a json", '\'{"a":1,"b":2}\'', 'a = \'{"b":2,"a":1}\''),
+    "the sign of zero": ("a float4", "0", "a = '-0'"),
 }
 
 
@@ -678,7 +681,7 @@ def test_f21_a_checksum_covers_every_row_of_every_table(scratchpad: tuple[Any, A
     assert contents(session)["tables"]["public.nothing"]["rows"] == "1"
     before = contents(session)["tables"]["public.hidden"]
     own.execute("UPDATE hidden SET a = 7 WHERE a = 2")
-    assert contents(session)["tables"]["public.hidden"] != before, "a table's own cast to text says nothing of its rows"
+    assert contents(session)["tables"]["public.hidden"] != before, "a table's own cast to text must not be used"
 
 
 def test_f21_sequences_are_compared(scratchpad: tuple[Any, Any]) -> None:
@@ -690,7 +693,7 @@ def test_f21_sequences_are_compared(scratchpad: tuple[Any, Any]) -> None:
     assert differences(before, contents(session)) == ["sequence public.s is at 1 (not called) instead of 1"]
     own.execute("SELECT nextval('s'), nextval('s'), nextval('down')")
     moved = contents(session)
-    # a sequence that moves while it is dumped was dumped somewhere between
+    # the dumped position of a moving sequence is between the two
     between = {name: [before["sequences"][name][0], moved["sequences"][name][0]] for name in moved["sequences"]}
     assert differences(before | {"sequences": between}, moved) == []
     own.execute("SELECT nextval('s')")
@@ -701,7 +704,7 @@ def test_f21_sequences_are_compared(scratchpad: tuple[Any, Any]) -> None:
     assert "sequence public.s is missing" in differences(before, contents(session))
 
 
-def test_f21_texts_do_not_depend_on_what_a_session_has_set(server: Server, scratchpad: tuple[Any, Any]) -> None:
+def test_f21_texts_do_not_depend_on_session_settings(server: Server, scratchpad: tuple[Any, Any]) -> None:
     own, session = scratchpad
     own.execute(
         r"""
@@ -741,11 +744,15 @@ def test_a_name_that_is_taken(env: Environment) -> None:
 def test_a_folder_that_cannot_be_read(env: Environment, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    told = env.settings.model_dump()
-    wrong = Environment(type(env.settings).model_validate({**told, "backups": told["backups"] | {"folder": str(file)}}))
+    settings = env.settings.model_dump()
+    wrong = Environment(
+        type(env.settings).model_validate({**settings, "backups": settings["backups"] | {"folder": str(file)}})
+    )
     with pytest.raises(Unreachable, match="Not a directory"):
         dumps.stored(wrong.backups)
     with pytest.raises(NoData, match="no usable backup"):
         Environment(
-            type(env.settings).model_validate({**told, "backups": told["backups"] | {"folder": str(tmp_path / "no")}})
+            type(env.settings).model_validate(
+                {**settings, "backups": settings["backups"] | {"folder": str(tmp_path / "no")}}
+            )
         ).backups.newest("dump")

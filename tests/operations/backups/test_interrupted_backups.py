@@ -1,4 +1,4 @@
-"""X3: a backup that is interrupted says what stays of it; "nothing was done" only where that is so."""
+"""X3: an interrupted backup says what remains of it; "nothing was done" only if that is true."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def env(server: Server, tmp_path: Path) -> Iterator[Environment]:
     found.database.close()
 
 
-def the_program() -> int:
-    """The pid of the backup that this process has started."""
+def backup_pid() -> int:
+    """Return the pid of the backup program that this process has started."""
     (found,) = [child.pid for child in psutil.Process().children() if "xai_runbook.pgbackup" in child.cmdline()]
     return found
 
@@ -51,23 +51,23 @@ def ctrl_c() -> None:
 
 
 def terminate() -> None:
-    os.kill(the_program(), signal.SIGTERM)
+    os.kill(backup_pid(), signal.SIGTERM)
 
 
 def kill() -> None:
-    os.kill(the_program(), signal.SIGKILL)
+    os.kill(backup_pid(), signal.SIGKILL)
 
 
-def once(words: str, act: Callable[[], None]) -> Callable[[str], None]:
-    """What acts when the progress first says these words."""
+def once(text: str, act: Callable[[], None]) -> Callable[[str], None]:
+    """Return a progress callback that acts on the first line with this text."""
     acted: list[str] = []
 
-    def hears(told: str) -> None:
-        if words in told and not acted:
-            acted.append(told)
+    def listen(line: str) -> None:
+        if text in line and not acted:
+            acted.append(line)
             act()
 
-    return hears
+    return listen
 
 
 def names(env: Environment) -> list[str]:
@@ -76,7 +76,7 @@ def names(env: Environment) -> list[str]:
 
 @contextmanager
 def held_verification(env: Environment, folder: Path) -> Iterator[Environment]:
-    """The environment with programs of which pg_verifybackup waits for as long as the block lasts."""
+    """Yield the environment with a pg_verifybackup that waits until the end of the block."""
     real, hold = env.backups.programs(major(env)), folder / "hold"
     waiting = f'[ -e "{hold}" ] && exec sleep 600\nexec "{real}/pg_verifybackup" "$@"'
     tools = replaced_tools(real, folder / "tools", pg_verifybackup=waiting)
@@ -98,7 +98,7 @@ def major(env: Environment) -> int:
 @pytest.mark.parametrize(
     ("change", "act"), [("dump", ctrl_c), ("dump", terminate), ("dump", kill), ("base_backup", ctrl_c)]
 )
-def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
+def test_x3_interrupted_during_verification_the_backup_is_unverified(
     change: str,
     act: Callable[[], None],
     server: Server,
@@ -106,7 +106,7 @@ def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # the trial waits, however late its progress is seen
+    # verification waits, however late its progress is seen
     if change == "dump":
         with server.superuser() as session, session.transaction():
             session.execute("LOCK TABLE pg_database IN SHARE MODE")
@@ -120,20 +120,20 @@ def test_x3_interrupted_while_it_is_tried_the_backup_is_there_unverified(
     assert outcome.interrupted is (act is ctrl_c)
     assert "nothing was done" not in str(outcome)
     assert f"{name} exists, unverified" in outcome.summary
-    assert act is kill or "ended by SIGTERM" in outcome.summary, "what it said while it ended"
+    assert act is kill or "ended by SIGTERM" in outcome.summary, "the program's own last line is shown"
     assert f"xai-runbook plan backups.verify --name {name}" in outcome.summary
     assert f"xai-runbook plan backups.prune --names {name}" in outcome.summary
     (entry,) = journal_of(env).entries()
     assert entry.status == outcome.status and entry.outcome is not None
     assert entry.outcome["summary"] == outcome.summary
     if act is kill:
-        looked = reconcile(env, outcome.entry)
-        assert looked.status == "failed" and "exists, unverified" in looked.summary
-    assert done(env, dumps.verify(env.backups, name=name)).status == "done", "it can be verified, as was said"
+        reconciled = reconcile(env, outcome.entry)
+        assert reconciled.status == "failed" and "exists, unverified" in reconciled.summary
+    assert done(env, dumps.verify(env.backups, name=name)).status == "done", "the hint works"
 
 
 @pytest.mark.parametrize("act", [ctrl_c, terminate])
-def test_x3_interrupted_while_it_is_made_nothing_stays_and_that_is_said(
+def test_x3_interrupted_during_the_dump_nothing_remains(
     act: Callable[[], None], server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server.superuser() as session, session.transaction():
@@ -143,7 +143,7 @@ def test_x3_interrupted_while_it_is_made_nothing_stays_and_that_is_said(
     assert names(env) == []
 
 
-def test_x3_killed_while_it_is_made_what_is_unfinished_is_named(
+def test_x3_killed_during_the_dump_the_unfinished_folder_is_named(
     server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server.superuser() as session, session.transaction():
@@ -156,7 +156,7 @@ def test_x3_killed_while_it_is_made_what_is_unfinished_is_named(
     assert catalog.leftovers(env.backups.folder) == {}
 
 
-def test_x3_a_backup_that_is_found_damaged_is_not_nothing_done(env: Environment) -> None:
+def test_x3_finding_a_damaged_backup_is_an_effect(env: Environment) -> None:
     assert done(env, dumps.dump(env.database, env.backups)).status == "done"
     (name,) = names(env)
     dump = env.backups.folder / name / "database.dump"
@@ -178,13 +178,13 @@ def test_x3_a_prune_that_stops_in_the_middle_is_unknown(
     sums = [f"{name}={catalog.sha256(env.backups.folder / name / catalog.MANIFEST)}" for name in names(env)[:2]]
     remove, removed = shutil.rmtree, []
 
-    def fails(path: Path, *words: object, **more: object) -> None:
+    def fails(path: Path, *arguments: object, **options: object) -> None:
         removed.append(path)
         if len(removed) == 2:
             raise PermissionError(13, "Permission denied", str(path))
         remove(path)
 
-    with monkeypatch.context() as patch:  # no file system does this on command
+    with monkeypatch.context() as patch:  # cannot be provoked on a real file system
         patch.setattr(shutil, "rmtree", fails)
         prune = ["prune", "--folder", str(env.backups.folder), "--server", env.backups.server()]
         assert program.main([*prune, *sums]) == 3

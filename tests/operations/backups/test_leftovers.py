@@ -1,4 +1,4 @@
-"""What interrupted restores, backups and index builds leave is found, named with its size, and removed (S8)."""
+"""S8: leftovers of interrupted restores, backups and index builds are found, named with their size, and removed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.backups.test_restore_into import BACKUP, LIVE, oids, put
+from tests.operations.backups.test_restore_into import BACKUP, LIVE, execute, oids
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, result_of, typed
+from tests.support.backed_up import done, result_of, step_process, typed
 from tests.support.postgres_server import Server, running
 from xai_runbook.changes.journals import journal_of
 from xai_runbook.changes.reconcile import reconcile
@@ -48,14 +48,14 @@ def backed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def only_the_live_one(server: Server, backed: Environment) -> Iterator[None]:
     yield
     backed.database.close()
-    put(server, *(f'DROP DATABASE "{name}"' for name in oids(server) if name not in ("postgres", LIVE)))
+    execute(server, *(f'DROP DATABASE "{name}"' for name in oids(server) if name not in ("postgres", LIVE)))
 
 
-def killed(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch, words: str) -> Outcome:
-    """The outcome of a restore that is killed where it says these words."""
+def killed_restore(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch, text: str) -> Outcome:
+    """Apply a restore, kill it at the first progress line with this text, and return its outcome."""
 
-    def kill(told: str) -> None:
-        if words in told:
+    def kill(line: str) -> None:
+        if text in line:
             for pid in Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split():
                 with suppress(OSError):
                     if b"xai_runbook.pgbackup\0restore" in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -78,14 +78,14 @@ def test_s8_a_killed_restore_is_named_by_reconcile_and_removed(
 ) -> None:
     assert leftovers.remove_leftovers(backed.database, backed.backups).note == "there are no leftovers"
     plan = restores.restore(backed.database, backed.backups, into="proof")
-    outcome = killed(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
+    outcome = killed_restore(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
     eventually(lambda: list(leftovers.leftover_databases(backed.database)["keep_reason"]) == [""])
-    looked = reconcile(backed, outcome.entry)
-    assert looked.status == "failed" and "or nothing lasting" not in looked.summary
-    assert "xai_restoring_proof (" in looked.summary and "MiB)" in looked.summary
-    assert "xai-runbook plan backups.remove_leftovers" in looked.summary
-    # somebody's own of such a name, and one that somebody is in
-    put(server, "CREATE DATABASE xai_restoring_mine OWNER xai_owner")
+    reconciled = reconcile(backed, outcome.entry)
+    assert reconciled.status == "failed" and "or nothing lasting" not in reconciled.summary
+    assert "xai_restoring_proof (" in reconciled.summary and "MiB)" in reconciled.summary
+    assert "xai-runbook plan backups.remove_leftovers" in reconciled.summary
+    # a database of that prefix without our mark, and an unfinished backup
+    execute(server, "CREATE DATABASE xai_restoring_mine OWNER xai_owner")
     (backed.backups.folder / "xai_blockchain-000099.part").mkdir()
     (backed.backups.folder / "xai_blockchain-000099.part" / "database.dump").write_bytes(b"x" * 2**20)
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
@@ -98,57 +98,57 @@ def test_s8_a_killed_restore_is_named_by_reconcile_and_removed(
     assert not again.steps and "xai_restoring_mine stays" in again.note
 
 
-def test_s8_what_is_being_filled_stays(server: Server, backed: Environment) -> None:
-    """By another run, perhaps of another folder: its session holds the database, whether or not one is in it now."""
-    put(server, "CREATE DATABASE xai_restoring_it OWNER xai_owner")
-    put(server, "COMMENT ON DATABASE xai_restoring_it IS 'xai-runbook fills this database'")
+def test_s8_a_database_that_is_being_restored_stays(server: Server, backed: Environment) -> None:
+    """Another run, perhaps of another folder, holds the lock even if no session is in the database now."""
+    execute(server, "CREATE DATABASE xai_restoring_it OWNER xai_owner")
+    execute(server, "COMMENT ON DATABASE xai_restoring_it IS 'xai-runbook fills this database'")
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
     assert len(plan.targets) == 1
     with server.session() as holder:
         oid = oids(server)["xai_restoring_it"]
         holder.execute("SELECT pg_advisory_lock((7820::bigint << 32) | %s::bigint)", [oid])
-        told = leftovers.remove_leftovers(backed.database, backed.backups)
-        assert not told.steps and told.note == "xai_restoring_it stays: it is being restored right now"
-        with doer(backed, plan) as process:
-            code, words = result_of(process)
-        assert code == 1 and "is being restored right now" in words
-    with doer(backed, restores.restore(backed.database, backed.backups, into="free")) as process:
+        again = leftovers.remove_leftovers(backed.database, backed.backups)
+        assert not again.steps and again.note == "xai_restoring_it stays: it is being restored right now"
+        with step_process(backed, plan) as process:
+            code, output = result_of(process)
+        assert code == 1 and "is being restored right now" in output
+    with step_process(backed, restores.restore(backed.database, backed.backups, into="free")) as process:
         assert result_of(process)[0] == 0
     assert "xai_restoring_it" in oids(server)
 
 
 @pytest.mark.parametrize("made", ["renamed", "unmarked", "entered"])
-def test_s8_only_that_very_database_is_removed(server: Server, backed: Environment, made: str) -> None:
-    put(server, "CREATE DATABASE xai_restoring_it OWNER xai_owner")
-    put(server, "COMMENT ON DATABASE xai_restoring_it IS 'xai-runbook fills this database'")
+def test_s8_only_the_marked_database_of_that_oid_is_removed(server: Server, backed: Environment, made: str) -> None:
+    execute(server, "CREATE DATABASE xai_restoring_it OWNER xai_owner")
+    execute(server, "COMMENT ON DATABASE xai_restoring_it IS 'xai-runbook fills this database'")
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
     backed.database.close()
     inside = None
     if made == "renamed":
-        put(server, "ALTER DATABASE xai_restoring_it RENAME TO kept",
+        execute(server, "ALTER DATABASE xai_restoring_it RENAME TO kept",
             "CREATE DATABASE xai_restoring_it OWNER xai_owner",
             "COMMENT ON DATABASE xai_restoring_it IS 'xai-runbook fills this database'")  # fmt: skip
     elif made == "unmarked":
-        put(server, "COMMENT ON DATABASE xai_restoring_it IS 'ours now'")
+        execute(server, "COMMENT ON DATABASE xai_restoring_it IS 'ours now'")
     else:
         from xai_runbook.sandbox.components import postgres_template
 
         inside = postgres_template.connect(server.data, server.port, "xai_restoring_it")
         inside.__enter__()
     before = oids(server)
-    with doer(backed, plan) as process:
-        code, words = result_of(process)
-    assert code == 1 and "xai_restoring_it" in words, words
+    with step_process(backed, plan) as process:
+        code, output = result_of(process)
+    assert code == 1 and "xai_restoring_it" in output, output
     assert oids(server) == before
     if inside is not None:
         inside.__exit__(None, None, None)
 
 
-def left(server: Server, name: str, *inside: str) -> None:
-    """Leaves a database as an interrupted restore does, with what is put into it."""
+def leave_database(server: Server, name: str, *inside: str) -> None:
+    """Create a database as an interrupted restore leaves it, after running these statements in it."""
     from xai_runbook.sandbox.components import postgres_template
 
-    put(server, f"CREATE DATABASE {name} OWNER xai_operator",
+    execute(server, f"CREATE DATABASE {name} OWNER xai_operator",
         f"COMMENT ON DATABASE {name} IS 'xai-runbook fills this database'")  # fmt: skip
     with postgres_template.connect(server.data, server.port, name) as session:
         for statement in inside:
@@ -158,62 +158,65 @@ def left(server: Server, name: str, *inside: str) -> None:
 SUBSCRIBES = "CREATE SUBSCRIPTION {} CONNECTION 'host=nowhere dbname=x' PUBLICATION p WITH (connect = false)"
 
 
-def test_s8_a_removal_that_stops_in_the_middle_names_what_is_gone(server: Server, backed: Environment) -> None:
-    """Its own of a role that may not drop it stays; before, "nothing was done" stood where one was gone already."""
-    left(server, "xai_restoring_a")
-    left(server, "xai_restoring_b", SUBSCRIBES.format("s_of_b"))
+def test_s8_a_removal_that_stops_in_the_middle_names_what_was_removed(server: Server, backed: Environment) -> None:
+    """The role may not drop the subscription of the second database; the first one is removed already."""
+    leave_database(server, "xai_restoring_a")
+    leave_database(server, "xai_restoring_b", SUBSCRIBES.format("s_of_b"))
     (backed.backups.folder / "xai_blockchain-000098.part").mkdir(parents=True)
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
-    with doer(backed, plan) as process:
-        code, words = result_of(process)
+    with step_process(backed, plan) as process:
+        code, output = result_of(process)
     try:
-        assert code == 3 and "must be owner of subscription s_of_b" in words and "somebody" not in words, words
-        assert "removed: xai_restoring_a" in words and "removed: xai_blockchain-000098.part" in words
+        assert code == 3 and "must be owner of subscription s_of_b" in output and "somebody" not in output, output
+        assert "removed: xai_restoring_a" in output and "removed: xai_blockchain-000098.part" in output
         assert {"xai_restoring_a", "xai_restoring_b"} & set(oids(server)) == {"xai_restoring_b"}
     finally:
         unsubscribed(server, "xai_restoring_b", "s_of_b")
 
 
-def test_s8_files_that_are_gone_are_named_where_a_database_stays(server: Server, backed: Environment) -> None:
+def test_s8_removed_files_are_named_if_a_database_stays(server: Server, backed: Environment) -> None:
     from xai_runbook.sandbox.components import postgres_template
 
-    left(server, "xai_restoring_it")
+    leave_database(server, "xai_restoring_it")
     (backed.backups.folder / "xai_blockchain-000097.part").mkdir(parents=True)
     (backed.backups.folder / ".restore.log").touch()
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
-    with postgres_template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
-        code, words = result_of(process)
-    assert code == 3 and "There is 1 other session using the database" in words, words
-    assert "removed: .restore.log, xai_blockchain-000097.part" in words
+    with postgres_template.connect(server.data, server.port, "xai_restoring_it"), step_process(backed, plan) as process:
+        code, output = result_of(process)
+    assert code == 3 and "There is 1 other session using the database" in output, output
+    assert "removed: .restore.log, xai_blockchain-000097.part" in output
 
 
 @pytest.mark.parametrize("enabled", [False, True])
 def test_s8_a_leftover_with_a_subscription_is_removed(server: Server, backed: Environment, enabled: bool) -> None:
     enable = ("ALTER SUBSCRIPTION s_of_it ENABLE",) if enabled else ()
-    left(server, "xai_restoring_it", SUBSCRIBES.format("s_of_it"), *enable)
+    leave_database(server, "xai_restoring_it", SUBSCRIBES.format("s_of_it"), *enable)
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
-    put(server, "ALTER ROLE xai_operator SUPERUSER")
+    execute(server, "ALTER ROLE xai_operator SUPERUSER")
     try:
-        with doer(backed, plan) as process:
-            code, words = result_of(process)
+        with step_process(backed, plan) as process:
+            code, output = result_of(process)
     finally:
-        put(server, "ALTER ROLE xai_operator NOSUPERUSER")
-    assert code == 0, words
+        execute(server, "ALTER ROLE xai_operator NOSUPERUSER")
+    assert code == 0, output
     assert not any(name.startswith("xai_re") for name in oids(server))
 
 
-def test_s8_a_subscription_that_is_gone_is_named_where_the_database_stays(server: Server, backed: Environment) -> None:
+def test_s8_a_dropped_subscription_is_named_if_the_database_stays(server: Server, backed: Environment) -> None:
     from xai_runbook.sandbox.components import postgres_template
 
-    left(server, "xai_restoring_it", SUBSCRIBES.format("s_of_it"))
+    leave_database(server, "xai_restoring_it", SUBSCRIBES.format("s_of_it"))
     plan = leftovers.remove_leftovers(backed.database, backed.backups)
-    put(server, "ALTER ROLE xai_operator SUPERUSER")
+    execute(server, "ALTER ROLE xai_operator SUPERUSER")
     try:
-        with postgres_template.connect(server.data, server.port, "xai_restoring_it"), doer(backed, plan) as process:
-            code, words = result_of(process)
+        with (
+            postgres_template.connect(server.data, server.port, "xai_restoring_it"),
+            step_process(backed, plan) as process,
+        ):
+            code, output = result_of(process)
     finally:
-        put(server, "ALTER ROLE xai_operator NOSUPERUSER")
-    assert code == 3 and 'its subscription "s_of_it" was dropped' in words, words
+        execute(server, "ALTER ROLE xai_operator NOSUPERUSER")
+    assert code == 3 and 'its subscription "s_of_it" was dropped' in output, output
     assert "xai_restoring_it" in oids(server)
 
 
@@ -226,19 +229,17 @@ def unsubscribed(server: Server, database: str, subscription: str) -> None:
 
 
 def test_s8_a_restore_drops_no_namesake(server: Server, backed: Environment) -> None:
-    """A database that somebody else calls as a restore would: with FORCE it went, whoever was in it."""
+    """A database without our mark is not dropped, even if its name is that of an unfinished restore."""
     plan = restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")
-    put(server, "CREATE DATABASE xai_restoring_proof OWNER xai_owner")
-    with doer(backed, plan) as process:
-        code, words = result_of(process)
-    assert code == 1 and "is not marked as a leftover" in words
+    execute(server, "CREATE DATABASE xai_restoring_proof OWNER xai_owner")
+    with step_process(backed, plan) as process:
+        code, output = result_of(process)
+    assert code == 1 and "is not marked as a leftover" in output
     assert {"proof", "xai_restoring_proof"} & set(oids(server)) == {"xai_restoring_proof"}
 
 
-def test_s8_an_index_that_was_left_is_named(
-    server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a REINDEX that was killed leaves it."""
+def test_s8_a_leftover_index_is_named(server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a killed REINDEX leaves behind."""
     plan = maintenance.reindex(backed.database, index="public.wallets_pkey", disk_space_checked=True)
     number = journal_of(backed).append("intent", digest="i", target="", reason="", environment="sandbox",
                                        plan=plan.to_json())  # fmt: skip
@@ -247,19 +248,19 @@ def test_s8_an_index_that_was_left_is_named(
         session.execute("CREATE INDEX wallets_pkey_ccnew ON wallets (address)")
         session.execute("RESET ROLE")
         session.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'wallets_pkey_ccnew'::regclass")
-    looked = reconcile(backed, number)
-    assert looked.status == "failed" and "left behind: public.wallets_pkey_ccnew (" in looked.summary
-    assert "xai-runbook plan database.drop_invalid_indexes" in looked.summary
+    reconciled = reconcile(backed, number)
+    assert reconciled.status == "failed" and "left behind: public.wallets_pkey_ccnew (" in reconciled.summary
+    assert "xai-runbook plan database.drop_invalid_indexes" in reconciled.summary
     plan = maintenance.drop_invalid_indexes(backed.database, indexes=["public.wallets_pkey_ccnew"])
     assert typed(backed, plan, monkeypatch).status == "done"
     assert list(indexes.indexes(backed.database)["valid"].unique()) == [True]
 
 
-def test_s8_an_unknown_restore_blocks_the_removal_until_it_is_looked_at(
+def test_s8_an_unknown_restore_blocks_the_removal_until_it_is_reconciled(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = restores.restore(backed.database, backed.backups, into="proof")
-    outcome = killed(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
+    outcome = killed_restore(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
     eventually(lambda: list(leftovers.leftover_databases(backed.database)["keep_reason"]) == [""])
     with pytest.raises(Refused, match="is unknown"):
         typed(backed, leftovers.remove_leftovers(backed.database, backed.backups), monkeypatch)

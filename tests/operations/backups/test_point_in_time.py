@@ -1,4 +1,4 @@
-"""Base backups, the archive of WAL and going back in time, on a real server with a real archive."""
+"""Base backups, the WAL archive and recovery to a point in time, on a real server with a real archive."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def env(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """The server, with a verified base backup, its only one."""
+    """The server, with one verified base backup."""
     found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
     outcome = done(found, base_backups.base_backup(found.database, found.backups))
     assert outcome.status == "done", outcome
@@ -45,14 +45,14 @@ def env(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[En
 
 def eventually(holds: Callable[[], Any], seconds: float = 30.0) -> Any:
     end = time.monotonic() + seconds
-    while (told := holds()) is None or told is False:
+    while (value := holds()) is None or value is False:
         assert time.monotonic() < end
         time.sleep(0.1)
-    return told
+    return value
 
 
-def archived(server: Server, env: Environment) -> None:
-    """Closes the segment that is written to now, and waits until it, or one after it, is in the archive."""
+def archive_current_segment(server: Server, env: Environment) -> None:
+    """Switch to a new WAL segment, and wait until the old one or a later one is in the archive."""
 
     def closed() -> bool:
         with server.superuser() as session:
@@ -63,7 +63,7 @@ def archived(server: Server, env: Environment) -> None:
             if row[0] in [name for name, _, _ in env.backups.archived_files()]:
                 return True
             time.sleep(0.05)
-        return False  # an archiver that has not read its new settings yet
+        return False  # the archiver has not read its new settings yet
 
     eventually(closed)
 
@@ -75,11 +75,11 @@ def test_a_base_backup_is_verified_and_started(env: Environment) -> None:
     (backup,) = [each for each in env.backups.stored() if each.manifest["kind"] == "cluster"]
     assert backup.state == "verified" and backup.manifest["how"] == "pg_basebackup"
     assert backup.verification["rows"] >= 200, "every table was read"
-    assert not (backup.path / DATA / "recovery.signal").exists(), "a copy of it was started, never itself"
+    assert not (backup.path / DATA / "recovery.signal").exists(), "only a copy of it is started"
     row = dumps.stored(env.backups).set_index("name").loc[backup.name]
     assert row["kind"] == "cluster" and row["usable"]
-    (told,) = base_backups.cluster_space(env.database, env.backups).to_dict("records")
-    assert told["spare_bytes"] == told["available_bytes"] - told["needed_bytes"]
+    (space,) = base_backups.cluster_space(env.database, env.backups).to_dict("records")
+    assert space["spare_bytes"] == space["available_bytes"] - space["needed_bytes"]
 
 
 def test_a_damaged_file_of_a_base_backup(env: Environment, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_damaged_file_of_a_base_backup(env: Environment, tmp_path: Path) -> No
         shutil.rmtree(copy)
 
 
-def test_step_by_step_in_one_session(env: Environment) -> None:
+def test_a_low_level_backup(env: Environment) -> None:
     plan = base_backups.low_level_backup(env.database, env.backups)
     assert "--archive" in plan.steps[0].argv  # type: ignore[union-attr]
     outcome = done(env, plan)
@@ -112,7 +112,7 @@ def test_step_by_step_in_one_session(env: Environment) -> None:
     shutil.rmtree(backup.path)
 
 
-def test_where_a_cluster_cannot_be_copied(server: Server, env: Environment) -> None:
+def test_clusters_that_cannot_be_copied(server: Server, env: Environment) -> None:
     with server.superuser() as session:
         session.execute("CREATE ROLE rds_superuser")
         try:
@@ -132,14 +132,14 @@ def test_where_a_cluster_cannot_be_copied(server: Server, env: Environment) -> N
 # --- the archive --------------------------------------------------------------------------------------------------
 
 
-def test_an_archive_that_is_filled(server: Server, env: Environment) -> None:
-    archived(server, env)
+def test_a_working_archive(server: Server, env: Environment) -> None:
+    archive_current_segment(server, env)
     row = wal_archive.archiving(env.database, env.backups)
     found = wal_archive.check_archiving(row, env.limits.backups.wal_archiving)
     assert found.status is Status.OK and "WAL has been waiting" in found.summary
 
 
-def test_an_archive_that_fails(server: Server, env: Environment) -> None:
+def test_a_failing_archive_command(server: Server, env: Environment) -> None:
     archive = env.backups.archive_folder
     assert archive is not None
     away = archive.with_name("away")
@@ -154,18 +154,18 @@ def test_an_archive_that_fails(server: Server, env: Environment) -> None:
             return row if row["failing"].iloc[0] and row["waiting_seconds"].iloc[0] > 0.5 else None
 
         row = eventually(failing)
-        assert row["error"].iloc[0], "and the archive itself cannot be looked at"
+        assert row["error"].iloc[0], "the archive itself cannot be read"
         limit = env.limits.backups.wal_archiving
-        assert wal_archive.check_archiving(row, limit).status is Status.UNKNOWN, "not late yet, and not to be told"
+        assert wal_archive.check_archiving(row, limit).status is Status.UNKNOWN, "the archive is not checked"
         found = wal_archive.check_archiving(row.assign(waiting_seconds=limit.threshold + 1), limit)
         assert found.status is Status.ALERT and "failed last" in found.summary and found.targets == ("archiver",)
     finally:
         away.rename(archive)
-    archived(server, env)
+    archive_current_segment(server, env)
     assert wal_archive.check_archiving(wal_archive.archiving(env.database, env.backups), limit).status is Status.OK
 
 
-def test_an_archive_command_that_lies(server: Server, env: Environment) -> None:
+def test_an_archive_command_that_archives_nothing(server: Server, env: Environment) -> None:
     with server.superuser() as session:
         session.execute("ALTER SYSTEM SET archive_command = 'true'")
         session.execute("SELECT pg_reload_conf()")
@@ -182,21 +182,21 @@ def test_an_archive_command_that_lies(server: Server, env: Environment) -> None:
         finally:
             session.execute("ALTER SYSTEM RESET archive_command")
             session.execute("SELECT pg_reload_conf()")
-    # from here on there is a gap: nothing can be recovered past it
-    archived(server, env)
+    # there is a gap now: nothing after it is recoverable
+    archive_current_segment(server, env)
     (row,) = wal_archive.recoverable(env.backups).to_dict("records")
     assert row["gap"] and wal.parse_lsn(row["latest_lsn"]) > wal.parse_lsn(row["earliest_lsn"]) - 4 * MIB
     with pytest.raises(InputError, match="is not recoverable"):
         point_in_time.recover_to(env.backups, time=datetime.now(UTC).isoformat())
-    # a new base backup begins behind it
+    # a new base backup starts after the gap
     (base,) = [each for each in env.backups.stored() if each.manifest["kind"] == "cluster"]
     assert done(env, base_backups.base_backup(env.database, env.backups)).status == "done"
     shutil.rmtree(base.path)
 
 
-def test_who_wants_no_archive_is_not_alarmed(server: Server, env: Environment, tmp_path: Path) -> None:
+def test_no_alert_without_a_configured_archive(server: Server, env: Environment, tmp_path: Path) -> None:
     class Off:
-        """What the server says where archive_mode is off: it takes a restart to see it here."""
+        """The answer of a server with archive_mode off, which would need a restart here."""
 
         def rows(self, name: str) -> list[dict[str, Any]]:
             return [{**env.database.rows(name)[0], "mode": "off"}]
@@ -212,11 +212,11 @@ def test_who_wants_no_archive_is_not_alarmed(server: Server, env: Environment, t
         wal_archive.recoverable(unwanted.backups)
 
 
-# --- back in time -------------------------------------------------------------------------------------------------
+# --- recovery -----------------------------------------------------------------------------------------------------
 
 
-def test_the_minute_before_the_bad_delete(server: Server, env: Environment) -> None:
-    """To the transaction: by time and by place, what was committed before is there, and nothing of what came after."""
+def test_recovery_to_the_minute_before_a_bad_delete(server: Server, env: Environment) -> None:
+    """By time and by LSN: everything committed before is there, and nothing that was committed later."""
     with server.superuser() as session:
         session.execute("CREATE TABLE ledger (n int, at timestamptz DEFAULT clock_timestamp())")
         session.execute("INSERT INTO ledger SELECT generate_series(1, 1000)")
@@ -225,12 +225,12 @@ def test_the_minute_before_the_bad_delete(server: Server, env: Environment) -> N
             (row,) = session.execute("SELECT clock_timestamp(), pg_current_wal_insert_lsn()::text").fetchall()
             return row[0], row[1]
 
-        before, place = now()
+        before, position = now()
         session.execute("DELETE FROM ledger WHERE n > 10")
         between, _ = now()
         session.execute("INSERT INTO ledger VALUES (1001)")
         session.execute("CREATE TABLE afterwards (n int)")
-    archived(server, env)
+    archive_current_segment(server, env)
     ledger = "xai_blockchain.public.ledger"
     try:
         plan = point_in_time.recover_to(env.backups, time=before.isoformat(), expect=[f"{ledger}=1000"])
@@ -240,25 +240,29 @@ def test_the_minute_before_the_bad_delete(server: Server, env: Environment) -> N
         name = plan.scope
         tables = point_in_time.recovered_tables(env.backups, name=name).set_index("table")
         assert tables.loc[ledger, "rows"] == 1000 and "xai_blockchain.public.afterwards" not in tables.index
-        (told,) = point_in_time.recoveries(env.backups).to_dict("records")
-        assert told["name"] == name and told["reached_at"] <= before and "before commit" in told["stop_message"]
-        assert not told["cluster_kept"] and not told["differences"]
+        (recovery,) = point_in_time.recoveries(env.backups).to_dict("records")
+        assert (
+            recovery["name"] == name
+            and recovery["reached_at"] <= before
+            and "before commit" in recovery["stop_message"]
+        )
+        assert not recovery["cluster_kept"] and not recovery["differences"]
 
-        wrong = point_in_time.recover_to(env.backups, lsn=place, expect=[f"{ledger}=10"], keep=True)
-        outcome = done(env, wrong)
+        differing = point_in_time.recover_to(env.backups, lsn=position, expect=[f"{ledger}=10"], keep=True)
+        outcome = done(env, differing)
         assert outcome.status == "unknown" and outcome.observed[0]["state"] == "differs"
         newest = point_in_time.recoveries(env.backups).iloc[0]
         assert newest["cluster_kept"] and newest["differences"] == f"{ledger} has 1000 rows instead of 10"
-        a_cluster_of_its_own(env, env.backups.folder / newest["name"] / DATA, ledger_rows=1000)
+        assert_kept_cluster_is_independent(env, env.backups.folder / newest["name"] / DATA, ledger_rows=1000)
 
-        found = exactly(env, between)
-        assert found == 10, "one transaction later: the rows are gone, the one after that is not there yet"
+        found = rows_recovered_to(env, between)
+        assert found == 10, "after the DELETE, before the next transaction"
     finally:
         with server.superuser() as session:
             session.execute("DROP TABLE ledger, afterwards")
 
 
-def exactly(env: Environment, at: datetime) -> int:
+def rows_recovered_to(env: Environment, at: datetime) -> int:
     (backup,) = [each for each in env.backups.stored() if each.manifest["kind"] == "cluster"]
     with recovered_cluster(
         env.backups.folder, backup, env.backups.programs(1), archive=env.backups.archive_folder,
@@ -268,8 +272,8 @@ def exactly(env: Environment, at: datetime) -> int:
     return int(row[0])
 
 
-def a_cluster_of_its_own(env: Environment, data: Path, *, ledger_rows: int) -> None:
-    """What was kept starts, takes writes, and archives nothing."""
+def assert_kept_cluster_is_independent(env: Environment, data: Path, *, ledger_rows: int) -> None:
+    """Assert that the kept cluster starts, accepts writes and archives nothing."""
     tools = env.backups.programs(1)
     before = env.backups.archived_files()
     with private_cluster.started(tools, data, log=data.parent / "log") as host:
@@ -282,29 +286,29 @@ def a_cluster_of_its_own(env: Environment, data: Path, *, ledger_rows: int) -> N
     assert env.backups.archived_files() == before
 
 
-def test_points_that_are_none(env: Environment) -> None:
+def test_invalid_recovery_targets(env: Environment) -> None:
     (row,) = wal_archive.recoverable(env.backups).to_dict("records")
     assert row["earliest_at"] <= row["latest_at"] and not row["gap"]
     early = (row["earliest_at"] - timedelta(seconds=5)).isoformat()
-    for words in ({"time": early}, {"time": "2099-01-01T00:00:00Z"}, {"lsn": "0/1"}, {"lsn": "FF/0"}):
+    for arguments in ({"time": early}, {"time": "2099-01-01T00:00:00Z"}, {"lsn": "0/1"}, {"lsn": "FF/0"}):
         with pytest.raises(InputError, match="is not recoverable"):
-            point_in_time.recover_to(env.backups, **words)  # type: ignore[arg-type]
-    for words, why in (
+            point_in_time.recover_to(env.backups, **arguments)  # type: ignore[arg-type]
+    for arguments, why in (
         ({"time": "yesterday-ish"}, "invalid time"),
         ({"time": "2026-01-31T12:00:00"}, "has no zone"),
         ({"lsn": "12"}, "invalid LSN"),
         ({"time": "2026-01-31T12:00:00Z", "lsn": "0/1"}, "not both"),
     ):
         with pytest.raises(InputError, match=why):
-            point_in_time.recover_to(env.backups, **words)  # type: ignore[arg-type]
+            point_in_time.recover_to(env.backups, **arguments)  # type: ignore[arg-type]
     assert point_in_time.recover_to(env.backups).note == "no recovery target was given"
     assert point_in_time.recovery_state(env.backups, name="recovery-000099")["state"].iloc[0] == "missing"
     with pytest.raises(NoData):
         point_in_time.recovered_tables(env.backups, name="recovery-000099")
 
 
-def test_past_the_end_of_the_log_it_says_so(env: Environment) -> None:
-    """PostgreSQL itself must refuse to stop early: what is not reached is never shown as reached."""
+def test_a_target_past_the_end_of_the_log(env: Environment) -> None:
+    """PostgreSQL itself refuses a target that it cannot reach."""
     (backup,) = [each for each in env.backups.stored() if each.manifest["kind"] == "cluster"]
     with (
         pytest.raises(BadAnswer, match="recovery ended before configured recovery target was reached"),
@@ -317,13 +321,13 @@ def test_past_the_end_of_the_log_it_says_so(env: Environment) -> None:
     assert not [path for path in env.backups.folder.iterdir() if path.name.startswith(".scratch")]
 
 
-def test_places_in_the_log() -> None:
+def test_lsns_and_segments() -> None:
     for size in (MIB, 4 * MIB, 16 * MIB, 1024 * MIB):
-        for place in (0, size - 1, size, 2**32 - 1, 2**32, 5 * 2**32 + 3 * size):
-            segment = wal.Segment.containing(3, place, size)
+        for position in (0, size - 1, size, 2**32 - 1, 2**32, 5 * 2**32 + 3 * size):
+            segment = wal.Segment.containing(3, position, size)
             assert wal.Segment.from_name(segment.name, size) == segment
-            assert segment.end - size <= place < segment.end
-            assert wal.parse_lsn(wal.format_lsn(place)) == place
+            assert segment.end - size <= position < segment.end
+            assert wal.parse_lsn(wal.format_lsn(position)) == position
     assert wal.Segment.from_name("000000010000000000000001.gz", 16 * MIB) == wal.Segment(1, 1, 16 * MIB)
     for name in ("00000002.history", "000000010000000000000001.part", "000000010000000000000001.00000028.backup", "x"):
         assert wal.Segment.from_name(name, 16 * MIB) is None

@@ -1,4 +1,4 @@
-"""What names lead to may change: databases are replaced, put back and looked for by their oids (S4, S7)."""
+"""S4, S7: databases are renamed, swapped back and found by their oids, because names may change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, result_of, typed
+from tests.support.backed_up import done, result_of, step_process, typed
 from tests.support.postgres_server import Server, running
 from xai_runbook import apply
 from xai_runbook.changes.credentials import role_environment
@@ -53,8 +53,8 @@ def oids(server: Server) -> dict[str, int]:
         return dict(session.execute("SELECT datname, oid::bigint FROM pg_database WHERE NOT datistemplate").fetchall())
 
 
-def put(server: Server, *statements: str) -> None:
-    """Does something to databases, from another one, once nobody is in them."""
+def execute(server: Server, *statements: str) -> None:
+    """Terminate all other sessions, then run the statements in the database postgres."""
     from xai_runbook.sandbox.components import postgres_template
 
     with postgres_template.connect(server.data, server.port, "postgres") as session:
@@ -65,50 +65,52 @@ def put(server: Server, *statements: str) -> None:
 
 @pytest.fixture(autouse=True)
 def only_the_live_one(server: Server, backed: Environment) -> Iterator[None]:
-    """The database that was live before is so afterwards, and no other one stays."""
-    was = oids(server)[LIVE]
+    """Restore the name of the live database after each test, and drop all others."""
+    old_oid = oids(server)[LIVE]
     yield
     backed.database.close()
     now = oids(server)
-    if now.get(LIVE) != was:
-        old = next(name for name, oid in now.items() if oid == was)
-        put(server, *([f'ALTER DATABASE "{LIVE}" RENAME TO away'] if LIVE in now else []),
+    if now.get(LIVE) != old_oid:
+        old = next(name for name, oid in now.items() if oid == old_oid)
+        execute(server, *([f'ALTER DATABASE "{LIVE}" RENAME TO away'] if LIVE in now else []),
             f'ALTER DATABASE "{old}" RENAME TO "{LIVE}"')  # fmt: skip
-    put(server, *(f'DROP DATABASE "{name}"' for name in oids(server) if name not in ("postgres", LIVE)))
+    execute(server, *(f'DROP DATABASE "{name}"' for name in oids(server) if name not in ("postgres", LIVE)))
 
 
-def another(server: Server, name: str) -> None:
-    put(server, f'CREATE DATABASE "{name}" OWNER xai_owner')
+def create_database(server: Server, name: str) -> None:
+    execute(server, f'CREATE DATABASE "{name}" OWNER xai_owner')
 
 
-# --- S4: renamed between the plan and the act ---------------------------------------------------------------------
+# --- S4: databases renamed between plan and apply -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("renamed", ["proof", LIVE])
-def test_s4_a_swap_of_another_database_under_the_name(server: Server, backed: Environment, renamed: str) -> None:
-    """The act itself: whatever was looked at before it, it renames these two databases or none."""
-    another(server, "proof")
+def test_s4_a_swap_compares_oids(server: Server, backed: Environment, renamed: str) -> None:
+    """The program renames the two databases of the plan or none, whatever was checked before."""
+    create_database(server, "proof")
     plan = restores.swap(backed.database, restored="proof")
     backed.database.close()
-    put(server, f'ALTER DATABASE "{renamed}" RENAME TO moved')
-    another(server, renamed)
+    execute(server, f'ALTER DATABASE "{renamed}" RENAME TO moved')
+    create_database(server, renamed)
     before = oids(server)
-    with doer(backed, plan) as process:
-        code, told = result_of(process)
-    assert code == 1 and "as planned" in told, told
+    with step_process(backed, plan) as process:
+        code, output = result_of(process)
+    assert code == 1 and "as planned" in output, output
     assert oids(server) == before
 
 
-def test_s4_and_apply_refuses_it_before(server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    another(server, "proof")
+def test_s4_apply_refuses_a_renamed_database(
+    server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_database(server, "proof")
     swap = restores.swap(backed.database, restored="proof")
-    put(server, "ALTER DATABASE proof RENAME TO moved")
-    another(server, "proof")
+    execute(server, "ALTER DATABASE proof RENAME TO moved")
+    create_database(server, "proof")
     with pytest.raises(Refused, match="the system has changed"):
         typed(backed, swap, monkeypatch)
 
 
-def test_s4_no_change_acts_in_another_database_of_the_name(
+def test_s4_no_change_acts_in_another_database_of_that_name(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server.session():
@@ -121,82 +123,84 @@ def test_s4_no_change_acts_in_another_database_of_the_name(
             restores.overwrite(backed.database, backed.backups, name=BACKUP),
         ]
     backed.database.close()
-    put(server, f"ALTER DATABASE {LIVE} RENAME TO moved", f"CREATE DATABASE {LIVE} TEMPLATE moved OWNER xai_owner")
+    execute(server, f"ALTER DATABASE {LIVE} RENAME TO moved", f"CREATE DATABASE {LIVE} TEMPLATE moved OWNER xai_owner")
     for plan in plans:
         assert plan.steps
         with pytest.raises(Refused, match="another database answers: database_oid was"):
             typed(backed, plan, monkeypatch)
 
 
-def test_s4_what_was_restored_is_what_takes_the_place(
+def test_s4_an_overwrite_swaps_the_database_that_it_restored(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another database under the name between the two steps of an overwrite: even one from the same backup."""
+    """A database that takes the name between the steps is not swapped, even if it has the same comment."""
     plan = restores.overwrite(backed.database, backed.backups, name=BACKUP)
-    was = oids(server)[LIVE]
+    old_oid = oids(server)[LIVE]
 
-    def rename(words: str) -> None:
-        if words == "step 2 of 2":
-            put(server, "ALTER DATABASE xai_blockchain_restored_1 RENAME TO moved",
+    def rename(line: str) -> None:
+        if line == "step 2 of 2":
+            execute(server, "ALTER DATABASE xai_blockchain_restored_1 RENAME TO moved",
                 "CREATE DATABASE xai_blockchain_restored_1 OWNER xai_owner",
                 f"COMMENT ON DATABASE xai_blockchain_restored_1 IS 'restored from {BACKUP}'")  # fmt: skip
 
     outcome = typed(backed, plan, monkeypatch, rename)
     assert outcome.status == "unknown" and "as planned" in outcome.summary, outcome
-    assert oids(server)[LIVE] == was
+    assert oids(server)[LIVE] == old_oid
     reconcile(backed, outcome.entry, status="failed", why="looked")
 
 
-def test_s4_the_way_back_leads_to_the_same_database_or_nowhere(
+def test_s4_an_undo_swaps_the_same_databases_or_is_refused(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    another(server, "proof")
-    was = oids(server)
+    create_database(server, "proof")
+    old_oids = oids(server)
     outcome = typed(backed, restores.swap(backed.database, restored="proof"), monkeypatch)
     assert outcome.status == "done", outcome
-    put(server, "ALTER DATABASE xai_blockchain_before_1 RENAME TO moved")
-    another(server, "xai_blockchain_before_1")
-    back = undo(backed, outcome.entry)
-    assert not back.steps and "is another database now" in back.refused
-    put(server, "DROP DATABASE xai_blockchain_before_1", "ALTER DATABASE moved RENAME TO xai_blockchain_before_1")
+    execute(server, "ALTER DATABASE xai_blockchain_before_1 RENAME TO moved")
+    create_database(server, "xai_blockchain_before_1")
+    undo_plan = undo(backed, outcome.entry)
+    assert not undo_plan.steps and "is another database now" in undo_plan.refused
+    execute(server, "DROP DATABASE xai_blockchain_before_1", "ALTER DATABASE moved RENAME TO xai_blockchain_before_1")
     assert typed(backed, undo(backed, outcome.entry), monkeypatch).status == "done"
-    assert oids(server) == was
+    assert oids(server) == old_oids
 
 
-def test_s4_the_way_back_of_an_overwrite(server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    was = oids(server)[LIVE]
+def test_s4_the_undo_of_an_overwrite(server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_oid = oids(server)[LIVE]
     outcome = typed(backed, restores.overwrite(backed.database, backed.backups, name=BACKUP), monkeypatch)
-    assert outcome.status == "done" and outcome.observed[0]["oid"] == str(oids(server)[LIVE]) != str(was)
-    back = undo(backed, outcome.entry)
-    assert str(was) in back.steps[0].argv  # type: ignore[union-attr]
-    assert typed(backed, back, monkeypatch).status == "done"
-    assert oids(server)[LIVE] == was
+    assert outcome.status == "done" and outcome.observed[0]["oid"] == str(oids(server)[LIVE]) != str(old_oid)
+    undo_plan = undo(backed, outcome.entry)
+    assert str(old_oid) in undo_plan.steps[0].argv  # type: ignore[union-attr]
+    assert typed(backed, undo_plan, monkeypatch).status == "done"
+    assert oids(server)[LIVE] == old_oid
 
 
-# --- P16: once it has its name, it is there -----------------------------------------------------------------------
+# --- P16: after the rename the database exists --------------------------------------------------------------------
 
 
-def test_p16_a_restore_that_cannot_be_noted_leaves_nothing(server: Server, backed: Environment) -> None:
-    """What the swap reads is written before the database has its name: "nothing is left" is true then."""
+def test_p16_a_restore_that_cannot_be_recorded_leaves_nothing(server: Server, backed: Environment) -> None:
+    """The record for the swap is written before the rename, so a failure leaves nothing."""
     noted = backed.backups.folder / restore_into.RESTORED
     noted.unlink(missing_ok=True)
     noted.mkdir()
     try:
-        with doer(backed, restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")) as process:
-            code, told = result_of(process)
+        with step_process(
+            backed, restores.restore(backed.database, backed.backups, name=BACKUP, into="proof")
+        ) as process:
+            code, output = result_of(process)
     finally:
         noted.rmdir()
-    assert code == 1 and "Is a directory" in told, told
+    assert code == 1 and "Is a directory" in output, output
     assert set(oids(server)) == {"postgres", LIVE}
 
 
-def test_p16_interrupted_once_it_has_its_name_it_is_not_called_nothing(
+def test_p16_an_interruption_after_the_rename_is_an_effect(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rename = restore_into._give_name
 
-    def ends(*words: Any) -> list[str]:
-        rename(*words)
+    def ends(*arguments: Any) -> list[str]:
+        rename(*arguments)
         raise Terminated("SIGTERM")
 
     monkeypatch.setattr(restore_into, "_give_name", ends)
@@ -206,17 +210,17 @@ def test_p16_interrupted_once_it_has_its_name_it_is_not_called_nothing(
     assert "proof" in oids(server)
 
 
-def test_p16_a_swap_that_is_interrupted_after_commit_is_not_called_nothing(
+def test_p16_an_interruption_after_commit_is_an_effect(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    another(server, "proof")
+    create_database(server, "proof")
     plan = restores.swap(backed.database, restored="proof")
     backed.database.close()
     opened = restore_into.session
 
     @contextmanager
-    def ends(**words: Any) -> Iterator[Any]:
-        with opened(**words) as session:
+    def ends(**arguments: Any) -> Iterator[Any]:
+        with opened(**arguments) as session:
             yield session
             raise Terminated("SIGTERM")
 
@@ -228,7 +232,7 @@ def test_p16_a_swap_that_is_interrupted_after_commit_is_not_called_nothing(
 
 
 def in_process(env: Environment, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The exit code of the plan's first step, run here, where it can be interrupted at one place."""
+    """Run the plan's first step in this process, where it can be interrupted, and return its exit code."""
     (step, *_) = plan.steps
     assert step.kind == "command"
     with write_access(), role_environment(step.roles, env.settings) as variables, monkeypatch.context() as patch:
@@ -243,72 +247,74 @@ def test_p21_a_settings_value_is_not_shown_where_it_differs(server: Server, back
     from xai_runbook.sandbox.components import postgres_template
 
     for name in ("first", "second"):
-        another(server, name)
-    put(server, "ALTER DATABASE first SET my.token = 'hunter2'", "ALTER DATABASE second SET my.token = 'hunter3'",
+        create_database(server, name)
+    execute(server, "ALTER DATABASE first SET my.token = 'hunter2'", "ALTER DATABASE second SET my.token = 'hunter3'",
         "ALTER DATABASE first SET my.lost = 'hunter4'", "ALTER DATABASE second SET my.more = 'hunter5'",
         "ALTER ROLE xai_app IN DATABASE first SET my.own = 'hunter6'")  # fmt: skip
     with postgres_template.connect(server.data, server.port, "postgres") as session:
-        told = database_properties.differences(partial(fetch_rows, session), "first", "second")
-    assert told == [
+        found = database_properties.differences(partial(fetch_rows, session), "first", "second")
+    assert found == [
         "without setting my.lost", "without setting my.own of role xai_app", "with setting my.more",
         "another value of setting my.token",
     ]  # fmt: skip
 
 
-# --- S7: what is expected was not so before -----------------------------------------------------------------------
+# --- S7: what is expected did not hold before ---------------------------------------------------------------------
 
 
-def test_s7_an_overwrite_with_what_is_live_already_is_not_done_by_being_so(
+def test_s7_an_overwrite_with_the_live_backup_is_not_done_yet(
     server: Server, backed: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The live database came from that backup; the next overwrite with it ends in its first step."""
+    """The live database was restored from that backup; another overwrite with it still has something to do."""
     plan = restores.overwrite(backed.database, backed.backups, name=BACKUP)
     assert typed(backed, plan, monkeypatch).status == "done"
     plan = restores.overwrite(backed.database, backed.backups, name=BACKUP)
     assert plan.expected is not None and not holds(backed, plan.expected)[0]
     number = journal_of(backed).append("intent", digest="x", target="", reason="", environment="sandbox",
                                        plan=plan.to_json())  # fmt: skip
-    looked = reconcile(backed, number)
-    assert looked.status == "failed" and "nothing of it has happened" in looked.summary
+    reconciled = reconcile(backed, number)
+    assert reconciled.status == "failed" and "nothing of it has happened" in reconciled.summary
     outcome = typed(backed, restores.overwrite(backed.database, backed.backups, name=BACKUP), monkeypatch)
     assert outcome.status == "done"
     time.sleep(0.2)
 
 
-def test_s7_a_swap_that_came_about_is_seen_by_reconcile(server: Server, backed: Environment) -> None:
-    """It replaced the database that it was planned in: the other oid under that name is what was wanted."""
-    another(server, "proof")
+def test_s7_reconcile_sees_that_a_swap_happened(server: Server, backed: Environment) -> None:
+    """The plan's own database has another oid now, as expected."""
+    create_database(server, "proof")
     plan = restores.swap(backed.database, restored="proof")
     number = journal_of(backed).append("intent", digest="y", target="", reason="", environment="sandbox",
                                        plan=plan.to_json())  # fmt: skip
     backed.database.close()
-    with doer(backed, plan) as process:
-        code, told = result_of(process)
-    assert code == 0, told
+    with step_process(backed, plan) as process:
+        code, output = result_of(process)
+    assert code == 0, output
     assert reconcile(backed, number).summary == "the expected condition holds now"
 
 
-def test_s7_nothing_is_expected_that_is_so_already(backed: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check of a backup that is verified is no news before it has been verified anew."""
+def test_s7_what_is_expected_must_not_hold_before_the_change(
+    backed: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verified backup does not fulfil the plan before it was verified again."""
     plan = dumps.verify(backed.backups, name=BACKUP)
     assert plan.expected is not None and not holds(backed, plan.expected)[0]
     assert done(backed, plan).status == "done"
-    assert holds(backed, plan.expected)[0], "and is so afterwards"
+    assert holds(backed, plan.expected)[0], "it holds afterwards"
     from dataclasses import replace
 
-    so = replace(plan, expected=dumps.dump(backed.database, backed.backups).expected, steps=plan.steps)
-    so = replace(so, expected=replace(so.expected, arguments={"name": BACKUP}))  # type: ignore[type-var]
-    told = skip_if_fulfilled(backed, so)
-    assert not told.steps and told.note.startswith("there is nothing to do, this already holds")
-    monkeypatch.setattr("xai_runbook.changes.registry.make_plan", lambda *_: so)
+    fulfilled = replace(plan, expected=dumps.dump(backed.database, backed.backups).expected, steps=plan.steps)
+    fulfilled = replace(fulfilled, expected=replace(fulfilled.expected, arguments={"name": BACKUP}))  # type: ignore[type-var]
+    skipped = skip_if_fulfilled(backed, fulfilled)
+    assert not skipped.steps and skipped.note.startswith("there is nothing to do, this already holds")
+    monkeypatch.setattr("xai_runbook.changes.registry.make_plan", lambda *_: fulfilled)
     with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="there is nothing to do"):
-        apply(so, backed, confirm=so.confirmation)
+        apply(fulfilled, backed, confirm=fulfilled.confirmation)
 
 
-def test_s7_an_unchanged_world_comes_first(backed: Environment) -> None:
-    """Whatever is so: where the same plan can be made again, nothing of it has happened."""
+def test_s7_reconcile_checks_for_an_unchanged_system_first(backed: Environment) -> None:
+    """If the same plan can be made again, nothing of it has happened, whatever the expectation says."""
     plan = statements.analyze(backed.database, statement="SELECT 1")
-    assert plan.expected is not None and holds(backed, plan.expected)[0], "it leaves nothing, so this is always so"
+    assert plan.expected is not None and holds(backed, plan.expected)[0], "it has no effect, so this always holds"
     number = journal_of(backed).append("intent", digest="a", target="", reason="", environment="sandbox",
                                        plan=plan.to_json())  # fmt: skip
     assert reconcile(backed, number).status == "failed"

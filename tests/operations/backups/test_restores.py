@@ -1,4 +1,4 @@
-"""Restoring on a real server: beside the live database, in its place, and back; nothing is ever restored over it."""
+"""Restores on a real server: into a new database, in place of the live one, and the undo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, result_of, typed
+from tests.support.backed_up import done, result_of, step_process, typed
 from tests.support.postgres_server import Server, running
 from xai_runbook import apply
 from xai_runbook.changes.reconcile import reconcile, undo
@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def env(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """The server, with a verified backup of what it holds."""
+    """The server, with a verified backup of its current content."""
     found = backed_up.environment(server, tmp_path_factory.mktemp("journal") / "journal")
     assert done(found, dumps.dump(found.database, found.backups)).status == "done"
     yield found
@@ -61,7 +61,7 @@ def drop(server: Server, *names: str) -> None:
 
 @pytest.fixture(autouse=True)
 def only_the_live_one(server: Server) -> Iterator[None]:
-    """What a test that failed left behind fails no other."""
+    """Drop what a failed test has left."""
     yield
     drop(server, *(databases(server) - {"postgres", LIVE}))
 
@@ -77,12 +77,12 @@ def wallets(server: Server, database: str = LIVE) -> int:
 def test_into_a_new_database_as_the_operator(server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = restores.restore(env.database, env.backups)
     assert plan.confirmation.startswith("restore 1 xai_blockchain_restored_1 ") and plan.risk is Risk.CHANGE
-    assert BACKUP in plan.targets[0], "the newest that counts"
-    assert "a superuser must add amcheck, pg_stat_statements" in plan.note, "the operator is none"
-    told: list[str] = []
-    outcome = typed(env, plan, monkeypatch, told.append)
+    assert BACKUP in plan.targets[0], "the newest usable one"
+    assert "a superuser must add amcheck, pg_stat_statements" in plan.note, "the operator is not a superuser"
+    lines: list[str] = []
+    outcome = typed(env, plan, monkeypatch, lines.append)
     assert outcome.status == "done", outcome
-    assert any(words.startswith("step 1 of 1: ") for words in told), "of what comes at once the last is told"
+    assert any(line.startswith("step 1 of 1: ") for line in lines), "the last of many lines is shown"
     assert "extension pg_stat_statements" in str(outcome.observed[0]["without"])
     new = "xai_blockchain_restored_1"
     try:
@@ -98,7 +98,7 @@ def test_into_a_new_database_as_the_operator(server: Server, env: Environment, m
                 " WHERE datname = %s AND setrole = 0",
                 [new],
             ).fetchall()
-        assert rows[new] == rows[LIVE], "owner and rights as the live one's"
+        assert rows[new] == rows[LIVE], "owner and privileges are those of the live database"
         assert settings == [(["work_mem=7MB", "search_path=public, pg_catalog"],)]
         with pytest.raises(InputError, match="already"):
             restores.restore(env.database, env.backups, into=new)
@@ -106,9 +106,9 @@ def test_into_a_new_database_as_the_operator(server: Server, env: Environment, m
         drop(server, new)
 
 
-def test_a_restore_that_is_killed_has_no_database_of_that_name(server: Server, env: Environment) -> None:
+def test_a_killed_restore_has_not_created_the_database(server: Server, env: Environment) -> None:
     plan = restores.restore(env.database, env.backups, into="proof")
-    with doer(env, plan) as process:
+    with step_process(env, plan) as process:
         end = time.monotonic() + 60
         while "xai_restoring_proof" not in databases(server):
             assert time.monotonic() < end and process.poll() is None
@@ -116,33 +116,31 @@ def test_a_restore_that_is_killed_has_no_database_of_that_name(server: Server, e
         process.kill()
         process.wait()
     assert "proof" not in databases(server)
-    with doer(env, plan) as process:  # the next one takes up where nothing is
-        code, told = result_of(process)
-    assert code == 0, told
+    with step_process(env, plan) as process:  # the next run removes the leftover
+        code, output = result_of(process)
+    assert code == 0, output
     assert {"proof"} == databases(server) - {"postgres", LIVE}
     drop(server, "proof")
 
 
-def test_asked_to_end_it_drops_what_it_began(server: Server, env: Environment) -> None:
-    with doer(env, restores.restore(env.database, env.backups, into="proof")) as process:
+def test_sigterm_drops_the_unfinished_database(server: Server, env: Environment) -> None:
+    with step_process(env, restores.restore(env.database, env.backups, into="proof")) as process:
         end = time.monotonic() + 60
         while "xai_restoring_proof" not in databases(server):
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        code, told = result_of(process)
-    assert code == 1, told
+        code, output = result_of(process)
+    assert code == 1, output
     assert databases(server) == {"postgres", LIVE}
 
 
-def test_a_restore_that_was_killed_is_not_told_as_nothing_done(
-    server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It leaves a database that is half filled: `failed` would say that nothing lasts."""
+def test_a_killed_restore_is_unknown(server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves an unfinished database, so it is not `failed`, which means no effect."""
     plan = restores.restore(env.database, env.backups, into="proof")
 
-    def kill(words: str) -> None:
-        if "xai_restoring_proof" in words:
+    def kill(line: str) -> None:
+        if "xai_restoring_proof" in line:
             for pid in Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/children").read_text().split():
                 with suppress(OSError):
                     if b"xai_runbook.pgbackup\0restore" in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -151,15 +149,15 @@ def test_a_restore_that_was_killed_is_not_told_as_nothing_done(
     outcome = typed(env, plan, monkeypatch, kill)
     assert outcome.status == "unknown", outcome
     assert "xai_restoring_proof" in databases(server)
-    assert reconcile(env, outcome.entry).status == "failed", "it can be planned again, and the next one drops it"
+    assert reconcile(env, outcome.entry).status == "failed", "the next run drops the leftover"
     drop(server, "xai_restoring_proof")
 
 
-def test_a_restore_whose_session_was_lost_says_what_may_be_left(
+def test_a_restore_whose_session_was_lost_is_cleaned_up(
     server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = restores.restore(env.database, env.backups, into="proof")
-    with doer(env, plan) as process, server.superuser() as session:
+    with step_process(env, plan) as process, server.superuser() as session:
         end = time.monotonic() + 60
         while "xai_restoring_proof" not in databases(server):
             assert time.monotonic() < end and process.poll() is None
@@ -167,11 +165,11 @@ def test_a_restore_whose_session_was_lost_says_what_may_be_left(
         session.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'xai-runbook backup'"
         )
-        code, told = result_of(process)
-    assert code == 1 and "xai_restoring_proof" not in databases(server), f"dropped by another session: {told}"
+        code, output = result_of(process)
+    assert code == 1 and "xai_restoring_proof" not in databases(server), f"dropped by another session: {output}"
 
 
-def test_only_verified_backups_of_ours_are_restored(server: Server, env: Environment) -> None:
+def test_only_verified_backups_are_restored(server: Server, env: Environment) -> None:
     archive = env.backups.folder / BACKUP / "database.dump"
     times = archive.stat()
     archive.touch()
@@ -204,10 +202,10 @@ def test_f20_a_database_without_extensions_is_restored(
 
 
 @pytest.mark.parametrize("name", ["x" * 39, "x" * 63, "x" + "ü" * 31])
-def test_k17_long_names_are_cut_for_what_is_derived(
+def test_k17_names_derived_from_long_names_are_cut(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """At a character's end; the database of a restore has a still longer name until all of it is there."""
+    """They are cut between characters; during a restore the name is even longer."""
     with server.superuser() as session:
         session.execute(f'CREATE DATABASE "{name}" OWNER xai_owner'.encode())
     own = backed_up.environment(server, tmp_path / "journal", dbname=name, folder=str(tmp_path / "backups"))
@@ -226,7 +224,7 @@ def test_k17_long_names_are_cut_for_what_is_derived(
 
 
 @pytest.mark.parametrize("name", ["", "a=b", "postgres://x", "x" * 50, "tab\tname"])
-def test_names_that_are_none(env: Environment, name: str) -> None:
+def test_invalid_names(env: Environment, name: str) -> None:
     if not name:
         assert restores.swap(env.database, restored=name).note == "no restored database was named"
         assert restores.overwrite(env.database, env.backups, name=name).note == "no backup was named"
@@ -235,7 +233,7 @@ def test_names_that_are_none(env: Environment, name: str) -> None:
         restores.restore(env.database, env.backups, into=name)
 
 
-def test_a_swap_waits_for_nobody_and_goes_back(
+def test_a_swap_is_refused_with_other_sessions_and_can_be_undone(
     server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match="no other database"):
@@ -247,18 +245,18 @@ def test_a_swap_waits_for_nobody_and_goes_back(
         plan = restores.swap(env.database, restored="proof")
         with pytest.raises(Refused, match=r"no other sessions in xai_blockchain or proof .*xai_app \(test\)"):
             typed(env, plan, monkeypatch)
-    gone(env)
-    with server.handle() as monitoring:  # such as an exporter, which is always there
+    wait_until_gone(env)
+    with server.handle() as monitoring:  # such as an exporter, which is always connected
         assert monitoring.rows("identity")
         outcome = typed(env, restores.swap(env.database, restored="proof"), monkeypatch)
     assert outcome.status == "done", outcome
     try:
         assert wallets(server) == 200 and wallets(server, "xai_blockchain_before_1") == 201
         assert restores.database_named(env.database, name=LIVE)["restored_from"].iloc[0] == BACKUP
-        gone(env)
-        back = undo(env, outcome.entry)
-        assert back.verb == "swap" and back.steps
-        assert typed(env, back, monkeypatch).status == "done"
+        wait_until_gone(env)
+        undo_plan = undo(env, outcome.entry)
+        assert undo_plan.verb == "swap" and undo_plan.steps
+        assert typed(env, undo_plan, monkeypatch).status == "done"
         assert wallets(server) == 201 and wallets(server, "proof") == 200
     finally:
         drop(server, *(databases(server) - {"postgres", LIVE}))
@@ -266,36 +264,36 @@ def test_a_swap_waits_for_nobody_and_goes_back(
             session.execute("DELETE FROM wallets WHERE address = 'XAI' || repeat('f', 40)")
 
 
-def gone(env: Environment) -> None:
-    """Waits until those who have left are no sessions any more."""
+def wait_until_gone(env: Environment) -> None:
+    """Wait until the server has closed the sessions of disconnected clients."""
     end = time.monotonic() + 20
     while restores.other_sessions(env.database, names=[LIVE])["sessions_count"].iloc[0]:
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
-def test_a_swap_with_somebody_in_it_does_neither(server: Server, env: Environment) -> None:
-    """Whoever comes after the guard has looked stops it, and both keep their names."""
+def test_a_swap_with_another_session_changes_nothing(server: Server, env: Environment) -> None:
+    """A session that begins after the guard was checked stops it, and both databases keep their names."""
     with server.superuser() as session:
         session.execute("CREATE DATABASE proof OWNER xai_owner")
     plan = restores.swap(env.database, restored="proof")
     before = databases(server)
     with server.session():
-        with doer(env, plan) as process:
-            code, told = result_of(process)
-        assert code == 1 and "other sessions are connected" in told
+        with step_process(env, plan) as process:
+            code, output = result_of(process)
+        assert code == 1 and "other sessions are connected" in output
     assert databases(server) == before
     drop(server, "proof")
 
 
 @pytest.fixture
 def shop(server: Server, tmp_path: Path) -> Iterator[Environment]:
-    """A database with everything that belongs to one and is in no dump, and an operator who may do everything."""
-    place = server.data.parent / "tsp"
-    place.mkdir(exist_ok=True)
+    """A database with every property that no dump contains, and an operator who is a superuser."""
+    tablespace = server.data.parent / "tsp"
+    tablespace.mkdir(exist_ok=True)
     with server.superuser() as session:
         session.execute("ALTER ROLE xai_operator SUPERUSER")
-        session.execute(f"CREATE TABLESPACE tsp LOCATION '{place}'")
+        session.execute(f"CREATE TABLESPACE tsp LOCATION '{tablespace}'")
         session.execute("GRANT CREATE ON TABLESPACE tsp TO xai_owner")
         create = "CREATE DATABASE rs OWNER xai_owner TEMPLATE template0 TABLESPACE tsp CONNECTION LIMIT 20"
         try:
@@ -337,8 +335,8 @@ def shop(server: Server, tmp_path: Path) -> Iterator[Environment]:
         session.execute("ALTER ROLE xai_operator NOSUPERUSER")
 
 
-def belongings(server: Server, database: str) -> dict[str, Any]:
-    """What belongs to it and is in no dump; of the comment what its owner wrote."""
+def properties(server: Server, database: str) -> dict[str, Any]:
+    """Return the properties that no dump contains, with the first line of the comment."""
     with server.superuser() as session:
         (row,) = session.execute(
             "SELECT to_jsonb(d) - '{oid,datname,datfrozenxid,datminmxid,datlastsysoid}'::text[],"
@@ -354,52 +352,52 @@ def belongings(server: Server, database: str) -> dict[str, Any]:
 
 
 def seen_by_app(server: Server) -> list[Any]:
-    told = server.layout.role("app")
+    role = server.layout.role("app")
     with psycopg.connect(
-        host="127.0.0.1", port=server.port, dbname="rs", user=told.name, password=told.password()
+        host="127.0.0.1", port=server.port, dbname="rs", user=role.name, password=role.password()
     ) as session:
         rows = session.execute("SELECT n, current_setting('statement_timeout') FROM t").fetchall()
     return rows
 
 
-def test_f7_what_belongs_to_a_database_and_is_in_no_dump_stays_with_its_name(
+def test_f7_database_properties_stay_with_the_name(
     server: Server, shop: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = belongings(server, "rs")
+    before = properties(server, "rs")
     assert seen_by_app(server) == [(1, "30s")] and before["datconnlimit"] == 20 and before["datistemplate"]
     assert done(shop, dumps.dump(shop.database, shop.backups)).status == "done"
     plan = restores.restore(shop.database, shop.backups, into="rs_r")
     assert "not carried over" not in plan.note
     outcome = typed(shop, plan, monkeypatch)
     assert outcome.status == "done" and "differs" not in outcome.summary, outcome
-    assert belongings(server, "rs_r") == before
-    # what is changed until then is the newest, and belongs to the name too
+    assert properties(server, "rs_r") == before
+    # later changes of the live database are carried over too
     with server.superuser() as session:
         session.execute("ALTER ROLE xai_app IN DATABASE rs RESET search_path")
         session.execute("ALTER ROLE xai_app IN DATABASE rs SET search_path = app")
         session.execute("ALTER DATABASE rs RESET my.own")
         session.execute("ALTER DATABASE rs CONNECTION LIMIT 21")
         session.execute("GRANT TEMPORARY ON DATABASE rs TO xai_app")
-    before = belongings(server, "rs")
+    before = properties(server, "rs")
     swapping = typed(shop, restores.swap(shop.database, restored="rs_r"), monkeypatch)
     assert swapping.status == "done", swapping
-    assert belongings(server, "rs") == before and seen_by_app(server) == [(1, "30s")]
+    assert properties(server, "rs") == before and seen_by_app(server) == [(1, "30s")]
     assert restores.database_named(shop.database, name="rs")["restored_from"].iloc[0] == "rs-000001"
-    # and once more, of what was restored
+    # and once more, from the restored database
     assert typed(
         shop, restores.overwrite(shop.database, shop.backups, name="rs-000001"), monkeypatch
     ).status == "done"  # fmt: skip
-    assert belongings(server, "rs") == before and seen_by_app(server) == [(1, "30s")]
+    assert properties(server, "rs") == before and seen_by_app(server) == [(1, "30s")]
 
 
-def test_f7_what_cannot_be_carried_over_is_named_before(
+def test_f7_the_plan_names_what_cannot_be_carried_over(
     server: Server, shop: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert done(shop, dumps.dump(shop.database, shop.backups)).status == "done"
     with server.superuser() as session:
         session.execute("ALTER ROLE xai_operator NOSUPERUSER")
         session.execute("REVOKE CREATE ON TABLESPACE tsp FROM xai_owner")
-        before = belongings(server, "rs")
+        before = properties(server, "rs")
     plan = restores.restore(shop.database, shop.backups, into="rs_r")
     named = plan.note.partition("not carried over from rs: ")[2]
     for what in (
@@ -411,18 +409,18 @@ def test_f7_what_cannot_be_carried_over_is_named_before(
         assert what not in named
     outcome = typed(shop, plan, monkeypatch)
     assert outcome.status == "done", outcome
-    after = belongings(server, "rs_r")
+    after = properties(server, "rs_r")
     different = {key for key in before if before[key] != after[key]}
     assert different == {"dattablespace", "settings"}
     assert "tablespace pg_default instead of tsp" in restores.swap(shop.database, restored="rs_r").note
 
 
-def test_overwriting_is_said_and_the_old_one_kept(
+def test_an_overwrite_is_confirmed_and_keeps_the_old_database(
     server: Server, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server.session() as session:
         session.execute("DELETE FROM wallets WHERE ctid IN (SELECT ctid FROM wallets LIMIT 150)")
-    gone(env)
+    wait_until_gone(env)
     plan = restores.overwrite(env.database, env.backups, name=BACKUP)
     assert plan.confirmation.startswith("overwrite 1 xai_blockchain ") and plan.risk is Risk.DESTRUCTIVE
     with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="the confirmation is not"):
@@ -434,19 +432,21 @@ def test_overwriting_is_said_and_the_old_one_kept(
     drop(server, "xai_blockchain_before_1")
 
 
-def test_what_a_damaged_backup_would_bring_is_not_begun(server: Server, env: Environment, tmp_path: Path) -> None:
-    """A bit that turned since it was verified: the sums are looked at before anything is created."""
-    from tests.operations.backups.test_dumps import turn_a_bit
+def test_a_damaged_backup_is_refused_before_anything_is_created(
+    server: Server, env: Environment, tmp_path: Path
+) -> None:
+    """Checksums are compared before anything is created, and find a bit that flipped since verification."""
+    from tests.operations.backups.test_dumps import flip_bit
 
     archive = env.backups.folder / BACKUP / "database.dump"
     plan = restores.restore(env.database, env.backups, name=BACKUP, into="proof")
-    turn_a_bit(archive, 2000)
+    flip_bit(archive, 2000)
     try:
-        with doer(env, plan) as process:
-            code, told = result_of(process)
-        assert code == 1 and "SHA-256 differs" in told
+        with step_process(env, plan) as process:
+            code, output = result_of(process)
+        assert code == 1 and "SHA-256 differs" in output
         assert databases(server) == {"postgres", LIVE}
     finally:
-        turn_a_bit(archive, 2000)
+        flip_bit(archive, 2000)
     with pytest.raises(BadAnswer):
         env.backups.named("../xai_blockchain-000001")

@@ -1,4 +1,4 @@
-"""Two servers with a database of one name keep their backups in one folder: neither takes the other's for its own."""
+"""F18: two servers with databases of the same name share a folder, and neither uses the other's backups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.support import backed_up
-from tests.support.backed_up import doer, done, result_of, typed
+from tests.support.backed_up import done, result_of, step_process, typed
 from xai_runbook.environment import Environment
 from xai_runbook.errors import InputError, NoData
 from xai_runbook.model.findings import Status
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(programs.find("postgres") is None, reason="no Po
 
 @contextmanager
 def server(folder: Path, rows: int) -> Iterator[int]:
-    """The port of a server of its own, with a database mv2."""
+    """Run a server with a database mv2 and yield its port."""
     found = programs.find("postgres")
     assert found is not None
     port = free_ports(["postgres"])["postgres"]
@@ -66,7 +66,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
 
 @contextmanager
 def environment(port: int, folder: Path, **more: Any) -> Iterator[Environment]:
-    told = loading.load("sandbox").model_dump()
+    settings = loading.load("sandbox").model_dump()
     found = programs.find("postgres")
     assert found is not None
     tables = {
@@ -79,9 +79,9 @@ def environment(port: int, folder: Path, **more: Any) -> Iterator[Environment]:
             "keep_count": 1, "keep_age": "1s",
         },
         "changes": {"headless": backed_up.HEADLESS},
-        "outputs": told["outputs"] | {"journal": str(folder / f"journal-{port}")},
+        "outputs": settings["outputs"] | {"journal": str(folder / f"journal-{port}")},
     }  # fmt: skip
-    env = Environment(type(loading.load("sandbox")).model_validate({**told, **tables}))
+    env = Environment(type(loading.load("sandbox")).model_validate({**settings, **tables}))
     yield env
     env.database.close()
 
@@ -99,14 +99,14 @@ def dumped(env: Environment) -> str:
     return env.backups.newest("dump")
 
 
-def test_f18_a_server_prunes_only_its_own(
+def test_f18_a_server_prunes_only_its_own_backups(
     pair: tuple[Environment, Environment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = pair
     first, second, third = dumped(a), dumped(b), dumped(b)
     assert retention.prunable(a.backups).empty
     assert list(retention.prunable(b.backups)["name"]) == [second]
-    # one of the other's that never counted is not ours to remove either
+    # an unverified backup of the other server is not removed either
     (a.backups.folder / first / catalog.VERIFICATION).unlink()
     assert list(retention.prunable(b.backups)["name"]) == [second]
     with pytest.raises(InputError, match=f"{first}: it is of server .* not of "):
@@ -115,7 +115,7 @@ def test_f18_a_server_prunes_only_its_own(
     assert [backup.name for backup in b.backups.stored()] == [first, third]
 
 
-def test_f18_only_a_backup_of_this_server_is_young_enough(pair: tuple[Environment, Environment]) -> None:
+def test_f18_only_backups_of_this_server_are_checked(pair: tuple[Environment, Environment]) -> None:
     a, b = pair
     name = dumped(b)
     stored = dumps.stored(a.backups)
@@ -146,7 +146,7 @@ def test_f18_the_settings_may_name_the_server_too(
     assert manifest["system_identifier"] == identifier and manifest["database_oid"]
 
 
-def test_f18_another_servers_backup_goes_into_a_new_database_alone_and_by_name(
+def test_f18_a_backup_of_another_server_needs_its_name_and_a_new_database(
     pair: tuple[Environment, Environment], ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = pair
@@ -161,8 +161,8 @@ def test_f18_another_servers_backup_goes_into_a_new_database_alone_and_by_name(
     plan = restores.restore(a.database, a.backups, name=name, into="seen", from_server=other)
     assert f"a backup of another server, {other}" in plan.note
     assert typed(a, plan, monkeypatch).status == "done"
-    told = restores.database_named(a.database, name="seen").iloc[0]
-    assert (told["restored_from"], told["from_server"], told["without"]) == (name, other, "")
+    restored = restores.database_named(a.database, name="seen").iloc[0]
+    assert (restored["restored_from"], restored["from_server"], restored["without"]) == (name, other, "")
     with superuser(ports["a"], "seen") as session:
         assert session.execute("SELECT count(*) FROM t").fetchone() == (20,)
     with superuser(ports["a"]) as session:
@@ -172,13 +172,13 @@ def test_f18_another_servers_backup_goes_into_a_new_database_alone_and_by_name(
 def test_f18_the_program_compares_the_servers_itself(
     pair: tuple[Environment, Environment], ports: dict[str, int]
 ) -> None:
-    """Such as where the address leads to another server since the plan was made."""
+    """Such as when the address belongs to another server since the plan was made."""
     a, b = pair
     dumped(b)
     plan = restores.restore(b.database, b.backups, into="seen")
-    with doer(a, plan) as process:
-        code, words = result_of(process)
-    assert code == 1 and "the backup is of server" in words
+    with step_process(a, plan) as process:
+        code, output = result_of(process)
+    assert code == 1 and "the backup is of server" in output
     with superuser(ports["a"]) as session:
         assert session.execute("SELECT count(*) FROM pg_database WHERE datname ~ 'seen'").fetchone() == (0,)
 
@@ -194,10 +194,10 @@ def test_f18_a_server_that_does_not_answer_is_not_taken_for_another(ports: dict[
         assert retention.prunable(down.backups).empty
 
 
-def test_f18_what_may_be_ours_is_recovered_while_the_server_is_down(
+def test_f18_a_backup_of_unknown_origin_is_recoverable_while_the_server_is_down(
     pair: tuple[Environment, Environment], tmp_path: Path
 ) -> None:
-    """A private cluster overwrites nothing; only what is known to be of another server is left out."""
+    """A recovery overwrites nothing, so only backups known to be of another server are left out."""
     a, b = pair
     assert done(b, base_backups.base_backup(b.database, b.backups)).status == "done"
     (tmp_path / "archive").mkdir()
@@ -216,7 +216,7 @@ def test_f18_what_may_be_ours_is_recovered_while_the_server_is_down(
 
 
 def test_f18_a_backup_of_another_server_is_removed_by_hand(pair: tuple[Environment, Environment]) -> None:
-    """What is damaged and another server's: prune, which refuses it, is not what is advised."""
+    """The hint for a damaged backup of another server is not prune, which refuses it."""
     a, b = pair
     name = dumped(b)
     (b.backups.folder / name / "database.dump").write_bytes(b"")
@@ -224,7 +224,7 @@ def test_f18_a_backup_of_another_server_is_removed_by_hand(pair: tuple[Environme
     assert f"backups.prune --names {name}" in dumps.backup_state(b.backups, name=name)["description"].iloc[0]
 
 
-def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unasked(
+def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_without_consent(
     pair: tuple[Environment, Environment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json
@@ -232,10 +232,10 @@ def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unaske
     a, _ = pair
     first, second = dumped(a), dumped(a)
     path = a.backups.folder / first
-    told = json.loads((path / catalog.MANIFEST).read_bytes())
+    manifest = json.loads((path / catalog.MANIFEST).read_bytes())
     verification = json.loads((path / catalog.VERIFICATION).read_bytes())
-    del told["system_identifier"], verification["manifest_sha256"]
-    (path / catalog.MANIFEST).write_text(json.dumps(told))
+    del manifest["system_identifier"], verification["manifest_sha256"]
+    (path / catalog.MANIFEST).write_text(json.dumps(manifest))
     catalog.record(path, verification)
     row = dumps.stored(a.backups).set_index("name").loc[first]
     assert row["state"] == "verified" and not row["usable"] and "the manifest names none" in row["why"]
@@ -248,25 +248,25 @@ def test_f18_a_backup_that_names_no_server_is_neither_pruned_nor_restored_unaske
     assert a.backups.newest("dump") == second
 
 
-def test_f18_servers_that_do_not_tell_their_identifier_are_told_apart_by_address(
+def test_f18_servers_with_a_hidden_identifier_are_distinguished_by_address(
     pair: tuple[Environment, Environment], ports: dict[str, int]
 ) -> None:
     a, b = pair
-    with silent(ports["a"]), silent(ports["b"]):
+    with hidden_identifier(ports["a"]), hidden_identifier(ports["b"]):
         assert a.database.identity()["system_identifier"] == "not readable"
         name = dumped(a)
         assert list(dumps.stored(a.backups)["server"]) == [f"127.0.0.1:{ports['a']}"]
         assert list(dumps.stored(b.backups)["usable"]) == [False] and retention.prunable(b.backups).empty
         assert f"127.0.0.1:{ports['a']}" in restores.overwrite(b.database, b.backups, name=name).refused
-    # once they tell it, a backup that does not tell it may be of any
+    # once the identifier is readable, a backup without it may be of any server
     stored = dumps.stored(a.backups)
     assert not stored["usable"].any() and stored["own"].isna().all()
     assert dumps.check_age(stored, a.limits.backups.backup_age).status is Status.UNKNOWN
 
 
 @contextmanager
-def silent(port: int) -> Iterator[None]:
-    """The server lets neither role read its identifier, as hosted ones do."""
+def hidden_identifier(port: int) -> Iterator[None]:
+    """Hide the server's identifier from both roles, as hosted servers do."""
     with superuser(port) as session:
         session.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC, pg_monitor")
         session.execute("ALTER ROLE xai_operator NOSUPERUSER")
