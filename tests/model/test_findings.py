@@ -316,6 +316,17 @@ def test_what_it_shows() -> None:
     assert str(finding(status=Status.OK, severity=Severity.HIGH)) == "OK lag: 12 blocks"
 
 
+@pytest.mark.parametrize(
+    ("status", "severity", "level"),
+    [
+        (Status.ALERT, Severity.CRITICAL, "critical"), (Status.ALERT, "high", "high"), (Status.ALERT, None, "medium"),
+        (Status.UNKNOWN, Severity.CRITICAL, "unknown"), (Status.OK, Severity.HIGH, "ok"),
+    ],
+)  # fmt: skip
+def test_the_level_is_the_severity_of_an_alert_else_the_status(status: Status, severity: Any, level: str) -> None:
+    assert finding(status=status, severity=severity).level == level
+
+
 def test_unknown_says_why() -> None:
     error = Unreachable("the connection was refused\x1b", on="http://x", hint="start it")
     told = Finding.unknown("lag", error, limit())

@@ -123,7 +123,7 @@ class Finding:
     def level(self) -> Literal["critical", "high", "medium", "unknown", "ok"]:
         """Return the severity of an alert, else the status."""
         if self.status is Status.ALERT:
-            return (self.severity or Severity.MEDIUM).value
+            return Severity(self.severity or Severity.MEDIUM).value  # a notebook may give it as plain text
         return "unknown" if self.status is Status.UNKNOWN else "ok"
 
     @property
