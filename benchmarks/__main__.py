@@ -1,8 +1,8 @@
-"""`make bench`: every benchmark as a ratio to what else could be used, and outputs/bench.json.
+"""`make bench`: runs every benchmark, compared with an alternative, and writes outputs/bench.json.
 
-A benchmark is a module beside this one with `rows()`: name, value, unit, against, ratio, goal, better. Its ratio is the
-median of pairs run one after the other, so a machine that is busy for a while slows both sides. Named modules are run
-alone: `python -m benchmarks startup`.
+A benchmark is a module of this package with `rows()`: name, value, unit, against, ratio, goal, better. Its ratio is the
+median over pairs of runs, ours and the alternative's in turn, so that a busy machine slows both. To run one benchmark:
+`python -m benchmarks startup`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ OUTPUT = Path("outputs/bench.json")
 
 
 def met(row: dict[str, Any]) -> bool:
-    """Whether the ratio is on the good side of its goal."""
+    """Return whether the ratio meets its goal."""
     return bool(row["ratio"] >= row["goal"] if row["better"] == "higher" else row["ratio"] <= row["goal"])
 
 
 def line(row: dict[str, Any]) -> str:
-    """One row of the table."""
+    """Return one line of the table."""
     sign = ">=" if row["better"] == "higher" else "<="
     goal = f"{row['ratio']:8.3f}  {sign} {row['goal']:<5g} {'met' if met(row) else 'MISSED'}"
     return f"{row['name']:<52} {row['value']:9.3f} {row['unit']:<8} {goal:<27}  {row['against']}"
 
 
 def main(chosen: list[str]) -> int:
-    """Runs them, prints the table, writes the file; 1 where a goal is missed."""
-    # an installed package has its bytecode beside it, and so have the others; a shell that forbids it slows only ours
+    """Run benchmarks, print the table and write the file; return 1 if a goal is missed."""
+    # installed packages have bytecode files; without them only our editable install would be slow
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows = []
     print(f"{'benchmark':<52} {'value':>9} {'':<8} {'ratio':>8}  {'goal':<17} against")

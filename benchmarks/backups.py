@@ -1,8 +1,8 @@
-"""A dump that is verified by a scratch restore, through the door, against the same steps by hand at the same flags.
+"""A dump verified by a scratch restore, planned and applied, against the same steps by hand with the same flags.
 
-By hand: pg_dump under an exported snapshot while psql counts the same tables under it, pg_dumpall of the roles, reading
-the archive back, sha256sum, initdb, start, roles, pg_restore, the same counts by psql, stop, remove. The servers are
-private ones on this machine. `python -m benchmarks.backups 1024` takes a gigabyte; `make bench` takes MEBIBYTES.
+By hand: pg_dump with an exported snapshot while psql computes the checksums of the same tables in it, pg_dumpall of the
+roles, reading the archive back, sha256sum, initdb, start, roles, pg_restore, the same checksums, stop, remove. Both use
+private servers on this machine. `python -m benchmarks.backups 1024` dumps a gigabyte; `make bench` dumps MEBIBYTES.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ROW_BYTES = 512
 
 
 def _fill(server: Layout, mebibytes: int) -> None:
-    """A table of so many MiB, of texts that compress by about a half as a production's do."""
+    """Create a table of that size, with text that compresses to about a half, as production data does."""
     with superuser(server) as session:
         session.execute("SET ROLE xai_owner")
         session.execute("CREATE TABLE ballast (n bigint PRIMARY KEY, at timestamptz NOT NULL, text text NOT NULL)")
@@ -54,7 +54,7 @@ def _fill(server: Layout, mebibytes: int) -> None:
 
 
 def _ours(env: Environment) -> float:
-    """Seconds of the plan and its apply; the backup must have been verified."""
+    """Return the seconds of plan and apply. Errors: RuntimeError unless the backup was verified."""
     started = time.perf_counter()
     plan = dumps.dump(env.database, env.backups)
     outcome = apply_headless(plan, env, digest=plan.digest)
@@ -65,29 +65,29 @@ def _ours(env: Environment) -> float:
 
 
 def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
-    """Seconds of the same steps by PostgreSQL's own programs."""
+    """Return the seconds of the same steps with PostgreSQL's own programs."""
     (step,) = dumps.dump(env.database, env.backups).steps
     assert step.kind == "command"
     settings, tools = env.backups.settings, find_programs(env.backups.settings.programs, _major(env))
     with superuser(server) as session:
         tables = [Identifier(row["schema"], row["table"]) for row in fetch_rows(session, "backup_tables")]
         sums = [SQL(statement("table_contents", 0)).format(table=each).as_string(session) for each in tables]
-    belt = "".join(f"SET {name} = '{value}';\n" for name, value in FORMATS.items())
-    counts, scratch = ";\n".join(sums) + ";\n", folder / "cluster"
+    session_settings = "".join(f"SET {name} = '{value}';\n" for name, value in FORMATS.items())
+    checksums, scratch = ";\n".join(sums) + ";\n", folder / "cluster"
     dumped, roles, log = folder / "database.dump", folder / "roles.sql", folder / "log"
-    with write_access(), role_environment(step.roles, env.settings) as variables, log.open("wb") as said:
-        there = {"PATH": os.environ["PATH"], **variables}
+    with write_access(), role_environment(step.roles, env.settings) as variables, log.open("wb") as output:
+        source = {"PATH": os.environ["PATH"], **variables}
 
-        def run(*words: str | Path, env: dict[str, str] = there, stdin: str = "") -> None:
-            subprocess.run(words, env=env, input=stdin.encode(), stdout=said, stderr=said, check=True, timeout=3600)
+        def run(*argv: str | Path, env: dict[str, str] = source, stdin: str = "") -> None:
+            subprocess.run(argv, env=env, input=stdin.encode(), stdout=output, stderr=output, check=True, timeout=3600)
 
         started = time.perf_counter()
         holder = subprocess.Popen(
             [tools / "psql", "-X", "-q", "-A", "-t"],
-            env=there,
+            env=source,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=output,
         )
         assert holder.stdin is not None and holder.stdout is not None
         holder.stdin.write(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\nSELECT pg_export_snapshot();\n")
@@ -98,9 +98,9 @@ def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
                 tools / "pg_dump", "--format", settings.format, "--compress", str(settings.compress),
                 "--snapshot", snapshot, "--no-password", "--file", dumped,
             ],
-            env=there, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            env=source, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
-        holder.communicate((belt + counts).encode(), timeout=3600)
+        holder.communicate((session_settings + checksums).encode(), timeout=3600)
         if dumping.wait(3600) or holder.returncode:
             raise RuntimeError(log.read_text()[-600:])
         run(tools / "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password", "--file", roles)
@@ -108,17 +108,17 @@ def _by_hand(server: Layout, env: Environment, folder: Path) -> float:
         run("sha256sum", dumped)
         private_cluster.create(tools, scratch, encoding="UTF8", log=log)
         with private_cluster.started(tools, scratch, log=log, progress=lambda: None) as host:
-            here = {
+            target = {
                 "PATH": os.environ["PATH"], "PGHOST": host, "PGPORT": "5432", "PGUSER": private_cluster.OWNER,
                 "PGDATABASE": "postgres",
             }  # fmt: skip
-            run(tools / "createdb", "-T", "template0", "scratch", env=here)
-            run(tools / "psql", "-X", "-q", "-f", roles, env=here)
+            run(tools / "createdb", "-T", "template0", "scratch", env=target)
+            run(tools / "psql", "-X", "-q", "-f", roles, env=target)
             run(
                 tools / "pg_restore", "--exit-on-error", "--no-tablespaces", "--jobs", str(settings.jobs), "--dbname",
-                "scratch", "--", dumped, env=here,
+                "scratch", "--", dumped, env=target,
             )  # fmt: skip
-            run(tools / "psql", "-X", "-q", "-d", "scratch", env=here, stdin=belt + counts)
+            run(tools / "psql", "-X", "-q", "-d", "scratch", env=target, stdin=session_settings + checksums)
         private_cluster.remove(scratch)
         return time.perf_counter() - started
 
@@ -128,11 +128,11 @@ def _major(env: Environment) -> int:
 
 
 def rows(mebibytes: int = MEBIBYTES, pairs: int = PAIRS) -> list[dict[str, Any]]:
-    """Rows for the bench: name, value, unit, against, ratio, goal, better."""
+    """Return the rows of the benchmark: name, value, unit, against, ratio, goal, better."""
     runs = []
     with tempfile.TemporaryDirectory() as scratch, running(Path(scratch) / "run") as server:
         _fill(server, mebibytes)
-        for pair in range(pairs + 1):  # the first one reads it all into the caches
+        for pair in range(pairs + 1):  # the first one only fills the caches
             folder = Path(scratch) / f"pair{pair}"
             folder.mkdir()
             env = backed_up(server, folder)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a benchmark's own, on a copy of the sandbox's cluster."""
+"""A private PostgreSQL for a benchmark, with a copy of the sandbox's cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xai_runbook.system import processes, sandbox_state
 
 @contextmanager
 def running(folder: Path) -> Iterator[Layout]:
-    """Start a server in that folder, and end it with the block."""
+    """Run a server in that folder during a with block."""
     layout = Layout(folder, sandbox_state.cache_folder(), free_ports(["postgres"]))
     (part,) = postgres.parts(layout)
     assert part.prepare is not None
@@ -45,14 +45,14 @@ def running(folder: Path) -> Iterator[Layout]:
 
 @contextmanager
 def superuser(layout: Layout) -> Iterator[psycopg.Connection[Any]]:
-    """Open a superuser's session, by the socket."""
+    """Open a superuser's session through the socket."""
     data = layout.folder / "postgres" / "data"
     with postgres_template.connect(data, layout.ports["postgres"], layout.database) as connection:
         yield connection
 
 
 def backed_up(layout: Layout, folder: Path) -> Environment:
-    """Return an environment of that server, with backups and a journal in `folder`."""
+    """Return an environment with that server, and with backups and a journal in `folder`."""
     tables = load("sandbox").model_dump()
     tables["database"] |= postgres.overlay(layout) | {"timeout": "20s"}
     tables["backups"] = backups.overlay(layout) | {"folder": str(folder / "backups")}

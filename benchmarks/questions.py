@@ -1,8 +1,8 @@
-"""`xai-runbook check` of what Prometheus can tell, against Prometheus alone with the same requests, four at a time.
+"""`xai-runbook check` of Prometheus' questions, against the same requests without the runbook, four at a time.
 
-On a Prometheus that has a production's series, for on an empty one only our own start is measured: an hour of NODES
-nodes with ROUTES routes each. What `check` sends is noted on its way out, and sent again bare: http.client, connections
-kept open, bodies read and thrown away. Both in this process, so neither pays for an interpreter.
+The Prometheus has as many series as a production (an hour of NODES nodes with ROUTES routes each), because an empty one
+would answer too fast. The requests of `check` are recorded and sent again with http.client over open connections, and
+their bodies discarded. Both run in this process, so that neither pays for the start of an interpreter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BUCKETS = ("0.01", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "+Inf")
 
 
 def _history(end: int) -> Iterator[str]:
-    """OpenMetrics text: counters that grow and gauges that stand, so many for each node."""
+    """Yield OpenMetrics text: growing counters and constant gauges of every node."""
     instants = range(end - HOUR, end + 1, STEP)
 
     def family(name: str, series: list[str], grows: float, kind: str = "unknown") -> Iterator[str]:
@@ -58,7 +58,7 @@ def _history(end: int) -> Iterator[str]:
 
 @contextmanager
 def _prometheus(folder: Path) -> Iterator[str]:
-    """A Prometheus with that history, which scrapes nothing; its address."""
+    """Run a Prometheus with that history and no scrape targets; yield its URL."""
     from xai_runbook.sandbox.components import programs
     from xai_runbook.sandbox.supervisor.component import free_ports
 
@@ -66,7 +66,7 @@ def _prometheus(folder: Path) -> Iterator[str]:
     past = folder / "past.om"
     with past.open("w") as file:
         file.writelines(_history(int(time.time())))
-    made = [
+    backfill = [
         str(promtool),
         "tsdb",
         "create-blocks-from",
@@ -75,14 +75,14 @@ def _prometheus(folder: Path) -> Iterator[str]:
         f"{past}",
         f"{folder}/data",
     ]
-    subprocess.run(made, check=True, capture_output=True, timeout=300)
+    subprocess.run(backfill, check=True, capture_output=True, timeout=300)
     (folder / "prometheus.yml").write_text(json.dumps({"global": {"scrape_interval": "15s"}}))
     url = f"http://127.0.0.1:{free_ports(['prometheus'])['prometheus']}"
-    words = [
+    argv = [
         str(prometheus), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
         f"--web.listen-address={urlsplit(url).netloc}", "--storage.tsdb.retention.time=15d",
     ]  # fmt: skip
-    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(300):
             try:
@@ -97,32 +97,32 @@ def _prometheus(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _noted(asked: list[str]) -> Iterator[None]:
-    """Notes what is sent meanwhile."""
-    from xai_runbook.clients.http import get as ours
+def _recorded(requests: list[str]) -> Iterator[None]:
+    """Append the requests that are sent during a with block."""
+    from xai_runbook.clients.http import request_cache
 
-    whole = ours.get
+    original = request_cache.get
 
-    def get(access: Any, url: str, path: str, parameters: Mapping[str, str] = {}, **how: Any) -> Any:
-        asked.append(f"{path}?{urlencode(parameters)}" if parameters else path)
-        return whole(access, url, path, parameters, **how)
+    def get(access: Any, url: str, path: str, parameters: Mapping[str, str] = {}, **options: Any) -> Any:
+        requests.append(f"{path}?{urlencode(parameters)}" if parameters else path)
+        return original(access, url, path, parameters, **options)
 
-    ours.get = get  # type: ignore[assignment]
+    request_cache.get = get  # type: ignore[assignment]
     try:
         yield
     finally:
-        ours.get = whole
+        request_cache.get = original
 
 
-def _bare(url: str, asked: list[str]) -> float:
-    """Seconds of the same requests, AT_A_TIME at once."""
-    left, turn = iter(asked), threading.Lock()
+def _bare(url: str, requests: list[str]) -> float:
+    """Return the seconds of the same requests, AT_A_TIME in parallel."""
+    remaining, lock = iter(requests), threading.Lock()
 
     def work() -> None:
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
         while True:
-            with turn:
-                target = next(left, None)
+            with lock:
+                target = next(remaining, None)
             if target is None:
                 return connection.close()
             connection.request("GET", target)
@@ -138,33 +138,33 @@ def _bare(url: str, asked: list[str]) -> float:
 
 
 def rows(pairs: int = PAIRS) -> list[dict[str, Any]]:
-    """Rows for the bench: name, value, unit, against, ratio, goal, better."""
+    """Return the rows of the benchmark: name, value, unit, against, ratio, goal, better."""
     import tomli_w
 
     from xai_runbook.reports.check import run_questions
 
     before = os.environ.get("XAI_RUNBOOK_CONFIG")
     with tempfile.TemporaryDirectory() as scratch, _prometheus(Path(scratch)) as url:
-        told = {"prometheus": {"url": url, "timeout": "60s"}}
-        (Path(scratch) / "bench.toml").write_text(tomli_w.dumps(told))
+        tables = {"prometheus": {"url": url, "timeout": "60s"}}
+        (Path(scratch) / "bench.toml").write_text(tomli_w.dumps(tables))
         os.environ["XAI_RUNBOOK_CONFIG"] = scratch
         try:
-            asked: list[str] = []
-            run_questions("bench", seconds=120)  # the first one imports, and Prometheus reads its blocks
+            requests: list[str] = []
+            run_questions("bench", seconds=120)  # the first run imports modules, and Prometheus opens its blocks
             runs = []
             for _ in range(pairs):
-                asked.clear()
-                with _noted(asked):
+                requests.clear()
+                with _recorded(requests):
                     started = time.perf_counter()
                     run_questions("bench", seconds=120)
-                    ours = time.perf_counter() - started
-                runs.append((ours, _bare(url, asked)))
+                    seconds = time.perf_counter() - started
+                runs.append((seconds, _bare(url, requests)))
         finally:
             os.environ.pop("XAI_RUNBOOK_CONFIG")
             if before is not None:
                 os.environ["XAI_RUNBOOK_CONFIG"] = before
     return [{
-        "name": f"check of one Prometheus, {len(asked)} requests", "value": statistics.median(a for a, _ in runs),
+        "name": f"check of one Prometheus, {len(requests)} requests", "value": statistics.median(a for a, _ in runs),
         "unit": "seconds", "against": f"the same requests bare, {AT_A_TIME} at a time",
         "ratio": statistics.median(a / b for a, b in runs), "goal": 1.5, "better": "lower",
     }]  # fmt: skip

@@ -1,8 +1,8 @@
-"""A range answer of 1,000 series x 1,440 samples (48 MB) to a DataFrame, against what else could read it.
+"""Decoding a range answer of 1,000 series x 1,440 samples (48 MB) to a DataFrame, against two alternatives.
 
-`rows()` is what `make bench` collects. Against `orjson.loads` (which makes no frame yet) of the same bytes: pairs one
-after the other, median of the ratios. Against prometheus-api-client's MetricRangeDataFrame: over HTTP, one pair, as
-it takes many seconds and its ratio is far from the goal's edge.
+Against `orjson.loads` of the same bytes, which makes no frame: median of the ratios of several pairs. Against
+prometheus-api-client's MetricRangeDataFrame, over HTTP: one pair, because it takes many seconds and its ratio is far
+from the goal.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ _RUNTIMEINFO = b'{"status":"success","data":{"storageRetention":"15d"}}'
 
 
 def body(series: int = SERIES, samples: int = SAMPLES, start: int = 1_705_334_400) -> bytes:
-    """A range answer as Prometheus writes it, of values with all their digits."""
-    chance = random.Random(7)
-    written = []
+    """Return a range answer as Prometheus writes it, with random values of full precision."""
+    generator = random.Random(7)
+    parts = []
     for number in range(series):
         values = b",".join(
-            b'[%d,"%s"]' % (start + STEP * sample, repr(chance.random() * 100).encode()) for sample in range(samples)
+            b'[%d,"%s"]' % (start + STEP * sample, repr(generator.random() * 100).encode()) for sample in range(samples)
         )
         labels = b'"__name__":"blockchain_height","instance":"node-%d:9100","job":"xai"' % number
-        written.append(b'{"metric":{' + labels + b'},"values":[' + values + b"]}")
-    return b'{"status":"success","data":{"resultType":"matrix","result":[' + b",".join(written) + b"]}}"
+        parts.append(b'{"metric":{' + labels + b'},"values":[' + values + b"]}")
+    return b'{"status":"success","data":{"resultType":"matrix","result":[' + b",".join(parts) + b"]}}"
 
 
 @contextmanager
 def serving(answer: bytes) -> Iterator[str]:
-    """An HTTP server on loopback that answers every range query with `answer`; its address."""
+    """Run an HTTP server on loopback that answers every range query with `answer`; yield its URL."""
 
-    class Answers(http.server.BaseHTTPRequestHandler):
+    class RequestHandler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told = _BUILDINFO if "buildinfo" in self.path else _RUNTIMEINFO if "runtimeinfo" in self.path else answer
+            body = _BUILDINFO if "buildinfo" in self.path else _RUNTIMEINFO if "runtimeinfo" in self.path else answer
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(told)
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), RequestHandler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -76,25 +76,25 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def against_orjson(answer: bytes, pairs: int = PAIRS) -> tuple[float, float]:
-    """Median seconds of ours, and the median of its ratios to `orjson.loads` of the same bytes."""
+    """Return the median seconds of our decoding, and the median of its ratios to `orjson.loads` of the same bytes."""
     import orjson
 
     from xai_runbook.clients.prometheus import samples
 
-    def ours() -> object:
+    def decode() -> object:
         return samples.frame(samples.decode(answer, on="bench", most_series=5000))
 
-    ours()
+    decode()
     times, ratios = [], []
     for _ in range(pairs):
-        theirs = _seconds(lambda: orjson.loads(answer))
-        times.append(_seconds(ours))
-        ratios.append(times[-1] / theirs)
+        orjson_seconds = _seconds(lambda: orjson.loads(answer))
+        times.append(_seconds(decode))
+        ratios.append(times[-1] / orjson_seconds)
     return statistics.median(times), statistics.median(ratios)
 
 
 def against_api_client(answer: bytes) -> tuple[float, float]:
-    """Seconds of ours from query to frame, and its ratio to prometheus-api-client's over the same server."""
+    """Return our seconds from query to frame, and their ratio to prometheus-api-client's with the same server."""
     from xai_runbook.clients.prometheus.client import Prometheus
     from xai_runbook.model.window import Window
     from xai_runbook.settings.loading import defaults
@@ -102,28 +102,31 @@ def against_api_client(answer: bytes) -> tuple[float, float]:
 
     window = Window(datetime.fromtimestamp(1_705_334_400, UTC), datetime.fromtimestamp(1_705_420_740, UTC))
     with serving(answer) as url, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs
+        warnings.simplefilter("ignore")  # prometheus-api-client's
         from prometheus_api_client import MetricRangeDataFrame, PrometheusConnect
 
         settings = Settings.model_validate(
             {**defaults(), "name": "bench", "prometheus": {"url": url, "timeout": "60s"}}
         )
         assert settings.prometheus is not None
-        ours = Prometheus(settings.prometheus, settings.promql_settings)
-        ours.__dict__["_retention"] = ""  # the window is a fixed one, long past
-        theirs = PrometheusConnect(url=url)
+        prometheus = Prometheus(settings.prometheus, settings.promql_settings)
+        prometheus.__dict__["_retention"] = ""  # the fixed window is long past
+        api_client = PrometheusConnect(url=url)
+
+        def our_frame() -> object:
+            return prometheus.range("blockchain_height", window, "60s")
 
         def their_frame() -> object:
             return MetricRangeDataFrame(
-                theirs.custom_query_range("blockchain_height", window.start, window.end, str(STEP))
+                api_client.custom_query_range("blockchain_height", window.start, window.end, str(STEP))
             )
 
-        mine = statistics.median(_seconds(lambda: ours.range("blockchain_height", window, "60s")) for _ in range(3))
-        return mine, mine / _seconds(their_frame)
+        seconds = statistics.median(_seconds(our_frame) for _ in range(3))
+        return seconds, seconds / _seconds(their_frame)
 
 
 def rows() -> list[dict[str, Any]]:
-    """Rows for the bench: name, value, unit, against, ratio, goal, better."""
+    """Return the rows of the benchmark: name, value, unit, against, ratio, goal, better."""
     answer = body()
     decode, to_orjson = against_orjson(answer)
     query, to_client = against_api_client(answer)

@@ -1,4 +1,4 @@
-"""A report against a loop of plain papermill over the same notebooks, and `check` against plain papermill on its cells.
+"""`report` against plain papermill with the same notebooks, and `check` against plain papermill with the health report.
 
 Needs a running sandbox: `xai-runbook sandbox run -- python -m benchmarks report`.
 """
@@ -22,36 +22,36 @@ PAPERMILL = [sys.executable, "-m", "papermill", "--no-progress-bar"]
 
 
 def _report(folder: Path) -> float:
-    """Seconds of `xai-runbook report --all`; the report must be whole."""
+    """Return the seconds of `xai-runbook report --all`. Errors: RuntimeError unless the report is complete."""
     started = time.perf_counter()
     command = [str(COMMAND), "report", "--env", "sandbox", "--all", "--json", "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     seconds = time.perf_counter() - started
-    _whole(done)
+    _require_complete(done)
     return seconds
 
 
 def _check(folder: Path) -> float:
-    """Seconds of `xai-runbook check`; every question must have an answer."""
+    """Return the seconds of `xai-runbook check`. Errors: RuntimeError unless every question was answered."""
     started = time.perf_counter()
     command = [str(COMMAND), "check", "--env", "sandbox", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     seconds = time.perf_counter() - started
-    _whole(done)
+    _require_complete(done)
     return seconds
 
 
-def _whole(done: subprocess.CompletedProcess[str]) -> None:
+def _require_complete(done: subprocess.CompletedProcess[str]) -> None:
     try:
         complete = json.loads(done.stdout)["complete"]
     except (ValueError, KeyError):
         complete = False
     if not complete:
-        raise RuntimeError(f"it did not come to a whole answer: {done.stdout[-300:]} {done.stderr[-300:]}")
+        raise RuntimeError(f"the report is not complete: {done.stdout[-300:]} {done.stderr[-300:]}")
 
 
 def _papermill(notebooks: list[str], folder: Path) -> float:
-    """Seconds of papermill on each notebook, one after another, each run to its end."""
+    """Return the seconds of papermill with each notebook in turn. Errors: RuntimeError unless each ran to its end."""
     started = time.perf_counter()
     for name in notebooks:
         executed = folder / f"{name}.ipynb"
@@ -64,21 +64,21 @@ def _papermill(notebooks: list[str], folder: Path) -> float:
 
 
 def rows(pairs: int = PAIRS) -> list[dict[str, Any]]:
-    """Rows for the bench: name, value, unit, against, ratio, goal, better."""
-    found = []
+    """Return the rows of the benchmark: name, value, unit, against, ratio, goal, better."""
+    result = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name, ours, notebooks, goal, against in (
+        for name, measure, notebooks, goal, against in (
             ("xai-runbook report --all", _report, names(), 0.5, f"papermill, {len(names())} notebooks in turn"),
             ("xai-runbook check", _check, ["health_report"], 0.3, "papermill health_report.ipynb"),
         ):
-            runs = [(ours(folder), _papermill(notebooks, folder)) for _ in range(pairs)]
-            found.append({
+            runs = [(measure(folder), _papermill(notebooks, folder)) for _ in range(pairs)]
+            result.append({
                 "name": name, "value": statistics.median(seconds for seconds, _ in runs), "unit": "seconds",
                 "against": against, "ratio": statistics.median(seconds / plain for seconds, plain in runs),
                 "goal": goal, "better": "lower",
             })  # fmt: skip
-    return found
+    return result
 
 
 if __name__ == "__main__":

@@ -21,25 +21,25 @@ def _seconds(argv: list[str]) -> float:
 
 
 def _against_empty(argv: list[str], pairs: int) -> tuple[float, float]:
-    """Median seconds of `argv`, and the median of its ratios to an empty Python run right after it."""
+    """Return the median seconds of `argv`, and the median of its ratios to an empty Python program."""
     _seconds(argv), _seconds(EMPTY)  # the first run writes bytecode
     runs = [(_seconds(argv), _seconds(EMPTY)) for _ in range(pairs)]
-    return statistics.median(ours for ours, _ in runs), statistics.median(ours / empty for ours, empty in runs)
+    return statistics.median(run[0] for run in runs), statistics.median(run[0] / run[1] for run in runs)
 
 
 def rows(pairs: int = PAIRS) -> list[dict[str, Any]]:
-    """Rows for the bench: name, value, unit, against, ratio, goal, better."""
-    found = []
+    """Return the rows of the benchmark: name, value, unit, against, ratio, goal, better."""
+    result = []
     for name, argv, goal in (
         ("import xai_runbook", [sys.executable, "-c", "import xai_runbook"], 3.0),
         ("xai-runbook --help", [str(COMMAND), "--help"], 5.0),
     ):
         seconds, ratio = _against_empty(argv, pairs)
-        found.append(
+        result.append(
             {"name": name, "value": seconds, "unit": "seconds", "against": "python -c pass", "ratio": ratio,
              "goal": goal, "better": "lower"}
         )  # fmt: skip
-    return found
+    return result
 
 
 if __name__ == "__main__":
