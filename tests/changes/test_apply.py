@@ -327,7 +327,7 @@ def test_only_a_person_can_tell_where_the_world_is_neither(here: Environment, se
     came = carried_out(terminate(here, first, second), here, progress=at("step 2", lambda: cut_off(here, superuser)))
     assert came.status == "unknown"
     looked = reconcile(here, came.entry)
-    assert looked.status == "unknown" and "the same change is refused now" in looked.summary
+    assert looked.status == "unknown" and "the same change cannot be planned now" in looked.summary
     assert journal_of(here).entries()[-1].status == "unknown"
     with pytest.raises(InputError, match="given by a person needs a reason"):
         reconcile(here, came.entry, status="failed", why=" ")

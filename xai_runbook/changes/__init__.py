@@ -1,1 +1,1 @@
-"""The only way to change anything: `apply.apply`, the only holder of credentials that can."""
+"""Everything that changes something: `apply.apply` is the only way to it and the only holder of write credentials."""

@@ -1,4 +1,4 @@
-"""`apply`: every refusal, then the intent, then the act, then what is observed, then the outcome."""
+"""Apply a plan: check it, write the intent to the journal, run its steps, check the result, write the outcome."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 ROOM_BYTES = 2**20
-"""What must be free before anything begins: an intent holds a whole plan."""
+"""Free disk space that the journal must have before a change begins: an intent holds a whole plan."""
 
 Progress = Callable[[str], None]
 
@@ -53,11 +53,12 @@ def apply(
     digest: str = "",
     progress: Progress | None = None,
 ) -> Outcome | Plan:
-    """The Outcome of carrying the plan out; the plan itself, and nothing done, where `confirm` is empty.
+    """Apply the plan and return its Outcome; with an empty `confirm`, do nothing and return the plan.
 
-    `confirm` is the plan's `words`, typed by a person; `reason` is free text, such as an incident number; `digest` is
-    what the plan's file said, where it came from one. Errors: Refused, with nothing done; JournalError, with nothing
-    done, or, after acting, where the outcome could not be written (it then counts as unknown).
+    `confirm` is the plan's `confirmation`, typed by a person; `reason` is free text, such as an incident number;
+    `digest` is the one in the plan's file, if the plan was read from one.
+    Errors: Refused, nothing was done; JournalError, nothing was done, or the outcome could not be written after the
+    steps, which counts as unknown.
     """
     if plan.refused and confirm:
         raise Refused(plan.refused, on=f"environment {plan.environment}")
@@ -77,7 +78,7 @@ def apply(
 def apply_headless(
     plan: Plan, env: Environment, *, digest: str, reason: str = "", progress: Progress | None = None
 ) -> Outcome | Plan:
-    """As `apply` without a person: only for `additive` plans of changes that the settings allow by name (P2)."""
+    """Apply without a person: only `additive` plans of changes that the settings allow by name (P2)."""
     if not plan.steps:
         return plan
     if interactive.notebook() is not None:
@@ -94,42 +95,43 @@ def apply_headless(
 
 
 def preflight(plan: Plan, env: Environment, *, digest: str) -> None:
-    """Raise what `apply` would refuse now whatever is typed, so that nobody types in vain.
+    """Raise what `apply` would raise now even with the right confirmation, before a person is asked to type it.
 
-    The target's lock is held only while this looks; `apply` looks again.
+    The target's lock is held only during these checks; `apply` repeats them.
     Errors: Refused, JournalError, NotConfigured, CannotAsk.
     """
     case = _before_the_lock(plan, env, digest)
     with Lock(case.journal.folder, plan.parts):
-        for refused in UNDER_THE_LOCK:
-            if refused is not refuse_wrong_confirmation:
-                refused(case)
+        for refuse in UNDER_THE_LOCK:
+            if refuse is not refuse_wrong_confirmation:
+                refuse(case)
 
 
 def _before_the_lock(plan: Plan, env: Environment, digest: str, confirm: str = "") -> Case:
-    """Raise what is refused before the target's lock is taken, and return what the other refusals look at."""
+    """Run the checks that do not need the target's lock, and return the input of the others."""
     case = Case(plan, digest, plan.digest, env, journal_of(env), confirm)
-    for refused in BEFORE_THE_LOCK:
-        refused(case)
+    for refuse in BEFORE_THE_LOCK:
+        refuse(case)
     _require_room(case.journal)
     return case
 
 
 def _carry_out(plan: Plan, env: Environment, confirm: str, reason: str, digest: str, progress: Progress) -> Outcome:
+    """Run all checks, write the intent under the target's lock, then run the steps."""
     if not isinstance(reason, str) or len(reason) > 2000:
         raise InputError("the reason must be text of at most 2000 characters", hint="an incident number, or a sentence")
     case = _before_the_lock(plan, env, digest, confirm)
     journal = case.journal
     with Lock(journal.folder, plan.parts) as lock:
-        for refused in UNDER_THE_LOCK:
-            refused(case)
+        for refuse in UNDER_THE_LOCK:
+            refuse(case)
         with write_access(), closing(StepRunner(env)) as runner:
             runner.open(plan.identity, plan.parts)
 
-            def say(words: str) -> None:
-                lock.report(words)
-                with suppress(Exception):  # a terminal that was hung up must not end a change half way
-                    progress(words)
+            def report(message: str) -> None:
+                lock.report(message)
+                with suppress(Exception):  # a terminal that was closed must not end a change half way
+                    progress(message)
 
             with DeferredInterrupt() as interrupt:
                 entry = journal.append(
@@ -140,46 +142,53 @@ def _carry_out(plan: Plan, env: Environment, confirm: str, reason: str, digest: 
                     environment=env.name,
                     plan=plan.to_json(),
                 )
-                return _run_steps(case, runner, entry, say, interrupt)
+                return _run_steps(case, runner, entry, report, interrupt)
 
 
-def _run_steps(case: Case, runner: StepRunner, entry: int, say: Progress, interrupt: DeferredInterrupt) -> Outcome:
-    """Acts, looks, and records; whatever ends it before that leaves an intent alone, which counts as unknown."""
-    plan, effects, words, ambiguous, left = case.plan, 0, "", False, False
+def _run_steps(case: Case, runner: StepRunner, entry: int, report: Progress, interrupt: DeferredInterrupt) -> Outcome:
+    """Run the steps, check the expected condition and write the outcome.
+
+    If this process ends before the outcome is written, the intent is left alone in the journal and counts as unknown.
+    """
+    plan, effects, problem, ambiguous, leftover = case.plan, 0, "", False, False
     step: Step | None = None
     notices: list[str] = []
     try:
         for number, step in enumerate(plan.steps, 1):
             refuse_stopped(case)
-            here = f"step {number} of {len(plan.steps)}"
+            label = f"step {number} of {len(plan.steps)}"
             if interrupt.received:
-                words = f"interrupted by Ctrl-C before {here}"
+                problem = f"interrupted by Ctrl-C before {label}"
                 break
-            say(here)
-            done: StepResult = runner.run(step, lambda told, here=here: say(f"{here}: {told}"), interrupt)  # type: ignore[misc]
-            effects += done.had_effect
-            notices += done.notices
-            if not done.had_effect:
-                words, left = f"{here}: {done.summary}", done.leftover
+            report(label)
+            result: StepResult = runner.run(
+                step,
+                lambda message, label=label: report(f"{label}: {message}"),  # type: ignore[misc]
+                interrupt,
+            )
+            effects += result.had_effect
+            notices += result.notices
+            if not result.had_effect:
+                problem, leftover = f"{label}: {result.summary}", result.leftover
                 break  # P10: the first error ends it
     except OutcomeUnknown as error:
-        ambiguous, words = True, f"{here}: {error}"
+        ambiguous, problem = True, f"{label}: {error}"
     except Refused as error:
-        words = str(error)
-    came_about = False
+        problem = str(error)
+    fulfilled = False
     observed: list[Mapping[str, str | None]] = []
-    if effects or ambiguous or left:
-        say("checking the expected condition")
-        # where something went wrong, one look tells what is so now
-        came_about, observed = _observe(case, 0.0 if words else _settling_seconds(plan), interrupt)
-    seen = leftovers(observed)
-    if ambiguous and not (effects or came_about or seen) and _ends_with_its_process(step) and unchanged(case.env, plan):
+    if effects or ambiguous or leftover:
+        report("checking the expected condition")
+        # after a problem there is nothing to wait for: the present state is enough
+        fulfilled, observed = _observe(case, 0.0 if problem else _settling_seconds(plan), interrupt)
+    left = leftovers(observed)
+    if ambiguous and not (effects or fulfilled or left) and _ends_with_its_process(step) and unchanged(case.env, plan):
         ambiguous = False
-    status, summary = _judge(plan, effects, words, ambiguous, came_about)
-    if left and status == "failed":
-        summary = words
-    if seen and status != "done":
-        summary += f"; seen afterwards: {seen}"
+    status, summary = _judge(plan, effects, problem, ambiguous, fulfilled)
+    if leftover and status == "failed":
+        summary = problem
+    if left and status != "done":
+        summary += f"; seen afterwards: {left}"
     outcome = Outcome(
         status=status,
         entry=entry,
@@ -201,21 +210,22 @@ def _run_steps(case: Case, runner: StepRunner, entry: int, say: Progress, interr
 
 
 def _ends_with_its_process(step: Step | None) -> bool:
-    """Whether nothing of the step goes on anywhere once it has ended here."""
+    """Return whether nothing of the step can continue after its process has ended."""
     return isinstance(step, Command) and not step.effects_survive_kill
 
 
-def _judge(plan: Plan, effects: int, words: str, ambiguous: bool, came_about: bool) -> tuple[Status, str]:
-    if came_about and effects == len(plan.steps):
+def _judge(plan: Plan, effects: int, problem: str, ambiguous: bool, fulfilled: bool) -> tuple[Status, str]:
+    """Return status and summary of the outcome."""
+    if fulfilled and effects == len(plan.steps):
         return "done", f"{plan.verb} {', '.join(plan.targets)}"
     if not effects and not ambiguous:
-        return "failed", f"nothing was done: {words}"
-    if came_about and ambiguous and effects == len(plan.steps) - 1:
-        # the answer was lost, and what it was to bring about is seen: but seen is not caused
-        return "unknown", f"{words}; the expected condition holds now"
-    told = words or f"the expected condition did not hold within {_settling_seconds(plan):g} s"
+        return "failed", f"nothing was done: {problem}"
+    if fulfilled and ambiguous and effects == len(plan.steps) - 1:
+        # the answer was lost: the condition holds, but something else may have caused it
+        return "unknown", f"{problem}; the expected condition holds now"
+    reason = problem or f"the expected condition did not hold within {_settling_seconds(plan):g} s"
     known = "are known to have taken effect" if ambiguous else "took effect"
-    return "unknown", f"{effects} of {len(plan.steps)} steps {known}: {told}"
+    return "unknown", f"{effects} of {len(plan.steps)} steps {known}: {reason}"
 
 
 def _settling_seconds(plan: Plan) -> float:
@@ -223,14 +233,14 @@ def _settling_seconds(plan: Plan) -> float:
 
 
 def _observe(case: Case, seconds: float, interrupt: DeferredInterrupt) -> tuple[bool, list[Mapping[str, str | None]]]:
-    """Whether the expected condition came true in that time, and the rows last seen."""
+    """Return whether the expected condition came true within `seconds`, and the rows last seen."""
     assert case.plan.expected is not None  # a plan with steps has one
     end = time.monotonic() + seconds
     rows: list[Mapping[str, str | None]] = []
     while True:
         with suppress(XaiRunbookError):
-            told, rows = holds(case.env, case.plan.expected)
-            if told:
+            fulfilled, rows = holds(case.env, case.plan.expected)
+            if fulfilled:
                 return True, rows
         if interrupt.received or time.monotonic() >= end:
             return False, rows
@@ -238,10 +248,10 @@ def _observe(case: Case, seconds: float, interrupt: DeferredInterrupt) -> tuple[
 
 
 def _require_room(journal: Journal) -> None:
-    """P15: where intent and outcome would not find room, nothing is begun, not even a lock."""
+    """Raise JournalError unless the journal's disk has room for intent and outcome (P15)."""
     try:
-        with tempfile.TemporaryFile(dir=journal.folder) as room:
-            os.posix_fallocate(room.fileno(), 0, ROOM_BYTES)
+        with tempfile.TemporaryFile(dir=journal.folder) as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
     except OSError as error:
         raise JournalError(
             f"the journal cannot be written, so nothing was done: {error.strerror}",
@@ -251,7 +261,7 @@ def _require_room(journal: Journal) -> None:
 
 
 def progress_display() -> Progress:
-    """Progress for where this runs: one line that is rewritten, in a notebook or a terminal; none elsewhere."""
+    """Return a progress function: one rewritten line in a notebook or a terminal, nothing elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if getattr(shell, "kernel", None) is not None:
@@ -260,12 +270,12 @@ def progress_display() -> Progress:
         from xai_runbook.model.display.html_fragments import emphasis
 
         handle = display(HTML(emphasis("…")), display_id=True)
-        return lambda words: handle.update(HTML(emphasis(words)))
+        return lambda message: handle.update(HTML(emphasis(message)))
     if sys.stderr is not None and sys.stderr.isatty():
 
-        def line(words: str) -> None:
-            sys.stderr.write(f"\r\x1b[K{words[:150]}")
+        def rewrite_line(message: str) -> None:
+            sys.stderr.write(f"\r\x1b[K{message[:150]}")
             sys.stderr.flush()
 
-        return line
+        return rewrite_line
     return lambda _: None

@@ -1,4 +1,4 @@
-"""Lends a program the roles of the settings that its step names, for as long as it runs."""
+"""Credentials for a program: the roles of the settings that its step names, for as long as it runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def role_environment(roles: Sequence[Role], settings: Settings) -> Iterator[dict[str, str]]:
-    """libpq's variables of these roles: where, as whom, and in which file the passwords are.
+    """Yield libpq's environment variables for these roles: address, user and the file with their passwords.
 
-    The file is memory that has no name, mode 0600, and the kernel takes it back when we end, however that is: no disk
-    ever holds a password (P21). Where the settings lead by a bastion, the way through it is open as long.
-    Errors: NotConfigured, Refused without write access, SettingsError (a password that cannot be read), InputError,
-    Unreachable and AccessDenied (the bastion).
+    The file is in memory only, without a name and with mode 0600, and disappears with this process: a password is
+    never written to a disk (P21). A tunnel through a bastion, if the settings have one, is open as long.
+    Errors: NotConfigured; Refused without write access; SettingsError, a password cannot be read; InputError;
+    Unreachable and AccessDenied, the bastion.
     """
     if not roles:
         yield {}
@@ -47,7 +47,7 @@ def role_environment(roles: Sequence[Role], settings: Settings) -> Iterator[dict
 
 @contextmanager
 def _password_file(lines: list[str]) -> Iterator[dict[str, str]]:
-    # a person's own file still counts, for what the settings leave to libpq
+    # the user's own file still serves connections for which the settings have no password
     own = Path(os.environ.get("PGPASSFILE") or "~/.pgpass").expanduser()
     text = "".join(lines).encode()
     if lines and own.is_file():
@@ -65,43 +65,50 @@ def _password_file(lines: list[str]) -> Iterator[dict[str, str]]:
 
 
 def _operator_environment(settings: Settings, tunnels: ExitStack) -> tuple[dict[str, str], list[str]]:
-    where = settings.database
-    if where is None or where.operator is None:
+    """Return variables and password lines of `database.operator`; a tunnel that it needs is closed with `tunnels`."""
+    database = settings.database
+    if database is None or database.operator is None:
         raise NotConfigured(
             "database.operator is not configured, but the step needs it",
             on="database.operator",
             hint="add a table [database.operator] with user and password",
         )
-    port = str(where.port)
-    told = {"PGDATABASE": where.dbname, "PGUSER": where.operator.user, "PGSSLMODE": where.sslmode}
-    if where.service:
-        told["PGSERVICE"] = where.service
-        told |= {name: os.environ[name] for name in ("PGSERVICEFILE", "PGSYSCONFDIR") if name in os.environ}
-    elif (tunnel := tunnel_of(where)) is not None:
+    port = str(database.port)
+    variables = {"PGDATABASE": database.dbname, "PGUSER": database.operator.user, "PGSSLMODE": database.sslmode}
+    if database.service:
+        variables["PGSERVICE"] = database.service
+        variables |= {name: os.environ[name] for name in ("PGSERVICEFILE", "PGSYSCONFDIR") if name in os.environ}
+    elif (tunnel := tunnel_of(database)) is not None:
         tunnels.callback(tunnel.close)
-        port = str(tunnel.port())  # the host's name stays: its certificate must be that host's
-        told |= {"PGHOST": where.host, "PGHOSTADDR": "127.0.0.1", "PGPORT": port}
+        port = str(tunnel.port())  # the host name stays: the server's certificate is for that host
+        variables |= {"PGHOST": database.host, "PGHOSTADDR": "127.0.0.1", "PGPORT": port}
     else:
-        told |= {"PGHOST": where.host, "PGPORT": port}
-    if where.sslrootcert:
-        told["PGSSLROOTCERT"] = where.sslrootcert
-    host, port = ("*", "*") if where.service else (where.host, port)
-    return told, _password_line(host, port, where.operator.user, where.operator.password)
+        variables |= {"PGHOST": database.host, "PGPORT": port}
+    if database.sslrootcert:
+        variables["PGSSLROOTCERT"] = database.sslrootcert
+    host, port = ("*", "*") if database.service else (database.host, port)
+    return variables, _password_line(host, port, database.operator.user, database.operator.password)
 
 
 def _scratch_environment(settings: Settings) -> tuple[dict[str, str], list[str]]:
-    where = settings.backups.scratch if settings.backups else "local"
-    if isinstance(where, str):
+    """Return variables and password lines of `backups.scratch`; the variables' names begin with SCRATCH_."""
+    scratch = settings.backups.scratch if settings.backups else "local"
+    if isinstance(scratch, str):
         return {}, []  # a private cluster asks for no password
-    told = {"PGHOST": where.host, "PGPORT": str(where.port), "PGUSER": where.user, "PGSSLMODE": where.sslmode}
-    if where.sslrootcert:
-        told["PGSSLROOTCERT"] = where.sslrootcert
-    lines = _password_line(where.host, str(where.port), where.user, where.password)
-    return {f"SCRATCH_{name}": text for name, text in told.items()}, lines
+    variables = {
+        "PGHOST": scratch.host,
+        "PGPORT": str(scratch.port),
+        "PGUSER": scratch.user,
+        "PGSSLMODE": scratch.sslmode,
+    }
+    if scratch.sslrootcert:
+        variables["PGSSLROOTCERT"] = scratch.sslrootcert
+    lines = _password_line(scratch.host, str(scratch.port), scratch.user, scratch.password)
+    return {f"SCRATCH_{name}": value for name, value in variables.items()}, lines
 
 
 def _password_line(host: str, port: str, user: str, password: Secret | None) -> list[str]:
-    """A line of a password file for every database of that server, or none where libpq's own files are used."""
+    """Return the password file's line for all databases of the server; none if libpq's own files have the password."""
     if password is None:
         return []
     fields = [host, port, "*", user, password.reveal()]

@@ -1,4 +1,4 @@
-"""Ctrl-C while something changes: noted, and looked at where stopping leaves a known state."""
+"""Ctrl-C during a change: recorded, and honoured where stopping leaves a known state."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class DeferredInterrupt:
-    """For the time of a with block Ctrl-C only sets `received`; an exception in the middle of a write, or between an
-    act and its record, would lose what is known. Everything in the block has a deadline, so it is heard soon.
+    """A with block in which Ctrl-C only sets `received`.
 
-    In another thread than the main one Ctrl-C does not arrive anyway.
+    An exception in the middle of a write, or between an act and its record, would lose what is known. Everything in
+    the block has a deadline, so the flag is read soon. Outside the main thread Ctrl-C does not arrive anyway.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
-"""What was meant, and what came of it: one JSON record a line, each holding the SHA-256 of the line before it.
+"""The journal of changes: one JSON record per line, each with the SHA-256 of the line before it.
 
-An intent is on disk before anything acts, its outcome after. Beside the records lies the head, the number of records
-and the hash of the last one: a chain alone would not miss lines that were cut off its end. A last line without its end
-is a write that a crash cut short; it is set aside, and that is recorded. Everything else that does not fit is damage.
+An intent is on disk before its change acts, its outcome afterwards. A separate file, the head, holds the number of
+records and the hash of the last one: the chain alone would not show that lines are missing at the end. An incomplete
+last line comes from a crash during a write; it is moved aside, and that is recorded. Everything else that does not fit
+is damage.
 """
 
 from __future__ import annotations
@@ -41,23 +42,23 @@ class Head(BaseModel):
 
 @dataclass(frozen=True)
 class Entry:
-    """One intent and what became of it."""
+    """An intent with its outcome."""
 
     number: int
     intent: Mapping[str, Any]
     outcome: Mapping[str, Any] | None
-    """None while it acts, and for ever where that ended before it could say."""
+    """None while the plan is being applied, and for ever if that ended before the outcome was written."""
     reconciled: Mapping[str, Any] | None
 
     @property
     def status(self) -> str:
-        """done, failed or unknown, as last told."""
-        told = self.reconciled or self.outcome
-        return str(told["status"]) if told else "unknown"
+        """The status last recorded: done, failed or unknown."""
+        last = self.reconciled or self.outcome
+        return str(last["status"]) if last else "unknown"
 
 
 class Journal:
-    """The journal in one folder; those who share the folder share its memory and its locks."""
+    """The journal in one folder. Users who share the folder share its records and its locks."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,16 +66,16 @@ class Journal:
         self._head = folder / "head.json"
         self._identity = folder / "identity"
         self._entries: list[Entry] = []
-        self._entries_of: tuple[int, ...] | None = None
+        self._entries_state: tuple[int, ...] | None = None
 
     @property
     def stop_file(self) -> Path:
-        """While it exists, nothing acts."""
+        """The file that stops all changes while it exists."""
         return self.folder / "STOP"
 
     @property
     def identity(self) -> str:
-        """What tells this journal from every other; empty where none was made in the folder. Errors: JournalError."""
+        """The UUID of this journal, empty if the folder has none. Errors: JournalError."""
         try:
             return self._identity.read_text(encoding="ascii", errors="replace").strip()
         except (FileNotFoundError, NotADirectoryError):
@@ -85,7 +86,7 @@ class Journal:
             ) from None
 
     def create(self) -> None:
-        """Make the journal in its folder, unless there is one; records that are there stay. Errors: JournalError."""
+        """Create the journal unless there is one; records that exist are kept. Errors: JournalError."""
         try:
             make_private(self.folder)
             with self._writing():
@@ -95,16 +96,16 @@ class Journal:
             raise self._write_error(error) from None
 
     def append(self, kind: str, **payload: Any) -> int:
-        """The record's number; it is on disk when this returns. Errors: JournalError, and nothing is half written."""
+        """Append a record, sync it to disk and return its number. Errors: JournalError, and nothing was written."""
         try:
             identity = self.identity
-            if not identity:  # its share was unmounted, say: what is written here now would be lost, or forgotten
+            if not identity:  # for example an unmounted share: what is written now would be lost
                 raise JournalError("there is no journal", on=str(self.folder), hint="xai-runbook journal init")
             with self._writing():
                 head = self._write(self._recover(), kind, payload)
         except OSError as error:
             raise self._write_error(error) from None
-        with suppress(OSError):  # it is written; the next look at the journal remembers it
+        with suppress(OSError):  # the record is written; the next reader of the journal will remember it
             journal_memory.remember(
                 self.folder, journal_memory.LastSeen(identity=identity, count=head.count, hash=head.hash)
             )
@@ -115,41 +116,41 @@ class Journal:
         return JournalError(f"the journal cannot be written: {error.strerror}", on=str(self.folder), hint=hint)
 
     def hashes(self) -> list[str]:
-        """Each record's SHA-256, the oldest first. Errors: JournalError where a line is not what was written."""
-        return [own for _, own in self._lines()]
+        """Return the SHA-256 of each record, the oldest first. Errors: JournalError, a record was changed."""
+        return [digest for _, digest in self._lines()]
 
     def records(self) -> list[dict[str, Any]]:
-        """Every record, the oldest first. Errors: JournalError where a line is not what was written."""
+        """Return all records, the oldest first. Errors: JournalError, a record was changed."""
         return [record for record, _ in self._lines()]
 
     def entries(self) -> list[Entry]:
-        """Every intent with its outcome, the oldest first; read again only where the file is another than before."""
+        """Return each intent with its outcome, the oldest first; cached until the file changes."""
         now = self._file_state()
-        if now is None or now != self._entries_of:
-            self._entries, self._entries_of = self._read_entries(), now
+        if now is None or now != self._entries_state:
+            self._entries, self._entries_state = self._read_entries(), now
         return self._entries
 
     def _file_state(self) -> tuple[int, ...] | None:
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except OSError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _read_entries(self) -> list[Entry]:
-        found: dict[int, Entry] = {}
+        entries: dict[int, Entry] = {}
         for record in self.records():
             number = int(record.get("entry", 0))
             if record["kind"] == "intent":
-                found[record["number"]] = Entry(record["number"], record, None, None)
-            elif record["kind"] == "outcome" and number in found:
-                found[number] = Entry(number, found[number].intent, record, None)
-            elif record["kind"] == "reconciled" and number in found:
-                found[number] = Entry(number, found[number].intent, found[number].outcome, record)
-        return list(found.values())
+                entries[record["number"]] = Entry(record["number"], record, None, None)
+            elif record["kind"] == "outcome" and number in entries:
+                entries[number] = Entry(number, entries[number].intent, record, None)
+            elif record["kind"] == "reconciled" and number in entries:
+                entries[number] = Entry(number, entries[number].intent, entries[number].outcome, record)
+        return list(entries.values())
 
     def verify(self) -> int:
-        """How many records there are, all of them proved. Errors: JournalError, which names the first that is not."""
+        """Prove all records and return their number. Errors: JournalError, which names the first bad record."""
         head = self.head()
         count, at_head = 0, START
         for count, (_, last) in enumerate(self._lines(), 1):
@@ -161,9 +162,9 @@ class Journal:
                 on=str(self.path),
                 hint="restore it from a copy",
             )
-        # a crash between a record and its head leaves one record that the head does not know yet, never two
+        # a crash between a record and its head leaves one record beyond the head, never two
         if at_head != head.hash or count - head.count > 1:
-            if self.head() != head:  # others have written in the meantime
+            if self.head() != head:  # another process has written meanwhile
                 return self.verify()
             raise JournalError(
                 f"the records do not match the head, which was written after record {head.count}",
@@ -173,7 +174,7 @@ class Journal:
         return count
 
     def _lines(self) -> Iterator[tuple[dict[str, Any], str]]:
-        """Each record with its own hash; a torn last line is passed over, since `append` sets it aside."""
+        """Yield each record with its hash, without an incomplete last line, which `append` moves aside."""
         import orjson
 
         try:
@@ -183,8 +184,8 @@ class Journal:
         except OSError as error:
             raise JournalError(f"the journal cannot be read: {error.strerror}", on=str(self.path)) from None
         last = START
-        whole = content.rpartition(b"\n")[0]
-        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+        complete = content.rpartition(b"\n")[0]
+        for number, line in enumerate(complete.split(b"\n") if complete else (), 1):
             try:
                 record = orjson.loads(line)
                 fits = record["number"] == number and record["previous"] == last and isinstance(record["kind"], str)
@@ -200,11 +201,11 @@ class Journal:
             yield record, last
 
     def head(self) -> Head:
-        """How many records (`count`) are certain to stay, and the hash of the last one. Errors: JournalError."""
+        """Return the head, or one of no records if nothing was written yet. Errors: JournalError."""
         try:
             return Head.model_validate_json(self._head.read_bytes())
         except FileNotFoundError:
-            # a crash before the very first head leaves one record at most
+            # a crash before the very first head leaves at most one record
             if self.path.exists() and self.path.read_bytes().count(b"\n") > 1:
                 raise JournalError(
                     "the journal's head is missing", on=str(self._head), hint="restore it from a copy"
@@ -216,18 +217,18 @@ class Journal:
             ) from None
 
     def _recover(self) -> Head:
-        """The head of the whole records, after whatever a crash left has been set aside."""
+        """Return the head, after repairing what a crash left: a head that is behind, an incomplete last line."""
         head = self.head()
         size = self.path.stat().st_size if self.path.exists() else 0
         if self._tail(size) == head:
             return head
-        # not the plain case: prove all of it, then set a torn end aside
+        # after a crash: prove all records, then move an incomplete last line aside
         count = self.verify()
         content = self.path.read_bytes() if size else b""
-        whole, _, torn = content.rpartition(b"\n")
-        found = Head(count=count, hash=hashlib.sha256(whole.rpartition(b"\n")[2]).hexdigest() if count else START)
+        complete, _, torn = content.rpartition(b"\n")
+        found = Head(count=count, hash=hashlib.sha256(complete.rpartition(b"\n")[2]).hexdigest() if count else START)
         if found != head:
-            self._write_head(found)  # a crash came between the two; a second one must not leave it two behind
+            self._write_head(found)  # now: a second crash must not leave the head two records behind
         if torn:
             write_whole(self.folder / f"torn-after-{count}", torn)
             os.truncate(self.path, len(content) - len(torn))
@@ -235,20 +236,20 @@ class Journal:
         return found
 
     def _tail(self, size: int) -> Head | None:
-        """Number and hash of the last line, without reading the rest; None where it is torn."""
+        """Return number and hash of the last record, without reading the others; None if its line is incomplete."""
         if not size:
             return Head(count=0, hash=START)
         with self.path.open("rb") as file:
-            reach = 65536
+            tail_bytes = 65536
             while True:
-                file.seek(max(0, size - reach))
+                file.seek(max(0, size - tail_bytes))
                 end = file.read()
                 if not end.endswith(b"\n"):
                     return None
                 line = end[:-1].rpartition(b"\n")[2]
-                if len(line) < len(end) - 1 or reach >= size:
+                if len(line) < len(end) - 1 or tail_bytes >= size:
                     break
-                reach *= 8
+                tail_bytes *= 8
         try:
             return Head(count=json.loads(line)["number"], hash=hashlib.sha256(line).hexdigest())
         except (ValueError, KeyError, TypeError):
@@ -276,7 +277,7 @@ class Journal:
                 os.fsync(descriptor)
                 self._write_head(new)
             except BaseException:
-                # a full disk: what fitted must not stay, nor a record that nobody was told was written
+                # a full disk: remove the part that was written, and a record whose caller gets an error
                 if self.head() == head:
                     os.ftruncate(descriptor, before)
                 raise
@@ -289,6 +290,7 @@ class Journal:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
+        """Hold the lock of the journal's writers."""
         with locked(self.folder / "writing"):
             yield
 
@@ -299,7 +301,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def user() -> str:
-    """The name of the user that this runs as; its number where it has none."""
+    """Return the name of the user that this process runs as, or its number if it has no name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

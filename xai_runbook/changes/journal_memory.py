@@ -1,4 +1,4 @@
-"""What this user last saw of each journal, kept apart from the journals, in the XDG state folder."""
+"""The state of each journal that this user saw last, kept apart from the journals in the XDG state folder."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class LastSeen(BaseModel):
 
 
 def state_folder() -> Path:
-    """This user's XDG state folder of xai-runbook."""
-    told = os.environ.get("XDG_STATE_HOME", "")
-    return (
-        Path(told if os.path.isabs(told) else "~/.local/state") / "xai-runbook"
-    ).expanduser()  # XDG: as for settings
+    """Return this user's XDG state folder of xai-runbook."""
+    folder = os.environ.get("XDG_STATE_HOME", "")
+    # the XDG specification ignores relative paths
+    return (Path(folder if os.path.isabs(folder) else "~/.local/state") / "xai-runbook").expanduser()
 
 
 def recall(folder: Path) -> LastSeen | None:
-    """What was last seen of the journal that the settings name as `folder`; None if it never was. Errors: JournalError.
+    """Return the last seen state of the journal in `folder`; None if it was never seen. Errors: JournalError.
 
-    The folder is taken as named: what a symbolic link leads to may change, and the identity decides.
+    The path is used as the settings have it, unresolved: a symbolic link's target may change, and the journal's
+    identity is compared anyway.
     """
     path = path_of(folder)
     try:
@@ -50,13 +50,13 @@ def recall(folder: Path) -> LastSeen | None:
 
 
 def remember(folder: Path, known: LastSeen) -> None:
-    """Record what was seen of the journal in `folder`. Errors: OSError."""
+    """Save the seen state of the journal in `folder`. Errors: OSError."""
     path = path_of(folder)
     make_private(path.parent)
     write_whole(path, json.dumps(known.model_dump() | {"folder": str(folder)}).encode())
 
 
 def path_of(folder: Path) -> Path:
-    """The file that remembers the journal in `folder`."""
+    """Return the file with the last seen state of the journal in `folder`."""
     name = hashlib.sha256(os.path.abspath(folder).encode()).hexdigest()[:32]
     return state_folder() / "journals" / f"{name}.json"

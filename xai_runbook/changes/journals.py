@@ -1,8 +1,9 @@
-"""The journal of an environment: the one that this user knows, complete, or an error.
+"""The journal of an environment, checked against its last seen state.
 
-A journal's folder may be on a share that is not mounted, be emptied, or be put back from an old copy. Made anew in
-silence, it would forget stops, unknown outcomes and plans that were used. So a journal is made once, by `init` (the
-sandbox makes its own), has an identity, and each user's state folder remembers that and how many records there were.
+A journal's folder may be on a share that is not mounted, be emptied, or be restored from an old copy. If a new journal
+were created silently, stops, unknown outcomes and used plans would be forgotten. So a journal is created once, by
+`init` (the sandbox creates its own), has an identity, and each user's state folder remembers that identity and the
+number of records.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _REPLACE = "mount its folder or restore a newer copy; if it is lost: {} --replac
 
 
 def journal_of(env: Environment) -> Journal:
-    """The environment's journal, if it is the one that this user knows and complete. Errors: JournalError.
+    """Return the environment's journal, after `require`. Errors: JournalError.
 
-    The sandbox's is made here when it is first wanted.
+    The sandbox's journal is created at its first use.
     """
     journal = unchecked_journal(env)
     if env.name == DEFAULT and not journal.identity and journal_memory.recall(journal.folder) is None:
@@ -35,15 +36,17 @@ def journal_of(env: Environment) -> Journal:
 
 
 def unchecked_journal(env: Environment) -> Journal:
-    """Where the environment's journal is to be, whatever is there. A relative path is one place for this user,
-    whichever folder a command or a notebook runs in: a stop, or an outcome that nobody knows, must be seen from all of
-    them."""
+    """Return the journal in the folder that the settings name, without any check.
+
+    A relative path is relative to this user's state folder, not to the working directory: a stop or an unknown outcome
+    must be seen by commands and notebooks in every folder.
+    """
     return Journal(journal_memory.state_folder() / Path(env.settings.outputs.journal).expanduser())
 
 
 def require(journal: Journal, name: str) -> None:
-    """Raise JournalError unless `journal` is the one that this user knows, complete; a first sight is remembered."""
-    known = journal_memory.recall(journal.folder)  # before the journal, which only grows
+    """Raise JournalError unless the journal is the one seen before and complete; remember its present state."""
+    known = journal_memory.recall(journal.folder)  # read before the journal, which only grows
     on = str(journal.folder)
     command = f"xai-runbook journal init --env {name}"
     replace = _REPLACE.format(command)
@@ -55,7 +58,7 @@ def require(journal: Journal, name: str) -> None:
         raise JournalError(what, on=on, hint=f"if this is the right folder, create it once: {command}")
     if known is not None and identity != known.identity:
         raise JournalError(f"this is not the known journal of {known.count} records", on=on, hint=replace)
-    # only what the head covers is remembered: a record after it is taken back where its writer finds the disk full
+    # only records that the head covers: a later one is removed again if its writer finds the disk full
     covered = journal.head().count
     journal.verify()
     hashes = journal.hashes()
@@ -78,10 +81,10 @@ def require(journal: Journal, name: str) -> None:
 
 
 def init(journal: Journal, name: str, *, replace: bool = False, why: str = "") -> str:
-    """Make the journal of environment `name`, or `replace` the known one by what is in the folder now; what was done.
+    """Create the journal of environment `name`, or `replace` the known one by the one in its folder; return a message.
 
-    Records that are there are kept, and a replacement is recorded with its reason. Errors: Refused, JournalError;
-    InputError for a replacement without a reason.
+    Records that exist are kept; a replacement is recorded with its reason.
+    Errors: Refused, JournalError; InputError for a replacement without a reason.
     """
     known = journal_memory.recall(journal.folder)
     if replace:
@@ -91,8 +94,8 @@ def init(journal: Journal, name: str, *, replace: bool = False, why: str = "") -
             raise Refused("replacing a journal needs a person", on="a script or a pipe", hint="run it in a terminal")
         journal.verify()
         journal.create()
-        before = known.model_dump() if known is not None else {}
-        number = journal.append("replaced", why=inert(why), known=before)
+        replaced = known.model_dump() if known is not None else {}
+        number = journal.append("replaced", why=inert(why), known=replaced)
         return f"{journal.folder} is now the journal; its record {number} holds the reason"
     if journal.identity:
         require(journal, name)

@@ -1,6 +1,7 @@
-"""Why a plan is not applied: each reason is one function, in the order in which `apply` asks them.
+"""The checks before a plan is applied: one function for each reason to refuse it, in the order that `apply` uses.
 
-A refusal raises Refused; nothing has been done by then. A test takes each out in turn and sees its own test fail.
+Each raises Refused before anything is done. tests/changes/test_guards.py disables each in turn and expects its test to
+fail.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """What a refusal looks at."""
+    """Input of the checks."""
 
     plan: Plan
     file_digest: str
-    """What the plan file said, or the plan's own where it never was a file."""
+    """The digest in the plan's file; the plan's own if it was never written to a file."""
     plan_digest: str
     """The plan's own digest, computed once."""
     env: Environment
@@ -42,24 +43,24 @@ class Case:
 
 
 def refuse_edited(case: Case) -> None:
-    """P5: the digest covers every field, creation and expiry too."""
+    """Refuse a plan that was edited: the digest covers every field, creation and expiry too (P5)."""
     if case.file_digest != case.plan_digest:
         raise Refused("the plan was edited after it was made", on=case.plan.verb, hint="make a new plan")
 
 
 def refuse_unknown_change(case: Case) -> None:
-    """Only functions of xai_runbook.operations that are marked as changes are ever called."""
+    """Refuse a change that is not marked as one in xai_runbook.operations: nothing else is ever called (P4)."""
     registry.find_change(case.plan.change)
 
 
 def refuse_expired(case: Case) -> None:
-    """P5: a plan is about a world of minutes ago at most."""
+    """Refuse a plan that is older than some minutes (P5)."""
     if datetime.now(UTC) >= datetime.fromisoformat(case.plan.expires_at):
         raise Refused(f"the plan expired at {case.plan.expires_at[:19]} UTC", on=case.plan.verb, hint="make a new plan")
 
 
 def refuse_clock_change(case: Case) -> None:
-    """An expiry means nothing where the clock cannot be believed."""
+    """Refuse a plan if the clock was set since it was made: its expiry would mean nothing (P5)."""
     created = datetime.fromisoformat(case.plan.created_at)
     ahead = (created - datetime.now(UTC)).total_seconds()
     if ahead > clock.MOST_DRIFT_SECONDS:
@@ -76,7 +77,7 @@ def refuse_clock_change(case: Case) -> None:
 
 
 def refuse_other_environment(case: Case) -> None:
-    """P3: by name first."""
+    """Refuse a plan for another environment, by name (P3)."""
     if case.plan.environment != case.env.name:
         raise Refused(
             f"the plan is for environment {case.plan.environment!r}",
@@ -86,7 +87,10 @@ def refuse_other_environment(case: Case) -> None:
 
 
 def refuse_other_server(case: Case) -> None:
-    """P3: and then as measured: a name can lead to another server, and a restored snapshot keeps its identifier."""
+    """Refuse a plan for another server, by measured identity (P3).
+
+    A name can lead to another server, and a restored snapshot keeps its system identifier.
+    """
     for handle in sorted({key.partition(".")[0] for key in case.plan.identity}):
         if handle not in handles():
             raise Refused(f"no handle is called {handle!r:.60}", on="the plan", hint="make a new plan")
@@ -103,7 +107,7 @@ def refuse_other_server(case: Case) -> None:
 
 
 def refuse_used(case: Case) -> None:
-    """P8: a plan is applied once."""
+    """Refuse a plan that was applied before (P8)."""
     for entry in case.journal.entries():
         if entry.intent.get("digest") == case.plan_digest:
             raise Refused(
@@ -114,7 +118,7 @@ def refuse_used(case: Case) -> None:
 
 
 def refuse_stopped(case: Case) -> None:
-    """P20: a stop file is looked at first, and before each step."""
+    """Refuse while the journal's stop file exists; checked again before each step (P20)."""
     if case.journal.stop_file.exists():
         try:
             why = case.journal.stop_file.read_text(encoding="utf-8", errors="replace").strip()
@@ -124,7 +128,7 @@ def refuse_stopped(case: Case) -> None:
 
 
 def refuse_unknown_outcome(case: Case) -> None:
-    """P16: an outcome that nobody knows blocks whatever overlaps with its plan, until somebody has looked."""
+    """Refuse a plan that overlaps with one of unknown outcome, until that one is reconciled (P16)."""
     for entry in case.journal.entries():
         if entry.status != "unknown":
             continue
@@ -142,7 +146,7 @@ def refuse_unknown_outcome(case: Case) -> None:
 
 
 def refuse_without_operator(case: Case) -> None:
-    """Each part that the plan acts on needs its operator's role in the settings; its password is looked up later."""
+    """Raise NotConfigured unless the settings have an operator for each part that the plan changes."""
     acting = [step for step in case.plan.steps if _uses_operator(step)]
     parts = {step.part if isinstance(step, HttpCall) else "database" for step in acting}
     parts |= {"database"} if any(key.startswith("database.") for key in case.plan.identity) else set()
@@ -156,15 +160,15 @@ def refuse_without_operator(case: Case) -> None:
 
 
 def _uses_operator(step: Step) -> bool:
-    """Whether the step uses an operator's role."""
+    """Return whether the step uses an operator's role."""
     return isinstance(step, Sql | HttpCall) or (isinstance(step, Command) and "database.operator" in step.roles)
 
 
-# after the target's lock is held
+# with the target's lock held
 
 
 def refuse_outdated(case: Case) -> None:
-    """P6: the same change is planned again, and must come to the same."""
+    """Refuse unless planning the same change again gives the same plan (P6)."""
     try:
         again = registry.make_plan(case.env, case.plan.change, case.plan.arguments)
     except InputError as error:
@@ -184,16 +188,16 @@ def refuse_outdated(case: Case) -> None:
 
 
 def refuse_wrong_confirmation(case: Case) -> None:
-    """P8: typed, and bound to the digest."""
+    """Refuse unless the plan's confirmation was typed, which contains the start of its digest (P8)."""
     if case.confirm.split() != case.plan.confirmation.split():
-        # what was typed is not shown: it may be a password that went astray
+        # what was typed is not shown: it may be a password, typed into the wrong prompt
         raise Refused(
             "the confirmation does not match the plan", on=target(case.plan), hint=f"type: {case.plan.confirmation}"
         )
 
 
 def refuse_fulfilled(case: Case) -> None:
-    """P12: what is expected must come from acting: where it is so before, seeing it afterwards would prove nothing."""
+    """Refuse if the expected condition holds already: seeing it afterwards would prove nothing (P12)."""
     if _is_fulfilled(case.env, case.plan):
         raise Refused(
             f"there is nothing to do, this already holds: {case.plan.expected}",
@@ -203,10 +207,10 @@ def refuse_fulfilled(case: Case) -> None:
 
 
 def refuse_failed_guard(case: Case) -> None:
-    """P11: what must hold before acting, of quantities that always move."""
+    """Refuse unless the plan's guards hold: conditions on quantities that always move (P11)."""
     for guard in case.plan.guards:
-        told, rows = holds(case.env, guard)
-        if not told:
+        fulfilled, rows = holds(case.env, guard)
+        if not fulfilled:
             raise Refused(f"{guard} does not hold: {rows or 'no rows'}", on=target(case.plan), hint="fix it first")
 
 
@@ -230,16 +234,16 @@ UNDER_THE_LOCK: tuple[Callable[[Case], None], ...] = (
     refuse_fulfilled,
     refuse_failed_guard,
 )
-"""The first two again: what was looked up before the lock may have been written by the one who held it. What still acts
-has no outcome either: it is told as locked, so an unknown outcome is looked for under the lock alone."""
+"""The first two are repeated: the previous holder of the lock may have written to the journal. Unknown outcomes are
+checked only here: a plan that is still being applied has no outcome either, and is better reported as a held lock."""
 
 
 UNCHANGING_QUERIES = (operation_name(open_apply_transactions),)
-"""Queries of plans that leave nothing behind: what they look at must be so before and afterwards."""
+"""Queries of plans that leave no trace: their condition must hold before and afterwards."""
 
 
 def skip_if_fulfilled(env: Environment, plan: Plan) -> Plan:
-    """The plan, or one without steps where what is expected of it holds already, as far as that can be told."""
+    """Return the plan, without its steps if its expected condition is known to hold already."""
     with suppress(XaiRunbookError):
         if _is_fulfilled(env, plan):
             note = f"there is nothing to do, this already holds: {plan.expected}"
@@ -253,22 +257,22 @@ def _is_fulfilled(env: Environment, plan: Plan) -> bool:
 
 
 def target(plan: Plan) -> str:
-    """What the plan changes, for messages: the names of its parts, without those that must only stay as they are."""
+    """Return the parts that the plan changes, for messages; if it changes none, those that it reads."""
     return ", ".join([name for name, mode in plan.parts.items() if mode != "read"] or plan.parts)
 
 
 def holds(env: Environment, condition: Condition) -> tuple[bool, list[Mapping[str, str | None]]]:
-    """Whether the condition holds now, and the rows that say so. Errors: those of its query."""
+    """Return whether the condition holds now, and the rows of its query. Errors: those of its query."""
     frame = registry.run_query(env, condition.query, condition.arguments)
-    frame = frame.astype(object).where(frame.notna(), None)  # a missing value is none, whatever pandas marks it with
+    frame = frame.astype(object).where(frame.notna(), None)  # pandas has several kinds of missing values
     rows = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-    seen: list[Mapping[str, str | None]] = [facts(row) for row in rows]
-    told = bool(seen) and all(_compare(row[condition.column], condition) for row in seen)
-    return told, seen
+    observed: list[Mapping[str, str | None]] = [facts(row) for row in rows]
+    fulfilled = bool(observed) and all(_compare(row[condition.column], condition) for row in observed)
+    return fulfilled, observed
 
 
 def unchanged(env: Environment, plan: Plan) -> bool:
-    """Whether the same change, planned again now, comes to the same plan."""
+    """Return whether planning the same change again gives the same plan."""
     try:
         again = registry.make_plan(env, plan.change, plan.arguments)
     except XaiRunbookError:
@@ -277,7 +281,7 @@ def unchanged(env: Environment, plan: Plan) -> bool:
 
 
 def leftovers(rows: Sequence[Mapping[str, str | None]]) -> str:
-    """Join the column `description` of these rows: what a failed step has left behind."""
+    """Return what a failed step has left behind: the column `description` of these rows, joined."""
     return "; ".join(row["description"] for row in rows if row.get("description"))  # type: ignore[misc]
 
 
@@ -292,11 +296,11 @@ def _compare(value: str | None, condition: Condition) -> bool:
 
 
 def difference(then: Plan, now: Plan) -> str:
-    """What differs between two plans, in words: rows that have gone, come or changed; then other fields."""
+    """Return the differences between two plans: rows that are gone, new or changed; else other fields."""
     gone = [row for row in then.observed if row not in now.observed]
-    come = [row for row in now.observed if row not in then.observed]
+    new = [row for row in now.observed if row not in then.observed]
     changes = [f"{_row_text(row)} is gone or has changed" for row in gone]
-    changes += [f"{_row_text(row)} is new or changed" for row in come]
+    changes += [f"{_row_text(row)} is new or changed" for row in new]
     if not changes:
         changes = [
             f"{field.name}: {getattr(then, field.name)!r:.100} is now {getattr(now, field.name)!r:.100}"
@@ -311,8 +315,6 @@ def _row_text(row: Mapping[str, str | None]) -> str:
 
 
 def _last_summary(entry: Entry) -> str:
-    return (
-        "it ended before its outcome was written"
-        if entry.outcome is None
-        else str(entry.outcome.get("summary", ""))[:120]
-    )
+    if entry.outcome is None:
+        return "it ended before its outcome was written"
+    return str(entry.outcome.get("summary", ""))[:120]

@@ -1,4 +1,4 @@
-"""Looks at what a change of unknown outcome did, so that its target is free again."""
+"""Find out what a change of unknown outcome did, which frees its target; plan the undo of a change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def entry_of(journal: Journal, number: int) -> Entry:
-    """The entry of that number. Errors: InputError where there is none."""
+    """Return the entry of that number. Errors: InputError, there is none."""
     for entry in journal.entries():
         if entry.number == number:
             return entry
@@ -40,12 +40,12 @@ def entry_of(journal: Journal, number: int) -> Entry:
 
 
 def reconcile(env: Environment, number: int, *, status: Literal["done", "failed", ""] = "", why: str = "") -> Outcome:
-    """The Outcome of looking at an entry whose outcome is unknown, which is recorded where it could be told.
+    """Find the outcome of an entry of unknown outcome, record it if it can be found, and return it.
 
-    `failed` where the very same plan could be made again: the world is as it was seen before, so nothing of it has
-    happened. Else `done` where the expected condition holds now, and `unknown` where it is not, until a person who has
-    looked says which (`status`) and `why`.
-    Errors: InputError, Refused (it is still being applied, or another environment's).
+    `failed` if the same plan can be made again: the system is as before, so the change had no effect. Else `done` if
+    the expected condition holds now, and still `unknown` if not, until a person gives the `status` and the reason
+    (`why`).
+    Errors: InputError; Refused, it is still being applied, or belongs to another environment.
     """
     journal = journal_of(env)
     entry = entry_of(journal, number)
@@ -58,7 +58,7 @@ def reconcile(env: Environment, number: int, *, status: Literal["done", "failed"
     plan = Plan.from_json(entry.intent["plan"])
     if plan.environment != env.name:
         raise Refused(f"entry {number} belongs to environment {plan.environment!r}", on=env.name, hint="--env")
-    # its target must not be worked on while we look, and whoever acted there must have ended
+    # nothing may change the target meanwhile, and the apply that left the entry must have ended
     with Lock(journal.folder, plan.parts) as lock:
         lock.report(f"reconciling entry {number}")
         found, summary, rows = (status, f"according to a person: {why}", ()) if status else _inspect(env, plan)
@@ -71,47 +71,46 @@ def reconcile(env: Environment, number: int, *, status: Literal["done", "failed"
 def _inspect(
     env: Environment, plan: Plan
 ) -> tuple[Literal["done", "failed", ""], str, Sequence[Mapping[str, str | None]]]:
+    """Return what became of the plan (empty if unknown), a summary, and the rows of its expected condition."""
     assert plan.expected is not None  # a plan with steps has one
     try:
         with write_access(), closing(StepRunner(env)) as runner:
-            # the server's own lock: as long as the session that acted holds it, what that one sent may still come about
+            # the lock in the server: while the session that acted holds it, its statement may still take effect
             runner.open(_stable_identity(plan), plan.parts)
-            came_about, rows = holds(env, plan.expected)
+            fulfilled, rows = holds(env, plan.expected)
     except (CannotAsk, NotConfigured) as error:
         return "", f"the current state is unknown: {error}", ()
     try:
         again = registry.make_plan(env, plan.change, plan.arguments)
-        why = (
-            f"the same change is refused now: {again.refused}"
-            if again.refused
-            else "the system has changed since the plan was made"
-        )
         unchanged = again.comparable == plan.comparable
+        reason = "the system has changed since the plan was made"
+        if again.refused:
+            reason = f"the same change is refused now: {again.refused}"
     except XaiRunbookError as error:
-        unchanged, why = False, f"the same change cannot be planned now: {error}"
-    if unchanged:  # first: what was expected may have been so before; and what programs do ends with them
-        told = _leftover_note(env, plan) or ", or none that lasts"
-        return "failed", f"the same plan can be made again, so it had no effect{told}", rows
-    if came_about:
+        unchanged, reason = False, f"the same change cannot be planned now: {error}"
+    if unchanged:  # first: the condition may have held before, and what a program does ends with it
+        left = _leftover_note(env, plan) or ", so it had no lasting effect"
+        return "failed", f"the same plan can be made again{left}", rows
+    if fulfilled:
         return "done", "the expected condition holds now", rows
     seen, left = leftovers(rows), _leftover_note(env, plan)
     if seen and all(isinstance(step, Command) and not step.effects_survive_kill for step in plan.steps):
         return "failed", f"the expected condition does not hold; {seen}{left}", rows
-    return "", f"the expected condition does not hold, and {why}{left}", rows
+    return "", f"the expected condition does not hold, and {reason}{left}", rows
 
 
 def _leftover_note(env: Environment, plan: Plan) -> str:
-    """What interrupted steps like these leave behind, with sizes and the plan that removes it; empty for nothing."""
-    told = []
+    """Return what interrupted steps of this plan left behind, with sizes and the change that removes it, or nothing."""
+    notes = []
     for part, steps, query, remedy in _LEFTOVER_QUERIES:
         if any(key.startswith(f"{part}.") for key in plan.identity) and any(
             (step.name if step.kind == "sql" else step.kind) in steps for step in plan.steps
         ):
             with suppress(XaiRunbookError):
                 rows = registry.run_query(env, operation_name(query), {})
-                each = [f"{row['name']} ({quantity(float(row['size_bytes']), 'bytes')})" for _, row in rows.iterrows()]
-                told += [f"{', '.join(each[:5])}: xai-runbook plan {operation_name(remedy)}"] if each else []
-    return f"; left behind: {'; '.join(told)}" if told else ""
+                names = [f"{row['name']} ({quantity(float(row['size_bytes']), 'bytes')})" for _, row in rows.iterrows()]
+                notes += [f"{', '.join(names[:5])}: xai-runbook plan {operation_name(remedy)}"] if names else []
+    return f"; left behind: {'; '.join(notes)}" if notes else ""
 
 
 _LEFTOVER_QUERIES = (
@@ -119,17 +118,17 @@ _LEFTOVER_QUERIES = (
     ("backups", ("command",), leftover_files, remove_leftovers),
     ("database", ("create_index", "reindex_index"), invalid_indexes, drop_invalid_indexes),
 )
-"""Of which part, after which steps (kinds, or statements), the query that finds it, and the change that removes it."""
+"""Columns: part, steps (kinds or statements), the query that finds what they leave, the change that removes it."""
 
 
 def _stable_identity(plan: Plan) -> dict[str, str]:
-    """What of the plan's identity it leaves as it is: one that replaces its database gives the name to another."""
+    """Return the part of the plan's identity that its steps do not change: a replaced database has another oid."""
     replaces = plan.parts.get(database_part(plan.identity)) == "exclusive"
     return {key: value for key, value in plan.identity.items() if not (replaces and key == "database.database_oid")}
 
 
 def undo(env: Environment, number: int) -> Plan:
-    """The Plan of the way back from an entry. Errors: Refused where there is none, with what the plan said of it."""
+    """Return the Plan that undoes an entry. Errors: Refused, there is none, with the reason that the plan gave."""
     entry = entry_of(journal_of(env), number)
     plan = Plan.from_json(entry.intent["plan"])
     if not isinstance(plan.undo, Call):

@@ -1,4 +1,4 @@
-"""From the public name of an operation to the function, and to a plan in the world as it is now."""
+"""Operations by their public names: find a change, make its plan, run a query."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 def find_change(name: str) -> Callable[..., Plan]:
     """Return the change of that public name, such as `database.terminate`.
 
-    Only functions of xai_runbook.operations that are marked as changes are ever found. Errors: Refused.
+    Only functions of xai_runbook.operations that are marked with @change are found. Errors: Refused.
     """
-    found = _function(name)
-    if found is None or not getattr(found, "is_change", False):
+    function = _function(name)
+    if function is None or not getattr(function, "is_change", False):
         raise Refused(f"there is no change {name!r:.100}", hint=suggestion(name, change_names()))
-    return cast("Callable[..., Plan]", found)
+    return cast("Callable[..., Plan]", function)
 
 
 def change_names() -> list[str]:
     """Return the public name of every change, sorted."""
-    return sorted(name for name, found in all_operations() if getattr(found, "is_change", False))
+    return sorted(name for name, function in all_operations() if getattr(function, "is_change", False))
 
 
 def all_operations() -> list[tuple[str, Callable[..., Any]]]:
-    """Return every public function of the operations with its public name; this imports them all."""
+    """Return the public name and the function of every operation. Imports all of their modules."""
     modules = [module for section in _sections().values() for module in section]
     return [
         (operation_name(value), value)
@@ -51,12 +51,12 @@ def all_operations() -> list[tuple[str, Callable[..., Any]]]:
 
 
 def make_plan(env: Environment, name: str, arguments: Mapping[str, Argument]) -> Plan:
-    """Return the plan of that change, from the world as it is now. Errors: Refused, InputError."""
+    """Return the plan of the change of that name, for the present state of the system. Errors: Refused, InputError."""
     return cast("Plan", _call(env, find_change(name), arguments))
 
 
 def run_query(env: Environment, name: str, arguments: Mapping[str, Argument]) -> DataFrame:
-    """Return the frame of that query. Errors: Refused for a name that is no query of the operations."""
+    """Run the query of that name and return its frame. Errors: Refused, there is no such query; those of the query."""
     function = _function(name)
     if function is None or getattr(function, "is_change", False):
         raise Refused(f"there is no query {name!r:.100}", hint="make a new plan")
@@ -64,7 +64,7 @@ def run_query(env: Environment, name: str, arguments: Mapping[str, Argument]) ->
 
 
 def arguments_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the function's parameters that the environment does not give."""
+    """Return the parameters of the function that its caller must give, not the environment."""
     parameters = inspect.signature(function).parameters
     return {name: parameter for name, parameter in parameters.items() if name not in environment_parameters()}
 
@@ -76,7 +76,7 @@ def _call(env: Environment, function: Callable[..., Any], arguments: Mapping[str
 
 
 def _function(name: str) -> Callable[..., Any] | None:
-    """The public function of that name; no module outside of its section is imported."""
+    """Return the operation of that public name, or None. Imports only modules of its section."""
     section, _, function = name.partition(".")
     if function.startswith("_"):
         return None
@@ -88,14 +88,14 @@ def _function(name: str) -> Callable[..., Any] | None:
 
 
 def _is_own(value: object, module: str) -> bool:
-    """Whether it is a function that the module defines: what a module merely imported is not its own."""
+    """Return whether the module defines this function, rather than imports it."""
     return inspect.isfunction(value) and value.__module__ == module
 
 
 @cache
 def _sections() -> Mapping[str, list[str]]:
-    """The modules of each section, by its name."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """Return the names of the modules of each section."""
+    sections: dict[str, list[str]] = defaultdict(list)
     for module in walk_packages(operations.__path__, f"{operations.__name__}."):
-        found[module.name.split(".")[2]].append(module.name)
-    return dict(found)
+        sections[module.name.split(".")[2]].append(module.name)
+    return dict(sections)

@@ -1,7 +1,7 @@
-"""The locks of a plan's parts, never stolen: files for those who share a journal, advisory locks in the server for all.
+"""Locks on a plan's parts: files for users who share a journal, advisory locks in the server for everybody.
 
-Each part has two locks. The first is shared by those who read or change the part, and taken alone by an exclusive
-plan; the second is taken alone by each who changes it. See `xai_runbook.model.parts` for what that makes overlap.
+Each part has two locks. Plans that read or change the part share the first, and an exclusive plan takes it alone; the
+second is taken alone by each plan that changes the part. `xai_runbook.model.parts` says which plans overlap.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _locks(parts: Parts) -> Iterator[tuple[str, str, bool]]:
-    """Each lock that these parts need, in sorted order: the part, the lock's own name, whether it is shared."""
+    """Yield the locks that these parts need, sorted: part, name of the lock, whether it is shared."""
     for part, mode in sorted(parts.items()):
         yield part, part, mode != "exclusive"
         if mode == "change":
@@ -35,7 +35,7 @@ def _locks(parts: Parts) -> Iterator[tuple[str, str, bool]]:
 
 
 class Lock:
-    """The file locks of a plan's parts. The kernel lets go of them when their holder ends, however that ends."""
+    """The file locks of a plan's parts. The kernel frees them when their holder ends, however it ends."""
 
     def __init__(self, folder: Path, parts: Parts) -> None:
         self._folder = folder / "locks"
@@ -49,7 +49,7 @@ class Lock:
         }
 
     def __enter__(self) -> Lock:
-        """Errors: Refused, which says who holds which of them, since when, and how far that is; JournalError."""
+        """Take the locks. Errors: Refused, with holder, start and progress of the other apply; JournalError."""
         try:
             for part, name, shared in _locks(self._parts):
                 self._take(part, name, shared)
@@ -65,11 +65,11 @@ class Lock:
         self._release()
 
     def report(self, progress: str) -> None:
-        """Tells those who wait how far this is: "step 3 of 5"."""
+        """Write progress such as "step 3 of 5" into the lock files, for whoever finds them locked."""
         content = json.dumps(self._holder | {"progress": progress}).encode()
         for descriptor in self._descriptors:
-            with suppress(OSError):  # a full disk in the middle of a change must not end it
-                # truncated last, so that a reader finds whole JSON and perhaps a rest after it, never nothing
+            with suppress(OSError):  # a full disk must not end a change half way
+                # truncated last: a reader finds complete JSON, perhaps with a rest behind it
                 os.pwrite(descriptor, content, 0)
                 os.ftruncate(descriptor, len(content))
 
@@ -94,22 +94,21 @@ class Lock:
         while self._descriptors:
             descriptor = self._descriptors.pop()
             with suppress(OSError):
-                if take_lock(descriptor):  # else another one shares it: what that one says there stays
+                if take_lock(descriptor):  # else another apply shares it, and its progress stays
                     os.ftruncate(descriptor, 0)
             os.close(descriptor)
 
 
 def lock_in_server(operator: Operator, parts: Parts, server: str) -> None:
-    """Takes the same locks in the server itself, until the session ends: for those who do not share a journal (P14).
+    """Take the same locks in the server, until the session ends: for users who do not share a journal (P14).
 
-    The server's own name is left out of the keys: it is this server, even where its name depends on an address.
-    Errors: Refused.
+    The keys leave out the server's own name, which may depend on an address. Errors: Refused.
     """
     for part, name, shared in _locks(parts):
         digest = hashlib.sha256(name.replace(server, "", 1).encode()).digest()
         key = {"key": int.from_bytes(digest[:8], "big", signed=True), "shared": shared}
         (row,) = operator.rows("take_advisory_lock", key)
-        # an advisory lock is known in its own database alone: those who are in another one are looked for
+        # an advisory lock only excludes sessions of its own database: look for those in other databases
         (others,) = operator.rows("advisory_lock_other_databases", key)
         if not row["taken"] or others["holders_count"]:
             raise Refused(
@@ -121,7 +120,7 @@ def lock_in_server(operator: Operator, parts: Parts, server: str) -> None:
 
 def _holder_text(path: Path) -> str:
     try:
-        told, _ = json.JSONDecoder().raw_decode(path.read_text(encoding="utf-8"))
-        return f"{told['user']}@{told['host']} pid {told['pid']} since {told['since']}, {told['progress']}"
+        holder, _ = json.JSONDecoder().raw_decode(path.read_text(encoding="utf-8"))
+        return f"{holder['user']}@{holder['host']} pid {holder['pid']} since {holder['since']}, {holder['progress']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another apply"

@@ -68,7 +68,7 @@ def test_the_pool_is_resized_and_back(pooled: Environment, terminal: int, file: 
 def test_a_file_that_changed_since_the_plan(pooled: Environment, terminal: int, file: Path) -> None:
     plan = planned(pooled, 8)
     file.write_text(TEXT + "more = 1\n")
-    with pytest.raises(Refused, match="moved"):
+    with pytest.raises(Refused, match="the system has changed"):
         apply(plan, pooled, confirm=plan.confirmation)
     assert file.read_text() == TEXT + "more = 1\n"
 

@@ -81,7 +81,7 @@ def test_s8_a_killed_restore_is_named_by_reconcile_and_removed(
     outcome = killed_restore(backed, plan, monkeypatch, "restoring into xai_restoring_proof")
     eventually(lambda: list(leftovers.leftover_databases(backed.database)["keep_reason"]) == [""])
     reconciled = reconcile(backed, outcome.entry)
-    assert reconciled.status == "failed" and "or nothing lasting" not in reconciled.summary
+    assert reconciled.status == "failed" and "no lasting effect" not in reconciled.summary
     assert "xai_restoring_proof (" in reconciled.summary and "MiB)" in reconciled.summary
     assert "xai-runbook plan backups.remove_leftovers" in reconciled.summary
     # a database of that prefix without our mark, and an unfinished backup

@@ -273,7 +273,7 @@ def test_s7_an_overwrite_with_the_live_backup_is_not_done_yet(
     number = journal_of(backed).append("intent", digest="x", target="", reason="", environment="sandbox",
                                        plan=plan.to_json())  # fmt: skip
     reconciled = reconcile(backed, number)
-    assert reconciled.status == "failed" and "nothing of it has happened" in reconciled.summary
+    assert reconciled.status == "failed" and "so it had no lasting effect" in reconciled.summary
     outcome = typed(backed, restores.overwrite(backed.database, backed.backups, name=BACKUP), monkeypatch)
     assert outcome.status == "done"
     time.sleep(0.2)

@@ -1,1 +1,1 @@
-"""How each kind of step is carried out, and what its result says."""
+"""How each kind of step acts, and what its result means."""

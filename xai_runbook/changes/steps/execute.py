@@ -1,4 +1,4 @@
-"""How each kind of step acts. What it returns is known; what it raises as OutcomeUnknown is not."""
+"""How steps are run. A returned result is certain; OutcomeUnknown means that the effect is not."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 EXIT_UNKNOWN = 3
-"""The exit code by which a program says that it cannot tell what it did."""
+"""Exit code of a program whose effect is unknown."""
 
 EXIT_LEFTOVER = 4
-"""The exit code by which a program says that it failed, and that something of it stays."""
+"""Exit code of a program that failed and left something behind."""
 
 
 class StepRunner:
-    """Holds the write credentials for the time of one apply, from after the last refusal on."""
+    """The runner of a plan's steps; it holds the write credentials for the time of one apply, after the last check."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
@@ -42,7 +42,7 @@ class StepRunner:
         self._requests = RequestSender(env)
 
     def open(self, plan_identity: Mapping[str, str], parts: Parts) -> None:
-        """Connects where the steps need it, and takes the server's own locks of these parts.
+        """Connect to the servers that the plan names, and take the database's own locks of these parts.
 
         Errors: Refused, CannotAsk, NotConfigured.
         """
@@ -61,12 +61,12 @@ class StepRunner:
         lock_in_server(self._database, parts, server_name(plan_identity))
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Close the session, which frees its locks."""
         if self._database is not None:
             self._database.close()
 
     def run(self, step: Step, progress: Callable[[str], None], interrupt: DeferredInterrupt) -> StepResult:
-        """Does one step; Ctrl-C ends a program and cancels a statement. Errors: OutcomeUnknown."""
+        """Run one step; Ctrl-C stops a program and cancels a statement. Errors: OutcomeUnknown."""
         if isinstance(step, HttpCall):
             return self._requests.send(step)
         if isinstance(step, Edit):
@@ -82,16 +82,16 @@ class StepRunner:
 def _run_program(
     step: Command, variables: Mapping[str, str], progress: Callable[[str], None], interrupt: DeferredInterrupt
 ) -> StepResult:
-    """Runs it in a process group of its own, which ends with this, by deadline, Ctrl-C or death.
+    """Run a program in its own process group, which ends with it, by deadline, by Ctrl-C or with this process.
 
-    A program that ended by a signal, whoever sent it, may have left anything. Errors: OutcomeUnknown.
+    A program that was killed by a signal may have left anything. Errors: OutcomeUnknown.
     """
-    limit = time.monotonic() + duration_seconds(step.seconds)
+    deadline = time.monotonic() + duration_seconds(step.seconds)
     argv = [*child.interpreter(), *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
     try:
         process = processes.start(
             argv,
-            # who started it: should that have died by the time it looks, it must not begin
+            # the program checks that its parent is alive before it begins
             env={**child.environment(), **variables, **step.environment, PARENT: str(os.getpid())},
             cwd=child.NEUTRAL_FOLDER,
             stdout="pipe",
@@ -102,36 +102,38 @@ def _run_program(
         return StepResult(False, f"{argv[0]} could not be started: {error.strerror}")
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
-    last, why = "", ""
+    last_line, reason = "", ""
     try:
-        while process.poll() is None and not why:
-            if time.monotonic() > limit:
-                why = f"it did not end within {step.seconds} and was stopped"
+        while process.poll() is None and not reason:
+            if time.monotonic() > deadline:
+                reason = f"it did not end within {step.seconds} and was stopped"
             elif interrupt.received:
-                why = "interrupted by Ctrl-C and stopped"
+                reason = "interrupted by Ctrl-C and stopped"
             else:
-                last = _read_output(process.stdout, progress) or last
+                last_line = _read_output(process.stdout, progress) or last_line
                 time.sleep(0.1)
     finally:
         processes.end(process, grace_seconds=5, group=True)
-        with process.stdout:  # what it says while it ends counts most
-            last = _read_output(process.stdout, progress) or last
-    if process.returncode == 0:  # also where it was through just before it was to be ended
-        return StepResult(True, last or "done")
-    words = "; ".join(part for part in (why, last) if part)
+        with process.stdout:  # the output while it ends matters most
+            last_line = _read_output(process.stdout, progress) or last_line
+    if process.returncode == 0:  # also if it ended just before it was to be stopped
+        return StepResult(True, last_line or "done")
+    message = "; ".join(part for part in (reason, last_line) if part)
     if process.returncode is None:
-        raise OutcomeUnknown(f"{words}; it could not be killed")
+        raise OutcomeUnknown(f"{message}; it could not be killed")
     if process.returncode < 0:
-        raise OutcomeUnknown(words if why else f"it was killed by signal {-process.returncode}; {last}".rstrip("; "))
+        raise OutcomeUnknown(
+            message if reason else f"it was killed by signal {-process.returncode}; {last_line}".rstrip("; ")
+        )
     if process.returncode == EXIT_UNKNOWN:
-        raise OutcomeUnknown(words or "its outcome is unknown")
+        raise OutcomeUnknown(message or "its outcome is unknown")
     if process.returncode == EXIT_LEFTOVER:
-        return StepResult(False, words, leftover=True)
-    return StepResult(False, words if why else f"it ended with exit code {process.returncode}: {last}")
+        return StepResult(False, message, leftover=True)
+    return StepResult(False, message if reason else f"it ended with exit code {process.returncode}: {last_line}")
 
 
 def _read_output(output: IO[bytes], progress: Callable[[str], None]) -> str:
-    """The last whole line that it has written since, told on; empty where there is none."""
+    """Report the last line of new output as progress and return it; empty if there is none."""
     try:
         lines = os.read(output.fileno(), 2**20).decode(errors="replace").splitlines()
     except BlockingIOError:

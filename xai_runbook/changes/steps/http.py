@@ -1,4 +1,4 @@
-"""How an HTTP request acts: sent once, to the part's own address, as its operator, within its timeout."""
+"""How an HTTP request acts: it is sent once, to the part's own address, as its operator, within its timeout."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ PARTS = tuple(
     if (operator := models.table(part).model_fields.get("operator"))
     and models.Requester in get_args(operator.annotation)
 )
-"""Parts that requests are sent to: their tables have an operator who makes them, and their handles an identity."""
+"""Parts that requests can be sent to: their settings have an operator for requests."""
 _MOST_BYTES = 2**20
-_TIMED_OUT_WAITING = 408  # a proxy's word for a request that it may have passed on
+_TIMED_OUT_WAITING = 408  # HTTP 408: a proxy may have passed the request on
 
 
 class RequestSender:
-    """Holds the operators' credentials of the parts that a plan names."""
+    """The operators' credentials for the parts that a plan names."""
 
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._access: dict[str, models.Access] = {}
 
     def open(self, plan_identity: Mapping[str, str]) -> None:
-        """Asks each part, as its operator, who it is. Errors: Refused, CannotAsk, NotConfigured."""
+        """Verify the identity of each part, as its operator. Errors: Refused, CannotAsk, NotConfigured."""
         for part in PARTS:
-            then = {key.partition(".")[2]: told for key, told in plan_identity.items() if key.startswith(f"{part}.")}
+            then = {key.partition(".")[2]: value for key, value in plan_identity.items() if key.startswith(f"{part}.")}
             if then:
                 self._access[part] = self._operator_access(part, then)
 
     def send(self, step: HttpCall) -> StepResult:
-        """Sends it, once. Errors: OutcomeUnknown, where it was sent and what it did cannot be told (P17)."""
+        """Send the request, once. Errors: OutcomeUnknown, it was sent and its effect is unknown (P17)."""
         access = self._access.get(step.part)
         if access is None:
             return StepResult(False, f"the plan names no {step.part}")
@@ -60,25 +60,25 @@ class RequestSender:
                 duration_seconds(access.timeout), request.ask, on=request.url, give_up=request.give_up
             )
         except (CannotAsk, OSError, http.client.HTTPException, ValueError) as error:
-            why = error if isinstance(error, CannotAsk) else translated(error, request.url)
+            cause = error if isinstance(error, CannotAsk) else translated(error, request.url)
             if request.begun:
                 raise OutcomeUnknown(
-                    f"the request was sent, but no answer arrived: {why.what}", on=request.url
+                    f"the request was sent, but no answer arrived: {cause.what}", on=request.url
                 ) from None
-            return StepResult(False, f"the request was not sent: {why.what}")
+            return StepResult(False, f"the request was not sent: {cause.what}")
         finally:
             request.connection.close()
-        words = f"HTTP {status} {_server_message(body)}".strip()
+        message = f"HTTP {status} {_server_message(body)}".strip()
         if 200 <= status < 300:
-            return StepResult(True, words)
+            return StepResult(True, message)
         if 400 <= status < 500 and status != _TIMED_OUT_WAITING:
-            return StepResult(False, f"{step.part} refused it: {words}")
-        if 300 <= status < 400:  # not followed: it would take the credential elsewhere
-            words = f"the server redirects to {inert(location, 200)!r} (HTTP {status})"
-        raise OutcomeUnknown(f"its effect is unknown: {words}", on=request.url)
+            return StepResult(False, f"{step.part} refused it: {message}")
+        if 300 <= status < 400:  # not followed: that would send the credential elsewhere
+            message = f"the server redirects to {inert(location, 200)!r} (HTTP {status})"
+        raise OutcomeUnknown(f"its effect is unknown: {message}", on=request.url)
 
     def _operator_access(self, part: str, then: Mapping[str, str]) -> models.Access:
-        """The access with the operator's credential, where it reaches what the plan was made for (P3)."""
+        """Return the access with the operator's credential, if it leads to the server that the plan is for (P3)."""
         read_only = getattr(self._env.settings, part)
         if read_only is None or read_only.operator is None:
             raise NotConfigured(
@@ -101,7 +101,7 @@ class RequestSender:
 
 
 class _Request:
-    """One request on its way, and whether any of it may have left."""
+    """One request, which knows whether any of it may have been sent (`begun`)."""
 
     def __init__(self, access: Any, step: HttpCall) -> None:
         parts = urlsplit(access.url)
@@ -120,10 +120,10 @@ class _Request:
         self.connection = connection_to(access, parts.scheme, parts.hostname or "", parts.port, seconds)
 
     def ask(self) -> tuple[int, str, bytes]:
-        """Status, where it redirects to, and the start of the body."""
+        """Send the request; return status, redirect target and the start of the body."""
         self.connection.connect()
         with self._lock:
-            if self._given_up:  # nobody waits any more: nothing may be sent that late
+            if self._given_up:  # the caller has stopped waiting: nothing may be sent now
                 self.connection.close()
                 raise TimeoutError
             self.begun = True
@@ -132,7 +132,7 @@ class _Request:
             return response.status, response.headers.get("Location", ""), response.read(_MOST_BYTES)
 
     def give_up(self) -> None:
-        """Ends the wait; what has not been sent yet never is."""
+        """End the wait; a request that has not been sent never will be."""
         with self._lock:
             self._given_up = True
         if self.connection.sock is not None:
@@ -140,12 +140,12 @@ class _Request:
 
 
 def _server_message(body: bytes) -> str:
-    """What the server said of it, where it says so in JSON."""
+    """Return the message in a JSON answer, else an empty string."""
     import json
 
     try:
-        told = json.loads(body)
+        answer = json.loads(body)
     except ValueError:
         return ""
-    words = told.get("message") or told.get("status") or "" if isinstance(told, dict) else ""
-    return inert(str(words), 200)
+    message = answer.get("message") or answer.get("status") or "" if isinstance(answer, dict) else ""
+    return inert(str(message), 200)

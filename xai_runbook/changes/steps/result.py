@@ -1,4 +1,4 @@
-"""What one step came to: known, or not to be told."""
+"""Result of one step, or the error that says that it is unknown."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from xai_runbook.errors import XaiRunbookError
 
 @dataclass(frozen=True)
 class StepResult:
-    """Result of one step. `had_effect=False` without `left`: it is certain that nothing was changed."""
+    """Result of one step. `had_effect=False` without `leftover`: it is certain that nothing was changed."""
 
     had_effect: bool
     summary: str
     notices: tuple[str, ...] = ()
-    """What the server remarked beside it, such as tables that it skipped."""
+    """The server's notices, such as tables that it skipped."""
     leftover: bool = False
-    """It failed, and `summary` says what of it stays."""
+    """The step failed, and `summary` says what it left behind."""
 
 
 class OutcomeUnknown(XaiRunbookError):
-    """The step was sent off, and what it did cannot be told. It is never sent again (P17)."""
+    """The step was sent, and its effect is unknown. It is never sent again (P17)."""
