@@ -1,4 +1,4 @@
-"""The XAI blockchain's operations runbook as typed operations, notebooks and health reports.
+"""The operations runbook of the XAI blockchain, as typed operations, notebooks and health reports.
 
 from xai_runbook import connect
 env = connect("sandbox")
@@ -56,7 +56,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    # lazily: `xai-runbook --help` and the report's worker must not pay for what they do not use
+    # lazy: `xai-runbook --help` and the report's worker must start fast
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""One environment's handles, each made when it is first used."""
+"""An environment and its handles, each created at its first use."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ T = TypeVar("T")
 
 
 class NotConfiguredHandle:
-    """The handle of a part that the settings do not declare: whatever is asked of it raises NotConfigured."""
+    """The handle of a part that the settings do not declare: its queries raise NotConfigured."""
 
     def __init__(self, part: str, environment: str, production: bool) -> None:
         self.part, self.environment, self.production = part, environment, production
 
     def identity(self) -> dict[str, str]:
-        """Nothing: there is no server whose identity could be measured."""
+        """Return nothing: there is no server."""
         return {}
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # IPython and pickle look for what a handle may have; that is no question
+        if name.startswith("_"):  # IPython and pickle look for optional methods
             raise AttributeError(name)
         raise self._error()
 
@@ -52,7 +52,7 @@ class NotConfiguredHandle:
 
 
 class MissingHandle(NotConfiguredHandle):
-    """The handle of a part that the sandbox could not start: whatever is asked of it raises PartMissing."""
+    """The handle of a part that the sandbox could not start: its queries raise PartMissing."""
 
     def __init__(self, part: str, environment: str, production: bool, reason: str) -> None:
         super().__init__(part, environment, production)
@@ -63,7 +63,7 @@ class MissingHandle(NotConfiguredHandle):
 
 
 class Environment:
-    """A handful of handles with read-only credentials; asking one whose part has no settings raises NotConfigured."""
+    """The handles of one environment, with read-only credentials. A part without settings raises NotConfigured."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -75,7 +75,7 @@ class Environment:
 
     @property
     def limits(self) -> Limits:
-        """The table of limits."""
+        """The limits of the environment."""
         return self.settings.limits
 
     @cached_property
@@ -98,21 +98,21 @@ class Environment:
 
     @cached_property
     def nodes(self) -> Nodes:
-        """Our nodes' API, and the reference nodes'."""
+        """The API of our nodes and of the reference nodes."""
         from xai_runbook.clients.nodes import Nodes
 
         return self._handle("nodes", lambda part: Nodes(part, **self._labels))
 
     @cached_property
     def database(self) -> Database:
-        """The PostgreSQL database, as the role that may only read."""
+        """The PostgreSQL database, as the read-only role."""
         from xai_runbook.clients.postgres.reader import Database
 
         return self._handle("database", lambda part: Database(part, **self._labels))
 
     @cached_property
     def pooler(self) -> Pooler:
-        """PgBouncer's console."""
+        """The console of PgBouncer."""
         from xai_runbook.clients.postgres.pgbouncer import Pooler
 
         return self._handle("pooler", lambda part: Pooler(part, **self._labels))
@@ -126,7 +126,7 @@ class Environment:
 
     @cached_property
     def grafana(self) -> Grafana:
-        """The Grafana server, as one who may only view."""
+        """The Grafana server, as a viewer."""
         from xai_runbook.clients.grafana import Grafana
 
         return self._handle("grafana", lambda part: Grafana(part, self.settings.promql_settings, **self._labels))
@@ -137,22 +137,23 @@ class Environment:
         from xai_runbook.clients.backups import Backups, Source
         from xai_runbook.pgbackup.origin import named_address
 
-        where = self.settings.database
+        database = self.settings.database
         source = None
-        if where is not None:
-            address = named_address(where.service, where.host, where.port, tunnelled=where.bastion is not None)
-            source = Source(where.dbname, where.system_identifier, address, lambda: self.database.identity())
+        if database is not None:
+            tunnelled = database.bastion is not None
+            address = named_address(database.service, database.host, database.port, tunnelled=tunnelled)
+            source = Source(database.dbname, database.system_identifier, address, lambda: self.database.identity())
         return self._handle("backups", lambda part: Backups(part, source, **self._labels))
 
     @cached_property
     def sandbox(self) -> Sandbox:
-        """The sandbox itself, as what load is provoked in."""
+        """The sandbox itself, in which load can be provoked."""
         from xai_runbook.clients.sandbox import Sandbox
 
         return self._handle("sandbox", lambda part: Sandbox(part, **self._labels))
 
     def operator(self) -> Operator:
-        """A new session as the role that changes are made with. Errors: Refused unless a plan is being applied."""
+        """Return a new session with the operator's role. Errors: Refused unless a plan is being applied."""
         from xai_runbook.clients.postgres.operator import Operator
 
         return self._handle("database", Operator)
@@ -186,19 +187,19 @@ class Environment:
 
 @cache
 def handles() -> frozenset[str]:
-    """Return the names of Environment's handles: its properties that are made when they are first used."""
+    """Return the names of Environment's handles: its cached properties."""
     return frozenset(name for name, value in vars(Environment).items() if isinstance(value, cached_property))
 
 
 def environment_parameters() -> frozenset[str]:
-    """Return the names of an operation's parameters that an environment gives: its handles and its limits."""
+    """Return the names of the parameters that an environment provides to operations: its handles and its limits."""
     return handles() | {"limits"}
 
 
 def connect(name: str = "") -> Environment:
-    """The Environment of that name; without one, `$XAI_RUNBOOK_ENV`, else the sandbox. Nothing is asked yet.
+    """Return the Environment of that name; by default `$XAI_RUNBOOK_ENV`, else the sandbox. Connects to nothing yet.
 
-    Errors: SettingsError, which names the file, table and key; SandboxError where it is the sandbox and none runs.
+    Errors: SettingsError, with the file, table and key; SandboxError, it is the sandbox and none is running.
     """
     cell_display.install()
     return Environment(loading.load(name, running=True))

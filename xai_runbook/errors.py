@@ -3,24 +3,24 @@
     XaiRunbookError
     ├── InputError            an argument, parameter or command-line value that cannot be used
     ├── SettingsError         an environment's settings are missing, malformed or contradict each other
-    ├── NotConfigured         the settings do not declare that part: nobody checks it, nobody is alarmed
-    ├── SandboxError          the sandbox could not be started, found or commanded
-    ├── ReportError           a report could not be made or kept at all
-    ├── JournalError          the journal cannot be written, or is not what was written
-    ├── Refused               a plan will not be applied; nothing was done
-    └── CannotAsk             a declared part could not be asked: the finding is `unknown`, never `ok`
-        ├── Unreachable       refused, no route, no such name, connection lost
-        ├── TimedOut          no whole answer before the deadline
-        ├── AccessDenied      it answered that we may not ask
-        ├── WrongServer       something answers, but it is not what the settings say it is
-        ├── BadAnswer         the answer cannot be read: not JSON, cut short, fields missing
-        ├── Damaged           what is stored cannot be what was written
-        ├── TooMuch           the answer is larger than we are willing to take
-        ├── NoData            a whole answer with nothing in it to judge
-        └── PartMissing       the sandbox could not start that part
+    ├── NotConfigured         the settings do not declare the part: it is not checked and raises no alert
+    ├── SandboxError          the sandbox could not be started, found or controlled
+    ├── ReportError           a report could not be made or saved
+    ├── JournalError          the journal cannot be written, or was changed
+    ├── Refused               a plan is not applied; nothing was done
+    └── CannotAsk             a declared part could not be queried: the finding is `unknown`, never `ok`
+        ├── Unreachable       refused, no route, unknown host name, connection lost
+        ├── TimedOut          no complete answer before the deadline
+        ├── AccessDenied      the server answered that we have no access
+        ├── WrongServer       a server answers, but not the one that the settings describe
+        ├── BadAnswer         the answer is unreadable: not JSON, truncated, fields missing
+        ├── Damaged           stored data is damaged, such as a page or an index
+        ├── TooMuch           the answer is larger than the limit
+        ├── NoData            a complete answer without anything to judge
+        └── PartMissing       the sandbox could not start the part
 
-Each says what failed, on what, and what to try. In a notebook each is one line, which starts with the class's full
-name: that is how a report tells a question that could not be asked from a notebook that is broken.
+Each says what failed, on what, and what to try. A notebook shows it as one line that starts with the class's full
+name: by that line a report distinguishes a query that failed from a broken notebook.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ MARKER = "xai_runbook.errors."
 
 
 class XaiRunbookError(Exception):
-    """What failed (`what`), on what (`on`), and what to try (`hint`)."""
+    """An error of this package: what failed (`what`), on what (`on`), and what to try (`hint`)."""
 
     def __init__(self, what: str, *, on: str = "", hint: str = "") -> None:
         super().__init__(what, on, hint)
         self.what, self.on, self.hint = what, on, hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        # keyword-only arguments: the default would hand them back by position
+        # the default would pass the keyword-only arguments by position
         return (_rebuild, (type(self), self.what, self.on, self.hint))
 
     def __str__(self) -> str:
-        where = f" ({self.on})" if self.on else ""
-        remedy = f". Try: {self.hint}" if self.hint else ""
-        return f"{self.what}{where}{remedy}"
+        target = f" ({self.on})" if self.on else ""
+        hint = f". Try: {self.hint}" if self.hint else ""
+        return f"{self.what}{target}{hint}"
 
     def _render_traceback_(self) -> list[str]:
-        """One line for IPython: the engineer needs the remedy, not our frames."""
+        """Return one line for IPython: the hint helps the engineer, our stack frames do not."""
         return [f"{MARKER}{type(self).__name__}: {inert(str(self))}"]
 
 
@@ -70,65 +70,65 @@ class NotConfigured(XaiRunbookError):
 
 
 class SandboxError(XaiRunbookError):
-    """The sandbox could not be started, found or commanded."""
+    """The sandbox could not be started, found or controlled."""
 
 
 class ReportError(XaiRunbookError):
-    """A report could not be made or kept at all."""
+    """A report could not be made or saved."""
 
 
 class JournalError(XaiRunbookError):
-    """The journal cannot be written, or is not what was written."""
+    """The journal cannot be written, or was changed."""
 
 
 class Refused(XaiRunbookError):
-    """A plan will not be applied. Nothing was done."""
+    """A plan is not applied. Nothing was done."""
 
 
 class CannotAsk(XaiRunbookError):
-    """A declared part could not be asked."""
+    """A declared part could not be queried."""
 
 
 class Unreachable(CannotAsk):
-    """Refused, no route, no such name, or the connection was lost."""
+    """Refused, no route, unknown host name, or the connection was lost."""
 
 
 class TimedOut(CannotAsk):
-    """No whole answer before the deadline."""
+    """No complete answer before the deadline."""
 
 
 class AccessDenied(CannotAsk):
-    """It answered that we may not ask."""
+    """The server answered that we have no access."""
 
 
 class WrongServer(CannotAsk):
-    """Something answers, but it is not what the settings say it is."""
+    """A server answers, but not the one that the settings describe."""
 
 
 class BadAnswer(CannotAsk):
-    """The answer cannot be read."""
+    """The answer is unreadable."""
 
 
 class Damaged(CannotAsk):
-    """What the server has stored cannot be what was written: a page or an index is damaged."""
+    """Stored data is damaged: a page or an index."""
 
 
 class TooMuch(CannotAsk):
-    """The answer is larger than we are willing to take."""
+    """The answer is larger than the limit."""
 
 
 class NoData(CannotAsk):
-    """A whole answer with nothing in it to judge."""
+    """A complete answer without anything to judge."""
 
 
 class PartMissing(CannotAsk):
-    """The sandbox could not start this part. What failed begins with "PART is missing: "."""
+    """The sandbox could not start this part. `what` begins with "PART is missing: "."""
 
 
 def inert(text: str, most: int = 2000) -> str:
-    """`text` on one line, without control, escape and direction-changing characters, cut at `most` characters.
+    """Return `text` on one line, without control, escape and bidirectional characters, truncated to `most` characters.
 
-    What servers, nodes and log lines say is untrusted: a terminal or a page must show it, not obey it.
+    Text of servers, nodes and logs is untrusted: a terminal or a page must show it, not obey it.
     """
     import unicodedata
 

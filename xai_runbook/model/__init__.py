@@ -1,1 +1,1 @@
-"""Plain data, without any connection: findings, plans and their steps, windows, units, secrets."""
+"""Plain data without any connection: findings, plans and their steps, windows, units, secrets."""

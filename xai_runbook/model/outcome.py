@@ -1,4 +1,4 @@
-"""What came of applying a plan."""
+"""The outcome of applying a plan."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ _TONES: dict[Status, Tone] = {"done": "ok", "failed": "medium", "unknown": "unkn
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """`done`; `failed`: known to have had no effect, or only one that the summary names; `unknown`: some effect short
-    of what was expected, or not to be told. Unknown blocks its target until `xai-runbook journal reconcile` has looked.
+    """The outcome of applying a plan.
+
+    `done`: the expected condition was seen. `failed`: certainly no effect, or only one that the summary names.
+    `unknown`: anything else; it blocks the plan's target until `xai-runbook journal reconcile`.
     """
 
     status: Status
     entry: int
-    """The number of its intent in the journal."""
+    """The number of the plan's intent in the journal."""
     summary: str
     observed: tuple[Mapping[str, str | None], ...] = ()
     """The rows of the expected condition's query, as last seen."""
     notices: tuple[str, ...] = ()
-    """What the server remarked on the way, such as tables that it left out."""
+    """The server's notices, such as tables that it skipped."""
     interrupted: bool = False
     undo_hint: str = ""
-    """What to do to undo it, or that it cannot be undone."""
+    """How to undo it, or that it cannot be undone."""
 
     @property
     def exit_code(self) -> int:
@@ -39,7 +41,7 @@ class Outcome:
         return 130 if self.interrupted else {"done": 0, "failed": 1, "unknown": 3}[self.status]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return the outcome as plain JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:

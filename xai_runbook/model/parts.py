@@ -1,15 +1,15 @@
-"""The parts that a plan touches, by names that do not depend on how they are reached, and which plans overlap.
+"""The parts that a plan touches, by names that do not depend on addresses, and which plans overlap.
 
-A part is used in one of three ways:
+A part is used in one of three modes:
 
-- `read`: it must stay what it is meanwhile, such as a database that is dumped;
-- `change`: what is in it changes, such as by a vacuum, an index, the end of a session;
-- `exclusive`: it is replaced or renamed, or all that is in it is affected, such as a database that is restored, or a
+- `read`: it must stay the same part meanwhile, such as a database that is dumped;
+- `change`: something in it changes, such as by a vacuum, an index, the end of a session;
+- `exclusive`: it is replaced or renamed, or everything in it is affected, such as a database that is restored, or a
   server whose max_connections is set.
 
-`read` goes together with `read` and with `change`; all other pairs overlap. Whatever concerns a database also reads its
-server, so that a change of the whole server overlaps with those of each of its databases. Copies of a server that share
-its system identifier and its port have one name: plans for them exclude each other, which is the careful side.
+`read` is compatible with `read` and with `change`; all other pairs overlap. A plan for a database also reads its
+server, so a change of the server overlaps with the changes of each of its databases. Copies of a server with the same
+system identifier and port have one name: plans for them exclude each other, which is on the safe side.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Mode = Literal["read", "change", "exclusive"]
 Parts = Mapping[str, Mode]
 UNKNOWN_IDENTIFIER = "not readable"
 """What sql/database/identity.sql answers where the role may not read the system identifier."""
-_TOGETHER = (("read", "read"), ("read", "change"), ("change", "read"))
+_COMPATIBLE = (("read", "read"), ("read", "change"), ("change", "read"))
 
 
 def touched_parts(identity: Mapping[str, str], declared: Parts) -> dict[str, Mode]:
-    """The parts of a plan that was made with handles of this identity, by their names.
+    """Return the parts, by name, of a plan that was made with handles of this identity.
 
-    `declared` is what the change says beyond its handles, each of which it changes: "database", "server" and "backups"
-    are those of the identity, "database OID" is another one of that server, "file PATH" a file of this machine.
-    The database is named by its oid and by its name: either may lead to another one while an outcome is unknown.
+    The part of each handle is changed. `declared` adds to that or overrides it: "database", "server" and "backups" are
+    those of the identity, "database OID" is another database of that server, "file PATH" a file of this machine.
+    The database is named by its oid and by its name: while an outcome is unknown, either may lead to another one.
     """
     uses: dict[str, Mode] = {key.partition(".")[0]: "change" for key in identity}
     if "database" in uses:
@@ -47,15 +47,15 @@ def touched_parts(identity: Mapping[str, str], declared: Parts) -> dict[str, Mod
 
 
 def overlap(one: Parts, other: Parts) -> list[str]:
-    """The names of the parts on which two plans exclude each other."""
-    return [name for name, mode in one.items() if name in other and (mode, other[name]) not in _TOGETHER]
+    """Return the names of the parts on which two plans exclude each other."""
+    return [name for name, mode in one.items() if name in other and (mode, other[name]) not in _COMPATIBLE]
 
 
 def server_name(identity: Mapping[str, str]) -> str:
-    """Name the server by its system identifier, which copies of it share, and the port it listens on.
+    """Return a name for the server: its system identifier, which copies of it share, and the port it listens on.
 
-    The address is left out: behind a bastion it is 127.0.0.1 of another machine, and a server has many. It is used only
-    where the identifier is not known; all loopback addresses are one then.
+    The address is left out: a server has many, and behind a bastion it is 127.0.0.1 of another machine. It is used only
+    if the identifier is unknown; then all loopback addresses count as one.
     """
     identifier = identity.get("database.system_identifier", UNKNOWN_IDENTIFIER)
     if identifier == UNKNOWN_IDENTIFIER:
@@ -66,12 +66,12 @@ def server_name(identity: Mapping[str, str]) -> str:
 
 
 def database_part(identity: Mapping[str, str]) -> str:
-    """The part that names the identity's database by its oid."""
+    """Return the part that names the identity's database by its oid."""
     return _name("database", identity)
 
 
 def machine() -> str:
-    """This machine's own identifier; its host name where it has none."""
+    """Return this machine's identifier, or its host name if it has none."""
     with suppress(OSError):
         return Path("/etc/machine-id").read_text(encoding="ascii").strip() or socket.gethostname()
     return socket.gethostname()
@@ -85,21 +85,18 @@ def _name(part: str, identity: Mapping[str, str]) -> str:
         return f"database {server_name(identity)}/{rest or identity.get('database.database_oid')}"
     if kind == "file":
         return f"file {machine()} {os.path.realpath(rest)}"
-    told = {key: value for key, value in identity.items() if key.startswith(f"{kind}.")}
-    return " ".join([kind, *(_address(value) for _, value in sorted(told.items()))])
+    values = {key: value for key, value in identity.items() if key.startswith(f"{kind}.")}
+    return " ".join([kind, *(_address(value) for _, value in sorted(values.items()))])
 
 
 def _address(value: str) -> str:
-    """A URL in one way of writing: the names of this machine's loopback are one, and so are a port left out and told.
-
-    Text that is no URL stays as it is.
-    """
+    """Return a URL in canonical form: one name for all loopback hosts, and always a port. Other text stays as it is."""
     with suppress(ValueError):
-        told = urlsplit(value)
-        if told.scheme in ("http", "https") and told.hostname:
-            host = "localhost" if told.hostname == "localhost" or _is_loopback(told.hostname) else told.hostname
-            port = told.port or (443 if told.scheme == "https" else 80)
-            return f"{told.scheme}://{host}:{port}{told.path.rstrip('/')}"
+        url = urlsplit(value)
+        if url.scheme in ("http", "https") and url.hostname:
+            host = "localhost" if url.hostname == "localhost" or _is_loopback(url.hostname) else url.hostname
+            port = url.port or (443 if url.scheme == "https" else 80)
+            return f"{url.scheme}://{host}:{port}{url.path.rstrip('/')}"
     return value
 
 

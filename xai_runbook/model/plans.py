@@ -1,12 +1,12 @@
-"""A change as data: what it saw, what it would do, what must be true afterwards, and the way back. Nothing acts here.
+"""A change as data: what it observed, its steps, the expected condition afterwards, and its undo. Nothing acts here.
 
 A change is a plain function under `@change` that reads through its handles and returns a Plan:
 
     @change
     def terminate(database: Database, *, pids: list[int]) -> Plan: ...
 
-Everything in a plan is a plain scalar, so that its JSON is canonical, its digest means something, and planning the same
-change again in the same world gives the same plan.
+Everything in a plan is a plain scalar, so its JSON is canonical, its digest is reproducible, and planning the same
+change again gives the same plan if the system has not changed.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ P = ParamSpec("P")
 
 @runtime_checkable
 class Handle(Protocol):
-    """What an environment has for each of its parts. A change's other arguments are data, and stand in the plan."""
+    """An environment's handle for one of its parts. A change's other arguments are data, kept in the plan."""
 
     @property
     def environment(self) -> str:
-        """The name of its environment."""
+        """The name of the environment."""
 
     @property
     def production(self) -> bool:
-        """Whether the settings say so."""
+        """Whether the environment is a production environment."""
 
     def identity(self) -> dict[str, str]:
-        """Which server this is."""
+        """Return what identifies the server."""
 
 
 class Risk(StrEnum):
-    """What a plan can cost. Only `additive` ones (backup, capture, profile) may ever run without a person."""
+    """The risk of a plan. Only `additive` plans (backup, capture, profile) may run without a person."""
 
     ADDITIVE = "additive"
     CHANGE = "change"
@@ -66,28 +66,28 @@ class Risk(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What one call of a change would do. `@change` fills in the fields after `parts`."""
+    """What one call of a change would do. `@change` sets the fields after `parts`."""
 
     verb: str
     scope: str
-    """One word for where: the database's name, the sandbox. It is typed in the confirmation."""
+    """One word for the place of the change, such as the database's name; part of the confirmation."""
     targets: tuple[str, ...]
     observed: tuple[Mapping[str, str | None], ...]
-    """The rows that the change saw of exactly its targets; see `fact`. Nothing in them may move by itself."""
+    """The rows of exactly its targets that the change read; see `fact`. Without values that change by themselves."""
     steps: tuple[Step, ...]
     expected: Condition | None
-    """What must be true afterwards; None only where there are no steps."""
+    """The condition that must hold afterwards; None only if there are no steps."""
     undo: Call | str
     risk: Risk
     note: str = ""
-    """Why there is nothing to do, or what to know before doing it."""
+    """Why there is nothing to do, or what to know before applying it."""
     refused: str = ""
-    """Why this is not done here at all, such as load in production. Such a plan has no steps, and Run All goes on."""
+    """Why the change is refused, such as load in production. Such a plan has no steps, and Run All continues."""
     guards: tuple[Condition, ...] = ()
-    """For quantities that always move: looked at right before acting, never compared for equality."""
+    """Conditions on quantities that always change: checked right before acting, never compared for equality."""
     parts: Parts = field(default_factory=dict)
-    """What it touches, and how: see `model.parts`. A change gives what goes beyond its handles, and `@change`
-    makes names of it all. Overlapping plans are never applied at once, nor while the outcome of one is unknown."""
+    """The parts that it touches, with their modes: see `model.parts`. A change declares those beyond its handles;
+    `@change` turns all into names. A plan is not applied while an overlapping one acts or has an unknown outcome."""
     change: str = ""
     """Its public name, SECTION.function."""
     arguments: Mapping[str, Argument] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Plan:
     created_at: str = ""
     expires_at: str = ""
     boot: str = ""
-    """Which boot, and its monotonic clock then: a wall clock that was set is seen against it."""
+    """The boot's id and monotonic clock when the plan was made: they reveal a wall clock that was set since."""
     version: str = ""
 
     def __post_init__(self) -> None:
@@ -111,34 +111,34 @@ class Plan:
 
     @property
     def confirmation(self) -> str:
-        """What a person types to confirm: verb, count, scope, and the start of the digest."""
+        """The text that a person types to confirm: verb, number of targets, scope, start of the digest."""
         return f"{self.verb} {len(self.targets)} {self.scope} {self.digest[:4]}"
 
     @property
     def comparable(self) -> Plan:
-        """The plan without what differs each time it is made: equal worlds give equal ones."""
+        """The plan without times: equal for two plans of the same change if the system has not changed."""
         return replace(self, created_at="", expires_at="", boot="")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, without the digest."""
+        """Return the plan as plain JSON values, without the digest."""
         fields = asdict(self)
-        if not self.parts:  # so that plans of before there were parts, which the journal keeps, read as they were
+        if not self.parts:  # keeps the digests of plans in the journal that were made before plans had parts
             del fields["parts"]
         return {"schema": SCHEMA, **fields}
 
     def canonical(self) -> bytes:
-        """The one way in which this plan is written: sorted keys, no white space, UTF-8, finite numbers only."""
+        """Return the canonical JSON: sorted keys, no white space, UTF-8, finite numbers only."""
         return _canonical(self.to_json())
 
     def file(self) -> bytes:
-        """What `plan --out` writes: the plan and its digest."""
+        """Return the content of a plan file: the plan and its digest."""
         return (
             json.dumps({"digest": self.digest, "plan": self.to_json()}, indent=1, ensure_ascii=False).encode() + b"\n"
         )
 
     @classmethod
     def from_json(cls, data: object) -> Plan:
-        """The plan that `to_json` gave. Errors: InputError where it is not one."""
+        """Return the plan that `to_json` returned. Errors: InputError, the data is not a plan."""
         try:
             return _plan(data)
         except (TypeError, ValueError, RecursionError) as error:
@@ -159,7 +159,7 @@ def _plan(data: Any) -> Plan:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise ValueError(f"its schema is not {SCHEMA}")
     plan = validated(Plan, data)
-    # nothing was left out, filled in or taken for something else on the way
+    # validation dropped, added or converted nothing
     if plan.canonical() != _canonical(data):
         raise ValueError("it has fields or values that a plan does not have")
     times = [datetime.fromisoformat(text) for text in (plan.created_at, plan.expires_at)]
@@ -173,7 +173,7 @@ def _canonical(data: object) -> bytes:
 
 
 def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
-    """Marks a change: the Plan it returns also says how it was called, on which servers, and until when it holds."""
+    """Mark a function as a change: its Plan records the call, the servers, and when it was made and expires."""
     signature = inspect.signature(function)
     name = operation_name(function)
 
@@ -190,10 +190,10 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
         identity: dict[str, str] = {}
         try:
             for key, handle in handles.items():
-                identity |= {f"{key}.{told}": value for told, value in handle.identity().items()}
+                identity |= {f"{key}.{item}": value for item, value in handle.identity().items()}
             plan = function(*args, **kwargs)
         except (CannotAsk, NotConfigured) as error:
-            # not raised: in a notebook the cells below would fall with it, and Run All must go on
+            # not raised: Run All of a notebook must continue
             plan = refused_plan(function.__name__, f"it cannot be planned, because {error}")
         now = datetime.now(UTC)
         environments = {handle.environment for handle in handles.values()}
@@ -218,7 +218,7 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
 
 
 def refused_plan(verb: str, why: str) -> Plan:
-    """The Plan of a change that is not done here at all, and why."""
+    """Return a Plan without steps that says why the change is refused."""
     return Plan(
         verb=verb, scope="nothing", targets=(), observed=(), steps=(), expected=None, undo="nothing was done",
         risk=Risk.CHANGE, refused=why,

@@ -1,4 +1,4 @@
-"""What plans hold: facts of the world as text that loses nothing, and arguments. Equal worlds give equal plans."""
+"""The values in a plan: facts that servers answered, as exact text, and arguments."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Argument = str | int | float | bool | None | list[str] | list[int]
 
 
 def fact(value: object) -> str | None:
-    """A scalar that a server answered with, as text that loses nothing: numbers in full, times in UTC microseconds.
+    """Return a scalar of a server's answer as exact text: numbers in full, times in UTC with microseconds.
 
-    Taken from the rows, before pandas could make 2^53 of 2^53 + 1. Errors: InputError for any other type.
+    Take it from the rows, before pandas can turn 2^53 + 1 into 2^53. Errors: InputError, any other type.
     """
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
@@ -35,16 +35,16 @@ def fact(value: object) -> str | None:
 
 
 def require_utf8(value: str) -> str:
-    """The text itself. Errors: InputError where it is none that could be written down."""
+    """Return the text. Errors: InputError, it cannot be encoded as UTF-8."""
     try:
         value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, such as undecodable bytes of a command line
+    except UnicodeEncodeError:  # a lone surrogate, such as from undecodable bytes of a command line
         raise InputError(f"a plan cannot hold {value!r:.80}", hint="valid UTF-8 text") from None
     return value
 
 
 def argument(name: str, value: object) -> Argument:
-    """Return the value as a plan holds it: a tuple becomes a list. Errors: InputError where no plan can hold it."""
+    """Return the value as a plan holds it: a tuple becomes a list. Errors: InputError, a plan cannot hold it."""
     if isinstance(value, str):
         return require_utf8(value)
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
@@ -58,5 +58,5 @@ def argument(name: str, value: object) -> Argument:
 
 
 def facts(row: Mapping[str, object]) -> dict[str, str | None]:
-    """The row with every value as a `fact`."""
+    """Return the row with every value as a `fact`."""
     return {key: fact(value) for key, value in row.items()}

@@ -1,4 +1,4 @@
-"""References to secrets: where one is kept, never what it is; and who may resolve those that can change something."""
+"""References to secrets, which hold where a secret is kept, never its value; and access to write credentials."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _REFERENCE = re.compile(r"(env):([A-Za-z_][A-Za-z0-9_]*)|(file):(/.+|~/.+)")
 class Secret:
     """A reference such as `env:PROMETHEUS_TOKEN` or `file:~/.secrets/db`, looked up only when `reveal` is called.
 
-    Its text, repr, format, JSON and pickle are the mask or the reference; the value is never kept here.
+    Text, repr, format, JSON and pickle show the mask or the reference; the value is never stored.
     """
 
     __slots__ = ("reference",)
 
     def __init__(self, reference: str) -> None:
         if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
-            # not echoed: what stands in its place may be the secret itself
+            # the value is not shown: it may be the secret itself
             raise SettingsError(
                 "a secret must be a reference, not a value", hint='"env:NAME_OF_VARIABLE" or "file:/path/to/file"'
             )
         self.reference = reference
 
     def reveal(self) -> str:
-        """The secret's text, read now. Errors: SettingsError when the variable or file is missing or empty."""
+        """Read and return the secret. Errors: SettingsError, the variable or file is missing or empty."""
         kind, _, name = self.reference.partition(":")
         if kind == "env":
             value = os.environ.get(name, "")
@@ -65,7 +65,7 @@ class Secret:
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         from pydantic_core import core_schema
 
-        def checked(value: object) -> Secret:
+        def validate(value: object) -> Secret:
             if isinstance(value, Secret):
                 return value
             try:
@@ -74,31 +74,31 @@ class Secret:
                 raise ValueError(f"{error.what}: {error.hint}") from None
 
         return core_schema.no_info_plain_validator_function(
-            checked, serialization=core_schema.plain_serializer_function_ser_schema(lambda secret: secret.reference)
+            validate, serialization=core_schema.plain_serializer_function_ser_schema(lambda secret: secret.reference)
         )
 
 
 class WriteSecret(Secret):
-    """A secret that can change something. It is resolved only while a plan is applied: see `write_access`."""
+    """A secret that can change something. It is resolved only while a plan is applied; see `write_access`."""
 
     __slots__ = ()
 
     def reveal(self) -> str:
-        """The secret's text, read now. Errors: Refused without write access; else as for any secret."""
+        """Read and return the secret. Errors: Refused without write access; else as for any secret."""
         require_write_access(self.reference)
         return super().reveal()
 
 
-# of the process: credentials are resolved in other threads than the one that applies a plan
+# for the process: other threads than the one that applies a plan resolve credentials
 _granted: list[bool] = []
 _forbidden: list[bool] = []
 
 
 @contextmanager
 def write_access() -> Iterator[None]:
-    """Allow this process to resolve write credentials meanwhile.
+    """Allow this process to resolve write credentials within the block.
 
-    `apply` takes it after the last refusal, and `reconcile` while it looks under the lock of the server.
+    `apply` uses it after its last check, and `reconcile` while it holds the server's lock.
     Errors: Refused within `read_only`.
     """
     if _forbidden:
@@ -112,7 +112,7 @@ def write_access() -> Iterator[None]:
 
 @contextmanager
 def read_only() -> Iterator[None]:
-    """Refuse write access in this process meanwhile, also to `apply`: for reports and checks."""
+    """Refuse write access in this process within the block, also to `apply`: for reports and checks."""
     _forbidden.append(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Statements as they are sent: what cannot be a parameter, such as the names in DDL, is quoted into them by psycopg."""
+"""Statements as they are sent: psycopg quotes into them what cannot be a parameter, such as the names in DDL."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from xai_runbook.sql import statement
 
 
 def compose(step: Sql, server_version: int) -> Composed:
-    """The step's statement with its names and texts quoted into it; %(name)s stay for the server."""
-    # once parameters are bound, psycopg reads every % as the start of one
-    double = "%%" if step.parameters else "%"
-    words: dict[str, Composable] = {}
+    """Return the step's statement with its names and texts quoted into it; %(name)s stay as parameters."""
+    # psycopg reads % as the start of a parameter if there are any
+    percent = "%%" if step.parameters else "%"
+    fields: dict[str, Composable] = {}
     for name, parts in step.identifiers.items():
-        words[name] = Identifier(*(part.replace("%", double) for part in parts))
-    for name, each in step.names.items():
-        words[name] = SQL(", ").join(Identifier(one.replace("%", double)) for one in each)
+        fields[name] = Identifier(*(part.replace("%", percent) for part in parts))
+    for name, parts in step.names.items():
+        fields[name] = SQL(", ").join(Identifier(part.replace("%", percent)) for part in parts)
     for name, texts in step.literals.items():
-        words[name] = SQL(", ").join(Literal(text.replace("%", double)) for text in texts)
+        fields[name] = SQL(", ").join(Literal(text.replace("%", percent)) for text in texts)
     text = SQL(statement(step.name, server_version))
-    return text.format(**words) if words else Composed([text])
+    return text.format(**fields) if fields else Composed([text])

@@ -1,9 +1,9 @@
-"""What a plan is made of, as data: its steps, what must be true, and what would be planned as the way back.
+"""The elements of a plan, as data: steps, conditions, and the call that undoes it.
 
-Queries and changes stand in it by their public names, SECTION.function (`database.terminate`), which do not depend on
-the module that holds the function: `Condition.of` and `Call.of` take the function itself.
+They refer to queries and changes by their public names, SECTION.function (`database.terminate`), which do not depend on
+the module of the function; `Condition.of` and `Call.of` take the function itself.
 
-How each kind of step acts is in `changes/steps/execute.py`. A new kind goes into `Step` here and `Actor.act` there.
+`changes/steps/execute.py` runs the steps: a new kind of step goes into `Step` here and `StepRunner.run` there.
 """
 
 from __future__ import annotations
@@ -26,36 +26,37 @@ Role = Literal["database.operator", "backups.scratch"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sql:
-    """One statement, `sql/NAME.sql`, with the operator's role.
+    """One statement, `sql/NAME.sql`, run with the operator's role.
 
-    One that answers with rows answers with one, whose column `done` is true; false is a compare-and-set that found the
-    world changed: known to have had no effect. One without rows (VACUUM, REINDEX, ALTER) is done when the server says
-    so. What an error on the way means: see `atomic`.
+    If it returns rows, it returns one with the column `done`: true, or false for a compare-and-set that found its
+    target changed and had no effect. Without rows (VACUUM, REINDEX, ALTER), it is done when the server reports success.
+    `atomic` says what an error means.
     """
 
     name: str
     parameters: Mapping[str, str | None]
-    """%(name)s in the file. DDL takes none; what it needs is quoted into it: the three below."""
+    """%(name)s in the file. DDL takes no parameters; its names and texts are quoted into it, from the next fields."""
     equivalent: str
-    """The equivalent line for a shell, shown beside the real call."""
+    """The equivalent shell command, shown beside the real statement."""
     identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """{name} in the file: a name, perhaps with its schema before it; quoted."""
+    """{name} in the file: a name, perhaps with its schema; quoted."""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """{name} in the file: several names with commas between, such as columns; quoted."""
+    """{name} in the file: several names with commas between them, such as columns; quoted."""
     literals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """{name} in the file: a text, or several with commas between (shared_preload_libraries); quoted."""
+    """{name} in the file: one or several texts with commas between them (shared_preload_libraries); quoted."""
     precondition: str = ""
-    """A query asked right before, in the same session with the same parameters, for DDL that cannot compare and set by
-    itself: it must answer with one row whose column `done` is true."""
+    """A query that is run right before, in the same session with the same parameters, for DDL that cannot compare and
+    set by itself. It must return one row whose column `done` is true."""
     seconds: str = ""
-    """How long it may take, where that is longer than the connection's timeout: "30m"."""
+    """How long it may take, such as "30m", if longer than the connection's timeout."""
     lock_timeout: str = "1s"
-    """How long it may wait for a lock. CONCURRENTLY waits for every transaction that was there before it."""
+    """How long it may wait for a lock. CONCURRENTLY waits for every older transaction."""
     progress: str = ""
-    """A query that the reader runs once a second meanwhile, with %(pid)s; its column is `description`."""
+    """A query that the reader runs once a second meanwhile, with %(pid)s; it returns the column `description`."""
     atomic: bool = False
-    """All or nothing, as in a transaction: whatever error ends it, nothing was done. Otherwise (VACUUM, CONCURRENTLY,
-    functions that signal) only an error of before it began says so; any other leaves open how far it got."""
+    """Whether it is all or nothing, as in a transaction: after any error, nothing was done. Otherwise (VACUUM,
+    CONCURRENTLY, functions that send signals) only an error before it began means that; after any other error its
+    effect is unknown."""
     kind: Literal["sql"] = "sql"
 
     def __post_init__(self) -> None:
@@ -69,11 +70,11 @@ class Sql:
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One program, without a shell; `python -m MODULE` runs a module of this package with the Python that runs us.
+    """One program, without a shell; `python -m MODULE` runs a module of this package with the present Python.
 
-    It ends by itself within `seconds`, is ended with us, and succeeds by exit code 0. By exit code 4 it failed and left
-    something behind, which its last line names; exit code 3 or an end by a signal leaves open what it did; any other
-    failed without a lasting effect.
+    It must end within `seconds`, and is stopped if this process ends. Exit codes: 0, it succeeded; 4, it failed and
+    left behind what its last line names; 3 or a signal, its effect is unknown; any other, it failed without a lasting
+    effect.
     """
 
     argv: tuple[str, ...]
@@ -81,29 +82,29 @@ class Command:
     seconds: str
     equivalent: str
     roles: tuple[Role, ...] = ()
-    """The roles of the settings that it is lent: their address comes in libpq's variables, their passwords in a file
-    that only it and its like can read, for as long as it runs. Neither stands here."""
+    """Roles of the settings that the program may use while it runs. It gets their addresses in libpq's variables and
+    their passwords in a file that only this user can read; a plan contains neither."""
     effects_survive_kill: bool = False
-    """Whether what it began may go on elsewhere, or stay unseen, where it is ended by force: that the plan can be made
-    again does not tell then that nothing happened."""
+    """Whether work of the program may continue elsewhere, or stay unseen, after it was killed. Then being able to make
+    the same plan again does not prove that it had no effect."""
     kind: Literal["command"] = "command"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HttpCall:
-    """One request, as the operator of a part of the settings: no address and no credential stand here.
+    """One request, sent as the operator of a part of the settings; it contains no address and no credential.
 
-    An answer of 200 to 299 is done, one of 400 to 499 is known to have had no effect; any other, and none at all,
-    leaves open what it did. It is sent once, and redirects are not followed.
+    After status 200 to 299 it is done, after 400 to 499 it certainly had no effect; after any other, or no answer, its
+    effect is unknown. It is sent once, and redirects are not followed.
     """
 
     part: Literal["grafana"]
     method: Literal["POST", "PUT", "PATCH", "DELETE"]
     path: str
-    """Under the part's address: plain segments, no query."""
+    """The path under the part's address: plain segments, no query."""
     equivalent: str
     body: str = ""
-    """JSON; holds no secret, as plans and the journal do not."""
+    """JSON without secrets: plans and the journal contain none."""
     kind: Literal["http"] = "http"
 
     def __post_init__(self) -> None:
@@ -115,10 +116,10 @@ class HttpCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """One value of one `key = value` line of a file on this machine; see `xai_runbook.system.config_line`.
+    """A new value for one `key = value` line of a file on this machine; see `xai_runbook.system.config_line`.
 
-    Only while the file is, byte for byte, what was seen; written whole, with its owner and rights. The plan holds no
-    other line of the file, which may hold passwords.
+    The file is edited only if its SHA-256 is unchanged, and is replaced atomically, with its owner and permissions. The
+    plan contains no other line of the file, which may contain passwords.
     """
 
     path: str
@@ -137,7 +138,7 @@ Step = Sql | Command | HttpCall | Edit
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """True when a query has rows and, in every row, `column` compares so with `value`."""
+    """A condition on a query: it has rows, and in every row `column` compares as stated with `value`."""
 
     query: str
     """The query's public name; see `operation_name`."""
@@ -146,9 +147,9 @@ class Condition:
     comparison: Literal["==", "<=", ">="]
     value: str
     within: str = "0s"
-    """How long it may take to become true."""
+    """How long the condition may take to become true."""
     description: str = ""
-    """The same for a person: "the sessions have gone"."""
+    """The condition for people, such as "the sessions are gone"."""
 
     @classmethod
     def of(
@@ -165,8 +166,8 @@ class Condition:
     ) -> Condition:
         """Return the Condition on this query with these arguments.
 
-        A query with an argument called as one of ours is given as a `functools.partial`.
-        Errors: InputError where it is no operation, or does not take these arguments.
+        If an argument of the query has the name of a parameter here, pass the query as a `functools.partial`.
+        Errors: InputError, it is not an operation, or does not take these arguments.
         """
         name, known = _name_and_arguments(query, arguments)
         return cls(
@@ -180,14 +181,16 @@ class Condition:
         )
 
     def __str__(self) -> str:
-        late = f" within {self.within}" if duration_seconds(self.within) else ""
-        told = f"{self.column} {self.comparison} {self.value}"
-        return f"{self.description}{late} ({told})" if self.description else f"{told}{late} ({self.query})"
+        time_limit = f" within {self.within}" if duration_seconds(self.within) else ""
+        comparison = f"{self.column} {self.comparison} {self.value}"
+        if self.description:
+            return f"{self.description}{time_limit} ({comparison})"
+        return f"{comparison}{time_limit} ({self.query})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A change that would be planned when it is wanted: the way back."""
+    """A change with its arguments, to be planned when it is needed: how a plan is undone."""
 
     change: str
     """The change's public name; see `operation_name`."""
@@ -203,7 +206,7 @@ class Call:
 def operation_name(function: Callable[..., Any]) -> str:
     """Return the public name of a query, check or change: SECTION.function, whichever module of the section has it.
 
-    Errors: InputError for what is no public function of xai_runbook.operations.
+    Errors: InputError, it is not a public function of xai_runbook.operations.
     """
     name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", None) or ""
     package, _, inside = module.partition(".operations.")
@@ -215,9 +218,9 @@ def operation_name(function: Callable[..., Any]) -> str:
 def check_arguments(
     function: Callable[..., Any], arguments: Mapping[str, Argument], known: Iterable[str]
 ) -> dict[str, Argument]:
-    """Return the arguments where the function can be called with them; of its parameters, `known` are no handles.
+    """Return the arguments if the function can be called with them. `known` are its parameters that are not handles.
 
-    Errors: InputError for one that it does not take, and for one that it needs and that is not there.
+    Errors: InputError, an argument is unknown or missing.
     """
     names, parameters = list(known), inspect.signature(function).parameters
     for name in names:
@@ -234,7 +237,7 @@ def check_arguments(
 def _name_and_arguments(
     called: Callable[..., Any], arguments: Mapping[str, Argument]
 ) -> tuple[str, dict[str, Argument]]:
-    """The function's public name, and these arguments as a plan holds them; what is not keyword-only is a handle."""
+    """Return the function's public name and the arguments as a plan holds them. Handles are not keyword-only."""
     function, given = called, dict(arguments)
     if isinstance(called, partial):
         if called.args:

@@ -1,4 +1,4 @@
-"""Numbers with their units, in words for people."""
+"""Numbers with their units, as text for people."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Unit = Literal[
 
 
 def quantity(value: float, unit: str) -> str:
-    """`value` with its unit, for people: ratios as percent, seconds and bytes scaled.
+    """Return `value` with its unit, for people: ratios as percent, seconds and bytes scaled.
 
     >>> quantity(0.8, "ratio"), quantity(3, "peers"), quantity(1, "peers"), quantity(0.25, "seconds")
     ('80 %', '3 peers', '1 peer', '250 ms')
@@ -40,8 +40,8 @@ def quantity(value: float, unit: str) -> str:
     if math.isnan(value):
         return "no value"
     if math.isinf(value):
-        endless = "infinite" if value > 0 else "minus infinite"
-        return endless if unit == "ratio" else f"{endless} {unit}"
+        infinite = "infinite" if value > 0 else "minus infinite"
+        return infinite if unit == "ratio" else f"{infinite} {unit}"
     if unit == "ratio":
         return f"{_number(value * 100)} %"
     if unit == "seconds" and abs(value) < 1:
@@ -62,5 +62,5 @@ def _number(value: float) -> str:
         return f"{value:.3g}"
     if value == int(value):
         return f"{int(value)}"
-    # small differences matter near a limit, digits far right of them do not
+    # near a limit small differences matter, further digits do not
     return f"{value:.1f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Spans of time: Prometheus durations, and the window a question is asked over."""
+"""Prometheus durations, and time windows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from xai_runbook.errors import InputError
 
 _UNIT_SECONDS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile(  # more digits than these are no time that anybody waits
+_DURATION = re.compile(  # the digits are limited, to keep the numbers representable
     r"(?:(\d{1,12})y)?(?:(\d{1,12})w)?(?:(\d{1,12})d)?(?:(\d{1,12})h)?(?:(\d{1,12})m(?!s))?(?:(\d{1,12})s)?"
     r"(?:(\d{1,15})ms)?",
     flags=re.ASCII,
@@ -17,14 +17,14 @@ _DURATION = re.compile(  # more digits than these are no time that anybody waits
 
 
 def duration_seconds(text: str) -> float:
-    """Seconds in a Prometheus duration such as "5m", "1h30m" or "0s".
+    """Return the seconds of a Prometheus duration such as "5m", "1h30m" or "0s".
 
     >>> duration_seconds("1h30m")
     5400.0
     >>> duration_seconds("500ms")
     0.5
 
-    Errors: InputError when the text is no duration. Source: Prometheus docs, Querying basics, Time durations.
+    Errors: InputError, the text is not a duration. Source: Prometheus docs, Querying basics, Time durations.
     """
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None or not any(match.groups()):
@@ -33,7 +33,7 @@ def duration_seconds(text: str) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """The shortest Prometheus duration for a number of seconds, to the millisecond.
+    """Return the shortest Prometheus duration for a number of seconds, to the millisecond.
 
     >>> duration_text(5400), duration_text(0.5), duration_text(0)
     ('1h30m', '500ms', '0s')
@@ -48,20 +48,20 @@ def duration_text(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Window:
-    """From `start` to `end`, both aware and in UTC; `start` comes first."""
+    """A time window from `start` to `end`, both aware and in UTC; `start` is earlier."""
 
     start: datetime
     end: datetime
 
     def __post_init__(self) -> None:
         for name in ("start", "end"):
-            instant = getattr(self, name)
-            if instant.tzinfo is None:
-                raise InputError(f"the window's {name} {instant} has no time zone", hint="2026-01-31T10:00:00Z")
+            time = getattr(self, name)
+            if time.tzinfo is None:
+                raise InputError(f"the window's {name} {time} has no time zone", hint="2026-01-31T10:00:00Z")
             try:
-                object.__setattr__(self, name, instant.astimezone(UTC))
+                object.__setattr__(self, name, time.astimezone(UTC))
             except OverflowError:
-                raise InputError(f"the window's {name} {instant} is outside the calendar") from None
+                raise InputError(f"the window's {name} {time} is outside the calendar") from None
         if self.end <= self.start:
             raise InputError(f"the window ends ({self.end}) before it starts ({self.start})", hint="swap the two")
 
@@ -72,16 +72,16 @@ class Window:
 
     @classmethod
     def parse(cls, text: str, now: datetime | None = None) -> Window:
-        """The window that `text` names: "6h" until now, or two ISO 8601 instants "START/END".
+        """Return the window that `text` describes: "6h" until now, or two ISO 8601 times "START/END".
 
         >>> Window.parse("2026-01-31T10:00:00Z/2026-01-31T11:00:00+00:00").seconds
         3600.0
 
-        Errors: InputError, also for an instant without a time zone.
+        Errors: InputError, also for a time without a zone.
         """
         if "/" in text:
             first, _, last = text.partition("/")
-            return cls(_parse_instant(first), _parse_instant(last))
+            return cls(_parse_time(first), _parse_time(last))
         seconds = duration_seconds(text)
         if not 0 < seconds <= 10 * _UNIT_SECONDS["y"]:
             raise InputError(f"a window of {text!r} is empty or longer than 10y", hint='a duration such as "6h"')
@@ -92,7 +92,7 @@ class Window:
         return f"{self.start:%Y-%m-%d %H:%M:%S} to {self.end:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _parse_instant(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError:
