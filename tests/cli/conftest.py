@@ -1,4 +1,4 @@
-"""As tests/changes: the commands that plan and apply."""
+"""Fixtures of tests/changes, for the commands that plan and apply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line of the changing side: each command as it is typed, and what it says to programs."""
+"""The commands that plan, apply and undo changes, as a person types them and as programs call them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def plan_file(tmp_path: Path, plan: Plan) -> Path:
     return path
 
 
-def words_in(shown: str) -> str:
+def confirmation_in(shown: str) -> str:
     match = re.search(r"to apply +type: (.+?)\r?\n", shown)
     assert match, shown
     return match[1]
@@ -79,7 +79,7 @@ def test_changes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("asked", ["os.system", "database.sessions", "database.sessions.terminate"])
-def test_what_is_no_change_is_refused(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_change_is_refused(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", asked]) == 3
     assert "there is no change" in capsys.readouterr().err
 
@@ -96,7 +96,7 @@ def sample(database: Any, *, a: int, b: float = 0.5, c: str | None = None, d: li
 
 
 def test_arguments_come_from_the_signature(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Kinds that no change of today takes, and those of tomorrow will."""
+    """Also the types that no change has yet."""
     monkeypatch.setattr(registry, "find_change", lambda name: sample)
     options = change_arguments.parser("x.sample").parse_args(["--a", "7", "--d", "x", "y", "--e"])
     assert (options.a, options.b, options.c, options.d, options.e) == (7, 0.5, None, ["x", "y"], True)
@@ -119,12 +119,12 @@ def test_a_change_from_plan_to_journal(here: Environment, session: Opens, folder
 
     shown = run("plan", "show", str(file), journal=folder)
     assert shown.returncode == 0 and shown.stdout in planned.stdout
-    told = json.loads(run("plan", "show", str(file), "--json", journal=folder).stdout)
-    assert told == json.loads(file.read_bytes())
+    document = json.loads(run("plan", "show", str(file), "--json", journal=folder).stdout)
+    assert document == json.loads(file.read_bytes())
 
     person = Typed("apply", str(file), "--reason", "INC-7", journal=folder)
     person.until("anything else to cancel: ")
-    person.type(words_in(person.shown))
+    person.type(confirmation_in(person.shown))
     assert person.ended() == 0
     assert "DONE (journal entry 1)" in person.shown and "step 1 of 1" in person.shown
     assert not lives(victim)
@@ -146,45 +146,47 @@ def test_a_change_from_plan_to_journal(here: Environment, session: Opens, folder
     assert "this plan was applied before" in again.shown
 
 
-def test_the_same_in_this_process(
+def test_a_change_from_plan_to_journal_in_this_process(
     here: Environment, session: Opens, terminal: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     victim, file = session(), tmp_path / "end.plan.json"
 
-    def told(*words: str, code: int = 0) -> str:
+    def output(*words: str, code: int = 0) -> str:
         assert main(list(words)) == code
         return capsys.readouterr().out
 
-    told("plan", "database.terminate", "--pids", str(victim.info.backend_pid), "--out", str(file))
-    words = words_in(told("plan", "show", str(file)))
+    output("plan", "database.terminate", "--pids", str(victim.info.backend_pid), "--out", str(file))
+    words = confirmation_in(output("plan", "show", str(file)))
     os.write(terminal, b"\n")
-    assert "nothing was done" in told("apply", str(file), code=1)
-    told("stop", "--why", "INC-1")
+    assert "nothing was done" in output("apply", str(file), code=1)
+    output("stop", "--why", "INC-1")
     os.write(terminal, f"{words}\n".encode())
-    told("apply", str(file), code=3)
-    assert "may be applied again" in told("resume") and "were not stopped" in told("resume")
+    output("apply", str(file), code=3)
+    assert "may be applied again" in output("resume") and "were not stopped" in output("resume")
     os.write(terminal, f"{words}\n".encode())
-    assert "DONE (journal entry 1)" in told("apply", str(file), "--reason", "INC-1")
+    assert "DONE (journal entry 1)" in output("apply", str(file), "--reason", "INC-1")
     assert not lives(victim)
-    assert "INC-1" in told("journal", "list") and "outcome  " in told("journal", "show", "1")
-    (entry,) = json.loads(told("journal", "list", "--json"))
-    assert entry == json.loads(told("journal", "show", "1", "--json"))
-    assert json.loads(told("journal", "verify", "--json")) == {"records": 2}
-    assert told("journal", "verify").startswith("2 records")
-    told("undo", "1", code=3)
+    assert "INC-1" in output("journal", "list") and "outcome  " in output("journal", "show", "1")
+    (entry,) = json.loads(output("journal", "list", "--json"))
+    assert entry == json.loads(output("journal", "show", "1", "--json"))
+    assert json.loads(output("journal", "verify", "--json")) == {"records": 2}
+    assert output("journal", "verify").startswith("2 records")
+    output("undo", "1", code=3)
 
 
-def test_a_person_may_leave_it_or_mistype(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
+def test_a_person_may_cancel_or_mistype_the_confirmation(
+    here: Environment, session: Opens, folder: Path, tmp_path: Path
+) -> None:
     victim = session()
     file = plan_file(tmp_path, sessions.terminate(here.database, pids=[victim.info.backend_pid]))
-    for typed, code, told in (
+    for typed, code, message in (
         ("", 1, "nothing was done"),
         ("terminate", 3, "the confirmation does not match the plan"),
     ):
         person = Typed("apply", str(file), journal=folder)
         person.until("anything else to cancel: ")
         person.type(typed)
-        assert person.ended() == code and told in person.shown
+        assert person.ended() == code and message in person.shown
     person = Typed("apply", str(file), journal=folder)
     person.until("anything else to cancel: ")
     person.ctrl_c()
@@ -192,19 +194,17 @@ def test_a_person_may_leave_it_or_mistype(here: Environment, session: Opens, fol
     assert lives(victim) and Journal(folder).records() == []
 
 
-def test_the_outcome_for_programs(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
+def test_the_outcome_as_json(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
     plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
     person = Typed("apply", str(plan_file(tmp_path, plan)), "--json", journal=folder)
     person.until("anything else to cancel: ")
     person.type(plan.confirmation)
     assert person.ended() == 0
-    told = json.loads(person.shown[person.shown.rindex("\n{") :])
-    assert told["status"] == "done" and told["entry"] == 1
+    outcome = json.loads(person.shown[person.shown.rindex("\n{") :])
+    assert outcome["status"] == "done" and outcome["entry"] == 1
 
 
-def test_without_a_person_nothing_destructive_is_done(
-    here: Environment, session: Opens, folder: Path, tmp_path: Path
-) -> None:
+def test_a_destructive_plan_needs_a_person(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
     victim = session()
     plan = sessions.terminate(here.database, pids=[victim.info.backend_pid])
     for stdin in ("", f"{plan.confirmation}\n"):
@@ -219,12 +219,12 @@ def test_without_a_person_nothing_destructive_is_done(
     assert lives(victim) and Journal(folder).records() == []
 
 
-def test_an_edited_file_is_refused_before_anybody_types(tmp_path: Path, folder: Path) -> None:
+def test_an_edited_plan_is_refused_before_the_confirmation(tmp_path: Path, folder: Path) -> None:
     plan = written()
-    told = json.loads(plan.file())
-    told["plan"]["targets"] = ["session 18"]
+    document = json.loads(plan.file())
+    document["plan"]["targets"] = ["session 18"]
     file = tmp_path / "edited.json"
-    file.write_text(json.dumps(told))
+    file.write_text(json.dumps(document))
     shown = run("plan", "show", str(file), journal=folder)
     assert shown.returncode == 0 and "EDITED after it was made" in shown.stderr
     person = Typed("apply", str(file), journal=folder)
@@ -236,7 +236,7 @@ def test_an_edited_file_is_refused_before_anybody_types(tmp_path: Path, folder: 
     "content", [b"", b"{}", b"[]", b"\xff", b'{"plan": {}, "digest": ""}', b"[" * 200_000, b" " * 5_000_000],
     ids=["empty", "object", "list", "bytes", "no plan", "deep", "large"],
 )  # fmt: skip
-def test_a_file_that_holds_no_plan(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_plan(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "x.json"
     file.write_bytes(content)
     for words in (["plan", "show", str(file)], ["apply", str(file)]):
@@ -256,7 +256,7 @@ def test_files_that_cannot_be_read_or_written(
     assert "the plan cannot be written: No such file" in capsys.readouterr().err
 
 
-def test_what_has_nothing_to_do_asks_nobody(
+def test_a_plan_without_steps_asks_for_no_confirmation(
     here: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "x.json"
@@ -266,7 +266,7 @@ def test_what_has_nothing_to_do_asks_nobody(
     assert "there is nothing to do" in capsys.readouterr().out
 
 
-def test_a_refused_plan_is_told_as_one(tmp_path: Path, here: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_plan_shows_its_reason(tmp_path: Path, here: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     plan = written(steps=(), expected=None, refused="the settings say production")
     assert main(["plan", "show", str(plan_file(tmp_path, plan))]) == 3
     assert main(["apply", str(plan_file(tmp_path, plan))]) == 3
@@ -278,7 +278,7 @@ def test_ctrl_c_leaves_a_known_state_and_nothing_running(here: Environment, fold
     assert run("plan", "monitoring.provoke_disk", "--out", str(file), journal=folder).returncode == 0
     person = Typed("apply", str(file), journal=folder)
     person.until("anything else to cancel: ")
-    person.type(words_in(person.shown))
+    person.type(confirmation_in(person.shown))
     person.until("MiB allocated")
     assert here.sandbox.loads()
     person.ctrl_c()
@@ -291,7 +291,7 @@ def test_ctrl_c_leaves_a_known_state_and_nothing_running(here: Environment, fold
 # reconcile, undo, stop
 
 
-def test_reconcile_looks_and_a_person_may_tell(
+def test_reconcile_finds_the_outcome_or_records_what_a_person_found(
     here: Environment, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = Journal(folder)
@@ -303,14 +303,14 @@ def test_reconcile_looks_and_a_person_may_tell(
     assert '"end_load' not in capsys.readouterr().err
     looked = run("journal", "reconcile", "1", journal=folder)
     assert looked.returncode == 0 and "DONE (journal entry 1): the expected condition holds now" in looked.stdout
-    told = run("journal", "reconcile", "2", "--as", "failed", "--why", "I looked", "--json", journal=folder)
-    assert told.returncode == 0 and json.loads(told.stdout)["status"] == "failed"
+    recorded = run("journal", "reconcile", "2", "--as", "failed", "--why", "I looked", "--json", journal=folder)
+    assert recorded.returncode == 0 and json.loads(recorded.stdout)["status"] == "failed"
     assert run("journal", "reconcile", "2", journal=folder).returncode == 3
     back = run("undo", "1", "--json", journal=folder)
     assert back.returncode == 0 and json.loads(back.stdout)["plan"]["change"].endswith("end_load")
 
 
-def test_reconcile_that_cannot_tell_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reconcile_without_an_answer_stays_unknown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Journal(folder).append("intent", digest="a", target="", plan=written().to_json())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAI_RUNBOOK_DATABASE__PORT", "1")
@@ -319,7 +319,7 @@ def test_reconcile_that_cannot_tell_says_so(folder: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("verb", ["show", "reconcile"])
-def test_which_entry(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_entry_must_be_named_and_exist(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["journal", verb])
     assert left.value.code == 3 and f"usage: xai-runbook journal {verb}" in capsys.readouterr().err
@@ -327,7 +327,7 @@ def test_which_entry(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "the journal has no entry 9" in capsys.readouterr().err
 
 
-def test_a_damaged_journal_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_journal_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = Journal(folder)
     journal.append("note")
     journal.path.write_bytes(journal.path.read_bytes().replace(b"note", b"mote"))
@@ -350,7 +350,7 @@ def test_stop_and_resume(here: Environment, session: Opens, folder: Path, tmp_pa
     assert person.ended() == 0
 
 
-def test_x9_what_is_refused_anyway_asks_for_no_words(
+def test_x9_a_plan_that_is_refused_asks_for_no_confirmation(
     here: Environment, session: Opens, folder: Path, tmp_path: Path
 ) -> None:
     plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
@@ -369,11 +369,11 @@ def test_x9_what_is_refused_anyway_asks_for_no_words(
     with Lock(folder, plan.parts) as lock:
         lock.report("step 1 of 2")
         refused("step 1 of 2")
-    told = here.settings.model_dump_json(
+    settings = here.settings.model_dump_json(
         include={"database": {"host", "port", "dbname", "user", "password", "sslmode"}}
     )
     (tmp_path / "config").mkdir(mode=0o700)
-    lines = [f"{key} = {json.dumps(value)}" for key, value in json.loads(told)["database"].items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in json.loads(settings)["database"].items()]
     (tmp_path / "config" / "reader.toml").write_text("\n".join(["[database]", *lines]))
     other = replace(plan, environment="reader")
     (tmp_path / "reader.json").write_bytes(other.file())
@@ -407,7 +407,7 @@ def expecting(plan: Plan, comparison: Literal["==", ">="]) -> Condition:
         ("guarded", "does not hold"),
     ],
 )
-def test_x9_what_has_changed_since_the_plan_is_told_before_anybody_types(
+def test_x9_a_change_since_the_plan_is_reported_before_the_confirmation(
     case: str, says: str, here: Environment, session: Opens, terminal: int, folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -423,14 +423,14 @@ def test_x9_what_has_changed_since_the_plan_is_told_before_anybody_types(
         monkeypatch.setattr(registry, "make_plan", lambda *_: plan)
     os.write(terminal, b"\n")  # should it ask all the same
     assert main(["apply", str(plan_file(tmp_path, plan))]) == 3
-    told = capsys.readouterr()
-    assert says in told.err and "type the confirmation" not in told.out
+    output = capsys.readouterr()
+    assert says in output.err and "type the confirmation" not in output.out
     assert Journal(folder).records() == []
     with Lock(folder, plan.parts):
         pass  # it was let go
 
 
-def test_x9_what_changes_while_somebody_types_is_refused_too(
+def test_x9_a_change_during_the_confirmation_is_refused(
     here: Environment, session: Opens, folder: Path, tmp_path: Path
 ) -> None:
     plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
@@ -449,8 +449,8 @@ def test_a_change_is_stopped_while_the_sandbox_is_down(folder: Path, tmp_path: P
     assert run("journal", "list", journal=folder, XAI_RUNBOOK_SANDBOX=str(tmp_path / "none")).returncode == 0
 
 
-def test_help_stays_quick() -> None:
-    """The changing side costs nothing where it is not used."""
+def test_help_imports_no_database_library_and_is_quick() -> None:
+    """Importing the commands of changes imports neither psycopg nor pandas."""
     started = time.monotonic()
     subprocess.run([*COMMAND, "journal", "--help"], check=True, capture_output=True)
     assert time.monotonic() - started < stretched(5)

@@ -1,4 +1,4 @@
-"""The command line: every way of using it wrongly is exit code 3, and every command shows an example."""
+"""The command line: usage errors exit with 3, every command shows an example, misspelt names are corrected."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_an_unknown_environment(command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_what_an_error_prints_is_inert(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_of_an_error_is_inert(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: argparse.Namespace) -> int:
         raise SettingsError("bad\x1b]0;x\x07", on="\u202efile", hint="look")
 
@@ -185,10 +185,10 @@ def test_what_an_error_prints_is_inert(capsys: pytest.CaptureFixture[str], monke
     whole.set_defaults(run=fail)
     monkeypatch.setattr("xai_runbook.cli.main.parser", lambda: whole)
     assert main([]) == 3
-    told = capsys.readouterr().err
-    assert told.startswith("xai-runbook: bad")
-    assert told.endswith("Try: look\n")
-    assert not {"\x1b", "\x07", "\u202e"} & set(told)
+    error_text = capsys.readouterr().err
+    assert error_text.startswith("xai-runbook: bad")
+    assert error_text.endswith("Try: look\n")
+    assert not {"\x1b", "\x07", "\u202e"} & set(error_text)
 
 
 def test_a_usage_error_is_inert() -> None:
@@ -197,8 +197,8 @@ def test_a_usage_error_is_inert() -> None:
     assert "\x1b" not in done.stderr
 
 
-def test_a_reader_that_has_gone() -> None:
-    """`xai-runbook coverage | head -1` ends quietly, and does not say that all is well."""
+def test_a_closed_pipe() -> None:
+    """`xai-runbook coverage | head -1` prints no error, and does not exit with 0."""
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -222,7 +222,7 @@ def test_an_answer_that_cannot_be_written(to: str, code: int) -> None:
 
 
 def test_ctrl_c(tmp_path: Path) -> None:
-    """Ends with 130 and one line, whatever it was waiting for: here a database that accepts and never answers."""
+    """Exits with 130 and one line, here while it waits for a database that never answers."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -241,7 +241,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
                 time.sleep(0.2)
                 process.send_signal(signal.SIGINT)
                 started = time.monotonic()
-                _, told = process.communicate(timeout=120)
+                _, error_text = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert told == "xai-runbook: interrupted\n"
+    assert error_text == "xai-runbook: interrupted\n"
     assert time.monotonic() - started < stretched(5)

@@ -1,4 +1,4 @@
-"""`xai-runbook ping`: one line a target, what to mend, exit code 3 where one did not answer."""
+"""`xai-runbook ping`: one line for each target, what to try, exit code 3 if one did not answer."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def arguments(env: str, *, as_json: bool = False) -> argparse.Namespace:
 
 def test_the_sandbox_answers(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     assert ping.run(arguments("sandbox")) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for word in ("environment sandbox", "node-1", "node-3", "mainnet", "xai_monitor", "system_identifier", "ms"):
-        assert word in told
-    assert "try:" not in told
-    assert "PRODUCTION" not in told
+        assert word in output
+    assert "try:" not in output
+    assert "PRODUCTION" not in output
 
 
 def test_json(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     assert ping.run(arguments("sandbox", as_json=True)) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {"prometheus", "nodes", "nodes.reference", "database", "cache"} <= {reply["part"] for reply in told}
-    assert set(told[0]) == set(Reply._fields)
-    absent = {reply["part"] for reply in told if reply["status"] == "not configured"}
+    found = json.loads(capsys.readouterr().out)
+    assert {"prometheus", "nodes", "nodes.reference", "database", "cache"} <= {reply["part"] for reply in found}
+    assert set(found[0]) == set(Reply._fields)
+    absent = {reply["part"] for reply in found if reply["status"] == "not configured"}
     assert "grafana" not in absent
-    assert {reply["status"] for reply in told if reply["part"] not in absent} == {"ok"}
+    assert {reply["status"] for reply in found if reply["part"] not in absent} == {"ok"}
 
 
 def test_answers_as_a_frame(env: Environment) -> None:
-    told = ping.answers(env)
-    assert list(told.columns) == ["part", "target", "status", "detail", "seconds", "hint"]
+    frame = ping.answers(env)
+    assert list(frame.columns) == ["part", "target", "status", "detail", "seconds", "hint"]
     # the time is the question's, not that of loading the library that asks it
-    assert (told["seconds"].dropna() < 5).all()
+    assert (frame["seconds"].dropna() < 5).all()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_does_not_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_servers_that_do_not_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(hangs) as hung, serving(says(b"<html>")) as page, serving(says(b"x", "404 Not Found")) as gateway:
         (folder / "mine.toml").write_text(f"""
             production = true
@@ -70,21 +70,21 @@ def test_what_does_not_answer(folder: Path, capsys: pytest.CaptureFixture[str]) 
             password = "env:NO_SUCH_VARIABLE_HERE"
         """)
         assert ping.run(arguments("mine")) == 3
-    told = capsys.readouterr().out
-    assert "environment mine - PRODUCTION" in told
-    replies = {reply.target or reply.part: reply for reply in _parsed(told)}
+    output = capsys.readouterr().out
+    assert "environment mine - PRODUCTION" in output
+    replies = {reply.target or reply.part: reply for reply in _parsed(output)}
     assert replies["hung"].status == "down"
     assert replies["page"].status == "unknown"
     assert replies["cache"].status == "not configured"
     assert replies["nodes.reference"].status == "not configured"
     assert replies[gateway.url].status == "unknown"
-    assert "9090" in told  # the hint
-    assert "the secret is empty or not set" in told
+    assert "9090" in output  # the hint
+    assert "the secret is empty or not set" in output
 
 
-def _parsed(told: str) -> list[Reply]:
+def _parsed(output: str) -> list[Reply]:
     words = ("not configured", "unknown", "down", "ok")
-    lines = [line.strip() for line in told.splitlines()]
+    lines = [line.strip() for line in output.splitlines()]
     found = []
     for line in lines:
         for word in words:
@@ -103,7 +103,7 @@ def test_nothing_configured_is_no_failure(folder: Path, capsys: pytest.CaptureFi
     assert {each.status for each in replies} == {"not configured"}
 
 
-def test_what_servers_say_is_inert(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_of_servers_is_inert(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     body = b'{"status": "success", "data": {"version": "\\u001b]0;owned\\u0007\\u202e"}}'
     with serving(says(body)) as served:
         (folder / "mine.toml").write_text(f'[prometheus]\nurl = "{served.url}"')

@@ -1,4 +1,4 @@
-"""`xai-runbook query`: what it prints, where it points, what a spreadsheet must not compute."""
+"""`xai-runbook query`: tables, CSV, JSON, charts, and the position of errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(folder: Path, *words: str, cwd: Path | None = None) -> subprocess.Comple
     )
 
 
-def test_an_instant_is_a_row_a_series(folder: Path) -> None:
+def test_an_instant_has_one_row_for_each_series(folder: Path) -> None:
     done = run(folder, "height")
     head, *rows = done.stdout.splitlines()
     assert done.returncode == 0 and done.stderr == ""
@@ -62,28 +62,28 @@ def test_an_instant_is_a_row_a_series(folder: Path) -> None:
     assert rows[1].split()[-1] == "7"
 
 
-def test_a_range_is_a_line_a_series_and_the_rest_is_counted(folder: Path) -> None:
+def test_a_range_has_one_line_for_each_series_and_counts_the_rest(folder: Path) -> None:
     done = run(folder, "many", "--window", "10m")
     lines = done.stdout.splitlines()
     assert lines[0].split()[-3:] == ["least", "most", "last"]
     assert len(lines) == 42 and lines[-1].startswith("... and 20 more")
 
 
-def test_nothing_is_no_zero(folder: Path) -> None:
+def test_no_series_is_not_zero(folder: Path) -> None:
     for form in ([], ["--csv"], ["--json"], ["--window", "5m"]):
         done = run(folder, "nothing_of_that_name", *form)
         assert done.returncode == 1
         assert "no series found (not the same as 0)" in done.stderr
 
 
-def test_json_has_every_row_and_says_what_is_no_number(folder: Path) -> None:
-    told: dict[str, Any] = json.loads(run(folder, "odd", "--window", "10m", "--step", "1m", "--json").stdout)
-    assert told["environment"] == "test" and told["query"] == "odd"
-    assert {row["value"] for row in told["rows"]} == {"NaN", "+Inf"}
-    assert all(row["instance"] == "a" and row["at"].endswith("+00:00") for row in told["rows"])
+def test_json_has_every_row_and_names_nan_and_infinity(folder: Path) -> None:
+    document: dict[str, Any] = json.loads(run(folder, "odd", "--window", "10m", "--step", "1m", "--json").stdout)
+    assert document["environment"] == "test" and document["query"] == "odd"
+    assert {row["value"] for row in document["rows"]} == {"NaN", "+Inf"}
+    assert all(row["instance"] == "a" and row["at"].endswith("+00:00") for row in document["rows"])
 
 
-def test_csv_is_read_back_and_computes_nothing(folder: Path) -> None:
+def test_csv_is_read_back_and_has_no_formulas(folder: Path) -> None:
     rows = list(csv.reader(io.StringIO(run(folder, "evil", "--csv").stdout)))
     assert rows[0] == ["__name__", "instance", "at", "value"]
     assert rows[1][1] == f"'{EVIL}" and float(rows[1][3]) == 1
@@ -92,7 +92,7 @@ def test_csv_is_read_back_and_computes_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "\x1b]0;x\x07=1"])
-def test_a_formula_in_a_label_is_defused(text: str) -> None:
+def test_a_formula_in_a_label_is_quoted(text: str) -> None:
     import pandas as pd
 
     frame = pd.DataFrame({text: [text], "at": pd.to_datetime(["2026-01-31"], utc=True), "value": [-1.0]})
@@ -102,9 +102,7 @@ def test_a_formula_in_a_label_is_defused(text: str) -> None:
     assert row[-1] == "-1.0"
 
 
-def test_a_chart_is_a_picture_and_an_unknown_kind_is_refused_before_anything_is_asked(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_chart_is_drawn_and_an_unknown_format_is_refused_first(folder: Path, tmp_path: Path) -> None:
     done = run(folder, "height", "--window", "30m", "--chart", "height.png", cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / "height.png").read_bytes().startswith(b"\x89PNG")
     for words in (["--chart", "x.gif", "--window", "5m"], ["--chart", "x.png"], ["--step", "1m"]):
@@ -113,7 +111,7 @@ def test_a_chart_is_a_picture_and_an_unknown_kind_is_refused_before_anything_is_
     assert [path.name for path in tmp_path.iterdir()] == ["height.png"]
 
 
-def test_a_query_that_does_not_parse_is_shown_with_the_place(folder: Path) -> None:
+def test_an_invalid_query_is_shown_with_the_position_of_the_error(folder: Path) -> None:
     done = run(folder, "sum by (instance) (height + ")
     line, caret, words = done.stderr.splitlines()
     assert done.returncode == 3 and done.stdout == ""
@@ -133,23 +131,23 @@ def test_a_query_that_does_not_parse_is_shown_with_the_place(folder: Path) -> No
         ("up\x1b[31m !", "1:9: parse error", 8),
     ],
 )
-def test_the_caret_stands_under_the_place(query: str, complaint: str, at: int) -> None:
+def test_the_caret_is_under_the_error(query: str, complaint: str, at: int) -> None:
     line, caret = error_position(query, complaint)
     assert caret.index("^") == 2 + at
     assert "\x1b" not in line
 
 
 @pytest.mark.parametrize("complaint", ["no place", "9:1: parse error", "0:0: parse error", "1: parse error"])
-def test_a_complaint_without_a_place_points_nowhere(complaint: str) -> None:
+def test_an_error_without_a_position_has_no_caret(complaint: str) -> None:
     assert list(error_position("up", complaint)) == []
 
 
-def test_a_long_query_is_shown_around_the_place() -> None:
+def test_a_long_query_is_shown_around_the_error() -> None:
     line, caret = error_position("a" * 500 + " !" + "b" * 500, "1:502: parse error")
     assert len(line) < 120 and line[caret.index("^")] == "!"
 
 
-def test_before_what_is_kept_is_said_so(folder: Path) -> None:
+def test_a_time_before_the_retention_is_an_error(folder: Path) -> None:
     for words in (["--at", "2024-01-15T16:00Z"], ["--at", "2024-01-16T16:00Z", "--window", "24h"]):
         done = run(folder, "height", *words)
         assert done.returncode == 3

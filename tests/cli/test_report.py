@@ -1,3 +1,5 @@
+"""`xai-runbook report`, `check` and `ack`: exit codes, the saved report, the screen."""
+
 from __future__ import annotations
 
 import json
@@ -35,27 +37,27 @@ def reported(folder: Path, *cells: dict[str, Any], more: tuple[str, ...] = ()) -
 
 
 def latest(folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((folder / "outputs/reports/latest/report.json").read_text())
-    return told
+    record: dict[str, Any] = json.loads((folder / "outputs/reports/latest/report.json").read_text())
+    return record
 
 
-def test_a_good_report_is_kept_and_leaves_with_0(
+def test_a_good_report_is_saved_and_exits_with_0(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = reported(tmp_path, question("a", 'ok("a", window)'), more=("--window", "6h"))
-    told, said = latest(tmp_path), capsys.readouterr()
-    assert code == 0, said.err
-    assert (told["verdict"], told["complete"]) == ("ok", True)
-    assert told["findings"][0]["summary"] == "6h"
-    assert told["notebooks"][0]["path"] == "mine.ipynb"
-    place = tmp_path / "outputs/reports" / told["id"]
-    assert sorted(path.name for path in place.iterdir()) == ["index.html", "mine.ipynb", "report.json"]
-    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in place.iterdir())
-    assert said.out.splitlines()[-1] == f"ok: {place / 'index.html'}"
-    assert said.err == "", "quiet where no terminal listens"
+    record, output = latest(tmp_path), capsys.readouterr()
+    assert code == 0, output.err
+    assert (record["verdict"], record["complete"]) == ("ok", True)
+    assert record["findings"][0]["summary"] == "6h"
+    assert record["notebooks"][0]["path"] == "mine.ipynb"
+    folder = tmp_path / "outputs/reports" / record["id"]
+    assert sorted(path.name for path in folder.iterdir()) == ["index.html", "mine.ipynb", "report.json"]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.iterdir())
+    assert output.out.splitlines()[-1] == f"ok: {folder / 'index.html'}"
+    assert output.err == "", "no progress without a terminal"
 
 
-def test_what_is_wrong_decides_the_exit_code_and_an_acknowledgement_takes_it_back(
+def test_an_alert_decides_the_exit_code_until_it_is_acknowledged(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells = [question("disk_free", ALERT.format("disk_free", "HIGH")), question("b", 'ok("b")')]
@@ -75,9 +77,9 @@ def test_what_is_wrong_decides_the_exit_code_and_an_acknowledgement_takes_it_bac
     assert "new disk at four" in capsys.readouterr().out
 
     assert reported(tmp_path, *cells, more=("--json",)) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["verdict"] == "ok"
-    assert told["findings"][0]["acknowledged"]["why"] == "new disk at four"
+    record = json.loads(capsys.readouterr().out)
+    assert record["verdict"] == "ok"
+    assert record["findings"][0]["acknowledged"]["why"] == "new disk at four"
     assert "Acknowledged" in (tmp_path / "outputs/reports/latest/index.html").read_text()
 
     worse = [question("disk_free", ALERT.format("disk_free", "CRITICAL")), question("b", 'ok("b")')]
@@ -86,12 +88,12 @@ def test_what_is_wrong_decides_the_exit_code_and_an_acknowledgement_takes_it_bac
     assert main(["ack", "--remove", "disk_free", "--env", "plain"]) == 3
 
 
-def test_a_notebook_that_breaks_is_told_and_is_never_ok(settings: Settings, tmp_path: Path) -> None:
+def test_a_failed_notebook_is_reported_and_never_ok(settings: Settings, tmp_path: Path) -> None:
     assert reported(tmp_path, question("a", "1 / 0"), question("b", 'ok("b")')) == 3
-    told = latest(tmp_path)
-    assert (told["verdict"], told["complete"], told["notebooks"][0]["status"]) == ("unknown", False, "failed")
-    assert {row["name"]: row["status"] for row in told["findings"]} == {"a": "unknown", "b": "ok"}
-    assert told["notebooks"][0]["error"]
+    record = latest(tmp_path)
+    assert (record["verdict"], record["complete"], record["notebooks"][0]["status"]) == ("unknown", False, "failed")
+    assert {row["name"]: row["status"] for row in record["findings"]} == {"a": "unknown", "b": "ok"}
+    assert record["notebooks"][0]["error"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_a_notebook_that_breaks_is_told_and_is_never_ok(settings: Settings, tmp_
         ("--env", "nowhere"),
     ],
 )
-def test_what_cannot_be_run_leaves_with_3_and_no_report(
+def test_invalid_arguments_exit_with_3_and_leave_no_report(
     settings: Settings, tmp_path: Path, more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
@@ -131,7 +133,7 @@ def test_two_notebooks_of_one_name_are_refused(settings: Settings, tmp_path: Pat
     assert reported(tmp_path, question("a", 'ok("a")'), more=("--notebook", str(other))) == 3
 
 
-def test_an_output_folder_that_cannot_be_is_told_before_anything_runs(
+def test_an_unusable_output_folder_is_reported_before_anything_runs(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -142,12 +144,12 @@ def test_an_output_folder_that_cannot_be_is_told_before_anything_runs(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes where it may not")
-def test_a_read_only_output_folder_is_told(settings: Settings, tmp_path: Path) -> None:
+def test_a_read_only_output_folder_is_reported(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
     assert reported(tmp_path, question("a", 'ok("a")'), more=("--out", str(tmp_path / "closed"))) == 3
 
 
-def test_an_unreadable_acknowledgements_file_is_told_before_anything_runs(
+def test_an_invalid_acknowledgements_file_is_reported_before_anything_runs(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "acknowledgements.toml").write_text("[[acknowledgement]]\n")
@@ -161,7 +163,7 @@ def test_ack_without_a_report_says_what_to_do(settings: Settings, capsys: pytest
     assert "xai-runbook report first" in capsys.readouterr().err
 
 
-def test_interrupted_it_ends_keeps_what_it_has_and_leaves_with_130(settings: Settings, tmp_path: Path) -> None:
+def test_an_interrupted_report_is_saved_and_exits_with_130(settings: Settings, tmp_path: Path) -> None:
     path = notebook(
         tmp_path / "mine.ipynb",
         question("a", 'ok("a")'),
@@ -182,24 +184,22 @@ def test_interrupted_it_ends_keeps_what_it_has_and_leaves_with_130(settings: Set
         running.kill()
         running.communicate()
     assert running.returncode == 130, err
-    told = latest(tmp_path)
-    assert (told["verdict"], told["complete"]) == ("unknown", False)
-    assert told["notebooks"][0]["status"] == "incomplete"
-    assert "a" in {row["name"] for row in told["findings"] if row["status"] == "ok"}
+    record = latest(tmp_path)
+    assert (record["verdict"], record["complete"]) == ("unknown", False)
+    assert record["notebooks"][0]["status"] == "incomplete"
+    assert "a" in {row["name"] for row in record["findings"] if row["status"] == "ok"}
     assert "UNKNOWN" in out
 
 
-def test_check_asks_the_shipped_questions_and_where_nothing_is_configured_nothing_is_ok(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_check_without_configured_parts_is_not_ok(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--env", "plain", "--json"]) == 3, "no finding is no health"
-    told = json.loads(capsys.readouterr().out)
-    assert (told["schema"], told["verdict"], told["findings"]) == ("xai-runbook/report/1", "unknown", [])
-    assert told["complete"] is True
-    assert {"prometheus", "nodes", "database", "cache"} <= set(told["not_configured"])
+    record = json.loads(capsys.readouterr().out)
+    assert (record["schema"], record["verdict"], record["findings"]) == ("xai-runbook/report/1", "unknown", [])
+    assert record["complete"] is True
+    assert {"prometheus", "nodes", "database", "cache"} <= set(record["not_configured"])
 
 
-def test_check_of_parts_that_do_not_answer_names_them_quickly(
+def test_a_check_names_the_parts_that_do_not_answer(
     tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "down.toml").write_text(
@@ -209,22 +209,22 @@ def test_check_of_parts_that_do_not_answer_names_them_quickly(
     started = time.monotonic()
     assert main(["check", "--env", "down", "--json"]) == 2
     assert time.monotonic() - started < stretched(20)
-    told = json.loads(capsys.readouterr().out)
-    status = {row["name"]: row["status"] for row in told["findings"]}
+    record = json.loads(capsys.readouterr().out)
+    status = {row["name"]: row["status"] for row in record["findings"]}
     assert status["database_reachable"] == status["prometheus_reachable"] == status["node_reachable"] == "alert"
     assert status["block_growth"] == status["pool"] == "unknown"
     assert "ok" not in status.values()
-    assert "cache" in told["not_configured"]
+    assert "cache" in record["not_configured"]
 
 
-def test_check_of_the_running_sandbox_is_well_and_takes_names(
+def test_a_check_of_the_sandbox_is_ok_and_takes_names(
     sandbox: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["check", "block_growth", "pool", "--env", "sandbox", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {row["name"] for row in told["findings"]} == {"block_growth", "pool"}
-    assert told["simulated"] == ["nodes", "grafana"]
+    record = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in record["findings"]} == {"block_growth", "pool"}
+    assert record["simulated"] == ["nodes", "grafana"]
     assert main(["check", "block_grouth", "--env", "sandbox"]) == 3
     assert "block_growth" in capsys.readouterr().err
 
@@ -269,7 +269,7 @@ def test_untrusted_text_cannot_act_on_the_terminal(settings: Settings) -> None:
     assert "\u202e" not in render(made)
 
 
-def test_production_and_incompleteness_are_said_on_the_screen(tmp_path: Path, settings: Settings) -> None:
+def test_the_screen_shows_production_and_incomplete_reports(tmp_path: Path, settings: Settings) -> None:
     live = environment(tmp_path, "live", production="true")
     text = render(recorded(live, finding("a", "ok"), status="failed", error="the kernel died"))
     assert "UNKNOWN · PRODUCTION live" in text
@@ -277,14 +277,14 @@ def test_production_and_incompleteness_are_said_on_the_screen(tmp_path: Path, se
 
 
 def on_a_terminal(folder: Path, **variables: str) -> str:
-    """What `check` writes to a terminal."""
+    """Return what `check` writes to a terminal."""
     master, slave = pty.openpty()
     argv = [sys.executable, "-m", "xai_runbook.cli.main", "check", "--env", "plain"]
     base = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
     environ = {**base, "TERM": "xterm", **variables}
     subprocess.run(argv, stdout=slave, stderr=slave, stdin=slave, env=environ, cwd=folder, timeout=60, check=False)
     os.close(slave)
-    said = b""
+    output = b""
     while True:
         try:
             part = os.read(master, 65536)
@@ -292,12 +292,12 @@ def on_a_terminal(folder: Path, **variables: str) -> str:
             break
         if not part:
             break
-        said += part
+        output += part
     os.close(master)
-    return said.decode()
+    return output.decode()
 
 
-def test_colours_are_for_terminals_and_not_where_they_are_refused(settings: Settings, tmp_path: Path) -> None:
+def test_colours_are_only_for_terminals_that_want_them(settings: Settings, tmp_path: Path) -> None:
     assert "\x1b[" in on_a_terminal(tmp_path)
     assert "\x1b[" not in on_a_terminal(tmp_path, NO_COLOR="1")
     assert "\x1b[" not in on_a_terminal(tmp_path, TERM="dumb")

@@ -1,4 +1,4 @@
-"""`xai-runbook rules`: the file, its shipped tests, the table; promtool's word decides."""
+"""`xai-runbook rules`: the rule file, its tests and the table, checked with promtool."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from xai_runbook.settings import loading
 from xai_runbook.settings.limits import Signals, section_of
 
 
-def test_the_file_is_the_runbooks_own_where_no_environment_is_named(
+def test_without_an_environment_the_rules_have_the_runbooks_own_values(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_ENV", "sandbox")
     assert main(["rules"]) == 0
-    told = capsys.readouterr().out
-    assert told == server.rules(loading.shipped())
-    assert "for: 30m" in told
+    output = capsys.readouterr().out
+    assert output == server.rules(loading.shipped())
+    assert "for: 30m" in output
     assert main(["rules", "--env", "sandbox"]) == 0
     assert "for: 30m" not in capsys.readouterr().out
 
@@ -34,9 +34,7 @@ def test_markdown_is_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(Signals.model_fields)
 
 
-def test_the_shipped_tests_are_green_and_speak_of_every_rule(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_shipped_tests_pass_and_cover_every_rule(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     promtool = server.program("promtool")
     for words, name in ((["rules"], "rules.yml"), (["rules", "--tests"], "rules_test.yml")):
         assert main(words) == 0
@@ -45,15 +43,15 @@ def test_the_shipped_tests_are_green_and_speak_of_every_rule(
         [promtool, "test", "rules", "rules_test.yml"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    told = TESTS.read_text()
+    shipped_tests = TESTS.read_text()
     settings = loading.shipped()
     for rule in alert_rules.rule_table(settings, settings.limits):
-        assert f"{{alertname: {rule.alert}, eval_time: " in told, "one instant at which it does not fire yet"
-        assert f"alertname: {rule.alert}\n" in told, "one at which it does"
+        assert f"{{alertname: {rule.alert}, eval_time: " in shipped_tests, "one instant at which it does not fire yet"
+        assert f"alertname: {rule.alert}\n" in shipped_tests, "one at which it does"
 
 
-def test_the_shipped_tests_notice_each_rule_that_is_not_the_runbooks(tmp_path: Path) -> None:
-    """Every limit moved a little to its better side: what should fire does not any more, in the test of each."""
+def test_the_shipped_tests_fail_for_every_changed_rule(tmp_path: Path) -> None:
+    """With each limit relaxed a little, the test of its rule fails."""
     moves = {"ratio": 0.15, "seconds": 2, "blocks": 1, "peers": 1, "series": 1, "answers": 1}
     settings = loading.shipped()
     moved: dict[str, dict[str, Any]] = {}
@@ -70,16 +68,16 @@ def test_the_shipped_tests_notice_each_rule_that_is_not_the_runbooks(tmp_path: P
         text=True,
         timeout=60,
     )
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode == 1
     assert [
         each.alert
         for each in alert_rules.rule_table(settings, settings.limits)
-        if f"alertname: {each.alert}" not in told
+        if f"alertname: {each.alert}" not in output
     ] == []
 
 
-def test_check_says_what_promtool_says(
+def test_check_shows_the_answer_of_promtool(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server.program("promtool")
@@ -93,7 +91,7 @@ def test_check_says_what_promtool_says(
     assert "parse error" in capsys.readouterr().err
 
 
-def test_check_without_promtool_could_not_tell(
+def test_check_without_promtool_exits_with_3(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

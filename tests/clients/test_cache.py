@@ -1,4 +1,4 @@
-"""The cache's handle on a real server: it asks INFO, says who it is, and knows a wrong password."""
+"""The cache client with a real server: INFO and its errors."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def handle(env: Environment, **more: Any) -> Cache:
 
 
 def test_info(env: Environment) -> None:
-    told = env.cache.info()
-    assert told["used_memory"] > 0
-    assert told["role"] == "master"
+    info = env.cache.info()
+    assert info["used_memory"] > 0
+    assert info["role"] == "master"
 
 
-def test_tls_where_there_is_none(env: Environment) -> None:
+def test_tls_to_a_server_without_it(env: Environment) -> None:
     with pytest.raises((Unreachable, TimedOut)):
         handle(env, tls=True, timeout="1s").info()
 
 
-def test_a_secret_that_is_not_there(env: Environment) -> None:
+def test_a_missing_secret(env: Environment) -> None:
     with pytest.raises(SettingsError, match="NO_SUCH_VARIABLE_HERE"):
         handle(env, password="env:NO_SUCH_VARIABLE_HERE").info()
 

@@ -1,4 +1,4 @@
-"""Facts of nodes out of whatever a node may answer, and how often it is asked."""
+"""Facts of nodes from valid and invalid answers, and the rate of requests."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def answer(**facts: Any) -> bytes:
 
 
 def one_node(behave: Behave, *names: str, **tables: Any) -> tuple[dict[str, Any], CannotAsk | None]:
-    """Values and error of one node that behaves so."""
+    """Return values and error of one node with that behaviour."""
     with serving(behave) as served:
-        told = models.NodesSettings.model_validate(
+        settings = models.NodesSettings.model_validate(
             {"node": [{"name": "node-1", "url": served.url, "timeout": "500ms"}], "requests_per_second": 1000} | tables
         )
-        (facts,) = Nodes(told).facts(*names)
+        (facts,) = Nodes(settings).facts(*names)
     assert facts.node == "node-1"
     return facts.values, facts.error  # type: ignore[return-value]
 
 
 def fact(name: str, **fields: Any) -> dict[str, Any]:
-    """The settings' tables that change one fact."""
+    """Return the settings of one fact."""
     return {"facts": {name: {"path": "/x", "pointer": "/value"} | fields}}
 
 
-def test_all_facts_as_the_runbook_has_them() -> None:
+def test_all_facts_by_the_runbooks_paths() -> None:
     values, error = one_node(says(answer()), *NAMES)
     assert error is None
     assert values == {"height": 10, "synced": True, "peer_count": 2, "peers": ["a", "b"], "peers_listed": 2}
@@ -57,7 +57,7 @@ def test_all_facts_as_the_runbook_has_them() -> None:
         ("synced", {}, b'{"value": false}', False),
     ],
 )
-def test_fact_as_the_settings_say(name: str, fields: dict[str, Any], body: bytes, value: Any) -> None:
+def test_a_fact_by_the_path_in_the_settings(name: str, fields: dict[str, Any], body: bytes, value: Any) -> None:
     values, error = one_node(says(body), name, **fact(name, **fields))
     assert (values.get(name), error) == (value, None)
 
@@ -94,7 +94,7 @@ def test_fact_as_the_settings_say(name: str, fields: dict[str, Any], body: bytes
         ("peers", b'{"value": "abc"}'),
     ],
 )
-def test_what_cannot_be_that_fact(name: str, body: bytes) -> None:
+def test_a_value_of_the_wrong_type_or_range(name: str, body: bytes) -> None:
     values, error = one_node(says(body), name, **fact(name))
     assert values == {}
     assert type(error) is BadAnswer
@@ -105,14 +105,14 @@ def test_what_cannot_be_that_fact(name: str, body: bytes) -> None:
     ("name", "fields"),
     [("height", {"height_is": "count"}), ("peer_count", {"includes_self": True})],
 )
-def test_nothing_that_includes_the_first(name: str, fields: dict[str, Any]) -> None:
+def test_a_count_of_zero(name: str, fields: dict[str, Any]) -> None:
     """A count of no blocks has no newest block; a node that counts itself counts at least one."""
     _, error = one_node(says(b'{"value": 0}'), name, **fact(name, **fields))
     assert type(error) is BadAnswer
 
 
 @pytest.mark.parametrize("pointer", ["/list/2", "/list/-", "/list/01x", "/list/-1", "/text/0", "/list/0/x", "/List"])
-def test_pointer_to_nothing(pointer: str) -> None:
+def test_a_pointer_that_finds_nothing(pointer: str) -> None:
     _, error = one_node(says(b'{"list": [1, 2], "text": "abc"}'), "height", **fact("height", pointer=pointer))
     assert type(error) is BadAnswer
     assert pointer in error.what
@@ -130,15 +130,15 @@ def test_a_node_that_syncs_says_so_with_503() -> None:
 
 def test_facts_of_one_path_are_asked_once() -> None:
     with serving(says(answer())) as served:
-        told = models.NodesSettings.model_validate(
+        settings = models.NodesSettings.model_validate(
             {"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000}
         )
-        Nodes(told).facts(*NAMES)
+        Nodes(settings).facts(*NAMES)
         paths = [line.split(b" ")[1] for line in served.requests]
     assert paths == [b"/api/v1/blockchain/info", b"/api/v1/network/info"]
 
 
-def test_one_dead_node_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_node_does_not_affect_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
         good = stack.enter_context(serving(says(answer())))
         hung = stack.enter_context(serving(hangs))
@@ -173,8 +173,8 @@ def test_no_more_requests_than_the_settings_allow() -> None:
 
 
 def test_no_reference_is_an_empty_list() -> None:
-    told = models.NodesSettings.model_validate({"node": [{"name": "a"}]})
-    assert Nodes(told).reference_facts("height") == []
+    settings = models.NodesSettings.model_validate({"node": [{"name": "a"}]})
+    assert Nodes(settings).reference_facts("height") == []
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,14 @@ def test_no_reference_is_an_empty_list() -> None:
 )  # fmt: skip
 def test_peers_of_any_shape(peers: list[Any], count: int, listed: int, shown: str) -> None:
     with serving(says(answer(peers=peers, peer_count=count))) as served:
-        told = models.NodesSettings.model_validate(
+        settings = models.NodesSettings.model_validate(
             {"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000}
         )
-        (row,) = troubleshooting.peer_status(Nodes(told)).to_dict("records")
+        (row,) = troubleshooting.peer_status(Nodes(settings)).to_dict("records")
     assert (row["peer_count"], row["peers_listed"], row["peers"], row["error"]) == (count, listed, shown, "")
 
 
-def test_a_list_that_holds_the_node_itself() -> None:
+def test_a_peer_list_that_includes_the_node() -> None:
     facts = {
         "peers": {"path": "/api/v1/network/info", "pointer": "/peers", "includes_self": True},
         "peer_count": {"path": "/api/v1/network/info", "pointer": "/peer_count", "includes_self": True},
@@ -205,11 +205,11 @@ def test_a_list_that_holds_the_node_itself() -> None:
 
 
 @pytest.mark.parametrize(("count", "peers"), [(3, ["a"]), (0, ["a"]), (2, [])])
-def test_two_numbers_that_differ_are_no_number(count: int, peers: list[str]) -> None:
+def test_a_count_that_differs_from_the_list_is_unknown(count: int, peers: list[str]) -> None:
     with serving(says(answer(peers=peers, peer_count=count))) as served:
-        told = models.NodesSettings.model_validate(
+        settings = models.NodesSettings.model_validate(
             {"node": [{"name": "a", "url": served.url}], "requests_per_second": 1000}
         )
-        (row,) = troubleshooting.peer_status(Nodes(told)).to_dict("records")
+        (row,) = troubleshooting.peer_status(Nodes(settings)).to_dict("records")
     assert row["peer_count"] != row["peer_count"]
     assert row["error"] == f"it counts {count} peers and lists {len(peers)}"

@@ -1,4 +1,4 @@
-"""The clean machine has what the README says to install, and where it cannot be made, one line says so."""
+"""The clean machine has the packages of the README, and is skipped with one line if it cannot be built."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_the_packages_are_those_of_the_readme(script: ModuleType) -> None:
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", package) for package in packages)
 
 
-def test_of_this_machine_it_gets_proxies_bundles_and_pips_variables_alone(script: ModuleType) -> None:
+def test_only_proxies_bundles_and_pips_variables_are_passed_on(script: ModuleType) -> None:
     passed = ["https_proxy", "NO_PROXY", "PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"]
     kept = ["PATH", "HOME", "PGPASSWORD", "XAI_RUNBOOK_ENV", "PYTHONPATH", "MY_PIP_TOKEN"]
     assert [name for name in passed + kept if script.PASSED.fullmatch(name)] == passed
 
 
-def test_pips_configuration_is_read_for_what_it_names(script: ModuleType, tmp_path: Path) -> None:
+def test_the_values_of_pips_configuration_are_read(script: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_text("[global]\ncert = /etc/ca.crt\nfind-links =\n  /srv/a\n  file:///srv/b\n")
     assert list(script._configured_values(tmp_path / "pip.conf")) == ["/etc/ca.crt", "/srv/a", "file:///srv/b"]
 
@@ -56,8 +56,8 @@ def test_without_root_it_is_skipped_in_one_line() -> None:
     as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
     if as_user and not shutil.which("setpriv"):
         pytest.skip("no setpriv here")
-    said = skipped(as_user)
-    assert re.fullmatch(r"skipped: make clean-machine RELEASE=trixie: [^\n]+\n", said), said
+    output = skipped(as_user)
+    assert re.fullmatch(r"skipped: make clean-machine RELEASE=trixie: [^\n]+\n", output), output
 
 
 def test_without_apt_or_namespaces_it_is_skipped_in_one_line(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_without_apt_or_namespaces_it_is_skipped_in_one_line(tmp_path: Path) -> 
     apt = tmp_path / "apt-get"
     apt.write_text("#!/bin/sh\necho Debian main http://mirror.invalid/debian\n", encoding="utf-8")
     apt.chmod(0o755)
-    said = skipped([], PATH=str(tmp_path))
-    assert said in (
+    output = skipped([], PATH=str(tmp_path))
+    assert output in (
         "skipped: make clean-machine RELEASE=trixie: it needs unshare and setpriv, of util-linux\n",
         "skipped: make clean-machine RELEASE=trixie: it needs root\n",
     )

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "commits.py"
-GOOD = ("Add a check of commit messages", "Because nobody counts to 72.")
+GOOD = ("Add a check of commit messages", "Because long subjects are cut off.")
 
 
 @pytest.fixture(scope="module")

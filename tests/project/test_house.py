@@ -1,4 +1,4 @@
-"""Rules of the house that no tool of the gate knows."""
+"""Rules of the house that no tool of the gate checks."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_packages_say_what_stands_in_them(modules: dict[str, ast.Module], checko
     assert [folder for folder in folders if not ast.get_docstring(modules[f"{folder}/__init__.py"])] == []
 
 
-def test_nothing_is_named_for_what_it_is_not(modules: dict[str, ast.Module]) -> None:
+def test_no_module_or_class_has_a_meaningless_name(modules: dict[str, ast.Module]) -> None:
     names = {Path(name).stem for name in modules} | {
         re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.name).lower()
         for tree in modules.values()
@@ -265,7 +265,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert sorted(heavy & set(loaded)) == []
 
 
-def test_every_dependency_says_why(checkout: Path) -> None:
+def test_every_dependency_has_a_reason(checkout: Path) -> None:
     text = (checkout / "pyproject.toml").read_text(encoding="utf-8")
     project: dict[str, Any] = tomllib.loads(text)
     plain = {"pytest", "mypy", "pandas-stubs", "ruff", "build", "hatchling"}  # the names say it

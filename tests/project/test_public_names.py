@@ -1,4 +1,4 @@
-"""What `import xai_runbook` gives, and that it costs nothing."""
+"""The names of `import xai_runbook`, which imports nothing heavy."""
 
 from __future__ import annotations
 

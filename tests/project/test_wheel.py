@@ -1,4 +1,4 @@
-"""The wheel, installed away from the checkout, is all that is needed."""
+"""The wheel works when it is installed outside of the checkout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 
 def run(*argv: str | Path, at: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs it in `at`, with nothing of the tests' own Python in its environment."""
+    """Run a program in `at`, without the variables of the tests' own Python."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL", "COV_"))}
     return subprocess.run(
         [str(word) for word in argv], cwd=at, capture_output=True, text=True, timeout=150, env={**inherited, **more}
@@ -77,16 +77,16 @@ def test_the_package_is_the_wheels(installed: Path, checkout: Path) -> None:
 
 
 def test_coverage_finds_the_notebooks_and_does_not_invent_tests(installed: Path) -> None:
-    told = run(installed / "bin/xai-runbook", "coverage", "--json", at=installed)
-    assert told.returncode == 0, told.stderr
-    rows: list[dict[str, Any]] = json.loads(told.stdout)
+    done = run(installed / "bin/xai-runbook", "coverage", "--json", at=installed)
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
     assert len(rows) == 144
     assert rows[26]["notebook"] == "02_monitoring"
     assert {row["tests"] is None for row in rows} == {True}
 
 
 def test_the_report_runs_from_there(installed: Path, sandbox: dict[str, Any], tmp_path: Path) -> None:
-    told = run(
+    done = run(
         installed / "bin/xai-runbook",
         "report",
         "--env",
@@ -96,9 +96,9 @@ def test_the_report_runs_from_there(installed: Path, sandbox: dict[str, Any], tm
         "--json",
         at=tmp_path,
     )
-    record = json.loads(told.stdout)
-    assert record["complete"] is True, told.stderr
+    record = json.loads(done.stdout)
+    assert record["complete"] is True, done.stderr
     assert [notebook["status"] for notebook in record["notebooks"]] == ["completed"]
     assert len(record["findings"]) >= 15
-    assert told.returncode == {"ok": 0, "alert": 1, "critical": 2, "unknown": 3}[record["verdict"]]
+    assert done.returncode == {"ok": 0, "alert": 1, "critical": 2, "unknown": 3}[record["verdict"]]
     assert (tmp_path / "reports" / "latest" / "index.html").is_file()

@@ -1,4 +1,4 @@
-"""What an environment's file may say, and what is said where it is wrong: file, table, key, example, and no value."""
+"""Settings of environments, and their errors: with file, table, key and example, and without the value."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load(folder: Path, text: str, name: str = "mine") -> Settings:
     return loading.load(name)
 
 
-def complaint(folder: Path, text: str) -> SettingsError:
+def error_of(folder: Path, text: str) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
         load(folder, text)
     assert SECRET not in f"{caught.value} {caught.value!r}"
@@ -134,24 +134,24 @@ def complaint(folder: Path, text: str) -> SettingsError:
         (f'production = "{SECRET}"', "key production", "boolean", "production = true"),
     ],
 )
-def test_a_complaint_names_file_table_key_and_shows_an_example(
+def test_an_error_names_file_table_and_key_and_shows_an_example(
     folder: Path, text: str, where: str, what: str, example: str
 ) -> None:
-    told = complaint(folder, text)
-    assert str(folder / "mine.toml") in told.on
-    assert where in told.on
-    assert what in told.what
-    assert example in told.hint
+    error = error_of(folder, text)
+    assert str(folder / "mine.toml") in error.on
+    assert where in error.on
+    assert what in error.what
+    assert example in error.hint
 
 
-def test_several_complaints_are_counted(folder: Path) -> None:
-    assert complaint(folder, "[database]\nport = 'x'\nhosst = 'y'").what.endswith("(and 1 more)")
+def test_several_errors_are_counted(folder: Path) -> None:
+    assert error_of(folder, "[database]\nport = 'x'\nhosst = 'y'").what.endswith("(and 1 more)")
 
 
 @pytest.mark.parametrize(
     "content", [f'[database]\npassword = "{SECRET}'.encode(), b"a = ", b"[x]\n[x]", b"\xff\xfe", b"a\x00 = 1"]
 )
-def test_what_is_not_toml(folder: Path, content: bytes) -> None:
+def test_a_file_that_is_not_toml(folder: Path, content: bytes) -> None:
     (folder / "mine.toml").write_bytes(content)
     with pytest.raises(SettingsError) as caught:
         loading.load("mine")
@@ -169,7 +169,7 @@ def test_unknown_environment(folder: Path, name: str, monkeypatch: pytest.Monkey
     assert "\x1b" not in str(caught.value)
 
 
-def test_where_files_are_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folders_that_are_searched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$XAI_RUNBOOK_CONFIG, then the XDG folder, then what is shipped."""
     places = [folder, folder.parent / "xdg" / "xai-runbook"]
     for place in places:
@@ -188,7 +188,7 @@ def test_names(folder: Path) -> None:
     assert loading.names() == ["mine", "sandbox"]
 
 
-def test_the_environment_that_the_shell_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_in_the_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "mine.toml").write_text("")
     assert loading.load().name == "sandbox"
     monkeypatch.setenv("XAI_RUNBOOK_ENV", "mine")
@@ -202,10 +202,10 @@ def test_a_sandbox_that_does_not_run(folder: Path) -> None:
 
 
 def test_a_running_sandbox_gives_the_ports(sandbox: dict[str, Any]) -> None:
-    told = loading.load("sandbox", running=True)
-    assert told.database is not None
-    assert told.database.port == sandbox["overlay"]["database"]["port"]
-    assert told.not_configured == []
+    settings = loading.load("sandbox", running=True)
+    assert settings.database is not None
+    assert settings.database.port == sandbox["overlay"]["database"]["port"]
+    assert settings.not_configured == []
 
 
 def test_another_name_in_the_file(folder: Path) -> None:
@@ -220,29 +220,29 @@ def test_overrides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_DATABASE__SYSTEM_IDENTIFIER", "7300000000000000001")
     monkeypatch.setenv("XAI_RUNBOOK_LIMITS__MONITORING__CPU_USED__THRESHOLD", "0.5")
     monkeypatch.setenv("XAI_RUNBOOK_NODES__NODE", '[{name = "a", url = "http://a"}]')
-    told = load(folder, '[prometheus]\nurl = "http://file:9090"\nstep = "30s"\n[database]\nport = 5000')
-    assert told.prometheus is not None
-    assert told.database is not None
-    assert told.nodes is not None
-    assert (told.prometheus.url, told.prometheus.step) == ("http://override:9090", "30s")
-    assert (told.database.port, told.database.system_identifier) == (6000, "7300000000000000001")
-    assert told.limits.monitoring.cpu_used.threshold == 0.5
-    assert told.limits.monitoring.cpu_used.duration == "5m"
-    assert [node.name for node in told.nodes.node] == ["a"]
+    settings = load(folder, '[prometheus]\nurl = "http://file:9090"\nstep = "30s"\n[database]\nport = 5000')
+    assert settings.prometheus is not None
+    assert settings.database is not None
+    assert settings.nodes is not None
+    assert (settings.prometheus.url, settings.prometheus.step) == ("http://override:9090", "30s")
+    assert (settings.database.port, settings.database.system_identifier) == (6000, "7300000000000000001")
+    assert settings.limits.monitoring.cpu_used.threshold == 0.5
+    assert settings.limits.monitoring.cpu_used.duration == "5m"
+    assert [node.name for node in settings.nodes.node] == ["a"]
 
 
 def test_a_wrong_override_names_the_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_DATABASE__PASSWORD", SECRET)
-    told = complaint(folder, "[database]\nport = 5000")
-    assert "variable XAI_RUNBOOK_DATABASE__PASSWORD" in told.on
-    assert "mine.toml" not in told.on
+    error = error_of(folder, "[database]\nport = 5000")
+    assert "variable XAI_RUNBOOK_DATABASE__PASSWORD" in error.on
+    assert "mine.toml" not in error.on
 
 
 def test_parts_without_a_table_are_not_configured(folder: Path) -> None:
-    told = load(folder, "")
-    assert told.not_configured == list(PARTS)
-    env = Environment(told)
-    for part in told.not_configured:
+    settings = load(folder, "")
+    assert settings.not_configured == list(PARTS)
+    env = Environment(settings)
+    for part in settings.not_configured:
         handle = getattr(env, part)  # a notebook may bind it; asking it is what cannot be done
         with pytest.raises(NotConfigured) as caught:
             handle.ask()
@@ -251,11 +251,11 @@ def test_parts_without_a_table_are_not_configured(folder: Path) -> None:
 
 
 def test_no_reference_node_is_not_configured(folder: Path) -> None:
-    told = load(folder, '[[nodes.node]]\nname = "a"')
-    assert "nodes.reference" in told.not_configured
+    settings = load(folder, '[[nodes.node]]\nname = "a"')
+    assert "nodes.reference" in settings.not_configured
 
 
-def test_production_is_unmistakable(folder: Path) -> None:
+def test_production_is_shown(folder: Path) -> None:
     env = Environment(load(folder, 'production = true\ndescription = "<b>x</b>"'))
     assert repr(env) == "Environment(mine, PRODUCTION)"
     assert "PRODUCTION" in env._repr_html_()
@@ -266,18 +266,22 @@ def test_production_is_unmistakable(folder: Path) -> None:
 
 
 def test_the_production_example_holds_the_runbooks_facts(folder: Path) -> None:
-    told = loading.load("production.example")
-    assert told.production
-    assert told.prometheus is not None
-    assert told.nodes is not None
-    assert told.database is not None
-    assert told.prometheus.url == "http://localhost:9091"
-    assert told.nodes.node[0].url == "http://localhost:8080"
-    assert told.nodes.facts.height.path == "/api/v1/blockchain/info"
-    assert told.nodes.facts.peers.path == "/api/v1/network/info"
-    assert (told.database.host, told.database.port, told.database.dbname) == ("xai-db.internal", 5432, "xai_blockchain")
-    assert told.database.sslmode == "verify-full"
-    assert told.contacts["on_call"] == "PagerDuty"
+    settings = loading.load("production.example")
+    assert settings.production
+    assert settings.prometheus is not None
+    assert settings.nodes is not None
+    assert settings.database is not None
+    assert settings.prometheus.url == "http://localhost:9091"
+    assert settings.nodes.node[0].url == "http://localhost:8080"
+    assert settings.nodes.facts.height.path == "/api/v1/blockchain/info"
+    assert settings.nodes.facts.peers.path == "/api/v1/network/info"
+    assert (settings.database.host, settings.database.port, settings.database.dbname) == (
+        "xai-db.internal",
+        5432,
+        "xai_blockchain",
+    )
+    assert settings.database.sslmode == "verify-full"
+    assert settings.contacts["on_call"] == "PagerDuty"
     text = (loading.SHIPPED / "production.example.toml").read_text()
     for fact in ("xai-node", "12030", "xai-db-proxy.internal", "deploy/terraform", "xai-db-instance", "sg-12345678"):
         assert fact in text
@@ -295,8 +299,8 @@ def test_the_alert_table_of_the_runbook(folder: Path) -> None:
         "block_growth": ("below 1 block for 30m", Severity.HIGH),
         "sync_lag": ("above 10 blocks for 5m", Severity.MEDIUM),
     }
-    told = {name: (limits.by_name[name].describe(), limits.by_name[name].severity) for name in table}
-    assert told == table
+    actual = {name: (limits.by_name[name].describe(), limits.by_name[name].severity) for name in table}
+    assert actual == table
     for name, limit in limits.by_name.items():
         assert limit.name == name
         assert limit.hint
@@ -320,45 +324,45 @@ def test_the_limits_of_a_section_stand_in_its_file() -> None:
 
 
 @pytest.mark.parametrize("table", ["limits", "limits.monitoring"])
-def test_a_limit_of_another_section_is_told_where_it_belongs(folder: Path, table: str) -> None:
-    told = complaint(folder, f"[{table}]\npool.threshold = 0.5")
-    assert told.what == "unknown key"
-    assert told.hint == "that limit is the table [limits.database.pool]"
+def test_a_limit_in_the_wrong_section_names_the_right_one(folder: Path, table: str) -> None:
+    error = error_of(folder, f"[{table}]\npool.threshold = 0.5")
+    assert error.what == "unknown key"
+    assert error.hint == "that limit is the table [limits.database.pool]"
 
 
 def test_an_unknown_section_is_refused(folder: Path) -> None:
-    told = complaint(folder, "[limits.databases.pool]\nthreshold = 0.5")
-    assert "table [limits], key databases" in told.on
-    assert "database" in told.hint
+    error = error_of(folder, "[limits.databases.pool]\nthreshold = 0.5")
+    assert "table [limits], key databases" in error.on
+    assert "database" in error.hint
 
 
 def test_placeholders_of_the_signals(folder: Path) -> None:
-    told = load(folder, '[metrics]\npeers = "my:peers"\n[windows]\nrate = "7m"')
-    assert told.promql("peer_count") == "my:peers"
-    assert "[7m]" in told.promql("cpu_used")
+    settings = load(folder, '[metrics]\npeers = "my:peers"\n[windows]\nrate = "7m"')
+    assert settings.promql("peer_count") == "my:peers"
+    assert "[7m]" in settings.promql("cpu_used")
     for name in Signals.model_fields:
-        assert "${" not in told.promql(name)
+        assert "${" not in settings.promql(name)
 
 
 def test_secrets_stay_references(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_PASSWORD", SECRET)
-    told = load(folder, '[database]\npassword = "env:MY_PASSWORD"\n[prometheus]\nauth_value = "file:/run/token"')
-    assert told.database is not None
-    assert told.database.password is not None
-    assert told.database.password.reveal() == SECRET
-    everything = f"{told!r} {told.model_dump_json()} {told.model_dump()}"
+    settings = load(folder, '[database]\npassword = "env:MY_PASSWORD"\n[prometheus]\nauth_value = "file:/run/token"')
+    assert settings.database is not None
+    assert settings.database.password is not None
+    assert settings.database.password.reveal() == SECRET
+    everything = f"{settings!r} {settings.model_dump_json()} {settings.model_dump()}"
     assert SECRET not in everything
-    assert json.loads(told.model_dump_json())["database"]["password"] == "env:MY_PASSWORD"
+    assert json.loads(settings.model_dump_json())["database"]["password"] == "env:MY_PASSWORD"
 
 
-def test_what_was_read_stays_as_it_was_read(folder: Path) -> None:
-    told = load(folder, "")
+def test_settings_cannot_be_changed(folder: Path) -> None:
+    settings = load(folder, "")
     with pytest.raises(ValueError, match="frozen"):
-        told.production = True
+        settings.production = True
 
 
 @pytest.mark.parametrize(("text", "url"), [("http://h/", "http://h"), ("https://h:1/p/", "https://h:1/p")])
 def test_an_address_has_no_last_slash(folder: Path, text: str, url: str) -> None:
-    told = load(folder, f'[prometheus]\nurl = "{text}"')
-    assert told.prometheus is not None
-    assert told.prometheus.url == url
+    settings = load(folder, f'[prometheus]\nurl = "{text}"')
+    assert settings.prometheus is not None
+    assert settings.prometheus.url == url

@@ -1,4 +1,4 @@
-"""M1: tables and charts beside a check never replace its verdict, in a report, in plain nbclient and in `check`."""
+"""M1: errors of tables and charts next to a check never change its verdict: in reports, plain nbclient and `check`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_m1_errors_of_tables_and_charts_are_shown_in_their_place(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_m1_it_is_so_without_our_engine(tmp_path: Path) -> None:
+def test_m1_errors_are_shown_in_place_by_plain_nbclient(tmp_path: Path) -> None:
     notebook = nbformat.read(write(tmp_path, "one", *questions()), as_version=4)
     executed = NotebookClient(notebook).execute()
     assert "no data: no series of table" in shown(executed, "first")
@@ -81,5 +81,5 @@ def test_m1_it_is_so_without_our_engine(tmp_path: Path) -> None:
         ("", []),
     ],
 )
-def test_what_only_displays(source: str, positions: list[int]) -> None:
+def test_display_only_statements(source: str, positions: list[int]) -> None:
     assert cell_display.positions(ast.parse(source).body, {"display", "charts"}.__contains__) == positions

@@ -1,4 +1,4 @@
-"""A file lock keeps others out while it is held, in the same process too, and waits no longer than it may."""
+"""File locks exclude other holders, in the same process too, and waiting for them has a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S2: settings and programs that others could have written are refused; the working folder is not searched."""
+"""S2: settings and programs that other users can write are refused; the working folder is not searched."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_s2_settings_that_a_shared_group_can_write_are_refused(config: Path, wha
 
 
 @root
-def test_s2_what_a_link_leads_to_counts(config: Path, tmp_path: Path) -> None:
+def test_s2_the_target_of_a_link_is_checked(config: Path, tmp_path: Path) -> None:
     target = tmp_path / "work" / "target.toml"
     (config / "mine.toml").rename(target)
     (config / "mine.toml").symlink_to(target)
@@ -105,7 +105,7 @@ def test_s2_what_a_link_leads_to_counts(config: Path, tmp_path: Path) -> None:
     assert "belongs to" in refused("mine")
 
 
-def test_s2_a_file_of_ours_in_a_sticky_folder_is_read(config: Path) -> None:
+def test_s2_our_file_in_a_sticky_folder_is_read(config: Path) -> None:
     config.chmod(0o777 | stat.S_ISVTX)
     assert loading.load("mine").description == "mine"
 
@@ -127,8 +127,8 @@ def test_s2_a_path_names_an_environment(config: Path, tmp_path: Path, capsys: py
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XAI_RUNBOOK_CONFIG", str(config))
         assert main(["ping", "--env", "./here.toml"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("environment here\n") and str(tmp_path / "work" / "here.toml") in told
+    output = capsys.readouterr().out
+    assert output.startswith("environment here\n") and str(tmp_path / "work" / "here.toml") in output
 
 
 def test_s2_ping_says_which_file_it_read(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,18 +211,18 @@ def test_s2_an_ordinary_user_reads_its_own_and_root_s_settings_and_nobody_else_s
     code = "from xai_runbook.settings.loading import load; print(load('mine').description)"
     line = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", code]
 
-    def told() -> str:
+    def output() -> str:
         done = subprocess.run(
             line, env={"PATH": os.environ["PATH"], "XAI_RUNBOOK_CONFIG": str(config)}, cwd="/",
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr
 
-    if "No module named" in told() or "Permission denied" in told():
+    if "No module named" in output() or "Permission denied" in output():
         pytest.skip("no other user may read this Python and this checkout")
-    assert "read" in told(), "root's"
+    assert "read" in output(), "root's"
     os.chown(config / "mine.toml", SOMEBODY, SOMEBODY)
-    assert "read" in told(), "its own"
+    assert "read" in output(), "its own"
     os.chown(config / "mine.toml", 12345, 12345)
     (config / "mine.toml").chmod(0o644)
-    assert "settings that others can write are not used" in told() and "uid 12345" in told()
+    assert "settings that others can write are not used" in output() and "uid 12345" in output()

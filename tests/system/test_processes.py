@@ -1,4 +1,4 @@
-"""Processes are started with what they are given, bounded in time and output, and ended with all that they started."""
+"""Processes are started, limited in time and output, and ended with their process group."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def until(true: Callable[[], object], seconds: float = 30.0) -> None:
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Environment variables by which a test's processes are found; whatever a failed test left is ended."""
+    """Environment variables that mark a test's processes; what a failed test left is ended."""
     variables = {"XAI_TEST_OF_PROCESSES": str(tmp_path)}
     yield variables
     left = marked(variables)
@@ -45,7 +45,7 @@ def marked(variables: dict[str, str]) -> list[int]:
 
 
 def started(code: str, folder: Path, mark: dict[str, str], *, ready: bool = True) -> Popen[bytes]:
-    """A child in a group of its own, once it has come to its READY."""
+    """Start a child in its own process group and wait until it is ready."""
     process = processes.start([*PYTHON, code], env=mark, cwd=folder, stdout="null", stderr="inherit", own_group=True)
     if ready:
         until((folder / "ready").exists)

@@ -1,4 +1,4 @@
-"""Where the sandbox lives, and what its state file is worth when its supervisor is gone."""
+"""The sandbox's run folder, and its state file with and without a supervisor."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_written_state_is_read_back_and_private(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 99}', b"\xff\xfe"])
-def test_a_state_file_that_is_none_of_ours_is_no_sandbox(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_state_file_is_no_sandbox(tmp_path: Path, content: bytes) -> None:
     (tmp_path / sandbox_state.STATE_FILE).write_bytes(content)
     assert sandbox_state.read(tmp_path) is None
 

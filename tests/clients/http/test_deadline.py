@@ -1,4 +1,4 @@
-"""A call that hangs is left, not waited for."""
+"""Calls end at their deadline, and parallel calls return together."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from xai_runbook.clients.http.deadline import side_by_side, within
 from xai_runbook.errors import TimedOut
 
 
-def test_what_is_asked_in_time() -> None:
+def test_a_result_in_time_is_returned() -> None:
     assert within(5, lambda: 42, on="x") == 42
 
 
-def test_its_own_error_passes_through() -> None:
+def test_an_exception_of_the_call_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         within(5, lambda: 1 / 0, on="x")
     with pytest.raises(SystemExit):
@@ -24,7 +24,7 @@ def test_its_own_error_passes_through() -> None:
 
 
 def test_a_call_that_hangs_is_given_up() -> None:
-    """Also where giving up makes it end with an error of its own: it was late."""
+    """Also if giving up makes the call raise another error."""
     ended = threading.Event()
 
     def hang() -> None:
@@ -40,21 +40,21 @@ def test_a_call_that_hangs_is_given_up() -> None:
     assert ended.is_set()
 
 
-def test_giving_up_may_fail() -> None:
+def test_an_error_of_give_up_is_ignored() -> None:
     ended = threading.Event()
     with pytest.raises(TimedOut):
         within(0.05, lambda: ended.wait(10), on="x", give_up=lambda: 1 / 0)
     ended.set()
 
 
-def test_nothing_is_given_up_that_came_in_time() -> None:
+def test_give_up_is_not_called_for_a_result_in_time() -> None:
     given_up: list[int] = []
     within(5, lambda: None, on="x", give_up=lambda: given_up.append(1))
     assert given_up == []
 
 
-def test_side_by_side() -> None:
-    """All at once and in their order."""
+def test_parallel_calls_return_their_results_in_order() -> None:
+    """They run at the same time."""
     together = threading.Barrier(3, timeout=10)
 
     def ask(place: int) -> int:
@@ -65,7 +65,7 @@ def test_side_by_side() -> None:
     assert side_by_side([]) == []
 
 
-def test_side_by_side_hands_on_the_first_error() -> None:
+def test_parallel_calls_raise_the_first_exception() -> None:
     ended: list[int] = []
     with pytest.raises(ZeroDivisionError):
         side_by_side([lambda: ended.append(1), lambda: 1 / 0, lambda: [][1]])

@@ -1,4 +1,4 @@
-"""HTTP GET against real bad servers: the right error, in time, and the secret header in no message."""
+"""HTTP GET against bad servers: the right error, in time, without the secret."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def access(monkeypatch: pytest.MonkeyPatch) -> Access:
     return Access(timeout="600ms", auth_value=Secret("env:BAD_SERVER_TOKEN"))
 
 
-def asked(access: Access, url: str, **options: object) -> CannotAsk:
-    """The error of a GET, which came in time and does not tell the secret."""
+def error_of(access: Access, url: str, **options: object) -> CannotAsk:
+    """Return the error of a GET; it must be raised in time and not contain the secret."""
     started = time.monotonic()
     with pytest.raises(CannotAsk) as caught:
         get.get(access, url, "/x", **options).json()  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Behave, type[CannotAsk], str]] = {
     "HTML after spaces": (says(b"\n  <!DOCTYPE html>"), BadAnswer, "HTML page"),
     "malformed JSON": (says(b'{"a": nan}'), BadAnswer, "invalid JSON"),
     "nothing": (says(b""), BadAnswer, "invalid JSON"),
-    "gzip that nobody asked for": (
+    "gzip that was not requested": (
         says(gzip.compress(b"{}"), "200 OK", "Content-Encoding: gzip"),
         BadAnswer,
         "invalid JSON",
@@ -92,50 +92,50 @@ CASES: dict[str, tuple[Behave, type[CannotAsk], str]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_server(case: str, access: Access) -> None:
-    behave, error, words = CASES[case]
+    behave, expected, message = CASES[case]
     with serving(behave) as served:
-        told = asked(access, served.url)
-    assert type(told) is error, told
-    assert words in told.what
-    assert "\x1b" not in str(told)
+        error = error_of(access, served.url)
+    assert type(error) is expected, error
+    assert message in error.what
+    assert "\x1b" not in str(error)
     assert [line.split(b" ")[0] for line in served.requests] == [b"GET"]
 
 
-def test_more_than_we_take(access: Access) -> None:
+def test_an_answer_that_is_too_large(access: Access) -> None:
     with serving(pours(HEAD + b"\r\n")) as served:
-        told = asked(access, served.url, most_bytes=300_000)
-    assert type(told) is TooMuch
-    assert "300000 bytes" in told.what
+        error = error_of(access, served.url, most_bytes=300_000)
+    assert type(error) is TooMuch
+    assert "300000 bytes" in error.what
 
 
 def test_refused(access: Access) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    told = asked(access, f"http://127.0.0.1:{port}")
-    assert type(told) is Unreachable
-    assert "refused" in told.what
+    error = error_of(access, f"http://127.0.0.1:{port}")
+    assert type(error) is Unreachable
+    assert "refused" in error.what
 
 
 def test_no_such_host(access: Access) -> None:
-    told = asked(access.model_copy(update={"timeout": "5s"}), "http://no-such-host.invalid")
-    assert type(told) in (Unreachable, TimedOut)  # a resolver that hangs is late, not wrong
+    error = error_of(access.model_copy(update={"timeout": "5s"}), "http://no-such-host.invalid")
+    assert type(error) in (Unreachable, TimedOut)  # a resolver that hangs is late, not wrong
 
 
 def test_queue_full(access: Access) -> None:
-    """A listener that accepts nobody: the kernel answers for it, or nobody does."""
+    """A listener that accepts no connection."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        assert type(asked(access, url)) is TimedOut
+        assert type(error_of(access, url)) is TimedOut
 
 
-def test_redirect_is_told_not_followed(access: Access) -> None:
+def test_a_redirect_is_reported_and_not_followed(access: Access) -> None:
     with serving(says(b"{}")) as other:
         elsewhere = f"{other.url}/login"
         with serving(says(b"", "302 Found", f"Location: {elsewhere}")) as served:
-            told = asked(access, served.url)
-        assert other.requests == []  # and so nobody there was sent our credentials
-    assert type(told) is WrongServer
-    assert elsewhere in told.what
+            error = error_of(access, served.url)
+        assert other.requests == []  # so it did not receive our credentials
+    assert type(error) is WrongServer
+    assert elsewhere in error.what
 
 
 def test_proxies_of_the_shell_are_not_used(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_proxies_of_the_shell_are_not_used(access: Access, monkeypatch: pytest.M
         assert proxy.requests == []
 
 
-def test_what_is_sent(access: Access) -> None:
+def test_the_request(access: Access) -> None:
     with serving(says(b"{}")) as served:
         get.get(access, f"{served.url}/base", "/api", {"query": 'up{a="b c"}'})
     (sent,) = served.requests
@@ -160,7 +160,7 @@ def test_informative_status(access: Access) -> None:
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "not äscii", "\x00"])
-def test_secret_that_no_header_can_carry(value: str, tmp_path: Path) -> None:
+def test_a_secret_that_cannot_be_a_header(value: str, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(value, encoding="utf-8")
     with pytest.raises(SettingsError) as caught, serving(says(b"{}")) as served:
@@ -169,12 +169,12 @@ def test_secret_that_no_header_can_carry(value: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_fifty_at_once_end_in_time(access: Access) -> None:
+def test_fifty_parallel_requests_end_in_time(access: Access) -> None:
     """Servers that hang do not queue up behind each other, and leave no thread behind for long."""
     before = threading.active_count()
     with serving(hangs) as served:
-        told = side_by_side([lambda: asked(access, served.url)] * 50)
-    assert {type(error) for error in told} == {TimedOut}
+        errors = side_by_side([lambda: error_of(access, served.url)] * 50)
+    assert {type(error) for error in errors} == {TimedOut}
     end = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.05)
@@ -236,18 +236,18 @@ def tls_server(folder: Path, *, ask_for_client: bool = False) -> ssl.SSLContext:
 
 def test_untrusted_certificate(access: Access, certificates: Path) -> None:
     with serving(says(b"{}"), tls_server(certificates)) as served:
-        told = asked(access, f"https://127.0.0.1:{served.port}")
+        error = error_of(access, f"https://127.0.0.1:{served.port}")
         assert served.requests == []  # the header never left
-    assert type(told) is WrongServer
-    assert "certificate" in told.what
+    assert type(error) is WrongServer
+    assert "certificate" in error.what
 
 
 def test_certificate_of_another_host(access: Access, certificates: Path) -> None:
     trusting = access.model_copy(update={"ca_file": str(certificates / "ca.pem")})
     with serving(says(b"{}"), tls_server(certificates)) as served:
-        told = asked(trusting, f"https://localhost:{served.port}")
+        error = error_of(trusting, f"https://localhost:{served.port}")
         assert served.requests == []
-    assert type(told) is WrongServer
+    assert type(error) is WrongServer
 
 
 def test_ca_file_and_client_certificate(access: Access, certificates: Path) -> None:
@@ -261,15 +261,15 @@ def test_ca_file_and_client_certificate(access: Access, certificates: Path) -> N
     with serving(says(b'{"a": 1}'), tls_server(certificates, ask_for_client=True)) as served:
         url = f"https://127.0.0.1:{served.port}"
         assert get.get(known, url, "/x").json() == {"a": 1}
-        told = asked(trusting, url)
-    assert isinstance(told, CannotAsk)
+        error = error_of(trusting, url)
+    assert isinstance(error, CannotAsk)
     assert len(served.requests) == 1
 
 
 def test_plain_http_where_tls_is_expected(access: Access) -> None:
     with serving(says(b"{}")) as served:
-        told = asked(access, f"https://127.0.0.1:{served.port}")
-    assert type(told) in (WrongServer, TimedOut)
+        error = error_of(access, f"https://127.0.0.1:{served.port}")
+    assert type(error) in (WrongServer, TimedOut)
 
 
 @pytest.mark.parametrize("key", ["ca_file", "client_certificate"])

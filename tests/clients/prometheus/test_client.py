@@ -1,4 +1,4 @@
-"""The Prometheus client: against the real one where it answers rightly, against bad servers for bad answers."""
+"""The Prometheus client with a real Prometheus."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_too_many_series_are_refused(url: str, now: int) -> None:
         narrow.range("many", window(now, -60, 60), "1m")
 
 
-def test_a_window_before_what_is_kept_is_said_so(prometheus: Prometheus, now: int) -> None:
+def test_a_window_before_the_retention_is_an_error(prometheus: Prometheus, now: int) -> None:
     month = 30 * 86_400
     with pytest.raises(NoData, match="outside retention"):
         prometheus.range("up_and_on", window(now, -month, -month + 3600))
@@ -140,17 +140,17 @@ def test_a_window_before_what_is_kept_is_said_so(prometheus: Prometheus, now: in
     assert "outside retention" in frame.attrs["warnings"][0]
 
 
-def test_promql_that_cannot_be_read_is_shown_with_the_place(prometheus: Prometheus) -> None:
+def test_invalid_promql_is_shown_with_the_position_of_the_error(prometheus: Prometheus) -> None:
     with pytest.raises(InputError, match=r"cannot parse the query.*parse error"):
         prometheus.instant("sum by (")
 
 
-def test_a_query_that_cannot_be_answered_is_no_empty_answer(prometheus: Prometheus) -> None:
+def test_a_query_that_fails_is_not_an_empty_answer(prometheus: Prometheus) -> None:
     with pytest.raises(BadAnswer, match="execution"):
         prometheus.instant("up_and_on + on (nothing) group_left many{n='1'} + on () last_over_time(many[1h])")
 
 
-def test_too_many_samples_is_too_much(tmp_path: Path, now: int) -> None:
+def test_too_many_samples_are_refused(tmp_path: Path, now: int) -> None:
     past = server.history({'up_and_on{instance="a"}': {at: 1.0 for at in range(now - 3600, now, 15)}})
     with (
         server.running(tmp_path, past=past, flags=("--query.max-samples=50",)) as address,
@@ -170,7 +170,7 @@ def test_an_instant_without_a_zone_is_refused(prometheus: Prometheus) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", 'q"q', "back\\slash", "new\nline", "tab\t", "ü"])
-def test_quoted_is_a_string_of_promql(prometheus: Prometheus, text: str) -> None:
+def test_quoted_text_is_a_promql_string(prometheus: Prometheus, text: str) -> None:
     query = " ".join(["label_replace(vector(1), ", quoted("l"), ",", quoted(text.replace("$", "$$")), ',"","")'])
     frame = prometheus.instant(query)
     assert (frame["l"].tolist() if "l" in frame else [""]) == [text]

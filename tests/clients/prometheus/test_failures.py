@@ -1,4 +1,4 @@
-"""What the Prometheus client makes of servers that are something else, fail, hang or drip."""
+"""The Prometheus client with servers that fail, hang, answer slowly or are no Prometheus."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def good(data: Any) -> tuple[int, str, bytes]:
         ((200, "application/json", b'{"data":{"vers'), "invalid JSON"),
     ],
 )
-def test_what_is_no_prometheus_is_named_with_both_ports(answer: tuple[int, str, bytes], says: str) -> None:
+def test_another_server_than_prometheus_is_reported_with_both_ports(answer: tuple[int, str, bytes], says: str) -> None:
     with server.serving(lambda path: answer) as elsewhere, pytest.raises(WrongServer, match=says) as raised:
         server.handle(elsewhere).instant("up")
     assert "9091" in raised.value.hint
     assert "9090" in raised.value.hint
 
 
-def test_one_that_starts_is_not_ready_rather_than_wrong() -> None:
+def test_a_starting_prometheus_is_not_ready() -> None:
     with (
         server.serving(lambda path: (503, "text/plain", b"Service Unavailable")) as starting,
         pytest.raises(Unreachable, match="not ready"),
@@ -94,7 +94,7 @@ def test_each_failure_has_its_error_and_is_inert(status: int, body: bytes, error
     assert "\x1b" not in str(raised.value)
 
 
-def test_alerts_that_are_none_are_refused() -> None:
+def test_an_answer_without_alerts_is_refused() -> None:
     with server.serving(lambda path: good({"version": "2.42.0"} if known(path) else {"rules": []})) as odd:
         for ask in (server.handle(odd).alerts, server.handle(odd).alerting_rules):
             with pytest.raises(BadAnswer, match=r"the (alerts|groups) in its answer"):
@@ -107,7 +107,7 @@ ALERT = {"labels": {"alertname": "Disk"}, "state": "firing", "value": "1", "acti
 @pytest.mark.parametrize(
     "alert", [{}, "x", ALERT | {"state": "FIRING"}, ALERT | {"value": "much"}, ALERT | {"activeAt": "yesterday"}]
 )
-def test_an_alert_that_cannot_be_read_is_not_left_out(alert: object) -> None:
+def test_a_malformed_alert_is_an_error(alert: object) -> None:
     data = {"version": "2.42.0", "alerts": [ALERT, alert], "groups": [alert]}
     with server.serving(lambda path: good(data)) as odd:
         for ask in (server.handle(odd).alerts, server.handle(odd).alerting_rules):
@@ -115,7 +115,7 @@ def test_an_alert_that_cannot_be_read_is_not_left_out(alert: object) -> None:
                 ask()
 
 
-def test_a_dozen_questions_wait_for_a_silent_server_once() -> None:
+def test_a_dozen_queries_wait_for_a_silent_server_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         handle = server.handle(f"http://127.0.0.1:{listening.getsockname()[1]}")
         hurried = Prometheus(handle.access.model_copy(update={"timeout": "1s"}), handle.settings)
@@ -137,8 +137,8 @@ def test_a_dozen_questions_wait_for_a_silent_server_once() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1000, 9e9])
-def test_instants_that_nobody_asked_for_are_refused(seconds: float) -> None:
-    """A grid from 1970 on would take all memory that there is."""
+def test_instants_outside_the_window_are_refused(seconds: float) -> None:
+    """A grid from 1970 on would fill the memory."""
     data = {"version": "2.42.0", "resultType": "matrix", "result": [{"metric": {}, "values": [[seconds, "1"]]}]}
     with server.serving(lambda path: good(data)) as odd, pytest.raises(BadAnswer, match="outside the window"):
         server.handle(odd).range("up", Window.parse("1h"))
@@ -158,7 +158,7 @@ def test_warnings_are_kept() -> None:
     assert frame.attrs["warnings"] == ["part of the data is missing", "not a counter"]
 
 
-def test_a_remark_on_the_query_is_no_missing_data_and_a_store_that_did_not_answer_is() -> None:
+def test_only_a_store_that_did_not_answer_makes_data_partial() -> None:
     body = json.dumps(
         {
             "status": "success",
@@ -172,7 +172,7 @@ def test_a_remark_on_the_query_is_no_missing_data_and_a_store_that_did_not_answe
     assert frame.attrs["partial"] == ["receive: store-2: no answer"] and len(frame.attrs["warnings"]) == 3
 
 
-def test_a_server_that_says_nothing_of_what_it_keeps_is_still_asked() -> None:
+def test_a_server_of_unknown_retention_is_queried() -> None:
     asked = []
 
     def answer(path: str) -> tuple[int, str, bytes]:

@@ -1,4 +1,4 @@
-"""The fast reading of a range answer comes to what the ordinary reading of the same JSON comes to."""
+"""The fast decoder of range answers returns what the ordinary one returns."""
 
 from __future__ import annotations
 
@@ -99,14 +99,14 @@ def same(body: bytes) -> Any:
 @given(st.lists(series, max_size=4), st.booleans(), st.lists(label, max_size=2))
 @example([{"metric": {"a": 'x},"values":[[1,"2"]]'}, "values": [[1, "2"]]}], False, [])
 @example([{"metric": {}, "values": [[1.5, "-0"], [2.5, "NaN"], [3, "+Inf"]]}], False, ['"data"', "b"])
-def test_any_answer_is_read_the_same_fast_and_plain(result: list[Any], spaced: bool, warnings: list[str]) -> None:
+def test_both_decoders_read_any_answer_alike(result: list[Any], spaced: bool, warnings: list[str]) -> None:
     whole = answer(result, **({"warnings": warnings} if warnings else {}))
     same(json.dumps(whole, ensure_ascii=spaced).encode() if spaced else orjson.dumps(whole))
 
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(series, min_size=1, max_size=3), st.data())
-def test_damaged_answers_are_read_the_same_or_refused_by_both(result: list[Any], data: st.DataObject) -> None:
+def test_both_decoders_read_or_refuse_damaged_answers_alike(result: list[Any], data: st.DataObject) -> None:
     body = orjson.dumps(answer(result))
     for _ in range(data.draw(st.integers(1, 3))):
         first = data.draw(st.integers(0, len(body)))
@@ -118,7 +118,7 @@ def test_damaged_answers_are_read_the_same_or_refused_by_both(result: list[Any],
     same(body)
 
 
-def test_what_prometheus_writes_takes_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prometheus_own_format_uses_the_fast_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     body = orjson.dumps(
         answer(
             [
@@ -149,12 +149,12 @@ def test_what_prometheus_writes_takes_the_fast_way(monkeypatch: pytest.MonkeyPat
         ("text", "not a valid Prometheus answer"),
     ],
 )
-def test_what_is_no_series_is_refused(series: Any, says: str) -> None:
+def test_a_malformed_series_is_refused(series: Any, says: str) -> None:
     with pytest.raises(BadAnswer, match=says):
         samples.decode(orjson.dumps(answer([series])), on="test", most_series=10)
 
 
-def test_labels_that_are_two_objects_are_refused() -> None:
+def test_two_label_sets_in_one_series_are_refused() -> None:
     body = orjson.dumps(answer([{"metric": {"a": "b"}, "values": [[1, "2"]]}] * 2))
     broken = body.replace(b'{"a":"b"}', b'{"a":"b"},{"c":"d"}', 1)
     with pytest.raises(BadAnswer):
@@ -169,7 +169,7 @@ def test_truncated_answers_are_refused_wherever_they_end() -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_more_series_than_we_take_are_refused(indent: int | None) -> None:
+def test_too_many_series_are_refused_by_both_decoders(indent: int | None) -> None:
     body = json.dumps(
         answer([{"metric": {"a": str(n)}, "values": [[1, "2"]]} for n in range(11)]),
         indent=indent,
