@@ -199,7 +199,7 @@ def environment_parameters() -> frozenset[str]:
 def connect(name: str = "") -> Environment:
     """Return the Environment of that name; by default `$XAI_RUNBOOK_ENV`, else the sandbox. Connects to nothing yet.
 
-    Errors: SettingsError, with the file, table and key; SandboxError, it is the sandbox and none is running.
+    Errors: SettingsError, with the file, table and key; SandboxError if it is the sandbox and none is running.
     """
     cell_display.install()
     return Environment(loading.load(name, running=True))

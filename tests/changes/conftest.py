@@ -1,4 +1,4 @@
-"""What tests of changes stand on: a terminal, sessions to end, and a journal of their own."""
+"""Fixtures of tests of changes: a terminal, sessions to end, and a journal for each test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ __all__ = ["here", "journal", "nowhere", "sandbox", "session", "terminal"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """After everything that pytest says: what came of the crash test stands in the last line of `make torture`."""
+    """Print the result of the crash test last, after pytest's own output: the last line of `make torture`."""
     if TORTURED in config.stash:
         print(config.stash[TORTURED])

@@ -1,4 +1,4 @@
-"""Runs one test for each guard, without that guard: `python -m tests.changes.guard_runs`, a JSON line each.
+"""Run one test for each guard, without that guard: `python -m tests.changes.guard_runs`, a JSON line each.
 
 Each run is a fork of this process, which has the heavy imports behind it; it imports xai_runbook from a copy in which
 the guard's code has been replaced, and so do the processes that the test starts.
@@ -30,32 +30,32 @@ PACKAGE = CHECKOUT / "xai_runbook"
 
 
 def guards() -> list[dict[str, str]]:
-    """The table's rows: promise, file, code, instead, test."""
+    """Return the rows of the table: promise, file, code, instead, test."""
     return list(tomllib.loads((HERE / "guards.toml").read_text(encoding="utf-8"))["guard"])
 
 
 def without(guard: dict[str, str], place: Path) -> None:
-    """A copy of the package in which the guard is replaced."""
+    """Copy the package, with the guard replaced."""
     shutil.copytree(PACKAGE, place / "xai_runbook")  # with its bytecode, which stays true of what is not changed
     file = place / "xai_runbook" / guard["file"]
     file.write_text(file.read_text(encoding="utf-8").replace(guard["code"], guard["instead"]), encoding="utf-8")
 
 
-def run(guard: dict[str, str], place: Path) -> int:
-    """In the fork: pytest's exit code, its words in the file `said`."""
-    without(guard, place)
-    with (place / "said").open("w") as said:
-        os.dup2(said.fileno(), 1)
-        os.dup2(said.fileno(), 2)
+def run(guard: dict[str, str], folder: Path) -> int:
+    """In the fork: pytest's exit code, its output in the file `output`."""
+    without(guard, folder)
+    with (folder / "output").open("w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
     os.environ["PYTHONSAFEPATH"] = "1"
-    sys.executable = private_python(place / "python", [place, CHECKOUT])  # processes that the test starts, and theirs
+    sys.executable = private_python(folder / "python", [folder, CHECKOUT])  # processes that the test starts, and theirs
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # else most of the time goes into plugins that nothing here uses
-    sys.path[:] = [str(place), str(CHECKOUT), *(path for path in sys.path if path)]
+    sys.path[:] = [str(folder), str(CHECKOUT), *(path for path in sys.path if path)]
     import xai_runbook
 
-    assert Path(xai_runbook.__file__).parent.parent == place
+    assert Path(xai_runbook.__file__).parent.parent == folder
     test = f"tests/{guard['test']}"
-    needed = ["-p", "pytest_timeout", "-p", "no:cacheprovider", "--assert=plain", f"--basetemp={place / 'tmp'}"]
+    needed = ["-p", "pytest_timeout", "-p", "no:cacheprovider", "--assert=plain", f"--basetemp={folder / 'tmp'}"]
     return int(pytest.main(["-q", "-x", *needed, test]))
 
 
@@ -67,7 +67,7 @@ def asks_the_server(guard: dict[str, str]) -> bool:
 
 
 def main() -> None:
-    """Runs them in two lanes."""
+    """Run them in two lanes."""
     os.chdir(CHECKOUT)
     with tempfile.TemporaryDirectory() as folder:
         rows = list(enumerate(guards()))
@@ -79,13 +79,13 @@ def main() -> None:
             child, status = os.wait()
             guard, place, lane = running.pop(child)
             begin(lane, Path(folder), running)
-            said = (place / "said").read_text(errors="replace")
-            row = {"promise": guard["promise"], "code": os.waitstatus_to_exitcode(status), "said": said[-3000:]}
+            output = (place / "output").read_text(errors="replace")
+            row = {"promise": guard["promise"], "code": os.waitstatus_to_exitcode(status), "output": output[-3000:]}
             print(json.dumps(row), flush=True)
 
 
 def begin(lane: list[tuple[int, dict[str, str]]], folder: Path, running: dict[int, Any]) -> None:
-    """Starts the next run of a lane, where there is one."""
+    """Start the next run of a lane, if there is one."""
     if not lane:
         return
     number, guard = lane.pop(0)

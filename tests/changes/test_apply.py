@@ -1,4 +1,4 @@
-"""What comes of applying a plan: done, failed or unknown, on real PostgreSQL and with real programs."""
+"""Outcomes of applying a plan: done, failed or unknown, on real PostgreSQL and with real programs."""
 
 from __future__ import annotations
 
@@ -46,26 +46,26 @@ from xai_runbook.settings import loading
 from xai_runbook.system import sandbox_state
 
 Opens = Callable[..., Session]
-NOBODY = Sql(
+NO_SESSION = Sql(
     name="terminate_session", parameters={"pid": "1", "backend_start": "2026-01-01T00:00:00+00:00"}, equivalent=""
 )
-"""A statement that can be sent, for a session that is not there."""
+"""A statement for a session that does not exist."""
 
 
 def carried_out(plan: Plan, env: Environment, **more: Any) -> Outcome:
-    came = apply(plan, env, **{"confirm": plan.confirmation, **more})
-    assert isinstance(came, Outcome)
-    told = journal_of(env).entries()[-1]
-    assert (told.number, told.status) == (came.entry, came.status), "the journal tells the same"
-    assert told.outcome is not None and told.outcome["summary"] == came.summary
-    return came
+    outcome = apply(plan, env, **{"confirm": plan.confirmation, **more})
+    assert isinstance(outcome, Outcome)
+    entry = journal_of(env).entries()[-1]
+    assert (entry.number, entry.status) == (outcome.entry, outcome.status)
+    assert entry.outcome is not None and entry.outcome["summary"] == outcome.summary
+    return outcome
 
 
 def at(place: str, act: Callable[[], object]) -> Callable[[str], None]:
-    """Progress that does something when it hears those words: right before a step, right before the look."""
+    """A progress function that acts at the message that begins with `place`: before a step, before the final check."""
 
-    def progress(words: str) -> None:
-        if words.startswith(place):
+    def progress(message: str) -> None:
+        if message.startswith(place):
             act()
 
     return progress
@@ -91,18 +91,18 @@ def in_order(*sessions: Session) -> list[Session]:
 
 
 @pytest.mark.usefixtures("terminal")
-def test_sessions_are_ended_and_that_is_seen(here: Environment, session: Opens, journal: Journal) -> None:
+def test_sessions_are_ended_and_the_condition_holds(here: Environment, session: Opens, journal: Journal) -> None:
     victims, other = [session(), session()], session()
     plan = terminate(here, *victims)
-    said: list[str] = []
-    came = carried_out(plan, here, reason="INC-1\x1b[31m", progress=said.append)
-    assert came.status == "done" and came.observed == ({"left_count": "0"},) and came.exit_code == 0
+    messages: list[str] = []
+    outcome = carried_out(plan, here, reason="INC-1\x1b[31m", progress=messages.append)
+    assert outcome.status == "done" and outcome.observed == ({"left_count": "0"},) and outcome.exit_code == 0
     assert [lives(victim) for victim in victims] == [False, False] and lives(other)
-    assert said == ["step 1 of 2", "step 2 of 2", "checking the expected condition"]
+    assert messages == ["step 1 of 2", "step 2 of 2", "checking the expected condition"]
     intent = journal.entries()[0].intent
     assert intent["reason"] == "INC-1\N{REPLACEMENT CHARACTER}[31m" and intent["target"] == target(plan)
     assert Plan.from_json(intent["plan"]) == plan and intent["digest"] == plan.digest
-    assert "cannot be undone" in str(came) and "DONE (journal entry 1)" in str(came)
+    assert "cannot be undone" in str(outcome) and "DONE (journal entry 1)" in str(outcome)
 
 
 @pytest.mark.usefixtures("terminal")
@@ -120,19 +120,19 @@ def test_a_statement_is_cancelled_and_its_session_stays(here: Environment, sessi
     thread.start()
     pid = victim.info.backend_pid
     eventually(lambda: here.database.rows("statements_by_pid", {"pids": [pid]}))
-    came = carried_out(database.cancel(here.database, pids=[pid]), here)
+    outcome = carried_out(database.cancel(here.database, pids=[pid]), here)
     thread.join(10)
-    assert came.status == "done" and isinstance(ended[0], psycopg.errors.QueryCanceled) and lives(victim)
+    assert outcome.status == "done" and isinstance(ended[0], psycopg.errors.QueryCanceled) and lives(victim)
 
 
 @pytest.mark.usefixtures("terminal")
 def test_another_thread_may_apply_too(here: Environment, session: Opens) -> None:
-    victim, came = session(), []
+    victim, outcomes = session(), []
     plan = terminate(here, victim)
-    thread = threading.Thread(target=lambda: came.append(carried_out(plan, here)))
+    thread = threading.Thread(target=lambda: outcomes.append(carried_out(plan, here)))
     thread.start()
     thread.join(30)
-    assert came[0].status == "done"
+    assert outcomes[0].status == "done"
 
 
 @pytest.mark.usefixtures("terminal")
@@ -156,23 +156,23 @@ def test_an_intent_is_on_disk_before_the_act(
     assert on_disk == [True]
 
 
-# failed: known to have had no effect
+# failed: certainly no effect
 
 
 @pytest.mark.usefixtures("terminal")
-def test_the_world_that_moved_after_the_look_is_left_alone(here: Environment, session: Opens) -> None:
+def test_a_session_that_ended_after_the_checks_is_left_alone(here: Environment, session: Opens) -> None:
     victim = session()
     plan = terminate(here, victim)
-    came = carried_out(plan, here, progress=at("step 1", lambda: gone(victim, here)))
-    assert came.status == "failed" and came.exit_code == 1
-    assert came.summary == "nothing was done: step 1 of 1: the server found its target changed, and did nothing"
-    assert "undo" not in str(came)
+    outcome = carried_out(plan, here, progress=at("step 1", lambda: gone(victim, here)))
+    assert outcome.status == "failed" and outcome.exit_code == 1
+    assert outcome.summary == "nothing was done: step 1 of 1: the server found its target changed, and did nothing"
+    assert "undo" not in str(outcome)
 
 
 @pytest.mark.parametrize("name", ["terminate_session", "cancel_statement"])
 @pytest.mark.usefixtures("acting")
 def test_a_later_session_with_the_same_number_is_another(here: Environment, session: Opens, name: str) -> None:
-    """Compare and set in the act itself: each fact that is wrong is enough."""
+    """Compare and set in the statement itself: one wrong fact is enough."""
     victim = session()
     victim.pgconn.send_query(b"SELECT pg_sleep(30)")
     pid = victim.info.backend_pid
@@ -206,32 +206,32 @@ def test_what_the_server_does_not_allow_has_no_effect(here: Environment, session
     with psycopg.connect(
         host=where.host, port=where.port, dbname=where.dbname, user=operator.user, password=password, autocommit=True
     ) as victim:
-        came = carried_out(terminate(as_monitor, victim), as_monitor)
-        assert came.status == "failed" and "nothing was done: step 1 of 1: the server refused" in came.summary
+        outcome = carried_out(terminate(as_monitor, victim), as_monitor)
+        assert outcome.status == "failed" and "nothing was done: step 1 of 1: the server refused" in outcome.summary
         assert lives(victim)
     as_monitor.database.close()
 
 
-# unknown: some effect short of what was expected, or not to be told
+# unknown: a partial effect, or an effect that cannot be determined
 
 
 @pytest.mark.usefixtures("terminal")
 def test_several_targets_stop_at_the_first_error(here: Environment, session: Opens) -> None:
     first, second, third = in_order(session(), session(), session())
     plan = terminate(here, first, second, third)
-    came = carried_out(plan, here, progress=at("step 2", lambda: gone(second, here)))
-    assert came.status == "unknown" and came.exit_code == 3
-    assert "1 of 3 steps took effect: step 2 of 3: the server found its target changed" in came.summary
+    outcome = carried_out(plan, here, progress=at("step 2", lambda: gone(second, here)))
+    assert outcome.status == "unknown" and outcome.exit_code == 3
+    assert "1 of 3 steps took effect: step 2 of 3: the server found its target changed" in outcome.summary
     assert not lives(first) and lives(third)
-    assert f"xai-runbook journal reconcile {came.entry}" in str(came)
+    assert f"xai-runbook journal reconcile {outcome.entry}" in str(outcome)
 
 
 @pytest.mark.usefixtures("terminal")
 def test_a_stop_file_holds_between_steps(here: Environment, session: Opens, journal: Journal) -> None:
     first, second = in_order(session(), session())
     stop = at("step 1", lambda: journal.stop_file.write_text("INC-2\n"))
-    came = carried_out(terminate(here, first, second), here, progress=stop)
-    assert came.status == "unknown" and "1 of 2 steps took effect: changes are stopped: INC-2" in came.summary
+    outcome = carried_out(terminate(here, first, second), here, progress=stop)
+    assert outcome.status == "unknown" and "1 of 2 steps took effect: changes are stopped: INC-2" in outcome.summary
     assert not lives(first) and lives(second)
 
 
@@ -240,43 +240,43 @@ def test_ctrl_c_is_heard_between_steps(here: Environment, session: Opens) -> Non
     first, second = in_order(session(), session())
     pressed = at("step 1", lambda: signal.raise_signal(signal.SIGINT))
     try:
-        came = carried_out(terminate(here, first, second), here, progress=pressed)
+        outcome = carried_out(terminate(here, first, second), here, progress=pressed)
     except KeyboardInterrupt:
-        pytest.fail("what is known was lost")
-    assert came.status == "unknown" and came.interrupted and came.exit_code == 130
-    assert "1 of 2 steps took effect: interrupted by Ctrl-C before step 2 of 2" in came.summary
+        pytest.fail("the outcome was lost")
+    assert outcome.status == "unknown" and outcome.interrupted and outcome.exit_code == 130
+    assert "1 of 2 steps took effect: interrupted by Ctrl-C before step 2 of 2" in outcome.summary
     assert not lives(first) and lives(second)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.usefixtures("terminal")
-def test_ctrl_c_while_it_looks_does_not_lose_what_is_known(here: Environment, session: Opens) -> None:
+def test_ctrl_c_during_the_final_check_keeps_the_outcome(here: Environment, session: Opens) -> None:
     pressed = at("checking", lambda: signal.raise_signal(signal.SIGINT))
-    came = carried_out(terminate(here, session()), here, progress=pressed)
-    assert (came.status, came.interrupted) in (("done", False), ("unknown", True))
+    outcome = carried_out(terminate(here, session()), here, progress=pressed)
+    assert (outcome.status, outcome.interrupted) in (("done", False), ("unknown", True))
 
 
 @pytest.mark.usefixtures("terminal")
-def test_what_does_not_come_about_in_time_is_unknown_until_looked_at(here: Environment, session: Opens) -> None:
+def test_a_condition_that_is_late_is_unknown_until_reconciled(here: Environment, session: Opens) -> None:
     """A stopped backend takes the signal and does not end."""
     victim = session()
     plan, pid = terminate(here, victim), victim.info.backend_pid
     os.kill(pid, signal.SIGSTOP)
     try:
-        came = carried_out(plan, here)
-        assert came.status == "unknown" and came.observed == ({"left_count": "1"},)
-        assert "1 of 1 steps took effect: the expected condition did not hold within 5 s" in came.summary
+        outcome = carried_out(plan, here)
+        assert outcome.status == "unknown" and outcome.observed == ({"left_count": "1"},)
+        assert "1 of 1 steps took effect: the expected condition did not hold within 5 s" in outcome.summary
         again = database.terminate(here.database, pids=[pid])
-        with pytest.raises(Refused, match=f"is unknown \\(journal entry {came.entry}"):
+        with pytest.raises(Refused, match=f"is unknown \\(journal entry {outcome.entry}"):
             apply(again, here, confirm=again.confirmation)
     finally:
         os.kill(pid, signal.SIGCONT)
     eventually(lambda: not here.database.rows("sessions_by_pid", {"pids": [pid]}))
-    looked = reconcile(here, came.entry)
+    looked = reconcile(here, outcome.entry)
     assert looked.status == "done" and looked.summary == "the expected condition holds now"
     with pytest.raises(InputError, match="is known: done"):
-        reconcile(here, came.entry)
+        reconcile(here, outcome.entry)
 
 
 def cut_off(here: Environment, superuser: Any) -> None:
@@ -296,20 +296,20 @@ def superuser(sandbox: dict[str, Any]) -> Iterator[Any]:
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_lost_connection_is_never_a_failure_and_never_tried_again(
-    here: Environment, session: Opens, superuser: Any
-) -> None:
+def test_a_lost_connection_is_unknown_and_never_retried(here: Environment, session: Opens, superuser: Any) -> None:
     victim = session()
-    came = carried_out(terminate(here, victim), here, progress=at("step 1", lambda: cut_off(here, superuser)))
-    assert came.status == "unknown" and "the connection was lost during the statement" in came.summary
+    outcome = carried_out(terminate(here, victim), here, progress=at("step 1", lambda: cut_off(here, superuser)))
+    assert outcome.status == "unknown" and "the connection was lost during the statement" in outcome.summary
     assert lives(victim), "nothing is sent a second time"
-    looked = reconcile(here, came.entry)
+    looked = reconcile(here, outcome.entry)
     assert looked.status == "failed" and "the same plan can be made again" in looked.summary
     assert carried_out(terminate(here, victim), here).status == "done", "the target is free again"
 
 
 @pytest.mark.usefixtures("terminal")
-def test_seen_is_not_caused(here: Environment, session: Opens, superuser: Any) -> None:
+def test_a_fulfilled_condition_after_a_lost_answer_is_unknown(
+    here: Environment, session: Opens, superuser: Any
+) -> None:
     victim = session()
     plan = terminate(here, victim)
 
@@ -317,26 +317,30 @@ def test_seen_is_not_caused(here: Environment, session: Opens, superuser: Any) -
         cut_off(here, superuser)
         gone(victim, here)
 
-    came = carried_out(plan, here, progress=at("step 1", lost_and_gone))
-    assert came.status == "unknown" and "the expected condition holds now" in came.summary
+    outcome = carried_out(plan, here, progress=at("step 1", lost_and_gone))
+    assert outcome.status == "unknown" and "the expected condition holds now" in outcome.summary
 
 
 @pytest.mark.usefixtures("terminal")
-def test_only_a_person_can_tell_where_the_world_is_neither(here: Environment, session: Opens, superuser: Any) -> None:
+def test_a_person_decides_if_the_state_is_neither_old_nor_expected(
+    here: Environment, session: Opens, superuser: Any
+) -> None:
     first, second = in_order(session(), session())
-    came = carried_out(terminate(here, first, second), here, progress=at("step 2", lambda: cut_off(here, superuser)))
-    assert came.status == "unknown"
-    looked = reconcile(here, came.entry)
+    outcome = carried_out(terminate(here, first, second), here, progress=at("step 2", lambda: cut_off(here, superuser)))
+    assert outcome.status == "unknown"
+    looked = reconcile(here, outcome.entry)
     assert looked.status == "unknown" and "the same change cannot be planned now" in looked.summary
     assert journal_of(here).entries()[-1].status == "unknown"
     with pytest.raises(InputError, match="given by a person needs a reason"):
-        reconcile(here, came.entry, status="failed", why=" ")
-    told = reconcile(here, came.entry, status="done", why="I looked\x1b")
-    assert told.status == "done" and told.summary == "according to a person: I looked\N{REPLACEMENT CHARACTER}"
+        reconcile(here, outcome.entry, status="failed", why=" ")
+    decided = reconcile(here, outcome.entry, status="done", why="I looked\x1b")
+    assert decided.status == "done" and decided.summary == "according to a person: I looked\N{REPLACEMENT CHARACTER}"
     assert journal_of(here).entries()[-1].status == "done"
 
 
-def test_a_world_that_is_neither_can_not_be_told(here: Environment, session: Opens, journal: Journal) -> None:
+def test_a_state_that_is_neither_old_nor_expected_is_unknown(
+    here: Environment, session: Opens, journal: Journal
+) -> None:
     plan = replace(terminate(here, session()), verb="end")  # as another version would have planned it
     journal.append("intent", plan=plan.to_json(), target=target(plan), digest="a")
     assert "the system has changed since the plan was made" in reconcile(here, 1).summary
@@ -347,7 +351,7 @@ def test_a_world_that_is_neither_can_not_be_told(here: Environment, session: Ope
     assert looked.status == "unknown" and "cannot be planned, because the connection was refused" in looked.summary
 
 
-def test_a_reconcile_knows_its_place(here: Environment, journal: Journal) -> None:
+def test_reconcile_refuses_other_entries(here: Environment, journal: Journal) -> None:
     with pytest.raises(InputError, match="has no entry 1"):
         reconcile(here, 1)
     journal.append("intent", plan=written(environment="production").to_json(), target="x", digest="x")
@@ -356,8 +360,10 @@ def test_a_reconcile_knows_its_place(here: Environment, journal: Journal) -> Non
 
 
 @pytest.mark.usefixtures("acting", "terminal")
-def test_what_still_acts_is_waited_for(here: Environment, session: Opens, journal: Journal, superuser: Any) -> None:
-    """An apply that was killed leaves a session that may still act: the server's own lock tells."""
+def test_a_session_that_still_acts_blocks_its_target(
+    here: Environment, session: Opens, journal: Journal, superuser: Any
+) -> None:
+    """An apply that was killed leaves a session that may still act: it holds the server's lock."""
     victim = session()
     plan = terminate(here, victim)
     journal.append("intent", plan=plan.to_json(), target=target(plan), digest=plan.digest)
@@ -387,7 +393,7 @@ def test_the_operator_must_reach_the_same_server(here: Environment) -> None:
             runner.close()
 
 
-def test_an_actor_without_a_database_sends_nothing(here: Environment) -> None:
+def test_a_runner_without_a_database_sends_nothing(here: Environment) -> None:
     runner = StepRunner(here)
     runner.open({"prometheus.url": "x"}, {})
     done = runner.run(Sql(name="terminate_session", parameters={}, equivalent=""), print, DeferredInterrupt())
@@ -419,8 +425,8 @@ def test_an_outcome_that_cannot_be_written_counts_as_unknown(
 
 @pytest.mark.usefixtures("terminal")
 def test_progress_that_breaks_does_not_end_a_change(here: Environment, session: Opens) -> None:
-    def breaks(words: str) -> None:
-        raise BrokenPipeError(words)
+    def breaks(message: str) -> None:
+        raise BrokenPipeError(message)
 
     assert carried_out(terminate(here, session()), here, progress=breaks).status == "done"
 
@@ -461,15 +467,15 @@ def test_a_server_that_is_killed_leaves_an_unknown_until_it_is_back(
         # its children notice by themselves that it is gone
         eventually(lambda: not lives(victim))
 
-    came = carried_out(plan, env, progress=at("step 1", kill))
-    assert came.status == "unknown" and "the connection was lost" in came.summary and came.observed == ()
-    looked = reconcile(env, came.entry)
+    outcome = carried_out(plan, env, progress=at("step 1", kill))
+    assert outcome.status == "unknown" and "the connection was lost" in outcome.summary and outcome.observed == ()
+    looked = reconcile(env, outcome.entry)
     assert looked.status == "unknown" and "the current state is unknown" in looked.summary
     assert not database.terminate(env.database, pids=[1]).steps, "what cannot be planned is a refused plan"
     (part,) = postgres.parts(layout)
     start(layout, part, running)
     # all sessions of that server ended with it
-    eventually(lambda: reconcile(env, came.entry).summary == "the expected condition holds now")
+    eventually(lambda: reconcile(env, outcome.entry).summary == "the expected condition holds now")
     assert journal_of(env).entries()[-1].status == "done"
     victim.close()
 
@@ -482,20 +488,20 @@ def program(*argv: str, seconds: str = "20s") -> Command:
 
 
 def ran(step: Command, interrupt: DeferredInterrupt | None = None) -> tuple[execute.StepResult, list[str]]:
-    said: list[str] = []
-    return execute._run_program(step, {}, said.append, interrupt or DeferredInterrupt()), said
+    messages: list[str] = []
+    return execute._run_program(step, {}, messages.append, interrupt or DeferredInterrupt()), messages
 
 
-def test_a_program_that_ends_well_had_its_effect() -> None:
-    done, said = ran(program("print('one\\ntwo \\x1b')"))
-    assert done.had_effect and done.summary == "two \N{REPLACEMENT CHARACTER}" and said == [done.summary]
+def test_a_program_that_succeeds_had_its_effect() -> None:
+    done, messages = ran(program("print('one\\ntwo \\x1b')"))
+    assert done.had_effect and done.summary == "two \N{REPLACEMENT CHARACTER}" and messages == [done.summary]
     assert ran(program("pass"))[0].summary == "done"
 
 
-def test_a_program_that_fails_had_none() -> None:
+def test_a_program_that_fails_had_no_effect() -> None:
     done, _ = ran(program("import sys; print('no room'); sys.exit(5)"))
     assert not done.had_effect and not done.leftover and done.summary == "it ended with exit code 5: no room"
-    with pytest.raises(OutcomeUnknown, match="no room"):  # what ours says when it cannot tell
+    with pytest.raises(OutcomeUnknown, match="no room"):  # exit code of a program of unknown effect
         ran(program(f"import sys; print('no room'); sys.exit({execute.EXIT_UNKNOWN})"))
     done, _ = ran(replace(program(), argv=("/no/such/program",)))
     assert not done.had_effect and "/no/such/program could not be started: No such file" in done.summary
@@ -509,23 +515,23 @@ def test_a_program_has_a_deadline() -> None:
 
 
 def test_a_program_ends_with_ctrl_c_and_its_children_with_it() -> None:
-    """Though it and they would rather not."""
+    """Even if they ignore the signal."""
     stubborn = (
         "import os, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "print(child.pid, flush=True); time.sleep(600)"
     )
-    said: list[str] = []
+    messages: list[str] = []
     with DeferredInterrupt() as interrupt:
 
-        def heard(words: str) -> None:
-            said.append(words)
+        def note(message: str) -> None:
+            messages.append(message)
             signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(OutcomeUnknown, match="interrupted by Ctrl-C and stopped"):
-            execute._run_program(program(stubborn), {}, heard, interrupt)
-    eventually(lambda: not alive(int(said[0])))
+            execute._run_program(program(stubborn), {}, note, interrupt)
+    eventually(lambda: not alive(int(messages[0])))
 
 
 def alive(pid: int) -> bool:
@@ -551,7 +557,7 @@ def test_a_program_that_ends_leaves_no_child() -> None:
             os.kill(int(done.summary), signal.SIGKILL)
 
 
-def test_a_program_sees_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_gets_no_secret_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAI_RUNBOOK_DATABASE__PASSWORD", "env:XAI_DATABASE_PASSWORD")
     monkeypatch.setenv("XAI_DATABASE_PASSWORD", "hunter2")
     monkeypatch.setenv("PGPASSWORD", "hunter2")
@@ -560,10 +566,10 @@ def test_a_program_sees_no_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> No
     assert set(done.summary.split()) <= allowed and "GIVEN" in done.summary
 
 
-# whose functions
+# which functions may be called
 
 
-def test_what_a_module_imported_is_not_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_imported_function_is_not_the_modules_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alert_rehearsal, "terminate", database.terminate, raising=False)
     with pytest.raises(Refused, match="not one of our changes"):
         registry.find_change("monitoring.terminate")
@@ -577,7 +583,7 @@ def test_names_outside_are_not_even_imported(monkeypatch: pytest.MonkeyPatch) ->
     assert "xai_runbook.sandbox.faults.load" not in sys.modules
 
 
-# who holds what
+# secrets and credentials
 
 
 def test_secrets_are_looked_up_by_apply_alone(here: Environment, session: Opens, journal: Journal) -> None:
@@ -610,10 +616,10 @@ def test_no_secret_is_in_what_is_left_behind(here: Environment, session: Opens, 
     where = here.settings.database
     assert where is not None and where.operator is not None and where.operator.password and where.password
     plan = terminate(here, session())
-    came = carried_out(plan, here)
+    outcome = carried_out(plan, here)
     left = [path.read_bytes() for path in journal.folder.rglob("*") if path.is_file()]
-    left += [plan.file(), str(plan).encode(), plan._repr_html_().encode(), str(came).encode(), repr(here).encode()]
-    left += [json.dumps(came._repr_mimebundle_()).encode(), repr(here.settings).encode()]
+    left += [plan.file(), str(plan).encode(), plan._repr_html_().encode(), str(outcome).encode(), repr(here).encode()]
+    left += [json.dumps(outcome._repr_mimebundle_()).encode(), repr(here.settings).encode()]
     assert b"terminate_session" in b"".join(left)
     with write_access():
         secrets = (where.operator.password.reveal(), where.password.reveal())
@@ -621,7 +627,7 @@ def test_no_secret_is_in_what_is_left_behind(here: Environment, session: Opens, 
         assert secret.encode() not in b"".join(left)
 
 
-def test_there_is_a_way_back_or_it_says_that_there_is_none(here: Environment, journal: Journal) -> None:
+def test_undo_is_a_plan_or_an_error(here: Environment, journal: Journal) -> None:
     back = Call.of(alert_rehearsal.end_load)
     journal.append("intent", plan=written(undo=back).to_json(), target="x", digest="x")
     assert undo(here, 1).note == "no provoked load is running"
@@ -633,13 +639,13 @@ def test_there_is_a_way_back_or_it_says_that_there_is_none(here: Environment, jo
 @pytest.mark.parametrize("status", ["done", "failed", "unknown"])
 def test_an_outcome_shows_itself(status: Any) -> None:
     rows = tuple({"left_count": f"<b>{n}"} for n in range(20))
-    came = Outcome(status=status, entry=7, summary="<script>", observed=rows, undo_hint="xai-runbook undo 7")
-    shown = came._repr_mimebundle_()
-    assert json.dumps(shown[MIME_TYPE]) == json.dumps(came.to_json())
+    outcome = Outcome(status=status, entry=7, summary="<script>", observed=rows, undo_hint="xai-runbook undo 7")
+    shown = outcome._repr_mimebundle_()
+    assert json.dumps(shown[MIME_TYPE]) == json.dumps(outcome.to_json())
     assert "<script>" not in shown["text/html"] and "<b>" not in shown["text/html"]
-    assert shown["text/plain"] == str(came) and str(came).count("observed:") == 10
-    assert ("undo 7" in str(came)) is (status != "failed")
-    assert came.exit_code == {"done": 0, "failed": 1, "unknown": 3}[status]
+    assert shown["text/plain"] == str(outcome) and str(outcome).count("observed:") == 10
+    assert ("undo 7" in str(outcome)) is (status != "failed")
+    assert outcome.exit_code == {"done": 0, "failed": 1, "unknown": 3}[status]
 
 
 @pytest.mark.usefixtures("acting")
@@ -648,14 +654,12 @@ def test_a_lost_answer_is_ambiguous(here: Environment, superuser: Any) -> None:
     runner.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
     cut_off(here, superuser)
     with pytest.raises(OutcomeUnknown, match="the connection was lost during the statement"):
-        runner.run(NOBODY, print, DeferredInterrupt())
+        runner.run(NO_SESSION, print, DeferredInterrupt())
     runner.close()
 
 
 @pytest.mark.usefixtures("acting")
-def test_a_server_that_does_not_answer_is_waited_for_no_longer(
-    here: Environment, journal: Journal, superuser: Any
-) -> None:
+def test_a_server_that_does_not_answer_ends_the_wait(here: Environment, journal: Journal, superuser: Any) -> None:
     """Its backend is stopped: neither its statement_timeout nor a cancel request would end the wait."""
     hasty = with_journal(here, journal, database={"timeout": "500ms"})
     runner = StepRunner(hasty)
@@ -667,7 +671,7 @@ def test_a_server_that_does_not_answer_is_waited_for_no_longer(
     began = time.monotonic()
     try:
         with pytest.raises(OutcomeUnknown, match="no whole answer within"):
-            runner.run(NOBODY, print, DeferredInterrupt())
+            runner.run(NO_SESSION, print, DeferredInterrupt())
     finally:
         os.kill(pid, signal.SIGCONT)
         runner.close()
@@ -677,7 +681,7 @@ def test_a_server_that_does_not_answer_is_waited_for_no_longer(
 @pytest.mark.usefixtures("acting")
 def test_nothing_is_sent_by_a_session_that_comes_too_late(here: Environment) -> None:
     operator = here.operator()
-    operator._cut()  # what happens when nobody waits any more
+    operator._cut()  # as after the deadline
     with pytest.raises(Unreachable):
         operator.rows("identity")
     operator.close()
@@ -691,9 +695,9 @@ def test_progress_is_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch)
         progress_display()("step 1 of 2")
     assert os.read(master, 100) == b"\r\x1b[Kstep 1 of 2"
     os.close(master)
-    progress_display()("nobody looks")
+    progress_display()("no terminal")
     monkeypatch.setattr(sys, "stderr", None)
-    progress_display()("nobody can look")
+    progress_display()("no standard error")
 
 
 def test_no_operator_no_session(nowhere: Environment, journal: Journal) -> None:
@@ -718,9 +722,7 @@ manager.shutdown_kernel(now=True)
 """
 
 
-def test_a_notebook_whose_user_can_be_asked(
-    here: Environment, session: Opens, journal: Journal, tmp_path: Path
-) -> None:
+def test_apply_in_a_notebook_with_a_person(here: Environment, session: Opens, journal: Journal, tmp_path: Path) -> None:
     victim, cell = session(), tmp_path / "cell.py"
     cell.write_text(
         "from xai_runbook import apply, connect\nfrom xai_runbook.operations.database import sessions\n"
@@ -737,12 +739,12 @@ def test_a_notebook_whose_user_can_be_asked(
     assert not lives(victim)
 
 
-def test_relative_journals_are_one_place_for_a_user(nowhere: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_journal_is_in_the_users_state_folder(nowhere: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/somebody")
-    told = with_journal(nowhere, Journal(Path("journal")))
-    assert unchecked_journal(told).folder == Path("/home/somebody/.local/state/xai-runbook/journal")
+    relative = with_journal(nowhere, Journal(Path("journal")))
+    assert unchecked_journal(relative).folder == Path("/home/somebody/.local/state/xai-runbook/journal")
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert unchecked_journal(told).folder == Path("/state/xai-runbook/journal")
+    assert unchecked_journal(relative).folder == Path("/state/xai-runbook/journal")
     assert unchecked_journal(with_journal(nowhere, Journal(Path("~/j")))).folder == Path("/home/somebody/j")
     assert unchecked_journal(with_journal(nowhere, Journal(Path("/shared/j")))).folder == Path("/shared/j")

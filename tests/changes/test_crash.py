@@ -1,4 +1,4 @@
-"""kill -9 at random moments of an apply: never an effect without an intent, never an outcome that is not so."""
+"""kill -9 at random moments of an apply: never an effect without an intent, never a false outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FULL = 1000
 
 
 def crashed(count: int, journal: Journal) -> str:
-    """Its last two lines, after nothing was false and moments of every kind came about."""
+    """Return the last two lines of its output, after checking that nothing was false and each kind of kill occurred."""
     seed = random.SystemRandom().randrange(10**6)
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.crash", str(count), str(journal.folder), str(seed)],
@@ -32,12 +32,12 @@ def crashed(count: int, journal: Journal) -> str:
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_what_is_killed_at_any_moment_can_be_told(journal: Journal) -> None:
+def test_an_apply_killed_at_any_moment_has_a_true_record(journal: Journal) -> None:
     crashed(SHORT, journal)
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(3000)
 @pytest.mark.usefixtures("sandbox")
-def test_a_thousand_of_them(journal: Journal, request: pytest.FixtureRequest) -> None:
+def test_a_thousand_killed_applies(journal: Journal, request: pytest.FixtureRequest) -> None:
     request.config.stash[TORTURED] = crashed(FULL, journal)

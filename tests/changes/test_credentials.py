@@ -1,4 +1,4 @@
-"""Programs that are lent a role: the password is in no file that has a name; and how they say that they cannot tell."""
+"""Credentials of programs: a password is never in a named file. Exit codes of programs of unknown effect."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ from xai_runbook.operations.backups import restores
 from xai_runbook.pgbackup import catalog
 
 
-def lending(nowhere: Environment, password: Path, text: str, **database: Any) -> Any:
+def settings_with_operator(nowhere: Environment, password: Path, text: str, **database: Any) -> Any:
     password.write_text(text)
-    told = nowhere.settings.model_dump()
-    told["database"] |= {
+    tables = nowhere.settings.model_dump()
+    tables["database"] |= {
         "host": "localhost",
         "port": 5433,
         "operator": {"user": "xai:operator", "password": f"file:{password}"},
     } | database
-    return type(nowhere.settings).model_validate(told)
+    return type(nowhere.settings).model_validate(tables)
 
 
 @pytest.mark.usefixtures("acting")
-def test_a_password_is_lent_in_memory_alone(nowhere: Environment, tmp_path: Path) -> None:
-    settings = lending(nowhere, tmp_path / "password", "a:b\\c", sslmode="verify-full", sslrootcert="/etc/ca.crt")
+def test_a_password_is_passed_in_memory_only(nowhere: Environment, tmp_path: Path) -> None:
+    settings = settings_with_operator(
+        nowhere, tmp_path / "password", "a:b\\c", sslmode="verify-full", sslrootcert="/etc/ca.crt"
+    )
     with role_environment((), settings) as variables:
         assert variables == {}
     with role_environment(("database.operator", "backups.scratch"), settings) as variables:
@@ -45,7 +47,7 @@ def test_a_password_is_lent_in_memory_alone(nowhere: Environment, tmp_path: Path
         path = Path(variables["PGPASSFILE"])
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.read_text().startswith("localhost:5433:*:xai\\:operator:a\\:b\\\\c\n")
-        assert not os.path.lexists(os.readlink(path)), "it has no name on any disk"
+        assert not os.path.lexists(os.readlink(path)), "it is not on any disk"
     assert not path.exists()
 
 
@@ -56,46 +58,46 @@ def test_two_roles_share_a_file_and_keep_a_persons_own(
     own = tmp_path / "pgpass"
     own.write_text("elsewhere:1:*:me:mine\n")
     monkeypatch.setenv("PGPASSFILE", str(own))
-    settings = lending(nowhere, tmp_path / "password", "one")
+    settings = settings_with_operator(nowhere, tmp_path / "password", "one")
     scratch = {"host": "scratch", "user": "tester", "password": f"file:{tmp_path / 'password'}"}
-    told = settings.model_dump() | {"backups": {"folder": str(tmp_path), "scratch": scratch}}
-    with role_environment(("database.operator", "backups.scratch"), type(settings).model_validate(told)) as variables:
+    tables = settings.model_dump() | {"backups": {"folder": str(tmp_path), "scratch": scratch}}
+    with role_environment(("database.operator", "backups.scratch"), type(settings).model_validate(tables)) as variables:
         assert Path(variables["PGPASSFILE"]).read_text().splitlines() == [
             "localhost:5433:*:xai\\:operator:one", "scratch:5432:*:tester:one", "elsewhere:1:*:me:mine",
         ]  # fmt: skip
         assert variables["SCRATCH_PGHOST"] == "scratch" and variables["PGHOST"] == "localhost"
     with role_environment(("backups.scratch",), settings) as variables:
-        assert variables == {"PGPASSFILE": str(own)}, "libpq's own file, where nothing is lent"
+        assert variables == {"PGPASSFILE": str(own)}, "libpq's own file if the role has no password"
 
 
 @pytest.mark.usefixtures("acting")
 def test_a_service_is_left_to_libpq(nowhere: Environment, tmp_path: Path) -> None:
-    settings = lending(nowhere, tmp_path / "password", "one", service="production")
+    settings = settings_with_operator(nowhere, tmp_path / "password", "one", service="production")
     with role_environment(("database.operator",), settings) as variables:
         assert variables["PGSERVICE"] == "production" and "PGHOST" not in variables
         assert Path(variables["PGPASSFILE"]).read_text().startswith("*:*:*:xai\\:operator:one\n")
 
 
 @pytest.mark.usefixtures("acting")
-def test_what_cannot_be_lent(nowhere: Environment, tmp_path: Path) -> None:
-    settings = lending(nowhere, tmp_path / "password", "two\nlines")
+def test_roles_that_cannot_be_used(nowhere: Environment, tmp_path: Path) -> None:
+    settings = settings_with_operator(nowhere, tmp_path / "password", "two\nlines")
     with (
         pytest.raises(InputError, match="cannot hold a line break"),
         role_environment(("database.operator",), settings),
     ):
         pass
-    nobody = settings.model_copy(update={"database": None})
-    with pytest.raises(NotConfigured), role_environment(("database.operator",), nobody):
+    without_database = settings.model_copy(update={"database": None})
+    with pytest.raises(NotConfigured), role_environment(("database.operator",), without_database):
         pass
 
 
 class NoInterrupt:
-    """Nobody presses Ctrl-C."""
+    """An interrupt flag that is never set."""
 
     received = False
 
 
-def test_a_program_that_cannot_tell_what_it_did(nowhere: Environment) -> None:
+def test_a_program_of_unknown_outcome(nowhere: Environment) -> None:
     def act(code: str, **more: Any) -> Any:
         argv = ("python", "-c", code)
         step = Command(argv=argv, environment={}, seconds="20s", equivalent="", **more)

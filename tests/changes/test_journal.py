@@ -1,4 +1,4 @@
-"""What the journal keeps, through crashes, full disks and hands that mend it."""
+"""The journal: records, crashes, tampering and full disks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_each_record_holds_the_hash_of_the_one_before(filled: Journal) -> None:
     assert filled.records()[0]["previous"] == "0" * 64
 
 
-def test_nothing_written_is_nothing_recorded(tmp_path: Path) -> None:
+def test_an_empty_journal(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     assert journal.verify() == 0 and journal.records() == [] and journal.entries() == []
     assert not journal.folder.exists(), "looking makes nothing"
@@ -62,7 +62,7 @@ def test_only_its_owner_can_read_it(filled: Journal) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
-def test_an_entry_is_an_intent_and_what_became_of_it(journal: Journal) -> None:
+def test_an_entry_is_an_intent_with_its_outcome(journal: Journal) -> None:
     first = journal.append("intent", digest="a")
     second = journal.append("intent", digest="b")
     third = journal.append("intent", digest="c")
@@ -73,8 +73,8 @@ def test_an_entry_is_an_intent_and_what_became_of_it(journal: Journal) -> None:
     journal.append("outcome", entry=99, status="done")
     journal.append("reconciled", entry=99, status="done")
     journal.append("note")
-    told = {entry.number: (entry.status, entry.intent["digest"]) for entry in journal.entries()}
-    assert told == {first: ("done", "a"), second: ("failed", "b"), third: ("unknown", "c")}
+    entries = {entry.number: (entry.status, entry.intent["digest"]) for entry in journal.entries()}
+    assert entries == {first: ("done", "a"), second: ("failed", "b"), third: ("unknown", "c")}
 
 
 def test_entries_are_read_again_when_another_wrote(journal: Journal) -> None:
@@ -87,14 +87,14 @@ def test_entries_are_read_again_when_another_wrote(journal: Journal) -> None:
 # crashes
 
 
-def test_a_torn_last_record_is_set_aside_and_that_is_recorded(filled: Journal) -> None:
+def test_an_incomplete_last_record_is_moved_aside_and_recorded(filled: Journal) -> None:
     """Cut at every byte of the last record: a crash in the middle of a write leaves the head behind it."""
-    whole, last = filled.path.read_bytes(), lines(filled)[-1]
-    before, head = whole[: -len(last)], filled.folder / "head.json"
-    told = json.dumps({"count": LINES - 1, "hash": hashlib.sha256(lines(filled)[-2][:-1]).hexdigest()})
+    content, last = filled.path.read_bytes(), lines(filled)[-1]
+    before, head = content[: -len(last)], filled.folder / "head.json"
+    head_before = json.dumps({"count": LINES - 1, "hash": hashlib.sha256(lines(filled)[-2][:-1]).hexdigest()})
     for cut in range(1, len(last)):
         filled.path.write_bytes(before + last[:cut])
-        head.write_text(told)
+        head.write_text(head_before)
         torn = Journal(filled.folder)
         assert torn.verify() == len(torn.records()) == LINES - 1
         if cut % 10 != 1 and cut < len(last) - 3:
@@ -106,10 +106,10 @@ def test_a_torn_last_record_is_set_aside_and_that_is_recorded(filled: Journal) -
         assert (filled.folder / f"torn-after-{LINES - 1}").read_bytes() == last[:cut]
 
 
-def test_the_very_first_record_can_be_torn(journal: Journal) -> None:
+def test_the_first_record_can_be_incomplete(journal: Journal) -> None:
     journal.append("note")
-    whole = journal.path.read_bytes()
-    journal.path.write_bytes(whole[:10])
+    content = journal.path.read_bytes()
+    journal.path.write_bytes(content[:10])
     (journal.folder / "head.json").unlink()
     assert journal.append("note") == 2 and journal.verify() == 2
 
@@ -117,12 +117,12 @@ def test_the_very_first_record_can_be_torn(journal: Journal) -> None:
 def test_a_crash_between_a_record_and_its_head_is_no_damage(filled: Journal) -> None:
     head = filled.folder / "head.json"
     for count in range(LINES, LINES + 3):  # and a second crash right after the first
-        told = json.dumps({"count": count, "hash": hashlib.sha256(lines(filled)[-1][:-1]).hexdigest()})
+        head_before = json.dumps({"count": count, "hash": hashlib.sha256(lines(filled)[-1][:-1]).hexdigest()})
         assert filled.append("note") == count + 1
         assert json.loads(head.read_bytes())["count"] == count + 1
-        head.write_text(told)
+        head.write_text(head_before)
         assert filled.verify() == count + 1
-    # a writer tells the head of the record that it found before it writes its own
+    # a writer repairs the head before it writes its own record
     second_crash = (
         "import sys, os; from pathlib import Path; from xai_runbook.changes import journal\n"
         "write = journal.Journal._write_head\n"
@@ -152,11 +152,11 @@ def test_a_killed_writer_leaves_a_whole_journal(journal: Journal, signal_: signa
             [sys.executable, "-c", code, str(journal.folder)], stdout=subprocess.PIPE, text=True
         ) as writer:
             assert writer.stdout is not None
-            told = [int(writer.stdout.readline()) for _ in range(20)]
+            numbers = [int(writer.stdout.readline()) for _ in range(20)]
             writer.send_signal(signal_)
-            told += [int(line) for line in writer.stdout if line.endswith("\n")]
-        assert journal.append("note") > told[-1]
-        assert {record["number"] for record in journal.records()} >= set(told)
+            numbers += [int(line) for line in writer.stdout if line.endswith("\n")]
+        assert journal.append("note") > numbers[-1]
+        assert {record["number"] for record in journal.records()} >= set(numbers)
         journal.verify()
 
 
@@ -168,11 +168,11 @@ def test_writers_take_turns(journal: Journal) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", code, str(journal.folder)]) for _ in range(3)]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     assert journal.verify() == 75
-    told = [(record["pid"], record["n"]) for record in journal.records()]
-    assert sorted(told) == sorted((writer.pid, n) for writer in writers for n in range(25))
+    records = [(record["pid"], record["n"]) for record in journal.records()]
+    assert sorted(records) == sorted((writer.pid, n) for writer in writers for n in range(25))
 
 
-# hands
+# tampering
 
 
 def without(place: int) -> Callable[[list[bytes]], list[bytes]]:
@@ -199,7 +199,7 @@ DAMAGE: dict[str, Callable[[list[bytes]], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_found_and_nothing_is_written_onto_it(filled: Journal, damage: str) -> None:
+def test_damage_is_found_and_nothing_is_appended_to_it(filled: Journal, damage: str) -> None:
     filled.path.write_bytes(b"".join(DAMAGE[damage](lines(filled))))
     with pytest.raises(JournalError, match=r"do not match the head|was changed|missing at the end"):
         filled.verify()
@@ -209,13 +209,13 @@ def test_damage_is_found_and_nothing_is_written_onto_it(filled: Journal, damage:
     assert filled.path.read_bytes() == found
 
 
-def test_what_was_cut_off_its_end_is_counted(filled: Journal) -> None:
+def test_records_missing_at_the_end_are_counted(filled: Journal) -> None:
     filled.path.write_bytes(b"".join(lines(filled)[:-2]))
     with pytest.raises(JournalError, match=r"2 records are missing at the end of the journal \(it had 5\)"):
         filled.verify()
 
 
-def test_two_records_more_than_the_head_tells_were_not_left_by_a_crash(filled: Journal) -> None:
+def test_two_records_beyond_the_head_are_damage(filled: Journal) -> None:
     head = filled.folder / "head.json"
     before = head.read_bytes()
     filled.append("note"), filled.append("note")
@@ -304,7 +304,7 @@ def test_a_user_without_a_name_has_a_number(journal: Journal, monkeypatch: pytes
     assert journal.records()[0]["user"] == "uid 4242424"
 
 
-def test_many_records_are_proved_in_a_moment(journal: Journal) -> None:
+def test_many_records_are_proved_fast(journal: Journal) -> None:
     """A hundred thousand in seconds, not minutes: make bench has the figure against sha256sum."""
     import time
 

@@ -1,4 +1,4 @@
-"""A journal that is missing, emptied, rolled back or another one is refused, never made anew in silence."""
+"""A journal that is missing, emptied, rolled back or replaced is refused, and never recreated silently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from xai_runbook.errors import InputError, JournalError, Refused
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An environment of the user's own, whose journal nobody has made; its journal's folder."""
+    """The folder of the journal, not created yet, of an environment in the user's own settings."""
     (tmp_path / "config").mkdir(mode=0o700)
     (tmp_path / "config" / "mine.toml").write_text(f'[outputs]\njournal = "{tmp_path}/share/journal"\n')
     monkeypatch.setenv("XAI_RUNBOOK_CONFIG", str(tmp_path / "config"))
@@ -104,16 +104,16 @@ def test_s9_a_journal_that_is_not_the_known_one_is_refused(
     with pytest.raises(JournalError, match=says) as refused:
         apply(plan, used, confirm=plan.confirmation)
     assert "mount its folder" in str(refused.value) and "--replace --why" in str(refused.value)
-    for words in (["list"], ["show", "1"], ["verify"], ["reconcile", "1"]):
-        done = run("journal", *words, journal=journal.folder)
-        assert done.returncode == 3 and says in done.stderr, words
-    for words in (["stop", "--why", "x"], ["resume"], ["undo", "1"]):
-        done = run(*words, journal=journal.folder)
-        assert done.returncode == 3 and says in done.stderr, words
+    for arguments in (["list"], ["show", "1"], ["verify"], ["reconcile", "1"]):
+        done = run("journal", *arguments, journal=journal.folder)
+        assert done.returncode == 3 and says in done.stderr, arguments
+    for arguments in (["stop", "--why", "x"], ["resume"], ["undo", "1"]):
+        done = run(*arguments, journal=journal.folder)
+        assert done.returncode == 3 and says in done.stderr, arguments
     assert (sorted(journal.folder.iterdir()) if journal.folder.exists() else None) == before, "nothing is made"
 
 
-def test_s9_a_journal_that_goes_away_in_the_middle_is_not_made_anew(used: Environment, journal: Journal) -> None:
+def test_s9_a_journal_that_disappears_is_not_recreated(used: Environment, journal: Journal) -> None:
     found = journal_of(used)
     shutil.rmtree(journal.folder)
     with pytest.raises(JournalError, match="there is no journal"):
@@ -127,13 +127,11 @@ def test_s9_a_moved_journal_is_the_same_by_a_link(used: Environment, journal: Jo
     assert len(journal_of(used).entries()) == 1
 
 
-def test_s9_elsewhere_than_in_the_sandbox_a_journal_is_made_once(
-    mine: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for words in (["journal", "list"], ["stop", "--why", "x"]):
-        assert main(words) == 3
-        told = capsys.readouterr().err
-        assert "there is no journal" in told and "xai-runbook journal init --env mine" in told
+def test_s9_outside_the_sandbox_a_journal_is_created_once(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["journal", "list"], ["stop", "--why", "x"]):
+        assert main(arguments) == 3
+        message = capsys.readouterr().err
+        assert "there is no journal" in message and "xai-runbook journal init --env mine" in message
     assert not mine.parent.exists()
     assert main(["journal", "init"]) == 0 and main(["journal", "list"]) == 0
     assert "created the journal" in capsys.readouterr().out
@@ -172,7 +170,7 @@ def test_s9_only_a_person_replaces_a_journal_and_says_why(used: Environment, jou
 
 
 @pytest.mark.usefixtures("terminal")
-def test_s9_what_others_append_is_no_reason_to_refuse(used: Environment, journal: Journal) -> None:
+def test_s9_records_of_other_users_are_accepted(used: Environment, journal: Journal) -> None:
     Journal(journal.folder).append("note")
     memory = Path(os.environ["XDG_STATE_HOME"]) / "xai-runbook" / "journals"
     for path in memory.iterdir():
@@ -181,7 +179,7 @@ def test_s9_what_others_append_is_no_reason_to_refuse(used: Environment, journal
     assert len(list(memory.iterdir())) == 1
 
 
-def test_s9_a_record_that_a_full_disk_took_back_is_not_missed(
+def test_s9_a_record_removed_by_a_full_disk_is_not_missed(
     used: Environment, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody reads between the record and its head, which then finds no room."""
@@ -204,7 +202,7 @@ def test_s9_a_record_that_a_full_disk_took_back_is_not_missed(
         journal_of(used)
 
 
-def test_s9_what_is_known_of_a_journal_must_be_readable(used: Environment, journal: Journal) -> None:
+def test_s9_an_unreadable_last_seen_state_is_an_error(used: Environment, journal: Journal) -> None:
     from xai_runbook.changes import journal_memory
 
     journal_memory.path_of(journal.folder).write_text("{")

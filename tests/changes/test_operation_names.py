@@ -54,7 +54,7 @@ def nested() -> Callable[..., object]:
 @pytest.mark.parametrize(
     "function", [print, nested(), operation_name, sessions._sessions, lambda: 0, len], ids=lambda each: each.__name__
 )
-def test_what_is_no_operation_has_no_name(function: Callable[..., object]) -> None:
+def test_only_operations_have_a_public_name(function: Callable[..., object]) -> None:
     with pytest.raises(InputError, match="is not an operation"):
         operation_name(function)
 
@@ -64,8 +64,10 @@ def condition(query: Callable[..., object], **arguments: Any) -> Condition:
 
 
 def test_a_condition_holds_the_public_name_and_the_arguments() -> None:
-    told = Condition(query="backups.backup_state", arguments={"name": "b"}, column="state", comparison="==", value="x")
-    assert condition(dumps.backup_state, name="b") == condition(partial(dumps.backup_state, name="b")) == told
+    expected = Condition(
+        query="backups.backup_state", arguments={"name": "b"}, column="state", comparison="==", value="x"
+    )
+    assert condition(dumps.backup_state, name="b") == condition(partial(dumps.backup_state, name="b")) == expected
     assert condition(restores.other_sessions, names=("a", "b")).arguments == {"names": ["a", "b"]}
     assert Call.of(restores.swap, restored="a") == Call(change="backups.swap", arguments={"restored": "a"})
 
@@ -111,18 +113,18 @@ def test_operations_name_operations_by_the_function_itself(checkout: Path) -> No
     assert found == []
 
 
-def test_plans_that_texts_tell_of_exist(checkout: Path) -> None:
+def test_plans_that_texts_mention_exist(checkout: Path) -> None:
     suffixes = {".py", ".ipynb", ".toml", ".md", ".sql", ".j2"}
-    places = [checkout / "README.md", checkout / "CONTRIBUTING.md", checkout / "Makefile"]
+    paths = [checkout / "README.md", checkout / "CONTRIBUTING.md", checkout / "Makefile"]
     for folder in ("xai_runbook", "notebooks", "docs"):
-        places += [path for path in (checkout / folder).rglob("*") if path.suffix in suffixes]
-    told = {
+        paths += [path for path in (checkout / folder).rglob("*") if path.suffix in suffixes]
+    mentioned = {
         (path.relative_to(checkout).as_posix(), name)
-        for path in places
+        for path in paths
         for name in re.findall(r"\bplan `?([a-z_]+\.[a-z_]+)\b(?!\.)", path.read_text(encoding="utf-8"))
     }
-    assert len(told) > 10
-    assert {(place, name) for place, name in told if name not in CHANGES} == set()
+    assert len(mentioned) > 10
+    assert {(path, name) for path, name in mentioned if name not in CHANGES} == set()
 
 
 def test_texts_name_operations_by_section_and_not_by_module(checkout: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every refusal of `apply`: its own message, before anything is done. A plan is refused for the first that holds."""
+"""Every refusal of `apply`, each with its own message, before anything is done. The first one counts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from xai_runbook.operations.monitoring import alert_rehearsal
 
 
 def refused(plan: Plan, env: Environment, **more: Any) -> str:
-    """The refusal's words; and that nothing was done or recorded."""
+    """Return the refusal's message, after checking that nothing was done or recorded."""
     with pytest.raises(Refused) as why:
         apply(plan, env, **{"confirm": plan.confirmation, **more})
     journal = Journal(Path(env.settings.outputs.journal))
@@ -57,7 +57,7 @@ def test_an_edited_plan(nowhere: Environment) -> None:
         "database.sessions.terminate", "xai_runbook.operations.database.sessions.terminate",
     ],
 )  # fmt: skip
-def test_a_change_that_is_not_one_of_ours(nowhere: Environment, name: str) -> None:
+def test_an_unknown_change(nowhere: Environment, name: str) -> None:
     assert "there is no change" in refused(written(change=name), nowhere)
 
 
@@ -88,7 +88,7 @@ def test_another_environment(nowhere: Environment) -> None:
 
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("handle", ["settings", "operator", "__class__", "nothing"])
-def test_a_server_that_is_no_handle(nowhere: Environment, handle: str) -> None:
+def test_an_unknown_handle(nowhere: Environment, handle: str) -> None:
     assert "no handle is called" in refused(written(identity={f"{handle}.url": "x"}), nowhere)
 
 
@@ -103,8 +103,8 @@ def test_a_second_use(nowhere: Environment, journal: Journal) -> None:
 
 @pytest.mark.usefixtures("terminal")
 def test_a_stop_file(nowhere: Environment, journal: Journal) -> None:
-    journal.stop_file.write_text("INC-1: nobody moves\n")
-    assert "changes are stopped: INC-1: nobody moves" in refused(written(), nowhere)
+    journal.stop_file.write_text("INC-1: a migration runs\n")
+    assert "changes are stopped: INC-1: a migration runs" in refused(written(), nowhere)
     journal.stop_file.unlink()
     journal.stop_file.mkdir()
     assert "the reason cannot be read" in refused(written(), nowhere), "whatever it is, it stops"
@@ -129,7 +129,7 @@ def test_an_earlier_unknown_outcome(nowhere: Environment, journal: Journal) -> N
 
 
 @pytest.mark.usefixtures("terminal")
-def test_an_unknown_outcome_elsewhere_blocks_nobody(nowhere: Environment, journal: Journal) -> None:
+def test_an_unknown_outcome_of_another_target_blocks_nothing(nowhere: Environment, journal: Journal) -> None:
     plan = written()
     other = written(parts={"database 2@here:5432/5": "change"})
     journal.append("intent", digest="another", target=target(other), plan=other.to_json())
@@ -143,9 +143,9 @@ def test_a_target_that_another_apply_has_locked(nowhere: Environment, journal: J
     plan = written()
     with Lock(journal.folder, plan.parts) as lock:
         lock.report("step 3 of 5")
-        told = refused(plan, nowhere)
+        message = refused(plan, nowhere)
         user, host = lock._holder["user"], lock._holder["host"]
-        assert f"locked by {user}@{host} pid {os.getpid()} since 2" in told and "step 3 of 5" in told
+        assert f"locked by {user}@{host} pid {os.getpid()} since 2" in message and "step 3 of 5" in message
         for path in (journal.folder / "locks").iterdir():
             path.write_bytes(b"rubbish")
         assert "locked by another apply" in refused(plan, nowhere)
@@ -160,16 +160,16 @@ def test_a_lock_that_cannot_be_taken(nowhere: Environment, journal: Journal) -> 
         apply(plan, nowhere, confirm=plan.confirmation)
 
 
-def test_words_where_no_person_is(nowhere: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open(os.devnull) as nobody:
-        monkeypatch.setattr(sys, "stdin", nobody)
+def test_a_confirmation_without_a_person(nowhere: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as empty:
+        monkeypatch.setattr(sys, "stdin", empty)
         assert "no person can have typed" in refused(written(), nowhere)
     assert "no person can have typed" in refused(written(), nowhere), "closed"
     monkeypatch.setattr(sys, "stdin", None)
     assert "no person can have typed" in refused(written(), nowhere)
 
 
-def test_words_in_a_pipe(journal: Journal) -> None:
+def test_a_confirmation_in_a_pipe(journal: Journal) -> None:
     code = (
         "from tests.support.written_plans import written; from xai_runbook import apply\n"
         "from xai_runbook.settings import loading\n"
@@ -196,7 +196,7 @@ def test_a_reason_is_text(nowhere: Environment, reason: Any) -> None:
         apply(written(), nowhere, confirm=written().confirmation, reason=reason)
 
 
-def test_without_words_it_is_a_preview(nowhere: Environment) -> None:
+def test_without_a_confirmation_apply_is_a_preview(nowhere: Environment) -> None:
     plan, nothing = written(), written(steps=(), expected=None)
     assert apply(plan, nowhere) is plan and apply(plan, nowhere, confirm="") is plan
     assert apply(nothing, nowhere, confirm=nothing.confirmation) is nothing
@@ -297,17 +297,17 @@ def plan(here: Environment, session: Any) -> Plan:
 
 
 @pytest.mark.usefixtures("terminal")
-def test_wrong_words(here: Environment, plan: Plan) -> None:
-    assert "hunter2" not in refused(plan, here, confirm="hunter2"), "a password that went astray stays unseen"
-    for words in (
+def test_a_wrong_confirmation(here: Environment, plan: Plan) -> None:
+    assert "hunter2" not in refused(plan, here, confirm="hunter2"), "what was typed may be a password"
+    for typed in (
         "yes",
         plan.confirmation[:-1],
         plan.confirmation.upper(),
         plan.confirmation + " x",
         plan.confirmation.replace("1", "2"),
     ):
-        told = refused(plan, here, confirm=words)
-        assert "the confirmation does not match the plan" in told and f"type: {plan.confirmation}" in told
+        message = refused(plan, here, confirm=typed)
+        assert "the confirmation does not match the plan" in message and f"type: {plan.confirmation}" in message
 
 
 @pytest.mark.usefixtures("terminal")
@@ -315,8 +315,8 @@ def test_another_server_behind_the_same_name(here: Environment, plan: Plan, jour
     for name in ("system_identifier", "server_address", "server_port", "database", "database_oid"):
         elsewhere = replace(plan, identity=dict(plan.identity) | {f"database.{name}": "7"})
         what = "database" if name == "database_oid" else "server"
-        told = f"another {what} answers: {name} was 7 and is {plan.identity[f'database.{name}']}"
-        assert told in refused(elsewhere, here)
+        message = f"another {what} answers: {name} was 7 and is {plan.identity[f'database.{name}']}"
+        assert message in refused(elsewhere, here)
     more = replace(plan, identity=dict(plan.identity) | {"database.cluster": "x"})
     assert "another server answers: cluster was x and is None" in refused(more, here)
 
@@ -336,8 +336,8 @@ def test_a_guard_that_does_not_hold(here: Environment, plan: Plan, monkeypatch: 
     guarded.__module__, guarded.is_change = "xai_runbook.operations.database.sessions", True  # type: ignore[attr-defined]
     guarded.__signature__ = __import__("inspect").signature(terminate)  # type: ignore[attr-defined]
     monkeypatch.setattr(sessions, "terminate", guarded)
-    told = refused(replace(plan, guards=(guard,)), here)
-    assert "used_ratio <= 0.0001 (database.connections) does not hold" in told and "used_ratio" in told
+    message = refused(replace(plan, guards=(guard,)), here)
+    assert "used_ratio <= 0.0001 (database.connections) does not hold" in message and "used_ratio" in message
 
 
 @pytest.mark.usefixtures("terminal")
@@ -348,8 +348,8 @@ def test_a_session_that_has_ended_since(here: Environment, session: Any) -> None
     ends.close()
     while here.database.rows("sessions_by_pid", {"pids": [pid]}):
         time.sleep(0.01)
-    told = refused(plan, here)
-    assert "the system has changed since the plan was made" in told and str(pid) in told
+    message = refused(plan, here)
+    assert "the system has changed since the plan was made" in message and str(pid) in message
 
 
 @pytest.mark.usefixtures("terminal")
@@ -357,14 +357,14 @@ def test_a_plan_of_sessions_that_are_others_now(here: Environment, plan: Plan) -
     """The pid is there, its session began at another time: the difference is shown, row by row."""
     row = dict(plan.observed[0])
     before = replace(plan, observed=(row | {"backend_start": "2026-01-01T00:00:00.000001+00:00"},))
-    told = refused(before, here)
-    assert "the system has changed" in told
-    assert "backend_start 2026-01-01T00:00:00.000001+00:00" in told and "is gone or has changed" in told
-    assert f"backend_start {row['backend_start']}" in told and "is new or changed" in told
+    message = refused(before, here)
+    assert "the system has changed" in message
+    assert "backend_start 2026-01-01T00:00:00.000001+00:00" in message and "is gone or has changed" in message
+    assert f"backend_start {row['backend_start']}" in message and "is new or changed" in message
 
 
 @pytest.mark.usefixtures("terminal")
-def test_what_else_differs_is_named(here: Environment, plan: Plan) -> None:
+def test_other_differences_are_named(here: Environment, plan: Plan) -> None:
     assert "verb: 'end' is now 'terminate'" in refused(replace(plan, verb="end"), here)
     assert "is gone or has changed" in refused(replace(plan, arguments={"pids": []}), here)
     many = tuple({"pid": str(n)} for n in range(9))
@@ -385,8 +385,8 @@ def test_no_operator_is_configured(here: Environment, journal: Journal, session:
 
 
 def test_no_load_is_provoked_in_production(here: Environment, journal: Journal) -> None:
-    told = here.settings.model_dump() | {"production": True, "outputs": {"journal": str(journal.folder)}}
-    production = Environment(type(here.settings).model_validate(told))
+    tables = here.settings.model_dump() | {"production": True, "outputs": {"journal": str(journal.folder)}}
+    production = Environment(type(here.settings).model_validate(tables))
     for change in (alert_rehearsal.provoke_cpu, alert_rehearsal.provoke_memory, alert_rehearsal.provoke_disk):
         plan = change(production.sandbox, production.prometheus, production.limits)
         assert not plan.steps and plan.production
@@ -405,8 +405,8 @@ print([output.get("evalue") or output.get("text") for output in notebook.cells[0
 """
 
 
-def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path) -> None:
-    """nbclient, and papermill on top of it, tell the kernel that nobody can be asked."""
+def test_a_confirmation_in_a_headless_notebook(tmp_path: Path, checkout: Path) -> None:
+    """nbclient, and papermill on top of it, start kernels without standard input."""
     cell = tmp_path / "cell.py"
     cell.write_text(
         f"import sys; sys.path.append({str(checkout)!r})\n"
@@ -415,8 +415,8 @@ def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path
         "from xai_runbook.environment import Environment; from xai_runbook.changes.apply import apply_headless\n"
         "plan, env = written(), Environment(loading.load('sandbox'))\n"
         "typed = plan.confirmation\n"
-        "for way in (lambda: apply(plan, env, confirm=typed), lambda: apply_headless(plan, env, digest='')):\n"
-        "    try: way()\n"
+        "for attempt in (lambda: apply(plan, env, confirm=typed), lambda: apply_headless(plan, env, digest='')):\n"
+        "    try: attempt()\n"
         "    except Exception as error: print(error)\n"
     )
     done = subprocess.run(
@@ -427,8 +427,8 @@ def test_words_in_a_notebook_that_nobody_looks_at(tmp_path: Path, checkout: Path
     assert "a notebook cannot apply a plan without a person" in done.stdout
 
 
-def test_the_first_reason_is_the_one_that_is_told(nowhere: Environment, terminal: int) -> None:
-    """In the order of the house: each later reason holds too, and is not reached."""
+def test_the_first_refusal_counts(nowhere: Environment, terminal: int) -> None:
+    """In the documented order: the later reasons hold too, and are not reached."""
     wrong = [
         ("not one of our changes", {"change": "os.system"}),
         ("the plan expired", {}),
@@ -437,17 +437,17 @@ def test_the_first_reason_is_the_one_that_is_told(nowhere: Environment, terminal
         ("another server answers", {"identity": {"prometheus.url": "x"}}),
     ]
     times = [made(-700), {**made(-700), "expires_at": (datetime.now(UTC) - timedelta(1)).isoformat()}]
-    for place, (told, _) in enumerate(wrong):
+    for index, (message, _) in enumerate(wrong):
         fields: dict[str, Any] = {}
-        for _, more in wrong[place:]:
+        for _, more in wrong[index:]:
             fields |= more
-        plan = written(**{**(times[1] if place < 2 else times[0] if place < 3 else made()), **fields})
-        assert told in refused(plan, nowhere), told
+        plan = written(**{**(times[1] if index < 2 else times[0] if index < 3 else made()), **fields})
+        assert message in refused(plan, nowhere), message
     edited = written(change="os.system")
     assert "edited" in refused(edited, nowhere, digest="x")
 
 
-def test_a_query_is_no_change_and_a_change_no_query(nowhere: Environment) -> None:
+def test_changes_and_queries_are_separate(nowhere: Environment) -> None:
     from xai_runbook.changes import registry
 
     with pytest.raises(Refused, match="not one of our queries"):

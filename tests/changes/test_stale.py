@@ -1,4 +1,4 @@
-"""Between a plan and its apply sessions end, and others begin under the same name: the plan acts on its own, or not."""
+"""Sessions that end and begin between plan and apply: the plan acts on those it observed, or on none."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def machine(env: Environment, opens: Callable[..., Session], journal: Journal) -
                 assert gone <= set(map(int, re.findall(r"\d+", str(why.value).partition("(database")[0]))), "shown"
 
         @invariant()
-        def nobody_else_is_touched(self) -> None:
+        def no_other_session_is_ended(self) -> None:
             assert all(lives(session) for session in self.alive.values())
 
         def teardown(self) -> None:
@@ -86,7 +86,7 @@ def machine(env: Environment, opens: Callable[..., Session], journal: Journal) -
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_plan_acts_on_the_sessions_that_it_saw_or_on_nobody(
+def test_a_plan_acts_on_the_sessions_it_observed_or_on_none(
     here: Environment, session: Callable[..., Session], journal: Journal
 ) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What plans touch: one name a part however it is reached, and which plans exclude each other (S3)."""
+"""The parts that plans touch: one name for each part, and which plans exclude each other (S3)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ MODES: tuple[Mode, ...] = ("read", "change", "exclusive")
 def test_s3_files_and_the_server_lock_what_overlaps(
     one: Mode, other: Mode, env: Environment, journal: Journal, server: Server
 ) -> None:
-    """In each pair of ways, by files and, from two databases of one server, by its own locks."""
+    """Each pair of modes, by files and, from two databases of one server, by its advisory locks."""
     first = touched_parts(IDENTITY, {"database": one})
     second = touched_parts(IDENTITY, {"database": other, "backups": "read"})
     first = {name: mode for name, mode in first.items() if "backups" not in name}
@@ -140,23 +140,23 @@ class Asking:
 
 
 def test_s3_one_database_has_one_name_whatever_the_address(backed: Environment, server: Server) -> None:
-    """By number and name of the loopback, by the socket, and by a name that the server is renamed to meanwhile."""
-    told = backed.settings.database
-    assert told is not None
+    """By name and number of the loopback address, and by the socket."""
+    settings = backed.settings.database
+    assert settings is not None
     names = set()
     plan = maintenance.vacuum(backed.database, tables=["public.wallets"])
     names.add(tuple(plan.parts))
     for host in ("localhost", "127.0.0.1", "/"):
-        where = told.model_copy(update={"host": host})
+        where = settings.model_copy(update={"host": host})
         if host == "/":
-            with postgres_template.connect(server.data, server.port, told.dbname) as session:
+            with postgres_template.connect(server.data, server.port, settings.dbname) as session:
                 row = session.execute(
                     "SELECT system_identifier::text, current_setting('port'), d.oid::text"
                     " FROM pg_control_system(), pg_database d WHERE datname = current_database()"
                 ).fetchone()
             assert row is not None
             identity = dict(zip(("system_identifier", "server_port", "database_oid"), row, strict=True))
-            identity |= {"server_address": "socket", "database": told.dbname}
+            identity |= {"server_address": "socket", "database": settings.dbname}
         else:
             handle = type(backed.database)(where, environment="sandbox")
             identity = handle.identity()
@@ -192,7 +192,7 @@ ADDRESSES = ("10.1.2.3", "fd00::7", "172.17.0.2", "127.0.0.1", "::1", "socket")
 def test_s3_an_unknown_restore_blocks_a_vacuum_by_another_address(
     address: str, nowhere: Environment, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From another machine, too: neither an identifier of the machine nor the address is in the names."""
+    """From another machine too: the names contain neither the machine's identifier nor the address."""
     monkeypatch.setattr("xai_runbook.model.parts.machine", lambda: "a laptop")
     restore = touched_parts(IDENTITY | {"database.server_address": address}, {"database": "exclusive"})
     journal.append("intent", digest="another", target="", plan=written(parts=restore).to_json())
@@ -206,7 +206,7 @@ def test_s3_an_unknown_restore_blocks_a_vacuum_by_another_address(
 
 
 def test_s3_a_server_that_does_not_show_its_identifier_is_named_by_its_address() -> None:
-    """All loopback addresses are one, since nothing tells servers behind them apart."""
+    """All loopback addresses count as one, since nothing distinguishes servers behind them."""
     unknown = DATABASE | {"database.system_identifier": UNKNOWN_IDENTIFIER}
     names = [tuple(touched_parts(unknown | {"database.server_address": address}, {})) for address in ADDRESSES]
     assert len(set(names[:3])) == 3 and len(set(names[3:])) == 1 and names[3] not in names[:3]
@@ -238,32 +238,32 @@ class Applying:
             try:
                 sys.stdin = os.fdopen(os.openpty()[1])
                 plan = make_plan(env, change, arguments)
-                came = apply(plan, env, confirm=plan.confirmation, progress=lambda words: print_to(write, words))
-                print_to(write, str(came))
+                outcome = apply(plan, env, confirm=plan.confirmation, progress=lambda message: print_to(write, message))
+                print_to(write, str(outcome))
             finally:
                 os._exit(0)
         os.close(write)
-        self.said = os.fdopen(read)
+        self.output = os.fdopen(read)
 
-    def until(self, words: str) -> None:
-        for line in self.said:
-            if words in line:
+    def until(self, text: str) -> None:
+        for line in self.output:
+            if text in line:
                 return
-        raise AssertionError(f"it ended without {words!r}")
+        raise AssertionError(f"it ended without {text!r}")
 
     def killed(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
         self.ended()
 
     def ended(self) -> str:
-        with self.said:
-            told = self.said.read()
+        with self.output:
+            rest = self.output.read()
         os.waitpid(self.pid, 0)
-        return told
+        return rest
 
 
-def print_to(pipe: int, words: str) -> None:
-    os.write(pipe, f"{words}\n".encode())
+def print_to(pipe: int, line: str) -> None:
+    os.write(pipe, f"{line}\n".encode())
 
 
 @needs_postgres
@@ -314,7 +314,7 @@ def test_s3_a_swap_while_it_is_overwritten_is_refused(
 def test_s3_an_unknown_overwrite_blocks_a_vacuum_of_what_has_the_name_now(
     backed: Environment, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
-    """Both were renamed, and its outcome could not be written: the live name has an oid that no plan has seen."""
+    """The databases were renamed, and the outcome could not be written: the name now leads to an oid in no plan."""
     overwrite = restores.overwrite(backed.database, backed.backups, name="xai_blockchain-000002")
     append = Journal.append
 

@@ -20,8 +20,8 @@ NAN, INF = math.nan, math.inf
 
 
 def limit(**fields: Any) -> Limit:
-    told = {"threshold": 10, "unit": "blocks", "direction": "above", "severity": Severity.MEDIUM, "hint": "look"}
-    return Limit(name="lag", title="Lag", **told | fields)
+    defaults = {"threshold": 10, "unit": "blocks", "direction": "above", "severity": Severity.MEDIUM, "hint": "look"}
+    return Limit(name="lag", title="Lag", **defaults | fields)
 
 
 def finding(**fields: Any) -> Finding:
@@ -42,7 +42,7 @@ def test_exactly_at_the_threshold_is_right(direction: str, value: float, wrong: 
     assert limit(direction=direction).exceeded(value) is wrong
 
 
-def test_nan_is_no_side() -> None:
+def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         limit().exceeded(NAN)
 
@@ -51,12 +51,12 @@ def test_nan_is_no_side() -> None:
     "fields",
     [{"threshold": NAN}, {"threshold": INF}, {"duration": "5 minutes"}, {"duration": ""}, {"unit": "ratio"}],
 )
-def test_a_limit_that_is_none(fields: dict[str, Any]) -> None:
+def test_an_invalid_limit(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"threshold|duration"):
         limit(**fields)
 
 
-def test_limit_in_words() -> None:
+def test_a_limit_as_text() -> None:
     assert limit().describe() == "above 10 blocks"
     assert limit(threshold=1, direction="below", duration="30m").describe() == "below 1 block for 30m"
     assert limit(threshold=0.8, unit="ratio", duration="5m").describe() == "above 80 % for 5m"
@@ -80,7 +80,7 @@ def test_quantity(value: float, unit: str, words: str) -> None:
 
 
 @given(st.floats(allow_nan=True), st.sampled_from(["ratio", "seconds", "bytes", "blocks", "answers"]))
-def test_every_number_has_words(value: float, unit: str) -> None:
+def test_every_number_has_a_text(value: float, unit: str) -> None:
     assert quantity(value, unit).strip()
 
 
@@ -119,17 +119,17 @@ def judged(rows: dict[str, float], errors: list[Any] | None = None, **fields: An
     ],
 )  # fmt: skip
 def test_judge(direction: str, rows: dict[str, float], status: str, targets: tuple[str], summary: str) -> None:
-    told = judged(rows, direction=direction)
-    assert (told.status, told.targets, told.summary) == (status, targets, summary)
-    assert (told.name, told.severity, told.hint) == ("lag", "medium", "look")
+    result = judged(rows, direction=direction)
+    assert (result.status, result.targets, result.summary) == (status, targets, summary)
+    assert (result.name, result.severity, result.hint) == ("lag", "medium", "look")
 
 
-def test_what_targets_and_errors_say_is_inert() -> None:
-    told = judged({"\x1b[2J<b>": NAN}, ["\x1b]0;owned\x07\u202e"])
-    assert not {"\x1b", "\x07", "\u202e"} & set(str(told))
-    told = judged({"\x1b[2J<b>": 99})
-    assert "\x1b" not in str(told)
-    assert "<b>" not in told._repr_mimebundle_()["text/html"]
+def test_names_and_errors_are_made_inert() -> None:
+    result = judged({"\x1b[2J<b>": NAN}, ["\x1b]0;owned\x07\u202e"])
+    assert not {"\x1b", "\x07", "\u202e"} & set(str(result))
+    result = judged({"\x1b[2J<b>": 99})
+    assert "\x1b" not in str(result)
+    assert "<b>" not in result._repr_mimebundle_()["text/html"]
 
 
 def test_a_missing_number_in_a_column_of_objects() -> None:
@@ -138,39 +138,39 @@ def test_a_missing_number_in_a_column_of_objects() -> None:
 
 
 def test_errors_of_the_targets() -> None:
-    told = judged({"a": 1, "b": NAN}, ["", "the connection was refused"])
-    assert told.summary == "unknown, because b could not be judged: the connection was refused"
-    told = judged({"a": NAN, "b": NAN}, ["refused", "hangs"])
-    assert told.summary == "unknown, because a could not be judged: refused; b could not be judged: hangs"
-    told = judged({"a": NAN}, [None])
-    assert told.summary == "unknown, because a could not be judged: no value"
+    result = judged({"a": 1, "b": NAN}, ["", "the connection was refused"])
+    assert result.summary == "unknown, because b could not be judged: the connection was refused"
+    result = judged({"a": NAN, "b": NAN}, ["refused", "hangs"])
+    assert result.summary == "unknown, because a could not be judged: refused; b could not be judged: hangs"
+    result = judged({"a": NAN}, [None])
+    assert result.summary == "unknown, because a could not be judged: no value"
 
 
-def test_many_targets_are_counted_in_words_and_listed_in_full() -> None:
-    told = judged({f"node-{place}": 20.0 + place for place in range(50)})
-    assert told.summary == (
+def test_many_targets_are_counted_and_listed_in_full() -> None:
+    result = judged({f"node-{place}": 20.0 + place for place in range(50)})
+    assert result.summary == (
         "69 blocks behind on node-49, 68 blocks on node-48, 67 blocks on node-47 and 47 more: "
         "above 10 blocks (50 of 50)"
     )
-    assert len(told.targets) == 50
+    assert len(result.targets) == 50
 
 
 @given(
     st.dictionaries(st.text(min_size=1, max_size=5), st.floats(allow_nan=True), max_size=6),
     st.sampled_from(["above", "below"]),
 )
-def test_judge_never_says_ok_of_what_it_cannot_tell(rows: dict[str, float], direction: str) -> None:
-    told = judged(rows, direction=direction)
+def test_judge_is_never_ok_without_a_value(rows: dict[str, float], direction: str) -> None:
+    result = judged(rows, direction=direction)
     wrong = [value for value in rows.values() if not math.isnan(value) and limit(direction=direction).exceeded(value)]
     if wrong:
-        assert told.status is Status.ALERT
-        assert len(told.targets) == len(wrong)
+        assert result.status is Status.ALERT
+        assert len(result.targets) == len(wrong)
     elif not rows or any(map(math.isnan, rows.values())):
-        assert told.status is Status.UNKNOWN
+        assert result.status is Status.UNKNOWN
     else:
-        assert told.status is Status.OK
-        assert told.targets == ()
-    assert told.summary
+        assert result.status is Status.OK
+        assert result.targets == ()
+    assert result.summary
 
 
 # --- verdict ----------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ SEEN_CRITICAL = finding(severity=Severity.CRITICAL, acknowledged=SEEN)
 
 
 @pytest.mark.parametrize(
-    ("findings", "complete", "said", "exit_code"),
+    ("findings", "complete", "expected", "exit_code"),
     [
         ([OK], True, "ok", 0),
         ([OK, OK], False, "unknown", 3),
@@ -203,22 +203,22 @@ SEEN_CRITICAL = finding(severity=Severity.CRITICAL, acknowledged=SEEN)
         ([SEEN_CRITICAL, UNKNOWN], True, "unknown", 3),
     ],
 )
-def test_verdict(findings: list[Finding], complete: bool, said: str, exit_code: int) -> None:
-    told = verdict(iter(findings), complete=complete)
-    assert (told, told.exit_code) == (Verdict(said), exit_code)
+def test_verdict(findings: list[Finding], complete: bool, expected: str, exit_code: int) -> None:
+    result = verdict(iter(findings), complete=complete)
+    assert (result, result.exit_code) == (Verdict(expected), exit_code)
 
 
 @given(st.lists(st.sampled_from([OK, UNKNOWN, MEDIUM, HIGH, CRITICAL, BARE, SEEN_CRITICAL]), max_size=6), st.booleans())
 def test_verdict_follows_the_worst(findings: list[Finding], complete: bool) -> None:
-    told = verdict(findings, complete=complete)
+    result = verdict(findings, complete=complete)
     counted = [each.rank for each in findings if not each.acknowledged]
     worst = min(counted, default=4)
-    assert (told is Verdict.CRITICAL) == (worst == 0)
-    if told is Verdict.OK:
+    assert (result is Verdict.CRITICAL) == (worst == 0)
+    if result is Verdict.OK:
         assert complete
         assert findings
         assert worst == 4
-    assert told is verdict(reversed(findings), complete=complete)
+    assert result is verdict(reversed(findings), complete=complete)
 
 
 def test_worst_first() -> None:
@@ -245,20 +245,20 @@ findings = st.builds(
 
 
 @given(findings)
-def test_json_comes_back_as_it_went(told: Finding) -> None:
-    once = Finding.from_json(json.loads(json.dumps(told.to_json())))
+def test_a_finding_survives_json(original: Finding) -> None:
+    once = Finding.from_json(json.loads(json.dumps(original.to_json())))
     # what was not fit for a page is replaced on the way in, once
     assert Finding.from_json(once.to_json()) == once
-    assert (once.status, once.severity, once.observed_at) == (told.status, told.severity, told.observed_at)
-    if told.summary.isprintable() and told.summary.isascii():
-        assert once.summary == told.summary
+    assert (once.status, once.severity, once.observed_at) == (original.status, original.severity, original.observed_at)
+    if original.summary.isprintable() and original.summary.isascii():
+        assert once.summary == original.summary
 
 
 @given(findings)
-def test_no_text_reaches_the_page_as_markup_or_the_terminal_as_an_order(told: Finding) -> None:
-    page = told._repr_mimebundle_()["text/html"]
+def test_texts_are_neither_markup_nor_escape_sequences(original: Finding) -> None:
+    page = original._repr_mimebundle_()["text/html"]
     assert page.count("<") == page.count("</") * 2, page  # our own tags and no other
-    once = Finding.from_json(told.to_json())
+    once = Finding.from_json(original.to_json())
     assert all(letter.isprintable() or letter == "\n" or letter == "\u3000" for letter in str(once) if letter < "\x80")
 
 
@@ -273,17 +273,17 @@ def test_no_text_reaches_the_page_as_markup_or_the_terminal_as_an_order(told: Fi
         {"acknowledged": "yes"}, {"acknowledged": {"until": 5}}, {"acknowledged": [1]},
     ],
 )  # fmt: skip
-def test_garbage_is_no_finding(change: dict[str, Any]) -> None:
+def test_an_invalid_field_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         Finding.from_json(finding().to_json() | change)
 
 
 @pytest.mark.parametrize("key", ["name", "status", "summary", "observed_at"])
-def test_a_finding_lacks_nothing(key: str) -> None:
-    told = finding().to_json()
-    del told[key]
+def test_a_missing_field_is_refused(key: str) -> None:
+    data = finding().to_json()
+    del data[key]
     with pytest.raises(ValueError, match=f"{key}: Field required"):
-        Finding.from_json(told)
+        Finding.from_json(data)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: (
@@ -291,27 +291,27 @@ def test_a_finding_lacks_nothing(key: str) -> None:
 def test_any_json_is_a_finding_or_a_value_error(data: Any) -> None:
     for candidate in (data, finding().to_json() | data if isinstance(data, dict) else data):
         try:
-            told = Finding.from_json(candidate)
+            result = Finding.from_json(candidate)
         except ValueError:
             continue
-        assert isinstance(told, Finding)
+        assert isinstance(result, Finding)
 
 
 def test_hostile_texts_are_inert() -> None:
     bad = "<script>alert(1)</script>\x1b]0;x\x07\u202e\x00"
-    told = Finding.from_json(finding(summary=bad, hint=bad, targets=(bad,), name=bad).to_json())
-    page = told._repr_mimebundle_()["text/html"]
+    result = Finding.from_json(finding(summary=bad, hint=bad, targets=(bad,), name=bad).to_json())
+    page = result._repr_mimebundle_()["text/html"]
     assert "<script" not in page
     for character in "\x1b\x07\u202e\x00":
-        assert character not in str(told) + page + json.dumps(told.to_json(), ensure_ascii=False)
+        assert character not in str(result) + page + json.dumps(result.to_json(), ensure_ascii=False)
 
 
-def test_what_it_shows() -> None:
-    told = finding(severity=Severity.CRITICAL, targets=("node-1", "node-2"))
-    assert str(told) == "ALERT (critical) lag: 12 blocks\n  on: node-1, node-2\n  next: look"
-    shown = told._repr_mimebundle_()
-    assert shown["text/plain"] == str(told)
-    assert shown[MIME_TYPE] == told.to_json()
+def test_a_finding_displays_itself() -> None:
+    result = finding(severity=Severity.CRITICAL, targets=("node-1", "node-2"))
+    assert str(result) == "ALERT (critical) lag: 12 blocks\n  on: node-1, node-2\n  next: look"
+    shown = result._repr_mimebundle_()
+    assert shown["text/plain"] == str(result)
+    assert shown[MIME_TYPE] == result.to_json()
     assert "Next: look" in shown["text/html"]
     assert str(finding(status=Status.OK, severity=Severity.HIGH)) == "OK lag: 12 blocks"
 
@@ -329,8 +329,8 @@ def test_the_level_is_the_severity_of_an_alert_else_the_status(status: Status, s
 
 def test_unknown_says_why() -> None:
     error = Unreachable("the connection was refused\x1b", on="http://x", hint="start it")
-    told = Finding.unknown("lag", error, limit())
-    assert told.summary == "unknown, because the connection was refused\N{REPLACEMENT CHARACTER} (http://x)"
-    assert (told.status, told.severity, told.hint) == (Status.UNKNOWN, Severity.MEDIUM, "start it")
+    result = Finding.unknown("lag", error, limit())
+    assert result.summary == "unknown, because the connection was refused\N{REPLACEMENT CHARACTER} (http://x)"
+    assert (result.status, result.severity, result.hint) == (Status.UNKNOWN, Severity.MEDIUM, "start it")
     assert Finding.unknown("lag", "no idea", limit()).hint == "look"
     assert Finding.unknown("lag", "no idea").severity is None

@@ -1,4 +1,4 @@
-"""A plan is data: one way to write it, a digest of all of it, and a face that obeys nobody."""
+"""Plans are data: canonical JSON, a digest of every field, and a display without control characters."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ def deep(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from deep(value, (*path, key))
 
 
-def test_what_is_no_plan_is_refused_wherever_it_is_wrong() -> None:
-    whole = written(guards=(FIELDS["expected"],), undo=Call(change="x", arguments={"a": 1})).to_json()
-    plain = json.loads(json.dumps(whole))
-    places = [path for path in deep(plain) if path]
-    assert len(places) > 40
-    for path in places:
+def test_a_wrong_value_anywhere_is_refused() -> None:
+    data = written(guards=(FIELDS["expected"],), undo=Call(change="x", arguments={"a": 1})).to_json()
+    plain = json.loads(json.dumps(data))
+    paths = [path for path in deep(plain) if path]
+    assert len(paths) > 40
+    for path in paths:
         data = json.loads(json.dumps(plain))
         inside = data
         for key in path[:-1]:
@@ -117,7 +117,7 @@ def test_what_is_no_plan_is_refused_wherever_it_is_wrong() -> None:
     [None, [], "text", {}, {"schema": "xai-runbook/plan/2"}, {"schema": "xai-runbook/plan/1"}],
     ids=str,
 )
-def test_what_is_no_plan_at_all_is_refused(data: object) -> None:
+def test_data_that_is_not_a_plan_is_refused(data: object) -> None:
     with pytest.raises(InputError, match="this is not a plan"):
         Plan.from_json(data)
 
@@ -143,21 +143,21 @@ def test_a_plan_that_is_too_deep_is_refused() -> None:
         Plan.from_json({**written().to_json(), "arguments": {"a": data}})
 
 
-def test_s3_a_plan_of_before_there_were_parts_reads_as_it_was() -> None:
-    told = json.loads(json.dumps(written().to_json()))
-    del told["parts"]
-    assert Plan.from_json(told).to_json() == written(**{**vars(Plan.from_json(told))}).to_json()
-    assert Plan.from_json(told).parts == {}
+def test_s3_a_plan_without_parts_is_read_unchanged() -> None:
+    data = json.loads(json.dumps(written().to_json()))
+    del data["parts"]
+    assert Plan.from_json(data).to_json() == written(**{**vars(Plan.from_json(data))}).to_json()
+    assert Plan.from_json(data).parts == {}
 
 
-def test_steps_and_what_must_be_true_afterwards_come_together() -> None:
+def test_a_plan_with_steps_has_an_expected_condition() -> None:
     with pytest.raises(InputError, match="needs an expected condition if it has steps, and only then"):
         written(expected=None)
     with pytest.raises(InputError, match="needs an expected condition if it has steps, and only then"):
         written(steps=())
 
 
-def test_the_world_is_the_plan_without_when_it_was_made() -> None:
+def test_comparable_plans_leave_out_times() -> None:
     assert (
         written(**{key: OTHER[key] for key in ("created_at", "expires_at", "boot")}).comparable == written().comparable
     )
@@ -165,7 +165,7 @@ def test_the_world_is_the_plan_without_when_it_was_made() -> None:
         assert replace(written(), **{name: OTHER[name]}).comparable != written().comparable, name
 
 
-def test_the_words_name_the_verb_the_count_the_place_and_the_plan() -> None:
+def test_the_confirmation_names_verb_count_scope_and_digest() -> None:
     plan = written(targets=("a", "b"))
     assert plan.confirmation == f"terminate 2 xai_blockchain {plan.digest[:4]}"
 
@@ -196,7 +196,7 @@ def test_production_stands_first() -> None:
     assert "PRODUCTION" not in str(written()) + written()._repr_html_()
 
 
-def test_what_does_nothing_says_so_and_asks_for_no_words() -> None:
+def test_a_plan_without_steps_shows_no_confirmation() -> None:
     nothing = written(steps=(), expected=None, note="no session was named")
     for shown in (str(nothing), nothing._repr_html_()):
         assert "there is nothing to do" in shown and nothing.confirmation not in shown
@@ -204,7 +204,7 @@ def test_what_does_nothing_says_so_and_asks_for_no_words() -> None:
     assert "REFUSED" in str(refused) and "not in production" in str(refused)
 
 
-def test_a_command_and_a_way_back_are_shown_as_they_are() -> None:
+def test_a_command_and_an_undo_are_shown() -> None:
     command = Command(argv=("python", "-m", "x"), environment={}, seconds="1s", equivalent="stress")
     shown = str(
         written(
@@ -216,7 +216,7 @@ def test_a_command_and_a_way_back_are_shown_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         (None, None), ("text", "text"), (True, "true"), (False, "false"), (2**53 + 1, "9007199254740993"),
         (-(2**80), str(-(2**80))), (Decimal("0.10"), "0.10"), (0.1, "0.1"),
@@ -227,9 +227,9 @@ def test_a_command_and_a_way_back_are_shown_as_they_are() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_fact_loses_nothing(value: object, told: str | None) -> None:
-    assert fact(value) == told
-    assert facts({"a": value}) == {"a": told}
+def test_a_fact_is_exact(value: object, text: str | None) -> None:
+    assert fact(value) == text
+    assert facts({"a": value}) == {"a": text}
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_change_takes_the_handles_of_one_environment() -> None:
     "value", [math.nan, object(), [1, "a"], [1.5], [True], {"a": 1}, "\udcff", ["\udcff"], pandas.Series([1])],
     ids=lambda value: f"{type(value).__name__}",
 )  # fmt: skip
-def test_an_argument_that_cannot_be_written_down_is_refused(value: object) -> None:
+def test_an_argument_that_a_plan_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(InputError, match=r"cannot (be|hold)"):
         change(sample)(Server(), how=value)
 

@@ -1,4 +1,4 @@
-"""A secret is where it is kept: no way of looking at it shows what it is."""
+"""A secret is a reference: no representation shows its value."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_revealed_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert Secret("file:~/secret").reveal() == VALUE
 
 
-def test_read_late_and_anew(tmp_path: Path) -> None:
+def test_a_secret_is_read_at_each_use(tmp_path: Path) -> None:
     secret = Secret(f"file:{tmp_path}/secret")
     for value in ("one", "two"):
         (tmp_path / "secret").write_text(value)
         assert secret.reveal() == value
 
 
-def test_nothing_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_representation_shows_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SECRET", VALUE)
     secret = Secret("env:MY_SECRET")
     secret.reveal()
@@ -54,14 +54,14 @@ def test_nothing_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     "value",
     [VALUE, "", "env:", "env:1X", "env:A B", "file:", "file:relative", "vault:x", "env:A\n", None, 5, ["env:A"]],
 )
-def test_a_value_is_no_reference(value: object) -> None:
+def test_a_value_is_not_a_reference(value: object) -> None:
     with pytest.raises(SettingsError) as caught:
         Secret(value)  # type: ignore[arg-type]
     assert VALUE not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe\x00"])
-def test_what_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+def test_an_unreadable_secret(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
@@ -76,7 +76,7 @@ def test_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         Secret("env:MY_SECRET").reveal()
 
 
-def test_one_that_can_change_something_needs_write_access(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_secret_needs_write_access(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_SECRET", VALUE)
     secret = pickle.loads(pickle.dumps(WriteSecret("env:MY_SECRET")))
     assert secret == Secret("env:MY_SECRET") and VALUE not in f"{secret!r}"

@@ -29,7 +29,7 @@ def test_duration(text: str, seconds: float) -> None:
      "9" * 5000 + "s",
      None, 5, b"5m", ["5m"]],
 )  # fmt: skip
-def test_no_duration(text: object) -> None:
+def test_text_that_is_not_a_duration(text: object) -> None:
     with pytest.raises(InputError, match="duration"):
         duration_seconds(text)  # type: ignore[arg-type]
 
@@ -59,7 +59,7 @@ def test_window_of_two_instants_is_in_utc() -> None:
      "2026-13-31T10:00:00Z/2026-01-31T10:00:00Z", "a/b/c", "0001-01-01T00:00:00+14:00/2026-01-31T10:00:00Z",
      "2026-01-31T10:00:00Z/9999-12-31T23:59:59-14:00", "999999999999y"],
 )  # fmt: skip
-def test_no_window(text: str) -> None:
+def test_text_that_is_not_a_window(text: str) -> None:
     with pytest.raises(InputError):
         Window.parse(text, NOW)
 

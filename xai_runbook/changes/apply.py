@@ -57,8 +57,8 @@ def apply(
 
     `confirm` is the plan's `confirmation`, typed by a person; `reason` is free text, such as an incident number;
     `digest` is the one in the plan's file, if the plan was read from one.
-    Errors: Refused, nothing was done; JournalError, nothing was done, or the outcome could not be written after the
-    steps, which counts as unknown.
+    Errors: Refused (nothing was done); JournalError (nothing was done, or the outcome could not be written after the
+    steps, and counts as unknown).
     """
     if plan.refused and confirm:
         raise Refused(plan.refused, on=f"environment {plan.environment}")

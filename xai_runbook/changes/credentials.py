@@ -24,8 +24,8 @@ def role_environment(roles: Sequence[Role], settings: Settings) -> Iterator[dict
 
     The file is in memory only, without a name and with mode 0600, and disappears with this process: a password is
     never written to a disk (P21). A tunnel through a bastion, if the settings have one, is open as long.
-    Errors: NotConfigured; Refused without write access; SettingsError, a password cannot be read; InputError;
-    Unreachable and AccessDenied, the bastion.
+    Errors: NotConfigured, InputError, Refused without write access, SettingsError if a password cannot be read,
+    Unreachable and AccessDenied by the bastion.
     """
     if not roles:
         yield {}

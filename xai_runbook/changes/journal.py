@@ -96,7 +96,7 @@ class Journal:
             raise self._write_error(error) from None
 
     def append(self, kind: str, **payload: Any) -> int:
-        """Append a record, sync it to disk and return its number. Errors: JournalError, and nothing was written."""
+        """Append a record, sync it to disk and return its number. Errors: JournalError (nothing was written)."""
         try:
             identity = self.identity
             if not identity:  # for example an unmounted share: what is written now would be lost
@@ -116,11 +116,11 @@ class Journal:
         return JournalError(f"the journal cannot be written: {error.strerror}", on=str(self.folder), hint=hint)
 
     def hashes(self) -> list[str]:
-        """Return the SHA-256 of each record, the oldest first. Errors: JournalError, a record was changed."""
+        """Return the SHA-256 of each record, the oldest first. Errors: JournalError if a record was changed."""
         return [digest for _, digest in self._lines()]
 
     def records(self) -> list[dict[str, Any]]:
-        """Return all records, the oldest first. Errors: JournalError, a record was changed."""
+        """Return all records, the oldest first. Errors: JournalError if a record was changed."""
         return [record for record, _ in self._lines()]
 
     def entries(self) -> list[Entry]:
@@ -150,7 +150,7 @@ class Journal:
         return list(entries.values())
 
     def verify(self) -> int:
-        """Prove all records and return their number. Errors: JournalError, which names the first bad record."""
+        """Prove all records and return their number. Errors: JournalError, with the first bad record."""
         head = self.head()
         count, at_head = 0, START
         for count, (_, last) in enumerate(self._lines(), 1):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def entry_of(journal: Journal, number: int) -> Entry:
-    """Return the entry of that number. Errors: InputError, there is none."""
+    """Return the entry of that number. Errors: InputError if there is none."""
     for entry in journal.entries():
         if entry.number == number:
             return entry
@@ -45,7 +45,7 @@ def reconcile(env: Environment, number: int, *, status: Literal["done", "failed"
     `failed` if the same plan can be made again: the system is as before, so the change had no effect. Else `done` if
     the expected condition holds now, and still `unknown` if not, until a person gives the `status` and the reason
     (`why`).
-    Errors: InputError; Refused, it is still being applied, or belongs to another environment.
+    Errors: InputError, Refused if it is still being applied or belongs to another environment.
     """
     journal = journal_of(env)
     entry = entry_of(journal, number)
@@ -128,7 +128,7 @@ def _stable_identity(plan: Plan) -> dict[str, str]:
 
 
 def undo(env: Environment, number: int) -> Plan:
-    """Return the Plan that undoes an entry. Errors: Refused, there is none, with the reason that the plan gave."""
+    """Return the Plan that undoes an entry. Errors: Refused if there is none, with the plan's reason."""
     entry = entry_of(journal_of(env), number)
     plan = Plan.from_json(entry.intent["plan"])
     if not isinstance(plan.undo, Call):

@@ -56,7 +56,7 @@ def make_plan(env: Environment, name: str, arguments: Mapping[str, Argument]) ->
 
 
 def run_query(env: Environment, name: str, arguments: Mapping[str, Argument]) -> DataFrame:
-    """Run the query of that name and return its frame. Errors: Refused, there is no such query; those of the query."""
+    """Run the query of that name and return its frame. Errors: Refused if there is none; those of the query."""
     function = _function(name)
     if function is None or getattr(function, "is_change", False):
         raise Refused(f"there is no query {name!r:.100}", hint="make a new plan")

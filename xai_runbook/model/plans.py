@@ -138,7 +138,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: object) -> Plan:
-        """Return the plan that `to_json` returned. Errors: InputError, the data is not a plan."""
+        """Return the plan of this JSON data, as `to_json` writes it. Errors: InputError if the data is not a plan."""
         try:
             return _plan(data)
         except (TypeError, ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ Argument = str | int | float | bool | None | list[str] | list[int]
 def fact(value: object) -> str | None:
     """Return a scalar of a server's answer as exact text: numbers in full, times in UTC with microseconds.
 
-    Take it from the rows, before pandas can turn 2^53 + 1 into 2^53. Errors: InputError, any other type.
+    Take it from the rows, before pandas can turn 2^53 + 1 into 2^53. Errors: InputError for any other type.
     """
     if type(value).__module__ == "numpy" and hasattr(value, "item"):
         value = value.item()
@@ -35,7 +35,7 @@ def fact(value: object) -> str | None:
 
 
 def require_utf8(value: str) -> str:
-    """Return the text. Errors: InputError, it cannot be encoded as UTF-8."""
+    """Return the text. Errors: InputError if it cannot be encoded as UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError:  # a lone surrogate, such as from undecodable bytes of a command line
@@ -44,7 +44,7 @@ def require_utf8(value: str) -> str:
 
 
 def argument(name: str, value: object) -> Argument:
-    """Return the value as a plan holds it: a tuple becomes a list. Errors: InputError, a plan cannot hold it."""
+    """Return the value as a plan holds it: a tuple becomes a list. Errors: InputError if a plan cannot hold it."""
     if isinstance(value, str):
         return require_utf8(value)
     if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):

@@ -32,7 +32,7 @@ class Secret:
         self.reference = reference
 
     def reveal(self) -> str:
-        """Read and return the secret. Errors: SettingsError, the variable or file is missing or empty."""
+        """Read and return the secret. Errors: SettingsError if the variable or file is missing or empty."""
         kind, _, name = self.reference.partition(":")
         if kind == "env":
             value = os.environ.get(name, "")

@@ -167,7 +167,7 @@ class Condition:
         """Return the Condition on this query with these arguments.
 
         If an argument of the query has the name of a parameter here, pass the query as a `functools.partial`.
-        Errors: InputError, it is not an operation, or does not take these arguments.
+        Errors: InputError if it is not an operation, or does not take these arguments.
         """
         name, known = _name_and_arguments(query, arguments)
         return cls(
@@ -206,7 +206,7 @@ class Call:
 def operation_name(function: Callable[..., Any]) -> str:
     """Return the public name of a query, check or change: SECTION.function, whichever module of the section has it.
 
-    Errors: InputError, it is not a public function of xai_runbook.operations.
+    Errors: InputError if it is not a public function of xai_runbook.operations.
     """
     name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", None) or ""
     package, _, inside = module.partition(".operations.")
@@ -220,7 +220,7 @@ def check_arguments(
 ) -> dict[str, Argument]:
     """Return the arguments if the function can be called with them. `known` are its parameters that are not handles.
 
-    Errors: InputError, an argument is unknown or missing.
+    Errors: InputError for an unknown or a missing argument.
     """
     names, parameters = list(known), inspect.signature(function).parameters
     for name in names:

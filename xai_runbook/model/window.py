@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from xai_runbook.errors import InputError
 
 _UNIT_SECONDS = {"y": 31_536_000.0, "w": 604_800.0, "d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_DURATION = re.compile(  # the digits are limited, to keep the numbers representable
+_DURATION = re.compile(  # limited digits: a longer duration is a typing error
     r"(?:(\d{1,12})y)?(?:(\d{1,12})w)?(?:(\d{1,12})d)?(?:(\d{1,12})h)?(?:(\d{1,12})m(?!s))?(?:(\d{1,12})s)?"
     r"(?:(\d{1,15})ms)?",
     flags=re.ASCII,
@@ -24,7 +24,7 @@ def duration_seconds(text: str) -> float:
     >>> duration_seconds("500ms")
     0.5
 
-    Errors: InputError, the text is not a duration. Source: Prometheus docs, Querying basics, Time durations.
+    Errors: InputError if the text is not a duration. Source: Prometheus docs, Querying basics, Time durations.
     """
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None or not any(match.groups()):

@@ -1,4 +1,4 @@
-"""One number of one file: changed through the door, and only while the file is what was seen."""
+"""Steps that edit one value of a file: only while the file is unchanged since the plan was made."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def pooled(env: Environment, journal: Journal, file: Path) -> Environment:
 
 
 def step(file: Path, **keys: Any) -> Edit:
-    told = {
+    fields = {
         "path": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "key": "pool_size",
         "before": "6", "after": "8", "equivalent": "sed",
     }  # fmt: skip
-    return Edit(**(told | keys))
+    return Edit(**(fields | keys))
 
 
 def planned(env: Environment, size: int) -> Plan:
@@ -74,11 +74,11 @@ def test_a_file_that_changed_since_the_plan(pooled: Environment, terminal: int, 
 
 
 def test_a_file_that_changes_right_before_the_act(file: Path) -> None:
-    """The gap after the last look: what is not byte for byte what was seen is left alone."""
+    """The gap between the last check and the edit: a file that changed by a byte is left alone."""
     edit = step(file)
     file.write_text(TEXT + "more = 1\n")
-    told = run_edit(edit)
-    assert not told.had_effect and "has changed" in told.summary
+    result = run_edit(edit)
+    assert not result.had_effect and "has changed" in result.summary
     assert file.read_text() == TEXT + "more = 1\n"
 
 
@@ -97,10 +97,10 @@ def test_what_cannot_be_written_is_known_to_have_had_no_effect(file: Path, tmp_p
         return  # root writes everywhere
     tmp_path.chmod(0o500)
     try:
-        told = run_edit(edit)
+        result = run_edit(edit)
     finally:
         tmp_path.chmod(0o700)
-    assert not told.had_effect and "could not be written" in told.summary
+    assert not result.had_effect and "could not be written" in result.summary
     assert file.read_text() == TEXT
 
 
@@ -135,7 +135,7 @@ def test_a_file_without_that_number(pooled: Environment, file: Path) -> None:
         ("db.pool.size = 5\ndbxpool.size = 6\n", "db.pool.size", "5"),
     ],
 )
-def test_where_the_number_stands(text: str, key: str, value: str) -> None:
+def test_the_line_of_a_key_is_found(text: str, key: str, value: str) -> None:
     found = ConfigLine.find(text, key)
     assert found.value == value
     assert found.replaced("77") == text[: found.start] + "77" + text[found.end :]
@@ -143,6 +143,6 @@ def test_where_the_number_stands(text: str, key: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "pool_size", "pool_size = -1", "pool_size = 5.5", "pool_size = 5 6"])
-def test_what_is_no_plain_number(text: str) -> None:
+def test_a_value_that_is_not_a_plain_number(text: str) -> None:
     with pytest.raises(InputError):
         ConfigLine.find(text, "pool_size")

@@ -1,4 +1,4 @@
-"""Steps that are HTTP requests, through the door, against a stub that answers as Grafana's documents say."""
+"""Steps that are HTTP requests, applied against a stub that answers as Grafana's documentation says."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def there(stub: Stub, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Envi
 
 
 def applied(plan: Plan, env: Environment) -> Outcome:
-    told = apply(plan, env, confirm=plan.confirmation)
-    assert isinstance(told, Outcome)
-    return told
+    outcome = apply(plan, env, confirm=plan.confirmation)
+    assert isinstance(outcome, Outcome)
+    return outcome
 
 
 def planned(env: Environment, titles: list[str] | None = None) -> Plan:
@@ -58,51 +58,51 @@ def writes(stub: Stub) -> list[tuple[str, str]]:
     return [asked for asked in stub.asked if asked[0] != "GET"]
 
 
-def test_dashboards_are_imported_once_and_taken_back(stub: Stub, there: Environment, terminal: int) -> None:
+def test_dashboards_are_imported_once_and_undone(stub: Stub, there: Environment, terminal: int) -> None:
     titles = [each.title for each in there.grafana.access.dashboard]
-    told = applied(planned(there, titles), there)
-    assert told.status == "done", told
+    outcome = applied(planned(there, titles), there)
+    assert outcome.status == "done", outcome
     assert len(stub.versions) == 5 and len(writes(stub)) == 5
     again = planned(there, titles)
     assert not again.steps and again.note == "the dashboards are up to date"
-    back = reconcile.undo(there, told.entry)
+    back = reconcile.undo(there, outcome.entry)
     assert back.risk == "destructive" and len(back.steps) == 5
     assert applied(back, there).status == "done"
     assert stub.versions == {}
 
 
-def test_what_was_there_before_comes_back(stub: Stub, there: Environment, terminal: int) -> None:
+def test_undo_restores_the_previous_dashboard(stub: Stub, there: Environment, terminal: int) -> None:
     before = {"uid": UID, "title": "Network Status", "tags": ["theirs"], "panels": [], "refresh": "5m"}
     stub.put(before, folder_uid="ops-folder")
-    told = applied(planned(there), there)
-    assert told.status == "done"
+    outcome = applied(planned(there), there)
+    assert outcome.status == "done"
     assert stub.live(UID)["version"] == 2 and len(stub.live(UID)["panels"]) == 10
     assert stub.meta[UID]["folderUid"] == "ops-folder", "it stays where it lies"
-    back = reconcile.undo(there, told.entry)
+    back = reconcile.undo(there, outcome.entry)
     assert back.risk == "change"
     assert applied(back, there).status == "done"
     assert {key: stub.live(UID)[key] for key in before} == before and stub.live(UID)["version"] == 3
 
 
-def test_a_version_that_was_not_seen_is_not_saved_over(
+def test_a_version_saved_since_the_plan_is_not_overwritten(
     stub: Stub, there: Environment, terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub.put({"uid": UID, "title": "Network Status", "panels": []})
     plan = planned(there)
-    theirs = {"uid": UID, "title": "Network Status", "panels": [], "description": "saved meanwhile"}
+    saved = {"uid": UID, "title": "Network Status", "panels": [], "description": "saved meanwhile"}
     send = http.RequestSender.send
 
     def late(self: http.RequestSender, step: HttpCall) -> Any:
-        stub.put(theirs)  # after the last look, right before the act
+        stub.put(saved)  # after the last look, right before the act
         return send(self, step)
 
     monkeypatch.setattr(http.RequestSender, "send", late)
-    told = applied(plan, there)
-    assert told.status == "failed" and "HTTP 412" in told.summary and "changed by someone else" in told.summary
+    outcome = applied(plan, there)
+    assert outcome.status == "failed" and "HTTP 412" in outcome.summary and "changed by someone else" in outcome.summary
     assert stub.live(UID)["description"] == "saved meanwhile"
 
 
-def test_one_that_came_into_being_meanwhile_is_not_saved_over(
+def test_a_dashboard_created_since_the_plan_is_not_overwritten(
     stub: Stub, there: Environment, terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(there)
@@ -117,7 +117,7 @@ def test_one_that_came_into_being_meanwhile_is_not_saved_over(
     assert stub.live(UID)["title"] == "Theirs"
 
 
-def test_a_world_that_moved_is_seen_before(stub: Stub, there: Environment, terminal: int) -> None:
+def test_a_dashboard_that_changed_since_the_plan(stub: Stub, there: Environment, terminal: int) -> None:
     plan = planned(there)
     stub.put({"uid": UID, "title": "Network Status", "panels": []})
     with pytest.raises(Refused, match="the system has changed"):
@@ -125,16 +125,16 @@ def test_a_world_that_moved_is_seen_before(stub: Stub, there: Environment, termi
     assert not writes(stub)
 
 
-def test_an_operator_who_may_not(
+def test_an_operator_without_permission(
     stub: Stub, there: Environment, terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUB_EDITOR", VIEWER)
-    told = applied(planned(there), there)
-    assert (told.status, stub.versions) == ("failed", {})
-    assert "HTTP 403" in told.summary
+    outcome = applied(planned(there), there)
+    assert (outcome.status, stub.versions) == ("failed", {})
+    assert "HTTP 403" in outcome.summary
 
 
-def test_an_operator_whom_nobody_knows(
+def test_an_operator_with_a_revoked_token(
     stub: Stub, there: Environment, terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUB_EDITOR", "Bearer revoked")
@@ -157,7 +157,7 @@ def test_no_operator(stub: Stub, journal: Journal, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("then", "words", "came_about"),
+    ("then", "message", "fulfilled"),
     [
         ("fails before", "HTTP 500 Failed to save dashboard", False),
         ("fails after", "HTTP 502 Bad Gateway", True),
@@ -173,33 +173,33 @@ def test_a_lost_answer_is_unknown_blocks_and_is_never_sent_again(
     monkeypatch: pytest.MonkeyPatch,
     terminal: int,
     then: str,
-    words: str,
-    came_about: bool,
+    message: str,
+    fulfilled: bool,
 ) -> None:
     there = with_journal(environment(stub, monkeypatch, timeout="1s"), journal)
     stub.then = then
-    told = applied(planned(there), there)
-    assert told.status == "unknown" and words in told.summary, told.summary
+    outcome = applied(planned(there), there)
+    assert outcome.status == "unknown" and message in outcome.summary, outcome.summary
     assert len(writes(stub)) == 1
     other = planned(there, ["System Resources"])
     with pytest.raises(Refused, match="the outcome of an earlier change is unknown"):
         applied(other, there)
     assert len(writes(stub)) == 1
-    looked = reconcile.reconcile(there, told.entry)
-    assert looked.status == ("done" if came_about else "failed")
+    looked = reconcile.reconcile(there, outcome.entry)
+    assert looked.status == ("done" if fulfilled else "failed")
     assert applied(planned(there, ["System Resources"]), there).status == "done"
 
 
 def test_too_many_requests_had_no_effect(stub: Stub, there: Environment, terminal: int) -> None:
     stub.then = "is too fast"
-    told = applied(planned(there), there)
-    assert told.status == "failed" and "HTTP 429" in told.summary
+    outcome = applied(planned(there), there)
+    assert outcome.status == "failed" and "HTTP 429" in outcome.summary
 
 
 def test_the_first_refusal_ends_it(stub: Stub, there: Environment, terminal: int) -> None:
     stub.then = "is too fast"
-    told = applied(planned(there, ["Network Status", "System Resources"]), there)
-    assert told.status == "failed" and len(writes(stub)) == 1
+    outcome = applied(planned(there, ["Network Status", "System Resources"]), there)
+    assert outcome.status == "failed" and len(writes(stub)) == 1
 
 
 def sender(url: str, **access: Any) -> http.RequestSender:
@@ -212,7 +212,7 @@ def sender(url: str, **access: Any) -> http.RequestSender:
 CALL = HttpCall(part="grafana", method="POST", path="/api/dashboards/db", equivalent="", body="{}")
 
 
-def test_what_never_left_had_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_was_not_sent_had_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_EDITOR", EDITOR)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -223,8 +223,8 @@ def test_what_never_left_had_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not done.had_effect and "env:STUB_EDITOR" in done.summary
 
 
-def test_nothing_is_sent_once_nobody_waits(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that comes about only after the deadline: by then nothing may be sent over it."""
+def test_nothing_is_sent_after_the_deadline(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is made only after the deadline: nothing may be sent over it."""
     monkeypatch.setenv("STUB_EDITOR", EDITOR)
     connects = threading.Event()
     late: list[threading.Thread] = []
@@ -261,10 +261,10 @@ def test_a_request_goes_nowhere_else(path: str) -> None:
 
 def test_a_plan_file_cannot_name_another_host_or_part(stub: Stub, there: Environment) -> None:
     plan = planned(there)
-    told = json.loads(json.dumps(plan.to_json()))
-    assert Plan.from_json(told) == plan
+    data = json.loads(json.dumps(plan.to_json()))
+    assert Plan.from_json(data) == plan
     for key, value in (("path", "//evil.example/"), ("part", "database"), ("method", "GET"), ("headers", {})):
-        edited = json.loads(json.dumps(told))
+        edited = json.loads(json.dumps(data))
         edited["steps"][0][key] = value
         with pytest.raises(InputError):
             Plan.from_json(edited)
@@ -274,8 +274,8 @@ def test_neither_plan_nor_journal_holds_a_secret(
     stub: Stub, there: Environment, journal: Journal, terminal: int
 ) -> None:
     plan = planned(there)
-    told = applied(plan, there)
-    shown = f"{plan} {plan._repr_html_()} {plan.file()!r} {told} {journal.path.read_text()}"
+    outcome = applied(plan, there)
+    shown = f"{plan} {plan._repr_html_()} {plan.file()!r} {outcome} {journal.path.read_text()}"
     assert "glsa_" not in shown
     assert "POST /api/dashboards/db of grafana with" in str(plan) and "legendFormat" not in str(plan)
 

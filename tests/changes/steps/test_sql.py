@@ -1,4 +1,4 @@
-"""What comes of statements that take long, cannot be in a transaction, or have names in them: on real PostgreSQL."""
+"""Statements that take long, cannot run in a transaction, or contain names: on real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def table(superuser: Any) -> Iterator[str]:
 
 
 def acted(env: Environment, step: Sql, interrupt: DeferredInterrupt | None = None) -> tuple[StepResult, list[str]]:
-    told: list[str] = []
+    messages: list[str] = []
     with write_access(), closing(StepRunner(env)) as runner:
         runner.open({f"database.{key}": value for key, value in env.database.identity().items()}, {})
-        return runner.run(step, told.append, interrupt or DeferredInterrupt()), told
+        return runner.run(step, messages.append, interrupt or DeferredInterrupt()), messages
 
 
 def rebuilding(env: Environment, table: str, **more: Any) -> Sql:
-    """The step that rebuilds the table's index; its wait for others as the test wants it."""
+    """The step that rebuilds the table's index, with other values for some of its fields."""
     plan = maintenance.reindex(env.database, index=f"public.{table} n", disk_space_checked=True)
     (step,) = plan.steps
     assert isinstance(step, Sql)
@@ -76,8 +76,8 @@ def rebuilding(env: Environment, table: str, **more: Any) -> Sql:
 
 def broken(env: Environment, table: str) -> list[str]:
     """The invalid indexes on that table."""
-    told = indexes.indexes(env.database)
-    return [str(name) for name in told[(told["table"] == f"public.{table}") & ~told["valid"]]["name"]]
+    frame = indexes.indexes(env.database)
+    return [str(name) for name in frame[(frame["table"] == f"public.{table}") & ~frame["valid"]]["name"]]
 
 
 def held(session: Opens, table: str) -> Session:
@@ -145,8 +145,8 @@ def test_hostile_texts_stay_texts(superuser: Any) -> None:
     assert [row[0] for row in superuser.execute(listed).fetchall()] == texts
 
 
-def test_a_name_with_everything_in_it_is_dropped_and_no_other(here: Environment, superuser: Any, table: str) -> None:
-    """Sent with bound parameters too, where every % is read as the start of one."""
+def test_an_index_with_a_hostile_name_is_dropped_and_no_other(here: Environment, superuser: Any, table: str) -> None:
+    """Sent with bound parameters too, where psycopg reads every % as the start of one."""
     name = """ "50%" %s {index} '; DROP TABLE blocks; --"""
     superuser.execute("SET ROLE xai_owner")
     superuser.execute(f"""CREATE INDEX "{name.replace('"', '""')}" ON "{table}" (m)""".replace("%", "%%"), [])
@@ -163,7 +163,7 @@ def test_a_name_with_everything_in_it_is_dropped_and_no_other(here: Environment,
 
 
 @pytest.mark.parametrize("name", ["", "x" * 64, "ü" * 32, "nul\0"])
-def test_names_that_the_server_would_cut_are_refused(name: str) -> None:
+def test_names_that_the_server_would_truncate_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="1 to 63 bytes"):
         drop(name)
     with pytest.raises(InputError, match="1 to 63 bytes"):
@@ -177,14 +177,14 @@ def test_the_plan_shows_what_is_sent(here: Environment, table: str) -> None:
     assert Plan.from_json(plan.to_json()) == plan
 
 
-# --- maintenance, through the door ------------------------------------------------------------------------------
+# --- maintenance -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("terminal")
 def test_vacuum_is_seen_in_the_statistics(here: Environment, superuser: Any, table: str) -> None:
     superuser.execute(f'DELETE FROM "{table}" WHERE n > 1000')
-    came = carried_out(maintenance.vacuum(here.database, tables=[f"public.{table}"]), here)
-    assert came.status == "done" and came.observed[0]["vacuum_count"] == "1"
+    outcome = carried_out(maintenance.vacuum(here.database, tables=[f"public.{table}"]), here)
+    assert outcome.status == "done" and outcome.observed[0]["vacuum_count"] == "1"
     row = superuser.execute(
         "SELECT n_dead_tup, last_vacuum IS NOT NULL, last_analyze IS NOT NULL FROM pg_stat_user_tables"
         " WHERE relname = %s",
@@ -194,17 +194,17 @@ def test_vacuum_is_seen_in_the_statistics(here: Environment, superuser: Any, tab
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_table_that_is_held_is_left_out_and_told(
-    here: Environment, session: Opens, superuser: Any, table: str
-) -> None:
+def test_a_locked_table_is_skipped_with_a_notice(here: Environment, session: Opens, superuser: Any, table: str) -> None:
     plan = maintenance.vacuum(here.database, tables=[f"public.{table}"])
     superuser.execute(f'BEGIN; LOCK TABLE "{table}" IN SHARE UPDATE EXCLUSIVE MODE')
     try:
-        came = carried_out(plan, here)
+        outcome = carried_out(plan, here)
     finally:
         superuser.execute("ROLLBACK")
-    assert came.status == "failed" and "another session has locked it" in came.summary
-    assert len(came.notices) == 1 and "skipping vacuum of" in came.notices[0] and "notice: WARNING" in str(came)
+    assert outcome.status == "failed" and "another session has locked it" in outcome.summary
+    assert (
+        len(outcome.notices) == 1 and "skipping vacuum of" in outcome.notices[0] and "notice: WARNING" in str(outcome)
+    )
     assert carried_out(maintenance.vacuum(here.database, tables=[f"public.{table}"]), here).status == "done"
 
 
@@ -212,36 +212,38 @@ def test_a_table_that_is_held_is_left_out_and_told(
 def test_reindex_leaves_a_new_index_under_the_old_name(here: Environment, superuser: Any, table: str) -> None:
     find = "SELECT oid FROM pg_class WHERE relname = %s"
     before = superuser.execute(find, [f"{table} n"]).fetchone()
-    came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here)
-    assert came.status == "done" and came.observed[0]["rebuilt"] == "true"
-    assert came.observed[0]["leftover_count"] == "0"
+    outcome = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here)
+    assert outcome.status == "done" and outcome.observed[0]["rebuilt"] == "true"
+    assert outcome.observed[0]["leftover_count"] == "0"
     assert superuser.execute(find, [f"{table} n"]).fetchone() != before
     assert broken(here, table) == []
 
 
 @pytest.mark.usefixtures("terminal")
-def test_an_index_is_made_and_its_way_back_taken(here: Environment, table: str) -> None:
+def test_an_index_is_created_and_dropped_by_undo(here: Environment, table: str) -> None:
     plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m", "n"])
-    came = carried_out(plan, here)
-    assert came.status == "done", came
+    outcome = carried_out(plan, here)
+    assert outcome.status == "done", outcome
     again = indexes.create_index(here.database, table=f"public.{table}", columns=["m"])
     assert "begins with these columns" in again.note, "it serves for the first column alone as well"
-    back = undo(here, came.entry)
+    back = undo(here, outcome.entry)
     assert back.targets == (f"index public.{table}_m_n_idx",)
     assert carried_out(back, here).status == "done"
     assert f"public.{table}_m_n_idx" not in set(indexes.indexes(here.database)["name"])
 
 
 @pytest.mark.usefixtures("terminal")
-def test_nobody_is_kept_waiting_by_ours(here: Environment, session: Opens, superuser: Any, table: str) -> None:
-    """While ours waits for a transaction, readers and writers go on. The runbook's form keeps them out."""
+def test_a_rebuild_does_not_block_readers_and_writers(
+    here: Environment, session: Opens, superuser: Any, table: str
+) -> None:
+    """While the rebuild waits for a transaction, others read and write. REINDEX without CONCURRENTLY blocks them."""
     holder, reader = held(session, table), session("reader")
     reader.execute("SET lock_timeout = '300ms'")
     went_on, longest, kept = 0, 0.0, threading.Event()
 
-    def let_go(words: str) -> None:
+    def let_go(message: str) -> None:
         nonlocal went_on, longest
-        if "waiting for" not in words or kept.is_set():
+        if "waiting for" not in message or kept.is_set():
             return
         for _ in range(20):
             began = time.monotonic()
@@ -251,8 +253,8 @@ def test_nobody_is_kept_waiting_by_ours(here: Environment, session: Opens, super
         holder.execute("ROLLBACK")
         kept.set()
 
-    came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=let_go)
-    assert came.status == "done" and went_on == 20, came
+    outcome = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=let_go)
+    assert outcome.status == "done" and went_on == 20, outcome
 
     holder = held(session, table)
     plain = threading.Thread(target=_plain_reindex, args=(superuser, table))
@@ -276,7 +278,7 @@ def test_nobody_is_kept_waiting_by_ours(here: Environment, session: Opens, super
 def test_a_reader_never_waits_as_long_as_its_lock_timeout(
     here: Environment, session: Opens, superuser: Any, table: str
 ) -> None:
-    """Measured from before the plan until after it, in every phase of the rebuilding; each wait for a lock is seen."""
+    """Measured in every phase of the rebuild, from before the plan until after it."""
     holder, reader = held(session, table), session("reader")
     reader.execute("SET lock_timeout = '1s'")
     over = threading.Event()
@@ -289,16 +291,16 @@ def test_a_reader_never_waits_as_long_as_its_lock_timeout(
             waits.append(time.monotonic() - began)
             time.sleep(0.002)
 
-    def let_go(words: str) -> None:
-        if "waiting for" in words and len(waits) > 50:
+    def let_go(message: str) -> None:
+        if "waiting for" in message and len(waits) > 50:
             holder.execute("ROLLBACK")
 
     reading = threading.Thread(target=read)
     reading.start()
     try:
-        came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=let_go)
-        assert came.status == "done", came
-        assert reading.is_alive(), "no reader was told that it waited too long"
+        outcome = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=let_go)
+        assert outcome.status == "done", outcome
+        assert reading.is_alive(), "no reader waited too long"
     finally:
         over.set()
         reading.join(30)
@@ -313,33 +315,33 @@ def _plain_reindex(superuser: Any, table: str) -> None:
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_reindex_that_is_interrupted_is_found_and_mended(here: Environment, session: Opens, table: str) -> None:
-    """P19: what it leaves is named by the check, and the plan for it takes it away."""
+def test_an_interrupted_reindex_is_found_and_repaired(here: Environment, session: Opens, table: str) -> None:
+    """P19: the check names the invalid index that it leaves, and its plan drops it."""
     holder = held(session, table)
 
-    def interrupt(words: str) -> None:
-        if "waiting for" in words:
+    def interrupt(message: str) -> None:
+        if "waiting for" in message:
             os.kill(os.getpid(), signal.SIGINT)
 
-    came = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=interrupt)
+    outcome = carried_out(maintenance.reindex(here.database, index=f"public.{table} n"), here, progress=interrupt)
     holder.execute("ROLLBACK")
-    assert (came.status, came.interrupted) == ("unknown", True)
-    assert "its effect is unknown: interrupted by Ctrl-C" in came.summary
+    assert (outcome.status, outcome.interrupted) == ("unknown", True)
+    assert "its effect is unknown: interrupted by Ctrl-C" in outcome.summary
     assert broken(here, table) == [f"public.{table} n_ccnew"]
     finding = indexes.check_invalid_indexes(indexes.indexes(here.database), here.limits.database.indexes_valid)
     assert finding.status is Status.ALERT and finding.targets == (f"public.{table} n_ccnew",)
-    # until somebody has looked, nothing further is done there; then it is free again
+    # until it is reconciled, nothing else is done there
     mending = maintenance.drop_invalid_indexes(here.database, indexes=list(finding.targets))
     with pytest.raises(Refused, match="is unknown"):
         carried_out(mending, here)
-    assert reconcile(here, came.entry, status="failed", why="seen: the old index serves").status == "failed"
+    assert reconcile(here, outcome.entry, status="failed", why="seen: the old index serves").status == "failed"
     again = "left by an interrupted rebuild"
     assert again in maintenance.reindex(here.database, index=finding.targets[0]).refused
     assert carried_out(mending, here).status == "done"
     assert broken(here, table) == []
 
 
-def test_what_waits_for_a_lock_too_long_may_have_begun(here: Environment, session: Opens, table: str) -> None:
+def test_a_lock_timeout_leaves_the_effect_unknown(here: Environment, session: Opens, table: str) -> None:
     holder = held(session, table)
     with pytest.raises(OutcomeUnknown, match="its effect is unknown"):
         acted(here, rebuilding(here, table, lock_timeout="200ms"))
@@ -364,8 +366,8 @@ def test_a_statement_has_its_own_deadline(here: Environment, session: Opens, tab
 
 
 @pytest.mark.usefixtures("acting")
-def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens, superuser: Any, table: str) -> None:
-    """The deadline is kept from outside as well."""
+def test_a_stopped_server_is_not_waited_for(here: Environment, session: Opens, superuser: Any, table: str) -> None:
+    """The client keeps the deadline too."""
     holder = held(session, table)
     runner = StepRunner(here)
     runner.open({f"database.{key}": value for key, value in here.database.identity().items()}, {})
@@ -389,12 +391,12 @@ def test_a_server_that_stops_is_not_waited_for(here: Environment, session: Opens
 
 
 @pytest.mark.usefixtures("acting")
-def test_a_session_that_is_ended_leaves_it_open_what_it_did(
+def test_a_terminated_session_leaves_the_effect_unknown(
     here: Environment, session: Opens, superuser: Any, table: str
 ) -> None:
     holder = held(session, table)
 
-    def end(words: str) -> None:
+    def end(message: str) -> None:
         superuser.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'xai-runbook apply'"
         )
@@ -417,15 +419,15 @@ def test_another_table_under_the_name_is_left_alone(here: Environment, superuser
 
     plan = indexes.create_index(here.database, table=f"public.{table}", columns=["m"], disk_space_checked=True)
     try:
-        came = carried_out(plan, here, progress=at("step 1 of 1", exchange))
+        outcome = carried_out(plan, here, progress=at("step 1 of 1", exchange))
     finally:
         superuser.execute(f'DROP TABLE IF EXISTS "{table} old"')
-    assert came.status == "failed" and "the server found its target changed" in came.summary
+    assert outcome.status == "failed" and "the server found its target changed" in outcome.summary
     assert superuser.execute("SELECT count(*) FROM pg_class WHERE relname = %s", [f"{table}_m_idx"]).fetchone() == (0,)
 
 
 @pytest.mark.usefixtures("terminal")
-def test_nothing_is_built_while_somebody_would_be_waited_for(
+def test_no_index_is_built_during_an_open_transaction(
     here: Environment, session: Opens, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from xai_runbook.operations.database import _relations
@@ -446,10 +448,10 @@ def test_nothing_is_built_while_somebody_would_be_waited_for(
 @pytest.mark.usefixtures("terminal")
 def test_an_update_is_analyzed_and_rolled_back(here: Environment, superuser: Any, table: str) -> None:
     text = f"""UPDATE public."{table}" SET m = 99 WHERE n <= 10 AND 'a%' LIKE '%%' OR $${{x}}$$ = 'y'"""
-    came = carried_out(statements.analyze(here.database, statement=text), here)
-    assert came.status == "done", came
-    assert "Update on" in came.notices[0] and "actual time" in came.notices[0]
-    assert any("Execution Time" in line for line in came.notices) and "notice: NOTICE" in str(came)
+    outcome = carried_out(statements.analyze(here.database, statement=text), here)
+    assert outcome.status == "done", outcome
+    assert "Update on" in outcome.notices[0] and "actual time" in outcome.notices[0]
+    assert any("Execution Time" in line for line in outcome.notices) and "notice: NOTICE" in str(outcome)
     assert superuser.execute(f'SELECT count(*) FROM "{table}" WHERE m = 99').fetchone() == (0,)
 
 
@@ -465,19 +467,19 @@ def test_an_update_is_analyzed_and_rolled_back(here: Environment, superuser: Any
     ],
 )
 def test_an_analysis_that_fails_did_nothing(here: Environment, text: str) -> None:
-    came = carried_out(statements.analyze(here.database, statement=text, within="1s"), here)
-    assert came.status == "failed" and "nothing was done" in came.summary
+    outcome = carried_out(statements.analyze(here.database, statement=text, within="1s"), here)
+    assert outcome.status == "failed" and "nothing was done" in outcome.summary
 
 
 @pytest.mark.usefixtures("terminal")
-def test_ctrl_c_during_what_is_atomic_is_known_to_have_done_nothing(here: Environment, superuser: Any) -> None:
+def test_ctrl_c_during_an_atomic_statement_had_no_effect(here: Environment, superuser: Any) -> None:
     plan = statements.analyze(here.database, statement="SELECT pg_sleep(60)", within="15s")
     running = "application_name = 'xai-runbook apply' AND wait_event = 'PgSleep'"
     once_running(superuser, running, lambda: os.kill(os.getpid(), signal.SIGINT))
     with suppress(KeyboardInterrupt):
-        came = carried_out(plan, here)
-    assert (came.status, came.interrupted) == ("failed", True) and "interrupted by Ctrl-C" in came.summary
-    assert "due to user request" in came.summary, "the server was asked to end it, before its time was up"
+        outcome = carried_out(plan, here)
+    assert (outcome.status, outcome.interrupted) == ("failed", True) and "interrupted by Ctrl-C" in outcome.summary
+    assert "due to user request" in outcome.summary, "the server was asked to end it, before its time was up"
 
 
 def test_only_statements_that_can_be_explained_are_planned(here: Environment, journal: Journal) -> None:

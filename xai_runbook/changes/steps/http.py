@@ -47,7 +47,7 @@ class RequestSender:
                 self._access[part] = self._operator_access(part, then)
 
     def send(self, step: HttpCall) -> StepResult:
-        """Send the request, once. Errors: OutcomeUnknown, it was sent and its effect is unknown (P17)."""
+        """Send the request, once. Errors: OutcomeUnknown if it was sent and its effect is unknown (P17)."""
         access = self._access.get(step.part)
         if access is None:
             return StepResult(False, f"the plan names no {step.part}")
