@@ -16,25 +16,23 @@ import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from xai_runbook.changes import journal_memory
 from xai_runbook.errors import JournalError
+from xai_runbook.model.validation import validated
 from xai_runbook.system.files import make_private, write_whole
 from xai_runbook.system.locks import locked
 
 START = "0" * 64
 
 
-class Head(BaseModel):
+@dataclass(frozen=True)
+class Head:
     """How many records are certain to stay, and the hash of the last one."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     count: int
     hash: str
@@ -106,9 +104,7 @@ class Journal:
         except OSError as error:
             raise self._write_error(error) from None
         with suppress(OSError):  # the record is written; the next reader of the journal will remember it
-            journal_memory.remember(
-                self.folder, journal_memory.LastSeen(identity=identity, count=head.count, hash=head.hash)
-            )
+            journal_memory.remember(self.folder, journal_memory.LastSeen(identity, head.count, head.hash))
         return head.count
 
     def _write_error(self, error: OSError) -> JournalError:
@@ -203,15 +199,15 @@ class Journal:
     def head(self) -> Head:
         """Return the head, or one of no records if nothing was written yet. Errors: JournalError."""
         try:
-            return Head.model_validate_json(self._head.read_bytes())
+            return validated(Head, json.loads(self._head.read_bytes()))
         except FileNotFoundError:
             # a crash before the very first head leaves at most one record
             if self.path.exists() and self.path.read_bytes().count(b"\n") > 1:
                 raise JournalError(
                     "the journal's head is missing", on=str(self._head), hint="restore it from a copy"
                 ) from None
-            return Head(count=0, hash=START)
-        except (OSError, ValidationError):
+            return Head(0, START)
+        except (OSError, ValueError):
             raise JournalError(
                 "the journal's head cannot be read", on=str(self._head), hint="restore it from a copy"
             ) from None
@@ -226,7 +222,7 @@ class Journal:
         count = self.verify()
         content = self.path.read_bytes() if size else b""
         complete, _, torn = content.rpartition(b"\n")
-        found = Head(count=count, hash=hashlib.sha256(complete.rpartition(b"\n")[2]).hexdigest() if count else START)
+        found = Head(count, hashlib.sha256(complete.rpartition(b"\n")[2]).hexdigest() if count else START)
         if found != head:
             self._write_head(found)  # now: a second crash must not leave the head two records behind
         if torn:
@@ -238,7 +234,7 @@ class Journal:
     def _tail(self, size: int) -> Head | None:
         """Return number and hash of the last record, without reading the others; None if its line is incomplete."""
         if not size:
-            return Head(count=0, hash=START)
+            return Head(0, START)
         with self.path.open("rb") as file:
             tail_bytes = 65536
             while True:
@@ -251,7 +247,7 @@ class Journal:
                     break
                 tail_bytes *= 8
         try:
-            return Head(count=json.loads(line)["number"], hash=hashlib.sha256(line).hexdigest())
+            return Head(json.loads(line)["number"], hashlib.sha256(line).hexdigest())
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -268,7 +264,7 @@ class Journal:
             **payload,
         }
         line = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-        new = Head(count=head.count + 1, hash=hashlib.sha256(line).hexdigest())
+        new = Head(head.count + 1, hashlib.sha256(line).hexdigest())
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             before = os.fstat(descriptor).st_size
@@ -286,7 +282,7 @@ class Journal:
         return new
 
     def _write_head(self, head: Head) -> None:
-        write_whole(self._head, head.model_dump_json().encode())
+        write_whole(self._head, json.dumps(asdict(head)).encode())
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

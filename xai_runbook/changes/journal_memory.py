@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from xai_runbook.errors import JournalError
+from xai_runbook.model.validation import validated
 from xai_runbook.system.files import make_private, write_whole
 
 
-class LastSeen(BaseModel):
+@dataclass(frozen=True)
+class LastSeen:
     """A journal as it was last seen: its identity, the number of its records, the hash of the last one."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     identity: str
     count: int
@@ -38,10 +37,10 @@ def recall(folder: Path) -> LastSeen | None:
     """
     path = path_of(folder)
     try:
-        return LastSeen.model_validate_json(path.read_bytes())
+        return validated(LastSeen, json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         raise JournalError(
             f"the last seen state of the journal {folder} cannot be read",
             on=str(path),
@@ -53,7 +52,7 @@ def remember(folder: Path, known: LastSeen) -> None:
     """Save the seen state of the journal in `folder`. Errors: OSError."""
     path = path_of(folder)
     make_private(path.parent)
-    write_whole(path, json.dumps(known.model_dump() | {"folder": str(folder)}).encode())
+    write_whole(path, json.dumps(asdict(known) | {"folder": str(folder)}).encode())
 
 
 def path_of(folder: Path) -> Path:

@@ -8,6 +8,7 @@ number of records.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def require(journal: Journal, name: str) -> None:
         )
     if known is not None and known.count and hashes[known.count - 1] != known.hash:
         raise JournalError(f"record {known.count} is not the one that was seen before", on=on, hint=replace)
-    now = journal_memory.LastSeen(identity=identity, count=covered, hash=hashes[covered - 1] if covered else "")
+    now = journal_memory.LastSeen(identity, covered, hashes[covered - 1] if covered else "")
     if now != known:
         try:
             journal_memory.remember(journal.folder, now)
@@ -94,7 +95,7 @@ def init(journal: Journal, name: str, *, replace: bool = False, why: str = "") -
             raise Refused("replacing a journal needs a person", on="a script or a pipe", hint="run it in a terminal")
         journal.verify()
         journal.create()
-        replaced = known.model_dump() if known is not None else {}
+        replaced = asdict(known) if known is not None else {}
         number = journal.append("replaced", why=inert(why), known=replaced)
         return f"{journal.folder} is now the journal; its record {number} holds the reason"
     if journal.identity:

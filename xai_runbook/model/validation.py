@@ -1,4 +1,4 @@
-"""Validation of untrusted data by pydantic: plan files, findings in notebooks, acknowledgements."""
+"""Validation of untrusted data by pydantic: plan files, findings in notebooks, acknowledgements, the journal's head."""
 
 from __future__ import annotations
 
