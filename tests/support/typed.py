@@ -61,6 +61,12 @@ class Typed:
         """Send SIGINT to the command's process group, as Ctrl-C in a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def hang_up(self) -> None:
+        """Close the terminal as a dropped ssh does: SIGHUP, and no more output."""
+        os.killpg(self.process.pid, signal.SIGHUP)
+        os.close(self._master)
+        self._master = os.open(os.devnull, os.O_RDONLY)
+
     def ended(self, seconds: float = 60.0) -> int:
         """Wait for the command to end; return its exit code."""
         deadline = time.monotonic() + seconds

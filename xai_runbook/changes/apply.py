@@ -158,7 +158,7 @@ def _run_steps(case: Case, runner: StepRunner, entry: int, report: Progress, int
             refuse_stopped(case)
             label = f"step {number} of {len(plan.steps)}"
             if interrupt.received:
-                problem = f"interrupted by Ctrl-C before {label}"
+                problem = f"interrupted by {interrupt.received} before {label}"
                 break
             report(label)
             result: StepResult = runner.run(
@@ -195,7 +195,7 @@ def _run_steps(case: Case, runner: StepRunner, entry: int, report: Progress, int
         summary=inert(summary, 600),
         observed=tuple(observed),
         notices=tuple(notices),
-        interrupted=interrupt.received and status != "done",
+        interrupted=bool(interrupt.received) and status != "done",
         undo_hint=inert(plan.undo) if isinstance(plan.undo, str) else f"xai-runbook undo {entry}",
     )
     try:

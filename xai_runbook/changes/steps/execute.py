@@ -108,7 +108,7 @@ def _run_program(
             if time.monotonic() > deadline:
                 reason = f"it did not end within {step.seconds} and was stopped"
             elif interrupt.received:
-                reason = "interrupted by Ctrl-C and stopped"
+                reason = f"interrupted by {interrupt.received} and stopped"
             else:
                 last_line = _read_output(process.stdout, progress) or last_line
                 time.sleep(0.1)

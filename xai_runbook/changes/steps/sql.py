@@ -44,7 +44,7 @@ def run_statement(
     if len(answer.notices) > MOST_NOTICES:
         notices += (f"and {len(answer.notices) - MOST_NOTICES} more",)
     if answer.error is not None:
-        message = f"interrupted by Ctrl-C: {answer.error}" if interrupt.received else str(answer.error)
+        message = f"interrupted by {interrupt.received}: {answer.error}" if interrupt.received else str(answer.error)
         if step.atomic or not answer.sent or answer.sqlstate[:2] in REJECTED_CLASSES:
             return StepResult(False, message, notices)
         raise OutcomeUnknown(
