@@ -303,8 +303,10 @@ def test_reconcile_finds_the_outcome_or_records_what_a_person_found(
     assert '"end_load' not in capsys.readouterr().err
     looked = run("journal", "reconcile", "1", journal=folder)
     assert looked.returncode == 0 and "DONE (journal entry 1): the expected condition holds now" in looked.stdout
-    recorded = run("journal", "reconcile", "2", "--as", "failed", "--why", "I looked", "--json", journal=folder)
-    assert recorded.returncode == 0 and json.loads(recorded.stdout)["status"] == "failed"
+    words = ("journal", "reconcile", "2", "--as", "failed", "--why", "I looked")
+    assert "by a person only" in run(*words, journal=folder).stderr
+    with Typed(*words, journal=folder) as person:
+        assert person.ended() == 0 and "FAILED (journal entry 2): according to a person: I looked" in person.shown
     assert run("journal", "reconcile", "2", journal=folder).returncode == 3
     back = run("undo", "1", "--json", journal=folder)
     assert back.returncode == 0 and json.loads(back.stdout)["plan"]["change"].endswith("end_load")
@@ -336,14 +338,17 @@ def test_a_damaged_journal_is_reported(folder: Path, capsys: pytest.CaptureFixtu
 
 
 def test_stop_and_resume(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
-    assert "were not stopped" in run("resume", journal=folder).stdout
+    assert "needs a person" in run("resume", journal=folder).stderr
+    with Typed("resume", journal=folder) as person:
+        assert person.ended() == 0 and "were not stopped" in person.shown
     plan = sessions.terminate(here.database, pids=[session().info.backend_pid])
     stopped = run("stop", "--why", "INC-9\x1b[2J", journal=folder)
     assert stopped.returncode == 0 and "changes are stopped" in stopped.stdout
     person = Typed("apply", str(plan_file(tmp_path, plan)), journal=folder)
     assert person.ended() == 3 and "changes are stopped: INC-9\N{REPLACEMENT CHARACTER}[2J" in person.shown
     assert "type the confirmation" not in person.shown
-    assert "may be applied again" in run("resume", journal=folder).stdout
+    with Typed("resume", journal=folder) as person:
+        assert person.ended() == 0 and "may be applied again" in person.shown
     person = Typed("apply", str(plan_file(tmp_path, plan)), journal=folder)
     person.until("anything else to cancel: ")
     person.type(plan.confirmation)
@@ -384,7 +389,8 @@ def test_x9_a_plan_that_is_refused_asks_for_no_confirmation(
         assert "type the confirmation" not in person.shown
     assert run("stop", "--why", "INC-9", journal=folder).returncode == 0
     refused("changes are stopped: INC-9")
-    assert run("resume", journal=folder).returncode == 0
+    with Typed("resume", "--why", "INC-9 is over", journal=folder) as person:
+        assert person.ended() == 0
     refused("the connection was refused", XAI_RUNBOOK_DATABASE__PORT="1")
     with Typed("apply", file, journal=folder) as person:
         person.until("anything else to cancel: ")

@@ -71,6 +71,16 @@ class Journal:
         """The file that stops all changes while it exists."""
         return self.folder / "STOP"
 
+    def stop_reason(self) -> str | None:
+        """Return the reason in the stop file, None if there is no such file. A dangling link stops changes too."""
+        try:
+            self.stop_file.lstat()
+            return self.stop_file.read_text(encoding="utf-8", errors="replace").strip()
+        except FileNotFoundError:
+            return "the reason cannot be read" if self.stop_file.is_symlink() else None
+        except OSError:
+            return "the reason cannot be read"
+
     @property
     def identity(self) -> str:
         """The UUID of this journal, empty if the folder has none. Errors: JournalError."""

@@ -26,6 +26,7 @@ from xai_runbook.operations.backups.leftovers import (
     remove_leftovers,
 )
 from xai_runbook.operations.database.maintenance import drop_invalid_indexes
+from xai_runbook.system import interactive
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
@@ -45,7 +46,8 @@ def reconcile(env: Environment, number: int, *, status: Literal["done", "failed"
     `failed` if the same plan can be made again: the system is as before, so the change had no effect. Else `done` if
     the expected condition holds now, and still `unknown` if not, until a person gives the `status` and the reason
     (`why`).
-    Errors: InputError, Refused if it is still being applied or belongs to another environment.
+    Errors: InputError; Refused if it is still being applied, belongs to another environment, or a status comes from no
+    person.
     """
     journal = journal_of(env)
     entry = entry_of(journal, number)
@@ -55,6 +57,8 @@ def reconcile(env: Environment, number: int, *, status: Literal["done", "failed"
         )
     if status and not why.strip():
         raise InputError("a status given by a person needs a reason", hint="--why TEXT")
+    if status and not interactive.is_there():
+        raise Refused("a status can be given by a person only", on="a script or a pipe", hint="run it in a terminal")
     plan = Plan.from_json(entry.intent["plan"])
     if plan.environment != env.name:
         raise Refused(f"entry {number} belongs to environment {plan.environment!r}", on=env.name, hint="--env")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xai_runbook.cli.parser import HelpFormatter, Parser, add_command
 from xai_runbook.cli.table import print_table
-from xai_runbook.errors import InputError, Refused, inert
+from xai_runbook.errors import InputError, Refused
 from xai_runbook.system.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -73,7 +73,14 @@ xai-runbook plan show end.plan.json""",
         run=run_stop,
     )
     stop.add_argument("--why", required=True, metavar="TEXT", help="the reason, which refused changes show")
-    add_command(commands, "resume", "allow changes again after `stop`", examples="xai-runbook resume", run=run_resume)
+    resume = add_command(
+        commands,
+        "resume",
+        "allow changes again after `stop`; needs a person",
+        examples="xai-runbook resume --why 'INC-1234 is over'",
+        run=run_resume,
+    )
+    resume.add_argument("--why", default="", metavar="TEXT", help="the reason, for the journal")
 
 
 def run_plan(options: argparse.Namespace) -> int:
@@ -164,23 +171,22 @@ def run_undo(options: argparse.Namespace) -> int:
 
 
 def run_stop(options: argparse.Namespace) -> int:
-    """Write the stop file."""
-    from xai_runbook.changes.journals import journal_of
-    from xai_runbook.system.files import write_whole
+    """Stop all changes; say on standard error if the journal has no entry of it."""
+    from xai_runbook.changes.stop import stop
 
-    journal = journal_of(environment(options))
-    write_whole(journal.stop_file, f"{inert(options.why)}\n".encode())
-    print(f"changes are stopped: {journal.stop_file}")
+    env = environment(options)
+    not_recorded = stop(env, options.why)
+    print("changes are stopped")
+    if not_recorded:
+        print(f"the journal has no entry of this: {not_recorded}", file=sys.stderr)
     return 0
 
 
 def run_resume(options: argparse.Namespace) -> int:
-    """Remove the stop file."""
-    from xai_runbook.changes.journals import journal_of
+    """Allow changes again."""
+    from xai_runbook.changes.stop import resume
 
-    journal = journal_of(environment(options))
-    was_stopped = journal.stop_file.exists()
-    journal.stop_file.unlink(missing_ok=True)
+    was_stopped = resume(environment(options), options.why)
     print("changes may be applied again" if was_stopped else "changes were not stopped")
     return 0
 
