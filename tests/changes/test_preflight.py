@@ -74,6 +74,12 @@ def test_a_clock_that_was_set_back(nowhere: Environment) -> None:
 
 
 @pytest.mark.usefixtures("terminal")
+def test_s16_a_plan_file_cannot_extend_its_own_life(nowhere: Environment) -> None:
+    plan = written(**made(27 * 86400) | {"expires_at": "2099-01-01T00:00:00.000000+00:00"})
+    assert "the plan expired at" in refused(plan, nowhere)
+
+
+@pytest.mark.usefixtures("terminal")
 def test_a_clock_that_was_set_ahead(nowhere: Environment) -> None:
     assert "wall clock was set by +500 s" in refused(written(**made(500, monotonic_ago=0)), nowhere)
     assert "clock" not in refused(written(**made(500)), nowhere)
@@ -108,6 +114,9 @@ def test_a_stop_file(nowhere: Environment, journal: Journal) -> None:
     journal.stop_file.unlink()
     journal.stop_file.mkdir()
     assert "the reason cannot be read" in refused(written(), nowhere), "whatever it is, it stops"
+    journal.stop_file.rmdir()
+    journal.stop_file.symlink_to("nothing")
+    assert "changes are stopped" in refused(written(), nowhere), "S23: a dangling link too"
 
 
 @pytest.mark.usefixtures("terminal")

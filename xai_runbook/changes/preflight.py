@@ -18,7 +18,7 @@ from xai_runbook.changes.journal import Entry, Journal
 from xai_runbook.environment import handles
 from xai_runbook.errors import InputError, NotConfigured, Refused, XaiRunbookError
 from xai_runbook.model.parts import overlap, touched_parts
-from xai_runbook.model.plans import Command, Condition, HttpCall, Plan, Sql, Step
+from xai_runbook.model.plans import EXPIRES_AFTER, Command, Condition, HttpCall, Plan, Sql, Step
 from xai_runbook.model.scalars import facts
 from xai_runbook.model.steps import operation_name
 from xai_runbook.operations.database.statements import open_apply_transactions
@@ -55,8 +55,10 @@ def refuse_unknown_change(case: Case) -> None:
 
 def refuse_expired(case: Case) -> None:
     """Refuse a plan that is older than some minutes (P5)."""
-    if datetime.now(UTC) >= datetime.fromisoformat(case.plan.expires_at):
-        raise Refused(f"the plan expired at {case.plan.expires_at[:19]} UTC", on=case.plan.verb, hint="make a new plan")
+    created, expires = (datetime.fromisoformat(text) for text in (case.plan.created_at, case.plan.expires_at))
+    expires = min(expires, created + EXPIRES_AFTER)  # whatever the file says
+    if datetime.now(UTC) >= expires:
+        raise Refused(f"the plan expired at {expires:%Y-%m-%d %H:%M:%S} UTC", on=case.plan.verb, hint="make a new plan")
 
 
 def refuse_clock_change(case: Case) -> None:
@@ -119,11 +121,8 @@ def refuse_used(case: Case) -> None:
 
 def refuse_stopped(case: Case) -> None:
     """Refuse while the journal's stop file exists; checked again before each step (P20)."""
-    if case.journal.stop_file.exists():
-        try:
-            why = case.journal.stop_file.read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
-            why = "the reason cannot be read"
+    why = case.journal.stop_reason()
+    if why is not None:
         raise Refused(f"changes are stopped: {why}", on=str(case.journal.stop_file), hint="xai-runbook resume")
 
 
