@@ -54,13 +54,13 @@ def _work_in_folder(options: argparse.Namespace) -> int:
         return 0
     except (XaiRunbookError, Terminated, OSError) as error:
         now = catalog.inventory(options.folder)
-        gone = sorted(present.keys() - now.keys() - catalog.leftovers(options.folder).keys())
-        left = sorted(name for name, verified in now.items() if before.get(name) != verified)
-        parts = [_message(error), *([f"removed: {', '.join(gone)}"] if gone else [])]
-        parts += [f"left in {options.folder}: {', '.join(left)}"] if left else []
+        missing = sorted(present.keys() - now.keys() - catalog.leftovers(options.folder).keys())
+        added = sorted(name for name, verified in now.items() if before.get(name) != verified)
+        parts = [_message(error), *([f"removed: {', '.join(missing)}"] if missing else [])]
+        parts += [f"left in {options.folder}: {', '.join(added)}"] if added else []
         _say("; ".join(parts))
-        removed = gone if options.verb == "remove" else before.keys() - now.keys()
-        return 3 if isinstance(error, EffectUnknown) or removed else 4 if left or gone else 1
+        removed = missing if options.verb == "remove" else before.keys() - now.keys()
+        return 3 if isinstance(error, EffectUnknown) or removed else 4 if added or missing else 1
 
 
 def _message(error: BaseException) -> str:

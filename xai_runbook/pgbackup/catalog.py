@@ -90,7 +90,7 @@ def read_one(path: Path) -> Backup:
 
 
 def named(folder: Path, name: str) -> Backup:
-    """Return the backup of that name. Errors: BadAnswer if there is none, or its manifest is not valid."""
+    """Return the backup of that name. Errors: BadAnswer if it does not exist or its manifest is not valid."""
     if "/" in name or name.startswith(".") or name.endswith(PART) or not (folder / name / MANIFEST).is_file():
         raise BadAnswer(f"there is no backup {inert(name, 80)}", on=str(folder), hint="backups.stored lists them")
     found = read_one(folder / name)

@@ -30,7 +30,7 @@ def find_programs(configured: str | None, major: int) -> Path:
     """Return the folder of PostgreSQL's programs for a server of that major version.
 
     It is the configured one, else Debian's folder of that version, else that of pg_dump on PATH. Errors: NoData if
-    there is none, BadAnswer if its pg_dump is older than the server, Refused if other users can write to it.
+    they are missing, BadAnswer if pg_dump is older than the server, Refused if other users can write to it.
     """
     if configured is not None:
         chosen = Path(configured).expanduser()

@@ -81,7 +81,7 @@ def restore_into(
         except BaseException as error:
             remaining = _drop_restored(source, temporary, oid)
             if not remaining:
-                if isinstance(error, EffectUnknown):  # now it is known: the server says that the database is gone
+                if isinstance(error, EffectUnknown):  # now it is known: the database was dropped
                     raise BadAnswer(f"{error.what}; the restored database was dropped", on=new) from None
                 raise
             what = f"{inert(str(error), 200) or type(error).__name__}; "
@@ -202,7 +202,7 @@ def _drop(source: Connection, name: str, oid: str) -> None:
 def _drop_restored(source: Connection, name: str, oid: str) -> str:
     """Drop the database that this run has created; return its name if it still exists.
 
-    Empty if the server has confirmed that it is gone, to this session or, if that is lost, to another one.
+    Empty if the server has confirmed the drop, to this session or, if that is lost, to another one.
     """
     with suppress(psycopg.Error, Refused):
         return _drop_and_find(source, name, oid)

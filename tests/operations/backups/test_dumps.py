@@ -113,9 +113,9 @@ def test_a_dump_is_restored_and_compared_while_others_write(server: Server, env:
 
     # no file contains a password
     password = server.layout.role("operator").password()
-    kept = [path for path in env.backups.folder.parent.rglob("*") if path.is_file()]
-    assert len(kept) > 6
-    assert not [path for path in kept if password.encode() in path.read_bytes()]
+    files = [path for path in env.backups.folder.parent.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    assert not [path for path in files if password.encode() in path.read_bytes()]
     assert password not in json.dumps(plan.to_json())
     assert "(with the credentials of database.operator, backups.scratch)" in str(plan)
 

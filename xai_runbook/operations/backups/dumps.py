@@ -72,7 +72,7 @@ def stored(backups: Backups) -> DataFrame:
 
 
 def check_age(stored: DataFrame, limit: Limit) -> Finding:
-    """Alert if the newest usable backup is older than the limit (the RPO), or if there is none.
+    """Alert if the newest usable backup is older than the limit (the RPO), or does not exist.
 
     `unknown` if there are verified backups but it is not known whether they are of this server.
     """

@@ -73,7 +73,7 @@ def remove_leftovers(database: Database, backups: Backups) -> Plan:
     the note names the others. Source: catalogue, restore_database.
     """
     databases, files = leftover_databases(database), leftover_files(backups)
-    kept = [f"{row['name']} stays: {row['keep_reason']}" for _, row in databases.iterrows() if row["keep_reason"]]
+    notes = [f"{row['name']} stays: {row['keep_reason']}" for _, row in databases.iterrows() if row["keep_reason"]]
     databases = databases[databases["keep_reason"] == ""]
     found = [*databases.to_dict("records"), *files.to_dict("records")]
     oids, names = [str(oid) for oid in databases["oid"]], [str(name) for name in files["name"]]
@@ -103,5 +103,5 @@ def remove_leftovers(database: Database, backups: Backups) -> Plan:
         undo="cannot be undone: the removed data is lost",
         risk=Risk.DESTRUCTIVE,
         parts={"database": "exclusive", **{f"database {oid}": "exclusive" for oid in oids}},
-        note="; ".join(kept) or ("" if found else "there are no leftovers"),
+        note="; ".join(notes) or ("" if found else "there are no leftovers"),
     )  # fmt: skip

@@ -53,7 +53,7 @@ def recoveries(backups: Backups) -> DataFrame:
 def recovered_tables(backups: Backups, *, name: str = "") -> DataFrame:
     """Return what each table contained in a rehearsed recovery. Columns: table, rows, checksum.
 
-    Without a name, the newest recovery; no rows if there is none. Errors: NoData if there is none of that name.
+    Without a name, the newest recovery; no rows if no recovery exists. Errors: NoData for an unknown name.
     """
     from pandas import DataFrame
 

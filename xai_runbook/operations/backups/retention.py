@@ -76,9 +76,9 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
             hint="only backups of this server and database are pruned; remove others in their environment, or by hand",
         )  # fmt: skip
     newest = existing[existing["usable"].astype(bool)].drop_duplicates("kind")  # sorted newest first
-    if kept := sorted(set(chosen) & set(newest["name"])):
+    if protected := sorted(set(chosen) & set(newest["name"])):
         raise InputError(
-            f"{', '.join(kept)} is the newest verified backup, which is never removed", on=str(backups.folder),
+            f"{', '.join(protected)} is the newest verified backup, which is never removed", on=str(backups.folder),
             hint="make and verify a newer one first",
         )  # fmt: skip
     paths = {backup.name: backup.path for backup in backups.stored()}
@@ -95,7 +95,7 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
         equivalent=f"rm -r -- {' '.join(chosen)}",
         effects_survive_kill=True,
     )  # fmt: skip
-    gone = Condition.of(
+    removed = Condition.of(
         remaining_backups, names=chosen, column="left_count",
         comparison="==", value="0", within="5s", description="all of them are removed",
     )  # fmt: skip
@@ -106,7 +106,7 @@ def prune(backups: Backups, *, names: list[str] | None = None) -> Plan:
         observed=tuple(facts({"name": name, "manifest_sha256": sums[name], "state": states[name]}) for name in chosen),
         steps=(step,) if chosen else (),
         note="" if chosen else "the settings keep every backup",
-        expected=gone if chosen else None,
+        expected=removed if chosen else None,
         undo="cannot be undone: the removed data is lost",
         risk=Risk.DESTRUCTIVE,
     )

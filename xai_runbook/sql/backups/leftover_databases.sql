@@ -1,5 +1,5 @@
 -- Databases with the names of unfinished restores and removals. marked: its comment is the mark that this package sets,
--- which a database of somebody else does not have. in_use: the session that fills it still holds lock (7820, oid).
+-- which other databases do not have. in_use: the session that fills it still holds lock (7820, oid).
 SELECT d.oid::text AS oid,
        d.datname::text AS name,
        pg_database_size(d.oid) AS size_bytes,
