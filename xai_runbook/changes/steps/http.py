@@ -72,7 +72,7 @@ class RequestSender:
         if 200 <= status < 300:
             return StepResult(True, message)
         if 400 <= status < 500 and status != _TIMED_OUT_WAITING:
-            return StepResult(False, f"{step.part} refused it: {message}")
+            return StepResult(False, f"{step.part} refused the request: {message}")
         if 300 <= status < 400:  # not followed: that would send the credential elsewhere
             message = f"the server redirects to {inert(location, 200)!r} (HTTP {status})"
         raise OutcomeUnknown(f"its effect is unknown: {message}", on=request.url)
