@@ -34,7 +34,7 @@ def running(folder: Path) -> Iterator[Layout]:
         )  # fmt: skip
     try:
         while not _is_ready(part.ready):
-            if not processes.runs(process):
+            if not processes.is_running(process):
                 raise RuntimeError(layout.log_file("postgres").read_text()[-600:])
             time.sleep(0.05)
         part.finish()

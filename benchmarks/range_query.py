@@ -82,7 +82,7 @@ def against_orjson(answer: bytes, pairs: int = PAIRS) -> tuple[float, float]:
     from xai_runbook.clients.prometheus import samples
 
     def decode() -> object:
-        return samples.frame(samples.decode(answer, on="bench", most_series=5000))
+        return samples.frame(samples.decode(answer, on="bench", max_series=5000))
 
     decode()
     times, ratios = [], []

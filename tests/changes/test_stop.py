@@ -22,7 +22,7 @@ def kinds(journal: Journal) -> list[tuple[str, str]]:
 
 
 def test_s18_stop_needs_no_person_and_is_an_entry(nowhere: Environment, journal: Journal) -> None:
-    assert not interactive.is_there()
+    assert not interactive.is_interactive()
     assert stop(nowhere, "INC-7\x1b[2J") == ""
     assert journal.stop_reason() == "INC-7\N{REPLACEMENT CHARACTER}[2J"
     assert kinds(journal)[-1] == ("stopped", "INC-7\N{REPLACEMENT CHARACTER}[2J")

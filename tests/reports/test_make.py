@@ -152,7 +152,7 @@ def test_an_acknowledged_finding_does_not_count(settings: Settings, tmp_path: Pa
         acknowledge("plain", "disk_free", until="4h", why="new disk at four")
     path = written(tmp_path, question("disk_free", ALERT))
     assert make_report("plain", [path], folder=tmp_path / "mine").exit_code == 1
-    with pytest.raises(InputError, match="one of disk_free"):
+    with pytest.raises(InputError, match="Try: disk_free"):
         acknowledge("plain", "disk", until="4h", why="x", folder=tmp_path / "mine")
     kept = acknowledge("plain", "disk_free", until="4h", why="new disk at four", folder=tmp_path / "mine")
     assert (kept.finding, kept.targets) == ("disk_free", ("n-1",))

@@ -19,13 +19,13 @@ from xai_runbook.clients.alertmanager import Alertmanager
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import alertmanager, programs
 from xai_runbook.sandbox.supervisor.component import free_ports
-from xai_runbook.settings.models import AlertmanagerSettings as Access
+from xai_runbook.settings.models import AlertmanagerSettings
 from xai_runbook.system import processes
 
 
 def handle(url: str, timeout: str = "5s") -> Alertmanager:
     """Return a handle of the server at `url`."""
-    return Alertmanager(Access(url=url, timeout=timeout))
+    return Alertmanager(AlertmanagerSettings(url=url, timeout=timeout))
 
 
 @contextmanager

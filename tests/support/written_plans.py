@@ -37,7 +37,7 @@ def written(**fields: Any) -> Plan:
     made = {
         "created_at": now.isoformat(timespec="microseconds"),
         "expires_at": (now + timedelta(minutes=10)).isoformat(timespec="microseconds"),
-        "boot": clock.boot(),
+        "boot": clock.boot_stamp(),
     }
     return Plan(**{**FIELDS, **made, **fields})
 
@@ -45,7 +45,7 @@ def written(**fields: Any) -> Plan:
 def made(ago: float = 0.0, *, monotonic_ago: float | None = None) -> dict[str, str]:
     """Return the creation times of a plan made so many seconds ago by the wall clock and by the monotonic clock."""
     created = datetime.now(UTC) - timedelta(seconds=ago)
-    boot_id = clock.boot().split()[0]
+    boot_id = clock.boot_stamp().split()[0]
     seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - (ago if monotonic_ago is None else monotonic_ago)
     return {
         "created_at": created.isoformat(timespec="microseconds"),

@@ -82,4 +82,4 @@ def test_m1_errors_are_shown_in_place_by_plain_nbclient(tmp_path: Path) -> None:
     ],
 )
 def test_display_only_statements(source: str, positions: list[int]) -> None:
-    assert cell_display.positions(ast.parse(source).body, {"display", "charts"}.__contains__) == positions
+    assert cell_display.display_only(ast.parse(source).body, {"display", "charts"}.__contains__) == positions

@@ -41,7 +41,7 @@ def mark(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def marked(variables: dict[str, str]) -> list[int]:
     ((name, value),) = variables.items()
-    return processes.with_variable(name, value)
+    return processes.pids_with_variable(name, value)
 
 
 def started(code: str, folder: Path, mark: dict[str, str], *, ready: bool = True) -> Popen[bytes]:
@@ -97,9 +97,7 @@ def test_a_deadline_counts_where_the_streams_are_closed(tmp_path: Path, mark: di
 def test_too_much_output_ends_the_whole_group(tmp_path: Path, mark: dict[str, str]) -> None:
     endless = "while True: print('x' * 9999)"
     with pytest.raises(processes.OutputTooLong, match="wrote more than 100000 bytes"):
-        processes.run(
-            [*PYTHON, CHILD + endless], env=mark, cwd=tmp_path, deadline_seconds=60, most_output_bytes=100_000
-        )
+        processes.run([*PYTHON, CHILD + endless], env=mark, cwd=tmp_path, deadline_seconds=60, max_output_bytes=100_000)
     until(lambda: marked(mark) == [])
 
 
@@ -161,9 +159,9 @@ def test_streams_are_what_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_process_ends_by_the_signal_that_it_is_sent(tmp_path: Path, mark: dict[str, str]) -> None:
     process = started(READY + SLEEP, tmp_path, mark)
-    assert processes.runs(process) and not processes.ended_within(process, 0.05)
+    assert processes.is_running(process) and not processes.ended_within(process, 0.05)
     processes.end(process, signal.SIGINT, grace_seconds=60)
-    assert process.returncode == -signal.SIGINT and not processes.runs(process)
+    assert process.returncode == -signal.SIGINT and not processes.is_running(process)
 
 
 def test_a_group_that_ignores_its_signal_is_killed(tmp_path: Path, mark: dict[str, str]) -> None:
@@ -209,27 +207,27 @@ def test_a_zombie_and_a_reused_pid_are_not_alive(tmp_path: Path, mark: dict[str,
     process = started(READY + SLEEP, tmp_path, mark)
     created = processes.created_at(process.pid)
     assert created is not None
-    assert processes.alive(process.pid, created)
-    assert not processes.alive(process.pid, created - 60.0), "another process that had this pid before"
+    assert processes.is_alive(process.pid, created)
+    assert not processes.is_alive(process.pid, created - 60.0), "another process that had this pid before"
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert Path(f"/proc/{process.pid}").exists(), "still a zombie"
-    assert not processes.alive(process.pid, created)
+    assert not processes.is_alive(process.pid, created)
     process.wait()
 
 
 def test_a_process_that_has_just_ended_does_not_run_though_its_waiter_was_not_scheduled_yet() -> None:
     with Popen(["sleep", "60"]) as process, process._waitpid_lock:  # type: ignore[attr-defined]
-        assert processes.runs(process)
+        assert processes.is_running(process)
         os.kill(process.pid, signal.SIGKILL)
         until(lambda: processes.condition(process.pid, processes.created_at(process.pid) or 0) == "ended")
         assert process.poll() is None, "the lock is held: poll cannot tell"
-        assert not processes.runs(process)
+        assert not processes.is_running(process)
 
 
 def test_processes_are_found_by_variable_and_folder_and_ended_by_pid(tmp_path: Path, mark: dict[str, str]) -> None:
     process = started(STUBBORN + READY + SLEEP, tmp_path, mark)
-    assert marked(mark) == processes.working_in(tmp_path) == [process.pid]
+    assert marked(mark) == processes.pids_working_in(tmp_path) == [process.pid]
     processes.end_pids({process.pid: signal.SIGTERM, 2**22 + 1: signal.SIGTERM}, grace_seconds=0.5)
     assert processes.created_at(process.pid) is None
     assert process.wait() == -signal.SIGKILL

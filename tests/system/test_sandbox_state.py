@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from xai_runbook.system import processes, sandbox_state
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 
 def described(pid: int, **more: Any) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
 
     def write() -> None:
         for n in range(60):
-            write_whole(tmp_path / "state.json", json.dumps({"text": "x" * sizes[n % 2]}).encode())
+            write_atomically(tmp_path / "state.json", json.dumps({"text": "x" * sizes[n % 2]}).encode())
         done.set()
 
     thread = threading.Thread(target=write)

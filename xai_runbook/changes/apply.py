@@ -66,7 +66,7 @@ def apply(
         return plan
     if not isinstance(confirm, str):
         raise InputError("the confirmation must be text", hint="type the plan's confirmation")
-    if not interactive.is_there():
+    if not interactive.is_interactive():
         raise Refused(
             "no person can have typed the confirmation",
             on="a scheduled run, papermill or a pipe",
@@ -81,7 +81,7 @@ def apply_headless(
     """Apply without a person: only `additive` plans of changes that the settings allow by name (P2)."""
     if not plan.steps:
         return plan
-    if interactive.notebook() is not None:
+    if interactive.notebook_kernel() is not None:
         raise Refused("a notebook cannot apply a plan without a person", on=plan.verb, hint="xai-runbook apply FILE")
     if plan.risk is not Risk.ADDITIVE:
         raise Refused(f"a plan of risk {plan.risk} needs a person", on=plan.verb, hint="type the confirmation yourself")

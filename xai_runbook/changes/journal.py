@@ -24,7 +24,7 @@ from typing import Any
 from xai_runbook.changes import journal_memory
 from xai_runbook.errors import JournalError
 from xai_runbook.model.validation import validated
-from xai_runbook.system.files import make_private, write_whole
+from xai_runbook.system.files import make_private_folder, write_atomically
 from xai_runbook.system.locks import locked
 
 START = "0" * 64
@@ -96,10 +96,10 @@ class Journal:
     def create(self) -> None:
         """Create the journal unless there is one; records that exist are kept. Errors: JournalError."""
         try:
-            make_private(self.folder)
+            make_private_folder(self.folder)
             with self._writing():
                 if not self.identity:
-                    write_whole(self._identity, f"{uuid.uuid4()}\n".encode())
+                    write_atomically(self._identity, f"{uuid.uuid4()}\n".encode())
         except OSError as error:
             raise self._write_error(error) from None
 
@@ -236,7 +236,7 @@ class Journal:
         if found != head:
             self._write_head(found)  # now: a second crash must not leave the head two records behind
         if torn:
-            write_whole(self.folder / f"torn-after-{count}", torn)
+            write_atomically(self.folder / f"torn-after-{count}", torn)
             os.truncate(self.path, len(content) - len(torn))
             return self._write(found, "recovered", {"torn_bytes": len(torn)})
         return found
@@ -292,7 +292,7 @@ class Journal:
         return new
 
     def _write_head(self, head: Head) -> None:
-        write_whole(self._head, json.dumps(asdict(head)).encode())
+        write_atomically(self._head, json.dumps(asdict(head)).encode())
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xai_runbook.errors import JournalError
 from xai_runbook.model.validation import validated
-from xai_runbook.system.files import make_private, write_whole
+from xai_runbook.system.files import make_private_folder, write_atomically
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def recall(folder: Path) -> LastSeen | None:
 def remember(folder: Path, known: LastSeen) -> None:
     """Save the seen state of the journal in `folder`. Errors: OSError."""
     path = path_of(folder)
-    make_private(path.parent)
-    write_whole(path, json.dumps(asdict(known) | {"folder": str(folder)}).encode())
+    make_private_folder(path.parent)
+    write_atomically(path, json.dumps(asdict(known) | {"folder": str(folder)}).encode())
 
 
 def path_of(folder: Path) -> Path:

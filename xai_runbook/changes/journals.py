@@ -91,7 +91,7 @@ def init(journal: Journal, name: str, *, replace: bool = False, why: str = "") -
     if replace:
         if not why.strip():
             raise InputError("replacing a journal needs a reason", hint="--why TEXT")
-        if not interactive.is_there():
+        if not interactive.is_interactive():
             raise Refused("replacing a journal needs a person", on="a script or a pipe", hint="run it in a terminal")
         journal.verify()
         journal.create()

@@ -65,12 +65,12 @@ def refuse_clock_change(case: Case) -> None:
     """Refuse a plan if the clock was set since it was made: its expiry would mean nothing (P5)."""
     created = datetime.fromisoformat(case.plan.created_at)
     ahead = (created - datetime.now(UTC)).total_seconds()
-    if ahead > clock.MOST_DRIFT_SECONDS:
+    if ahead > clock.MAX_DRIFT_SECONDS:
         raise Refused(
             f"the plan was made {ahead:.0f} s in the future", on=case.plan.created_at, hint="set this machine's clock"
         )
-    moved = clock.moved(created, case.plan.boot)
-    if abs(moved) > clock.MOST_DRIFT_SECONDS:
+    moved = clock.wall_clock_shift(created, case.plan.boot)
+    if abs(moved) > clock.MAX_DRIFT_SECONDS:
         raise Refused(
             f"the wall clock was set by {moved:+.0f} s since the plan was made",
             on=case.plan.boot,

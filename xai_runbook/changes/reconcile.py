@@ -57,7 +57,7 @@ def reconcile(env: Environment, number: int, *, status: Literal["done", "failed"
         )
     if status and not why.strip():
         raise InputError("a status given by a person needs a reason", hint="--why TEXT")
-    if status and not interactive.is_there():
+    if status and not interactive.is_interactive():
         raise Refused("a status can be given by a person only", on="a script or a pipe", hint="run it in a terminal")
     plan = Plan.from_json(entry.intent["plan"])
     if plan.environment != env.name:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xai_runbook.changes.journals import journal_of, unchecked_journal
 from xai_runbook.errors import JournalError, Refused, inert
 from xai_runbook.system import interactive
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 if TYPE_CHECKING:
     from xai_runbook.environment import Environment
@@ -22,7 +22,7 @@ def stop(env: Environment, why: str) -> str:
     """
     journal = unchecked_journal(env)
     try:
-        write_whole(journal.stop_file, f"{inert(why)}\n".encode())
+        write_atomically(journal.stop_file, f"{inert(why)}\n".encode())
     except OSError as error:
         raise JournalError(
             f"the stop file cannot be written: {error.strerror}", on=str(journal.stop_file),
@@ -38,7 +38,7 @@ def stop(env: Environment, why: str) -> str:
 def resume(env: Environment, why: str = "") -> bool:
     """Allow changes again; return whether they were stopped. Errors: Refused without a person; JournalError."""
     journal = journal_of(env)
-    if not interactive.is_there():
+    if not interactive.is_interactive():
         raise Refused("allowing changes again needs a person", on="a script or a pipe", hint="run it in a terminal")
     if journal.stop_reason() is None:
         return False

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xai_runbook.model.outcome import Outcome
     from xai_runbook.model.plans import Plan
 
-_MOST_PLAN_BYTES = 4 * 2**20
+_MAX_PLAN_BYTES = 4 * 2**20
 
 
 def add_commands(commands: Commands) -> None:
@@ -145,7 +145,7 @@ def run_apply(options: argparse.Namespace) -> int:
         print(plan, file=out)
         print("there is nothing to do", file=out)
         return 0
-    if interactive.is_there():
+    if interactive.is_interactive():
         preflight(plan, env, digest=digest)  # refuse before a person types the confirmation
         print(plan, file=out)
         print("type the confirmation to apply it, anything else to cancel: ", end="", file=out, flush=True)
@@ -197,11 +197,11 @@ def read_plan(path: Path) -> tuple[Plan, str]:
 
     try:
         with path.open("rb") as file:
-            content = file.read(_MOST_PLAN_BYTES + 1)
+            content = file.read(_MAX_PLAN_BYTES + 1)
     except OSError as error:
         raise InputError(f"the plan cannot be read: {error.strerror}", on=str(path)) from None
     try:
-        if len(content) > _MOST_PLAN_BYTES:
+        if len(content) > _MAX_PLAN_BYTES:
             raise ValueError("too large")
         data: Any = json.loads(content)
         return Plan.from_json(data["plan"]), str(data["digest"])
@@ -224,10 +224,10 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
 
 def _show(plan: Plan, out: Path | None, *, as_json: bool) -> int:
     if out is not None:
-        from xai_runbook.system.files import write_whole
+        from xai_runbook.system.files import write_atomically
 
         try:
-            write_whole(out.absolute(), plan.file())
+            write_atomically(out.absolute(), plan.file())
         except OSError as error:
             raise InputError(f"the plan cannot be written: {error.strerror}", on=str(out)) from None
     if as_json:

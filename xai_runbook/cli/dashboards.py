@@ -55,7 +55,7 @@ def _export(options: argparse.Namespace) -> int:
     from pathlib import Path
 
     from xai_runbook.errors import InputError
-    from xai_runbook.system.files import write_whole
+    from xai_runbook.system.files import write_atomically
 
     dashboards = _dashboards(options.env)
     if not options.out:
@@ -66,7 +66,7 @@ def _export(options: argparse.Namespace) -> int:
         path = Path(options.out) / row["file"]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(dashboards[row["title"]], indent=1, ensure_ascii=False).encode() + b"\n")
+            write_atomically(path, json.dumps(dashboards[row["title"]], indent=1, ensure_ascii=False).encode() + b"\n")
             path.chmod(0o644)  # it holds no secret, and Grafana runs as another user
         except OSError as error:
             raise InputError(f"cannot be written: {error.strerror}", on=str(path), hint="another --out") from None

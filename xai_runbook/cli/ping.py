@@ -39,7 +39,7 @@ class Reply(NamedTuple):
 
 def replies(env: Environment) -> list[Reply]:
     """Return a Reply for each target of each part, all asked in parallel."""
-    from xai_runbook.clients.http.deadline import side_by_side
+    from xai_runbook.clients.http.deadline import in_parallel
     from xai_runbook.operations import reachability
     from xai_runbook.settings.models import PARTS
 
@@ -53,7 +53,7 @@ def replies(env: Environment) -> list[Reply]:
             requests[part] = lambda part=part: getattr(reachability, part)(getattr(env, part))  # type: ignore[misc]
         if part in further:
             name, requests[name] = further[part]
-    parts = side_by_side([partial(_replies, part, request) for part, request in requests.items()])
+    parts = in_parallel([partial(_replies, part, request) for part, request in requests.items()])
     return [reply for part in parts for reply in part]
 
 

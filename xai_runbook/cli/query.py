@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xai_runbook.cli.parser import Commands
     from xai_runbook.model.window import Window
 
-MOST_ROWS = 40
+MAX_ROWS = 40
 NO_SERIES = 1
 _FORMATS = ("png", "svg", "pdf")
 
@@ -154,7 +154,7 @@ def _instant(text: str) -> datetime:
 
 
 def _table(frame: DataFrame, *, summed: bool) -> str:
-    """Return MOST_ROWS rows as a table, and how many more there are: samples, or with `summed` one row per series."""
+    """Return MAX_ROWS rows as a table, and how many more there are: samples, or with `summed` one row per series."""
     from xai_runbook.errors import inert
 
     labels = [column for column in frame.columns if column not in ("at", "value")]
@@ -165,17 +165,17 @@ def _table(frame: DataFrame, *, summed: bool) -> str:
         count = len(rows)
     else:
         head = ["at", "value"]
-        shown = frame.head(MOST_ROWS)
+        shown = frame.head(MAX_ROWS)
         label_rows = list(zip(*(shown[label] for label in labels), strict=True)) or [()] * len(shown)
         rows = [
             [*values, _time(at), _number(value)]
             for values, at, value in zip(label_rows, shown["at"], shown["value"], strict=True)
         ]
         count = len(frame)
-    texts = [[inert(str(cell), 10_000) for cell in row] for row in rows[:MOST_ROWS]]
+    texts = [[inert(str(cell), 10_000) for cell in row] for row in rows[:MAX_ROWS]]
     lines = table_rows([[*labels, *head], *texts], width=terminal_width())
-    if count > MOST_ROWS:
-        lines.append(f"... and {count - MOST_ROWS} more: --csv and --json have them all, --chart draws them")
+    if count > MAX_ROWS:
+        lines.append(f"... and {count - MAX_ROWS} more: --csv and --json have them all, --chart draws them")
     return "\n".join(lines)
 
 
@@ -225,7 +225,7 @@ def _draw(frame: DataFrame, options: argparse.Namespace) -> None:
     import matplotlib as mpl
 
     from xai_runbook import charts
-    from xai_runbook.system.files import write_whole
+    from xai_runbook.system.files import write_atomically
 
     mpl.use("agg")
     picture = io.BytesIO()
@@ -233,7 +233,7 @@ def _draw(frame: DataFrame, options: argparse.Namespace) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.savefig(picture, format=options.chart.rpartition(".")[2].lower())
-    write_whole(Path(options.chart), picture.getvalue())
+    write_atomically(Path(options.chart), picture.getvalue())
     _note(f"drawn: {options.chart}")
 
 

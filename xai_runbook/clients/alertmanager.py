@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from xai_runbook.settings.models import AlertmanagerSettings as Access
+    from xai_runbook.settings.models import AlertmanagerSettings
 
 _ALERTS = ["labels", "state", "silences", "inhibitors", "receivers", "starts_at", "updated_at"]
 _SILENCES = ["silence", "state", "matchers", "by", "why", "starts_at", "ends_at"]
@@ -22,7 +22,7 @@ _HINT = "Alertmanager's own port is 9093; the version must be 0.16 or later"
 class Alertmanager:
     """One Alertmanager. Only GET is sent, and first its version is read to make sure that it is one."""
 
-    def __init__(self, access: Access, *, environment: str = "", production: bool = False) -> None:
+    def __init__(self, access: AlertmanagerSettings, *, environment: str = "", production: bool = False) -> None:
         self.environment, self.production = environment, production
         self.access = access
         self._version = ""

@@ -12,14 +12,14 @@ from xai_runbook.errors import AccessDenied, BadAnswer, TooMuch, Unreachable, Wr
 from xai_runbook.model.secret import Secret
 
 if TYPE_CHECKING:
-    from xai_runbook.settings.models import GrafanaSettings as Access
+    from xai_runbook.settings.models import GrafanaSettings
     from xai_runbook.settings.promql import PromqlSettings
 
 T = TypeVar("T")
 
-MOST_FOUND = 5000
+MAX_HITS = 5000
 """Grafana's limit of hits in one search."""
-_MOST_BYTES = 32 * 2**20
+_MAX_BYTES = 32 * 2**20
 _CHECK_URL = "check the URL: the runbook's port is 12030, Grafana's own is 3000, and a proxy may add a path"
 _CHECK_ROLE = "grafana.auth_value: the token of a service account with role Viewer that may also read data sources"
 _UNHEALTHY = (400, 404, 500, 501, 503)
@@ -28,7 +28,9 @@ _UNHEALTHY = (400, 404, 500, 501, 503)
 class Grafana:
     """One Grafana, read as a viewer."""
 
-    def __init__(self, access: Access, settings: PromqlSettings, *, environment: str, production: bool) -> None:
+    def __init__(
+        self, access: GrafanaSettings, settings: PromqlSettings, *, environment: str, production: bool
+    ) -> None:
         self.access, self.settings = access, settings
         self.environment, self.production = environment, production
 
@@ -48,7 +50,7 @@ class Grafana:
         Errors: WrongServer if it is no Grafana; Unreachable, TimedOut ...
         """
         try:
-            answer = get(self.access, self.url, "/api/health", informative=(503,), most_bytes=_MOST_BYTES)
+            answer = get(self.access, self.url, "/api/health", informative=(503,), max_bytes=_MAX_BYTES)
             health = answer.json()
             return {"database": str(health["database"]), "version": str(health.get("version", ""))}
         except (WrongServer, BadAnswer) as error:
@@ -68,11 +70,11 @@ class Grafana:
         Each has title, uid, folder (the folder's title), url (a path) and folder_uid.
         Errors: TooMuch for more than one search returns.
         """
-        hits = self._ask("/api/search", type=kind, limit=str(MOST_FOUND))
+        hits = self._ask("/api/search", type=kind, limit=str(MAX_HITS))
         rows = self._read(lambda: [_search_row(hit) for hit in _list(hits)])
-        if len(rows) >= MOST_FOUND:
+        if len(rows) >= MAX_HITS:
             raise TooMuch(
-                f"has {MOST_FOUND} dashboards or more", on=self.url, hint="a token of an organization with fewer"
+                f"has {MAX_HITS} dashboards or more", on=self.url, hint="a token of an organization with fewer"
             )
         return rows
 
@@ -105,7 +107,7 @@ class Grafana:
     def datasource_health(self, uid: str) -> tuple[str, str]:
         """Run Grafana's check of a data source: OK, ERROR, UNKNOWN, or "" if it has no check; and the message."""
         path = f"/api/datasources/uid/{quote(uid, safe='')}/health"
-        answer = get(self.access, self.url, path, informative=_UNHEALTHY, most_bytes=_MOST_BYTES)
+        answer = get(self.access, self.url, path, informative=_UNHEALTHY, max_bytes=_MAX_BYTES)
         health = answer.json()
         message = inert(str(health.get("message", "")), 300) if isinstance(health, dict) else ""
         if isinstance(health, dict) and health.get("status") in ("OK", "ERROR", "UNKNOWN"):
@@ -122,7 +124,7 @@ class Grafana:
             update={"auth_header": "Authorization", "auth_value": _DefaultLogin(user, password)}
         )
         try:
-            answer = get(access, self.url, "/api/user", most_bytes=_MOST_BYTES)
+            answer = get(access, self.url, "/api/user", max_bytes=_MAX_BYTES)
         except AccessDenied as error:
             if "429" in error.what:
                 raise
@@ -131,7 +133,7 @@ class Grafana:
 
     def _ask(self, path: str, *, informative: tuple[int, ...] = (), **parameters: str) -> Any:
         try:
-            answer = get(self.access, self.url, path, parameters, informative=informative, most_bytes=_MOST_BYTES)
+            answer = get(self.access, self.url, path, parameters, informative=informative, max_bytes=_MAX_BYTES)
         except AccessDenied as error:
             raise AccessDenied(error.what, on=error.on, hint=_CHECK_ROLE) from None
         return answer.json()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonpointer import EndOfList, resolve_pointer
 
-from xai_runbook.clients.http.deadline import side_by_side
+from xai_runbook.clients.http.deadline import in_parallel
 from xai_runbook.clients.http.get import HttpAnswer, get
 from xai_runbook.errors import BadAnswer, CannotAsk, SettingsError, XaiRunbookError
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from xai_runbook.settings import models
 
-_MOST_BYTES = 8 * 2**20
-_MOST = 2**62  # so that the difference of two heights fits into an integer column
+_MAX_BYTES = 8 * 2**20
+_MAX_HEIGHT = 2**62  # so that the difference of two heights fits into an integer column
 _MISSING = object()
 
 
@@ -64,14 +64,14 @@ class Nodes:
         return self._ask_all(self._settings.reference, names)
 
     def _ask_all(self, nodes: Sequence[models.NodeSettings], names: Sequence[str]) -> list[NodeFacts]:
-        return side_by_side([partial(self._ask, node, names) for node in nodes])
+        return in_parallel([partial(self._ask, node, names) for node in nodes])
 
     def _ask(self, node: models.NodeSettings, names: Sequence[str]) -> NodeFacts:
         facts, answers, values, seconds = node.facts or self._settings.facts, {}, {}, 0.0
         started = time.monotonic()
         try:
             for name in names:
-                fact: models.Fact = getattr(facts, name)
+                fact: models.FactSettings = getattr(facts, name)
                 if fact.path not in answers:
                     self._limit_rate()
                     started = time.monotonic()
@@ -80,7 +80,7 @@ class Nodes:
                         node.url,
                         fact.path,
                         informative=self._settings.informative_statuses,
-                        most_bytes=_MOST_BYTES,
+                        max_bytes=_MAX_BYTES,
                     )
                     answers[fact.path], seconds = answer, max(seconds, answer.seconds)
                 values[name] = _fact(name, fact, answers[fact.path])
@@ -101,7 +101,7 @@ class Nodes:
         time.sleep(at - now)
 
 
-def _fact(name: str, fact: models.Fact, answer: HttpAnswer) -> Any:
+def _fact(name: str, fact: models.FactSettings, answer: HttpAnswer) -> Any:
     """Return the fact in its type; a height as the index of the newest block. Errors: BadAnswer."""
     value = resolve_pointer(answer.json(), fact.pointer, _MISSING)
     if value is _MISSING or isinstance(value, EndOfList):  # "-" names the element after a list's last one
@@ -117,7 +117,7 @@ def _fact(name: str, fact: models.Fact, answer: HttpAnswer) -> Any:
     if name in ("height", "peer_count") and isinstance(value, int) and not isinstance(value, bool):
         # a height becomes the index of the newest block, a number of peers excludes the node itself
         number = value - (fact.height_is == "count" if name == "height" else fact.includes_self)
-        if 0 <= number <= _MOST:
+        if 0 <= number <= _MAX_HEIGHT:
             return number
     raise BadAnswer(
         f"{fact.pointer} is {type(value).__name__} {str(value)[:40]!r}, not a valid {name}",

@@ -38,9 +38,9 @@ class Sandbox:
     def metrics(self) -> dict[str, float]:
         """Return usage and quotas as exported, without the prefix sandbox_. Errors: those of http.get, BadAnswer."""
         from xai_runbook.clients.prometheus.answers import metrics_page
-        from xai_runbook.settings.models import Access
+        from xai_runbook.settings.models import AccessSettings
 
-        answer = get(Access(timeout="3s"), self.quota_url, "/metrics")
+        answer = get(AccessSettings(timeout="3s"), self.quota_url, "/metrics")
         try:
             samples = metrics_page(answer.body)
         except ValueError:
@@ -79,5 +79,5 @@ class Sandbox:
 
     def _pids(self) -> list[int]:
         """Return the pids of this sandbox's processes."""
-        found = [set(processes.with_variable(name, value)) for name, value in self.mark.items()]
+        found = [set(processes.pids_with_variable(name, value)) for name, value in self.mark.items()]
         return sorted(set.intersection(*found)) if found else []

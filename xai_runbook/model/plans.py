@@ -209,7 +209,7 @@ def change(function: Callable[P, Plan]) -> Callable[P, Plan]:
             parts=touched_parts(identity, plan.parts),
             created_at=cast("str", fact(now)),
             expires_at=cast("str", fact(now + EXPIRES_AFTER)),
-            boot=clock.boot(),
+            boot=clock.boot_stamp(),
             version=_version(),
         )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xai_runbook.errors import BadAnswer, Refused, inert
-from xai_runbook.system.files import make_private
+from xai_runbook.system.files import make_private_folder
 from xai_runbook.system.locks import locked
 
 MANIFEST, VERIFICATION, RECOVERY = "manifest.json", "verification.json", "recovery.json"
@@ -144,7 +144,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     """Lock the folder for this process. Errors: Refused if another process has locked it."""
     with ExitStack() as stack:
         try:
-            make_private(folder)
+            make_private_folder(folder)
             stack.enter_context(locked(folder / ".lock", wait_seconds=0))
         except BlockingIOError:
             raise Refused(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xai_runbook.errors import BadAnswer, NoData, Refused, TimedOut, inert
 from xai_runbook.system import child, processes
-from xai_runbook.system.ownership import foreign
+from xai_runbook.system.ownership import writable_by_others
 
 DEBIAN = Path("/usr/lib/postgresql")
 _PROGRAMS = (
@@ -45,7 +45,7 @@ def find_programs(configured: str | None, major: int) -> Path:
             hint=f"install postgresql-client-{major}, or set backups.programs to the folder that has it",
         )  # fmt: skip
     for program in _PROGRAMS:
-        if (chosen / program).exists() and (why := foreign(chosen / program)):
+        if (chosen / program).exists() and (why := writable_by_others(chosen / program)):
             raise Refused(
                 f"refused to run programs that other users can replace: {why}", on=str(chosen),
                 hint="the folder and the programs must belong to root or you, and be writable by their owner only",

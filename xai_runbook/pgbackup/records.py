@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from xai_runbook.errors import BadAnswer, inert
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 SCHEMA = 1
 _REQUIRED = {
@@ -226,7 +226,7 @@ def write(path: Path, kind: type[_OwnRecord], content: Mapping[str, Any]) -> Non
         valid = kind.model_validate({**content, "schema": SCHEMA}).model_dump(by_alias=True)
     except ValidationError as error:
         raise _invalid(kind, error, path) from None
-    write_whole(path, json.dumps(valid, indent=1, ensure_ascii=False).encode() + b"\n")
+    write_atomically(path, json.dumps(valid, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
 def _invalid(kind: type[_Record], error: ValidationError, path: Path) -> BadAnswer:

@@ -23,7 +23,7 @@ from xai_runbook.model.validation import validated
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.reports.report import folder_of, saved_reports
 from xai_runbook.settings.loading import load
-from xai_runbook.system.files import make_private, write_whole
+from xai_runbook.system.files import make_private_folder, write_atomically
 from xai_runbook.system.locks import locked
 from xai_runbook.system.suggestions import suggestion
 
@@ -215,7 +215,7 @@ def _locked_rows(path: Path) -> Iterator[list[Acknowledgement]]:
 
     lock = path.with_name(f".{path.name}.lock")
     try:
-        make_private(path.parent)
+        make_private_folder(path.parent)
         with locked(lock, wait_seconds=_LOCK_SECONDS):
             rows = read(path)
             yield rows
@@ -227,7 +227,7 @@ def _locked_rows(path: Path) -> Iterator[list[Acknowledgement]]:
                 for row in rows
                 if now < row.until
             ]
-            write_whole(path, tomli_w.dumps({"acknowledgement": tables}).encode())
+            write_atomically(path, tomli_w.dumps({"acknowledgement": tables}).encode())
     except BlockingIOError:
         raise SettingsError("another process is changing the acknowledgements", on=str(lock)) from None
     except OSError as error:

@@ -139,7 +139,7 @@ def _without_display(cell: Cell, display_names: set[str]) -> _Question:
         return _Question(cell, empty, None)
     if not body or not isinstance(body[-1], ast.Expr):
         return _Question(cell, empty, None)
-    displays = set(cell_display.positions(body, display_names.__contains__))
+    displays = set(cell_display.display_only(body, display_names.__contains__))
     statements = [statement for position, statement in enumerate(body[:-1]) if position not in displays]
     return _Question(cell, ast.Module(body=statements, type_ignores=[]), ast.Expression(body[-1].value))
 
@@ -151,7 +151,7 @@ def _run_setup(
     trees = [*(question.statements for question in questions), *(question.check for question in questions)]
     statements = [statement for module in setup for statement in module.body]
     plain = [statement for statement in statements if not isinstance(statement, ast.Import | ast.ImportFrom)]
-    used = set[str]().union(*(cell_display.loaded(tree) for tree in (*trees, *plain) if tree))
+    used = set[str]().union(*(cell_display.names_read(tree) for tree in (*trees, *plain) if tree))
     namespace: dict[str, Any] = {"__name__": HEALTH_REPORT}
     for statement in statements:
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -160,7 +160,7 @@ def _run_setup(
             ]
             if not statement.names:
                 continue
-        bound = cell_display.bound(statement)
+        bound = cell_display.names_assigned(statement)
         if isinstance(environment, Environment) and "env" in bound:
             namespace["env"] = Environment(environment.settings)  # separate handles: these are closed at the end
             continue
@@ -206,7 +206,7 @@ def _run_all(
 def _share_responses(environment: object) -> None:
     """Let the questions of this run share Prometheus' responses."""
     if isinstance(environment, Environment) and not isinstance(environment.prometheus, NotConfiguredHandle):
-        environment.prometheus.ask_once()
+        environment.prometheus.cache_requests()
 
 
 def _close(environment: object) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.errors import ReportError, inert
 from xai_runbook.model.findings import Finding, Verdict, verdict
 from xai_runbook.reports.runner.result import Chart, NotebookResult
-from xai_runbook.system.files import make_private, point, write_whole
+from xai_runbook.system.files import make_private_folder, replace_symlink, write_atomically
 
 if TYPE_CHECKING:
     from xai_runbook.settings.models import Settings
@@ -174,7 +174,7 @@ def open_folder(folder: Path, id_: str) -> Path:
     """Create the private folder `folder/id_` and check that a report fits on the disk. Errors: ReportError."""
     own_folder = folder / id_
     try:
-        make_private(folder)
+        make_private_folder(folder)
         own_folder.mkdir(mode=0o700)
     except OSError as error:
         raise _write_error(error, folder) from None
@@ -203,9 +203,9 @@ def save(report: Record, page: str, folder: Path) -> Path:
             ("index.html", page.encode("utf-8", "replace")),
             ("report.json", json.dumps(report.to_json(), indent=1, ensure_ascii=False).encode("utf-8", "replace")),
         ):
-            write_whole(own_folder / name, content)
+            write_atomically(own_folder / name, content)
             written.append(own_folder / name)
-        point(folder / "latest", report.id)
+        replace_symlink(folder / "latest", report.id)
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)

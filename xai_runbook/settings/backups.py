@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 
 from xai_runbook.model.secret import Secret
 from xai_runbook.model.window import duration_seconds
-from xai_runbook.settings.types import Duration, Folder, MisplacedKey, Model, WriteCredential
+from xai_runbook.settings.types import Duration, Folder, InvalidKey, Model, WriteCredential
 
 
-class ScratchServer(WriteCredential):
+class ScratchSettings(WriteCredential):
     """A separate server on which backups are restored to verify them; never the server that was backed up.
 
     A write credential, because its role creates and drops databases there.
@@ -44,11 +44,11 @@ class BackupSettings(Model):
     """Backups younger than this are kept too."""
     timeout: Duration = "4h"
     """Deadline for making, verifying or restoring one backup."""
-    scratch: Literal["local"] | ScratchServer = "local"
+    scratch: Literal["local"] | ScratchSettings = "local"
     """"local": a private cluster in the backups' folder, which exists only during the verification."""
 
     @model_validator(mode="after")
     def _timeout_is_positive(self) -> BackupSettings:
         if not duration_seconds(self.timeout):
-            raise MisplacedKey("must be greater than 0s", "timeout")
+            raise InvalidKey("must be greater than 0s", "timeout")
         return self

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from xai_runbook.model.secret import Secret
-from xai_runbook.settings.types import MisplacedKey, Model, Timeout, WriteCredential
+from xai_runbook.settings.types import InvalidKey, Model, Timeout, WriteCredential
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -19,7 +19,7 @@ class OperatorSettings(WriteCredential):
     password: Secret | None = None
 
 
-class Proxy(Model):
+class ProxySettings(Model):
     """A proxy or pooler in front of the database. Queries may go through it; changes never do."""
 
     host: str = "xai-db-proxy.internal"
@@ -27,7 +27,7 @@ class Proxy(Model):
     sslmode: SslMode = "verify-full"
 
 
-class Bastion(Model):
+class BastionSettings(Model):
     """The ssh host through which the database is reached. `~/.ssh/config` applies; ssh never prompts.
 
     The local port of the tunnel changes each time, so a line of ~/.pgpass for it needs * as the port.
@@ -47,7 +47,7 @@ class Bastion(Model):
         return value
 
 
-class Pool(Model):
+class PoolSettings(Model):
     """Where the size of the application's connection pool is configured: one integer in one file."""
 
     file: str
@@ -82,9 +82,9 @@ class DatabaseSettings(Model):
     sslmode: SslMode = "verify-full"
     sslrootcert: str | None = None
     timeout: Timeout = "10s"
-    proxy: Proxy | None = None
-    bastion: Bastion | None = None
-    pool: Pool | None = None
+    proxy: ProxySettings | None = None
+    bastion: BastionSettings | None = None
+    pool: PoolSettings | None = None
     system_identifier: str | None = None
     """`SELECT system_identifier FROM pg_control_system()`; a server with another identifier is refused."""
     standbys: list[str] = []
@@ -98,7 +98,7 @@ class DatabaseSettings(Model):
     @model_validator(mode="after")
     def _service_without_bastion(self) -> DatabaseSettings:
         if self.service is not None and self.bastion is not None:
-            raise MisplacedKey("a service cannot be combined with a bastion; use host and port", "service")
+            raise InvalidKey("a service cannot be combined with a bastion; use host and port", "service")
         return self
 
     @field_validator("dbname", "user", "host", "service")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from xai_runbook.errors import SandboxError, SettingsError, inert
-from xai_runbook.system.ownership import foreign
+from xai_runbook.system.ownership import writable_by_others
 from xai_runbook.system.suggestions import similar, suggestion
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _trusted(path: Path) -> Path:
             f"the name {path.stem} is the shipped environment's", on=str(path), hint="give the file another name"
         )
     try:
-        reason = foreign(path)
+        reason = writable_by_others(path)
     except OSError as error:
         raise SettingsError(f"cannot be read: {error.strerror}", on=str(path)) from None
     if reason:
@@ -187,7 +187,7 @@ def _sandbox_overlay() -> dict[str, Any]:
 
     file = sandbox_state.run_folder() / sandbox_state.STATE_FILE
     with suppress(OSError):  # no sandbox is running
-        if reason := foreign(file):
+        if reason := writable_by_others(file):
             raise SettingsError(f"a sandbox that others can write is not used: {reason}", on=str(file), hint=PRIVATE)
     running = sandbox_state.read()
     return dict(running["overlay"]) if running else {}

@@ -20,7 +20,7 @@ from xai_runbook.settings.types import (
     Duration,
     HeaderName,
     HeightIs,
-    MisplacedKey,
+    InvalidKey,
     Model,
     Path,
     Pointer,
@@ -31,7 +31,7 @@ from xai_runbook.settings.types import (
 )
 
 
-class Access(Model):
+class AccessSettings(Model):
     """How to connect and authenticate to an HTTP server."""
 
     timeout: Timeout = "10s"
@@ -43,7 +43,7 @@ class Access(Model):
     client_key: str | None = None
 
 
-class PrometheusSettings(Access):
+class PrometheusSettings(AccessSettings):
     """One Prometheus server."""
 
     url: Url = "http://localhost:9091"
@@ -51,16 +51,16 @@ class PrometheusSettings(Access):
     step: Step = "15s"
     """The evaluation interval of its rules; alerts are evaluated at the same instants."""
     lookback: Duration = "5m"
-    most_series: Annotated[int, Field(gt=0)] = 5000
+    max_series: Annotated[int, Field(gt=0)] = 5000
 
 
-class AlertmanagerSettings(Access):
+class AlertmanagerSettings(AccessSettings):
     """The Alertmanager that Prometheus sends its alerts to; only its alerts and silences are read."""
 
     url: Url = "http://localhost:9093"
 
 
-class Fact(Model):
+class FactSettings(Model):
     """Where a node's API reports one fact, and what the number counts."""
 
     path: Path
@@ -74,13 +74,13 @@ class Fact(Model):
 class FactsSettings(Model):
     """The facts that are read from a node."""
 
-    height: Fact = Fact(path="/api/v1/blockchain/info", pointer="/block_height")
-    synced: Fact = Fact(path="/api/v1/blockchain/info", pointer="/is_synced")
-    peer_count: Fact = Fact(path="/api/v1/network/info", pointer="/peer_count")
-    peers: Fact = Fact(path="/api/v1/network/info", pointer="/peers")
+    height: FactSettings = FactSettings(path="/api/v1/blockchain/info", pointer="/block_height")
+    synced: FactSettings = FactSettings(path="/api/v1/blockchain/info", pointer="/is_synced")
+    peer_count: FactSettings = FactSettings(path="/api/v1/network/info", pointer="/peer_count")
+    peers: FactSettings = FactSettings(path="/api/v1/network/info", pointer="/peers")
 
 
-class NodeSettings(Access):
+class NodeSettings(AccessSettings):
     """One node's API."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
@@ -106,7 +106,7 @@ class NodesSettings(Model):
         for table, nodes in (("node", self.node), ("reference", self.reference)):
             for index, node in enumerate(nodes):
                 if node.name in seen:
-                    raise MisplacedKey("two nodes have this name", "nodes", table, index, "name")
+                    raise InvalidKey("two nodes have this name", "nodes", table, index, "name")
                 seen.add(node.name)
         return self
 
@@ -121,7 +121,7 @@ class CacheSettings(Model):
     timeout: Timeout = "3s"
 
 
-class Dashboard(Model):
+class DashboardSettings(Model):
     """A dashboard that must exist. Titles are not unique in Grafana: a uid or a folder says which one is meant."""
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
@@ -130,29 +130,29 @@ class Dashboard(Model):
     """The title of its folder. Without one, the dashboard may be in any folder, and is imported into none."""
 
 
-class Requester(WriteCredential):
+class HttpOperatorSettings(WriteCredential):
     """The credential of changes that are HTTP requests."""
 
     auth_header: HeaderName = "Authorization"
     auth_value: Secret
 
 
-class GrafanaSettings(Access):
+class GrafanaSettings(AccessSettings):
     """One Grafana, read with a viewer's token, and the dashboards that must exist in it."""
 
     url: Url = "http://localhost:12030"
     """The runbook's port; Grafana's own is 3000."""
-    dashboard: list[Dashboard] = [
-        Dashboard(title="Blockchain Node"),
-        Dashboard(title="Network Status"),
-        Dashboard(title="Database Performance"),
-        Dashboard(title="System Resources"),
-        Dashboard(title="Application Metrics"),
+    dashboard: list[DashboardSettings] = [
+        DashboardSettings(title="Blockchain Node"),
+        DashboardSettings(title="Network Status"),
+        DashboardSettings(title="Database Performance"),
+        DashboardSettings(title="System Resources"),
+        DashboardSettings(title="Application Metrics"),
     ]
-    operator: Requester | None = None
+    operator: HttpOperatorSettings | None = None
 
 
-class Outputs(Model):
+class OutputSettings(Model):
     """Where runs are stored; relative paths start at the working folder."""
 
     folder: str = "outputs"
@@ -162,7 +162,7 @@ class Outputs(Model):
     (an absolute path), because the journal is what prevents a plan from being applied twice."""
 
 
-class Changes(Model):
+class ChangeSettings(Model):
     """Which changes may be applied without a person."""
 
     headless: list[str] = []
@@ -201,9 +201,9 @@ class Settings(PromqlSettings):
     grafana: GrafanaSettings | None = None
     backups: BackupSettings | None = None
     sandbox: SandboxSettings | None = None
-    changes: Changes = Changes()
+    changes: ChangeSettings = ChangeSettings()
     contacts: dict[str, str] = {}
-    outputs: Outputs = Outputs()
+    outputs: OutputSettings = OutputSettings()
 
     @property
     def promql_settings(self) -> PromqlSettings:

@@ -7,13 +7,13 @@ import re
 from pydantic import model_validator
 
 from xai_runbook.settings.limits import Metrics, Signals, Windows
-from xai_runbook.settings.types import MisplacedKey, Model, Url
+from xai_runbook.settings.types import InvalidKey, Model, Url
 
 EXPORTERS = {"node_": "node-exporter", "pg_": "postgres-exporter"}
 """The sandbox's exporters, by the prefix of their metrics' names."""
 
 
-class Rules(Model):
+class RuleSettings(Model):
     """Settings of alerting rules that are not limits."""
 
     runbook_url: Url = "http://localhost:8888/lab/tree/notebooks"
@@ -26,7 +26,7 @@ class PromqlSettings(Model):
     windows: Windows
     metrics: Metrics
     signals: Signals
-    rules: Rules = Rules()
+    rules: RuleSettings = RuleSettings()
 
     @model_validator(mode="after")
     def _signals_name_known_variables(self) -> PromqlSettings:
@@ -45,7 +45,7 @@ class PromqlSettings(Model):
 
         def value(match: re.Match[str]) -> str:
             if match[1] not in variables:
-                raise MisplacedKey(f"uses ${{{match[1]}}}, which is neither a metric nor a window", "signals", name)
+                raise InvalidKey(f"uses ${{{match[1]}}}, which is neither a metric nor a window", "signals", name)
             return str(variables[match[1]])
 
         return re.sub(r"\$\{(\w+)\}", value, getattr(self.signals, name)).strip()

@@ -28,7 +28,7 @@ class WriteCredential(Model):
         return WriteSecret(value.reference) if isinstance(value, Secret) else value
 
 
-class MisplacedKey(ValueError):
+class InvalidKey(ValueError):
     """A validation error of a table, about the key at `loc` in it."""
 
     def __init__(self, message: str, *loc: str | int) -> None:

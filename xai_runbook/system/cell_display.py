@@ -19,7 +19,7 @@ NAME = "_xai_display_only"
 CHARTS = "xai_runbook.charts"
 
 
-def positions(body: Sequence[ast.stmt], displays: Callable[[str], bool]) -> list[int]:
+def display_only(body: Sequence[ast.stmt], displays: Callable[[str], bool]) -> list[int]:
     """Return the indexes of the statements that only display something, or only compute what is displayed.
 
     `displays` says whether a name displays, such as `display` or `charts`. A body that does not end in an expression
@@ -27,24 +27,24 @@ def positions(body: Sequence[ast.stmt], displays: Callable[[str], bool]) -> list
     """
     if not body or not isinstance(body[-1], ast.Expr):
         return []
-    found, needed, displayed = [], loaded(body[-1]), set[str]()
+    found, needed, displayed = [], names_read(body[-1]), set[str]()
     for position in reversed(range(len(body) - 1)):
         statement = body[position]
-        shows = isinstance(statement, ast.Expr | ast.Assign) and any(map(displays, loaded(statement)))
-        if shows or (bound(statement) and bound(statement) <= displayed - needed):
-            displayed |= loaded(statement)
+        shows = isinstance(statement, ast.Expr | ast.Assign) and any(map(displays, names_read(statement)))
+        if shows or (names_assigned(statement) and names_assigned(statement) <= displayed - needed):
+            displayed |= names_read(statement)
             found.append(position)
         else:
-            needed |= loaded(statement)
+            needed |= names_read(statement)
     return found[::-1]
 
 
-def loaded(node: ast.AST) -> set[str]:
+def names_read(node: ast.AST) -> set[str]:
     """Return the names that are read in the node."""
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
 
 
-def bound(node: ast.AST) -> set[str]:
+def names_assigned(node: ast.AST) -> set[str]:
     """Return the names that are assigned in the node."""
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
 
@@ -71,9 +71,9 @@ class _Transformer(ast.NodeTransformer):
 
     def visit_Module(self, tree: ast.Module) -> ast.Module:
         self._unavailable = set()
-        for position in positions(tree.body, self._displays):
+        for position in display_only(tree.body, self._displays):
             statement = tree.body[position]
-            block = ast.parse(f"with {NAME}.errors_in_place({sorted(bound(statement))!r}): pass").body[0]
+            block = ast.parse(f"with {NAME}.errors_in_place({sorted(names_assigned(statement))!r}): pass").body[0]
             assert isinstance(block, ast.With)
             for node in ast.walk(block):
                 ast.copy_location(node, statement)

@@ -25,14 +25,14 @@ _READERS = (
 _PATHS = ("XAI_RUNBOOK_CONFIG", "XAI_RUNBOOK_SANDBOX")
 
 
-def interpreter() -> list[str]:
+def python_argv() -> list[str]:
     """Return the start of a Python command line that imports nothing from its working folder."""
     return [sys.executable, "-P"]
 
 
-def python(module: str, *arguments: str) -> list[str]:
+def module_argv(module: str, *arguments: str) -> list[str]:
     """Return the command line that runs a module of this package."""
-    return [*interpreter(), "-m", module, *arguments]
+    return [*python_argv(), "-m", module, *arguments]
 
 
 def environment() -> dict[str, str]:

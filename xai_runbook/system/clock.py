@@ -6,18 +6,18 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-MOST_DRIFT_SECONDS = 5.0
+MAX_DRIFT_SECONDS = 5.0
 
 
-def boot() -> str:
+def boot_stamp() -> str:
     """Return "BOOT_ID SECONDS": the boot, and the seconds since it (time suspended included)."""
     return f"{_boot_id()} {time.clock_gettime(time.CLOCK_BOOTTIME):.3f}"
 
 
-def moved(created_at: datetime, boot_then: str) -> float:
+def wall_clock_shift(created_at: datetime, boot_then: str) -> float:
     """Return by how many seconds the wall clock was set since `created_at`; 0 after a reboot: nothing to compare.
 
-    `boot_then` is what `boot` returned at that time.
+    `boot_then` is what `boot_stamp` returned at that time.
     """
     boot_id, _, seconds = boot_then.rpartition(" ")
     if boot_id != _boot_id():

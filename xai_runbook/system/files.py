@@ -7,14 +7,14 @@ import os
 from pathlib import Path
 
 
-def make_private(folder: Path) -> None:
+def make_private_folder(folder: Path) -> None:
     """Create `folder` and its missing parents with mode 0700. Errors: OSError."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
 
 
-def write_whole(path: Path, content: bytes, *, like: os.stat_result | None = None) -> None:
+def write_atomically(path: Path, content: bytes, *, like: os.stat_result | None = None) -> None:
     """Replace the file atomically: a reader sees the old content or the new one. Errors: OSError.
 
     The file gets mode 0600, or the owner and mode of `like`.
@@ -39,7 +39,7 @@ def write_whole(path: Path, content: bytes, *, like: os.stat_result | None = Non
     _sync_folder(path.parent)
 
 
-def point(link: Path, target: str) -> None:
+def replace_symlink(link: Path, target: str) -> None:
     """Make `link` a symbolic link to `target`, replacing an older link atomically. Errors: OSError."""
     import tempfile
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 
-def is_there() -> bool:
+def is_interactive() -> bool:
     """Return True at a terminal, and in a notebook whose client can ask its user (papermill and nbclient cannot).
 
     There is no switch to override it: tests use a pseudo-terminal or a client that allows input.
     """
-    kernel = notebook()
+    kernel = notebook_kernel()
     if kernel is not None:
         # the client sends this flag with the request that is being executed
         return bool(getattr(kernel, "_allow_stdin", False))
@@ -20,7 +20,7 @@ def is_there() -> bool:
         return False
 
 
-def notebook() -> object | None:
+def notebook_kernel() -> object | None:
     """Return the kernel of the notebook in which this code runs; None outside a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 
-def foreign(path: Path) -> str:
+def writable_by_others(path: Path) -> str:
     """Return why another user could have written `path`; "" if only this user and root can.
 
     Checks the file and its folder, at the given path and where symbolic links lead. The owner of this package's code

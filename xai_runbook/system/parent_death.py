@@ -7,7 +7,7 @@ import os
 import signal
 from contextlib import suppress
 
-PARENT = "XAI_RUNBOOK_PARENT"
+PARENT_VARIABLE = "XAI_RUNBOOK_PARENT"
 """Environment variable with the parent's pid: a child that starts late can see that its parent is already gone."""
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, linux/prctl.h
@@ -20,6 +20,6 @@ def die_with_parent(parent: int | None = None) -> None:
     """
     with suppress(OSError, AttributeError):  # not Linux: the parent ends its children itself where it can
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    expected = os.environ.get(PARENT) if parent is None else str(parent)
+    expected = os.environ.get(PARENT_VARIABLE) if parent is None else str(parent)
     if expected is not None and expected != str(os.getppid()):
         os._exit(1)

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from subprocess import Popen
 
-MOST_OUTPUT_BYTES = 16 * 2**20
+MAX_OUTPUT_BYTES = 16 * 2**20
 KILLED_SECONDS = 30.0
 """Wait this long for a killed process: it ends at once unless it is in an uninterruptible system call."""
 
@@ -42,7 +42,7 @@ def run(
     env: Mapping[str, str],
     cwd: Path | str,
     deadline_seconds: float,
-    most_output_bytes: int = MOST_OUTPUT_BYTES,
+    max_output_bytes: int = MAX_OUTPUT_BYTES,
     death_signal: signal.Signals | None = None,
 ) -> Completed:
     """Run a program to its end, with empty standard input, and then kill what is left of its process group.
@@ -53,13 +53,13 @@ def run(
     end_at = time.monotonic() + deadline_seconds
     process = start(argv, env=env, cwd=cwd, stdout="pipe", stderr="pipe", own_group=True, death_signal=death_signal)
     try:
-        stdout, stderr = _output(process, end_at, most_output_bytes)
+        stdout, stderr = _output(process, end_at, max_output_bytes)
         if not ended_within(process, end_at - time.monotonic()):
             raise TimeoutError
     except TimeoutError:
         raise TimeoutError(f"{argv[0]} did not end within {deadline_seconds:g} s") from None
     except OutputTooLong:
-        raise OutputTooLong(f"{argv[0]} wrote more than {most_output_bytes} bytes") from None
+        raise OutputTooLong(f"{argv[0]} wrote more than {max_output_bytes} bytes") from None
     finally:
         kill(process, group=True)
         for stream in (process.stdout, process.stderr):
@@ -104,7 +104,7 @@ def start(
     )
 
 
-def _output(process: Popen[bytes], end_at: float, most_bytes: int) -> tuple[bytes, bytes]:
+def _output(process: Popen[bytes], end_at: float, max_bytes: int) -> tuple[bytes, bytes]:
     """Read stdout and stderr to their ends. Errors: TimeoutError, OutputTooLong."""
     import selectors
 
@@ -125,7 +125,7 @@ def _output(process: Popen[bytes], end_at: float, most_bytes: int) -> tuple[byte
                     selector.unregister(key.fd)
                 pieces[key.fd].append(piece)
                 size_bytes += len(piece)
-                if size_bytes > most_bytes:
+                if size_bytes > max_bytes:
                     raise OutputTooLong
     stdout, stderr = (b"".join(parts) for parts in pieces.values())
     return stdout, stderr
@@ -179,7 +179,7 @@ def kill(process: Popen[bytes], *, group: bool = False) -> None:
 # -- inspecting and ending other processes
 
 
-def runs(process: Popen[bytes]) -> bool:
+def is_running(process: Popen[bytes]) -> bool:
     """Return whether a child is running.
 
     `poll` alone is not enough: while another thread waits for the process, it returns None for an ended one too.
@@ -196,7 +196,7 @@ def created_at(pid: int) -> float | None:
     return None if not fields or fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def alive(pid: int, created: float) -> bool:
+def is_alive(pid: int, created: float) -> bool:
     """Return whether the process that was created at `created` (seconds since boot) still runs under this pid."""
     actual = created_at(pid)
     return actual is not None and abs(actual - created) < 0.015
@@ -204,12 +204,12 @@ def alive(pid: int, created: float) -> bool:
 
 def condition(pid: int, created: float) -> str:
     """Return the state of a recorded process: `running`, `frozen` (stopped by a signal) or `ended`."""
-    if not alive(pid, created):
+    if not is_alive(pid, created):
         return "ended"
     return "frozen" if (_stat(pid) or "?")[0] in "Tt" else "running"
 
 
-def with_variable(name: str, value: str) -> list[int]:
+def pids_with_variable(name: str, value: str) -> list[int]:
     """Return the pids of this user's processes that were started with this environment variable.
 
     Not psutil's `environ`: it stops at an empty entry, and a server that sets its title (PostgreSQL, Valkey) has some.
@@ -223,7 +223,7 @@ def with_variable(name: str, value: str) -> list[int]:
     return found
 
 
-def working_in(folder: Path) -> list[int]:
+def pids_working_in(folder: Path) -> list[int]:
     """Return the pids of this user's processes whose working folder this is."""
     found = []
     for pid in _pids():
@@ -247,7 +247,7 @@ def end_pids(signals: Mapping[int, signal.Signals], *, grace_seconds: float) -> 
 def _wait_for(created: Mapping[int, float], seconds: float) -> list[int]:
     """Wait for all processes to end; return the pids that still run when the time is up."""
     deadline = time.monotonic() + seconds
-    while (running := [pid for pid, at in created.items() if alive(pid, at)]) and time.monotonic() < deadline:
+    while (running := [pid for pid, at in created.items() if is_alive(pid, at)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     return running
 

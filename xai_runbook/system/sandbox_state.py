@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_runbook.system import processes
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 SCHEMA = 1
 STATE_FILE = "state.json"
@@ -42,7 +42,7 @@ def read(folder: Path | None = None) -> dict[str, Any] | None:
     state = read_any(folder)
     if state is None or state.get("ready_at") is None:
         return None
-    return state if processes.alive(int(state["pid"]), float(state["create_time"])) else None
+    return state if processes.is_alive(int(state["pid"]), float(state["create_time"])) else None
 
 
 def read_any(folder: Path | None = None) -> dict[str, Any] | None:
@@ -57,7 +57,7 @@ def read_any(folder: Path | None = None) -> dict[str, Any] | None:
 
 def write(folder: Path, state: Mapping[str, Any]) -> None:
     """Replace the state file atomically, readable by this user only."""
-    write_whole(folder / STATE_FILE, json.dumps(state, indent=1).encode() + b"\n")
+    write_atomically(folder / STATE_FILE, json.dumps(state, indent=1).encode() + b"\n")
 
 
 def _xdg(variable: str, otherwise: str) -> Path:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def similar(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+def similar(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the known names that are similar to `name`, the most similar first."""
     from difflib import get_close_matches  # takes 5 ms, and only a mistake needs it
 
-    return get_close_matches(name, list(known), most)
+    return get_close_matches(name, list(known), count)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

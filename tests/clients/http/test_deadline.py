@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.support.pace import stretched
-from xai_runbook.clients.http.deadline import side_by_side, within
+from xai_runbook.clients.http.deadline import in_parallel, within
 from xai_runbook.errors import TimedOut
 
 
@@ -61,12 +61,12 @@ def test_parallel_calls_return_their_results_in_order() -> None:
         together.wait()
         return place
 
-    assert side_by_side([lambda place=place: ask(place) for place in range(3)]) == [0, 1, 2]
-    assert side_by_side([]) == []
+    assert in_parallel([lambda place=place: ask(place) for place in range(3)]) == [0, 1, 2]
+    assert in_parallel([]) == []
 
 
 def test_parallel_calls_raise_the_first_exception() -> None:
     ended: list[int] = []
     with pytest.raises(ZeroDivisionError):
-        side_by_side([lambda: ended.append(1), lambda: 1 / 0, lambda: [][1]])
+        in_parallel([lambda: ended.append(1), lambda: 1 / 0, lambda: [][1]])
     assert ended == [1]

@@ -15,7 +15,7 @@ import pytest
 from tests.support.bad_server import Behave, drips, hangs, pours, raw, says, serving
 from tests.support.pace import stretched
 from xai_runbook.clients.http import get
-from xai_runbook.clients.http.deadline import side_by_side
+from xai_runbook.clients.http.deadline import in_parallel
 from xai_runbook.errors import (
     AccessDenied,
     BadAnswer,
@@ -27,19 +27,19 @@ from xai_runbook.errors import (
     WrongServer,
 )
 from xai_runbook.model.secret import Secret
-from xai_runbook.settings.models import Access
+from xai_runbook.settings.models import AccessSettings
 
 SECRET = "hunter2-very-secret"
 TIMEOUT = 0.6
 
 
 @pytest.fixture
-def access(monkeypatch: pytest.MonkeyPatch) -> Access:
+def access(monkeypatch: pytest.MonkeyPatch) -> AccessSettings:
     monkeypatch.setenv("BAD_SERVER_TOKEN", SECRET)
-    return Access(timeout="600ms", auth_value=Secret("env:BAD_SERVER_TOKEN"))
+    return AccessSettings(timeout="600ms", auth_value=Secret("env:BAD_SERVER_TOKEN"))
 
 
-def error_of(access: Access, url: str, **options: object) -> CannotAsk:
+def error_of(access: AccessSettings, url: str, **options: object) -> CannotAsk:
     """Return the error of a GET; it must be raised in time and not contain the secret."""
     started = time.monotonic()
     with pytest.raises(CannotAsk) as caught:
@@ -91,7 +91,7 @@ CASES: dict[str, tuple[Behave, type[CannotAsk], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_server(case: str, access: Access) -> None:
+def test_bad_server(case: str, access: AccessSettings) -> None:
     behave, expected, message = CASES[case]
     with serving(behave) as served:
         error = error_of(access, served.url)
@@ -101,14 +101,14 @@ def test_bad_server(case: str, access: Access) -> None:
     assert [line.split(b" ")[0] for line in served.requests] == [b"GET"]
 
 
-def test_an_answer_that_is_too_large(access: Access) -> None:
+def test_an_answer_that_is_too_large(access: AccessSettings) -> None:
     with serving(pours(HEAD + b"\r\n")) as served:
-        error = error_of(access, served.url, most_bytes=300_000)
+        error = error_of(access, served.url, max_bytes=300_000)
     assert type(error) is TooMuch
     assert "300000 bytes" in error.what
 
 
-def test_refused(access: Access) -> None:
+def test_refused(access: AccessSettings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     error = error_of(access, f"http://127.0.0.1:{port}")
@@ -116,19 +116,19 @@ def test_refused(access: Access) -> None:
     assert "refused" in error.what
 
 
-def test_no_such_host(access: Access) -> None:
+def test_no_such_host(access: AccessSettings) -> None:
     error = error_of(access.model_copy(update={"timeout": "5s"}), "http://no-such-host.invalid")
     assert type(error) in (Unreachable, TimedOut)  # a resolver that hangs is late, not wrong
 
 
-def test_queue_full(access: Access) -> None:
+def test_queue_full(access: AccessSettings) -> None:
     """A listener that accepts no connection."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         assert type(error_of(access, url)) is TimedOut
 
 
-def test_a_redirect_is_reported_and_not_followed(access: Access) -> None:
+def test_a_redirect_is_reported_and_not_followed(access: AccessSettings) -> None:
     with serving(says(b"{}")) as other:
         elsewhere = f"{other.url}/login"
         with serving(says(b"", "302 Found", f"Location: {elsewhere}")) as served:
@@ -138,14 +138,14 @@ def test_a_redirect_is_reported_and_not_followed(access: Access) -> None:
     assert elsewhere in error.what
 
 
-def test_proxies_of_the_shell_are_not_used(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_shell_are_not_used(access: AccessSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(says(b"{}")) as proxy, serving(says(b'{"a": 1}')) as served:
         monkeypatch.setenv("http_proxy", proxy.url)
         assert get.get(access, served.url, "/x").json() == {"a": 1}
         assert proxy.requests == []
 
 
-def test_the_request(access: Access) -> None:
+def test_the_request(access: AccessSettings) -> None:
     with serving(says(b"{}")) as served:
         get.get(access, f"{served.url}/base", "/api", {"query": 'up{a="b c"}'})
     (sent,) = served.requests
@@ -153,7 +153,7 @@ def test_the_request(access: Access) -> None:
     assert f"\r\nAuthorization: {SECRET}\r\n".encode() in sent
 
 
-def test_informative_status(access: Access) -> None:
+def test_informative_status(access: AccessSettings) -> None:
     with serving(says(b'{"block_height": 7}', "503 Service Unavailable")) as served:
         answer = get.get(access, served.url, "/x", informative=[503])
     assert (answer.status, answer.json()) == (503, {"block_height": 7})
@@ -164,16 +164,16 @@ def test_a_secret_that_cannot_be_a_header(value: str, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(value, encoding="utf-8")
     with pytest.raises(SettingsError) as caught, serving(says(b"{}")) as served:
-        get.get(Access(auth_value=Secret(f"file:{path}")), served.url, "/x")
+        get.get(AccessSettings(auth_value=Secret(f"file:{path}")), served.url, "/x")
     assert value not in str(caught.value)
     assert str(path) in str(caught.value)
 
 
-def test_fifty_parallel_requests_end_in_time(access: Access) -> None:
+def test_fifty_parallel_requests_end_in_time(access: AccessSettings) -> None:
     """Servers that hang do not queue up behind each other, and leave no thread behind for long."""
     before = threading.active_count()
     with serving(hangs) as served:
-        errors = side_by_side([lambda: error_of(access, served.url)] * 50)
+        errors = in_parallel([lambda: error_of(access, served.url)] * 50)
     assert {type(error) for error in errors} == {TimedOut}
     end = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < end:
@@ -234,7 +234,7 @@ def tls_server(folder: Path, *, ask_for_client: bool = False) -> ssl.SSLContext:
     return context
 
 
-def test_untrusted_certificate(access: Access, certificates: Path) -> None:
+def test_untrusted_certificate(access: AccessSettings, certificates: Path) -> None:
     with serving(says(b"{}"), tls_server(certificates)) as served:
         error = error_of(access, f"https://127.0.0.1:{served.port}")
         assert served.requests == []  # the header never left
@@ -242,7 +242,7 @@ def test_untrusted_certificate(access: Access, certificates: Path) -> None:
     assert "certificate" in error.what
 
 
-def test_certificate_of_another_host(access: Access, certificates: Path) -> None:
+def test_certificate_of_another_host(access: AccessSettings, certificates: Path) -> None:
     trusting = access.model_copy(update={"ca_file": str(certificates / "ca.pem")})
     with serving(says(b"{}"), tls_server(certificates)) as served:
         error = error_of(trusting, f"https://localhost:{served.port}")
@@ -250,7 +250,7 @@ def test_certificate_of_another_host(access: Access, certificates: Path) -> None
     assert type(error) is WrongServer
 
 
-def test_ca_file_and_client_certificate(access: Access, certificates: Path) -> None:
+def test_ca_file_and_client_certificate(access: AccessSettings, certificates: Path) -> None:
     trusting = access.model_copy(update={"ca_file": str(certificates / "ca.pem"), "timeout": "5s"})
     known = trusting.model_copy(
         update={
@@ -266,7 +266,7 @@ def test_ca_file_and_client_certificate(access: Access, certificates: Path) -> N
     assert len(served.requests) == 1
 
 
-def test_plain_http_where_tls_is_expected(access: Access) -> None:
+def test_plain_http_where_tls_is_expected(access: AccessSettings) -> None:
     with serving(says(b"{}")) as served:
         error = error_of(access, f"https://127.0.0.1:{served.port}")
     assert type(error) in (WrongServer, TimedOut)
@@ -274,7 +274,7 @@ def test_plain_http_where_tls_is_expected(access: Access) -> None:
 
 @pytest.mark.parametrize("key", ["ca_file", "client_certificate"])
 @pytest.mark.parametrize("content", [None, "not a certificate"])
-def test_tls_file_that_cannot_be_used(access: Access, key: str, content: str | None, tmp_path: Path) -> None:
+def test_tls_file_that_cannot_be_used(access: AccessSettings, key: str, content: str | None, tmp_path: Path) -> None:
     path = tmp_path / "file.pem"
     if content is not None:
         path.write_text(content)

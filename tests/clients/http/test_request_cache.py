@@ -69,7 +69,7 @@ def test_concurrent_equal_requests_are_sent_once(env: Environment) -> None:
         )
         assert settings.prometheus is not None
         prometheus = Prometheus(settings.prometheus, settings.promql_settings)
-        prometheus.ask_once()
+        prometheus.cache_requests()
         counts: list[int] = []
         threads = [threading.Thread(target=lambda: counts.append(len(prometheus.active_targets()))) for _ in range(12)]
         for thread in threads:

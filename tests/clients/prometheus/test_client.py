@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import prometheus_server as server
-from xai_runbook.clients.prometheus.client import MOST_POINTS, Prometheus, quoted
+from xai_runbook.clients.prometheus.client import MAX_POINTS, Prometheus, quoted
 from xai_runbook.errors import (
     BadAnswer,
     InputError,
@@ -95,11 +95,11 @@ def test_gaps_are_absent_rows_and_nan_and_infinity_are_values(prometheus: Promet
 
 def test_more_points_than_prometheus_answers_at_once_are_asked_for_in_pieces(prometheus: Prometheus, now: int) -> None:
     whole = prometheus.range("up_and_on", window(now, -86_400, 0), "1s")
-    assert len(whole) == 86_401 > MOST_POINTS
+    assert len(whole) == 86_401 > MAX_POINTS
     assert (whole["at"].diff().dropna() == timedelta(seconds=1)).all()
     assert whole["value"].iloc[-1] == 0
-    edge = prometheus.range("up_and_on", window(now, -(MOST_POINTS - 1), 0), "1s")
-    assert len(edge) == MOST_POINTS
+    edge = prometheus.range("up_and_on", window(now, -(MAX_POINTS - 1), 0), "1s")
+    assert len(edge) == MAX_POINTS
 
 
 def test_without_a_step_a_chart_gets_about_500_points(prometheus: Prometheus, now: int) -> None:
@@ -124,7 +124,7 @@ def test_a_quoted_label_value_finds_exactly_its_series(prometheus: Prometheus) -
 
 def test_too_many_series_are_refused(url: str, now: int) -> None:
     narrow = server.handle(url)
-    narrow = Prometheus(narrow.access.model_copy(update={"most_series": 29}), narrow.settings)
+    narrow = Prometheus(narrow.access.model_copy(update={"max_series": 29}), narrow.settings)
     with pytest.raises(TooMuch, match="more than 29 series"):
         narrow.instant("last_over_time(many[1h])")
     with pytest.raises(TooMuch, match="more than 29 series"):

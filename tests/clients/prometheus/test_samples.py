@@ -74,7 +74,7 @@ def answer(result: list[Any], **more: Any) -> dict[str, Any]:
 
 def outcome(read: Any, body: bytes) -> Any:
     try:
-        got = read(body, on="test", most_series=100)
+        got = read(body, on="test", max_series=100)
     except (BadAnswer, TooMuch) as error:
         return type(error)
     return (
@@ -151,21 +151,21 @@ def test_prometheus_own_format_uses_the_fast_decoder(monkeypatch: pytest.MonkeyP
 )
 def test_a_malformed_series_is_refused(series: Any, says: str) -> None:
     with pytest.raises(BadAnswer, match=says):
-        samples.decode(orjson.dumps(answer([series])), on="test", most_series=10)
+        samples.decode(orjson.dumps(answer([series])), on="test", max_series=10)
 
 
 def test_two_label_sets_in_one_series_are_refused() -> None:
     body = orjson.dumps(answer([{"metric": {"a": "b"}, "values": [[1, "2"]]}] * 2))
     broken = body.replace(b'{"a":"b"}', b'{"a":"b"},{"c":"d"}', 1)
     with pytest.raises(BadAnswer):
-        samples.decode(broken, on="test", most_series=10)
+        samples.decode(broken, on="test", max_series=10)
 
 
 def test_truncated_answers_are_refused_wherever_they_end() -> None:
     body = orjson.dumps(answer([{"metric": {"a": "b"}, "values": [[1, "2"], [2, "3"]]}] * 2))
     for end in range(len(body)):
         with pytest.raises(BadAnswer):
-            samples.decode(body[:end], on="test", most_series=10)
+            samples.decode(body[:end], on="test", max_series=10)
 
 
 @pytest.mark.parametrize("indent", [None, 1])
@@ -175,9 +175,9 @@ def test_too_many_series_are_refused_by_both_decoders(indent: int | None) -> Non
         indent=indent,
         separators=(",", ":"),
     ).encode()
-    assert len(samples.decode(body, on="test", most_series=11).labels) == 11
+    assert len(samples.decode(body, on="test", max_series=11).labels) == 11
     with pytest.raises(TooMuch, match="more than 10 series"):
-        samples.decode(body, on="test", most_series=10)
+        samples.decode(body, on="test", max_series=10)
 
 
 def test_the_frame_has_categories_utc_and_room_for_labels_named_as_our_columns() -> None:
@@ -189,7 +189,7 @@ def test_the_frame_has_categories_utc_and_room_for_labels_named_as_our_columns()
             ]
         )
     )
-    frame = samples.frame(samples.decode(body, on="test", most_series=10))
+    frame = samples.frame(samples.decode(body, on="test", max_series=10))
     assert len(set(frame.columns)) == 6
     assert {"instance", "at", "value", "label_value"} < set(frame.columns)
     assert str(frame["at"].dtype) == "datetime64[ms, UTC]"
@@ -211,8 +211,8 @@ def test_parts_of_a_window_become_one_series_each() -> None:
             warnings=["w"],
         )
     )
-    parts = [samples.decode(body, on="test", most_series=10) for body in (first, second)]
-    whole = samples.joined(parts, on="test", most_series=3)
+    parts = [samples.decode(body, on="test", max_series=10) for body in (first, second)]
+    whole = samples.joined(parts, on="test", max_series=3)
     assert [(one["a"], int(count)) for one, count in zip(whole.labels, whole.lengths, strict=True)] == [
         ("1", 1),
         ("2", 2),
@@ -222,4 +222,4 @@ def test_parts_of_a_window_become_one_series_each() -> None:
     assert whole.at_ms.tolist() == [1000, 1000, 2000, 2000]
     assert whole.warnings == ("w",)
     with pytest.raises(TooMuch):
-        samples.joined(parts, on="test", most_series=2)
+        samples.joined(parts, on="test", max_series=2)

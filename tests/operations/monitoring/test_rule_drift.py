@@ -192,10 +192,10 @@ def test_a_group_not_yet_evaluated_is_unknown_and_a_stopped_one_alerts(live: Liv
 
 
 def test_promql_is_compared_as_formatted_by_prometheus(live: Live) -> None:
-    one, other = prometheus_rules.formatted(live.prometheus, ["sum by(a) (b)", "sum  by (a)(b)  # same"])
+    one, other = prometheus_rules.formatted_queries(live.prometheus, ["sum by(a) (b)", "sum  by (a)(b)  # same"])
     assert one == other
     with pytest.raises(InputError, match="cannot parse the query"):
-        prometheus_rules.formatted(live.prometheus, ["sum by"])
+        prometheus_rules.formatted_queries(live.prometheus, ["sum by"])
 
 
 @pytest.mark.parametrize(("version", "open_"), [("2.42.0+ds", False), ("3.5.3+ds1", True), ("10.0.0", True)])

@@ -85,7 +85,7 @@ def test_parameters_reach_the_notebooks_that_declare_them(tmp_path: Path) -> Non
 def test_what_cannot_be_used_is_refused_before_anything_runs(tmp_path: Path) -> None:
     path = write(tmp_path, "fine", question("pool"))
     out = tmp_path / "out"
-    with pytest.raises(InputError, match=r"no notebook declares a parameter 'windw'.*did you mean window"):
+    with pytest.raises(InputError, match=r"no notebook declares a parameter 'windw'.*Try: window"):
         execute([path], parameters={"windw": "6h"}, out=out, secrets=[])
     with pytest.raises(InputError, match="parameter limit cannot be 'much'"):
         execute([path], parameters={"limit": "much"}, out=out, secrets=[])

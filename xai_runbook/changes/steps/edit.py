@@ -10,7 +10,7 @@ from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.errors import InputError
 from xai_runbook.model.steps import Edit
 from xai_runbook.system.config_line import ConfigLine
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 
 def run_edit(step: Edit) -> StepResult:
@@ -29,7 +29,7 @@ def run_edit(step: Edit) -> StepResult:
     if line.value != step.before:
         return StepResult(False, f"{step.key} has changed since the plan was made")
     try:
-        write_whole(path, line.replaced(step.after).encode(), like=status)
+        write_atomically(path, line.replaced(step.after).encode(), like=status)
     except OSError as error:
         message = f"{step.path} could not be written: {error.strerror}"
         if path.read_bytes() == content:

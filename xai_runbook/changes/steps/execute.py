@@ -19,7 +19,7 @@ from xai_runbook.model.parts import Parts, server_name
 from xai_runbook.model.plans import Command, Edit, HttpCall, Sql, Step
 from xai_runbook.model.window import duration_seconds
 from xai_runbook.system import child, processes
-from xai_runbook.system.parent_death import PARENT
+from xai_runbook.system.parent_death import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from xai_runbook.clients.postgres.operator import Operator
@@ -87,12 +87,12 @@ def _run_program(
     A program that was killed by a signal may have left anything. Errors: OutcomeUnknown.
     """
     deadline = time.monotonic() + duration_seconds(step.seconds)
-    argv = [*child.interpreter(), *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
+    argv = [*child.python_argv(), *step.argv[1:]] if step.argv[0] == "python" else list(step.argv)
     try:
         process = processes.start(
             argv,
             # the program checks that its parent is alive before it begins
-            env={**child.environment(), **variables, **step.environment, PARENT: str(os.getpid())},
+            env={**child.environment(), **variables, **step.environment, PARENT_VARIABLE: str(os.getpid())},
             cwd=child.NEUTRAL_FOLDER,
             stdout="pipe",
             stderr="stdout",

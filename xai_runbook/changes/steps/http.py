@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from xai_runbook.changes.steps.result import OutcomeUnknown, StepResult
 from xai_runbook.clients.http.deadline import within
-from xai_runbook.clients.http.get import connection_to, sendable, translated
+from xai_runbook.clients.http.get import connection_error, header_value, new_connection
 from xai_runbook.errors import CannotAsk, NotConfigured, Refused, SettingsError, inert
 from xai_runbook.model.steps import HttpCall
 from xai_runbook.model.window import duration_seconds
@@ -25,7 +25,7 @@ PARTS = tuple(
     part
     for part in models.PARTS
     if (operator := models.table(part).model_fields.get("operator"))
-    and models.Requester in get_args(operator.annotation)
+    and models.HttpOperatorSettings in get_args(operator.annotation)
 )
 """Parts that requests can be sent to: their settings have an operator for requests."""
 _MOST_BYTES = 2**20
@@ -37,7 +37,7 @@ class RequestSender:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._access: dict[str, models.Access] = {}
+        self._access: dict[str, models.AccessSettings] = {}
 
     def open(self, plan_identity: Mapping[str, str]) -> None:
         """Verify the identity of each part, as its operator. Errors: Refused, CannotAsk, NotConfigured."""
@@ -60,7 +60,7 @@ class RequestSender:
                 duration_seconds(access.timeout), request.ask, on=request.url, give_up=request.give_up
             )
         except (CannotAsk, OSError, http.client.HTTPException, ValueError) as error:
-            cause = error if isinstance(error, CannotAsk) else translated(error, request.url)
+            cause = error if isinstance(error, CannotAsk) else connection_error(error, request.url)
             if request.begun:
                 raise OutcomeUnknown(
                     f"the request was sent, but no answer arrived: {cause.what}", on=request.url
@@ -77,7 +77,7 @@ class RequestSender:
             message = f"the server redirects to {inert(location, 200)!r} (HTTP {status})"
         raise OutcomeUnknown(f"its effect is unknown: {message}", on=request.url)
 
-    def _operator_access(self, part: str, then: Mapping[str, str]) -> models.Access:
+    def _operator_access(self, part: str, then: Mapping[str, str]) -> models.AccessSettings:
         """Return the access with the operator's credential, if it leads to the server that the plan is for (P3)."""
         read_only = getattr(self._env.settings, part)
         if read_only is None or read_only.operator is None:
@@ -86,7 +86,7 @@ class RequestSender:
                 on=f"{part}.operator",
                 hint=f"add a table [{part}.operator] with auth_value, a reference to its secret",
             )
-        access: models.Access = read_only.model_copy(update=dict(read_only.operator))
+        access: models.AccessSettings = read_only.model_copy(update=dict(read_only.operator))
         handle = copy(getattr(self._env, part))
         handle.access = access
         now = handle.identity()
@@ -114,10 +114,10 @@ class _Request:
             "Accept": "application/json",
             "Content-Type": "application/json",
             "User-Agent": "xai-runbook apply",
-            access.auth_header: sendable(access.auth_value),
+            access.auth_header: header_value(access.auth_value),
         }
         seconds = duration_seconds(access.timeout)
-        self.connection = connection_to(access, parts.scheme, parts.hostname or "", parts.port, seconds)
+        self.connection = new_connection(access, parts.scheme, parts.hostname or "", parts.port, seconds)
 
     def ask(self) -> tuple[int, str, bytes]:
         """Send the request; return status, redirect target and the start of the body."""

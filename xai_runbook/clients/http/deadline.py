@@ -54,7 +54,7 @@ def within(seconds: float, ask: Callable[[], T], *, on: str, give_up: Callable[[
     raise value
 
 
-def side_by_side(asks: Sequence[Callable[[], T]]) -> list[T]:
+def in_parallel(asks: Sequence[Callable[[], T]]) -> list[T]:
     """Call all functions in parallel and return their results in order; raise the first exception in that order.
 
     A thread pool would wait for its threads on Ctrl-C and again at exit; daemon threads end with the process.

@@ -28,9 +28,9 @@ from xai_runbook.model.window import duration_seconds
 
 if TYPE_CHECKING:
     from xai_runbook.model.secret import Secret
-    from xai_runbook.settings.models import Access
+    from xai_runbook.settings.models import AccessSettings
 
-MOST_BYTES = 256 * 2**20
+MAX_BYTES = 256 * 2**20
 _PIECE = 2**20
 
 
@@ -59,13 +59,13 @@ class HttpAnswer:
 
 
 def get(
-    access: Access,
+    access: AccessSettings,
     base_url: str,
     path: str,
     parameters: Mapping[str, str] | Sequence[tuple[str, str]] = (),
     *,
     informative: Sequence[int] = (),
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> HttpAnswer:
     """Send one GET and return the whole answer, within the access's timeout. Redirects and proxies are not followed.
 
@@ -79,8 +79,8 @@ def get(
     seconds = duration_seconds(access.timeout)
     headers = {"Accept": "application/json", "User-Agent": "xai-runbook"}
     if access.auth_value is not None:
-        headers[access.auth_header] = sendable(access.auth_value)
-    connection = connection_to(access, parts.scheme, parts.hostname or "", parts.port, seconds)
+        headers[access.auth_header] = header_value(access.auth_value)
+    connection = new_connection(access, parts.scheme, parts.hostname or "", parts.port, seconds)
 
     def give_up() -> None:
         if connection.sock is not None:
@@ -89,10 +89,10 @@ def get(
     started = time.monotonic()
     try:
         status, content_type, location, body = within(
-            seconds, lambda: _ask(connection, target, headers, most_bytes, url), on=url, give_up=give_up
+            seconds, lambda: _ask(connection, target, headers, max_bytes, url), on=url, give_up=give_up
         )
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise translated(error, url) from None
+        raise connection_error(error, url) from None
     finally:
         with suppress(OSError):
             connection.close()
@@ -102,7 +102,7 @@ def get(
     return answer
 
 
-def sendable(secret: Secret) -> str:
+def header_value(secret: Secret) -> str:
     """Return the secret as the value of a header. Errors: SettingsError if it is not printable ASCII."""
     value = secret.reveal()
     if not value.isascii() or not value.isprintable():
@@ -114,8 +114,8 @@ def sendable(secret: Secret) -> str:
     return value
 
 
-def connection_to(
-    access: Access, scheme: str, host: str, port: int | None, seconds: float
+def new_connection(
+    access: AccessSettings, scheme: str, host: str, port: int | None, seconds: float
 ) -> http.client.HTTPConnection:
     """Return a connection that is not open yet. Errors: SettingsError if a TLS file cannot be used."""
     if scheme == "http":
@@ -134,30 +134,30 @@ def connection_to(
 
 
 def _ask(
-    connection: http.client.HTTPConnection, target: str, headers: Mapping[str, str], most_bytes: int, url: str
+    connection: http.client.HTTPConnection, target: str, headers: Mapping[str, str], max_bytes: int, url: str
 ) -> tuple[int, str, str, bytes]:
     connection.request("GET", target, headers=dict(headers))
     with connection.getresponse() as response:
-        if response.length is not None and response.length <= most_bytes:
+        if response.length is not None and response.length <= max_bytes:
             body = response.read()  # twice as fast as pieces for a large answer; raises if the answer is cut short
         else:
-            body = _read_pieces(response, most_bytes, url)
+            body = _read_pieces(response, max_bytes, url)
         received = response.headers
         return response.status, received.get("Content-Type", ""), received.get("Location", ""), body
 
 
-def _read_pieces(response: http.client.HTTPResponse, most_bytes: int, url: str) -> bytes:
+def _read_pieces(response: http.client.HTTPResponse, max_bytes: int, url: str) -> bytes:
     """Read a body of unknown or too large length. Errors: TooMuch."""
     pieces, size = [], 0
     while piece := response.read(_PIECE):
         pieces.append(piece)
         size += len(piece)
-        if size > most_bytes:
-            raise TooMuch(f"the answer is larger than {most_bytes} bytes", on=url, hint="request less at a time")
+        if size > max_bytes:
+            raise TooMuch(f"the answer is larger than {max_bytes} bytes", on=url, hint="request less at a time")
     return b"".join(pieces)
 
 
-def translated(error: Exception, url: str) -> CannotAsk:
+def connection_error(error: Exception, url: str) -> CannotAsk:
     """Return the CannotAsk error for an exception of the connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return WrongServer(

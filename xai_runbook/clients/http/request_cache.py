@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.clients.http.get import HttpAnswer, get
 
 if TYPE_CHECKING:
-    from xai_runbook.settings.models import Access
+    from xai_runbook.settings.models import AccessSettings
 
 
 class RequestCache:
@@ -22,7 +22,12 @@ class RequestCache:
         self._lock = threading.Lock()
 
     def get(
-        self, access: Access, url: str, path: str, parameters: Mapping[str, str] = MappingProxyType({}), **options: Any
+        self,
+        access: AccessSettings,
+        url: str,
+        path: str,
+        parameters: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
     ) -> HttpAnswer:
         """Return `http.get.get` of the first equal request. Errors: those of the first request."""
         if parameters.get("query") == "time()":  # the server's clock is read each time

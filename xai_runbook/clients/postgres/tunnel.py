@@ -26,7 +26,7 @@ from xai_runbook.system.parent_death import die_with_parent
 if TYPE_CHECKING:
     from subprocess import Popen
 
-    from xai_runbook.settings.database import Bastion, DatabaseSettings
+    from xai_runbook.settings.database import BastionSettings, DatabaseSettings
 
 _SSH_VARIABLES = ("USER", "LOGNAME", "SSH_AUTH_SOCK")
 
@@ -34,7 +34,7 @@ _SSH_VARIABLES = ("USER", "LOGNAME", "SSH_AUTH_SOCK")
 class Tunnel:
     """A local port that is forwarded to `host:port` as the bastion resolves it; opened on first use."""
 
-    def __init__(self, bastion: Bastion, host: str, port: int, seconds: float) -> None:
+    def __init__(self, bastion: BastionSettings, host: str, port: int, seconds: float) -> None:
         self._bastion, self._seconds = bastion, seconds
         self._target = f"{f'[{host}]' if ':' in host else host}:{port}"
         self._process: Popen[bytes] | None = None
@@ -66,7 +66,7 @@ class Tunnel:
         # ssh's messages go to a file: it would block on a full pipe that nobody reads
         with tempfile.TemporaryFile() as log:
             self._process = processes.start(
-                child.python("xai_runbook.clients.postgres.tunnel", *self._argv()),
+                child.module_argv("xai_runbook.clients.postgres.tunnel", *self._argv()),
                 env=child.environment() | {name: os.environ[name] for name in _SSH_VARIABLES if name in os.environ},
                 cwd=child.NEUTRAL_FOLDER,
                 stdin="pipe",

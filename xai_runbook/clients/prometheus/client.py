@@ -34,10 +34,10 @@ from xai_runbook.settings.promql import EXPORTERS
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from xai_runbook.settings.models import PrometheusSettings as Access
+    from xai_runbook.settings.models import PrometheusSettings
     from xai_runbook.settings.promql import PromqlSettings
 
-MOST_POINTS = 11_000
+MAX_POINTS = 11_000
 """Prometheus' limit of points for one series in one query; longer windows are queried in pieces."""
 CHART_POINTS = 500
 _ERRORS = (400, 422, 500, 503)
@@ -60,7 +60,7 @@ class Prometheus:
 
     def __init__(
         self,
-        access: Access,
+        access: PrometheusSettings,
         settings: PromqlSettings,
         *,
         environment: str = "",
@@ -76,7 +76,7 @@ class Prometheus:
         self._version_lock = threading.Lock()
         self._get: Callable[..., HttpAnswer] = get
 
-    def ask_once(self) -> None:
+    def cache_requests(self) -> None:
         """Send equal requests only once from now on. For a run of a few seconds, whose questions overlap."""
         self._get = RequestCache().get
 
@@ -169,8 +169,8 @@ class Prometheus:
         )
         oldest = self._check_retention(window.end, f"the window ({window})")
         parts = []
-        for start_ms in range(first_ms, last_ms + 1, step_ms * MOST_POINTS):
-            end_ms = min(last_ms, start_ms + step_ms * (MOST_POINTS - 1))
+        for start_ms in range(first_ms, last_ms + 1, step_ms * MAX_POINTS):
+            end_ms = min(last_ms, start_ms + step_ms * (MAX_POINTS - 1))
             parameters = {
                 "query": query,
                 "timeout": self.access.timeout,
@@ -179,7 +179,7 @@ class Prometheus:
                 "end": _timestamp(_instant(end_ms)),
             }
             parts.append(self._samples("/api/v1/query_range", parameters))
-        joined = samples.joined(parts, on=self.url, most_series=self.access.most_series)
+        joined = samples.joined(parts, on=self.url, max_series=self.access.max_series)
         if len(joined.at_ms) and not first_ms <= joined.at_ms.min() <= joined.at_ms.max() <= last_ms:
             raise BadAnswer("the answer has instants outside the window", on=self.url, hint=_CHECK_VERSION)
         frame = samples.frame(joined)
@@ -228,7 +228,7 @@ class Prometheus:
         Columns: name, labels ("name=value, ..."), value. Errors: WrongServer, AccessDenied if a proxy blocks the page.
         """
         _ = self.version
-        answer = self._get(self.access, self.url, "/metrics", most_bytes=32 * 2**20)
+        answer = self._get(self.access, self.url, "/metrics", max_bytes=32 * 2**20)
         with self._readable("metrics"):
             return pd.DataFrame(answers.metrics_page(answer.body), columns=["name", "labels", "value"])
 
@@ -245,7 +245,7 @@ class Prometheus:
 
     def _samples(self, path: str, parameters: Mapping[str, str]) -> samples.Samples:
         answer = self._ask(path, parameters)
-        return samples.decode(answer.body, on=self.url, most_series=self.access.most_series)
+        return samples.decode(answer.body, on=self.url, max_series=self.access.max_series)
 
     def _table(
         self,

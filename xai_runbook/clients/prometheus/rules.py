@@ -42,7 +42,7 @@ def loaded_rules(prometheus: Prometheus) -> pd.DataFrame:
         ) from None
 
 
-def formatted(prometheus: Prometheus, queries: Sequence[str]) -> list[str]:
+def formatted_queries(prometheus: Prometheus, queries: Sequence[str]) -> list[str]:
     """Return the queries in this Prometheus' own formatting: two queries with equal results are the same query.
 
     Errors: InputError for invalid PromQL; WrongServer before version 2.39, which has no formatter.

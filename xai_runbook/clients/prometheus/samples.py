@@ -44,19 +44,19 @@ class Samples:
     warnings: tuple[str, ...] = ()
 
 
-def decode(body: bytes, *, on: str, most_series: int) -> Samples:
+def decode(body: bytes, *, on: str, max_series: int) -> Samples:
     """Decode an instant or range answer. `on` is the server's name in errors.
 
-    Errors: TooMuch for more than `most_series` series; BadAnswer for any other answer, and for native histograms.
+    Errors: TooMuch for more than `max_series` series; BadAnswer for any other answer, and for native histograms.
     """
-    samples = _read_fast(body, on, most_series)
-    return samples if samples is not None else read_any(body, on=on, most_series=most_series)
+    samples = _read_fast(body, on, max_series)
+    return samples if samples is not None else read_any(body, on=on, max_series=max_series)
 
 
-def read_any(body: bytes, *, on: str, most_series: int) -> Samples:
+def read_any(body: bytes, *, on: str, max_series: int) -> Samples:
     """Decode as `decode` does, from any valid JSON, with a Python object for each sample."""
     # counted in the text, because a million series as objects would fill the memory first
-    _refuse_more(sum(1 for _ in islice(_SERIES.finditer(body), most_series + 1)), most_series, on)
+    _refuse_more(sum(1 for _ in islice(_SERIES.finditer(body), max_series + 1)), max_series, on)
     try:
         answer = orjson.loads(body)
         kind, result = answer["data"]["resultType"], answer["data"]["result"]
@@ -66,7 +66,7 @@ def read_any(body: bytes, *, on: str, most_series: int) -> Samples:
             series = result
         else:
             raise BadAnswer(f"answered with {str(kind)[:20]!r}, expected a vector or matrix", on=on)
-        _refuse_more(len(series), most_series, on)
+        _refuse_more(len(series), max_series, on)
         if any("histogram" in each or "histograms" in each for each in series):
             raise BadAnswer(
                 "answered with native histograms instead of numbers",
@@ -95,7 +95,7 @@ def read_any(body: bytes, *, on: str, most_series: int) -> Samples:
         ) from None
 
 
-def _read_fast(body: bytes, on: str, most_series: int) -> Samples | None:
+def _read_fast(body: bytes, on: str, max_series: int) -> Samples | None:
     """Decode bytes of exactly the form that Prometheus writes; return None for any other form. Errors: TooMuch."""
     if not body.startswith(_HEAD):
         return None
@@ -112,7 +112,7 @@ def _read_fast(body: bytes, on: str, most_series: int) -> Samples | None:
             if first < 0 or last < 0 or not body.startswith(b"]]", last):
                 return None
             labels.append(body[position + len(_LABELS) - 1 : first + 1])
-            _refuse_more(len(labels), most_series, on)
+            _refuse_more(len(labels), max_series, on)
             series_times, series_values = _series(body[first + len(_VALUES) : last])
             if series_times != times:  # the series of one answer mostly share their times
                 times, at_ms = series_times, _milliseconds(np.array(series_times, dtype=np.float64))
@@ -187,17 +187,17 @@ def _refuse_more(count: int, most: int, on: str) -> None:
         raise TooMuch(
             f"the answer has more than {most} series",
             on=on,
-            hint="narrow the query (a label, sum by), or raise most_series in [prometheus]",
+            hint="narrow the query (a label, sum by), or raise max_series in [prometheus]",
         )
 
 
-def joined(parts: Sequence[Samples], *, on: str, most_series: int) -> Samples:
+def joined(parts: Sequence[Samples], *, on: str, max_series: int) -> Samples:
     """Join the answers of successive windows: the samples of each series together, in the order of the parts."""
     if len(parts) == 1:
         return parts[0]
     code: dict[frozenset[tuple[str, str]], int] = {}
     part_codes = [[code.setdefault(frozenset(each.items()), len(code)) for each in part.labels] for part in parts]
-    _refuse_more(len(code), most_series, on)
+    _refuse_more(len(code), max_series, on)
     codes = np.concatenate(
         [np.repeat(np.array(each, dtype=np.int64), part.lengths) for each, part in zip(part_codes, parts, strict=True)]
     )

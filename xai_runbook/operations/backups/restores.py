@@ -213,22 +213,22 @@ def _not_carried_over(database: Database, restored: str = "") -> str:
     return f"; not carried over from {database.dbname}: {', '.join(missing)}" if missing else ""
 
 
-def _require_new_name(database: Database, name: str, most_bytes: int = MOST_NAME_BYTES) -> None:
-    if not name or len(name.encode()) > most_bytes or "=" in name or "://" in name or not name.isprintable():
+def _require_new_name(database: Database, name: str, max_bytes: int = MOST_NAME_BYTES) -> None:
+    if not name or len(name.encode()) > max_bytes or "=" in name or "://" in name or not name.isprintable():
         raise InputError(
             f"{inert(name, 60)!r} cannot be a new database's name", on=database.address,
-            hint=f"1 to {most_bytes} bytes, no = and no address",
+            hint=f"1 to {max_bytes} bytes, no = and no address",
         )  # fmt: skip
     if database.rows("database_named", {"name": name}):
         raise InputError(f"database {name} already exists", on=database.address, hint="choose another name")
 
 
-def _free_name(database: Database, ending: str, most_bytes: int) -> str:
-    """Return the first free name: the live one's with the ending and a number, cut to `most_bytes`."""
+def _free_name(database: Database, ending: str, max_bytes: int) -> str:
+    """Return the first free name: the live one's with the ending and a number, cut to `max_bytes`."""
     number = 1
     while True:
         suffix = f"{ending}_{number}"
-        name = database.dbname.encode()[: most_bytes - len(suffix)].decode(errors="ignore") + suffix
+        name = database.dbname.encode()[: max_bytes - len(suffix)].decode(errors="ignore") + suffix
         if not database.rows("database_named", {"name": name}):
             return name
         number += 1

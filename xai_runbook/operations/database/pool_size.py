@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from xai_runbook.clients.postgres.reader import Database
-    from xai_runbook.settings.database import Pool
+    from xai_runbook.settings.database import PoolSettings
 
 
 def plan_pool_size(
@@ -154,7 +154,7 @@ def set_pool_size(database: Database, *, size: int = 100) -> Plan:
     )
 
 
-def _pool_file(database: Database) -> tuple[Pool, str, ConfigLine]:
+def _pool_file(database: Database) -> tuple[PoolSettings, str, ConfigLine]:
     """Return the pool's settings, the digest of its file, and the line with the number."""
     pool = database.settings.pool
     if pool is None:

@@ -132,7 +132,7 @@ def _without_young(answers: SeriesCounts, prometheus: Prometheus) -> SeriesCount
 
 def series_counts(prometheus: Prometheus, promql: Sequence[str]) -> SeriesCounts:
     """Count the series that each query has now; each different query is evaluated once."""
-    from xai_runbook.clients.http.deadline import side_by_side
+    from xai_runbook.clients.http.deadline import in_parallel
 
     def count(query: str) -> tuple[float, str]:
         try:
@@ -143,7 +143,7 @@ def series_counts(prometheus: Prometheus, promql: Sequence[str]) -> SeriesCounts
     different = list(dict.fromkeys(promql))
     counts: list[tuple[float, str]] = []
     for first in range(0, len(different), MAX_CONCURRENT):
-        counts += side_by_side([partial(count, query) for query in different[first : first + MAX_CONCURRENT]])
+        counts += in_parallel([partial(count, query) for query in different[first : first + MAX_CONCURRENT]])
     return dict(zip(different, counts, strict=True))
 
 
@@ -206,7 +206,7 @@ def default_login(grafana: Grafana, *, probe: bool = False) -> DataFrame:
             on="grafana default login",
             hint="set probe_default_login = True",
         )
-    if not interactive.is_there():
+    if not interactive.is_interactive():
         raise Refused(
             "the default login is not tried without a person: failed logins lock the account",
             on=grafana.url,

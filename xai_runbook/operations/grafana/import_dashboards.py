@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from xai_runbook.clients.grafana import Grafana
     from xai_runbook.settings.limits import Limits
-    from xai_runbook.settings.models import Dashboard
+    from xai_runbook.settings.models import DashboardSettings
 
 
 @change
@@ -150,7 +150,7 @@ def restore_status(grafana: Grafana, *, uids: list[str], versions: list[int]) ->
     return DataFrame(rows)
 
 
-def _settings_of(grafana: Grafana, title: str) -> Dashboard:
+def _settings_of(grafana: Grafana, title: str) -> DashboardSettings:
     """Return the one [[grafana.dashboard]] of the settings with this title."""
     if title not in FILES:
         raise InputError(f"{title!r:.80} is not a shipped dashboard", hint=f"one of {', '.join(FILES)}")
@@ -162,7 +162,7 @@ def _settings_of(grafana: Grafana, title: str) -> Dashboard:
     return matches[0]
 
 
-def _shipped(grafana: Grafana, limits: Limits, wanted: Dashboard) -> dict[str, Any]:
+def _shipped(grafana: Grafana, limits: Limits, wanted: DashboardSettings) -> dict[str, Any]:
     shipped = dashboard(wanted.title, grafana.settings, limits)
     return {**shipped, "uid": wanted.uid or shipped["uid"]}
 

@@ -152,12 +152,12 @@ def _formatted(prometheus: Prometheus, pairs: list[tuple[str, str]]) -> list[tup
     if not pairs:
         return []
     with suppress(InputError):  # a query that is a plain number cannot be an operand of "or"
-        expected, loaded = prometheus_rules.formatted(
+        expected, loaded = prometheus_rules.formatted_queries(
             prometheus, [" or ".join(f"({query}\n)" for query in side) for side in zip(*pairs, strict=True)]
         )
         if expected == loaded:
             return [("", "") for _ in pairs]
-    return [(one, other) for one, other in (prometheus_rules.formatted(prometheus, pair) for pair in pairs)]
+    return [(one, other) for one, other in (prometheus_rules.formatted_queries(prometheus, pair) for pair in pairs)]
 
 
 def _max_delay(prometheus: Prometheus) -> float:

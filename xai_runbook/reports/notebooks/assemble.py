@@ -17,7 +17,7 @@ from typing import Any
 
 from xai_runbook.errors import InputError, XaiRunbookError
 from xai_runbook.reports.notebooks.cells import HEALTH_REPORT, Cell, folder, read
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 _LINE_LENGTH = 120
 _SECTION = re.compile(r"\d\d[a-z]?_\w+")
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{path.name} is {'current' if current else 'not current: run make notebooks'}", file=sys.stderr)
         return 0 if current else 1
     if not current:
-        write_whole(path, content)
+        write_atomically(path, content)
         path.chmod(0o644)  # committed source, not a report
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xai_runbook.system import child, processes
-from xai_runbook.system.parent_death import PARENT
+from xai_runbook.system.parent_death import PARENT_VARIABLE
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -50,11 +50,11 @@ class KernelProcess:
         environment = dict(os.environ)  # the worker's environment, which `run` has reduced
         # a user's own IPython settings must not change a report
         environment["IPYTHONDIR"] = str(self.folder / "ipython")
-        environment[PARENT] = str(os.getpid())
+        environment[PARENT_VARIABLE] = str(os.getpid())
         environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
         with (self.folder / "kernel.log").open("ab") as log:
             self.process = processes.start(
-                child.python(
+                child.module_argv(
                     "xai_runbook.reports.runner.kernel",
                     "-f",
                     str(file),

@@ -33,7 +33,7 @@ class Worker:
             stdin.write(json.dumps(job).encode())
             stdin.seek(0)
             self.process = processes.start(
-                child.python("xai_runbook.reports.runner.worker"),
+                child.module_argv("xai_runbook.reports.runner.worker"),
                 env=variables,
                 cwd=folder,
                 stdin=stdin,
@@ -76,7 +76,7 @@ class Worker:
 def kill_marked(mark: str) -> None:
     """Kill every process with this mark, also those that a notebook moved to another process group."""
     for _ in range(3):  # one may have started another meanwhile
-        pids = processes.with_variable(RUN_MARK, mark)
+        pids = processes.pids_with_variable(RUN_MARK, mark)
         if not pids:
             return
         processes.end_pids(dict.fromkeys(pids, signal.SIGKILL), grace_seconds=1)

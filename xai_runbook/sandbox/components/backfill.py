@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.supervisor.component import Layout, environment
 from xai_runbook.system import child, processes
-from xai_runbook.system.parent_death import PARENT, die_with_parent
+from xai_runbook.system.parent_death import PARENT_VARIABLE, die_with_parent
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -36,11 +36,11 @@ TEXT_FILE = "history.om"
 
 def start(layout: Layout, promtool: Path, data: Path, now: float) -> Popen[bytes]:
     """Start the process that writes the day before ``now`` into Prometheus' data folder; see ``finish``."""
-    argv = child.python("xai_runbook.sandbox.components.backfill", str(promtool), str(data))
+    argv = child.module_argv("xai_runbook.sandbox.components.backfill", str(promtool), str(data))
     argv += [str(now), layout.database, *layout.missing]
     layout.part_folder("tmp")  # promtool assembles its blocks there
     with open(layout.log_file("history"), "ab") as log:
-        env = environment(layout.folder) | {PARENT: str(os.getpid())}
+        env = environment(layout.folder) | {PARENT_VARIABLE: str(os.getpid())}
         return processes.start(argv, env=env, cwd=layout.folder, stdout=log, stderr=log, own_group=False)
 
 

@@ -50,7 +50,7 @@ def create_first(tools: Path, data: Path, user: str, folder: Path) -> None:
     if not (tools / "pg_dump").exists():
         return
     descriptor = os.open(data, os.O_PATH)  # makes a path that is short enough for a socket
-    argv = child.python("xai_runbook.pgbackup", "dump", "--folder", str(folder), "--name", FIRST)
+    argv = child.module_argv("xai_runbook.pgbackup", "dump", "--folder", str(folder), "--name", FIRST)
     variables = {
         "PGHOST": f"/proc/{os.getpid()}/fd/{descriptor}", "PGPORT": "5432", "PGUSER": user,
         "PGDATABASE": "xai_blockchain",

@@ -20,7 +20,7 @@ from xai_runbook.sandbox import loopback
 from xai_runbook.sandbox.components.grafana_responses import DATASOURCE_UID, HEALTHY, RecordedGrafana
 from xai_runbook.sandbox.supervisor.component import Layout, Part
 from xai_runbook.system import child
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 REMOVABLE_DASHBOARD = "Network Status"
 """The dashboard that the fault `dashboard-missing` deletes."""
@@ -84,11 +84,11 @@ def parts(layout: Layout) -> list[Part]:
         for account in ("viewer", "operator"):
             if not _token(layout, account).exists():
                 layout.part_folder("secrets")
-                write_whole(_token(layout, account), f"Bearer glsa_{secrets.token_urlsafe(24)}\n".encode())
+                write_atomically(_token(layout, account), f"Bearer glsa_{secrets.token_urlsafe(24)}\n".encode())
         if not (folder / "dashboards.json").exists():
-            write_whole(folder / "dashboards.json", json.dumps(_dashboards()).encode())
+            write_atomically(folder / "dashboards.json", json.dumps(_dashboards()).encode())
 
-    argv = child.python("xai_runbook.sandbox.components.grafana", "--port", str(layout.ports["grafana"]))
+    argv = child.module_argv("xai_runbook.sandbox.components.grafana", "--port", str(layout.ports["grafana"]))
     argv += ["--dashboards", str(folder / "dashboards.json"), "--prometheus", layout.url("prometheus")]
     argv += ["--viewer", str(_token(layout, "viewer")), "--editor", str(_token(layout, "operator"))]
     return [Part("grafana", argv, lambda: loopback.answers_ok(f"{url}/api/health"), signal.SIGKILL, prepare=prepare)]

@@ -8,7 +8,7 @@ from typing import Any
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.components.postgres_template import unprivileged
 from xai_runbook.sandbox.supervisor.component import Layout, Part, accepts_connections
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 POOL_SIZE = 4
 """Server connections per pool (a database and a user)."""
@@ -26,8 +26,8 @@ def parts(layout: Layout) -> list[Part]:
         layout.part_folder("pooler")
         roles = [layout.role(short) for short in ("app", "monitor")]
         users = "".join(f'"{role.name}" "{role.password()}"\n' for role in roles)
-        write_whole(folder / "users", users.encode())
-        write_whole(folder / "pgbouncer.ini", configuration(layout).encode())
+        write_atomically(folder / "users", users.encode())
+        write_atomically(folder / "pgbouncer.ini", configuration(layout).encode())
 
     argv = [*unprivileged(), str(program), str(folder / "pgbouncer.ini")]
     return [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.sandbox.components import backups, programs
 from xai_runbook.sandbox.components.postgres_template import connect, copy_template, reports_ready, unprivileged
 from xai_runbook.sandbox.supervisor.component import Layout, Part
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def parts(layout: Layout, server: Path | None = None) -> list[Part]:
             file = layout.role(short).password_file
             if not file.exists():
                 layout.part_folder("secrets")
-                write_whole(file, secrets.token_urlsafe(24).encode() + b"\n")
+                write_atomically(file, secrets.token_urlsafe(24).encode() + b"\n")
         if not data.exists():
             layout.part_folder("postgres")
             copy_template(server, data, layout.cache, backups.folder(layout))

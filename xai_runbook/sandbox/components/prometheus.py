@@ -14,7 +14,7 @@ from typing import Any
 from xai_runbook.sandbox import loopback
 from xai_runbook.sandbox.components import alertmanager, backfill, programs
 from xai_runbook.sandbox.supervisor.component import NODES, Layout, Part
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 RETENTION_TIME, RETENTION_SIZE = "3d", "400MB"
 NODE_COLLECTORS = ("cpu", "meminfo", "filesystem", "loadavg", "diskstats", "netdev", "time", "uname")
@@ -89,7 +89,7 @@ def configuration_file(layout: Layout) -> Path:
 def write_configuration(layout: Layout) -> None:
     """Write the configuration for the parts that can run here."""
     text = json.dumps(configuration(layout, rule_file(layout)), indent=1)
-    write_whole(configuration_file(layout), text.encode())
+    write_atomically(configuration_file(layout), text.encode())
 
 
 def _prometheus(layout: Layout) -> Part | None:

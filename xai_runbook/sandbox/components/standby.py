@@ -14,7 +14,7 @@ from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import programs
 from xai_runbook.sandbox.components.postgres_template import connect, copy_template, unprivileged
 from xai_runbook.sandbox.supervisor.component import Layout, Part
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -85,7 +85,7 @@ def _write_settings(layout: Layout, data: Path) -> None:
     role = layout.role("operator")
     line = f"{layout.host}:{layout.ports['postgres']}:*:{role.name}:{role.password()}\n"
     passfile = layout.folder / "secrets" / "standby.pgpass"
-    write_whole(passfile, line.encode())
+    write_atomically(passfile, line.encode())
     parameters = {
         "host": layout.host,
         "port": layout.ports["postgres"],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from xai_runbook.sandbox.supervisor.component import NODES, START_HEIGHT, Layout, Part
 from xai_runbook.system import child
 from xai_runbook.system.config_line import ConfigLine
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 if TYPE_CHECKING:
     import psycopg
@@ -222,7 +222,7 @@ async def run(
 def parts(layout: Layout) -> list[Part]:
     """Return the workload as a part, one small process; it needs no other part to start."""
     app = layout.role("app")
-    argv = child.python("xai_runbook.sandbox.components.workload")
+    argv = child.module_argv("xai_runbook.sandbox.components.workload")
     argv += ["--nodes", json.dumps({name: layout.url(name) for name in NODES})]
     argv += ["--database-port", str(layout.ports["postgres"]), "--database", layout.database]
     argv += ["--user", app.name, "--password-file", str(app.password_file), "--configuration", str(pool_file(layout))]
@@ -230,7 +230,7 @@ def parts(layout: Layout) -> list[Part]:
     def prepare() -> None:
         layout.part_folder("workload")
         if not pool_file(layout).exists():
-            write_whole(pool_file(layout), f"# the explorer's connection pool\npool_size = {SESSIONS}\n".encode())
+            write_atomically(pool_file(layout), f"# the explorer's connection pool\npool_size = {SESSIONS}\n".encode())
 
     return [Part("workload", argv, lambda: True, signal.SIGKILL, prepare=prepare)]
 

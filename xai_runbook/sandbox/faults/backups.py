@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xai_runbook.errors import SandboxError
 from xai_runbook.pgbackup import catalog
 from xai_runbook.sandbox.components import backups, postgres_template
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor.supervisor import Supervisor
@@ -34,7 +34,7 @@ def backdate(supervisor: Supervisor) -> None:
         _save_copy(backup.path)
         taken = datetime.fromisoformat(backup.manifest["taken_at"]) - timedelta(days=STALE_DAYS)
         manifest = backup.manifest | {"taken_at": taken.astimezone(UTC).isoformat(timespec="microseconds")}
-        write_whole(backup.path / catalog.MANIFEST, json.dumps(manifest).encode())
+        write_atomically(backup.path / catalog.MANIFEST, json.dumps(manifest).encode())
         verified = {key: value for key, value in backup.verification.items() if key != "manifest_sha256"}
         catalog.record(backup.path, verified)
 

@@ -126,7 +126,7 @@ def _end_load(pid: int, started: float) -> int:
         print(f"process {pid} has already ended")
         return 1
     try:
-        if processes.created_at(pid) is not None and not processes.alive(pid, started):
+        if processes.created_at(pid) is not None and not processes.is_alive(pid, started):
             print(f"pid {pid} now belongs to another process")
             return 1
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)

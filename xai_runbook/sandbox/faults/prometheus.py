@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import prometheus
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,7 @@ def _configuration(supervisor: Supervisor) -> dict[str, Any]:
 
 def _configure(supervisor: Supervisor, changes: dict[str, object]) -> None:
     file = supervisor.layout.part_folder("prometheus") / "prometheus.yml"
-    write_whole(file, json.dumps(_configuration(supervisor) | changes, indent=1).encode())
+    write_atomically(file, json.dumps(_configuration(supervisor) | changes, indent=1).encode())
     supervisor.signal_part("prometheus", signal.SIGHUP)
 
 
@@ -94,4 +94,4 @@ def _flip_bits(path: Path) -> None:
     content = bytearray(path.read_bytes())
     middle = len(content.rstrip(b"\0")) // 2
     content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
-    write_whole(path, bytes(content))
+    write_atomically(path, bytes(content))

@@ -17,7 +17,7 @@ from xai_runbook.errors import SandboxError
 from xai_runbook.sandbox.components import alertmanager, grafana, prometheus, standby
 from xai_runbook.sandbox.faults import backups, database, maintenance
 from xai_runbook.sandbox.faults import prometheus as prometheus_faults
-from xai_runbook.system.files import write_whole
+from xai_runbook.system.files import write_atomically
 
 if TYPE_CHECKING:
     from xai_runbook.sandbox.supervisor.supervisor import Supervisor
@@ -58,12 +58,12 @@ def _control(supervisor: Supervisor, part: str, **changes: bool | float | None) 
     """Change a node's behaviour through its control file, which it watches."""
     path = supervisor.layout.part_folder(part) / "control.json"
     control = json.loads(path.read_bytes()) if path.exists() else {}
-    write_whole(path, json.dumps(control | changes).encode())
+    write_atomically(path, json.dumps(control | changes).encode())
 
 
 def _rules(supervisor: Supervisor, lag_blocks: float | None) -> None:
     """Write Prometheus' rule file and reload it."""
-    write_whole(prometheus.rule_file(supervisor.layout), prometheus.rules(lag_blocks).encode())
+    write_atomically(prometheus.rule_file(supervisor.layout), prometheus.rules(lag_blocks).encode())
     supervisor.signal_part("prometheus", signal.SIGHUP)
 
 

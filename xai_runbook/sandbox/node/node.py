@@ -204,7 +204,7 @@ def _part(layout: Layout, name: str, started: float) -> Part:
     return Part(
         name=name,
         argv=[
-            *child.python("xai_runbook.sandbox.node"),
+            *child.module_argv("xai_runbook.sandbox.node"),
             "--folder", str(folder), "--name", name,
             "--port", str(layout.ports[name]), "--peer-port", str(layout.ports[f"{name}-peer"]),
             "--dial", json.dumps(dial), *(["--miner"] if name == NODES[0] else []),

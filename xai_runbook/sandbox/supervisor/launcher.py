@@ -42,7 +42,7 @@ def _up_once(
         return state
     deadline = time.monotonic() + seconds
     supervisor = processes.start(
-        child.python("xai_runbook.sandbox.supervisor.daemon", str(folder), *(["--bound"] if bound else [])),
+        child.module_argv("xai_runbook.sandbox.supervisor.daemon", str(folder), *(["--bound"] if bound else [])),
         env=child.reading_environment(),
         cwd=child.NEUTRAL_FOLDER,  # not the run folder, which is created and removed while the supervisor runs
         stdin="pipe" if bound else "null",
@@ -152,7 +152,7 @@ def down(folder: Path) -> bool:
     if not (folder / reaper.MARKER_FILE).exists():
         return False
     state = sandbox_state.read_any(folder)
-    if state and processes.alive(state["pid"], state["create_time"]):
+    if state and processes.is_alive(state["pid"], state["create_time"]):
         processes.end_pids({state["pid"]: signal.SIGTERM}, grace_seconds=STOP_SECONDS)
     for process in [process for process in _supervisors if state and process.pid == state["pid"]]:
         _stop(process)

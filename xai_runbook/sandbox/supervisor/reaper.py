@@ -73,7 +73,7 @@ def leftovers(folder: Path) -> dict[int, signal.Signals]:
         signals[pid] = signal.SIGTERM
     recorded = sandbox_state.read_any(folder) or {}
     for part in recorded.get("parts", {}).values():
-        if processes.alive(int(part["pid"]), float(part["create_time"])):
+        if processes.is_alive(int(part["pid"]), float(part["create_time"])):
             signals[int(part["pid"])] = signal.Signals(int(part["death_signal"]))
     signals.pop(os.getpid(), None)
     return signals
@@ -81,8 +81,8 @@ def leftovers(folder: Path) -> dict[int, signal.Signals]:
 
 def sandbox_pids(folder: Path) -> list[int]:
     """Return the pids of this user's processes that have the folder's mark or are PostgreSQL in its cluster."""
-    in_cluster = processes.working_in(folder / "postgres" / "data")
-    return sorted({*processes.with_variable(MARK, str(folder)), *in_cluster})
+    in_cluster = processes.pids_working_in(folder / "postgres" / "data")
+    return sorted({*processes.pids_with_variable(MARK, str(folder)), *in_cluster})
 
 
 def clean(folder: Path, keep: tuple[str, ...] = ()) -> int:

@@ -100,19 +100,19 @@ class Supervisor:
     def start_part(self, name: str) -> None:
         """Start a part unless it runs, and wait until it is ready. Raises SandboxError if it does not become ready."""
         part = self._part(name)
-        if name in self._running and processes.runs(self._running[name]):
+        if name in self._running and processes.is_running(self._running[name]):
             return
         if part.prepare:
             part.prepare()
         process = self._spawn(part)
         deadline = time.monotonic() + part.ready_seconds
         while not _is_ready(part):
-            if not processes.runs(process):
+            if not processes.is_running(process):
                 raise self._early_exit_error(part, process.wait())
             if time.monotonic() > deadline:
                 raise SandboxError(f"{name} was not ready within {part.ready_seconds:.0f} s", on=self._log_tail(name))
             time.sleep(0.02)
-        if not processes.runs(process):  # another program answered on its port
+        if not processes.is_running(process):  # another program answered on its port
             raise self._early_exit_error(part, process.wait())
         if part.finish:
             part.finish()
@@ -126,18 +126,18 @@ class Supervisor:
     def signal_part(self, name: str, sig: signal.Signals) -> None:
         """Send a signal to a part's process. Raises SandboxError if it is not running."""
         process = self._running.get(self._part(name).name)
-        if process is None or not processes.runs(process):
+        if process is None or not processes.is_running(process):
             raise SandboxError(f"{name} is not running", hint="xai-runbook sandbox status")
         process.send_signal(sig)
 
     def pids(self) -> dict[str, int]:
         """Return the pids of the running parts by name, and this process as `supervisor`."""
-        running = {name: process.pid for name, process in dict(self._running).items() if processes.runs(process)}
+        running = {name: process.pid for name, process in dict(self._running).items() if processes.is_running(process)}
         return {"supervisor": os.getpid()} | running
 
     def ended_parts(self) -> list[str]:
         """Return the parts that were ready once and are not running now."""
-        ended = [name for name, process in dict(self._running).items() if not processes.runs(process)]
+        ended = [name for name, process in dict(self._running).items() if not processes.is_running(process)]
         return [name for name in ended if name not in self.layout.missing]
 
     def await_data(self, progress: Callable[[str], None] = lambda _: None) -> None:
