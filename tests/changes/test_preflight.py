@@ -439,7 +439,7 @@ def test_a_confirmation_in_a_headless_notebook(tmp_path: Path, checkout: Path) -
 def test_the_first_refusal_counts(nowhere: Environment, terminal: int) -> None:
     """In the documented order: the later reasons hold too, and are not reached."""
     wrong = [
-        ("not one of our changes", {"change": "os.system"}),
+        ("there is no change", {"change": "os.system"}),
         ("the plan expired", {}),
         ("in the future", {}),
         ("for environment 'x'", {"environment": "x"}),
@@ -459,11 +459,11 @@ def test_the_first_refusal_counts(nowhere: Environment, terminal: int) -> None:
 def test_changes_and_queries_are_separate(nowhere: Environment) -> None:
     from xai_runbook.changes import registry
 
-    with pytest.raises(Refused, match="not one of our queries"):
+    with pytest.raises(Refused, match="there is no query"):
         registry.run_query(nowhere, FIELDS["change"], {"pids": [1]})
-    with pytest.raises(Refused, match="not one of our queries"):
+    with pytest.raises(Refused, match="there is no query"):
         registry.run_query(nowhere, "os.listdir", {})
-    with pytest.raises(Refused, match="not one of our queries"):
+    with pytest.raises(Refused, match="there is no query"):
         registry.run_query(nowhere, "database._sessions", {})
     assert "database.terminate" in registry.change_names()
     assert json.loads(json.dumps(registry.change_names())) == sorted(registry.change_names())

@@ -334,7 +334,7 @@ def test_a_damaged_journal_is_reported(folder: Path, capsys: pytest.CaptureFixtu
     journal.append("note")
     journal.path.write_bytes(journal.path.read_bytes().replace(b"note", b"mote"))
     assert main(["journal", "verify"]) == 3
-    assert "not what was written" in capsys.readouterr().err
+    assert "do not match the head" in capsys.readouterr().err
 
 
 def test_stop_and_resume(here: Environment, session: Opens, folder: Path, tmp_path: Path) -> None:
