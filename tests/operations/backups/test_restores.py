@@ -423,7 +423,7 @@ def test_an_overwrite_is_confirmed_and_keeps_the_old_database(
     wait_until_gone(env)
     plan = restores.overwrite(env.database, env.backups, name=BACKUP)
     assert plan.confirmation.startswith("overwrite 1 xai_blockchain ") and plan.risk is Risk.DESTRUCTIVE
-    with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="the confirmation is not"):
+    with backed_up.a_person(monkeypatch), pytest.raises(Refused, match="the confirmation does not match"):
         apply(plan, env, confirm=plan.confirmation.replace("overwrite", "restore"))
     outcome = typed(env, plan, monkeypatch)
     assert outcome.status == "done", outcome
