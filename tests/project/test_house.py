@@ -273,3 +273,50 @@ def test_every_dependency_has_a_reason(checkout: Path) -> None:
         for requirement in table:
             (line,) = [line for line in text.splitlines() if line.strip().startswith(f'"{requirement}"')]
             assert re.search(r"#\s+\S", line) or re.split(r"[=<>\[]", requirement)[0] in plain, line
+
+
+DECODERS = {
+    "changes/journal.py": "validated",
+    "changes/journal_memory.py": "validated",
+    "cli/changes.py": "validated",
+    "model/findings.py": "validated",
+    "model/plans.py": "validated",
+    "reports/acknowledgements.py": "validated",
+    "pgbackup/records.py": "validated",
+    "settings/loading.py": "validated",
+    # what servers answer: each reader checks the fields that it uses, and raises BadAnswer
+    "changes/steps/http.py": "answer",
+    "clients/http/get.py": "answer",
+    "clients/prometheus/samples.py": "answer",
+    # notebooks: nbformat's schema is checked, and the engine executes them anyway
+    "reports/notebooks/cells.py": "notebook",
+    "reports/notebooks/loading.py": "notebook",
+    # what this package ships, and what its own processes tell each other
+    "dashboards/__init__.py": "own",
+    "runbook/coverage.py": "own",
+    "reports/runner/worker.py": "own",
+    "reports/runner/worker_process.py": "own",
+    "system/sandbox_state.py": "own",
+    "reports/report.py": "own",  # acknowledgements.py validates the findings of earlier reports
+}
+DECODES = re.compile(r"\b(?:json|orjson|tomllib)\.loads?\(|\.model_validate_json\(|\bvalidated\(\w+,")
+VALIDATES = re.compile(r"\bvalidated\(\w+,|\.from_json\(|\.model_validate(?:_json)?\(")
+
+
+def test_untrusted_data_is_validated_in_one_way(checkout: Path) -> None:
+    """Rule 5. The sandbox's processes, which talk to each other, are left out."""
+    package = checkout / "xai_runbook"
+    texts = {
+        path.relative_to(package).as_posix(): path.read_text(encoding="utf-8")
+        for path in package.rglob("*.py")
+        if "sandbox" not in path.relative_to(package).parts
+    }
+    decoders = {name for name, text in texts.items() if DECODES.search(text)} - {"model/validation.py"}
+    assert decoders == DECODERS.keys()
+    assert [name for name, how in DECODERS.items() if how == "validated" and not VALIDATES.search(texts[name])] == []
+    adapters = {
+        name for name, text in texts.items() if re.search(r"TypeAdapter\(|^class \w+\(BaseModel", text, re.MULTILINE)
+    }
+    assert {name for name in adapters if not name.startswith("settings/")} == {
+        "model/validation.py", "pgbackup/records.py",
+    }  # fmt: skip
