@@ -25,9 +25,12 @@ report: setup  ## starts the sandbox, makes its health report, takes the sandbox
 	@xai-runbook sandbox run -- xai-runbook report --env sandbox
 
 lab: setup  ## JupyterLab on 00_start_here with the sandbox bound, on this machine's loopback only; Ctrl-C ends both
-	@xai-runbook sandbox run -- jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.port_retries=100 \
-	  --ServerApp.answer_yes=True $(if $(filter 0,$(shell id -u)),--allow-root) \
-	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+	@# the kernels' sockets lie in a private folder with a short path: a socket's path may have 107 bytes
+	@folder=$$(mktemp -d) && trap : INT TERM; JUPYTER_RUNTIME_DIR="$$folder" \
+	  xai-runbook sandbox run -- jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.port_retries=100 \
+	  --ServerApp.answer_yes=True --KernelManager.transport=ipc $(if $(filter 0,$(shell id -u)),--allow-root) \
+	  --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb; \
+	  code=$$?; rm -rf "$$folder"; exit $$code
 
 test: setup  ## every test, on real servers; what was skipped is listed with its reason (ARGS="-k name", ARGS=--cov, ARGS=-n0)
 	@.ci/tools
