@@ -18,6 +18,7 @@ _WRITE_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
 
 # each module has add_commands(commands) and imports nothing heavy before one of its commands runs
 _MODULES = (
+    "env",
     "ping",
     "query",
     "report",

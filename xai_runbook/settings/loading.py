@@ -57,17 +57,11 @@ def load(name: str = "", *, running: bool = False) -> Settings:
 
     from xai_runbook.settings.models import Settings
 
-    name = name or os.environ.get("XAI_RUNBOOK_ENV") or DEFAULT
-    path = _find(name)
+    path = file_of(name)
     name = path.stem
-    tables = _merge(defaults(), _with_absolute_paths(_read(path), path.parent))
-    if path == SHIPPED / "sandbox.toml":
-        overlay = _sandbox_overlay()
-        if running and not overlay:
-            raise SandboxError("the sandbox is not running", hint="xai-runbook sandbox up, or --env NAME")
-        tables = _merge(tables, overlay)
-    overrides = _overrides(os.environ)
-    tables = _merge(tables, overrides)
+    tables: dict[str, Any] = {}
+    for _, layer in layers(path, running=running):
+        tables = merge(tables, layer)
     if tables.get("name", name) != name:
         raise SettingsError(
             "the name of an environment is the name of its file", on=f"{path}, key name", hint="remove the key"
@@ -75,7 +69,28 @@ def load(name: str = "", *, running: bool = False) -> Settings:
     try:
         return Settings.model_validate({**tables, "name": name, "source": str(path)})
     except ValidationError as error:
-        raise _explained(error, path, overrides) from None
+        raise _explained(error, path, _overrides(os.environ)) from None
+
+
+def file_of(name: str = "") -> Path:
+    """Return the file of an environment given by name or path, as `load` finds it. Errors: SettingsError."""
+    return _find(name or os.environ.get("XAI_RUNBOOK_ENV") or DEFAULT)
+
+
+def layers(path: Path, *, running: bool = False) -> list[tuple[Path | None, dict[str, Any]]]:
+    """Return what an environment's settings are merged from, a later one over an earlier one: its file and its tables.
+
+    The file is None for the variables, and the state file for what a running sandbox adds.
+    """
+    found: list[tuple[Path | None, dict[str, Any]]] = [(file, _read(file)) for file in sorted(DEFAULTS.glob("*.toml"))]
+    found.append((path, _with_absolute_paths(_read(path), path.parent)))
+    if path == SHIPPED / "sandbox.toml":
+        state_file, overlay = _sandbox_overlay()
+        if running and not overlay:
+            raise SandboxError("the sandbox is not running", hint="xai-runbook sandbox up, or --env NAME")
+        found.append((state_file, overlay))
+    found.append((None, _overrides(os.environ)))
+    return found
 
 
 def shipped() -> Settings:
@@ -89,7 +104,7 @@ def defaults() -> dict[str, Any]:
     """Return the default tables of every environment: the limits of each section, metrics, windows and signals."""
     tables: dict[str, Any] = {}
     for path in sorted(DEFAULTS.glob("*.toml")):
-        tables = _merge(tables, _read(path))
+        tables = merge(tables, _read(path))
     return tables
 
 
@@ -173,16 +188,16 @@ def _with_absolute_paths(value: Any, folder: Path, key: str = "") -> Any:
     return value if not is_file or name.startswith(("/", "~")) else f"{prefix}{folder.absolute() / name}"
 
 
-def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Merge tables key by key; replace everything else, lists too."""
     merged = dict(under)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge(merged[key], value) if both else value
     return merged
 
 
-def _sandbox_overlay() -> dict[str, Any]:
+def _sandbox_overlay() -> tuple[Path, dict[str, Any]]:
     from xai_runbook.system import sandbox_state
 
     file = sandbox_state.run_folder() / sandbox_state.STATE_FILE
@@ -190,7 +205,7 @@ def _sandbox_overlay() -> dict[str, Any]:
         if reason := writable_by_others(file):
             raise SettingsError(f"a sandbox that others can write is not used: {reason}", on=str(file), hint=PRIVATE)
     running = sandbox_state.read()
-    return dict(running["overlay"]) if running else {}
+    return file, dict(running["overlay"]) if running else {}
 
 
 def _overrides(variables: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
@@ -208,7 +223,7 @@ def _overrides(variables: os._Environ[str] | dict[str, str]) -> dict[str, Any]:
                 value = text
             for key in reversed(keys):
                 value = {key: value}
-            tables = _merge(tables, value)
+            tables = merge(tables, value)
     return tables
 
 
