@@ -253,6 +253,22 @@ def test_one_statement_and_no_write(readable: clusters.Cluster, statement: str, 
         assert connection.execute("SELECT count(*) FROM ran").fetchone() == (0,)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "pg_advisory_lock(1)", "pg_try_advisory_lock_shared(1)", "pg_terminate_backend(0)", "pg_cancel_backend(0)",
+        "pg_logical_emit_message(false, 'a', 'b')", "set_config('work_mem', '1MB', false)",
+        "pg_notify('a', 'b')", "pg_export_snapshot()",
+    ],
+)  # fmt: skip
+def test_s17_explain_runs_no_function_with_effects(readable: clusters.Cluster, call: str) -> None:
+    with readable.handle() as handle:
+        with pytest.raises(InputError, match="it may have effects"):
+            statements.explain(handle, statement=f"SELECT {call}", analyze=True)
+        assert len(statements.explain(handle, statement=f"SELECT {call}")), "without analyze it is not run"
+        assert len(statements.explain(handle, statement="SELECT now(), random()", analyze=True))
+
+
 def test_explain_analyze_has_the_timeout_of_the_connection(readable: clusters.Cluster) -> None:
     from xai_runbook.errors import TimedOut
 

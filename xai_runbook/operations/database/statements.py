@@ -74,7 +74,8 @@ def explain(database: Database, *, statement: str = "", analyze: bool = False) -
     """Return the server's query plan for one statement, one row per line; it is not run unless `analyze` is set.
 
     `analyze` runs one SELECT with the reader role, which cannot write, within the connection's timeout, and rolls it
-    back; for statements that write use the change `analyze`. Columns: plan. Replace $1, $2 of `slow_statements` with
+    back; one that uses functions with effects is refused. For statements that write use the change `analyze`. Columns:
+    plan. Replace $1, $2 of `slow_statements` with
     values, on which the plan may depend.
     Errors: InputError for other kinds of statements; AccessDenied if the role may not read the tables.
     Source: runbook, Quick Decision Tree ("Slow database?"); PostgreSQL docs, EXPLAIN.
@@ -84,6 +85,13 @@ def explain(database: Database, *, statement: str = "", analyze: bool = False) -
     if not statement:
         return DataFrame({"plan": ["no statement was named"]})
     text = _one_statement(statement, _READS if analyze else _EXPLAINED)
+    if analyze:
+        effects = lasting_effects(database, statement=text)["name"].to_list()
+        if effects:
+            raise InputError(
+                f"it is not run, because it may have effects: {', '.join(effects[:5])}",
+                hint="leave out analyze, or make the plan database.analyze",
+            )
     try:
         lines = database.explain(text, analyze=analyze)
     except AccessDenied as error:
