@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,20 @@ from xai_runbook.operations.database import sessions, statements
 Opens = Callable[..., Session]
 
 
+@pytest.fixture
+def loud() -> Iterator[None]:
+    """Outside the change, these signals are errors: by default they would end the tests, and nohup ignores one."""
+
+    def fail(number: int, frame: object) -> None:
+        raise AssertionError(f"the change did not handle {signal.Signals(number).name}")
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, fail) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 def signalled(env: Environment, first: Session, second: Session, number: signal.Signals) -> Outcome:
     """Return the outcome of ending two sessions when this signal comes during step 1."""
     plan = sessions.terminate(env.database, pids=sorted(each.info.backend_pid for each in (first, second)))
@@ -38,7 +52,7 @@ def signalled(env: Environment, first: Session, second: Session, number: signal.
     return outcome
 
 
-@pytest.mark.usefixtures("terminal")
+@pytest.mark.usefixtures("terminal", "loud")
 def test_s15_sigterm_during_a_change_ends_in_a_known_outcome(
     here: Environment, session: Opens, journal: Journal
 ) -> None:
@@ -48,7 +62,7 @@ def test_s15_sigterm_during_a_change_ends_in_a_known_outcome(
     assert journal.entries()[0].outcome is not None, "it is written"
 
 
-@pytest.mark.usefixtures("terminal")
+@pytest.mark.usefixtures("terminal", "loud")
 def test_s15_a_change_survives_its_terminal(here: Environment, session: Opens) -> None:
     first, second = session(), session()
     outcome = signalled(here, first, second, signal.SIGHUP)
@@ -68,6 +82,7 @@ def test_s15_a_long_step_survives_a_dropped_ssh(here: Environment, journal: Jour
     assert [entry.status for entry in journal.entries()] == ["done"]
 
 
+@pytest.mark.usefixtures("loud")
 def test_the_handlers_of_before_come_back_and_children_inherit_none() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]

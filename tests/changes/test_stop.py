@@ -12,7 +12,7 @@ from xai_runbook.changes.journal import Journal
 from xai_runbook.changes.reconcile import reconcile
 from xai_runbook.changes.stop import resume, stop
 from xai_runbook.environment import Environment
-from xai_runbook.errors import Refused
+from xai_runbook.errors import JournalError, Refused
 from xai_runbook.system import interactive
 
 
@@ -28,10 +28,14 @@ def test_s18_stop_needs_no_person_and_is_an_entry(nowhere: Environment, journal:
     assert kinds(journal)[-1] == ("stopped", "INC-7\N{REPLACEMENT CHARACTER}[2J")
 
 
-def test_s18_stop_works_where_the_journal_cannot_be_written(nowhere: Environment, journal: Journal) -> None:
-    journal.append("note")
-    journal.path.write_bytes(journal.path.read_bytes().replace(b"note", b"mote"))
-    assert stop(nowhere, "INC-8")
+def test_s18_stop_works_where_its_entry_cannot_be_written(
+    nowhere: Environment, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **more: object) -> int:
+        raise JournalError("cannot be written: No space left on device", on=str(journal.path))
+
+    monkeypatch.setattr(Journal, "append", full)
+    assert "No space left" in stop(nowhere, "INC-8")
     assert journal.stop_reason() == "INC-8"
 
 

@@ -164,14 +164,17 @@ def test_a_change_from_plan_to_journal_in_this_process(
     output("apply", str(file), code=3)
     assert "may be applied again" in output("resume") and "were not stopped" in output("resume")
     os.write(terminal, f"{words}\n".encode())
-    assert "DONE (journal entry 1)" in output("apply", str(file), "--reason", "INC-1")
+    assert "DONE (journal entry 3)" in output("apply", str(file), "--reason", "INC-1")
     assert not lives(victim)
-    assert "INC-1" in output("journal", "list") and "outcome  " in output("journal", "show", "1")
+    listed = output("journal", "list")
+    assert [line.split()[0] for line in listed.splitlines()] == ["1", "2", "3"]
+    assert "stopped" in listed.splitlines()[0] and "resumed" in listed.splitlines()[1]
+    assert "INC-1" in listed and "outcome  " in output("journal", "show", "3")
     (entry,) = json.loads(output("journal", "list", "--json"))
-    assert entry == json.loads(output("journal", "show", "1", "--json"))
-    assert json.loads(output("journal", "verify", "--json")) == {"records": 2}
-    assert output("journal", "verify").startswith("2 records")
-    output("undo", "1", code=3)
+    assert entry == json.loads(output("journal", "show", "3", "--json"))
+    assert json.loads(output("journal", "verify", "--json")) == {"records": 4}
+    assert output("journal", "verify").startswith("4 records")
+    output("undo", "3", code=3)
 
 
 def test_a_person_may_cancel_or_mistype_the_confirmation(

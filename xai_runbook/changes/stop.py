@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from xai_runbook.changes.journals import journal_of, unchecked_journal
+from xai_runbook.changes.journals import journal_of
 from xai_runbook.errors import JournalError, Refused, inert
 from xai_runbook.system import interactive
 from xai_runbook.system.files import write_atomically
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def stop(env: Environment, why: str) -> str:
     """Stop all changes of this environment; return why the journal has no entry of it, or nothing.
 
-    It needs no person, and no journal that can be written: a script may pull the brake too.
-    Errors: JournalError if the stop file cannot be written.
+    It needs no person: a script may pull the brake too. Errors: JournalError if the journal is not the known one, as
+    the stop file would then be where nobody looks, or if the stop file cannot be written.
     """
-    journal = unchecked_journal(env)
+    journal = journal_of(env)
     try:
         write_atomically(journal.stop_file, f"{inert(why)}\n".encode())
     except OSError as error:
@@ -29,7 +29,7 @@ def stop(env: Environment, why: str) -> str:
             hint="create it by hand, on the machine that has the journal",
         ) from None  # fmt: skip
     try:
-        journal_of(env).append("stopped", why=inert(why))
+        journal.append("stopped", why=inert(why))
     except JournalError as error:
         return str(error)
     return ""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from xai_runbook.changes.journal import Entry
     from xai_runbook.cli.parser import Commands
 
+_WITHOUT_PLAN = {"stopped": "stop all changes", "resumed": "allow changes again", "replaced": "replace the journal"}
+"""Records that have no plan, by kind, and what was done."""
+
 
 def add_commands(commands: Commands) -> None:
     """Add `journal`."""
@@ -71,13 +74,18 @@ def add_commands(commands: Commands) -> None:
 def _list(options: argparse.Namespace) -> int:
     from xai_runbook.changes.journals import journal_of
 
-    entries = journal_of(environment(options)).entries()
+    journal = journal_of(environment(options))
+    entries = journal.entries()
     if options.json:
         print(json.dumps([_as_json(entry) for entry in entries], indent=2))
         return 0
     if not entries:
         print("no entries: nothing has been changed with this journal")
-    print_table([_row(entry) for entry in entries], right=[0])
+    rows = {entry.number: _row(entry) for entry in entries}
+    for record in journal.records():
+        if record["kind"] in _WITHOUT_PLAN:
+            rows[record["number"]] = _row_without_plan(record)
+    print_table([rows[number] for number in sorted(rows)], right=[0])
     return 0
 
 
@@ -132,6 +140,20 @@ def _row(entry: Entry) -> list[str]:
         f"{intent['user']}@{intent['host']}",
         f"{plan['verb']} {', '.join(plan['targets'])}",
         intent["reason"],
+    ]
+    return [inert(str(cell)) for cell in cells]
+
+
+def _row_without_plan(record: dict[str, Any]) -> list[str]:
+    person = f"{record['user']}@{record['host']}"
+    cells = [
+        record["number"],
+        record["at"][:19],
+        record["kind"],
+        "",
+        person,
+        _WITHOUT_PLAN[record["kind"]],
+        record["why"],
     ]
     return [inert(str(cell)) for cell in cells]
 

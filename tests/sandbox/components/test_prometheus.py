@@ -46,6 +46,10 @@ def query_api(address: str) -> Query:
 
 def series(query_api: Query, match: str, start: float, end: float) -> set[tuple[tuple[str, str], ...]]:
     result = query_api("series", **{"match[]": match, "start": str(start), "end": str(end)})
+    for labels in result:
+        if labels["__name__"] == "pg_stat_activity_count":  # newer exporters split it further; only its sum is used
+            for label in ("usename", "application_name", "backend_type", "wait_event_type", "wait_event"):
+                labels.pop(label, None)
     return {tuple(sorted(labels.items())) for labels in result}
 
 
