@@ -87,7 +87,7 @@ def _head(record: Record, width: int) -> Iterator[str]:
     name = f"PRODUCTION {record.environment}" if record.production else record.environment
     yield _cut(
         f"{record.verdict.upper()} · {name} · {record.finished_at:%Y-%m-%d %H:%M:%S} UTC"
-        f" · {len(record.findings)} findings in {seconds:.1f} s",
+        f" · {len(record.findings)} {'finding' if len(record.findings) == 1 else 'findings'} in {seconds:.1f} s",
         width,
     )
     if not record.complete:
