@@ -28,7 +28,8 @@ def loud() -> Iterator[None]:
     """Outside the change, these signals are errors: by default they would end the tests, and nohup ignores one."""
 
     def fail(number: int, frame: object) -> None:
-        raise AssertionError(f"the change did not handle {signal.Signals(number).name}")
+        # not an Exception: apply goes on when showing its progress fails
+        pytest.fail(f"the change did not handle {signal.Signals(number).name}")
 
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, fail) for number in numbers]

@@ -466,7 +466,7 @@ def test_sigkill_leaves_no_tunnel(server: Server, through: Bastion) -> None:
     program = (
         "import sys, time, json; from xai_runbook.settings import database; "
         "from xai_runbook.clients.postgres.tunnel import Tunnel;"
-        "bastion = database.Bastion.model_validate(json.loads(sys.argv[1]));"
+        "bastion = database.BastionSettings.model_validate(json.loads(sys.argv[1]));"
         f"print(Tunnel(bastion, '127.0.0.1', {server.port}, 20).port(), flush=True); time.sleep(60)"
     )
     import json
